@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp holds the environment to the lock file: either changes, it is synchronised again.
+READY := $(VENV)/.ready
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY)  ## Create .venv with .venv/bin/spendmeter in it
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "spendmeter needs Python >= 3.11; name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked packages into $(VENV) (about 1.6 GB, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: install  ## Start the local stack, watch a budget being spent, refused, raised and served again
+	@$(BIN)/spendmeter demo
+
+test: install  ## Run every test on the real broker, the real engine and the real proxy
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m pytest tests
+
+check: install  ## Format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: install  ## Rewrite the code in the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock:  ## Resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --extra all --group dev pyproject.toml --output-file requirements.lock

@@ -1,0 +1,1 @@
+"""spendmeter: real-time spend metering and budget enforcement for LLM gateways."""

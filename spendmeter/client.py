@@ -1,0 +1,131 @@
+"""The client that services and the command line use to set, raise, reset, read and remove budgets."""
+
+import getpass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.records import encode_budget
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.signal_topic import SignalTopic
+
+Clock = Callable[[], datetime]
+
+
+class NoSuchBudget(KeyError):
+    """There is no budget of that id."""
+
+    def __str__(self) -> str:
+        return f"there is no budget {self.args[0]!r}; `spendmeter budget list` shows those there are"
+
+
+class SpendmeterClient:
+    """Writes to spend.budgets and reads budgets and signals as they are at each call.
+
+    A method returns once the brokers have stored the change; gateways read it within milliseconds.
+    """
+
+    def __init__(self, settings: Settings, kafka: AIOKafkaProducer, clock: Clock) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._clock = clock
+
+    async def budgets(self) -> dict[str, Budget]:
+        """Every budget in force, by id."""
+        topic = BudgetTopic(self._settings)
+        await topic.read_to_end()
+        return {budget.id: budget for budget in topic.book}
+
+    async def signals(self, budget_id: str | None = None) -> list[Signal]:
+        """The latest signal of every account, or of one budget's accounts."""
+        topic = SignalTopic(self._settings)
+        await topic.read_to_end()
+        return [s for s in topic.signals.values() if budget_id in (None, s.budget_id)]
+
+    async def get(self, budget_id: str) -> Budget:
+        """One budget. Raises NoSuchBudget."""
+        found = (await self.budgets()).get(budget_id)
+        if found is None:
+            raise NoSuchBudget(budget_id)
+        return found
+
+    async def apply(self, budgets: Sequence[Budget]) -> list[Budget]:
+        """Put budgets in force. Those that exist keep their reset; what is the same already is not written.
+
+        Returns the budgets that were written, as they are now in force.
+        """
+        existing = await self.budgets()
+        written = []
+        for budget in budgets:
+            known = existing.get(budget.id)
+            if known is not None:
+                keep: dict[str, Any] = {} if budget.reset_at else {"reset_at": known.reset_at}
+                budget = budget.model_copy(update=keep)
+                if _same(budget, known):
+                    continue
+            written.append(await self._write(budget, known))
+        return written
+
+    async def set_limit(self, budget_id: str, limit: NanoUsd) -> Budget:
+        """Raise or lower a limit; what was spent stays spent. Raises NoSuchBudget."""
+        known = await self.get(budget_id)
+        changed = Budget.model_validate({**known.model_dump(), "limit_nanousd": limit})
+        return await self._write(changed, known)
+
+    async def reset(self, budget_id: str) -> Budget:
+        """Begin a new window now for every account of the budget. Raises NoSuchBudget."""
+        known = await self.get(budget_id)
+        return await self._write(known.model_copy(update={"reset_at": self._clock()}), known)
+
+    async def remove(self, budget_id: str) -> Budget:
+        """Take a budget out of force; returns it as it was. Raises NoSuchBudget."""
+        known = await self.get(budget_id)
+        await self._kafka.send_and_wait(
+            self._settings.topic(Topic.BUDGETS), key=budget_id.encode(), value=None
+        )
+        return known
+
+    async def _write(self, budget: Budget, known: Budget | None) -> Budget:
+        now = self._clock()
+        # The millisecond keeps revisions rising across a removal, which leaves nothing to count from.
+        revision = max(known.revision + 1 if known else 1, int(now.timestamp() * 1000))
+        stamped = budget.model_copy(
+            update={
+                "revision": revision,
+                "updated_at": now,
+                "updated_by": budget.updated_by or getpass.getuser(),
+            }
+        )
+        record = encode_budget(stamped)
+        await self._kafka.send_and_wait(
+            self._settings.topic(Topic.BUDGETS), key=record.key, value=record.value, headers=record.headers
+        )
+        return stamped
+
+
+def _same(one: Budget, other: Budget) -> bool:
+    apart = {"revision", "updated_at", "updated_by"}
+    return one.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings | None = None, clock: Clock = lambda: datetime.now(UTC)
+) -> AsyncIterator[SpendmeterClient]:
+    """A client on the cluster that the settings name (by default those of the environment)."""
+    settings = settings or Settings()
+    kafka = producer(settings)
+    await kafka.start()
+    try:
+        yield SpendmeterClient(settings, kafka, clock)
+    finally:
+        await kafka.stop()

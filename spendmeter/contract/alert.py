@@ -1,0 +1,39 @@
+"""The alert: a crossing, told once to people and webhooks."""
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.times import UtcTime, format_time
+from spendmeter.contract.wire import Wire
+
+# The namespace is fixed for ever: it makes a repeated alert recognisable across restarts.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "alert.spendmeter.dev")
+
+
+class AlertKind(StrEnum):
+    THRESHOLD = "threshold"
+    EXCEEDED = "exceeded"
+    RECOVERED = "recovered"
+    FORECAST = "forecast"
+    UNPRICED = "unpriced"
+    DRIFT = "drift"
+
+
+def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: str) -> uuid.UUID:
+    """The same crossing always gets the same id.
+
+    `qualifier` tells apart what may happen several times in one window: the threshold of a
+    threshold alert, the budget revision of exceeded and recovered, the model of an unpriced one.
+    """
+    return uuid.uuid5(_NAMESPACE, "\n".join((account, format_time(window_start), kind, qualifier)))
+
+
+class Alert(Wire):
+    alert_id: uuid.UUID
+    kind: AlertKind
+    signal: Signal | None = None
+    """The state that caused it; absent only where no account is concerned."""
+    message: str
+    emitted_at: UtcTime

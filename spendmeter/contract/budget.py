@@ -1,0 +1,196 @@
+"""The budget: which spend is added up, over which period, up to which limit."""
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, field_validator, model_validator
+
+from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
+from spendmeter.contract.times import UtcTime
+from spendmeter.contract.wire import Wire
+
+ANY = "*"
+"""In a match: one account per distinct value of the dimension."""
+
+DIMENSIONS = (
+    "key",
+    "user",
+    "team",
+    "organization",
+    "project",
+    "end_user",
+    "tag",
+    "model",
+    "model_group",
+    "provider",
+    "session",
+    "gateway",
+)
+Dimension = Literal[
+    "key",
+    "user",
+    "team",
+    "organization",
+    "project",
+    "end_user",
+    "tag",
+    "model",
+    "model_group",
+    "provider",
+    "session",
+    "gateway",
+]
+
+NAMED_PERIODS = ("hour", "day", "week", "month", "year", "lifetime")
+# Weeks or days and times; months and years have no fixed length, so they are named periods only.
+_ISO_DURATION = re.compile(
+    r"P(?=.)(?:(\d{1,4})W)?(?:(\d{1,5})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,7})S)?)?"
+)
+MAX_RAISES = 100
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}")
+
+
+class Action(StrEnum):
+    BLOCK = "block"
+    WARN = "warn"
+    OBSERVE = "observe"
+
+
+class Enforcement(StrEnum):
+    SETTLED = "settled"
+    """Refuse once what finished requests cost has reached the limit."""
+    STRICT = "strict"
+    """Hold an upper estimate of each running request, so that nothing is ever spent past the limit."""
+
+
+class Raise(Wire):
+    """A temporary addition to the limit that ends by itself."""
+
+    amount_nanousd: Annotated[NanoUsd, Field(gt=0, le=LIMIT_OF_AMOUNTS_NANOUSD)]
+    until: UtcTime
+
+
+def iso_duration_seconds(text: str) -> int:
+    """Length in seconds of a fixed-length ISO 8601 duration such as `PT6H` or `P14D`.
+
+    Raises:
+        ValueError: not such a duration, or one of zero length.
+    """
+    parsed = _ISO_DURATION.fullmatch(text)
+    if parsed is None:
+        raise ValueError(
+            f"period {text!r} is neither one of {', '.join(NAMED_PERIODS)}"
+            " nor an ISO 8601 duration of weeks, days, hours, minutes or seconds such as P14D or PT6H"
+        )
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in parsed.groups())
+    length = ((weeks * 7 + days) * 24 + hours) * 3600 + minutes * 60 + seconds
+    if length == 0:
+        raise ValueError(f"period {text!r} has no length")
+    return length
+
+
+class Budget(Wire):
+    """One line of the rule book; `match` × `period` × `limit` × `action`.
+
+    An account is a budget and one subject; its windows are computed from this record alone
+    (see window.py), so a raise or reset is in force wherever this record has been read.
+    """
+
+    id: str
+    match: dict[Dimension, str]
+    limit_nanousd: Annotated[NanoUsd, Field(gt=0, le=LIMIT_OF_AMOUNTS_NANOUSD)]
+    period: str
+    timezone: str = "UTC"
+    starts_at: UtcTime | None = None
+    """Anchor of an ISO 8601 duration; nothing is counted before it."""
+    reset_at: UtcTime | None = None
+    """The latest reset: spend before it no longer counts."""
+    warn_at: tuple[float, ...] = (0.8,)
+    """Fractions of the limit at which an alert fires, rising, each in (0, 1)."""
+    action: Action = Action.BLOCK
+    enforcement: Enforcement = Enforcement.SETTLED
+    unpriced: str = "allow"
+    """`allow`, `block`, or USD per request as a decimal string."""
+    raises: tuple[Raise, ...] = Field(default=(), max_length=MAX_RAISES)
+    replaces: str | None = None
+    revision: int = Field(default=1, ge=1)
+    updated_at: UtcTime
+    updated_by: str = ""
+
+    @field_validator("id")
+    @classmethod
+    def _id_is_plain(cls, value: str) -> str:
+        if _ID.fullmatch(value) is None:
+            raise ValueError(
+                f"id {value!r}: use 1 to 200 of letters, digits and . _ : @ / -, starting with a letter or digit"
+            )
+        return value
+
+    @field_validator("match")
+    @classmethod
+    def _values_are_given(cls, value: dict[Dimension, str]) -> dict[Dimension, str]:
+        for dimension, wanted in value.items():
+            if not wanted:
+                raise ValueError(
+                    f'match.{dimension} is empty; give a value, or "*" for one account per value'
+                )
+        return value
+
+    @field_validator("period")
+    @classmethod
+    def _period_is_known(cls, value: str) -> str:
+        if value not in NAMED_PERIODS:
+            iso_duration_seconds(value)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"timezone {value!r} is not an IANA time zone such as Europe/Berlin")
+        return value
+
+    @field_validator("warn_at")
+    @classmethod
+    def _fractions_rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < fraction < 1 for fraction in value):
+            raise ValueError("warn_at: each fraction lies between 0 and 1, such as 0.8 for 80 %")
+        return tuple(sorted(set(value)))
+
+    @field_validator("unpriced")
+    @classmethod
+    def _unpriced_is_a_policy(cls, value: str) -> str:
+        if value in ("allow", "block"):
+            return value
+        try:
+            flat = from_usd(value)
+        except InvalidAmount:
+            raise ValueError(
+                f"unpriced {value!r}: use allow, block, or USD per request such as '0.01'"
+            ) from None
+        if flat < 0:
+            raise ValueError(f"unpriced {value!r} is negative")
+        return value
+
+    @model_validator(mode="after")
+    def _duration_has_an_anchor(self) -> Self:
+        if self.period not in NAMED_PERIODS and self.starts_at is None:
+            raise ValueError(f"period {self.period} needs starts_at, the moment its first window begins")
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone whose midnights and months bound the windows."""
+        return ZoneInfo(self.timezone)
+
+    def limit_at(self, time: datetime) -> NanoUsd:
+        """The limit in force: the standing one and every raise that has not ended."""
+        return NanoUsd(self.limit_nanousd + sum(r.amount_nanousd for r in self.raises if time < r.until))
+
+    def unpriced_flat_nanousd(self) -> NanoUsd:
+        """What one unpriced request counts for against this budget; 0 unless a flat amount is set."""
+        return NanoUsd(0) if self.unpriced in ("allow", "block") else from_usd(Decimal(self.unpriced))

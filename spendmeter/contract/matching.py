@@ -1,0 +1,189 @@
+"""Which accounts an event or a request belongs to: the one rule, used by the stream and the gateway."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import product
+from typing import NamedTuple
+from urllib.parse import quote
+
+from spendmeter.contract.budget import ANY, Budget, Dimension
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.window import Window, window_of
+
+# Bounds of the two memories below; both are cleared whole, because to keep them exact costs more
+# than to fill them again.
+MAX_REMEMBERED_SUBJECTS = 100_000
+
+# Where a budget names several values, it is looked up under the one that fewest events share.
+_MOST_SELECTIVE_FIRST: tuple[Dimension, ...] = (
+    "session",
+    "key",
+    "end_user",
+    "user",
+    "tag",
+    "project",
+    "team",
+    "model",
+    "model_group",
+    "provider",
+    "gateway",
+    "organization",
+)
+
+
+class Subject(NamedTuple):
+    """The dimensions of one event or request; None or empty where unknown."""
+
+    key: str | None = None
+    user: str | None = None
+    team: str | None = None
+    organization: str | None = None
+    project: str | None = None
+    end_user: str | None = None
+    tags: tuple[str, ...] = ()
+    model: str | None = None
+    model_group: str | None = None
+    provider: str | None = None
+    session: str | None = None
+    gateway: str | None = None
+
+    def values(self, dimension: Dimension) -> tuple[str, ...]:
+        """The values along one dimension: several only for tags, none where unknown."""
+        if dimension == "tag":
+            return self.tags
+        value: str | None = getattr(self, dimension)
+        return (value,) if value else ()
+
+
+def subject_of(event: UsageEvent) -> Subject:
+    """The dimensions of a usage event."""
+    return Subject(
+        key=event.key,
+        user=event.user,
+        team=event.team,
+        organization=event.organization,
+        project=event.project,
+        end_user=event.end_user,
+        tags=tuple(dict.fromkeys(event.tags)),
+        model=event.model,
+        model_group=event.model_group,
+        provider=event.provider,
+        session=event.session,
+        gateway=event.gateway,
+    )
+
+
+class Account(NamedTuple):
+    """A budget and one subject of it, with the name that it has on the wire."""
+
+    budget: Budget
+    name: str
+    subject: tuple[tuple[Dimension, str], ...]
+
+
+def account_name(budget_id: str, subject: Iterable[tuple[str, str]]) -> str:
+    """`id|dim=value&dim=value`, dimensions sorted, values percent-encoded.
+
+    >>> account_name("member-day", [("user", "ann"), ("team", "a b")])
+    'member-day|team=a%20b&user=ann'
+    """
+    return budget_id + "|" + "&".join(f"{d}={quote(v, safe='')}" for d, v in sorted(subject))
+
+
+class BudgetBook:
+    """Every budget in force, and which of them an event or request falls under.
+
+    A lookup costs what the subject matches, not how many budgets there are: each budget is filed
+    under one value that it names; only budgets that name no value at all are tried every time.
+    """
+
+    def __init__(self, budgets: Iterable[Budget] = ()) -> None:
+        self._budgets: dict[str, Budget] = {}
+        self._by_value: dict[tuple[Dimension, str], dict[str, Budget]] = {}
+        self._for_all: dict[str, Budget] = {}
+        self._accounts: dict[Subject, tuple[Account, ...]] = {}
+        self._windows: dict[str, Window] = {}
+        for budget in budgets:
+            self.put(budget)
+
+    def __len__(self) -> int:
+        return len(self._budgets)
+
+    def __iter__(self) -> Iterator[Budget]:
+        return iter(self._budgets.values())
+
+    def get(self, budget_id: str) -> Budget | None:
+        """The budget of that id, or None."""
+        return self._budgets.get(budget_id)
+
+    def put(self, budget: Budget) -> bool:
+        """Take a budget in unless a newer revision of it is there. Returns whether it was taken."""
+        known = self._budgets.get(budget.id)
+        if known is not None and known.revision > budget.revision:
+            return False
+        self.remove(budget.id)
+        self._budgets[budget.id] = budget
+        self._shelf(budget)[budget.id] = budget
+        return True
+
+    def remove(self, budget_id: str) -> Budget | None:
+        """Take a budget out; returns it if it was there."""
+        budget = self._budgets.pop(budget_id, None)
+        self._accounts.clear()
+        self._windows.pop(budget_id, None)
+        if budget is not None:
+            del self._shelf(budget)[budget_id]
+        return budget
+
+    def accounts_of(self, subject: Subject) -> tuple[Account, ...]:
+        """The accounts that the subject falls under, without those that another matching budget replaces."""
+        known = self._accounts.get(subject)
+        if known is None:
+            if len(self._accounts) >= MAX_REMEMBERED_SUBJECTS:
+                self._accounts.clear()
+            known = self._accounts[subject] = tuple(self._find(subject))
+        return known
+
+    def window_of(self, budget: Budget, time: datetime) -> Window | None:
+        """The window of the budget that holds the time, as `window.window_of`, remembering the latest."""
+        known = self._windows.get(budget.id)
+        if known is not None and known.holds(time) and self._budgets.get(budget.id) is budget:
+            return known
+        window = window_of(budget, time)
+        if window is not None and self._budgets.get(budget.id) is budget:
+            self._windows[budget.id] = window
+        return window
+
+    def _shelf(self, budget: Budget) -> dict[str, Budget]:
+        for dimension in _MOST_SELECTIVE_FIRST:
+            wanted = budget.match.get(dimension)
+            if wanted is not None and wanted != ANY:
+                return self._by_value.setdefault((dimension, wanted), {})
+        return self._for_all
+
+    def _candidates(self, subject: Subject) -> Iterator[Budget]:
+        yield from self._for_all.values()
+        for dimension in _MOST_SELECTIVE_FIRST:
+            for value in subject.values(dimension):
+                yield from self._by_value.get((dimension, value), {}).values()
+
+    def _find(self, subject: Subject) -> Iterator[Account]:
+        matched = [
+            (budget, subjects)
+            for budget in self._candidates(subject)
+            if (subjects := _match(budget, subject))
+        ]
+        replaced = {budget.replaces for budget, _ in matched}
+        for budget, subjects in matched:
+            if budget.id not in replaced:
+                for pairs in subjects:
+                    yield Account(budget, account_name(budget.id, pairs), pairs)
+
+
+def _match(budget: Budget, subject: Subject) -> list[tuple[tuple[Dimension, str], ...]]:
+    """Every way the subject fits the match: none, one, or one for each of several tags."""
+    choices: list[list[tuple[Dimension, str]]] = []
+    for dimension, wanted in sorted(budget.match.items()):
+        values = subject.values(dimension)
+        choices.append([(dimension, value) for value in values if wanted in (ANY, value)])
+    return [tuple(pairs) for pairs in product(*choices)]

@@ -1,0 +1,147 @@
+"""Records: wire values to and from Kafka bytes, as CloudEvents in binary mode.
+
+Source: CloudEvents 1.0.2, Kafka protocol binding, section 3.2.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from spendmeter.contract.alert import Alert
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.dead_letter import DeadLetter, Reason
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.times import format_time
+from spendmeter.contract.total import Total
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.wire import Wire
+
+Headers = Sequence[tuple[str, bytes]]
+
+# A gateway whose clock is ahead by more is broken: its events would fill windows not yet begun.
+MAX_AHEAD = timedelta(hours=1)
+# Pydantic lists every wrong field; a dead letter needs the first few.
+_MAX_ERRORS_TOLD = 5
+
+_TYPES: dict[type[Wire], str] = {
+    UsageEvent: "dev.spendmeter.usage.v1",
+    Budget: "dev.spendmeter.budget.v1",
+    Total: "dev.spendmeter.total.v1",
+    Signal: "dev.spendmeter.signal.v1",
+    Alert: "dev.spendmeter.alert.v1",
+    DeadLetter: "dev.spendmeter.dead-letter.v1",
+}
+
+
+class Record(NamedTuple):
+    """What is handed to a Kafka producer; the topic and partition are the caller's."""
+
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class InvalidRecord(Exception):
+    """A record that must go to the dead letters; never a reason to stop."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+def encode(value: Wire, key: str, event_id: str, source: str, time: datetime) -> Record:
+    """A wire value as a Kafka record with its CloudEvents headers."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", _TYPES[type(value)].encode()),
+        ("ce_time", format_time(time).encode()),
+        ("content-type", b"application/json"),
+    ]
+    return Record(key.encode(), value.model_dump_json().encode(), headers)
+
+
+def encode_usage(event: UsageEvent) -> Record:
+    return encode(event, event.key, str(event.event_id), f"gateway/{event.gateway}", event.occurred_at)
+
+
+def encode_budget(budget: Budget) -> Record:
+    return encode(budget, budget.id, f"{budget.id}/{budget.revision}", "budgets", budget.updated_at)
+
+
+def encode_total(total: Total, time: datetime) -> Record:
+    return encode(total, total.key(), f"{total.key()}/{total.last_offset}", "meter", time)
+
+
+def encode_signal(signal: Signal) -> Record:
+    event_id = f"{signal.account}/{signal.revision}/{signal.version}"
+    return encode(signal, signal.account, event_id, "judge", signal.emitted_at)
+
+
+def encode_alert(alert: Alert) -> Record:
+    key = alert.signal.account if alert.signal else ""
+    return encode(alert, key, str(alert.alert_id), "judge", alert.emitted_at)
+
+
+def encode_dead_letter(letter: DeadLetter) -> Record:
+    return encode(letter, letter.id, letter.id, letter.component, letter.failed_at)
+
+
+_W = TypeVar("_W", bound=Wire)
+
+
+def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, bytes]] = ()) -> _W:
+    """Read a wire value.
+
+    A record without a `ce_type` header is taken for version 1 of what its topic holds.
+
+    Raises:
+        InvalidRecord: no JSON, another schema or version, or a field that cannot be.
+    """
+    for name, text in headers:
+        if name == "ce_type" and text != _TYPES[model].encode():
+            raise InvalidRecord(
+                Reason.UNKNOWN_SCHEMA,
+                f"ce_type is {text.decode(errors='replace')}; this reader knows {_TYPES[model]}",
+            )
+    if not value:
+        raise InvalidRecord(Reason.NOT_JSON, "the record has no value")
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        if any(e["type"] == "json_invalid" for e in error.errors(include_url=False)):
+            raise InvalidRecord(Reason.NOT_JSON, error.errors(include_url=False)[0]["msg"]) from None
+        raise InvalidRecord(Reason.INVALID, tell(error)) from None
+
+
+def decode_usage(
+    value: bytes | None, headers: Iterable[tuple[str, bytes]], appended_at: datetime
+) -> UsageEvent:
+    """Read a usage event that the broker appended at that time.
+
+    Stream and history both read through this function, so that they drop the same records.
+
+    Raises:
+        InvalidRecord: as `decode`, or the event lies more than MAX_AHEAD after `appended_at`.
+    """
+    event = decode(UsageEvent, value, headers)
+    if event.occurred_at - appended_at > MAX_AHEAD:
+        raise InvalidRecord(
+            Reason.FROM_THE_FUTURE,
+            f"occurred_at {format_time(event.occurred_at)} is more than {MAX_AHEAD} after the broker's"
+            f" {format_time(appended_at)}; set the gateway's clock",
+        )
+    return event
+
+
+def tell(error: ValidationError) -> str:
+    """Pydantic's findings in one line: `field: what is wrong; …`."""
+    found = error.errors(include_url=False, include_input=False)
+    told = [f"{'.'.join(str(p) for p in e['loc']) or 'value'}: {e['msg']}" for e in found[:_MAX_ERRORS_TOLD]]
+    if len(found) > _MAX_ERRORS_TOLD:
+        told.append(f"and {len(found) - _MAX_ERRORS_TOLD} more")
+    return "; ".join(told)

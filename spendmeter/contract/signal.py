@@ -1,0 +1,45 @@
+"""The budget signal: the state of one account, for gateways and anyone else who subscribes."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import Field
+
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import UtcTime
+from spendmeter.contract.wire import Wire
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    EXCEEDED = "exceeded"
+
+
+class Signal(Wire):
+    """What an account had spent when every event under its watermark had been counted."""
+
+    budget_id: str
+    account: str
+    subject: dict[str, str]
+    window_start: UtcTime
+    window_end: UtcTime | None
+    limit_nanousd: NanoUsd
+    spent_nanousd: NanoUsd
+    state: State
+    threshold: float | None = None
+    """The highest fraction of the limit that was reached; 1.0 when exceeded, None below the first."""
+    watermark: dict[int, int]
+    """Source partition of spend.usage: the last offset that `spent_nanousd` includes."""
+    revision: int
+    """Of the budget."""
+    version: int = Field(ge=0)
+    """Monotone per account: the events accounted for, so that a replay can never overtake."""
+    cause_event_id: UUID | None = None
+    forecast_exhausted_at: UtcTime | None = None
+    emitted_at: UtcTime
+
+    def order(self) -> tuple[datetime, int, int]:
+        """What a reader keeps the highest of."""
+        return (self.window_start, self.revision, self.version)

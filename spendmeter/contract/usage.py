@@ -1,0 +1,106 @@
+"""The usage event: one record per finished request, and the unit of billing."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
+from spendmeter.contract.times import UtcTime
+from spendmeter.contract.wire import Wire
+
+
+class UsageKind(StrEnum):
+    USAGE = "usage"
+    CORRECTION = "correction"
+    VOID = "void"
+
+
+class CostSource(StrEnum):
+    """Where the price came from. Unknown is not zero: `unpriced` is flagged, never silently free."""
+
+    LITELLM = "litellm"
+    PRICEBOOK = "pricebook"
+    UNPRICED = "unpriced"
+    CACHE = "cache"
+
+
+class Status(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+Tokens = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[NanoUsd, Field(ge=-LIMIT_OF_AMOUNTS_NANOUSD, le=LIMIT_OF_AMOUNTS_NANOUSD)]
+
+
+class UsageEvent(Wire):
+    """What one request cost, for whom, and at which prices.
+
+    Token counts are inclusive: cache reads and writes are part of `input_tokens`, reasoning is
+    part of `output_tokens`.
+    """
+
+    event_id: UUID
+    """UUIDv7, minted at the gateway; a resend carries the same one."""
+    kind: UsageKind = UsageKind.USAGE
+    corrects: UUID | None = None
+    producer_id: str = Field(min_length=1)
+    seq: int = Field(ge=1)
+    """Dense per producer_id, from 1: a gap is a loss that can be named."""
+    occurred_at: UtcTime
+    """When the request finished; decides the window."""
+    started_at: UtcTime
+
+    key: str = ""
+    """Hash of the API key, never the key itself. Empty when there was none."""
+    key_alias: str | None = None
+    user: str | None = None
+    team: str | None = None
+    organization: str | None = None
+    project: str | None = None
+    end_user: str | None = None
+    tags: tuple[str, ...] = ()
+
+    model: str = ""
+    """As priced."""
+    model_group: str = ""
+    """As requested."""
+    provider: str = ""
+    deployment: str | None = None
+    call_type: str = ""
+    session: str | None = None
+    gateway: str = ""
+
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    cache_read_tokens: Tokens = 0
+    cache_write_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
+    total_tokens: Tokens = 0
+
+    cost_nanousd: Amount
+    cost_source: CostSource
+    prices: dict[str, str] = Field(default_factory=dict)
+    """USD per unit as decimal strings (`input_token`, `output_token`, …), and `version`."""
+
+    status: Status = Status.SUCCESS
+    estimated: bool = False
+    """The client left before the end, so the counts are a lower bound."""
+    streamed: bool = False
+    cache_hit: bool = False
+    duration_ms: int = Field(default=0, ge=0)
+    call_id: str = ""
+    response_id: str = ""
+
+    @model_validator(mode="after")
+    def _signs_and_references(self) -> Self:
+        if self.kind is UsageKind.USAGE:
+            if self.cost_nanousd < 0:
+                raise ValueError("cost_nanousd of a usage event is negative; send kind=correction instead")
+            if self.corrects is not None:
+                raise ValueError("corrects is set on a usage event; only a correction or void corrects")
+        elif self.corrects is None:
+            raise ValueError(f"kind={self.kind} without corrects; name the event id it corrects")
+        return self

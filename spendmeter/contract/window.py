@@ -1,0 +1,153 @@
+"""Windows: which stretch of time an event of a budget belongs to. A function of the budget alone."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from spendmeter.contract.budget import Budget, iso_duration_seconds
+from spendmeter.contract.times import EPOCH
+
+_HOUR = timedelta(hours=1)
+_DAY_SECONDS = 86_400
+_Step = Callable[[datetime], datetime]
+
+
+class Window(NamedTuple):
+    """`[start, end)` in UTC; `end` is None for a lifetime."""
+
+    start: datetime
+    end: datetime | None
+
+    def holds(self, time: datetime) -> bool:
+        """Whether that moment lies in the window: the start does, the end does not."""
+        return self.start <= time and (self.end is None or time < self.end)
+
+
+def window_of(budget: Budget, time: datetime) -> Window | None:
+    """The window of the budget that holds `time`, or None when the budget had not begun by then.
+
+    The windows of one budget tile time: every moment from its beginning is in exactly one. A reset
+    splits the period it falls in: what came before is one window, what comes after the next.
+    """
+    if budget.starts_at is not None and time < budget.starts_at:
+        return None
+    start, end = _period_of(budget, time)
+    reset = budget.reset_at
+    if reset is not None and start < reset and (end is None or reset < end):
+        if time >= reset:
+            return Window(reset, end)
+        return Window(start, reset)
+    return Window(start, end)
+
+
+def _period_of(budget: Budget, time: datetime) -> Window:
+    match budget.period:
+        case "lifetime":
+            return Window(budget.starts_at or EPOCH, None)
+        case "hour":
+            return _hour_of(budget.zone, time)
+        case "day" | "week" | "month" | "year":
+            return _calendar_period_of(budget.period, budget.zone, time)
+        case _:
+            assert budget.starts_at is not None, "the model refuses a duration without an anchor"
+            return _duration_of(iso_duration_seconds(budget.period), budget.starts_at, budget.zone, time)
+
+
+def _hour_of(zone: ZoneInfo, time: datetime) -> Window:
+    """The hour of the local clock. An hour that the clock repeats is two windows, not a long one."""
+    start = _top_of_hour(zone, time)
+    end = start + _HOUR
+    # Only where the clock moves by less than an hour (Lord Howe Island: 30 minutes) do the tops
+    # of the hour before and after disagree; the change itself then bounds both windows.
+    if _minutes_past(zone, start) != _minutes_past(zone, time):
+        start = _change_between(zone, start, time)
+    last = end - timedelta(microseconds=1)
+    if _minutes_past(zone, last) != _minutes_past(zone, time):
+        end = _change_between(zone, time, last)
+    return Window(start, end)
+
+
+def _minutes_past(zone: ZoneInfo, time: datetime) -> timedelta:
+    offset = time.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset % _HOUR
+
+
+def _top_of_hour(zone: ZoneInfo, time: datetime) -> datetime:
+    shift = _minutes_past(zone, time)
+    shifted = time + shift
+    return shifted.replace(minute=0, second=0, microsecond=0) - shift
+
+
+def _change_between(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    """The second at which the zone's minutes past the hour change between two moments."""
+    old = _minutes_past(zone, before)
+    low, high = 0, int((after - before).total_seconds()) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _minutes_past(zone, before + timedelta(seconds=middle)) == old:
+            low = middle
+        else:
+            high = middle
+    return before.replace(microsecond=0) + timedelta(seconds=high)
+
+
+def _calendar_period_of(period: str, zone: ZoneInfo, time: datetime) -> Window:
+    local = time.astimezone(zone).replace(tzinfo=None)
+    start = _calendar_start(period, local)
+    return _tile(time, zone, start, lambda s: _shift(period, s, -1), lambda s: _shift(period, s, +1))
+
+
+def _calendar_start(period: str, local: datetime) -> datetime:
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == "week":
+        return midnight - timedelta(days=midnight.weekday())
+    if period == "month":
+        return midnight.replace(day=1)
+    if period == "year":
+        return midnight.replace(month=1, day=1)
+    return midnight
+
+
+def _shift(period: str, start: datetime, by: int) -> datetime:
+    if period == "day":
+        return start + timedelta(days=by)
+    if period == "week":
+        return start + timedelta(weeks=by)
+    if period == "year":
+        return start.replace(year=start.year + by)
+    months = start.year * 12 + start.month - 1 + by
+    return start.replace(year=months // 12, month=months % 12 + 1)
+
+
+def _duration_of(seconds: int, anchor: datetime, zone: ZoneInfo, time: datetime) -> Window:
+    """Whole days follow the local clock (23 or 25 hours across a change); anything finer is exact."""
+    if seconds % _DAY_SECONDS:
+        length = timedelta(seconds=seconds)
+        start = anchor + (time - anchor) // length * length
+        return Window(start, start + length)
+    length = timedelta(seconds=seconds)
+    local_anchor = anchor.astimezone(zone).replace(tzinfo=None)
+    local = time.astimezone(zone).replace(tzinfo=None)
+    start = local_anchor + (local - local_anchor) // length * length
+    window = _tile(time, zone, start, lambda s: s - length, lambda s: s + length)
+    return Window(max(window.start, anchor), window.end)
+
+
+def _tile(time: datetime, zone: ZoneInfo, start: datetime, previous: _Step, following: _Step) -> Window:
+    """The tile that holds `time`, given the local start that its wall clock suggests.
+
+    The wall clock misleads by one tile where it runs back over a boundary (midnight in
+    America/St_Johns until 2011), hence the two corrections.
+    """
+    if _instant(start, zone) > time:
+        start = previous(start)
+    elif _instant(following(start), zone) <= time:
+        start = following(start)
+    return Window(_instant(start, zone), _instant(following(start), zone))
+
+
+def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """A local time as UTC: the first of two readings, and the moment of the jump where it was skipped."""
+    return local.replace(tzinfo=zone, fold=0).astimezone(UTC)

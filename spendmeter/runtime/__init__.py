@@ -1,0 +1,1 @@
+"""What every process does the same way: settings, logging, metrics, Kafka clients, compacted topics."""

@@ -1,0 +1,65 @@
+"""spend.budgets as a book in memory: what was asked for, as of the last record read."""
+
+import logging
+from collections.abc import Callable
+
+from aiokafka.structs import ConsumerRecord
+from prometheus_client import Counter
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.dead_letter import Reason
+from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.records import InvalidRecord, decode
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+REFUSED = Counter("spendmeter_budget_records_refused_total", "Records on spend.budgets that are no budget.")
+
+BudgetChanged = Callable[[str, Budget | None], None]
+"""Called with the id and the budget now in force, None once it was removed."""
+
+
+class BudgetTopic:
+    """Follows spend.budgets; a record that is no budget leaves the one in force in force."""
+
+    def __init__(self, settings: Settings, on_change: BudgetChanged | None = None) -> None:
+        self.book = BudgetBook()
+        self._on_change = on_change
+        self._reader = CompactedTopics(settings, [settings.topic(Topic.BUDGETS)], self.take)
+        self.run = self._reader.run
+        self.read_to_end = self._reader.read_to_end
+        self.catch_up = self._reader.catch_up
+        self.caught_up = self._reader.caught_up
+
+    def take(self, record: ConsumerRecord) -> None:
+        """Bring one record into the book."""
+        budget_id = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            if self.book.remove(budget_id) is not None and self._on_change:
+                self._on_change(budget_id, None)
+            return
+        try:
+            budget = read_budget(record)
+        except InvalidRecord as invalid:
+            REFUSED.inc()
+            log.warning("spend.budgets offset %d is no budget, ignored: %s", record.offset, invalid)
+            return
+        if self.book.put(budget) and self._on_change:
+            self._on_change(budget_id, budget)
+
+
+def read_budget(record: ConsumerRecord) -> Budget:
+    """The budget in a record of spend.budgets.
+
+    Raises:
+        InvalidRecord: it cannot be read, or stands under a key that is not its id.
+    """
+    budget = decode(Budget, record.value, record.headers)
+    if (record.key or b"").decode(errors="replace") != budget.id:
+        raise InvalidRecord(
+            Reason.INVALID, f"the record's key {record.key!r} is not the budget's id {budget.id!r}"
+        )
+    return budget

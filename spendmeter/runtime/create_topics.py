@@ -1,0 +1,61 @@
+"""`python -m spendmeter.runtime.create_topics`: every topic, before any worker starts.
+
+A Faust worker that joins before a source topic exists ignores that topic for ever, so this is a
+step of its own. It may be run again at any time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
+from spendmeter.runtime import logs
+from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.settings import Settings, load
+
+log = logging.getLogger(__name__)
+
+
+async def create_topics(settings: Settings) -> None:
+    """Create what is missing of the contract's topics; those that exist stay as they are.
+
+    Raises:
+        aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
+    """
+    await create(
+        settings,
+        {settings.topic(t): (settings.partitions if t in PARTITIONED else 1, CONFIG[t]) for t in Topic},
+    )
+
+
+async def create(settings: Settings, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+    """Create topics given as name: (partitions, configuration), unless they exist."""
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    try:
+        response = await admin.create_topics(
+            [
+                NewTopic(name, partitions, settings.replication, topic_configs=dict(config))
+                for name, (partitions, config) in wanted.items()
+            ]
+        )
+        for name, code, *message in response.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise error(f"{name}: {message[0] if message else ''}")
+    finally:
+        await admin.close()
+
+
+def main() -> None:
+    settings = load(Settings)
+    logs.configure(settings)
+    asyncio.run(create_topics(settings))
+    log.info("topics are there: %s", ", ".join(settings.topic(t) for t in Topic))
+
+
+if __name__ == "__main__":
+    main()

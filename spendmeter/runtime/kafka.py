@@ -1,0 +1,74 @@
+"""Kafka clients as every process makes them, and where a key is put."""
+
+import ssl
+from functools import lru_cache
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from spendmeter.runtime.settings import Settings
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """The arguments that each aiokafka client of this process needs to reach the cluster."""
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap,
+        "client_id": settings.client_id,
+        "security_protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        cafile = str(settings.kafka_ssl_cafile) if settings.kafka_ssl_cafile else None
+        arguments["ssl_context"] = ssl.create_default_context(cafile=cafile)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        assert settings.kafka_sasl_password is not None, "the settings refuse SASL without a password"
+        arguments |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return arguments
+
+
+def producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
+    """A producer whose acknowledgement means stored on every in-sync replica, once, in order."""
+    return AIOKafkaProducer(
+        **connection(settings),
+        acks="all",
+        enable_idempotence=True,
+        compression_type="lz4",
+        linger_ms=linger_ms,
+        max_batch_size=512 * 1024,
+        max_request_size=4 * 1024 * 1024,
+        request_timeout_ms=10_000,
+    )
+
+
+def consumer(
+    settings: Settings, *, group: str | None = None, fetch_max_wait_ms: int = 50
+) -> AIOKafkaConsumer:
+    """A consumer that starts at the beginning and commits only when told to.
+
+    fetch_max_wait_ms bounds how long the broker holds an empty fetch, and with it how long a
+    partition without news can delay one with news on the same broker.
+    """
+    return AIOKafkaConsumer(
+        **connection(settings),
+        group_id=settings.topic_prefix + group if group else None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=fetch_max_wait_ms,
+        fetch_max_bytes=32 * 1024 * 1024,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
+
+
+@lru_cache(maxsize=200_000)
+def partition_of(key: str, partitions: int) -> int:
+    """Where Kafka's default partitioner puts a key.
+
+    spend.totals is keyed by component but placed by account with this function, so that all
+    components of an account meet in one partition, and in the same number as its signal.
+    """
+    hashed: int = murmur2(key.encode())
+    return (hashed & 0x7FFFFFFF) % partitions

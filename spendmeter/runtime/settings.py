@@ -1,0 +1,91 @@
+"""Settings that every process shares, read from the environment (`SPENDMETER_…`)."""
+
+import socket
+import sys
+from pathlib import Path
+from typing import Literal, NoReturn, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from spendmeter.contract.topics import Topic
+
+ENV_PREFIX = "SPENDMETER_"
+
+
+class Settings(BaseSettings):
+    """The base of each process's settings; a subclass adds its own."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    component: str = "spendmeter"
+    """What this process is called in logs, metrics and dead letters."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Where Prometheus finds this process; 0 serves no metrics page."""
+
+    kafka_bootstrap: str = Field(default="127.0.0.1:9092", min_length=1)
+    """host:port, several separated by commas."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
+    """Put before every topic and consumer group, so that several systems can share a cluster."""
+    partitions: int = Field(default=4, ge=1, le=10_000)
+    """Of spend.usage, spend.totals and spend.signals when they are created."""
+    replication: int = Field(default=1, ge=1, le=15)
+
+    @model_validator(mode="after")
+    def _sasl_has_credentials(self) -> "Settings":
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                f"kafka_security_protocol is {self.kafka_security_protocol}:"
+                " set SPENDMETER_KAFKA_SASL_USERNAME and SPENDMETER_KAFKA_SASL_PASSWORD"
+            )
+        return self
+
+    def topic(self, topic: Topic) -> str:
+        """The name under which this system keeps the topic."""
+        return topic.named(self.topic_prefix)
+
+    @property
+    def client_id(self) -> str:
+        return f"{self.component}@{socket.gethostname()}"
+
+
+class ClickHouseSettings(Settings):
+    """For the processes that read or write history."""
+
+    clickhouse_url: str = Field(default="http://127.0.0.1:8123", pattern=r"^https?://")
+    clickhouse_user: str = "default"
+    clickhouse_password: SecretStr = SecretStr("")
+    clickhouse_database: str = Field(default="spend", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def load(settings: type[S]) -> S:
+    """Read and check the whole configuration, or say every problem at once and exit with 2."""
+    try:
+        return settings()
+    except ValidationError as error:
+        _refuse(error)
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    print("spendmeter cannot start; the configuration has these problems:", file=sys.stderr)
+    for found in error.errors(include_url=False):
+        name = (
+            ENV_PREFIX + "_".join(str(part) for part in found["loc"]).upper() if found["loc"] else "together"
+        )
+        given = "" if "PASSWORD" in name or not found["loc"] else f" (given: {found['input']!r})"
+        print(f"  {name}: {found['msg']}{given}", file=sys.stderr)
+    raise SystemExit(2)
