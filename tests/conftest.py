@@ -1,0 +1,68 @@
+"""The real broker and the real engine, started at first use, once per session, and gone with it.
+
+A test that wants them to itself asks for names nobody else uses: `topic_prefix`, `database`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from spendmeter.local.children import kill_child, start_child
+from spendmeter.local.kafka import Broker
+from spendmeter.local.kafka_jars import fetch_jars
+from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter.local.probes import http_answers, kafka_answers
+from spendmeter.local.waiting import wait_until
+
+READY_WITHIN_SECONDS = 60
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real Apache Kafka node. It creates no topic by itself."""
+    fetch_jars()
+    controller_port = free_port()
+    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port([controller_port]), controller_port)
+    broker.prepare()
+    with _running(broker.command(), broker.data_dir / "kafka.log", lambda: kafka_answers(broker.bootstrap)):
+        yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the real ClickHouse engine, served over HTTP."""
+    data, port = tmp_path_factory.mktemp("clickhouse"), free_port()
+    url = f"http://{LOOPBACK}:{port}"
+    command = [sys.executable, "-m", "spendmeter.local.clickhouse", "--path", str(data), "--port", str(port)]
+    with _running(command, data.with_suffix(".log"), lambda: http_answers(f"{url}/ping")):
+        yield url
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for topics and groups that no other test uses."""
+    return f"t{uuid4().hex[:12]}."
+
+
+@pytest.fixture
+def database() -> str:
+    """A database name that no other test uses. The test creates it."""
+    return f"t{uuid4().hex[:12]}"
+
+
+@contextmanager
+def _running(command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
+    process = start_child(command, log=log)
+    try:
+        ready = wait_until(
+            lambda: process.poll() is not None or is_ready(), timeout_seconds=READY_WITHIN_SECONDS
+        )
+        if not ready or process.poll() is not None:
+            pytest.fail(f"not ready: {command[0]}\n{log.read_text()[-2000:]}")
+        yield
+    finally:
+        kill_child(process)
