@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
 from spendmeter.local.statements import Insert, Query
@@ -72,6 +73,10 @@ class Engine:
         self._thread = ThreadPoolExecutor(1, "clickhouse-engine")
         self._waiting = 0
         self._connection = self._thread.submit(_open, path).result()
+        self._spool = path / "spool"
+        self._spool.mkdir(exist_ok=True)
+        for left_by_a_crash in self._spool.iterdir():
+            left_by_a_crash.unlink()
 
     async def query(self, query: Query, default_format: str, context: Context) -> Answer:
         """Run any statement. Raises EngineError."""
@@ -126,11 +131,22 @@ class Engine:
         return Answer(result.bytes() or b"", result.rows_read(), result.rows_written(), result.elapsed())
 
     def _insert(self, insert: Insert) -> Answer:
-        # Leaving the block without `finish` cancels the insert.
-        with self._connection.send_insert(insert.sql, insert.format) as stream:
-            stream.append(insert.rows)
-            result = stream.finish()
-        return Answer(b"", 0, result.rows_written, result.elapsed)
+        # From a file: chDB 4.4's streamed insert reports rows that the engine refused (a violated
+        # constraint, say) as written, without an error.
+        with NamedTemporaryFile(dir=self._spool, suffix=".rows") as file:
+            file.write(insert.rows)
+            file.flush()
+            result = self._connection.query(_from_file(insert, file.name), "Null")
+        return Answer(b"", 0, result.rows_written(), result.elapsed())
+
+
+def _from_file(insert: Insert, path: str) -> str:
+    """The insert with a file in the place of its rows. SETTINGS stand between the file and the FORMAT."""
+    settings = re.search(r"\bSETTINGS\b[^()]*$", insert.sql, re.IGNORECASE)
+    into = insert.sql[: settings.start()] if settings else insert.sql
+    return (
+        f"{into} FROM INFILE {_literal(path)} {settings.group() if settings else ''} FORMAT {insert.format}"
+    )
 
 
 def _open(path: Path) -> Any:
@@ -153,7 +169,6 @@ def _literal(value: str) -> str:
 
 
 def _engine_error(error: RuntimeError) -> EngineError:
-    # A streamed insert puts its own words before ClickHouse's.
     found = re.search(r"Code: (\d+)\. .*", str(error), re.DOTALL)
     if found is None:
         return engine_error(UNKNOWN_EXCEPTION, str(error))
