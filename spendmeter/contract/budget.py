@@ -126,7 +126,7 @@ class Budget(Wire):
     def _id_is_plain(cls, value: str) -> str:
         if _ID.fullmatch(value) is None:
             raise ValueError(
-                f"id {value!r}: use 1 to 200 of letters, digits and . _ : @ / -, starting with a letter or digit"
+                f"id {value!r}: use 1 to 200 letters, digits and . _ : @ / - and start with a letter or digit"
             )
         return value
 

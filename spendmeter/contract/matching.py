@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import product
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from spendmeter.contract.budget import ANY, Budget, Dimension
 from spendmeter.contract.usage import UsageEvent
@@ -88,6 +88,12 @@ def account_name(budget_id: str, subject: Iterable[tuple[str, str]]) -> str:
     'member-day|team=a%20b&user=ann'
     """
     return budget_id + "|" + "&".join(f"{d}={quote(v, safe='')}" for d, v in sorted(subject))
+
+
+def subject_in(account: str) -> dict[str, str]:
+    """The dimensions in an account's name: the reverse of `account_name`."""
+    pairs = account.partition("|")[2]
+    return {d: unquote(v) for d, _, v in (pair.partition("=") for pair in pairs.split("&") if pair)}
 
 
 class BudgetBook:

@@ -1,6 +1,7 @@
 """The total: what one source partition has added to one account in one window, cumulative."""
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import Field
 
@@ -27,6 +28,8 @@ class Total(Wire):
     first_offset: Offset
     """Counting began here: everything of this window before it is the opening balance's."""
     last_offset: Offset
+    last_event_id: UUID | None = None
+    """The event counted last; it is the cause of a crossing that this total makes."""
 
     def key(self) -> str:
         """`account|window_start|source_partition`: compaction keeps every component."""

@@ -1,0 +1,172 @@
+"""What the two tables keep, and how it looks in their changelogs.
+
+A key says what it is by its first letters; a value is compact JSON, an array in a fixed order.
+Every value that a fold writes carries the source offset it rests on. That offset is the guard:
+a replayed record at or below it adds nothing, and of two values the one with the higher wins,
+whoever wrote it last.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import from_unix_us, to_unix_us
+
+TALLY = b"t|"
+PRODUCER = b"p|"
+OPENING = b"o|"
+POSITION = b"position"
+ACCOUNT = b"a|"
+
+
+class Entry(NamedTuple):
+    """One changelog record; no value is a tombstone."""
+
+    key: bytes
+    value: bytes | None
+
+
+class AccountWindow(NamedTuple):
+    account: str
+    window_start: datetime
+
+    def suffix(self) -> bytes:
+        return f"{self.account}|{to_unix_us(self.window_start)}".encode()
+
+    @classmethod
+    def read(cls, suffix: bytes) -> "AccountWindow":
+        account, _, start = suffix.decode().rpartition("|")
+        return cls(account, from_unix_us(int(start)))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one source partition has added to an account in a window; the meter's state."""
+
+    spent_nanousd: NanoUsd
+    events: int
+    first_offset: int
+    last_offset: int
+    last_event_id: UUID | None
+    window_end: datetime | None
+
+    def value(self) -> bytes:
+        return _pack(
+            self.last_offset,
+            self.spent_nanousd,
+            self.events,
+            self.first_offset,
+            str(self.last_event_id) if self.last_event_id else None,
+            to_unix_us(self.window_end) if self.window_end else None,
+        )
+
+    @classmethod
+    def read(cls, value: bytes) -> "Tally":
+        last, spent, events, first, event_id, end = json.loads(value)
+        return cls(
+            NanoUsd(spent),
+            events,
+            first,
+            last,
+            UUID(event_id) if event_id else None,
+            from_unix_us(end) if end else None,
+        )
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one producer has come in one source partition: its resends end at or below `seq`."""
+
+    seq: int
+    offset: int
+    seen_at: datetime
+
+    def value(self) -> bytes:
+        return _pack(self.offset, self.seq, to_unix_us(self.seen_at))
+
+    @classmethod
+    def read(cls, value: bytes) -> "Progress":
+        offset, seq, seen = json.loads(value)
+        return cls(seq, offset, from_unix_us(seen))
+
+
+@dataclass(slots=True)
+class Opening:
+    """From which source offset on a budget, in its present shape, has been counted."""
+
+    offset: int
+    shape: str
+
+    def value(self) -> bytes:
+        return _pack(self.offset, self.shape)
+
+    @classmethod
+    def read(cls, value: bytes) -> "Opening":
+        offset, shape = json.loads(value)
+        return cls(offset, shape)
+
+
+class Component(NamedTuple):
+    """One source partition's part of an account's spend, as the judge last heard of it."""
+
+    last_offset: int
+    spent_nanousd: NanoUsd
+    events: int
+    first_offset: int
+
+
+@dataclass(slots=True)
+class AccountState:
+    """Everything the judge knows of an account in a window, and what it has already told."""
+
+    components: dict[int | str, Component] = field(default_factory=dict)
+    last_event_id: UUID | None = None
+    told: frozenset[str] = frozenset()
+    """Alerts that were sent, by `kind/qualifier`."""
+    exceeded: bool = False
+    """The state that was last told in an alert, so that a recovery is told too."""
+
+    @property
+    def spent_nanousd(self) -> NanoUsd:
+        return NanoUsd(sum(component.spent_nanousd for component in self.components.values()))
+
+    @property
+    def version(self) -> int:
+        """The source offsets accounted for, added up: it can only rise, and a replay yields the same."""
+        return sum(component.last_offset + 1 for component in self.components.values())
+
+    def watermark(self) -> dict[int, int]:
+        """Source partition: the last offset that is included."""
+        return {p: c.last_offset for p, c in sorted(self.components.items(), key=str) if isinstance(p, int)}
+
+    def value(self) -> bytes:
+        return _pack(
+            self.version,
+            {str(source): component for source, component in self.components.items()},
+            str(self.last_event_id) if self.last_event_id else None,
+            sorted(self.told),
+            self.exceeded,
+        )
+
+    @classmethod
+    def read(cls, value: bytes) -> "AccountState":
+        _, components, event_id, told, exceeded = json.loads(value)
+        return cls(
+            {(int(s) if s.isdecimal() else s): Component(*c) for s, c in components.items()},
+            UUID(event_id) if event_id else None,
+            frozenset(told),
+            exceeded,
+        )
+
+
+def guard_of(value: bytes) -> int:
+    """The offset (or version) that leads every value: of two values of a key the higher one is newer."""
+    end = value.find(b",")
+    return int(value[1 : end if end > 0 else -1])
+
+
+def _pack(*fields: Any) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()

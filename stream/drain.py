@@ -1,0 +1,142 @@
+"""Faust, with whole fetched batches handed to one function instead of messages to streams.
+
+Faust keeps what it is good at: the group, the assignment of co-partitioned topics, tables with
+their changelogs and standbys, the life of the worker. What it does per message (four asyncio tasks,
+an acknowledgement that also covers failures, commits that may pass what is still in flight) is
+replaced by: take what was fetched, hand it over, wait until everything it led to is stored, and only
+then let the offsets be committed. Measured in notes and again in docs/decisions/0001: about 30 × the
+throughput, and the four ways in which stock Faust loses an update are gone by construction.
+
+The one method that is replaced is `Consumer._drain_messages` of faust-streaming 0.15.3, which is why
+that version is pinned.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Mapping, Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+from aiokafka.structs import ConsumerRecord
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import TP
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+"""How long a fetch may wait for records; also how often the processor can do what is due by time."""
+EXIT_FAILED = 70
+
+
+class BatchProcessor(Protocol):
+    """What the drain hands batches to."""
+
+    topics: frozenset[str]
+    """The source topics; everything else that is fetched is Faust's (changelogs of standbys)."""
+
+    def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], fetched_at: float) -> Awaitable[None]:
+        """Do all that these records lead to; return once it is stored. `fetched_at` is monotonic seconds."""
+
+    def idle(self) -> Awaitable[None]:
+        """Do what is due by time. Called after each poll."""
+
+    def forget(self) -> None:
+        """The assignment changed: what is held in memory of any partition may be stale."""
+
+
+class DrainThread(AIOKafkaConsumerThread):
+    async def on_start(self) -> None:
+        await super().on_start()
+        # Faust fixes 1500 ms in its code. A fetch of quiet partitions then holds up the busy ones
+        # of the same broker for as long.
+        self._consumer._fetcher._fetch_max_wait_ms = self.app.settings.fetch_max_wait_ms
+
+
+class DrainConsumer(Consumer):
+    """Faust's consumer with another drain, and with commits that follow it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._processor: BatchProcessor = self.app.processor
+        self._done: dict[TP, int] = {}
+        self._committed_at = monotonic()
+        # Held while a batch is under way: a rebalance waits for its end, and none begins meanwhile.
+        self._batch = asyncio.Lock()
+
+    def _new_consumer_thread(self) -> DrainThread:
+        return DrainThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                await self._drain_once()
+        except asyncio.CancelledError:
+            raise
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                stop_at_once("the Kafka consumer was stopped under us")
+        except BaseException:
+            log.exception("processing failed; the worker stops and starts again from what is stored")
+            stop_at_once("processing failed")
+
+    async def _drain_once(self) -> None:
+        generation = self.app.consumer_generation_id
+        fetched, _ = await self._wait_next_records(POLL_SECONDS)
+        fetched_at = monotonic()
+        if fetched is None or self.should_stop or not self.flow_active:
+            # A rebalance is under way; at its end Faust goes back to the committed offsets.
+            await asyncio.sleep(0)
+            return
+        ours: dict[TP, Sequence[ConsumerRecord]] = {}
+        for partition, records in fetched.items():
+            tp = TP(partition.topic, partition.partition)
+            if tp.topic in self._processor.topics:
+                ours[tp] = records
+            else:
+                await self._hand_to_faust(tp, records)
+        async with self._batch:
+            # Between the fetch and here a rebalance may have begun or ended.
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if ours:
+                await self._processor.process(ours, fetched_at)
+                self._done.update({tp: records[-1].offset + 1 for tp, records in ours.items()})
+            await self._processor.idle()
+            if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
+                await self._commit_done()
+
+    async def _hand_to_faust(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            read = self._read_offset[tp]
+            if read is None or record.offset >= read:
+                await self.wait_first(self.callback(self._to_message(tp, record)), self.suspend_flow.wait())
+                self._read_offset[tp] = record.offset
+
+    async def _commit_done(self) -> None:
+        done, self._done = self._done, {}
+        self._committed_at = monotonic()
+        if done:
+            await self._commit(done)
+
+    async def wait_empty(self) -> None:
+        """Faust calls this before partitions are given up, and at the end."""
+        async with self._batch:
+            await self._commit_done()
+            self._processor.forget()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust would look for stream events that this drain never makes."""
+
+
+class DrainTransport(Transport):
+    Consumer = DrainConsumer
+
+
+def stop_at_once(why: str) -> None:
+    """End the process without another write: the log is the truth, and a restart reads it."""
+    log.critical("stopping at once: %s", why)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)

@@ -1,0 +1,250 @@
+"""The judge: merges totals per account, compares with the budget, and says what to tell. Pure.
+
+One judge per partition of spend.totals. It derives everything from the totals it holds, so a
+replay of totals yields signals that readers already have (same version) or that they ignore
+(lower version), and alerts with ids that were seen before.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.budget import Action, Budget
+from spendmeter.contract.matching import BudgetBook, subject_in
+from spendmeter.contract.money import NanoUsd, format_usd
+from spendmeter.contract.signal import Signal, State
+from spendmeter.contract.total import Total
+from spendmeter.contract.window import Window, window_of
+from stream.changelog import ACCOUNT, AccountState, AccountWindow, Component, Entry
+
+# Far from the limit a signal may wait this long, or until this share of the limit has been spent since.
+COALESCE_FOR = timedelta(seconds=1)
+COALESCE_SHARE = 0.01
+# From this share of the limit on, every change is sent.
+CLOSE_TO_LIMIT_SHARE = 0.8
+KEEP_CLOSED_WINDOWS = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Told:
+    """The last signal of an account, as far as the next one depends on it."""
+
+    window_start: datetime
+    revision: int
+    version: int
+    spent_nanousd: NanoUsd
+    state: State
+    threshold: float | None
+    at: datetime
+
+
+@dataclass
+class Judgement:
+    """What to publish, in this order: signals and alerts before entries, so that none is lost."""
+
+    signals: list[Signal] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    """Accounts whose signal is to be removed."""
+    alerts: list[Alert] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+
+class Judge:
+    """The state of one partition of spend.totals."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[AccountWindow, AccountState] = {}
+        self._by_budget: dict[str, set[AccountWindow]] = {}
+        self._told: dict[str, Told] = {}
+        self._waiting: set[AccountWindow] = set()
+        self._changed: set[AccountWindow] = set()
+
+    @classmethod
+    def restore(cls, entries: Iterable[tuple[bytes, bytes]]) -> "Judge":
+        """The state as the changelog has it. Every account is judged again: readers know repeats."""
+        judge = cls()
+        for key, value in entries:
+            where = AccountWindow.read(key[len(ACCOUNT) :])
+            judge._keep(where, AccountState.read(value))
+            judge._waiting.add(where)
+        return judge
+
+    def take(self, totals: Iterable[Total]) -> None:
+        """Merge totals: per source the one with the highest last_offset stays. Order does not matter."""
+        for total in totals:
+            where = AccountWindow(total.account, total.window_start)
+            state = self.accounts.get(where) or self._keep(where, AccountState())
+            known = state.components.get(total.source_partition)
+            if known is not None and known.last_offset >= total.last_offset:
+                continue
+            state.components[total.source_partition] = Component(
+                total.last_offset, total.spent_nanousd, total.events, total.first_offset
+            )
+            state.last_event_id = total.last_event_id or state.last_event_id
+            self._changed.add(where)
+
+    def budget_changed(self, budget_id: str) -> None:
+        """Judge every account of the budget again: its limit, window or existence changed."""
+        self._waiting |= self._by_budget.get(budget_id, set())
+
+    def judge(self, book: BudgetBook, now: datetime) -> Judgement:
+        """Say what the totals taken since the last call, and those still waiting, amount to."""
+        judgement = Judgement()
+        pending = self._changed | self._waiting
+        written, self._changed, self._waiting = self._changed, set(), set()
+        for where in sorted(pending):
+            state = self.accounts.get(where)
+            if state is not None and self._judge(where, state, book, now, judgement):
+                written.add(where)
+        judgement.entries += [Entry(ACCOUNT + w.suffix(), self.accounts[w].value()) for w in sorted(written)]
+        return judgement
+
+    def _judge(
+        self, where: AccountWindow, state: AccountState, book: BudgetBook, now: datetime, judgement: Judgement
+    ) -> bool:
+        """Judge one account; returns whether what it has told changed."""
+        told = self._told.get(where.account)
+        budget = book.get(where.account.partition("|")[0])
+        if budget is None:
+            if told is not None:
+                judgement.withdrawn.append(where.account)
+                del self._told[where.account]
+            return False
+        window = window_of(budget, where.window_start)
+        # A window of an earlier shape of the budget, or one that a later window has followed, is history.
+        if window is None or window.start != where.window_start:
+            return False
+        if told is not None and told.window_start > where.window_start:
+            return False
+        signal = _signal(where.account, state, budget, window, now)
+        if told is not None and not _worth_telling(signal, told):
+            # Also a signal that nothing has changed since comes here; it has nothing to wait for.
+            if signal.version > told.version:
+                self._waiting.add(where)
+            return False
+        self._told[where.account] = Told(
+            window.start,
+            signal.revision,
+            signal.version,
+            signal.spent_nanousd,
+            signal.state,
+            signal.threshold,
+            now,
+        )
+        judgement.signals.append(signal)
+        alerts = list(_alerts(state, budget, signal))
+        judgement.alerts += alerts
+        return bool(alerts)
+
+    def expire(self, book: BudgetBook, now: datetime) -> Judgement:
+        """Forget windows that closed long ago and budgets that are gone; their signals are withdrawn."""
+        judgement = Judgement()
+        for where in list(self.accounts):
+            budget_id = where.account.partition("|")[0]
+            budget = book.get(budget_id)
+            window = window_of(budget, where.window_start) if budget else None
+            if budget and window and (window.end is None or now < window.end + KEEP_CLOSED_WINDOWS):
+                continue
+            del self.accounts[where]
+            self._by_budget[budget_id].discard(where)
+            judgement.entries.append(Entry(ACCOUNT + where.suffix(), None))
+            told = self._told.get(where.account)
+            if told is not None and told.window_start == where.window_start:
+                del self._told[where.account]
+                judgement.withdrawn.append(where.account)
+        return judgement
+
+    def _keep(self, where: AccountWindow, state: AccountState) -> AccountState:
+        self.accounts[where] = state
+        self._by_budget.setdefault(where.account.partition("|")[0], set()).add(where)
+        return state
+
+
+def _signal(account: str, state: AccountState, budget: Budget, window: Window, now: datetime) -> Signal:
+    spent, limit = state.spent_nanousd, budget.limit_at(now)
+    reached = [fraction for fraction in budget.warn_at if spent >= _share(limit, fraction)]
+    exceeded = spent >= limit
+    return Signal(
+        budget_id=budget.id,
+        account=account,
+        subject=subject_in(account),
+        window_start=window.start,
+        window_end=window.end,
+        limit_nanousd=limit,
+        spent_nanousd=spent,
+        state=State.EXCEEDED if exceeded else State.WARNING if reached else State.OK,
+        threshold=1.0 if exceeded else max(reached, default=None),
+        watermark=state.watermark(),
+        revision=budget.revision,
+        version=state.version,
+        cause_event_id=state.last_event_id,
+        emitted_at=now,
+    )
+
+
+def _share(limit: NanoUsd, fraction: float) -> int:
+    """A fraction of the limit, rounded up: a threshold fires when it has been reached, not before."""
+    return -int(-limit * round(fraction * 1_000_000) // 1_000_000)
+
+
+def _worth_telling(signal: Signal, told: Told) -> bool:
+    if (signal.window_start, signal.revision) != (told.window_start, told.revision):
+        return True
+    if signal.version <= told.version:
+        return False
+    if signal.state is not told.state or signal.threshold != told.threshold:
+        return True
+    if signal.spent_nanousd >= _share(signal.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
+        return True
+    moved = abs(signal.spent_nanousd - told.spent_nanousd)
+    return (
+        moved >= _share(signal.limit_nanousd, COALESCE_SHARE) or signal.emitted_at - told.at >= COALESCE_FOR
+    )
+
+
+def _alerts(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
+    """The crossings that this signal makes and that were not told before; notes them as told."""
+    who = ", ".join(f"{d} {v}" for d, v in signal.subject.items()) or "everything"
+    figures = f"{format_usd(signal.spent_nanousd)} of {format_usd(signal.limit_nanousd)} USD"
+    for fraction in budget.warn_at:
+        if signal.spent_nanousd >= _share(signal.limit_nanousd, fraction):
+            message = f"{budget.id}: {who} has spent {fraction:.0%} of its budget ({figures})"
+            yield from _once(state, signal, AlertKind.THRESHOLD, f"{fraction}", message)
+    exceeded = signal.state is State.EXCEEDED
+    if exceeded and not state.exceeded:
+        refused = "; requests are refused" if budget.action is Action.BLOCK else ""
+        message = f"{budget.id}: {who} has spent its budget ({figures}){refused}"
+        yield from _once(state, signal, AlertKind.EXCEEDED, str(signal.revision), message)
+    if state.exceeded and not exceeded:
+        message = f"{budget.id}: {who} is below its budget again ({figures})"
+        yield from _once(state, signal, AlertKind.RECOVERED, str(signal.revision), message)
+    state.exceeded = exceeded
+
+
+def _once(
+    state: AccountState, signal: Signal, kind: AlertKind, qualifier: str, message: str
+) -> Iterable[Alert]:
+    name = f"{kind}/{qualifier}"
+    if name in state.told:
+        return
+    state.told |= {name}
+    yield Alert(
+        alert_id=alert_id(signal.account, signal.window_start, kind, qualifier),
+        kind=kind,
+        signal=signal,
+        message=message,
+        emitted_at=signal.emitted_at,
+    )
+
+
+def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:
+    """Tell, once a day and model, that requests are served whose price nobody knows."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return Alert(
+        alert_id=alert_id(f"model={model}", day, AlertKind.UNPRICED, "day"),
+        kind=AlertKind.UNPRICED,
+        message=f"model {model} has no price: its requests count as 0 USD (first seen in event {event_id})",
+        emitted_at=now,
+    )

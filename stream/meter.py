@@ -1,0 +1,236 @@
+"""The meter: folds usage events into what each account has spent in each window. Pure.
+
+One meter per source partition. Its promises, whatever is replayed, resent or reordered between
+partitions:
+
+- A record is counted once: each tally carries the offset it has reached (the guard), so a replay
+  after a crash adds nothing even where the crash fell between two changelog writes.
+- A resent event is counted once: per producer and partition `seq` only rises, so what is not
+  above the last one seen is a resend.
+- Everything a tally does not hold lies below its `first_offset`, and is the opening balance's.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import Account, BudgetBook, subject_of
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import format_time
+from spendmeter.contract.total import Total
+from spendmeter.contract.usage import CostSource, Status, UsageEvent
+from stream.changelog import (
+    OPENING,
+    POSITION,
+    PRODUCER,
+    TALLY,
+    AccountWindow,
+    Entry,
+    Opening,
+    Progress,
+    Tally,
+)
+
+# A closed window is kept this long for late events; what comes later still is counted from there on.
+KEEP_CLOSED_WINDOWS = timedelta(days=7)
+# Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
+KEEP_PRODUCERS = timedelta(days=40)
+
+
+class Usage(NamedTuple):
+    """A record of the source partition; no event where it was a dead letter."""
+
+    offset: int
+    appended_at: datetime
+    event: UsageEvent | None
+
+
+@dataclass
+class Folded:
+    """What a batch changed, in the order in which it must be written."""
+
+    openings: list[Entry] = field(default_factory=list)
+    """Must be stored before any total leaves: a total rests on its opening."""
+    entries: list[Entry] = field(default_factory=list)
+    """Tallies, then producers, then the position: the order that makes a crash between any two harmless."""
+    totals: list[Total] = field(default_factory=list)
+    unpriced: list[UsageEvent] = field(default_factory=list)
+    counted: int = 0
+    resent: int = 0
+    replayed: int = 0
+
+
+class Meter:
+    """The state of one source partition."""
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.position = -1
+        """The last source offset folded."""
+        self.tallies: dict[AccountWindow, Tally] = {}
+        self.producers: dict[str, Progress] = {}
+        self.openings: dict[str, Opening] = {}
+        self._now: datetime | None = None
+        self._frontier = 0
+        self._shapes: dict[str, tuple[Budget, str]] = {}
+
+    @classmethod
+    def restore(cls, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> "Meter":
+        """The state as the changelog has it."""
+        meter = cls(partition)
+        for key, value in entries:
+            if key.startswith(TALLY):
+                meter.tallies[AccountWindow.read(key[len(TALLY) :])] = Tally.read(value)
+            elif key.startswith(PRODUCER):
+                meter.producers[key[len(PRODUCER) :].decode()] = Progress.read(value)
+            elif key.startswith(OPENING):
+                meter.openings[key[len(OPENING) :].decode()] = Opening.read(value)
+            elif key == POSITION:
+                (meter.position,) = json.loads(value)
+        # A crash may have come before the position was written: then the tallies are ahead of it.
+        reached = [tally.last_offset for tally in meter.tallies.values()]
+        reached += [progress.offset for progress in meter.producers.values()]
+        meter.position = max(meter.position, *reached) if reached else meter.position
+        return meter
+
+    def fold(self, batch: Iterable[Usage], book: BudgetBook) -> Folded:
+        """Fold records, in offset order, under the budgets in force; what was folded before adds nothing."""
+        folded = Folded()
+        dirty: dict[AccountWindow, Tally] = {}
+        seen: set[str] = set()
+        for offset, appended_at, event in batch:
+            self._now = appended_at if self._now is None else max(self._now, appended_at)
+            replayed = offset <= self.position
+            self.position = max(self.position, offset)
+            self._frontier = self.position + replayed
+            if event is None:
+                continue
+            resent = self._is_resent(event, offset, appended_at)
+            seen.add(event.producer_id)
+            folded.replayed += replayed
+            folded.resent += resent and not replayed
+            folded.counted += not resent and not replayed
+            if event.cost_source is CostSource.UNPRICED and event.status is Status.SUCCESS and not resent:
+                folded.unpriced.append(event)
+            for account in book.accounts_of(subject_of(event)):
+                self._count(event, account, offset, resent, book, dirty, folded)
+        self._write(dirty, seen, folded)
+        return folded
+
+    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool:
+        progress = self.producers.get(event.producer_id)
+        if progress is None:
+            self.producers[event.producer_id] = Progress(event.seq, offset, appended_at)
+            return False
+        if offset <= progress.offset:
+            # A replay: whether it was a resend is decided by each tally's guard.
+            return False
+        progress.offset, progress.seen_at = offset, appended_at
+        if event.seq <= progress.seq:
+            return True
+        progress.seq = event.seq
+        return False
+
+    def _count(
+        self,
+        event: UsageEvent,
+        account: Account,
+        offset: int,
+        resent: bool,
+        book: BudgetBook,
+        dirty: dict[AccountWindow, Tally],
+        folded: Folded,
+    ) -> None:
+        window = book.window_of(account.budget, event.occurred_at)
+        if window is None:
+            return
+        opened = self._opened(account.budget, folded)
+        where = AccountWindow(account.name, window.start)
+        tally = self.tallies.get(where)
+        if tally is None or tally.first_offset < opened:
+            first = max(opened, offset if self._is_forgotten(window.end) else opened)
+            tally = self.tallies[where] = Tally(NanoUsd(0), 0, first, first - 1, None, window.end)
+        if offset <= tally.last_offset:
+            return
+        tally.last_offset = offset
+        if not resent:
+            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + event.cost_nanousd)
+            tally.events += 1
+            tally.last_event_id = event.event_id
+        dirty[where] = tally
+
+    def _opened(self, budget: Budget, folded: Folded) -> int:
+        """The offset from which the budget counts: where it, or a change of what it counts, was first met.
+
+        A budget first met in a replay opens behind it: among replayed records, resends can no
+        longer be told from first copies.
+        """
+        opening = self.openings.get(budget.id)
+        shape = self._shape_of(budget)
+        if opening is None or opening.shape != shape:
+            opening = self.openings[budget.id] = Opening(self._frontier, shape)
+            folded.openings.append(Entry(OPENING + budget.id.encode(), opening.value()))
+        return opening.offset
+
+    def _shape_of(self, budget: Budget) -> str:
+        known = self._shapes.get(budget.id)
+        if known is None or known[0] is not budget:
+            known = self._shapes[budget.id] = (budget, shape_of(budget))
+        return known[1]
+
+    def _is_forgotten(self, window_end: datetime | None) -> bool:
+        return (
+            window_end is not None and self._now is not None and window_end + KEEP_CLOSED_WINDOWS < self._now
+        )
+
+    def _write(self, dirty: dict[AccountWindow, Tally], seen: set[str], folded: Folded) -> None:
+        for where, tally in dirty.items():
+            folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
+            folded.totals.append(
+                Total(
+                    account=where.account,
+                    window_start=where.window_start,
+                    source_partition=self.partition,
+                    spent_nanousd=tally.spent_nanousd,
+                    events=tally.events,
+                    first_offset=tally.first_offset,
+                    last_offset=tally.last_offset,
+                    last_event_id=tally.last_event_id,
+                )
+            )
+        for producer in sorted(seen):
+            folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
+        folded.entries.append(Entry(POSITION, json.dumps([self.position]).encode()))
+
+    def expire(self, book: BudgetBook) -> tuple[list[Entry], list[str]]:
+        """Forget closed windows, idle producers and removed budgets, by the broker's clock.
+
+        Returns the tombstones for the changelog and the keys of the totals to remove.
+        """
+        if self._now is None:
+            return [], []
+        tombstones: list[Entry] = []
+        totals: list[str] = []
+        for where, tally in list(self.tallies.items()):
+            if self._is_forgotten(tally.window_end) or book.get(where.account.partition("|")[0]) is None:
+                del self.tallies[where]
+                tombstones.append(Entry(TALLY + where.suffix(), None))
+                totals.append(f"{where.account}|{format_time(where.window_start)}|{self.partition}")
+        for budget_id in [b for b in self.openings if book.get(b) is None]:
+            del self.openings[budget_id]
+            self._shapes.pop(budget_id, None)
+            tombstones.append(Entry(OPENING + budget_id.encode(), None))
+        for producer in [
+            p for p, progress in self.producers.items() if progress.seen_at + KEEP_PRODUCERS < self._now
+        ]:
+            del self.producers[producer]
+            tombstones.append(Entry(PRODUCER + producer.encode(), None))
+        return tombstones, totals
+
+
+def shape_of(budget: Budget) -> str:
+    """What decides which events count where; a change of anything else leaves the counts as they are."""
+    return budget.model_dump_json(include={"match", "period", "timezone", "starts_at", "reset_at"})

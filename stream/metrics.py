@@ -1,0 +1,17 @@
+"""What the stream measures about itself."""
+
+from prometheus_client import Counter, Gauge
+
+EVENTS = Counter("spendmeter_stream_events_total", "Usage events read, by what became of them.", ["outcome"])
+POSITION = Gauge("spendmeter_stream_position", "Last offset of spend.usage that was folded.", ["partition"])
+SIGNALS = Counter("spendmeter_stream_signals_total", "Budget signals sent.")
+ALERTS = Counter("spendmeter_stream_alerts_total", "Alerts sent.", ["kind"])
+UNPRICED = Counter("spendmeter_stream_unpriced_total", "Served requests whose model has no price.", ["model"])
+DEAD_LETTERS = Counter(
+    "spendmeter_dead_letters_total",
+    "Records that could not be read, kept in spend.dead-letters.",
+    ["topic", "reason"],
+)
+GAPS = Counter(
+    "spendmeter_stream_records_gone_total", "Source records that retention took before they were read."
+)

@@ -1,0 +1,32 @@
+"""Settings of the stream worker."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from spendmeter.runtime.settings import Settings
+
+
+class StreamSettings(Settings):
+    """`SPENDMETER_…` in the environment; see runtime/settings.py for what all processes share."""
+
+    component: str = "stream"
+    data_dir: Path = Path(".spendmeter/stream")
+    instance_id: str | None = None
+    """Unique per worker and kept across its restarts: the group then gives it its partitions back at once."""
+    session_timeout_seconds: float = Field(default=10.0, ge=3.0, le=300.0)
+    """A worker that is silent for this long loses its partitions, and stops itself when it wakes."""
+    commit_interval_seconds: float = Field(default=1.0, gt=0, le=60.0)
+    """How much is replayed, harmlessly, after a crash."""
+    fetch_max_wait_ms: int = Field(default=50, ge=1, le=1500)
+    standby_replicas: int = Field(default=0, ge=0, le=10)
+    expire_interval_seconds: float = Field(default=60.0, gt=0)
+
+    @property
+    def app_id(self) -> str:
+        """Kafka group and prefix of the changelogs: another id is another, empty stream."""
+        return f"{self.topic_prefix}spend-stream"
+
+    def changelog(self, table: str) -> str:
+        """The changelog topic that Faust keeps for a table."""
+        return f"{self.app_id}-{table}-changelog"
