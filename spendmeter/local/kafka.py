@@ -122,6 +122,10 @@ offsets.retention.minutes={NEVER_MINUTES}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 
+# A killed broker's successor is let in once its predecessor's session is over: 9 s by default.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+
 # A small heap: the cleaner would take 128 MB of it.
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
