@@ -142,7 +142,7 @@ class Engine:
 
 def _from_file(insert: Insert, path: str) -> str:
     """The insert with a file in the place of its rows. SETTINGS stand between the file and the FORMAT."""
-    settings = re.search(r"\bSETTINGS\b[^()]*$", insert.sql, re.IGNORECASE)
+    settings = re.search(r"\bSETTINGS\s+\w+\s*=[^()]*$", insert.sql, re.IGNORECASE)
     into = insert.sql[: settings.start()] if settings else insert.sql
     return (
         f"{into} FROM INFILE {_literal(path)} {settings.group() if settings else ''} FORMAT {insert.format}"
