@@ -1,0 +1,189 @@
+"""The components of the local stack, as data: how each is started, when it is ready, how long it may take."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spendmeter.local.endpoints import StackDir
+from spendmeter.local.kafka import Broker
+from spendmeter.local.ports import LOOPBACK, keep_ports
+from spendmeter.local.probes import http_answers, kafka_answers, says_ready
+
+SHIPPED_PROXY_CONFIG = Path(__file__).with_name("litellm.yaml")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A process that runs for as long as the stack does."""
+
+    name: str
+    command: Callable[[], Sequence[str]]
+    """Called before each start; does what must be done first."""
+    is_ready: Callable[[], bool]
+    env: Mapping[str, str] = field(default_factory=dict)
+    metrics_url: str | None = None
+    ready_within_seconds: float = 60
+    grace_seconds: float = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """A process that must end well before the next stage starts."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    within_seconds: float = 60
+
+
+Stage = Sequence[Component | Step]
+"""What may start at once. Stages start in order and stop in reverse."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Everything a supervisor needs to know of a stack."""
+
+    stages: Sequence[Stage]
+    kafka_bootstrap: str
+    clickhouse_url: str
+    upstream_url: str
+    proxy_url: str
+    master_key: str
+
+    @property
+    def components(self) -> list[Component]:
+        return [item for stage in self.stages for item in stage if isinstance(item, Component)]
+
+    def only(self, names: Sequence[str]) -> "Declaration":
+        """The same stack without the components and steps that are not named."""
+        stages = [[item for item in stage if item.name in names] for stage in self.stages]
+        return Declaration(
+            [stage for stage in stages if stage],
+            self.kafka_bootstrap,
+            self.clickhouse_url,
+            self.upstream_url,
+            self.proxy_url,
+            self.master_key,
+        )
+
+
+def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_PROXY_CONFIG) -> Declaration:
+    """The whole stack in this directory; picks its ports."""
+    streams = ["stream"] if workers == 1 else [f"stream-{number}" for number in range(1, workers + 1)]
+    ours = [*streams, "clickhouse-sink", "proxy"]
+    names = [
+        "kafka",
+        "kafka-controller",
+        "clickhouse",
+        "upstream",
+        "proxy",
+        *(f"{name}-metrics" for name in ours),
+    ]
+    ports = keep_ports(stack.ports, names)
+    broker = Broker(stack.data("kafka"), ports["kafka"], ports["kafka-controller"])
+    clickhouse_url = _url(ports["clickhouse"])
+    upstream_url = _url(ports["upstream"])
+    shared = {
+        "SPENDMETER_KAFKA_BOOTSTRAP": broker.bootstrap,
+        "SPENDMETER_CLICKHOUSE_URL": clickhouse_url,
+        "SPENDMETER_UPSTREAM_URL": upstream_url,
+        "SPENDMETER_DIR": str(stack.path),
+        # LiteLLM would fetch its price list at each start.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    master_key = stack.master_key()
+
+    def ours_named(name: str, *arguments: str, **more: str) -> Component:
+        metrics_url = f"{_url(ports[f'{name}-metrics'])}/metrics"
+        env = {**_env(stack, name, shared), "SPENDMETER_METRICS_PORT": str(ports[f"{name}-metrics"]), **more}
+        return Component(
+            name,
+            lambda: _python(*arguments),
+            lambda: says_ready(metrics_url),
+            env,
+            metrics_url,
+            ready_within_seconds=120,
+            grace_seconds=15,
+        )
+
+    proxy_arguments = (
+        "spendmeter.local.proxy",
+        "--config",
+        str(proxy_config.absolute()),
+        "--port",
+        str(ports["proxy"]),
+    )
+    return Declaration(
+        [
+            [
+                _kafka(broker),
+                _clickhouse(stack, ports["clickhouse"], shared),
+                _upstream(stack, ports["upstream"], shared),
+            ],
+            [
+                Step(
+                    "topics",
+                    _python("spendmeter.runtime.create_topics"),
+                    {**shared, "SPENDMETER_COMPONENT": "topics"},
+                ),
+                Step(
+                    "schema",
+                    _python("sinks.clickhouse", "migrate"),
+                    {**shared, "SPENDMETER_COMPONENT": "schema"},
+                ),
+            ],
+            [
+                *(ours_named(name, "stream") for name in streams),
+                ours_named("clickhouse-sink", "sinks.clickhouse"),
+            ],
+            [ours_named("proxy", *proxy_arguments, SPENDMETER_MASTER_KEY=master_key)],
+        ],
+        kafka_bootstrap=broker.bootstrap,
+        clickhouse_url=clickhouse_url,
+        upstream_url=upstream_url,
+        proxy_url=_url(ports["proxy"]),
+        master_key=master_key,
+    )
+
+
+def _kafka(broker: Broker) -> Component:
+    def command() -> Sequence[str]:
+        broker.prepare()
+        return broker.command()
+
+    return Component("kafka", command, lambda: kafka_answers(broker.bootstrap), grace_seconds=20)
+
+
+def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
+    command = _python(
+        "spendmeter.local.clickhouse", "--path", str(stack.data("clickhouse")), "--port", str(port)
+    )
+    return Component(
+        "clickhouse",
+        lambda: command,
+        lambda: http_answers(f"{_url(port)}/ping"),
+        _env(stack, "clickhouse", shared),
+        grace_seconds=20,
+    )
+
+
+def _upstream(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
+    command = _python("spendmeter.local.upstream", "--port", str(port))
+    env = _env(stack, "upstream", shared)
+    return Component("upstream", lambda: command, lambda: http_answers(f"{_url(port)}/health"), env)
+
+
+def _env(stack: StackDir, name: str, shared: Mapping[str, str]) -> dict[str, str]:
+    data = stack.data(name)
+    data.mkdir(parents=True, exist_ok=True)
+    return {**shared, "SPENDMETER_COMPONENT": name, "SPENDMETER_DATA_DIR": str(data)}
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", *arguments]
+
+
+def _url(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}"
