@@ -29,6 +29,7 @@ LOCK = Path(__file__).with_name("kafka-jars.lock")
 DOWNLOADS_AT_ONCE = 4
 TRIES_PER_JAR = 3
 REQUEST_TIMEOUT_SECONDS = 30
+REPOSITORIES: dict[str, str] | None = None  # name: URL; None is Maven Central
 
 
 class FetchError(RuntimeError):
@@ -145,7 +146,11 @@ def _maven(repository: Path) -> Any:
     from jgo.maven import MavenContext, PythonResolver
 
     return MavenContext(
-        resolver=PythonResolver(), repo_cache=repository, local_repos=[], timeout=REQUEST_TIMEOUT_SECONDS
+        resolver=PythonResolver(),
+        repo_cache=repository,
+        local_repos=[],
+        remote_repos=REPOSITORIES,
+        timeout=REQUEST_TIMEOUT_SECONDS,
     )
 
 

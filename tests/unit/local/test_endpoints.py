@@ -1,0 +1,79 @@
+"""A stack's directory: a lock tells a running stack from what a crash left behind."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from spendmeter.local.endpoints import (
+    AlreadyRunningError,
+    Endpoints,
+    StackDir,
+    StackNotRunningError,
+    find_stack,
+    resolve_dir,
+    write_endpoints,
+)
+
+ENDPOINTS = Endpoints(
+    kafka_bootstrap="127.0.0.1:1",
+    clickhouse_url="http://127.0.0.1:2",
+    proxy_url="http://127.0.0.1:3",
+    proxy_master_key="sk-secret",
+    upstream_url="http://127.0.0.1:4",
+    metrics={"stream": "http://127.0.0.1:5/metrics"},
+    pids={"stream": 6},
+)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> StackDir:
+    return StackDir(tmp_path)
+
+
+def test_a_running_stack_is_found(stack: StackDir) -> None:
+    with stack.hold():
+        write_endpoints(stack, ENDPOINTS)
+        assert find_stack(stack.path) == ENDPOINTS
+
+
+def test_what_a_crashed_stack_left_behind_is_no_stack(stack: StackDir) -> None:
+    with stack.hold():
+        write_endpoints(stack, ENDPOINTS)
+    assert stack.lock.exists()
+    with pytest.raises(StackNotRunningError, match=rf"start one: spendmeter up --dir {stack.path}"):
+        find_stack(stack.path)
+
+
+def test_a_stack_that_still_starts_is_not_found_yet(stack: StackDir) -> None:
+    with stack.hold(), pytest.raises(StackNotRunningError, match="not ready yet"):
+        find_stack(stack.path)
+
+
+def test_an_empty_directory_names_the_command_that_starts_a_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPENDMETER_DIR", raising=False)
+    with pytest.raises(StackNotRunningError, match=r"start one: spendmeter up$"):
+        find_stack()
+
+
+def test_a_directory_has_one_supervisor(stack: StackDir) -> None:
+    with stack.hold(), pytest.raises(AlreadyRunningError), stack.hold():
+        pass
+
+
+def test_the_option_is_stronger_than_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPENDMETER_DIR", str(tmp_path / "b"))
+    assert resolve_dir(tmp_path / "a").path == tmp_path / "a"
+    assert resolve_dir().path == tmp_path / "b"
+
+
+def test_the_master_key_is_kept_and_readable_by_its_owner_only(stack: StackDir) -> None:
+    key = stack.master_key()
+    assert key.startswith("sk-")
+    assert stack.master_key() == key
+    write_endpoints(stack, ENDPOINTS)
+    for path in (stack.path / "master.key", stack.endpoints):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
