@@ -1,0 +1,131 @@
+"""Admission: may this request go ahead? A pure function of the budgets, the known spend and the time.
+
+`settled` budgets refuse once what finished requests cost has reached the limit. Limit and window
+come from the budget alone, so a raise, a reset or the end of a window needs no signal. When in
+doubt, a request is admitted.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+from producers.own_spend import OwnSpend
+from producers.window_spend import Known
+from spendmeter.contract.budget import Action
+from spendmeter.contract.matching import Account, BudgetBook
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.window import Window
+
+OnStale = Literal["allow", "block"]
+
+
+class Why(StrEnum):
+    LIMIT_REACHED = "limit_reached"
+    """Events in the current window add up to the limit."""
+    BLIND = "blind"
+    """What has been spent cannot be verified, and `on_stale` is `block`."""
+
+
+class Policy(NamedTuple):
+    """The settings that a decision depends on."""
+
+    on_stale: OnStale
+    stale_after_seconds: float
+    ack_wait_seconds: float
+
+
+class Moment(NamedTuple):
+    """When a decision is made: the wall clock for windows, a monotonic one for ages."""
+
+    now: datetime
+    seconds: float
+    views_are_read: bool
+    """Whether every budget and signal there was at the start has been read."""
+
+
+class Admit(NamedTuple):
+    """Let the request through."""
+
+
+class Refuse(NamedTuple):
+    """Turn the request away, and what that rests on."""
+
+    why: Why
+    account: Account | None
+    """None when blind before the budgets were read."""
+    window: Window | None
+    spent_nanousd: NanoUsd
+    limit_nanousd: NanoUsd
+    known: Known | None
+
+
+class WaitForAcknowledgement(NamedTuple):
+    """Decide again once more acknowledgements or signals are there: events may be counted twice."""
+
+    account: Account
+
+
+Decision = Admit | Refuse | WaitForAcknowledgement
+ADMIT = Admit()
+BLIND_AT_START = Refuse(Why.BLIND, None, None, NanoUsd(0), NanoUsd(0), None)
+
+
+def decide(
+    book: BudgetBook, accounts: Iterable[Account], spend: OwnSpend, at: Moment, policy: Policy
+) -> Decision:
+    """Judge a request that falls under these accounts.
+
+    A refusal that stands whatever the doubtful events turn out to be is final. Of several, the
+    one that lasts longest is told: a client that waits for a shorter one is refused again.
+    """
+    refusal: Refuse | None = None
+    blind: Refuse | None = None
+    wait: WaitForAcknowledgement | None = None
+    for account in accounts:
+        if account.budget.action is not Action.BLOCK:
+            continue
+        window = book.window_of(account.budget, at.now)
+        if window is None:
+            continue
+        known = spend.known(account.name, window.start)
+        limit = account.budget.limit_at(at.now)
+        # `strict` budgets will add the holds of running requests to what is certain, here.
+        if known.certain_nanousd >= limit:
+            if refusal is None or _ends_later(window, refusal.window):
+                refusal = _refuse(Why.LIMIT_REACHED, account, window, limit, known)
+        elif known.certain_nanousd + known.doubtful_nanousd >= limit and _news_is_due(
+            known, spend, at, policy
+        ):
+            wait = WaitForAcknowledgement(account)
+        elif policy.on_stale == "block" and _is_blind(known, spend, at, policy):
+            blind = _refuse(Why.BLIND, account, window, limit, known)
+    if blind is None and policy.on_stale == "block" and not at.views_are_read:
+        blind = BLIND_AT_START
+    return refusal or wait or blind or ADMIT
+
+
+def _refuse(why: Why, account: Account, window: Window, limit: NanoUsd, known: Known) -> Refuse:
+    return Refuse(why, account, window, NanoUsd(known.certain_nanousd), limit, known)
+
+
+def _ends_later(window: Window, than: Window | None) -> bool:
+    if than is None or than.end is None:
+        return False
+    return window.end is None or window.end > than.end
+
+
+def _news_is_due(known: Known, spend: OwnSpend, at: Moment, policy: Policy) -> bool:
+    """Whether what is doubtful can soon be told: neither Kafka nor the stream has been silent for long."""
+    return any(
+        since is not None and at.seconds - since < policy.ack_wait_seconds
+        for since in (spend.oldest_recorded_seconds(), known.uncovered_since_seconds)
+    )
+
+
+def _is_blind(known: Known, spend: OwnSpend, at: Moment, policy: Policy) -> bool:
+    """Whether Kafka has acknowledged nothing, or the stream has counted nothing, for too long."""
+    return any(
+        since is not None and at.seconds - since >= policy.stale_after_seconds
+        for since in (spend.oldest_recorded_seconds(), known.uncovered_since_seconds)
+    )

@@ -1,0 +1,37 @@
+"""What one event costs each account that it falls under."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import BudgetBook, subject_of
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.usage import CostSource, UsageEvent
+
+
+class Charge(NamedTuple):
+    """What one event adds to one account in one window."""
+
+    budget_id: str
+    account: str
+    window_start: datetime
+    window_end: datetime | None
+    cost_nanousd: NanoUsd
+
+
+def charges_of(book: BudgetBook, event: UsageEvent, now: datetime) -> list[Charge]:
+    """A charge for every account of the event whose window has not ended by now."""
+    charges = []
+    for account in book.accounts_of(subject_of(event)):
+        window = book.window_of(account.budget, event.occurred_at)
+        if window is not None and (window.end is None or now < window.end):
+            cost = cost_against(account.budget, event)
+            charges.append(Charge(account.budget.id, account.name, window.start, window.end, cost))
+    return charges
+
+
+def cost_against(budget: Budget, event: UsageEvent) -> NanoUsd:
+    """What the event counts for against this budget: its cost, or the budget's flat amount if unpriced."""
+    if event.cost_source is CostSource.UNPRICED:
+        return budget.unpriced_flat_nanousd()
+    return event.cost_nanousd

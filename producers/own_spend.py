@@ -1,0 +1,107 @@
+"""Known spend of every account and window: signals, and this gateway's own events that none includes yet."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from producers.charges import Charge
+from producers.window_spend import NOTHING, Acknowledgement, Known, WindowSpend
+from spendmeter.contract.signal import Signal
+
+# Reached only when Kafka has been away for long; further events are counted until the next signal.
+MAX_RECORDED = 100_000
+
+WindowKey = tuple[str, datetime]
+"""The name of an account and the start of a window of it."""
+
+
+class _Recorded(NamedTuple):
+    """An own event whose acknowledgement is still out."""
+
+    at_seconds: float
+    charged: tuple[tuple[WindowSpend, int], ...]
+
+
+class OwnSpend:
+    """The spend this gateway knows of. No I/O, no clock, no lock: those are the caller's.
+
+    Seconds are of one monotonic clock of the caller's; money is nano-USD.
+    """
+
+    def __init__(self) -> None:
+        self._windows: dict[WindowKey, WindowSpend] = {}
+        self._recorded: dict[int, _Recorded] = {}
+        self._last_seq = 0
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def known(self, account: str, window_start: datetime) -> Known:
+        """What is known of that window and of no other; nothing when neither signal nor event told of it."""
+        window = self._windows.get((account, window_start))
+        return NOTHING if window is None else window.known()
+
+    def oldest_recorded_seconds(self) -> float | None:
+        """When the oldest event without acknowledgement was recorded."""
+        for recorded in self._recorded.values():
+            return recorded.at_seconds
+        return None
+
+    def take(self, signal: Signal, now: datetime) -> None:
+        """Bring a signal in; one that is older than what is known, or of an ended window, changes nothing."""
+        if signal.window_end is None or now < signal.window_end:
+            key = (signal.account, signal.window_start)
+            self._window(key, signal.budget_id, signal.window_end).take(signal, self._last_seq)
+
+    def record(self, seq: int, charges: Iterable[Charge], now_seconds: float) -> None:
+        """Count an own event from now on; `seq` rises from call to call.
+
+        No signal that includes the event may have been taken before: append to the outbox and
+        record under the one lock that `take` is called under, too.
+        """
+        if len(self._recorded) >= MAX_RECORDED:
+            self.count_unplaced(charges)
+            return
+        charged = []
+        for charge in charges:
+            window = self._window_charged(charge)
+            window.record(charge.cost_nanousd)
+            charged.append((window, int(charge.cost_nanousd)))
+        self._recorded[seq] = _Recorded(now_seconds, tuple(charged))
+        self._last_seq = seq
+
+    def count_unplaced(self, charges: Iterable[Charge]) -> None:
+        """Count an event that will never be acknowledged, until its accounts' next signals."""
+        for charge in charges:
+            self._window_charged(charge).count_unplaced(charge.cost_nanousd)
+
+    def acknowledge(self, seq: int, at: Acknowledgement) -> None:
+        """An own event has been stored; a seq that is unknown or acknowledged already changes nothing."""
+        recorded = self._recorded.pop(seq, None)
+        if recorded is not None:
+            for window, cost_nanousd in recorded.charged:
+                window.acknowledge(seq, cost_nanousd, at)
+
+    def keys(self) -> list[WindowKey]:
+        """The windows held now, for `prune` to go through in slices."""
+        return list(self._windows)
+
+    def prune(self, keys: Iterable[WindowKey], now: datetime, is_removed: Callable[[str], bool]) -> None:
+        """Drop those of these windows that have ended, are empty, or whose budget was removed."""
+        for key in keys:
+            window = self._windows.get(key)
+            if window is not None and (
+                (window.end is not None and window.end <= now)
+                or window.is_empty()
+                or is_removed(window.budget_id)
+            ):
+                del self._windows[key]
+
+    def _window_charged(self, charge: Charge) -> WindowSpend:
+        return self._window((charge.account, charge.window_start), charge.budget_id, charge.window_end)
+
+    def _window(self, key: WindowKey, budget_id: str, end: datetime | None) -> WindowSpend:
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = WindowSpend(budget_id, end)
+        return window

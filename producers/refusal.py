@@ -1,0 +1,96 @@
+"""The refusal: what a client is told, in LiteLLM's own shape, and what is kept for `explain`."""
+
+import math
+from collections import OrderedDict
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from producers.admission import Refuse, Why
+from spendmeter.contract.ids import uuid7
+from spendmeter.contract.money import format_usd
+from spendmeter.contract.times import format_time
+
+# A client that finds the gateway blind may try again this soon: it is milliseconds or an operator.
+BLIND_RETRY_AFTER_SECONDS = 1
+MAX_DECISIONS_KEPT = 10_000
+
+
+class Refusal(NamedTuple):
+    """A refusal as it was told, and the facts that it rests on."""
+
+    id: UUID
+    at: datetime
+    key: str
+    """Alias or hash, as told."""
+    refuse: Refuse
+
+    @property
+    def message(self) -> str:
+        """LiteLLM's own words, so that whoever parses those parses these."""
+        if self.refuse.why is Why.BLIND:
+            return f"Budget cannot be verified at the moment. Key={self.key}"
+        return (
+            f"Budget has been exceeded! Key={self.key}"
+            f" Current cost: {format_usd(self.refuse.spent_nanousd)},"
+            f" Max budget: {format_usd(self.refuse.limit_nanousd)}"
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """`retry-after` in whole seconds, at least 1, absent where waiting does not help."""
+        headers = {"x-should-retry": "false", "x-spendmeter-decision": str(self.id)}
+        if self.refuse.account is not None:
+            headers["x-spendmeter-budget"] = self.refuse.account.budget.id
+        seconds = self._retry_after_seconds()
+        if seconds is not None:
+            headers["retry-after"] = str(seconds)
+        return headers
+
+    @property
+    def facts(self) -> str:
+        """One line: what it rests on, with the offsets up to which the signal had counted."""
+        refuse = self.refuse
+        if refuse.account is None or refuse.window is None or refuse.known is None:
+            return f"decision={self.id} why={refuse.why}"
+        end = format_time(refuse.window.end) if refuse.window.end else "never"
+        watermark = ",".join(f"{p}:{o}" for p, o in sorted(refuse.known.watermark.items())) or "none"
+        return (
+            f"decision={self.id} why={refuse.why} budget={refuse.account.budget.id}"
+            f" revision={refuse.account.budget.revision} account={refuse.account.name}"
+            f" window_start={format_time(refuse.window.start)} window_end={end}"
+            f" spent_nanousd={refuse.spent_nanousd} limit_nanousd={refuse.limit_nanousd}"
+            f" signal_nanousd={refuse.known.signal_nanousd} watermark={watermark}"
+        )
+
+    def _retry_after_seconds(self) -> int | None:
+        if self.refuse.why is Why.BLIND:
+            return BLIND_RETRY_AFTER_SECONDS
+        if self.refuse.window is None or self.refuse.window.end is None:
+            return None
+        return max(1, math.ceil((self.refuse.window.end - self.at).total_seconds()))
+
+
+def refusal_of(refuse: Refuse, key: str, at: datetime) -> Refusal:
+    """Give a decision its id, a UUIDv7 of that moment."""
+    return Refusal(uuid7(int(at.timestamp() * 1000)), at, key, refuse)
+
+
+class Decisions:
+    """The latest refusals by id, as many as MAX_DECISIONS_KEPT."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[UUID, Refusal] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, refusal: Refusal) -> None:
+        """Keep one more; the oldest makes room."""
+        self._kept[refusal.id] = refusal
+        if len(self._kept) > MAX_DECISIONS_KEPT:
+            self._kept.popitem(last=False)
+
+    def get(self, decision_id: UUID) -> Refusal | None:
+        """The refusal of that id while it is kept."""
+        return self._kept.get(decision_id)

@@ -1,0 +1,37 @@
+"""Settings of the callback, read from the environment (`SPENDMETER_…`) of the LiteLLM proxy."""
+
+import socket
+from pathlib import Path
+
+from pydantic import Field
+
+from producers.admission import OnStale, Policy
+from spendmeter.runtime.settings import Settings
+
+
+class GatewaySettings(Settings):
+    """What the gateway side can be told."""
+
+    component: str = "gateway"
+    gateway: str = Field(default_factory=socket.gethostname, min_length=1)
+    """This gateway's name: a dimension of budgets, and the source of its events."""
+    data_dir: Path = Path(".spendmeter/gateway")
+    """Where the outbox lies; keep it across restarts, and share it with no other host."""
+    outbox_max_bytes: int = Field(default=1024**3, ge=1024**2)
+    """Beyond it, events that Kafka has not taken are lost, counted and reported."""
+
+    start_wait_ms: int = Field(default=5_000, ge=0, le=60_000)
+    """How long a request may wait, after a start, for budgets and signals to have been read."""
+    ack_wait_ms: int = Field(default=300, ge=0, le=5_000)
+    """How long a request may wait to learn whether an event is in a signal already. Then it is admitted."""
+    stale_after_seconds: float = Field(default=30.0, gt=0)
+    """Kafka or the stream silent about our own events for that long: we are blind."""
+    on_stale: OnStale = "allow"
+    """What is done while blind with a request that known spend does not refuse."""
+    drain_seconds: float = Field(default=5.0, ge=0, le=60)
+    """How long a stop may take to hand Kafka what is in the outbox; the next start sends the rest."""
+
+    @property
+    def policy(self) -> Policy:
+        """What admission needs of it."""
+        return Policy(self.on_stale, self.stale_after_seconds, self.ack_wait_ms / 1000)

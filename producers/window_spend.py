@@ -1,0 +1,189 @@
+"""Known spend of one account in one window: the signal's part, and own events that it does not include.
+
+An own event passes three states. *Recorded*: its offset is unknown. *Uncovered*: it has been
+acknowledged at an offset above the signal's watermark. *Covered*: the signal includes it, and it
+is forgotten.
+
+Only a recorded event can be counted twice, and only where a signal arrived after it was recorded:
+a signal cannot include what came after the signal itself. Such events are doubtful; so is one that
+was sent more than once, because the offset that we were told may be that of a later copy. Every
+other own event is certain. Running sums make each step O(1), or O(1) per event that leaves.
+"""
+
+from collections import deque
+from datetime import datetime
+from typing import NamedTuple
+
+from spendmeter.contract.signal import Signal
+
+# Beyond it, events are held together and leave together with the first of them: too little is
+# counted for an instant, never too much. Reached only while the stream is away.
+MAX_UNCOVERED_PER_PARTITION = 1_000
+
+_NO_WATERMARK: dict[int, int] = {}
+_NO_SIGNAL = (0, -1)
+
+
+class Known(NamedTuple):
+    """What is known to be spent from one account in one window."""
+
+    certain_nanousd: int
+    """Spent beyond doubt, each event counted once."""
+    doubtful_nanousd: int
+    """Own events that may be inside the signal already: an acknowledgement or a signal will tell."""
+    signal_nanousd: int
+    watermark: dict[int, int]
+    """Partition of spend.usage: the last offset that the signal includes. Empty without a signal."""
+    uncovered_since_seconds: float | None
+    """When the oldest event that is stored and in no signal was acknowledged."""
+
+
+NOTHING = Known(0, 0, 0, _NO_WATERMARK, None)
+
+
+class Acknowledgement(NamedTuple):
+    """Where the brokers stored an event, as the sender was told."""
+
+    partition: int
+    offset: int
+    at_seconds: float
+    resent: bool
+    """It was sent more than once, so an earlier copy may be stored below `offset`."""
+
+
+class _Uncovered:
+    """Events of one partition that are stored and that the signal does not include, one or more together."""
+
+    __slots__ = ("certain_nanousd", "doubtful_nanousd", "first_offset", "since_seconds")
+
+    def __init__(self, first_offset: int, since_seconds: float) -> None:
+        self.first_offset = first_offset
+        self.since_seconds = since_seconds
+        self.certain_nanousd = 0
+        self.doubtful_nanousd = 0
+
+
+class WindowSpend:
+    """The running sums of one account in one window, in nano-USD."""
+
+    __slots__ = (
+        "_doubtful_to_seq",
+        "_order",
+        "_recorded",
+        "_recorded_doubtful_nanousd",
+        "_recorded_nanousd",
+        "_signal_nanousd",
+        "_uncovered",
+        "_uncovered_doubtful_nanousd",
+        "_uncovered_nanousd",
+        "_unplaced_nanousd",
+        "_watermark",
+        "budget_id",
+        "end",
+    )
+
+    def __init__(self, budget_id: str, end: datetime | None) -> None:
+        self.budget_id = budget_id
+        self.end = end
+        self._order = _NO_SIGNAL
+        self._signal_nanousd = 0
+        self._watermark = _NO_WATERMARK
+        self._recorded = 0
+        self._recorded_nanousd = 0
+        self._recorded_doubtful_nanousd = 0
+        self._doubtful_to_seq = 0
+        self._uncovered: dict[int, deque[_Uncovered]] | None = None
+        self._uncovered_nanousd = 0
+        self._uncovered_doubtful_nanousd = 0
+        self._unplaced_nanousd = 0
+
+    def known(self) -> Known:
+        """The sums as they stand."""
+        return Known(
+            self._signal_nanousd
+            + self._recorded_nanousd
+            - self._recorded_doubtful_nanousd
+            + self._uncovered_nanousd
+            - self._uncovered_doubtful_nanousd
+            + self._unplaced_nanousd,
+            self._recorded_doubtful_nanousd + self._uncovered_doubtful_nanousd,
+            self._signal_nanousd,
+            self._watermark,
+            min(events[0].since_seconds for events in self._uncovered.values()) if self._uncovered else None,
+        )
+
+    def take(self, signal: Signal, last_seq: int) -> None:
+        """Bring a signal of this window in; `last_seq` is that of the latest own event recorded."""
+        order = (signal.revision, signal.version)
+        if order < self._order:
+            return
+        watermark = dict(signal.watermark)
+        if order == self._order:
+            # The same events. A dropped duplicate moves the watermark alone, and a replay may bring
+            # the lower of the two last.
+            for partition, offset in self._watermark.items():
+                watermark[partition] = max(offset, watermark.get(partition, offset))
+        if any(offset > self._watermark.get(partition, -1) for partition, offset in watermark.items()):
+            self._recorded_doubtful_nanousd = self._recorded_nanousd
+            self._doubtful_to_seq = last_seq
+            self._unplaced_nanousd = 0
+        self._order, self._signal_nanousd, self._watermark = order, signal.spent_nanousd, watermark
+        self._forget_covered()
+
+    def record(self, cost_nanousd: int) -> None:
+        """An own event was recorded after every signal that was taken."""
+        self._recorded += 1
+        self._recorded_nanousd += cost_nanousd
+
+    def count_unplaced(self, cost_nanousd: int) -> None:
+        """An own event whose place nobody will tell: counted until a signal includes anything new."""
+        self._unplaced_nanousd += cost_nanousd
+
+    def acknowledge(self, seq: int, cost_nanousd: int, at: Acknowledgement) -> None:
+        """A recorded event has been stored."""
+        self._recorded -= 1
+        self._recorded_nanousd -= cost_nanousd
+        if seq <= self._doubtful_to_seq:
+            self._recorded_doubtful_nanousd -= cost_nanousd
+        if not cost_nanousd or at.offset <= self._watermark.get(at.partition, -1):
+            return
+        if self._uncovered is None:
+            self._uncovered = {}
+        entry = _entry_for(self._uncovered.setdefault(at.partition, deque()), at)
+        self._uncovered_nanousd += cost_nanousd
+        if at.resent:
+            self._uncovered_doubtful_nanousd += cost_nanousd
+            entry.doubtful_nanousd += cost_nanousd
+        else:
+            entry.certain_nanousd += cost_nanousd
+
+    def is_empty(self) -> bool:
+        """Whether nothing would be lost by dropping it."""
+        return self._order == _NO_SIGNAL and not (self._recorded or self._uncovered or self._unplaced_nanousd)
+
+    def _forget_covered(self) -> None:
+        if not self._uncovered:
+            return
+        for partition, last in self._watermark.items():
+            events = self._uncovered.get(partition)
+            while events and events[0].first_offset <= last:
+                entry = events.popleft()
+                self._uncovered_nanousd -= entry.certain_nanousd + entry.doubtful_nanousd
+                self._uncovered_doubtful_nanousd -= entry.doubtful_nanousd
+            if events is not None and not events:
+                del self._uncovered[partition]
+
+
+def _entry_for(events: deque[_Uncovered], at: Acknowledgement) -> _Uncovered:
+    """The entry that an event at this offset goes into; entries stay in the order of their offsets."""
+    place = len(events)
+    # The sender is first in, first out, so this loop hardly ever turns.
+    while place and events[place - 1].first_offset > at.offset:
+        place -= 1
+    if len(events) < MAX_UNCOVERED_PER_PARTITION:
+        entry = _Uncovered(at.offset, at.at_seconds)
+        events.insert(place, entry)
+        return entry
+    entry = events[max(place - 1, 0)]
+    entry.first_offset = min(entry.first_offset, at.offset)
+    return entry

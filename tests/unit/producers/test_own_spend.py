@@ -1,0 +1,175 @@
+"""The corners of known spend that a random walk seldom reaches."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from producers import own_spend, window_spend
+from producers.charges import Charge
+from producers.own_spend import OwnSpend
+from producers.window_spend import Acknowledgement
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.signal import Signal, State
+
+ACCOUNT = "key-day|key=k"
+START = datetime(2026, 11, 22, tzinfo=UTC)
+END = START + timedelta(days=1)
+NOON = START + timedelta(hours=12)
+
+
+def charge(cost: int, start: datetime = START) -> list[Charge]:
+    return [Charge("key-day", ACCOUNT, start, start + timedelta(days=1), NanoUsd(cost))]
+
+
+def signal(spent: int, watermark: dict[int, int], version: int = 1, start: datetime = START) -> Signal:
+    return Signal(
+        budget_id="key-day",
+        account=ACCOUNT,
+        subject={"key": "k"},
+        window_start=start,
+        window_end=start + timedelta(days=1),
+        limit_nanousd=NanoUsd(100),
+        spent_nanousd=NanoUsd(spent),
+        state=State.OK,
+        watermark=watermark,
+        revision=1,
+        version=version,
+        emitted_at=start,
+    )
+
+
+def stored(offset: int, *, partition: int = 0, resent: bool = False) -> Acknowledgement:
+    return Acknowledgement(partition, offset, 0.0, resent)
+
+
+def test_an_event_counts_the_moment_it_is_recorded() -> None:
+    spend = OwnSpend()
+    spend.record(1, charge(7), 0.0)
+
+    assert spend.known(ACCOUNT, START).certain_nanousd == 7
+
+
+def test_a_signal_that_came_before_the_event_leaves_no_doubt() -> None:
+    spend = OwnSpend()
+    spend.take(signal(50, {0: 4}), NOON)
+    spend.record(1, charge(7), 0.0)
+
+    assert spend.known(ACCOUNT, START)[:2] == (57, 0)
+
+
+def test_a_signal_that_came_after_the_event_may_include_it() -> None:
+    spend = OwnSpend()
+    spend.record(1, charge(7), 0.0)
+    spend.take(signal(50, {0: 4}), NOON)
+
+    assert spend.known(ACCOUNT, START)[:2] == (50, 7)
+
+
+@pytest.mark.parametrize(("offset", "certain"), [(4, 50), (5, 57)])
+def test_the_acknowledgement_tells_whether_the_signal_includes_the_event(offset: int, certain: int) -> None:
+    spend = OwnSpend()
+    spend.record(1, charge(7), 0.0)
+    spend.take(signal(50, {0: 4}), NOON)
+    spend.acknowledge(1, stored(offset))
+
+    assert spend.known(ACCOUNT, START)[:2] == (certain, 0)
+
+
+def test_a_signal_that_says_nothing_new_brings_no_doubt() -> None:
+    """A raise makes the judge signal again without any new event."""
+    spend = OwnSpend()
+    spend.take(signal(50, {0: 4}), NOON)
+    spend.record(1, charge(7), 0.0)
+    spend.take(signal(50, {0: 4}).model_copy(update={"revision": 2}), NOON)
+
+    assert spend.known(ACCOUNT, START)[:2] == (57, 0)
+
+
+def test_an_event_sent_twice_is_in_doubt_until_a_signal_passes_its_last_copy() -> None:
+    spend = OwnSpend()
+    spend.record(1, charge(7), 0.0)
+    spend.take(signal(57, {0: 4}), NOON)
+    spend.acknowledge(1, stored(9, resent=True))
+    assert spend.known(ACCOUNT, START)[:2] == (57, 7)
+
+    spend.take(signal(57, {0: 9}), NOON)
+    assert spend.known(ACCOUNT, START)[:2] == (57, 0)
+
+    spend.take(signal(57, {0: 4}), NOON)
+    spend.record(2, charge(1), 0.0)
+    spend.acknowledge(2, stored(8, resent=True))
+    assert spend.known(ACCOUNT, START)[:2] == (57, 0), "a replayed signal must not lower the watermark"
+
+
+def test_spend_of_another_window_is_never_told() -> None:
+    spend = OwnSpend()
+    spend.take(signal(50, {0: 4}), NOON)
+    spend.record(1, charge(7), 0.0)
+
+    assert spend.known(ACCOUNT, END) == window_spend.NOTHING
+
+
+@pytest.mark.parametrize(("moment", "spent"), [(END - timedelta(microseconds=1), 50), (END, 0)])
+def test_a_signal_of_an_ended_window_is_not_taken(moment: datetime, spent: int) -> None:
+    spend = OwnSpend()
+    spend.take(signal(50, {0: 4}), moment)
+
+    assert spend.known(ACCOUNT, START).certain_nanousd == spent
+
+
+@pytest.mark.parametrize(("moment", "left"), [(END - timedelta(microseconds=1), 1), (END, 0)])
+def test_a_window_is_dropped_when_it_has_ended(moment: datetime, left: int) -> None:
+    spend = OwnSpend()
+    spend.take(signal(50, {0: 4}), NOON)
+    spend.prune(spend.keys(), moment, lambda _: False)
+
+    assert len(spend) == left
+
+
+def test_the_windows_of_a_removed_budget_are_dropped_and_late_acknowledgements_do_no_harm() -> None:
+    spend = OwnSpend()
+    spend.record(1, charge(7), 0.0)
+    spend.prune(spend.keys(), NOON, lambda budget_id: budget_id == "key-day")
+    spend.acknowledge(1, stored(5))
+
+    assert len(spend) == 0
+    assert spend.known(ACCOUNT, START).certain_nanousd == 0
+
+
+def test_beyond_the_bound_events_are_held_together_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_spend, "MAX_UNCOVERED_PER_PARTITION", 3)
+    spend = OwnSpend()
+    for offset in range(10):
+        spend.record(offset + 1, charge(1), 0.0)
+        spend.acknowledge(offset + 1, stored(offset))
+    assert spend.known(ACCOUNT, START).certain_nanousd == 10
+
+    spend.take(signal(2, {0: 1}), NOON)
+    assert spend.known(ACCOUNT, START).certain_nanousd == 10
+
+    # Those held together leave with the first of them: too little for an instant, never too much.
+    spend.take(signal(3, {0: 2}, version=2), NOON)
+    assert spend.known(ACCOUNT, START).certain_nanousd == 3
+
+
+def test_beyond_the_bound_unacknowledged_events_count_until_the_next_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_spend, "MAX_RECORDED", 2)
+    spend = OwnSpend()
+    for seq in range(1, 6):
+        spend.record(seq, charge(1), 0.0)
+    assert spend.known(ACCOUNT, START)[:2] == (5, 0)
+
+    spend.take(signal(1, {0: 0}), NOON)
+    assert spend.known(ACCOUNT, START)[:2] == (1, 2)
+
+
+def test_the_oldest_event_without_acknowledgement_is_known() -> None:
+    spend = OwnSpend()
+    assert spend.oldest_recorded_seconds() is None
+    spend.record(1, charge(1), 10.0)
+    spend.record(2, charge(1), 11.0)
+    spend.acknowledge(1, stored(0))
+
+    assert spend.oldest_recorded_seconds() == 11.0
