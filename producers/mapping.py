@@ -1,0 +1,221 @@
+"""LiteLLM's log-event payload to the usage event: what was used, by whom, at what cost. Pure.
+
+Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/producers/payloads/.
+Nothing that a user or a model wrote passes through here.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from producers.costs import cost_of, prices_of
+from producers.payload import (
+    key_hash,
+    mapping,
+    request_metadata,
+    seconds,
+    tags,
+    text,
+    text_or_none,
+    tokens,
+)
+from spendmeter.contract.times import from_unix_us
+from spendmeter.contract.usage import CostSource, Status, UsageEvent
+
+EVENT_ID_FIELD = "spendmeter_event_id"
+"""Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
+
+# Calls that read or manage what an earlier call made and billed (LiteLLM #17814, #25015).
+_MANAGEMENT_CALL = re.compile(
+    r"a?_?(get|list|retrieve|delete|cancel|create|update|modify|upload|add)_(?!(video|interaction)\b)\w+"
+    r"|a?(file|vector_store|vector_store_file|video)_(create|list|retrieve|update|delete|content|get)\w*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which outbox of which gateway an event comes from."""
+
+    producer_id: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDraft:
+    """A usage event that still lacks its place in an outbox."""
+
+    fields: Mapping[str, Any]
+    doubt: str | None = None
+    """What LiteLLM reported, where it cannot be a cost: the caller logs it."""
+
+    def finish(self, origin: Origin, seq: int) -> UsageEvent:
+        """The event at that place."""
+        return UsageEvent(producer_id=origin.producer_id, gateway=origin.gateway, seq=seq, **self.fields)
+
+
+def event_id_of(kwargs: Mapping[str, Any]) -> UUID | None:
+    """The id that the pre-call hook minted for this request, or None.
+
+    The hook writes the same id into every metadata dict; two that differ are not both ours.
+    """
+    minted = {
+        str(metadata[EVENT_ID_FIELD])
+        for metadata in request_metadata(kwargs)
+        if metadata.get(EVENT_ID_FIELD) is not None
+    }
+    if len(minted) != 1:
+        return None
+    try:
+        event_id = UUID(minted.pop())
+    except ValueError:
+        return None
+    return event_id if event_id.version == 7 else None
+
+
+def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime) -> UsageDraft | None:
+    """What this finished request used; None where there is nothing to bill.
+
+    `event_id` is the request's. One request can log several events (a failure and the retry that
+    succeeded, the parts of a batch completion, the classifier that an auto-router asked), so each
+    gets an id of its own, derived from the request's and the same whenever the same event is logged.
+    """
+    payload = mapping(kwargs.get("standard_logging_object"))
+    prices = prices_of(kwargs)
+    cost = cost_of(kwargs, prices)
+    counts = _counts(payload)
+    if _is_poll(payload) or (cost.amount == 0 and _cost_nothing(kwargs, payload, counts["total_tokens"])):
+        return None
+    fields = {
+        "event_id": _event_id(event_id, payload),
+        "occurred_at": occurred_at,
+        "cost_nanousd": cost.amount,
+        "cost_source": cost.source,
+        "prices": {} if cost.source is CostSource.UNPRICED else prices,
+        **_who(kwargs, payload),
+        **_what(kwargs, payload),
+        **_when(payload, occurred_at),
+        **counts,
+    }
+    return UsageDraft(fields, cost.doubt)
+
+
+def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = mapping(payload.get("metadata"))
+    if not metadata:
+        # LiteLLM could not build its payload; the request's own metadata has the same names.
+        metadata = next((m for m in request_metadata(kwargs) if "user_api_key_hash" in m), {})
+    return {
+        "key": key_hash(metadata.get("user_api_key_hash")),
+        "key_alias": text_or_none(metadata.get("user_api_key_alias")),
+        "user": text_or_none(metadata.get("user_api_key_user_id")),
+        "team": text_or_none(metadata.get("user_api_key_team_id")),
+        "organization": text_or_none(metadata.get("user_api_key_org_id")),
+        "project": text_or_none(metadata.get("user_api_key_project_id")),
+        "end_user": text_or_none(payload.get("end_user") or metadata.get("user_api_key_end_user_id")),
+        "tags": tags(payload.get("request_tags")),
+        "session": text_or_none(payload.get("session_id")),
+    }
+
+
+def _what(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+    is_failure = payload.get("status") == "failure"
+    is_streamed = bool(payload.get("stream") or kwargs.get("stream"))
+    return {
+        "model": text(payload.get("model") or kwargs.get("model")),
+        "model_group": text(payload.get("model_group")),
+        "provider": text(payload.get("custom_llm_provider") or kwargs.get("custom_llm_provider")),
+        "deployment": text_or_none(payload.get("model_id")),
+        "call_type": text(payload.get("call_type") or kwargs.get("call_type")),
+        "status": Status.FAILURE if is_failure else Status.SUCCESS,
+        "streamed": is_streamed,
+        "estimated": not is_failure and is_streamed and _was_cut(kwargs, payload),
+        "cache_hit": payload.get("cache_hit") is True,
+        "call_id": text(payload.get("litellm_call_id") or kwargs.get("litellm_call_id")),
+        "response_id": text(payload.get("id")),
+    }
+
+
+def _when(payload: Mapping[str, Any], occurred_at: datetime) -> dict[str, Any]:
+    started, ended = seconds(payload.get("startTime")), seconds(payload.get("endTime"))
+    if started is None:
+        return {"started_at": occurred_at, "duration_ms": 0}
+    started_at = min(from_unix_us(round(started * 1e6)), occurred_at)
+    return {"started_at": started_at, "duration_ms": max(0, round(((ended or started) - started) * 1000))}
+
+
+def _counts(payload: Mapping[str, Any]) -> dict[str, int]:
+    """Token counts, inclusive: cached input is part of the input, reasoning of the output."""
+    usage = mapping(mapping(payload.get("metadata")).get("usage_object"))
+    details = mapping(usage.get("prompt_tokens_details"))
+    cache_read = tokens(usage.get("cache_read_input_tokens")) or tokens(details.get("cached_tokens"))
+    cache_write = tokens(usage.get("cache_creation_input_tokens")) or tokens(
+        details.get("cache_creation_tokens") or details.get("cache_write_tokens")
+    )
+    given = tokens(payload.get("prompt_tokens")) or tokens(usage.get("input_tokens"))
+    output = tokens(payload.get("completion_tokens")) or tokens(usage.get("output_tokens"))
+    # LiteLLM includes the cached tokens; a raw Anthropic usage, which some routes hand on, does not.
+    is_raw = "prompt_tokens" not in usage and "input_tokens" in usage
+    is_exclusive = is_raw or given < cache_read + cache_write
+    inclusive = given + cache_read + cache_write if is_exclusive else given
+    reasoning = tokens(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+    return {
+        "input_tokens": inclusive,
+        "output_tokens": output,
+        "cache_read_tokens": cache_read,
+        "cache_write_tokens": cache_write,
+        "reasoning_tokens": min(reasoning, output),
+        "total_tokens": max(tokens(payload.get("total_tokens")), inclusive + output),
+    }
+
+
+def _was_cut(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
+    """Whether the client left a stream: its event is a success whose tokens LiteLLM counted itself."""
+    if any(metadata.get("client_disconnected") is True for metadata in request_metadata(kwargs)):
+        return True
+    response = mapping(payload.get("response"))
+    choices = response.get("choices")
+    if isinstance(choices, list) and choices:
+        return all(mapping(choice).get("finish_reason") is None for choice in choices)
+    return False
+
+
+def _is_refusal(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
+    """Whether this failure is a budget refusal, ours or LiteLLM's own: nothing was called."""
+    if payload.get("status") != "failure":
+        return False
+    error = mapping(payload.get("error_information"))
+    return (
+        getattr(kwargs.get("exception"), "type", None) == "budget_exceeded"
+        or error.get("error_class") == "BudgetExceededError"
+        or str(error.get("normalized_error") or "").endswith("BUDGET_EXCEEDED")
+    )
+
+
+def _cost_nothing(kwargs: Mapping[str, Any], payload: Mapping[str, Any], total_tokens: int) -> bool:
+    """Whether a cost of zero means that nothing was used, rather than that no price is known."""
+    if _is_refusal(kwargs, payload):
+        return True
+    return total_tokens == 0 and _MANAGEMENT_CALL.fullmatch(str(payload.get("call_type"))) is not None
+
+
+def _is_poll(payload: Mapping[str, Any]) -> bool:
+    """Whether a stored response was read that its creation has billed; a background one's has not."""
+    is_read = payload.get("call_type") in ("get_responses", "aget_responses")
+    return is_read and mapping(payload.get("response")).get("background") is not True
+
+
+def _event_id(request_id: UUID, payload: Mapping[str, Any]) -> UUID:
+    """A UUIDv7 of the request's millisecond whose other bits are a hash of what tells events apart."""
+    told_apart = [payload.get("status"), payload.get("id"), payload.get("litellm_call_id")]
+    if payload.get("status") == "failure":
+        # A failure's id is the call's, so the attempts of one call differ by deployment and time only.
+        told_apart += [payload.get("model_id"), payload.get("startTime")]
+    seed = "\0".join([request_id.hex, *(str(part) for part in told_apart)])
+    digest = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()[:10], "big")
+    value = (request_id.int >> 80 << 80) | digest
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)

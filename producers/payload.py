@@ -1,0 +1,83 @@
+"""Reading LiteLLM's log-event kwargs: plain values out of a structure that promises nothing.
+
+A field that is missing, of another type, or too long never raises: the event must be recorded.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# A client chooses tags, session and end user. Bounded, so that no event outgrows a Kafka record.
+MAX_TEXT_CHARS = 512
+MAX_TAGS = 32
+MAX_TAG_CHARS = 256
+
+_HASH = re.compile(r"[0-9a-fA-F]{64}")
+_NOTHING: Mapping[str, Any] = {}
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else _NOTHING
+
+
+def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """The value as text of at most that many characters that UTF-8 can hold; `""` for None."""
+    if value is None or value == "":
+        return ""
+    cut = str(value)[:max_chars]
+    # A lone surrogate from a client's JSON would not encode.
+    return cut if cut.isascii() else cut.encode("utf-8", "replace").decode("utf-8")
+
+
+def text_or_none(value: object) -> str | None:
+    return text(value) or None
+
+
+def tokens(value: object) -> int:
+    """A count of tokens: what is no number, or a negative one, counts as 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 0
+    return min(max(int(value), 0), 2**53)
+
+
+def seconds(value: object) -> float | None:
+    """A time in seconds since 1970, or None where there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value) if 0 < value < 2**33 else None
+
+
+def key_hash(key: object) -> str:
+    """The key's hash: LiteLLM hashes keys that begin with `sk-` and passes any other on in clear.
+
+    SHA-256 in hex is what LiteLLM itself makes of a key. Empty for no key.
+    """
+    if not key:
+        return ""
+    key = str(key)
+    if _HASH.fullmatch(key):
+        return key.lower()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def tags(value: object) -> tuple[str, ...]:
+    """The tags a caller gave, each once; LiteLLM's own `User-Agent: …` entries are none of them."""
+    if not isinstance(value, list | tuple):
+        return ()
+    given = (text(tag, MAX_TAG_CHARS) for tag in value if isinstance(tag, str))
+    kept = dict.fromkeys(tag for tag in given if tag and not tag.startswith("User-Agent: "))
+    return tuple(kept)[:MAX_TAGS]
+
+
+def request_metadata(kwargs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The metadata that travelled with the request.
+
+    Chat routes carry it under `metadata`; routes where clients have a field of that name
+    (`/v1/messages`, `/v1/responses`) carry it under `litellm_metadata` as well.
+    """
+    params = mapping(kwargs.get("litellm_params"))
+    for name in ("metadata", "litellm_metadata"):
+        yield mapping(params.get(name))
