@@ -1,0 +1,120 @@
+"""Kafka, as the sender sees it: batches go in, the offsets at which they are stored come out."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerClosed
+
+from spendmeter.contract.records import Record
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# The producer itself retries for as long as we wait; a fresh one finds brokers that have moved.
+DELIVERY_TIMEOUT_SECONDS = 15.0
+CONNECT_TIMEOUT_SECONDS = 15.0
+_STOP_TIMEOUT_SECONDS = 2.0
+
+Batches = Mapping[int, Sequence[Record]]
+"""Records by partition; each partition's become one Kafka batch."""
+
+
+class NotDelivered(Exception):
+    """Some batches are not known to be stored; they may be all the same. `stored` are, with base offsets."""
+
+    def __init__(self, reason: BaseException | str, stored: Mapping[int, int]) -> None:
+        super().__init__(str(reason) or type(reason).__name__)
+        self.stored = stored
+
+
+class Delivery:
+    """One idempotent producer on spend.usage at a time; whatever fails is answered with a new one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = settings.topic(Topic.USAGE)
+        self._producer: AIOKafkaProducer | None = None
+
+    async def partitions(self) -> int:
+        """How many partitions the topic has now. Raises NotDelivered."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                connected = await self._connected()
+                return len(await connected.partitions_for(self._topic))
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.close()
+            raise NotDelivered(error, {}) from error
+
+    async def send(self, batches: Batches) -> dict[int, int]:
+        """Store each batch; returns the offset of each one's first record. Raises NotDelivered."""
+        futures: dict[int, asyncio.Future[object]] = {}
+        try:
+            async with asyncio.timeout(DELIVERY_TIMEOUT_SECONDS):
+                connected = await self._connected()
+                for partition, records in batches.items():
+                    batch = _batch(connected, records)
+                    futures[partition] = await connected.send_batch(batch, self._topic, partition=partition)
+                await asyncio.wait(futures.values())
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.close()
+            raise NotDelivered(error, _stored(futures)) from error
+        stored = _stored(futures)
+        if len(stored) < len(batches):
+            reason = next((f.exception() for f in futures.values() if f.exception()), None)
+            await self.close()
+            raise NotDelivered(reason or "the broker gave no offset", stored)
+        return stored
+
+    async def close(self) -> None:
+        """Give the producer up, with whatever it still holds."""
+        given_up, self._producer = self._producer, None
+        if given_up is not None:
+            await _discard(given_up)
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            fresh = producer(self._settings)
+            try:
+                await fresh.start()
+            except BaseException:
+                await _discard(fresh)
+                raise
+            self._producer = fresh
+        return self._producer
+
+
+def _batch(connected: AIOKafkaProducer, records: Sequence[Record]) -> object:
+    batch = connected.create_batch()
+    for record in records:
+        added = batch.append(key=record.key, value=record.value, headers=record.headers, timestamp=None)
+        assert added is not None, "a chunk is far smaller than a batch may be"
+    batch.close()
+    return batch
+
+
+def _stored(futures: Mapping[int, "asyncio.Future[object]"]) -> dict[int, int]:
+    stored = {}
+    for partition, future in futures.items():
+        # Also takes note of the exceptions of those that nobody awaits any more.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if future.done() and not future.cancelled() and future.exception() is None:
+            offset = getattr(future.result(), "offset", -1)
+            # A broker that no longer knows the offset of a repeated batch says -1: then we send it again.
+            if offset >= 0:
+                stored[partition] = offset
+    return stored
+
+
+async def _discard(given_up: AIOKafkaProducer) -> None:
+    """Stop a producer without its batches: stop() alone waits for them for ever (aiokafka #1101)."""
+    given_up._message_accumulator.fail_all(ProducerClosed())
+    # The exceptions are of tasks that lost their batches under way; nothing is left to be done with them.
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(given_up.client.close(), _STOP_TIMEOUT_SECONDS)
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(given_up.stop(), _STOP_TIMEOUT_SECONDS)

@@ -1,0 +1,81 @@
+"""Frames: how an outbox's segment file holds one event after another, so that any cut can be seen.
+
+    magic 4 | length of payload 4 | seq 8 | crc32 of length, seq and payload 4 | payload: the event's JSON
+
+The magic holds a byte that UTF-8 text never does, so behind damage the next whole frame is found again.
+"""
+
+import struct
+import zlib
+from typing import NamedTuple
+
+MAGIC = b"\xf5sm1"
+_HEADER = struct.Struct("<4sIQI")
+_CHECKED = struct.Struct("<IQ")
+HEADER_BYTES = _HEADER.size
+# Far above any event: text fields and tags are bounded where events are made.
+MAX_PAYLOAD_BYTES = 512 * 1024
+
+
+class Frame(NamedTuple):
+    """One whole frame, and where in its file it ends."""
+
+    seq: int
+    payload: bytes
+    end: int
+
+
+class Parsed(NamedTuple):
+    """What a piece of a segment holds."""
+
+    frames: list[Frame]
+    end: int
+    """What lies behind it belongs to no whole frame yet: a frame's beginning, or damage."""
+    skipped_bytes: int
+    """Damage that lies between whole frames, passed over."""
+
+
+def encode(seq: int, payload: bytes) -> bytes:
+    """One frame, to be written by one call."""
+    crc = zlib.crc32(payload, zlib.crc32(_CHECKED.pack(len(payload), seq)))
+    return _HEADER.pack(MAGIC, len(payload), seq, crc) + payload
+
+
+def parse(piece: bytes, offset: int, max_frames: int) -> Parsed:
+    """The whole frames, at most so many, in bytes that begin at `offset` of their file."""
+    frames: list[Frame] = []
+    position, skipped = 0, 0
+    while len(frames) < max_frames:
+        frame = _frame_at(piece, position, offset)
+        if frame is None:
+            found = _next_frame(piece, position + 1, offset)
+            if found is None:
+                break
+            skipped += found - position
+            position = found
+            continue
+        frames.append(frame)
+        position = frame.end - offset
+    return Parsed(frames, offset + position, skipped)
+
+
+def _next_frame(piece: bytes, position: int, offset: int) -> int | None:
+    while (position := piece.find(MAGIC, position)) >= 0:
+        if _frame_at(piece, position, offset) is not None:
+            return position
+        position += 1
+    return None
+
+
+def _frame_at(piece: bytes, position: int, offset: int) -> Frame | None:
+    start = position + HEADER_BYTES
+    if start > len(piece):
+        return None
+    magic, length, seq, crc = _HEADER.unpack_from(piece, position)
+    end = start + length
+    if magic != MAGIC or length > MAX_PAYLOAD_BYTES or end > len(piece):
+        return None
+    payload = piece[start:end]
+    if zlib.crc32(payload, zlib.crc32(_CHECKED.pack(length, seq))) != crc:
+        return None
+    return Frame(seq, payload, offset + end)

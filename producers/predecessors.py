@@ -1,0 +1,43 @@
+"""Outboxes that processes left behind, to be finished by one that lives."""
+
+import logging
+from pathlib import Path
+
+from producers.ownership import Lock, take_over
+from producers.unsent import Unsent
+
+log = logging.getLogger(__name__)
+
+
+class Predecessor:
+    """The outbox of a process that is gone. Nothing is appended to it; its events keep their place."""
+
+    def __init__(self, unsent: Unsent, lock: Lock) -> None:
+        self.unsent = unsent
+        self._lock = lock
+
+    def remove(self) -> None:
+        """Every event of it is acknowledged: take it away. Raises OSError."""
+        self.unsent.close()
+        self._lock.remove()
+
+    def release(self) -> None:
+        """Leave it to the next process."""
+        self.unsent.close()
+        self._lock.release()
+
+
+def predecessors(root: Path) -> list[Predecessor]:
+    """Every outbox under `root` whose process is gone, oldest first; now locked by this process.
+
+    Raises OSError where `root` cannot be read.
+    """
+    if not root.exists():
+        return []
+    taken = []
+    for directory in sorted(path for path in root.iterdir() if path.is_dir()):
+        lock = take_over(directory)
+        if lock is not None:
+            taken.append(Predecessor(Unsent(directory, directory.name, is_live=False), lock))
+            log.info("outbox %s was left behind and will be finished", directory.name)
+    return taken

@@ -1,0 +1,239 @@
+"""The sender: one first-in-first-out way from the outbox to Kafka.
+
+A chunk is the next unsent events in seq order, grouped by partition into exactly one Kafka batch
+per partition. It is sent, and whatever of it fails is sent again from the same records, until every
+batch is acknowledged; only then the next chunk is read. So for one producer and partition:
+
+- events first arrive with rising seq;
+- what arrives again is the same bytes with the same seq, and so at or below the highest seq seen;
+- nothing new arrives before all that came before it is stored, so no resend brings a first arrival late.
+
+A reader therefore drops a resend by comparing its seq with the highest it has seen from that
+producer on that partition. The partition of an event stays what it was when it was first sent,
+across restarts and even where partitions were added meanwhile.
+
+Outboxes that dead processes left are finished first, each under its own producer id.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from prometheus_client import Counter, Gauge
+
+from producers.delivery import Delivery, NotDelivered
+from producers.frames import Frame
+from producers.outbox import Outbox
+from producers.predecessors import Predecessor
+from producers.unsent import Unsent
+from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.kafka import partition_of
+from spendmeter.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SENT = Counter("spendmeter_sender_sent_total", "Events that Kafka has acknowledged.")
+RESENT = Counter("spendmeter_sender_resent_total", "Events sent again, since it was unknown if they arrived.")
+FAILED = Counter("spendmeter_sender_failures_total", "Attempts to send that failed.")
+OLDEST_UNSENT_SECONDS = Gauge(
+    "spendmeter_outbox_oldest_unsent_seconds", "Age of the oldest event that Kafka has not acknowledged."
+)
+
+# A chunk's bytes are bounded by the piece that the outbox reads, which is about one Kafka batch.
+MAX_CHUNK_EVENTS = 500
+_FIRST_BACKOFF_SECONDS = 0.05
+_MAX_BACKOFF_SECONDS = 2.0
+_SECONDS_BETWEEN_LOGS = 30.0
+
+
+class Acknowledged(NamedTuple):
+    """One event of this process's own outbox that Kafka has stored."""
+
+    seq: int
+    partition: int
+    offset: int
+    resent: bool
+    """It was sent more than once: an earlier copy may lie at a lower offset."""
+
+
+class _Outgoing(NamedTuple):
+    seq: int
+    key: str
+    occurred_at_seconds: float
+    record: Record
+
+
+class Sender:
+    """Sends what is in the outboxes, in order, for as long as it runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: Outbox,
+        predecessors: Sequence[Predecessor],
+        on_acknowledged: Callable[[Acknowledged], None],
+    ) -> None:
+        self._outbox = outbox
+        self._predecessors = list(predecessors)
+        self._on_acknowledged = on_acknowledged
+        self._delivery = Delivery(settings)
+        self._woken, self._idle = asyncio.Event(), asyncio.Event()
+        self._waiting_since: float | None = None
+        self._failures = _FailureLog()
+        OLDEST_UNSENT_SECONDS.set_function(self._oldest_unsent_seconds)
+
+    def wake(self) -> None:
+        """An event was appended: send it. From the event loop's thread, after each append."""
+        self._idle.clear()
+        self._woken.set()
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Wait until all that was appended is acknowledged; False if it is not by then. `run` must run."""
+        self.wake()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Send until cancelled. Kafka may be away, at the start too, for any time."""
+        try:
+            await self._partitions()
+            while self._predecessors:
+                await self._finish(self._predecessors[0])
+                self._predecessors.pop(0)
+            while True:
+                self._woken.clear()
+                while await self._send_chunk(self._outbox.unsent, self._on_acknowledged):
+                    pass
+                if not self._woken.is_set():
+                    self._waiting_since = None
+                    self._idle.set()
+                await self._woken.wait()
+        finally:
+            await self._delivery.close()
+            for left in self._predecessors:
+                left.release()
+
+    async def _finish(self, predecessor: Predecessor) -> None:
+        while await self._send_chunk(predecessor.unsent, None):
+            pass
+        log.info("outbox %s of an earlier process is finished", predecessor.unsent.producer_id)
+        try:
+            predecessor.remove()
+        except OSError as error:
+            # Nothing unsent is in it: whoever finds it again will find that out.
+            log.warning("outbox %s could not be removed: %s", predecessor.unsent.producer_id, error)
+
+    async def _send_chunk(self, unsent: Unsent, tell: Callable[[Acknowledged], None] | None) -> bool:
+        """Send the next chunk until it is acknowledged; False if there is none."""
+        try:
+            frames = unsent.read(MAX_CHUNK_EVENTS)
+        except OSError as error:
+            await self._failures.back_off(f"the outbox cannot be read: {error}")
+            return True
+        if not frames:
+            return False
+        left = [_outgoing(frame) for frame in frames]
+        self._waiting_since = left[0].occurred_at_seconds
+        await self._place(unsent, may_move=unsent is self._outbox.unsent)
+        resent = False
+        while left:
+            left = await self._attempt(unsent, left, tell, resent)
+            if left:
+                resent = True
+                RESENT.inc(len(left))
+                await self._place(unsent, may_move=False)
+        unsent.acknowledge(frames[-1].seq)
+        return True
+
+    async def _attempt(
+        self,
+        unsent: Unsent,
+        outgoing: Sequence[_Outgoing],
+        tell: Callable[[Acknowledged], None] | None,
+        resent: bool,
+    ) -> list[_Outgoing]:
+        """Send once; returns what is not known to be stored, still in seq order."""
+        batches = _by_partition(outgoing, unsent.position.partitions)
+        failure: NotDelivered | None = None
+        try:
+            stored = await self._delivery.send({p: [o.record for o in batch] for p, batch in batches.items()})
+        except NotDelivered as failed:
+            stored, failure = dict(failed.stored), failed
+        for partition, base_offset in stored.items():
+            SENT.inc(len(batches[partition]))
+            for index, one in enumerate(batches[partition]):
+                if tell is not None:
+                    tell(Acknowledged(one.seq, partition, base_offset + index, resent))
+        if failure is not None:
+            await self._failures.back_off(f"events were not acknowledged: {failure}")
+        else:
+            self._failures.end()
+        return sorted(o for p, batch in batches.items() if p not in stored for o in batch)
+
+    async def _place(self, unsent: Unsent, *, may_move: bool) -> None:
+        """Settle by which count of partitions events are placed.
+
+        An event that may be stored already stays where it was, unless its topic was made anew with
+        fewer partitions and nothing of it is left.
+        """
+        now, so_far = await self._partitions(), unsent.position.partitions
+        if so_far == 0 or now < so_far or (may_move and now != so_far):
+            unsent.place(now)
+
+    async def _partitions(self) -> int:
+        while True:
+            try:
+                return await self._delivery.partitions()
+            except NotDelivered as failed:
+                await self._failures.back_off(f"Kafka cannot be reached: {failed}")
+
+    def _oldest_unsent_seconds(self) -> float:
+        return 0.0 if self._waiting_since is None else max(0.0, time.time() - self._waiting_since)
+
+
+def _outgoing(frame: Frame) -> _Outgoing:
+    """The record of an event, its value the very bytes that were recorded."""
+    try:
+        event = decode(UsageEvent, frame.payload)
+    except InvalidRecord as invalid:
+        # Written by another version. The stream puts it with the dead letters, where it is not lost.
+        log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
+        return _Outgoing(frame.seq, "", time.time(), Record(b"", frame.payload, []))
+    record = encode_usage(event)._replace(value=frame.payload)
+    return _Outgoing(frame.seq, event.key, event.occurred_at.timestamp(), record)
+
+
+def _by_partition(outgoing: Sequence[_Outgoing], partitions: int) -> dict[int, list[_Outgoing]]:
+    batches: dict[int, list[_Outgoing]] = {}
+    for one in outgoing:
+        batches.setdefault(partition_of(one.key, partitions), []).append(one)
+    return batches
+
+
+class _FailureLog:
+    """Waits longer after each failure in a row, and says so at most once in thirty seconds."""
+
+    def __init__(self) -> None:
+        self._backoff_seconds = 0.0
+        self._quiet_until = 0.0
+
+    async def back_off(self, what: str) -> None:
+        FAILED.inc()
+        if time.monotonic() >= self._quiet_until:
+            log.warning("%s; events stay in the outbox and are sent when it works again", what)
+            self._quiet_until = time.monotonic() + _SECONDS_BETWEEN_LOGS
+        self._backoff_seconds = min(
+            max(2 * self._backoff_seconds, _FIRST_BACKOFF_SECONDS), _MAX_BACKOFF_SECONDS
+        )
+        await asyncio.sleep(self._backoff_seconds)
+
+    def end(self) -> None:
+        if self._backoff_seconds:
+            log.warning("Kafka takes events again")
+        self._backoff_seconds = self._quiet_until = 0.0
