@@ -151,6 +151,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         self._ready = False
+        self._publish()
         self._stack.endpoints.unlink(missing_ok=True)
         begun = time.monotonic()
         by_name = {member.name: member for member in self._members}
@@ -166,14 +167,18 @@ class Supervisor:
         self._say(f"{'stopped':<16} in {time.monotonic() - begun:.1f} s")
 
     def _publish(self, *, running: bool = True) -> None:
-        components = {member.name: member.status() for member in self._members}
-        pid = os.getpid() if running else None
-        write_status(
-            self._stack,
-            StackStatus(running=running, ready=self._ready, supervisor_pid=pid, components=components),
-        )
+        # Before the status: whoever reads there that the stack is ready finds it.
         if self._ready:
             write_endpoints(self._stack, self._endpoints())
+        write_status(
+            self._stack,
+            StackStatus(
+                running=running,
+                ready=self._ready,
+                supervisor_pid=os.getpid() if running else None,
+                components={member.name: member.status() for member in self._members},
+            ),
+        )
 
     def _endpoints(self) -> Endpoints:
         declared = self._declaration

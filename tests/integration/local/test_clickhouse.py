@@ -1,8 +1,19 @@
 """The engine behind ClickHouse's HTTP protocol, through the ordinary client with no special settings."""
 
+import asyncio
+import gzip
+import sys
+from datetime import datetime
+
 import clickhouse_connect
+import lz4.frame  # type: ignore[import-untyped]
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 ROWS_OF_TWO_CLIENT_BLOCKS = 100_000
 
@@ -44,3 +55,53 @@ def test_an_insert_that_the_engine_refuses_is_an_error_and_keeps_nothing(
     client.command(f"INSERT INTO {database}.t SETTINGS async_insert = 0 VALUES (9)")
     assert client.query(f"SELECT a FROM {database}.t").result_rows == [(9,)]
     client.close()
+
+
+def test_parameters_settings_and_the_database_hold_for_one_call_only(clickhouse: str, database: str) -> None:
+    with clickhouse_connect.get_client(dsn=clickhouse) as client:
+        client.command(f"CREATE DATABASE {database}")
+        threads = "SELECT getSetting('max_threads'), currentDatabase()"
+        before = client.query(threads).result_rows
+        with clickhouse_connect.get_client(dsn=clickhouse, database=database) as other:
+            assert other.query(threads, settings={"max_threads": 1}).result_rows == [(1, database)]
+        assert client.query(threads).result_rows == before
+        # ClickHouse's UTC comes back naive.
+        at = datetime(2025, 1, 2, 3, 4, 5)  # noqa: DTZ001
+        given = {"text": "it's\ta \\ `name`", "texts": ["'", "ü"], "at": at}
+        asked = "SELECT {text:String}, {texts:Array(String)}, {at:DateTime('UTC')}"
+        assert client.query(asked, given).result_rows == [tuple(given.values())]
+
+
+def test_an_error_has_clickhouses_own_code(clickhouse: str) -> None:
+    with clickhouse_connect.get_client(dsn=clickhouse) as client:
+        with pytest.raises(DatabaseError) as refused:
+            client.query("SELECT * FROM no_such_table")
+        assert (refused.value.code, refused.value.name) == (60, "UNKNOWN_TABLE")
+        with pytest.raises(DatabaseError, match="UNKNOWN_SETTING"):
+            client.query("SELECT 1", transport_settings={}, settings={"no_such_setting": 1})
+        assert client.command("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "zstd", "lz4"])
+def test_raw_inserts_are_read_in_every_encoding(clickhouse: str, database: str, encoding: str) -> None:
+    rows = b'{"a":1,"b":"x"}\n{"a":2,"b":"FORMAT y"}\n'
+    compress = {"": bytes, "gzip": gzip.compress, "zstd": zstd.compress, "lz4": lz4.frame.compress}[encoding]
+    with clickhouse_connect.get_client(dsn=clickhouse) as client:
+        client.command(f"CREATE DATABASE {database}")
+        client.command(f"CREATE TABLE {database}.t (a UInt64, b String) ENGINE = MergeTree ORDER BY a")
+        inserted = client.raw_insert(
+            f"{database}.t", ["a", "b"], compress(rows), fmt="JSONEachRow", compression=encoding or None
+        )
+        assert inserted.written_rows == 2
+        assert client.raw_query(f"SELECT * FROM {database}.t ORDER BY a", fmt="JSONEachRow") == rows
+
+
+async def test_the_asynchronous_client_is_served_too(clickhouse: str, database: str) -> None:
+    async with await clickhouse_connect.get_async_client(dsn=clickhouse) as client:
+        await client.command(f"CREATE DATABASE {database}")
+        await client.command(f"CREATE TABLE {database}.t (a UInt64) ENGINE = MergeTree ORDER BY a")
+        inserted = await client.insert(f"{database}.t", [[number] for number in range(10)], ["a"])
+        assert inserted.written_rows == 10
+        asked = (f"SELECT sum(a) + {n} FROM {database}.t" for n in range(20))
+        sums = await asyncio.gather(*map(client.query, asked))
+        assert [result.result_rows for result in sums] == [[(45 + n,)] for n in range(20)]

@@ -1,0 +1,105 @@
+"""What the engine acknowledged survives kill -9, and what is sent again is not kept twice."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from spendmeter.local.children import kill_child, start_child
+from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter.local.probes import http_answers
+from spendmeter.local.waiting import wait_until
+
+ROWS_PER_INSERT = 5_000
+INSERTS = 40
+KILLED_AFTER = (5, 15, 25)
+"""Inserts acknowledged when the engine is killed; the next ones are under way then."""
+
+
+class Engine:
+    """The engine's process, on one port and one directory, started as often as needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._port = free_port()
+        self._log = directory / "clickhouse.log"
+        self.url = f"http://{LOOPBACK}:{self._port}"
+        self._command = [sys.executable, "-m", "spendmeter.local.clickhouse"]
+        self._command += ["--path", str(directory / "data"), "--port", str(self._port)]
+        self.start()
+
+    def start(self) -> None:
+        self._process = start_child(self._command, log=self._log)
+        assert wait_until(lambda: http_answers(f"{self.url}/ping"), timeout_seconds=30), self._log.read_text()
+
+    def kill(self) -> None:
+        kill_child(self._process)
+
+
+@contextmanager
+def engine_in(directory: Path) -> Iterator[Engine]:
+    engine = Engine(directory)
+    try:
+        yield engine
+    finally:
+        engine.kill()
+
+
+def insert_all(url: str, acknowledged: list[int]) -> None:
+    """Each insert is sent again, the same rows with the same token, until it is acknowledged."""
+    for number in range(INSERTS):
+        if not wait_until(partial(insert, url, number), timeout_seconds=30):
+            return
+        acknowledged.append(number)
+
+
+def insert(url: str, number: int) -> bool:
+    first = number * ROWS_PER_INSERT
+    rows = [[row] for row in range(first, first + ROWS_PER_INSERT)]
+    token = {"insert_deduplication_token": f"topic:0:{first}"}
+    try:
+        with clickhouse_connect.get_client(dsn=url) as client:
+            return bool(client.insert("t", rows, ["a"], settings=token).written_rows == ROWS_PER_INSERT)
+    except ClickHouseError:
+        return False
+
+
+def reached(acknowledged: list[int], count: int) -> bool:
+    return len(acknowledged) >= count
+
+
+def rows_of(client: Client) -> tuple[int, int, int]:
+    (row,) = client.query("SELECT count(), uniqExact(a), sum(a) FROM t").result_rows
+    return row[0], row[1], row[2]
+
+
+def test_kill_9_during_inserts_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    total = INSERTS * ROWS_PER_INSERT
+    expected = (total, total, sum(range(total)))
+    with engine_in(tmp_path) as engine:
+        with clickhouse_connect.get_client(dsn=engine.url) as client:
+            client.command(
+                "CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a "
+                "SETTINGS non_replicated_deduplication_window = 1000"
+            )
+        acknowledged: list[int] = []
+        writer = threading.Thread(target=insert_all, args=(engine.url, acknowledged))
+        writer.start()
+        for count in KILLED_AFTER:
+            under_way = partial(reached, acknowledged, count)
+            assert wait_until(under_way, timeout_seconds=30, every_seconds=0.001)
+            engine.kill()
+            engine.start()
+        writer.join(60)
+        assert len(acknowledged) == INSERTS
+        with clickhouse_connect.get_client(dsn=engine.url) as client:
+            assert rows_of(client) == expected
+        engine.kill()
+        engine.start()
+        with clickhouse_connect.get_client(dsn=engine.url) as client:
+            assert rows_of(client) == expected

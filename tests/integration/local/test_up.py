@@ -1,0 +1,85 @@
+"""`spendmeter up`, `status` and `down` on the real engine and the fake upstream."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import pytest
+
+from spendmeter.local.endpoints import StackDir, find_stack
+from spendmeter.local.status import read_status
+from spendmeter.local.waiting import wait_until
+
+WITHIN_SECONDS = 60
+COMMANDS = "import sys; from spendmeter.cli import stack; getattr(stack, sys.argv.pop(1))()"
+
+
+def run(command: str, directory: Path, *options: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, command, "--dir", str(directory), *options],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_SECONDS,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def up(directory: Path) -> Any:
+    options = ("--detach", "--json", "--only", "clickhouse", "--only", "upstream")
+    return json.loads(run("up", directory, *options).stdout)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    run("down", tmp_path)
+
+
+def test_data_stays_through_a_killed_component_a_killed_supervisor_and_down(directory: Path) -> None:
+    started = up(directory)
+    assert up(directory) == started
+    with clickhouse_connect.get_client(dsn=started["clickhouse_url"]) as client:
+        client.command("CREATE TABLE kept (a UInt64) ENGINE = MergeTree ORDER BY a")
+        client.insert("kept", [[1], [2], [3]], ["a"])
+
+    os.kill(started["pids"]["clickhouse"], signal.SIGKILL)
+
+    def is_back() -> bool:
+        component = read_status(StackDir(directory)).components["clickhouse"]
+        return component.restarts == 1 and component.state == "ready"
+
+    assert wait_until(is_back, timeout_seconds=WITHIN_SECONDS)
+    said = run("status", directory).stdout
+    assert "killed by SIGKILL" in said
+    assert find_stack(directory).pids["clickhouse"] != started["pids"]["clickhouse"]
+
+    os.kill(started["pids"]["supervisor"], signal.SIGKILL)
+    assert wait_until(lambda: not read_status(StackDir(directory)).running, timeout_seconds=WITHIN_SECONDS)
+    again = up(directory)
+    assert {**again, "pids": None} == {**started, "pids": None}
+    with clickhouse_connect.get_client(dsn=again["clickhouse_url"]) as client:
+        assert client.query("SELECT sum(a) FROM kept").result_rows == [(6,)]
+
+    assert "the data is kept" in run("down", directory).stderr
+    assert json.loads(run("status", directory, "--json", expect=3).stdout)["running"] is False
+    third = up(directory)
+    with clickhouse_connect.get_client(dsn=third["clickhouse_url"]) as client:
+        assert client.query("SELECT sum(a) FROM kept").result_rows == [(6,)]
+
+
+def test_nothing_to_stop_is_no_error(directory: Path) -> None:
+    assert f"nothing runs in {directory}" in run("down", directory).stderr
+
+
+def test_a_component_that_does_not_exist_is_refused_before_anything_starts(directory: Path) -> None:
+    said = run("up", directory, "--only", "zookeeper", expect=2).stderr
+    assert "no component is called zookeeper; there are kafka, clickhouse" in said
+    assert not read_status(StackDir(directory)).running
