@@ -45,12 +45,12 @@ def producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
 
 
 def consumer(
-    settings: Settings, *, group: str | None = None, fetch_max_wait_ms: int = 50
+    settings: Settings, *, group: str | None = None, fetch_max_wait_ms: int = 50, **more: Any
 ) -> AIOKafkaConsumer:
     """A consumer that starts at the beginning and commits only when told to.
 
     fetch_max_wait_ms bounds how long the broker holds an empty fetch, and with it how long a
-    partition without news can delay one with news on the same broker.
+    partition without news can delay one with news on the same broker. `more` are aiokafka's own names.
     """
     return AIOKafkaConsumer(
         **connection(settings),
@@ -60,6 +60,7 @@ def consumer(
         fetch_max_wait_ms=fetch_max_wait_ms,
         fetch_max_bytes=32 * 1024 * 1024,
         max_partition_fetch_bytes=4 * 1024 * 1024,
+        **more,
     )
 
 

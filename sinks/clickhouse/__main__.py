@@ -1,0 +1,51 @@
+"""`python -m sinks.clickhouse`: keep history. `python -m sinks.clickhouse migrate`: make its tables."""
+
+import asyncio
+import logging
+import signal
+import sys
+from datetime import UTC, datetime
+
+from clickhouse_connect.driver.exceptions import Error
+
+from sinks.clickhouse.consumer import Sink
+from sinks.clickhouse.history import History
+from sinks.clickhouse.migrate import SchemaMismatch, migrate
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
+from spendmeter.runtime import logs, metrics
+from spendmeter.runtime.settings import load
+
+log = logging.getLogger("sinks.clickhouse")
+
+
+async def run(settings: SinkSettings) -> None:
+    """Keep history until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sent, stop.set)
+    metrics.READY.set(0)
+    metrics.serve(settings)
+    await Sink(settings, History(settings, lambda: datetime.now(UTC))).run(stop)
+
+
+def main() -> None:
+    if sys.argv[1:] not in ([], ["migrate"]):
+        sys.exit("usage: python -m sinks.clickhouse [migrate]")
+    settings = load(SinkSettings)
+    logs.configure(settings)
+    try:
+        if sys.argv[1:] == ["migrate"]:
+            client = open_client(settings, database=None)
+            migrate(client, settings.clickhouse_database)
+            log.info("database %s is up to date", settings.clickhouse_database)
+        else:
+            asyncio.run(run(settings))
+    except (SchemaMismatch, NotMigrated, PartialInsert) as error:
+        sys.exit(f"spendmeter clickhouse-sink: {error}")
+    except Error as error:
+        sys.exit(f"spendmeter clickhouse-sink: ClickHouse at {settings.clickhouse_url}: {error}")
+
+
+if __name__ == "__main__":
+    main()

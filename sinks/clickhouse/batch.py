@@ -1,0 +1,140 @@
+"""One topic-partition's records on their way into history, cut into batches. Pure: no clock, no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from sinks.clickhouse.plan import Plan
+
+
+class StoredRecord(Protocol):
+    """What we need of a record that a Kafka client has read."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that one batch holds; at least one record is always allowed."""
+
+    rows: int
+    bytes: int
+
+
+class PartitionBatches:
+    """Cuts what was read of a partition into plans: one at a time, each a contiguous range.
+
+    A plan is followed to its end (`finish`), or replaced by a smaller one that begins at the same record
+    (`refuse`). A plan handed over by the worker before us is kept to the letter, whatever our bounds.
+    """
+
+    def __init__(self, bounds: Bounds, position: int | None, inherited: Plan | None = None) -> None:
+        self._bounds = bounds
+        self._waiting: list[StoredRecord] = []
+        self._next_read: int | None = None
+        self._rows_at_most = bounds.rows
+        self.position = position
+        """The first offset not yet in history; None before the first record of a new group."""
+        self.plan = inherited
+        self.bytes = 0
+
+    def take(self, records: Sequence[StoredRecord], next_offset: int) -> None:
+        """Records by rising offset; reading goes on at `next_offset` (compaction leaves holes)."""
+        self._waiting.extend(records)
+        self.bytes += sum(_size(r) for r in records)
+        self._next_read = next_offset
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """A whole batch waits: there is no use in reading more now."""
+        if self.plan is not None:
+            return self.is_complete
+        return len(self._waiting) >= self._rows_at_most or self.bytes >= self._bounds.bytes
+
+    @property
+    def is_complete(self) -> bool:
+        """Everything of the plan that still exists has been read."""
+        return self.plan is not None and self._next_read is not None and self._next_read > self.plan.last
+
+    @property
+    def has_work(self) -> bool:
+        """A plan can be followed now: nothing is left to read of the one we have, or a new one can be cut."""
+        return self.is_complete if self.plan is not None else bool(self._waiting)
+
+    def cut(self) -> Plan | None:
+        """The plan to follow now; None while there is nothing to insert (`has_work`)."""
+        if not self.has_work:
+            return None
+        if self.plan is not None:
+            return self.plan
+        count, size = 0, 0
+        for record in islice(self._waiting, self._rows_at_most):
+            size += _size(record)
+            if count and size > self._bounds.bytes:
+                break
+            count += 1
+        self.plan = self._plan_of(count)
+        return self.plan
+
+    def planned(self) -> list[StoredRecord]:
+        """The records of the plan. Fewer than its range where compaction or retention took some."""
+        return self._waiting[: self._count_planned()]
+
+    def finish(self) -> None:
+        """The plan's records are in history (or dead letters): go on behind them."""
+        assert self.plan is not None, "nothing is planned"
+        done = self._count_planned()
+        self.bytes -= sum(_size(r) for r in self._waiting[:done])
+        del self._waiting[:done]
+        self.position = self.plan.last + 1
+        self.plan = None
+        # After a refusal the batches grow again, so that many bad records cost little each.
+        self._rows_at_most = min(self._rows_at_most * 2, self._bounds.rows)
+
+    def refuse(self) -> bool:
+        """ClickHouse refuses some row of the plan: plan the first half of it. False if it is one record."""
+        count = self._count_planned()
+        if count <= 1:
+            return False
+        self._rows_at_most = count // 2
+        self.plan = self._plan_of(self._rows_at_most)
+        return True
+
+    def forget_plan(self) -> None:
+        """The log ends inside the plan: its records are gone from Kafka and cannot be read again."""
+        self.plan = None
+
+    def committable(self) -> tuple[int, str] | None:
+        """Offset and metadata as they should stand in Kafka now; None while there is nothing to say."""
+        if self.plan is not None:
+            return self.plan.first, self.plan.metadata()
+        return None if self.position is None else (self.position, "")
+
+    def _plan_of(self, count: int) -> Plan:
+        first, last = self._waiting[0], self._waiting[count - 1]
+        return Plan(first.offset, last.offset, first.timestamp)
+
+    def _count_planned(self) -> int:
+        assert self.plan is not None, "nothing is planned"
+        low, high = 0, len(self._waiting)
+        while low < high:
+            middle = (low + high) // 2
+            if self._waiting[middle].offset <= self.plan.last:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+def _size(record: StoredRecord) -> int:
+    return len(record.value or b"") + len(record.key or b"")

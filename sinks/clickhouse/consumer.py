@@ -1,0 +1,241 @@
+"""The edge to Kafka: read, plan, write the plan down, insert, go on. In that order, for ever.
+
+    1. poll      records of our partitions, as long as there is room for them
+    2. plan      once a record has waited `linger`, or a batch is full: one range per partition
+    3. commit    what is done, and what is planned now: one request
+    4. insert    each plan under its token; what cannot be read goes to the dead letters first
+
+A crash after 3 or 4 leaves a plan in Kafka that the next worker repeats to the letter (plan.py). A
+rebalance is no different from a crash: what was under way is dropped, and whoever owns the partition next
+finds the plan.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
+from sinks.clickhouse.batch import Bounds, PartitionBatches
+from sinks.clickhouse.history import Abandoned, History
+from sinks.clickhouse.measures import LAG, OLDEST_WAITING, RECOVERED
+from sinks.clickhouse.plan import read_plan
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.tables import TABLES
+from spendmeter.runtime.kafka import connection, consumer
+from spendmeter.runtime.metrics import READY
+
+log = logging.getLogger(__name__)
+
+GROUP = "spend-clickhouse-sink"
+RETRY_SECONDS = 1.0
+MAX_RECORDS_PER_POLL = 20_000
+# While ClickHouse is away we do not poll, and must not lose our partitions for it: the session timeout alone
+# (heartbeats come from the event loop) tells whether we live.
+MAX_POLL_INTERVAL_MS = 24 * 3_600_000
+REBALANCE_TIMEOUT_MS = 30_000
+FINISH_WITHIN_SECONDS = 10.0
+LEAVE_WITHIN_SECONDS = 5.0
+
+
+class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One worker of the group."""
+
+    def __init__(self, settings: SinkSettings, history: History) -> None:
+        self._settings = settings
+        self._history = history
+        self._tables = {settings.topic(table.topic): table for table in TABLES}
+        self._bounds = Bounds(settings.sink_max_batch_rows, settings.sink_max_batch_bytes)
+        self._assignment: Assignment | None = None
+        self._assigned = asyncio.Event()
+        self._consumer: AIOKafkaConsumer = consumer(
+            settings,
+            group=GROUP,
+            group_instance_id=settings.sink_instance,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        )
+
+    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        if self._assignment is not None:
+            self._assignment.over.set()
+        self._assignment = None
+        self._assigned.clear()
+        READY.set(0)
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        # What this raised would only be logged by aiokafka, so the work is done in `run`.
+        self._assignment = Assignment(
+            frozenset(assigned), self._settings.sink_linger_ms / 1000, self._settings.sink_max_buffered_bytes
+        )
+        self._assigned.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then leave the group with everything committed that is in history.
+
+        Raises:
+            PartialInsert, NotMigrated: see writer.py.
+        """
+        work = asyncio.create_task(self._follow(stop))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        # Cut off where it stands if an outage holds it up: that is no worse than a crash.
+        await asyncio.wait({work}, timeout=FINISH_WITHIN_SECONDS)
+        for task in (work, stopped):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+
+    async def _follow(self, stop: asyncio.Event) -> None:
+        await self._history.start()
+        self._consumer.subscribe(list(self._tables), listener=self)
+        await self._start()
+        try:
+            while not stop.is_set():
+                # Bounded, to look at `stop`.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._assigned.wait(), IDLE_POLL_SECONDS)
+                if self._assignment is not None:
+                    await self._work(self._assignment, stop)
+        finally:
+            READY.set(0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._consumer.stop(), LEAVE_WITHIN_SECONDS)
+            await self._history.stop()
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                await self._consumer.start()
+                return
+            except KafkaError as error:
+                log.warning("cannot reach Kafka, trying again: %r", error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _work(self, ours: Assignment, stop: asyncio.Event) -> None:
+        try:
+            await self._inherit(ours)
+            READY.set(1)
+            log.info("working on %d partitions", len(ours.partitions))
+            while True:
+                await self._poll(ours, timeout_seconds=0.0)
+                if ours.is_time(_now()):
+                    await self._insert_batches(ours)
+                    continue
+                await self._commit(ours)
+                if stop.is_set():
+                    return
+                await self._poll(ours, timeout_seconds=ours.patience(_now()))
+        except Abandoned:
+            log.info("partitions were taken away; their new owner repeats what was under way")
+        except (CommitFailedError, IllegalStateError) as error:
+            # The group has moved on without us; aiokafka joins it again and tells us what is ours then.
+            log.warning("the group has moved on: %s", error)
+            await ours.over.wait()
+
+    async def _inherit(self, ours: Assignment) -> None:
+        """Start each partition where it was left, with the plan that was left."""
+        committed = await self._committed(ours)
+        for partition in ours.partitions:
+            offset, metadata = committed.get(partition, (None, ""))
+            plan = None if offset is None else read_plan(offset, metadata)
+            if plan is not None:
+                RECOVERED.inc()
+                log.info("repeating %s", plan.token(*partition))
+            if offset is not None:
+                ours.committed[partition] = (offset, metadata)
+            ours.queues[partition] = PartitionBatches(self._bounds, offset, plan)
+
+    async def _committed(self, ours: Assignment) -> dict[TopicPartition, tuple[int, str]]:
+        # The consumer itself gives offsets without their metadata.
+        while not ours.over.is_set():
+            admin = AIOKafkaAdminClient(**connection(self._settings))
+            try:
+                await admin.start()
+                found = await admin.list_consumer_group_offsets(
+                    self._settings.topic_prefix + GROUP, partitions=list(ours.partitions)
+                )
+                return {p: (o.offset, o.metadata) for p, o in found.items() if o.offset >= 0}
+            except KafkaError as error:
+                log.warning("cannot read the group's offsets, trying again: %r", error)
+            finally:
+                await admin.close()
+            await asyncio.sleep(RETRY_SECONDS)
+        raise Abandoned
+
+    async def _poll(self, ours: Assignment, timeout_seconds: float) -> None:
+        """Take in what Kafka has, for the partitions that still have room."""
+        if ours.over.is_set():
+            raise Abandoned
+        wanted = ours.with_room()
+        if not wanted:
+            return
+        batches = await self._consumer.getmany(
+            *wanted, timeout_ms=round(timeout_seconds * 1000), max_records=MAX_RECORDS_PER_POLL
+        )
+        if ours.over.is_set():
+            raise Abandoned
+        for partition, records in batches.items():
+            ours.take(partition, records, records[-1].offset + 1, _now())
+        await self._follow_holes(ours)
+        self._measure(ours)
+
+    async def _follow_holes(self, ours: Assignment) -> None:
+        """An inherited plan may end in records that compaction or retention has taken meanwhile."""
+        for partition, queue in ours.queues.items():
+            if queue.plan is None or queue.is_complete:
+                continue
+            position = await self._consumer.position(partition)
+            queue.take((), position)
+            end = self._consumer.highwater(partition)
+            if end is not None and end <= queue.plan.last and position >= end:
+                log.error(
+                    "%s:%d ends at %d, before the planned %d: Kafka has lost records that were acknowledged",
+                    *partition,
+                    end,
+                    queue.plan.last,
+                )
+                queue.forget_plan()
+
+    async def _insert_batches(self, ours: Assignment) -> None:
+        planned = [partition for partition, queue in ours.queues.items() if queue.cut() is not None]
+        await self._commit(ours)
+        await asyncio.gather(
+            *(self._history.keep(self._tables[p.topic], p, ours.queues[p], ours.over) for p in planned)
+        )
+        ours.settle()
+
+    async def _commit(self, ours: Assignment) -> None:
+        """Write down what is done and what is planned. Nothing is sent while nothing has changed."""
+        changed = ours.to_commit()
+        if not changed:
+            return
+        offsets = {p: OffsetAndMetadata(*c) for p, c in changed.items()}
+        while True:
+            if ours.over.is_set():
+                raise Abandoned
+            try:
+                await self._consumer.commit(offsets)
+                break
+            except CommitFailedError:
+                raise
+            except KafkaError as error:
+                log.warning("cannot commit, trying again: %r", error)
+                await asyncio.sleep(RETRY_SECONDS)
+        ours.committed.update(changed)
+
+    def _measure(self, ours: Assignment) -> None:
+        for partition, queue in ours.queues.items():
+            end = self._consumer.highwater(partition)
+            if end is not None and queue.position is not None:
+                LAG.labels(*partition).set(max(0, end - queue.position))
+        OLDEST_WAITING.set(0 if ours.waiting_since is None else _now() - ours.waiting_since)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

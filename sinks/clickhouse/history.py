@@ -1,0 +1,157 @@
+"""Brings one planned batch into history, however long that takes: read, put aside, insert, retry."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from sinks.clickhouse.batch import PartitionBatches, StoredRecord
+from sinks.clickhouse.letters import Reading, letter_of, read_batch, refused
+from sinks.clickhouse.measures import BATCHES, DEAD_LETTERS, REFUSALS, RETRIES, ROWS, UNKEPT_LETTERS
+from sinks.clickhouse.plan import Plan
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.tables import Table
+from sinks.clickhouse.writer import Refused, Unreachable, Writer
+from spendmeter.contract.records import InvalidRecord, encode_dead_letter
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.metrics import READY
+
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_SECONDS = 0.1
+LONGEST_BACKOFF_SECONDS = 5.0
+
+
+class Abandoned(Exception):
+    """The partition is no longer ours; its next owner finds the plan."""
+
+
+class History:
+    """ClickHouse and the dead letters, as the consumer sees them."""
+
+    def __init__(self, settings: SinkSettings, now: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._now = now
+        self._writer = Writer(settings)
+        self._letters: AIOKafkaProducer = producer(settings)
+        self._threads = asyncio.Semaphore(settings.sink_insert_threads)
+        self._down = False
+
+    async def start(self) -> None:
+        """Return once ClickHouse answers with our tables, and Kafka takes letters.
+
+        Raises:
+            NotMigrated: ClickHouse answers without them.
+        """
+        backoff = FIRST_BACKOFF_SECONDS
+        while True:
+            try:
+                await asyncio.to_thread(self._writer.check)
+                break
+            except Unreachable as error:
+                log.warning("ClickHouse does not answer, trying again: %s", error)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+        while True:
+            try:
+                await self._letters.start()
+                return
+            except KafkaError as error:
+                log.warning("cannot reach Kafka, trying again: %r", error)
+            await asyncio.sleep(LONGEST_BACKOFF_SECONDS)
+
+    async def stop(self) -> None:
+        await self._letters.stop()
+        await asyncio.to_thread(self._writer.close)
+
+    async def keep(
+        self, table: Table, partition: TopicPartition, queue: PartitionBatches, over: asyncio.Event
+    ) -> None:
+        """Follow the queue's plan. Afterwards it is finished, or replaced by a smaller one.
+
+        Raises:
+            Abandoned: `over` was set before ClickHouse or Kafka answered.
+            PartialInsert: see writer.py.
+        """
+        plan = queue.plan
+        assert plan is not None, "nothing is planned"
+        records = queue.planned()
+        try:
+            reading = await asyncio.to_thread(read_batch, table, records)
+            if reading.rows:
+                await self._insert(table, partition, reading, plan, over)
+        except Refused as error:
+            REFUSALS.labels(table.name).inc()
+            if queue.refuse():
+                return
+            log.warning("ClickHouse refuses %s: %s", plan.token(*partition), error)
+            reading.unreadable = [(records[0], refused(str(error)))]
+        await self._put_aside(table, reading.unreadable, over)
+        queue.finish()
+
+    async def _insert(
+        self, table: Table, partition: TopicPartition, reading: Reading, plan: Plan, over: asyncio.Event
+    ) -> None:
+        """The same columns under the same token until ClickHouse has answered."""
+        token, backoff = plan.token(*partition), FIRST_BACKOFF_SECONDS
+        while True:
+            if over.is_set():
+                raise Abandoned
+            try:
+                async with self._threads:
+                    await asyncio.to_thread(self._writer.insert, table, reading.columns, token)
+            except Unreachable as error:
+                self._tell_down(error)
+                RETRIES.labels(table.name).inc()
+            else:
+                break
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+        self._tell_up()
+        ROWS.labels(table.name).inc(reading.rows)
+        BATCHES.labels(table.name).inc()
+
+    async def _put_aside(
+        self, table: Table, unreadable: Sequence[tuple[StoredRecord, InvalidRecord]], over: asyncio.Event
+    ) -> None:
+        if table.topic is Topic.DEAD_LETTERS:
+            # A letter about a letter could not be read either, and so on for ever.
+            for record, invalid in unreadable:
+                UNKEPT_LETTERS.inc()
+                log.error("dead letter at offset %d cannot be kept, skipped: %s", record.offset, invalid)
+            return
+        for record, invalid in unreadable:
+            DEAD_LETTERS.labels(table.topic.value, invalid.reason.value).inc()
+            log.warning("%s:%d:%d put aside: %s", record.topic, record.partition, record.offset, invalid)
+            await self._send_letter(record, invalid, over)
+
+    async def _send_letter(self, record: StoredRecord, invalid: InvalidRecord, over: asyncio.Event) -> None:
+        letter = encode_dead_letter(letter_of(record, invalid, self._settings.component, self._now()))
+        topic = self._settings.topic(Topic.DEAD_LETTERS)
+        while True:
+            if over.is_set():
+                raise Abandoned
+            try:
+                await self._letters.send_and_wait(
+                    topic, key=letter.key, value=letter.value, headers=letter.headers
+                )
+                return
+            except KafkaError as error:
+                log.warning("cannot send a dead letter, trying again: %r", error)
+            await asyncio.sleep(LONGEST_BACKOFF_SECONDS)
+
+    def _tell_down(self, error: Unreachable) -> None:
+        READY.set(0)
+        if not self._down:
+            log.warning("ClickHouse does not take inserts; they are repeated until it does: %s", error)
+        self._down = True
+
+    def _tell_up(self) -> None:
+        if self._down:
+            log.info("ClickHouse takes inserts again")
+            READY.set(1)
+        self._down = False

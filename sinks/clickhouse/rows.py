@@ -1,0 +1,192 @@
+"""Wire values as rows of history. Pure: the same record always gives the same row.
+
+A row is a tuple in the order of its table's columns (tables.py). Times are integers of microseconds, which
+the driver writes as they are; a datetime would take it through a float.
+"""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from spendmeter.contract.alert import Alert
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.money import NanoUsd, to_usd
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.usage import UsageEvent
+
+Row = tuple[Any, ...]
+
+
+class Coordinates(NamedTuple):
+    """Where a record stands in Kafka; the last four columns of every table."""
+
+    topic: str
+    partition: int
+    offset: int
+    appended_at_ms: int
+    """Kafka's timestamp of the record."""
+
+    @property
+    def appended_at(self) -> datetime:
+        return from_unix_us(self.appended_at_ms * 1000)
+
+
+def usage_row(event: UsageEvent, at: Coordinates) -> Row:
+    return (
+        event.event_id,
+        event.kind.value,
+        event.corrects,
+        event.producer_id,
+        event.seq,
+        to_unix_us(event.occurred_at),
+        to_unix_us(event.started_at),
+        event.key,
+        event.key_alias,
+        event.user,
+        event.team,
+        event.organization,
+        event.project,
+        event.end_user,
+        event.tags,
+        event.model,
+        event.model_group,
+        event.provider,
+        event.deployment,
+        event.call_type,
+        event.session,
+        event.gateway,
+        event.input_tokens,
+        event.output_tokens,
+        event.cache_read_tokens,
+        event.cache_write_tokens,
+        event.reasoning_tokens,
+        event.total_tokens,
+        to_usd(event.cost_nanousd),
+        event.cost_source.value,
+        event.prices,
+        event.status.value,
+        event.estimated,
+        event.streamed,
+        event.cache_hit,
+        event.duration_ms,
+        event.call_id,
+        event.response_id,
+        *at,
+    )
+
+
+def signal_row(signal: Signal, at: Coordinates) -> Row:
+    return (
+        signal.budget_id,
+        signal.account,
+        signal.subject,
+        to_unix_us(signal.window_start),
+        _us(signal.window_end),
+        to_usd(signal.limit_nanousd),
+        to_usd(signal.spent_nanousd),
+        signal.state.value,
+        signal.threshold,
+        signal.watermark,
+        signal.revision,
+        signal.version,
+        signal.cause_event_id,
+        _us(signal.forecast_exhausted_at),
+        to_unix_us(signal.emitted_at),
+        *at,
+    )
+
+
+def alert_row(alert: Alert, at: Coordinates) -> Row:
+    signal = alert.signal
+    return (
+        alert.alert_id,
+        alert.kind.value,
+        alert.message,
+        to_unix_us(alert.emitted_at),
+        signal.budget_id if signal else "",
+        signal.account if signal else "",
+        signal.subject if signal else {},
+        to_unix_us(signal.window_start) if signal else None,
+        _us(signal.window_end) if signal else None,
+        to_usd(signal.limit_nanousd) if signal else None,
+        to_usd(signal.spent_nanousd) if signal else None,
+        signal.state.value if signal else None,
+        signal.threshold if signal else None,
+        signal.revision if signal else None,
+        signal.cause_event_id if signal else None,
+        *at,
+    )
+
+
+def budget_row(budget: Budget, definition: str, at: Coordinates) -> Row:
+    """`definition` is the record's value as it was written."""
+    return (
+        budget.id,
+        False,
+        budget.revision,
+        budget.match,
+        to_usd(budget.limit_nanousd),
+        budget.period,
+        budget.timezone,
+        _us(budget.starts_at),
+        _us(budget.reset_at),
+        budget.warn_at,
+        budget.action.value,
+        budget.enforcement.value,
+        budget.unpriced,
+        [to_usd(r.amount_nanousd) for r in budget.raises],
+        [to_unix_us(r.until) for r in budget.raises],
+        budget.replaces,
+        to_unix_us(budget.updated_at),
+        budget.updated_by,
+        definition,
+        *at,
+    )
+
+
+def removed_budget_row(budget_id: str, removed_by: str, at: Coordinates) -> Row:
+    """A tombstone as a row: since when the budget is out of force."""
+    return (
+        budget_id,
+        True,
+        0,
+        {},
+        to_usd(NanoUsd(0)),
+        "",
+        "",
+        None,
+        None,
+        (),
+        "",
+        "",
+        "",
+        [],
+        [],
+        None,
+        at.appended_at_ms * 1000,
+        removed_by,
+        "",
+        *at,
+    )
+
+
+def dead_letter_row(letter: DeadLetter, at: Coordinates) -> Row:
+    return (
+        letter.source_topic,
+        letter.source_partition,
+        letter.source_offset,
+        letter.reason.value,
+        letter.detail,
+        letter.component,
+        letter.key,
+        letter.payload,
+        letter.encoding,
+        letter.headers,
+        to_unix_us(letter.failed_at),
+        *at,
+    )
+
+
+def _us(time: datetime | None) -> int | None:
+    return None if time is None else to_unix_us(time)

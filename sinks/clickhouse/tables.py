@@ -1,0 +1,223 @@
+"""Which topic is kept in which table, column by column, and how a record becomes a row. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sinks.clickhouse.batch import StoredRecord
+from sinks.clickhouse.rows import (
+    Coordinates,
+    Row,
+    alert_row,
+    budget_row,
+    dead_letter_row,
+    removed_budget_row,
+    signal_row,
+    usage_row,
+)
+from spendmeter.contract.alert import Alert
+from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.records import decode, decode_usage
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.budget_topic import read_budget
+
+_TIME = "DateTime64(6, 'UTC')"
+_NAME = "LowCardinality(String)"
+_NAME_OR_NONE = "LowCardinality(Nullable(String))"
+_SUBJECT = "Map(LowCardinality(String), String)"
+_COORDINATES = {
+    "topic": _NAME,
+    "partition": "UInt32",
+    "offset": "UInt64",
+    "appended_at": "DateTime64(3, 'UTC')",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of history and the topic it keeps."""
+
+    name: str
+    topic: Topic
+    columns: dict[str, str]
+    """Name: ClickHouse type, in the order of a row. Those that ClickHouse fills in itself are left out."""
+    row_of: Callable[[StoredRecord], Row | None]
+    """The record's row, None where it says nothing to history. Raises InvalidRecord."""
+
+
+def _at(record: StoredRecord) -> Coordinates:
+    return Coordinates(record.topic, record.partition, record.offset, record.timestamp)
+
+
+def _usage(record: StoredRecord) -> Row:
+    at = _at(record)
+    return usage_row(decode_usage(record.value, record.headers, at.appended_at), at)
+
+
+def _signal(record: StoredRecord) -> Row | None:
+    # A tombstone only tells compaction that the account's window is over.
+    if record.value is None:
+        return None
+    return signal_row(decode(Signal, record.value, record.headers), _at(record))
+
+
+def _alert(record: StoredRecord) -> Row:
+    return alert_row(decode(Alert, record.value, record.headers), _at(record))
+
+
+def _budget(record: StoredRecord) -> Row:
+    if record.value is None:
+        by = next((text for name, text in record.headers if name == "ce_updatedby"), b"")
+        budget_id = (record.key or b"").decode(errors="replace")
+        return removed_budget_row(budget_id, by.decode(errors="replace"), _at(record))
+    return budget_row(read_budget(record), record.value.decode(), _at(record))
+
+
+def _dead_letter(record: StoredRecord) -> Row:
+    return dead_letter_row(decode(DeadLetter, record.value, record.headers), _at(record))
+
+
+USAGE = Table(
+    "usage",
+    Topic.USAGE,
+    {
+        "event_id": "UUID",
+        "kind": _NAME,
+        "corrects": "Nullable(UUID)",
+        "producer_id": "String",
+        "seq": "UInt64",
+        "occurred_at": _TIME,
+        "started_at": _TIME,
+        "key": "String",
+        "key_alias": _NAME_OR_NONE,
+        "user": "Nullable(String)",
+        "team": _NAME_OR_NONE,
+        "organization": _NAME_OR_NONE,
+        "project": _NAME_OR_NONE,
+        "end_user": "Nullable(String)",
+        "tags": "Array(LowCardinality(String))",
+        "model": _NAME,
+        "model_group": _NAME,
+        "provider": _NAME,
+        "deployment": _NAME_OR_NONE,
+        "call_type": _NAME,
+        "session": "Nullable(String)",
+        "gateway": _NAME,
+        "input_tokens": "UInt64",
+        "output_tokens": "UInt64",
+        "cache_read_tokens": "UInt64",
+        "cache_write_tokens": "UInt64",
+        "reasoning_tokens": "UInt64",
+        "total_tokens": "UInt64",
+        "cost_usd": "Decimal(18, 9)",
+        "cost_source": _NAME,
+        "prices": "Map(LowCardinality(String), String)",
+        "status": _NAME,
+        "estimated": "Bool",
+        "streamed": "Bool",
+        "cache_hit": "Bool",
+        "duration_ms": "UInt64",
+        "call_id": "String",
+        "response_id": "String",
+        **_COORDINATES,
+    },
+    _usage,
+)
+
+SIGNALS = Table(
+    "signals",
+    Topic.SIGNALS,
+    {
+        "budget_id": _NAME,
+        "account": "String",
+        "subject": _SUBJECT,
+        "window_start": _TIME,
+        "window_end": f"Nullable({_TIME})",
+        "limit_usd": "Decimal(38, 9)",
+        "spent_usd": "Decimal(38, 9)",
+        "state": _NAME,
+        "threshold": "Nullable(Float64)",
+        "watermark": "Map(UInt32, Int64)",
+        "revision": "Int64",
+        "version": "UInt64",
+        "cause_event_id": "Nullable(UUID)",
+        "forecast_exhausted_at": f"Nullable({_TIME})",
+        "emitted_at": _TIME,
+        **_COORDINATES,
+    },
+    _signal,
+)
+
+ALERTS = Table(
+    "alerts",
+    Topic.ALERTS,
+    {
+        "alert_id": "UUID",
+        "kind": _NAME,
+        "message": "String",
+        "emitted_at": _TIME,
+        "budget_id": _NAME,
+        "account": "String",
+        "subject": _SUBJECT,
+        "window_start": f"Nullable({_TIME})",
+        "window_end": f"Nullable({_TIME})",
+        "limit_usd": "Nullable(Decimal(38, 9))",
+        "spent_usd": "Nullable(Decimal(38, 9))",
+        "state": _NAME_OR_NONE,
+        "threshold": "Nullable(Float64)",
+        "revision": "Nullable(Int64)",
+        "cause_event_id": "Nullable(UUID)",
+        **_COORDINATES,
+    },
+    _alert,
+)
+
+BUDGETS = Table(
+    "budgets",
+    Topic.BUDGETS,
+    {
+        "id": "String",
+        "removed": "Bool",
+        "revision": "Int64",
+        "match": _SUBJECT,
+        "limit_usd": "Decimal(18, 9)",
+        "period": _NAME,
+        "timezone": _NAME,
+        "starts_at": f"Nullable({_TIME})",
+        "reset_at": f"Nullable({_TIME})",
+        "warn_at": "Array(Float64)",
+        "action": _NAME,
+        "enforcement": _NAME,
+        "unpriced": "String",
+        "raises.amount_usd": "Array(Decimal(18, 9))",
+        "raises.until": f"Array({_TIME})",
+        "replaces": "Nullable(String)",
+        "updated_at": _TIME,
+        "updated_by": "String",
+        "definition": "String",
+        **_COORDINATES,
+    },
+    _budget,
+)
+
+DEAD_LETTERS = Table(
+    "dead_letters",
+    Topic.DEAD_LETTERS,
+    {
+        "source_topic": _NAME,
+        "source_partition": "UInt32",
+        "source_offset": "UInt64",
+        "reason": _NAME,
+        "detail": "String",
+        "component": _NAME,
+        "key": "String",
+        "payload": "String",
+        "encoding": _NAME,
+        "headers": "Map(String, String)",
+        "failed_at": _TIME,
+        **_COORDINATES,
+    },
+    _dead_letter,
+)
+
+TABLES = (USAGE, SIGNALS, ALERTS, BUDGETS, DEAD_LETTERS)

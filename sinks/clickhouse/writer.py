@@ -1,0 +1,175 @@
+"""The edge to ClickHouse: one batch is one insert is one block, kept whole and once, or not at all."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.datatypes.registry import get_from_name
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DataError, Error
+from clickhouse_connect.driver.insert import InsertContext
+from urllib3.exceptions import HTTPError
+
+from sinks.clickhouse.migrate import applied_migrations, migrations
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.tables import Table
+from spendmeter.runtime.settings import ClickHouseSettings
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_SECONDS = 5
+_ANY_NUMBER = 1 << 40
+UNKNOWN_DATABASE = 81  # ClickHouse's code
+
+# A block is what ClickHouse keeps whole or not at all, and what a token stands for.
+ONE_INSERT_IS_ONE_BLOCK = {
+    "insert_deduplicate": 1,
+    "async_insert": 0,  # its answer would come before the rows are kept
+    "max_insert_threads": 1,
+    "max_insert_block_size": _ANY_NUMBER,
+    "min_insert_block_size_rows": _ANY_NUMBER,
+    "min_insert_block_size_bytes": 0,
+    # Else old events of many months would be refused together, with the code that also means "merge first".
+    "max_partitions_per_insert_block": 0,
+}
+
+# Codes of ClickHouse that speak of the rows themselves: the same insert would be refused for ever. All
+# others are taken for an outage of some kind and tried again, since a missing table or a full disk must
+# never send good events to the dead letters.
+CODES_OF_REFUSAL = frozenset(
+    {
+        6,  # CANNOT_PARSE_TEXT
+        27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+        38,  # CANNOT_PARSE_DATE
+        41,  # CANNOT_PARSE_DATETIME
+        53,  # TYPE_MISMATCH
+        69,  # ARGUMENT_OUT_OF_BOUND
+        70,  # CANNOT_CONVERT_TYPE
+        72,  # CANNOT_PARSE_NUMBER
+        117,  # INCORRECT_DATA
+        128,  # TOO_LARGE_ARRAY_SIZE
+        131,  # TOO_LARGE_STRING_SIZE
+        321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        376,  # CANNOT_PARSE_UUID
+        407,  # DECIMAL_OVERFLOW
+        469,  # VIOLATED_CONSTRAINT
+    }
+)
+
+
+class Refused(Exception):
+    """ClickHouse will never take this batch as it is: halve it, or give up its one row."""
+
+
+class Unreachable(Exception):
+    """The batch may or may not have been kept: send the same one again, under the same token."""
+
+
+class PartialInsert(Exception):
+    """Fewer rows were written than sent, without an error. Nothing that we could do would be safe: stop."""
+
+
+class NotMigrated(Exception):
+    """The database lacks tables that we write to."""
+
+
+def open_client(settings: ClickHouseSettings, database: str | None, timeout_seconds: int = 60) -> Client:
+    """A connection to ClickHouse. `database` None: to the server's default, before ours exists.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    url = urlsplit(settings.clickhouse_url)
+    return clickhouse_connect.get_client(
+        host=url.hostname,
+        port=url.port or (8443 if url.scheme == "https" else 8123),
+        interface=url.scheme,
+        username=settings.clickhouse_user,
+        password=settings.clickhouse_password.get_secret_value(),
+        database=database,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        send_receive_timeout=timeout_seconds,
+        # A session allows one query at a time; we insert several partitions at once.
+        autogenerate_session_id=False,
+        compress="lz4",
+    )
+
+
+class Writer:
+    """Inserts batches; safe to call from several threads."""
+
+    def __init__(self, settings: SinkSettings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+
+    def check(self) -> None:
+        """Return if ClickHouse answers and has our tables.
+
+        Raises:
+            Unreachable: it does not answer.
+            NotMigrated: it lacks migrations.
+        """
+        try:
+            client = self._connected()
+            exists = client.command("EXISTS TABLE schema_migrations")
+            applied = applied_migrations(client) if exists else {}
+        except (Error, HTTPError) as error:
+            if not (isinstance(error, Error) and error.code == UNKNOWN_DATABASE):
+                raise Unreachable(_tell(error)) from error
+            applied = {}
+        missing = [m.name for m in migrations() if m.version not in applied]
+        if missing:
+            raise NotMigrated(
+                f"database {self._settings.clickhouse_database} lacks {', '.join(missing)};"
+                " run `python -m sinks.clickhouse migrate`"
+            )
+
+    def insert(self, table: Table, columns: Sequence[Sequence[Any]], token: str) -> None:
+        """Write a batch once, however often it is called with that token.
+
+        Raises:
+            Refused: its rows are at fault.
+            Unreachable: anything else went wrong; call again with the same columns and token.
+            PartialInsert: ClickHouse says that it wrote fewer rows.
+        """
+        rows = len(columns[0])
+        context = InsertContext(
+            table.name,
+            list(table.columns),
+            [get_from_name(type_name) for type_name in table.columns.values()],
+            columns,
+            column_oriented=True,
+            settings={**ONE_INSERT_IS_ONE_BLOCK, "insert_deduplication_token": token},
+            block_size=rows,
+        )
+        try:
+            written = self._connected().data_insert(context).written_rows
+        except DataError as error:
+            raise Refused(_tell(error)) from error
+        except (Error, HTTPError) as error:
+            if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:
+                raise Refused(_tell(error)) from error
+            raise Unreachable(_tell(error)) from error
+        # A batch that the token showed to be a repeat counts as written too.
+        if written < rows:
+            raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = open_client(
+                self._settings,
+                self._settings.clickhouse_database,
+                self._settings.sink_insert_timeout_seconds,
+            )
+        return self._client
+
+
+def _tell(error: Exception) -> str:
+    return " ".join(str(error).split())
