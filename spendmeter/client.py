@@ -1,10 +1,9 @@
 """The client that services and the command line use to set, raise, reset, read and remove budgets."""
 
 import getpass
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
@@ -71,16 +70,7 @@ class SpendmeterClient:
         Returns the budgets that were written, as they are now in force.
         """
         existing = await self.budgets()
-        written = []
-        for budget in budgets:
-            known = existing.get(budget.id)
-            if known is not None:
-                keep: dict[str, Any] = {} if budget.reset_at else {"reset_at": known.reset_at}
-                budget = budget.model_copy(update=keep)
-                if _same(budget, known):
-                    continue
-            written.append(await self._write(budget, known))
-        return written
+        return [await self._write(b, existing.get(b.id)) for b in different(existing, budgets)]
 
     async def set_limit(self, budget_id: str, limit: NanoUsd) -> Budget:
         """Raise or lower a limit; what was spent stays spent. Raises NoSuchBudget."""
@@ -117,6 +107,18 @@ class SpendmeterClient:
             self._settings.topic(Topic.BUDGETS), key=record.key, value=record.value, headers=record.headers
         )
         return stamped
+
+
+def different(existing: Mapping[str, Budget], budgets: Sequence[Budget]) -> list[Budget]:
+    """Those of the budgets that `apply` would write, each with the reset of the one in force."""
+    found = []
+    for budget in budgets:
+        known = existing.get(budget.id)
+        if known is not None and budget.reset_at is None:
+            budget = budget.model_copy(update={"reset_at": known.reset_at})
+        if known is None or not _same(budget, known):
+            found.append(budget)
+    return found
 
 
 def _same(one: Budget, other: Budget) -> bool:

@@ -1,0 +1,71 @@
+"""The single values of a budget file: from the text that stands there to what a budget holds. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from difflib import get_close_matches
+
+import yaml
+
+from spendmeter.contract.money import InvalidAmount, NanoUsd, from_usd, to_usd
+from spendmeter.contract.times import parse_time
+
+
+class Wrong(Exception):
+    """A value that cannot be; the message says what instead."""
+
+
+def text(node: yaml.Node) -> str:
+    """A scalar exactly as it was written, so that no number ever becomes a float on the way."""
+    if not isinstance(node, yaml.ScalarNode):
+        raise Wrong("is a single value, not a list or mapping")
+    written: str = node.value
+    return written
+
+
+def money(node: yaml.Node) -> NanoUsd:
+    """A positive amount of USD, to the nano-dollar."""
+    written = text(node)
+    try:
+        amount = from_usd(written)
+    except InvalidAmount as error:
+        raise Wrong(str(error)) from None
+    if to_usd(amount) != Decimal(written):
+        raise Wrong(f"{written} USD is finer than a nano-dollar; write at most nine decimals")
+    if amount <= 0:
+        raise Wrong(f"{written} USD is not above 0")
+    return amount
+
+
+def fraction(node: yaml.Node) -> float:
+    """A number; whether it lies between 0 and 1 is the budget's to say."""
+    written = text(node)
+    try:
+        return float(written)
+    except ValueError:
+        raise Wrong(f"{written!r} is no fraction such as 0.8") from None
+
+
+def time(node: yaml.Node) -> datetime:
+    """A moment with its offset from UTC."""
+    written = text(node)
+    try:
+        return parse_time(written)
+    except ValueError as error:
+        # Ours names the fix; Python's own does not.
+        fix = "" if "offset" in str(error) else "; write it as 2026-11-22T10:00:00Z"
+        raise Wrong(f"{error}{fix}") from None
+
+
+def one_of(node: yaml.Node, choices: Sequence[str]) -> str:
+    """One word of a few."""
+    written = text(node)
+    if written not in choices:
+        raise Wrong(f"{written!r} is not known; {nearest(written, choices)}")
+    return written
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`did you mean …?`, or what there is."""
+    close = get_close_matches(word, known, 1)
+    return f"did you mean {close[0]}?" if close else f"there is {', '.join(known)}"
