@@ -1,6 +1,7 @@
-"""spend.signals in memory: the latest signal of every account."""
+"""spend.signals as it is read, or in memory: the latest signal of every account."""
 
 import logging
+from collections.abc import Callable
 
 from aiokafka.structs import ConsumerRecord
 from prometheus_client import Counter
@@ -16,11 +17,15 @@ log = logging.getLogger(__name__)
 REFUSED = Counter("spendmeter_signal_records_refused_total", "Records on spend.signals that are no signal.")
 
 
-class SignalTopic:
-    """Follows spend.signals and keeps, per account, the highest (window_start, revision, version)."""
+SignalRead = Callable[[str, Signal | None], None]
+"""Called with the account and its signal, None for a tombstone."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.signals: dict[str, Signal] = {}
+
+class SignalFeed:
+    """Follows spend.signals, keeping nothing: a record that is no signal is skipped."""
+
+    def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
+        self._on_signal = on_signal
         self._reader = CompactedTopics(settings, [settings.topic(Topic.SIGNALS)], self.take)
         self.run = self._reader.run
         self.read_to_end = self._reader.read_to_end
@@ -28,16 +33,30 @@ class SignalTopic:
         self.caught_up = self._reader.caught_up
 
     def take(self, record: ConsumerRecord) -> None:
-        """Bring one record in; a tombstone takes its account out."""
+        """Hand one record on."""
         account = (record.key or b"").decode(errors="replace")
         if record.value is None:
-            self.signals.pop(account, None)
+            self._on_signal(account, None)
             return
         try:
             signal = decode(Signal, record.value, record.headers)
         except InvalidRecord as invalid:
             REFUSED.inc()
             log.warning("spend.signals offset %d is no signal, ignored: %s", record.offset, invalid)
+            return
+        self._on_signal(account, signal)
+
+
+class SignalTopic(SignalFeed):
+    """Follows spend.signals and keeps, per account, the highest (window_start, revision, version)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.signals: dict[str, Signal] = {}
+        super().__init__(settings, self._keep)
+
+    def _keep(self, account: str, signal: Signal | None) -> None:
+        if signal is None:
+            self.signals.pop(account, None)
             return
         known = self.signals.get(account)
         if known is None or signal.order() >= known.order():
