@@ -44,7 +44,7 @@ class OutboxUnwritable(Exception):
 
 
 class Outbox:
-    """This process's own outbox. For use from one thread, that of the event loop."""
+    """This process's own outbox. One thread at a time appends; the sender may be on another."""
 
     def __init__(
         self,
@@ -118,7 +118,8 @@ class Outbox:
         event = draft_to_event(self._seq)
         payload = event.model_dump_json().encode()
         try:
-            self._write(encode(self._seq, payload), len(payload))
+            with self.unsent.lock:
+                self._write(encode(self._seq, payload), len(payload))
         except OutboxFull:
             self._losses.add("full", self._seq, f"the bound of {self._max_bytes} bytes is reached")
             raise

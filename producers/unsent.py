@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,14 @@ class Segment:
 class Unsent:
     """The events of one outbox in seq order, from the first that is not acknowledged.
 
-    Segments whose events are all acknowledged are deleted. Not for use from several threads.
+    Segments whose events are all acknowledged are deleted. One thread reads and acknowledges;
+    another may append to the segments under `lock`, and the metrics page asks for sizes.
     """
 
     def __init__(self, directory: Path, producer_id: str, *, is_live: bool) -> None:
         """Open an outbox's directory; `is_live` if this process appends to it. Raises OSError."""
         self.producer_id = producer_id
+        self.lock = threading.RLock()
         self._is_live = is_live
         self._position = PositionFile(directory / _POSITION_FILE)
         paths = sorted(directory.glob(f"*{SEGMENT_SUFFIX}"))
@@ -51,12 +54,14 @@ class Unsent:
     @property
     def size_bytes(self) -> int:
         """What the segments take on disk, acknowledged events of the first one included."""
-        return sum(segment.size for segment in self._segments)
+        with self.lock:
+            return sum(segment.size for segment in self._segments)
 
     @property
     def waiting_bytes(self) -> int:
         """What of it is not acknowledged."""
-        return self.size_bytes - self._offset
+        with self.lock:
+            return self.size_bytes - self._offset
 
     @property
     def position(self) -> Position:
@@ -64,39 +69,44 @@ class Unsent:
 
     def add(self, segment: Segment) -> None:
         """Events will be appended to this segment from now on; its writer keeps its `size`."""
-        self._segments.append(segment)
+        with self.lock:
+            self._segments.append(segment)
 
     def read(self, max_events: int) -> list[Frame]:
         """The next events in seq order, none if all are acknowledged; the same again until acknowledged.
 
         Raises OSError.
         """
-        while (piece := self._next_piece()) is not None:
-            parsed = self._parse(piece, max_events)
-            new = [frame for frame in parsed.frames if frame.seq > self.position.acknowledged_seq]
-            if new:
-                self._read = Parsed(new, parsed.end, parsed.skipped_bytes)
-                return new
-            self._cut(parsed.skipped_bytes)
-            self._offset = parsed.end
-        return []
+        with self.lock:
+            while (piece := self._next_piece()) is not None:
+                parsed = self._parse(piece, max_events)
+                new = [frame for frame in parsed.frames if frame.seq > self.position.acknowledged_seq]
+                if new:
+                    self._read = Parsed(new, parsed.end, parsed.skipped_bytes)
+                    return new
+                self._cut(parsed.skipped_bytes)
+                self._offset = parsed.end
+            return []
 
     def acknowledge(self, up_to_seq: int) -> None:
         """The events read last, up to this one, are in Kafka: they will not be read again."""
-        assert self._read is not None, "acknowledged before it was read"
-        end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
-        self._cut(self._read.skipped_bytes)
-        self._offset, self._read = end, None
-        self._keep(Position(up_to_seq, self.position.partitions))
-        self._drop_finished()
+        with self.lock:
+            assert self._read is not None, "acknowledged before it was read"
+            end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
+            self._cut(self._read.skipped_bytes)
+            self._offset, self._read = end, None
+            self._keep(Position(up_to_seq, self.position.partitions))
+            self._drop_finished()
 
     def place(self, partitions: int) -> None:
         """From now on events go to partitions by this count. Only while none is in doubt."""
-        self._keep(Position(self.position.acknowledged_seq, partitions))
+        with self.lock:
+            self._keep(Position(self.position.acknowledged_seq, partitions))
 
     def close(self) -> None:
-        self._close_segment()
-        self._position.close()
+        with self.lock:
+            self._close_segment()
+            self._position.close()
 
     def _keep(self, position: Position) -> None:
         try:
