@@ -1,0 +1,65 @@
+"""`spendmeter alerts`: what was told to people, and what is told now."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from aiokafka.structs import ConsumerRecord
+
+from spendmeter.cli.connection import kafka_settings, run
+from spendmeter.cli.printing import clock, print_json
+from spendmeter.cli.stack import dir_option, json_option
+from spendmeter.contract.alert import Alert
+from spendmeter.contract.records import InvalidRecord, decode
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.settings import Settings
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Stay, and print each alert as it comes.")
+@dir_option
+@json_option
+def alerts(follow: bool, dir_: Path | None, as_json: bool) -> None:
+    """Alerts, oldest first: thresholds, budgets exceeded and recovered, models without a price.
+
+    With --json and --follow: one object a line.
+    """
+    settings = kafka_settings(dir_)
+    if not follow:
+        found: list[Alert] = []
+        run(lambda: _reader(settings, found.append).read_to_end(), settings)
+        if as_json:
+            return print_json([alert.model_dump(mode="json") for alert in found])
+        for alert in found:
+            click.echo(_line(alert))
+        return None if found else click.echo("no alerts yet")
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        run(
+            _reader(settings, lambda a: click.echo(a.model_dump_json() if as_json else _line(a))).run,
+            settings,
+        )
+    return None
+
+
+def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopics:
+    """Reads the topic once for every alert; a crossing that was told again is shown once."""
+    seen = set()
+
+    def take(record: ConsumerRecord) -> None:
+        try:
+            alert = decode(Alert, record.value, record.headers)
+        except InvalidRecord as invalid:
+            click.echo(f"offset {record.offset} of spend.alerts is no alert: {invalid}", err=True)
+            return
+        if alert.alert_id not in seen:
+            seen.add(alert.alert_id)
+            show(alert)
+
+    return CompactedTopics(settings, [settings.topic(Topic.ALERTS)], take)
+
+
+def _line(alert: Alert) -> str:
+    return f"{clock(alert.emitted_at)}  {alert.kind:<9}  {alert.message}"
