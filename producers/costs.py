@@ -114,13 +114,11 @@ def _custom_prices(kwargs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _prices(source: Mapping[str, Any]) -> dict[str, str]:
-    if not source:
-        return {}
-    found = ((ours, source.get(theirs)) for theirs, ours in PRICE_NAMES.items())
+    # Sorted, so that equal prices are equal bytes; LiteLLM's map has a hundred other fields.
     return {
-        ours: _decimal(price)
-        for ours, price in found
-        if isinstance(price, int | float) and not isinstance(price, bool)
+        PRICE_NAMES[name]: _decimal(price)
+        for name in sorted(PRICE_NAMES.keys() & source.keys())
+        if isinstance(price := source[name], int | float) and not isinstance(price, bool)
     }
 
 

@@ -173,14 +173,14 @@ def _counts(payload: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _was_cut(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
-    """Whether the client left a stream: its event is a success whose tokens LiteLLM counted itself."""
-    if any(metadata.get("client_disconnected") is True for metadata in request_metadata(kwargs)):
-        return True
-    response = mapping(payload.get("response"))
-    choices = response.get("choices")
-    if isinstance(choices, list) and choices:
-        return all(mapping(choice).get("finish_reason") is None for choice in choices)
-    return False
+    """Whether the client left a stream: its event is a success whose tokens LiteLLM counted itself.
+
+    LiteLLM writes a finish_reason of `stop` into a stream that was cut, too: it tells nothing.
+    """
+    error = mapping(payload.get("error_information"))
+    return error.get("error_class") == "ClientDisconnected" or any(
+        metadata.get("client_disconnected") is True for metadata in request_metadata(kwargs)
+    )
 
 
 def _is_refusal(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:

@@ -38,16 +38,24 @@ def text_or_none(value: object) -> str | None:
 
 def tokens(value: object) -> int:
     """A count of tokens: what is no number, or a negative one, counts as 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return 0
-    return min(max(int(value), 0), 2**53)
+    number = _number(value)
+    return 0 if number is None else int(min(max(number, 0.0), 2.0**53))
 
 
 def seconds(value: object) -> float | None:
     """A time in seconds since 1970, or None where there is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = _number(value)
+    return number if number is not None and 0 < number < 2**33 else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 < value < 2**33 else None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def key_hash(key: object) -> str:
