@@ -1,7 +1,8 @@
 """`python -m spendmeter.local.clickhouse --path DIR --port N`: ClickHouse's HTTP protocol on loopback.
 
 Behind it is the real engine (`engine.py`), so that everything else talks to a ClickHouse URL and cannot tell.
-Left out: users, sessions' temporary tables, external tables, native-compressed bodies, progress headers.
+Left out: users, sessions (SET, USE, temporary tables), external tables, native-compressed bodies,
+progress headers.
 """
 
 import asyncio
@@ -16,11 +17,11 @@ from aiohttp import web
 from spendmeter.local.compression import ENCODINGS, BadCompressionError, decompress
 from spendmeter.local.engine import Answer, Context, Engine, EngineError, engine_error
 from spendmeter.local.ports import LOOPBACK
-from spendmeter.local.statements import Insert, read_statement
+from spendmeter.local.statements import Insert, Query, read_statement
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 
-# What HTTP carries beside settings. A session is accepted and means nothing: see the module's docstring.
+# What HTTP carries beside settings. A session's id is accepted and means nothing.
 TRANSPORT_PARAMETERS = frozenset(
     {
         "buffer_size",
@@ -86,6 +87,9 @@ class _Front:
         asked = parameters.get("query", "").encode()
         text = asked + b"\n" + body if asked and body else asked or body
         statement = read_statement(text)
+        if isinstance(statement, Query) and statement.verb in ("SET", "USE"):
+            # One connection serves everybody: it would hold for every client, or for none.
+            raise engine_error(NOT_IMPLEMENTED, f"{statement.verb} is not served here: put it in the request")
         context = _context(request.headers, parameters)
         if isinstance(statement, Insert):
             answer = await self._engine.insert(statement, context)

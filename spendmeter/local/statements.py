@@ -14,7 +14,7 @@ _TOKEN = re.compile(
 )
 _DATA_START = re.compile(rb"[ \t]*;?[ \t]*\r?\n?")
 _RETURNS_ROWS = frozenset(
-    {b"SELECT", b"WITH", b"SHOW", b"DESCRIBE", b"DESC", b"EXISTS", b"EXPLAIN", b"CHECK", b"FROM"}
+    {"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "FROM"}
 )
 
 
@@ -29,11 +29,15 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Any other statement. `format` is what it asks for by itself, None if the default applies."""
+    """Any other statement. `verb` is its first word in capitals, `format` the one it names, if it does."""
 
     sql: str
-    returns_rows: bool
+    verb: str
     format: str | None
+
+    @property
+    def returns_rows(self) -> bool:
+        return self.verb in _RETURNS_ROWS
 
 
 def read_statement(text: bytes) -> Insert | Query:
@@ -65,7 +69,7 @@ def read_statement(text: bytes) -> Insert | Query:
 def _query(text: bytes, first: bytes) -> Query:
     sql = text.decode().strip().rstrip(";").rstrip()
     named = re.search(r"\bFORMAT\s+([A-Za-z]\w*)(?:\s+SETTINGS\b[^()]*)?$", sql, re.IGNORECASE)
-    return Query(sql, first in _RETURNS_ROWS, named.group(1) if named else None)
+    return Query(sql, first.decode(), named.group(1) if named else None)
 
 
 def _words_outside_parentheses(text: bytes) -> Iterator[tuple[bytes, int, int]]:

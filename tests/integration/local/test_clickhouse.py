@@ -3,12 +3,16 @@
 import asyncio
 import gzip
 import sys
+from collections import Counter
 from datetime import datetime
 
 import clickhouse_connect
 import lz4.frame  # type: ignore[import-untyped]
 import pytest
+from aiohttp import ClientSession, TCPConnector
 from clickhouse_connect.driver.exceptions import DatabaseError
+
+from spendmeter.local.engine import MAX_WAITING_CALLS
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -105,3 +109,23 @@ async def test_the_asynchronous_client_is_served_too(clickhouse: str, database: 
         asked = (f"SELECT sum(a) + {n} FROM {database}.t" for n in range(20))
         sums = await asyncio.gather(*map(client.query, asked))
         assert [result.result_rows for result in sums] == [[(45 + n,)] for n in range(20)]
+
+
+def test_what_would_hold_for_every_client_is_refused(clickhouse: str) -> None:
+    with clickhouse_connect.get_client(dsn=clickhouse) as client:
+        for statement in ("SET max_threads = 1", "USE system"):
+            with pytest.raises(DatabaseError, match="put it in the request"):
+                client.command(statement)
+
+
+async def test_calls_beyond_the_queue_are_told_to_come_back(clickhouse: str) -> None:
+    calls = 2 * MAX_WAITING_CALLS
+    async with ClientSession(connector=TCPConnector(limit=calls)) as session:
+
+        async def call() -> tuple[int, str | None]:
+            async with session.post(clickhouse, data="SELECT sleep(0.002)") as answer:
+                return answer.status, answer.headers.get("X-ClickHouse-Exception-Code")
+
+        answers = Counter(await asyncio.gather(*(call() for _ in range(calls))))
+    assert answers.keys() == {(200, None), (503, "202")}
+    assert answers[200, None] >= MAX_WAITING_CALLS
