@@ -151,9 +151,15 @@ def _fetch_missing() -> bool:
 def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
     if as_json:
         return click.echo(endpoints.model_dump_json(indent=2))
-    for name in ("proxy_url", "kafka_bootstrap", "clickhouse_url", "upstream_url"):
-        click.echo(f"  {name.replace('_', ' '):<16} {getattr(endpoints, name)}")
-    return click.echo("  master key and process ids are in endpoints.json")
+    for component, address in (
+        ("proxy", endpoints.proxy_url),
+        ("kafka", endpoints.kafka_bootstrap),
+        ("clickhouse", endpoints.clickhouse_url),
+        ("upstream", endpoints.upstream_url),
+    ):
+        if component in endpoints.pids:
+            click.echo(f"  {component:<14} {address}")
+    return click.echo("  the master key and the process ids are in endpoints.json")
 
 
 def _print_status(stack: StackDir, found: StackStatus) -> None:

@@ -25,7 +25,7 @@ def start_child(
     """
     parent = os.getpid()
     log.parent.mkdir(parents=True, exist_ok=True)
-    _rotate(log)
+    rotate(log)
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -78,8 +78,8 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _rotate(log: Path) -> None:
-    """Bound the logs at two files of about `MAX_LOG_BYTES`, looked at whenever a component starts."""
+def rotate(log: Path) -> None:
+    """Bound a log at two files of about `MAX_LOG_BYTES`; called whenever a process is to write to it."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))

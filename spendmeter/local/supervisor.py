@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import FrameType
 
-from spendmeter.local.children import kill_child, start_child
+from spendmeter.local.children import kill_child, rotate, start_child
 from spendmeter.local.components import Component, Declaration, Stage, Step
 from spendmeter.local.endpoints import Endpoints, StackDir, write_endpoints
 from spendmeter.local.member import Member, exit_in_words
@@ -51,6 +51,8 @@ class Supervisor:
         """
         with self._stack.hold():
             self._stack.endpoints.unlink(missing_ok=True)
+            self._stack.log("supervisor").parent.mkdir(exist_ok=True)
+            rotate(self._stack.log("supervisor"))
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, self._on_signal)
             try:

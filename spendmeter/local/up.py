@@ -83,7 +83,7 @@ def start_detached(arguments: list[str], stack: StackDir, say: Callable[[str], N
     # Not ours, if another `up` was a moment earlier.
     if endpoints := wait_for_running(stack):
         return endpoints
-    raise UpFailedError(f"the supervisor ended with exit {process.wait()}")
+    raise UpFailedError(f"the stack did not come up (exit {process.wait()})")
 
 
 def let_go_of_the_terminal(_: Endpoints) -> None:
