@@ -99,6 +99,11 @@ class Outbox:
         return left_behind.predecessors(root)
 
     @property
+    def last_seq(self) -> int:
+        """The seq given last, 0 before the first."""
+        return self._seq
+
+    @property
     def size_bytes(self) -> int:
         """What the outbox takes on disk, that of the predecessors included."""
         return self.unsent.size_bytes + sum(one.unsent.size_bytes for one in self._carried)
@@ -118,8 +123,7 @@ class Outbox:
         event = draft_to_event(self._seq)
         payload = event.model_dump_json().encode()
         try:
-            with self.unsent.lock:
-                self._write(encode(self._seq, payload), len(payload))
+            self._write(encode(self._seq, payload), len(payload))
         except OutboxFull:
             self._losses.add("full", self._seq, f"the bound of {self._max_bytes} bytes is reached")
             raise

@@ -24,13 +24,10 @@ from typing import NamedTuple
 from prometheus_client import Counter, Gauge
 
 from producers.delivery import Delivery, NotDelivered
-from producers.frames import Frame
 from producers.outbox import Outbox
+from producers.outgoing import Outgoing, by_partition, outgoing_of
 from producers.predecessors import Predecessor
 from producers.unsent import Unsent
-from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage
-from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.kafka import partition_of
 from spendmeter.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -59,13 +56,6 @@ class Acknowledged(NamedTuple):
     """It was sent more than once: an earlier copy may lie at a lower offset."""
 
 
-class _Outgoing(NamedTuple):
-    seq: int
-    key: str
-    occurred_at_seconds: float
-    record: Record
-
-
 class Sender:
     """Sends what is in the outboxes, in order, for as long as it runs."""
 
@@ -81,18 +71,26 @@ class Sender:
         self._on_acknowledged = on_acknowledged
         self._delivery = Delivery(settings)
         self._woken, self._idle = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake_is_due = False
         self._waiting_since: float | None = None
         self._failures = _FailureLog()
         OLDEST_UNSENT_SECONDS.set_function(self._oldest_unsent_seconds)
 
     def wake(self) -> None:
-        """An event was appended: send it. From the event loop's thread, after each append."""
-        self._idle.clear()
-        self._woken.set()
+        """An event was appended: send it. After each append, from any thread."""
+        loop = self._loop
+        # Appends that come faster than the loop turns are one wake: each costs a system call.
+        if loop is not None and not self._wake_is_due:
+            self._wake_is_due = True
+            loop.call_soon_threadsafe(self._wake_now)
 
     async def drain(self, timeout_seconds: float) -> bool:
-        """Wait until all that was appended is acknowledged; False if it is not by then. `run` must run."""
-        self.wake()
+        """Wait until all that was appended is acknowledged; False if it is not by then.
+
+        On the loop that `run` runs on.
+        """
+        self._wake_now()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_seconds)
         except TimeoutError:
@@ -101,6 +99,7 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled. Kafka may be away, at the start too, for any time."""
+        self._loop = asyncio.get_running_loop()
         try:
             await self._partitions()
             while self._predecessors:
@@ -115,9 +114,15 @@ class Sender:
                     self._idle.set()
                 await self._woken.wait()
         finally:
+            self._loop = None
             await self._delivery.close()
             for left in self._predecessors:
                 left.release()
+
+    def _wake_now(self) -> None:
+        self._wake_is_due = False
+        self._idle.clear()
+        self._woken.set()
 
     async def _finish(self, predecessor: Predecessor) -> None:
         while await self._send_chunk(predecessor.unsent, None):
@@ -138,29 +143,26 @@ class Sender:
             return True
         if not frames:
             return False
-        left = [_outgoing(frame) for frame in frames]
+        left = [outgoing_of(frame) for frame in frames]
         self._waiting_since = left[0].occurred_at_seconds
-        await self._place(unsent, may_move=unsent is self._outbox.unsent)
-        resent = False
         while left:
-            left = await self._attempt(unsent, left, tell, resent)
-            if left:
-                resent = True
+            await self._place(unsent)
+            if unsent.is_in_doubt:
                 RESENT.inc(len(left))
-                await self._place(unsent, may_move=False)
+            left = await self._attempt(unsent, left, tell)
         unsent.acknowledge(frames[-1].seq)
         return True
 
     async def _attempt(
         self,
         unsent: Unsent,
-        outgoing: Sequence[_Outgoing],
+        outgoing: Sequence[Outgoing],
         tell: Callable[[Acknowledged], None] | None,
-        resent: bool,
-    ) -> list[_Outgoing]:
+    ) -> list[Outgoing]:
         """Send once; returns what is not known to be stored, still in seq order."""
-        batches = _by_partition(outgoing, unsent.position.partitions)
+        batches = by_partition(outgoing, unsent.position.partitions)
         failure: NotDelivered | None = None
+        resent, unsent.is_in_doubt = unsent.is_in_doubt, True
         try:
             stored = await self._delivery.send({p: [o.record for o in batch] for p, batch in batches.items()})
         except NotDelivered as failed:
@@ -176,14 +178,14 @@ class Sender:
             self._failures.end()
         return sorted(o for p, batch in batches.items() if p not in stored for o in batch)
 
-    async def _place(self, unsent: Unsent, *, may_move: bool) -> None:
-        """Settle by which count of partitions events are placed.
+    async def _place(self, unsent: Unsent) -> None:
+        """Settle by which count of partitions the next events are placed.
 
-        An event that may be stored already stays where it was, unless its topic was made anew with
-        fewer partitions and nothing of it is left.
+        One that may be stored already goes where it went before, unless the topic was made anew with
+        fewer partitions, so that nothing of it is left.
         """
         now, so_far = await self._partitions(), unsent.position.partitions
-        if so_far == 0 or now < so_far or (may_move and now != so_far):
+        if now < so_far or (now != so_far and not unsent.is_in_doubt):
             unsent.place(now)
 
     async def _partitions(self) -> int:
@@ -195,25 +197,6 @@ class Sender:
 
     def _oldest_unsent_seconds(self) -> float:
         return 0.0 if self._waiting_since is None else max(0.0, time.time() - self._waiting_since)
-
-
-def _outgoing(frame: Frame) -> _Outgoing:
-    """The record of an event, its value the very bytes that were recorded."""
-    try:
-        event = decode(UsageEvent, frame.payload)
-    except InvalidRecord as invalid:
-        # Written by another version. The stream puts it with the dead letters, where it is not lost.
-        log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
-        return _Outgoing(frame.seq, "", time.time(), Record(b"", frame.payload, []))
-    record = encode_usage(event)._replace(value=frame.payload)
-    return _Outgoing(frame.seq, event.key, event.occurred_at.timestamp(), record)
-
-
-def _by_partition(outgoing: Sequence[_Outgoing], partitions: int) -> dict[int, list[_Outgoing]]:
-    batches: dict[int, list[_Outgoing]] = {}
-    for one in outgoing:
-        batches.setdefault(partition_of(one.key, partitions), []).append(one)
-    return batches
 
 
 class _FailureLog:

@@ -36,40 +36,43 @@ class Unsent:
     """The events of one outbox in seq order, from the first that is not acknowledged.
 
     Segments whose events are all acknowledged are deleted. One thread reads and acknowledges;
-    another may append to the segments under `lock`, and the metrics page asks for sizes.
+    meanwhile another may append to the last segment, `add` one, and any may ask for sizes. No
+    thread waits while another reads a file.
     """
 
     def __init__(self, directory: Path, producer_id: str, *, is_live: bool) -> None:
         """Open an outbox's directory; `is_live` if this process appends to it. Raises OSError."""
         self.producer_id = producer_id
-        self.lock = threading.RLock()
         self._is_live = is_live
         self._position = PositionFile(directory / _POSITION_FILE)
         paths = sorted(directory.glob(f"*{SEGMENT_SUFFIX}"))
         self._segments = deque(Segment(path, path.stat().st_size) for path in paths)
+        self._segments_lock = threading.Lock()
         self._fd: int | None = None
         self._offset = 0
         self._read: Parsed | None = None
+        self.is_in_doubt = not is_live and self.position.partitions > 0
+        """What is read next may be stored already: it was sent, and no answer has come."""
 
     @property
     def size_bytes(self) -> int:
         """What the segments take on disk, acknowledged events of the first one included."""
-        with self.lock:
+        with self._segments_lock:
             return sum(segment.size for segment in self._segments)
 
     @property
     def waiting_bytes(self) -> int:
         """What of it is not acknowledged."""
-        with self.lock:
-            return self.size_bytes - self._offset
+        with self._segments_lock:
+            return sum(segment.size for segment in self._segments) - self._offset
 
     @property
     def position(self) -> Position:
         return self._position.value
 
     def add(self, segment: Segment) -> None:
-        """Events will be appended to this segment from now on; its writer keeps its `size`."""
-        with self.lock:
+        """From now on events are appended to this segment and no other; its writer keeps its `size`."""
+        with self._segments_lock:
             self._segments.append(segment)
 
     def read(self, max_events: int) -> list[Frame]:
@@ -77,36 +80,32 @@ class Unsent:
 
         Raises OSError.
         """
-        with self.lock:
-            while (piece := self._next_piece()) is not None:
-                parsed = self._parse(piece, max_events)
-                new = [frame for frame in parsed.frames if frame.seq > self.position.acknowledged_seq]
-                if new:
-                    self._read = Parsed(new, parsed.end, parsed.skipped_bytes)
-                    return new
-                self._cut(parsed.skipped_bytes)
-                self._offset = parsed.end
-            return []
+        while (piece := self._next_piece()) is not None:
+            parsed = self._parse(piece, max_events)
+            new = [frame for frame in parsed.frames if frame.seq > self.position.acknowledged_seq]
+            if new:
+                self._read = Parsed(new, parsed.end, parsed.skipped_bytes)
+                return new
+            self._cut(parsed.skipped_bytes)
+            self._offset = parsed.end
+        return []
+
+    def place(self, partitions: int) -> None:
+        """From now on events go to partitions by this count."""
+        self._keep(Position(self.position.acknowledged_seq, partitions))
 
     def acknowledge(self, up_to_seq: int) -> None:
         """The events read last, up to this one, are in Kafka: they will not be read again."""
-        with self.lock:
-            assert self._read is not None, "acknowledged before it was read"
-            end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
-            self._cut(self._read.skipped_bytes)
-            self._offset, self._read = end, None
-            self._keep(Position(up_to_seq, self.position.partitions))
-            self._drop_finished()
-
-    def place(self, partitions: int) -> None:
-        """From now on events go to partitions by this count. Only while none is in doubt."""
-        with self.lock:
-            self._keep(Position(self.position.acknowledged_seq, partitions))
+        assert self._read is not None, "acknowledged before it was read"
+        end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
+        self._cut(self._read.skipped_bytes)
+        self._offset, self._read, self.is_in_doubt = end, None, False
+        self._keep(Position(up_to_seq, self.position.partitions))
+        self._drop_finished()
 
     def close(self) -> None:
-        with self.lock:
-            self._close_segment()
-            self._position.close()
+        self._close_segment()
+        self._position.close()
 
     def _keep(self, position: Position) -> None:
         try:
@@ -139,8 +138,13 @@ class Unsent:
             if self._is_live and len(self._segments) == 1:
                 return
             self._close_segment()
-            self._segments.popleft().path.unlink(missing_ok=True)
-            self._offset = 0
+            with self._segments_lock:
+                finished = self._segments.popleft()
+                self._offset = 0
+            try:
+                finished.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s, all of it acknowledged, could not be removed: %s", finished.path, error)
 
     def _close_segment(self) -> None:
         if self._fd is not None:

@@ -1,0 +1,43 @@
+"""From a frame of the outbox to the record that Kafka is given, and its partition. Pure."""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from producers.frames import Frame
+from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage
+from spendmeter.contract.times import EPOCH
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.kafka import partition_of
+
+log = logging.getLogger(__name__)
+
+
+class Outgoing(NamedTuple):
+    """One event on its way to Kafka."""
+
+    seq: int
+    key: str
+    occurred_at_seconds: float
+    """Since 1970."""
+    record: Record
+
+
+def outgoing_of(frame: Frame) -> Outgoing:
+    """The record of an event; its value is the very bytes that were recorded."""
+    try:
+        event = decode(UsageEvent, frame.payload)
+    except InvalidRecord as invalid:
+        # Another version wrote it. The stream puts it with the dead letters, where it is not lost.
+        log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
+        return Outgoing(frame.seq, "", EPOCH.timestamp(), Record(b"", frame.payload, []))
+    record = encode_usage(event)._replace(value=frame.payload)
+    return Outgoing(frame.seq, event.key, event.occurred_at.timestamp(), record)
+
+
+def by_partition(outgoing: Sequence[Outgoing], partitions: int) -> dict[int, list[Outgoing]]:
+    """The events that go to each partition, in their order."""
+    batches: dict[int, list[Outgoing]] = {}
+    for one in outgoing:
+        batches.setdefault(partition_of(one.key, partitions), []).append(one)
+    return batches
