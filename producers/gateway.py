@@ -1,0 +1,216 @@
+"""The gateway side in one process: outbox, sender, budgets, signals and admission, wired together.
+
+Kafka has a thread and an event loop of its own, rather than the proxy's. So it serves a program
+without a loop as well as a proxy, starts before the first request and ends after the last, and a
+burst of signals (100,000 at a start) takes slices of the interpreter instead of a loop that
+requests wait for. The price is one lock, `Views.lock`, held for microseconds: while a request is
+decided, while an event is appended to the outbox and counted, while one signal or acknowledgement
+is brought in. Because an append and its count are one step under it, no signal that includes an
+event can be taken before the event was counted.
+
+Nothing here raises into a request, and no request waits for Kafka: what is recorded is in a file.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+from prometheus_client import Counter
+
+from producers.admission import Refuse, WaitForAcknowledgement
+from producers.mapping import UsageDraft
+from producers.outbox import Outbox, OutboxUnwritable
+from producers.predecessors import Predecessor
+from producers.recorder import Recorder
+from producers.refusal import Decisions, Refusal, refusal_of
+from producers.sender import Acknowledged, Sender
+from producers.settings import GatewaySettings
+from producers.subject import Caller
+from producers.views import Views
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime import metrics
+
+log = logging.getLogger(__name__)
+
+REFUSED = Counter("spendmeter_refused_total", "Requests refused.", ["why"])
+WAITED = Counter("spendmeter_waited_total", "Requests that waited to be decided.", ["how"])
+ERRORS = Counter("spendmeter_internal_errors_total", "Bugs of ours that no request saw.", ["where"])
+
+_RETRY_SECONDS = 1.0
+_STOP_MARGIN_SECONDS = 5.0
+
+
+class Gateway:
+    """Admits and records from any thread or loop, between `start` and `stop`."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self.views = Views(settings)
+        self.decisions = Decisions()
+        self._recorder = Recorder(settings, self.views, self._wake)
+        self._predecessors: Sequence[Predecessor] = ()
+        self._sender: Sender | None = None
+        self._resent_to_seq = 0
+        self._thread = threading.Thread(target=self._run, name="spendmeter", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._has_outbox = asyncio.Event()
+
+    def start(self) -> None:
+        """Open the outbox and begin to read and send. Neither Kafka nor the disk need be there."""
+        self._open_outbox()
+        try:
+            metrics.serve(self._settings)
+        except OSError as error:
+            # Of several workers of one proxy, one gets the port.
+            log.warning("no metrics page on port %d: %s", self._settings.metrics_port, error)
+        self._thread.start()
+        # uvicorn dies by the signal that it was sent, and then this is not called. Nothing is lost
+        # then either: the next start sends what the outbox holds.
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Send what is in the outbox, for `drain_seconds` at most, and end. May be called again."""
+        atexit.unregister(self.stop)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(self._settings.drain_seconds + _STOP_MARGIN_SECONDS)
+
+    def record(self, draft: UsageDraft) -> UsageEvent | None:
+        """Record a finished request; returns the event, None where LiteLLM logged it before."""
+        return self._recorder.record(draft)
+
+    async def admit(self, caller: Caller) -> Refusal | None:
+        """Let a request through (None) or refuse it; waits only as long as the settings say."""
+        begun = time.monotonic()
+        waited: set[str] = set()
+        while True:
+            # Subscribed before the look, so that no news falls in between.
+            news = self.views.news.subscribe()
+            try:
+                if self.views.are_read or self._is_over(begun, self._settings.start_wait_ms):
+                    decision = self.views.decide(caller.subject)
+                    if isinstance(decision, Refuse):
+                        return self._refused(decision, caller)
+                    if not isinstance(decision, WaitForAcknowledgement):
+                        return None
+                    how, wait_ms = "acknowledgement", self._settings.ack_wait_ms
+                else:
+                    how, wait_ms = "start", self._settings.start_wait_ms
+                if news is None or self._is_over(begun, wait_ms):
+                    # In doubt, never refuse.
+                    return None
+                if how not in waited:
+                    waited.add(how)
+                    WAITED.labels(how).inc()
+                left_seconds = max(0.0, begun + wait_ms / 1000 - time.monotonic())
+                await asyncio.wait([news], timeout=left_seconds)
+            finally:
+                if news is not None:
+                    self.views.news.unsubscribe(news)
+
+    @staticmethod
+    def _is_over(begun: float, wait_ms: int) -> bool:
+        return time.monotonic() - begun >= wait_ms / 1000
+
+    def _refused(self, decision: Refuse, caller: Caller) -> Refusal:
+        refusal = refusal_of(decision, caller.name, datetime.now(UTC))
+        self.decisions.keep(refusal)
+        REFUSED.labels(decision.why.value).inc()
+        log.warning("refused %s", refusal.facts)
+        return refusal
+
+    def _open_outbox(self) -> None:
+        root, max_bytes = self._settings.data_dir / "outbox", self._settings.outbox_max_bytes
+        try:
+            self._predecessors = Outbox.predecessors(root)
+            self._recorder.outbox = Outbox.open(root, max_bytes=max_bytes, predecessors=self._predecessors)
+        except (OSError, OutboxUnwritable) as error:
+            log.error("there is no outbox, events are LOST until there is one: %s", error)
+
+    def _wake(self) -> None:
+        if self._sender is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._sender.wake)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        tasks = [
+            asyncio.create_task(_again_and_again(what, run))
+            for what, run in (
+                ("sender", self._send),
+                ("budgets", self.views.budgets.run),
+                ("signals", self.views.signals.run),
+                ("ready", self._become_ready),
+                ("prune", self.views.prune),
+            )
+        ]
+        await self._stopping.wait()
+        metrics.READY.set(0)
+        if self._sender is not None and not await self._sender.drain(self._settings.drain_seconds):
+            log.warning("Kafka has not taken everything; the next start sends the rest of the outbox")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._recorder.outbox is not None:
+            self._recorder.outbox.close()
+
+    async def _send(self) -> None:
+        while self._recorder.outbox is None:
+            await asyncio.sleep(_RETRY_SECONDS)
+            self._open_outbox()
+        self._has_outbox.set()
+        outbox, left, self._predecessors = self._recorder.outbox, self._predecessors, ()
+        self._sender = Sender(self._settings, outbox, left, self._acknowledged)
+        try:
+            await self._sender.run()
+        finally:
+            # Should it run again, then what it had sent without an answer will be sent again.
+            self._resent_to_seq = outbox.last_seq
+
+    def _acknowledged(self, stored: Acknowledged) -> None:
+        resent = stored.resent or stored.seq <= self._resent_to_seq
+        self.views.acknowledged(stored, resent=resent)
+
+    async def _become_ready(self) -> None:
+        await self.views.note_when_read()
+        await self._has_outbox.wait()
+        metrics.READY.set(1)
+        log.info("ready: %d budgets, %d windows", len(self.views.budgets.book), len(self.views.spend))
+        await asyncio.Future()
+
+
+async def _again_and_again(what: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run for ever. A bug is told and the proxy serves on; elsewhere it would stop the process."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            ERRORS.labels(what).inc()
+            log.exception("%s failed, beginning again", what)
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+_the_gateway: tuple[int, Gateway] | None = None
+_starting = threading.Lock()
+
+
+def the_gateway(settings: GatewaySettings) -> Gateway:
+    """The one gateway of this process, started at the first call; a forked child gets its own."""
+    global _the_gateway
+    known = _the_gateway
+    if known is not None and known[0] == os.getpid():
+        return known[1]
+    with _starting:
+        if _the_gateway is None or _the_gateway[0] != os.getpid():
+            gateway = Gateway(settings)
+            gateway.start()
+            _the_gateway = (os.getpid(), gateway)
+        return _the_gateway[1]

@@ -1,0 +1,149 @@
+"""The callback that one line attaches to a LiteLLM proxy; it decides nothing.
+
+    litellm_settings:
+      callbacks: producers.litellm_callback.spendmeter
+
+Only the asynchronous log hooks exist: with the synchronous ones LiteLLM would log some routes twice.
+LiteLLM may load this file a second time as a copy (its file route), so it keeps no state: the
+gateway lives in producers.gateway.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import litellm
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
+from litellm.proxy._types import ProxyException, UserAPIKeyAuth
+
+from producers.admission import Why
+from producers.gateway import ERRORS, Gateway, the_gateway
+from producers.mapping import EVENT_ID_FIELD, event_id_of, usage_of
+from producers.payload import mapping
+from producers.refusal import Refusal
+from producers.settings import GatewaySettings
+from producers.subject import Caller, caller_of
+from spendmeter.contract.ids import uuid7
+from spendmeter.runtime.settings import load
+
+log = logging.getLogger(__name__)
+
+_METADATA = ("metadata", "litellm_metadata")
+# What LiteLLM itself puts into the one of the two dicts that this route uses.
+_PUT_BY_THE_PROXY = "user_api_key_hash"
+# LiteLLM's own status where spend cannot be verified (`fail_closed_budget_enforcement`).
+_UNVERIFIED_STATUS = 503
+
+
+class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
+    """Admission before a call, recording after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A wrong setting stops the proxy here, before it serves, with every problem told.
+        self._settings = load(GatewaySettings)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            # Only the configuration is being looked at, perhaps before a fork: begin at the first request.
+            return
+        self._gateway()
+
+    async def async_pre_call_hook(
+        self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:
+        """Mint the event's id and admit the request, or refuse it. LiteLLM looks for it on the leaf class."""
+        refusal = None
+        try:
+            # With it, a client would switch the meter off.
+            data.pop("no-log", None)
+            _mint_event_id(data)
+            refusal = await self._gateway().admit(self._caller(user_api_key_dict, data))
+        except Exception:
+            ERRORS.labels("admission").inc()
+            log.exception("admission failed; the request is let through")
+        if refusal is not None:
+            raise _exception(refusal)
+        return data
+
+    async def async_log_success_event(
+        self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
+    ) -> None:
+        """Record what a request used."""
+        self._record(kwargs, end_time)
+
+    async def async_log_failure_event(
+        self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
+    ) -> None:
+        """Record what a failed request used, if anything."""
+        self._record(kwargs, end_time)
+
+    def _gateway(self) -> Gateway:
+        return the_gateway(self._settings)
+
+    def _caller(self, auth: UserAPIKeyAuth, data: dict[str, Any]) -> Caller:
+        metadata = {name: mapping(data.get(name)) for name in _METADATA}
+        request = mapping(data.get("proxy_server_request"))
+        return caller_of(
+            auth,
+            data,
+            request_tags=StandardLoggingPayloadSetup.get_request_tags(metadata, request),
+            session=_session(data, metadata),
+            gateway=self._settings.gateway,
+        )
+
+    def _record(self, kwargs: dict[str, Any], end_time: object) -> None:
+        try:
+            now = datetime.now(UTC)
+            event_id = event_id_of(kwargs) or uuid7(int(now.timestamp() * 1000))
+            draft = usage_of(kwargs, event_id=event_id, occurred_at=_finished_at(end_time, now))
+            if draft is not None:
+                self._gateway().record(draft)
+        except Exception:
+            ERRORS.labels("recording").inc()
+            log.exception("an event could not be recorded")
+
+
+def _mint_event_id(data: dict[str, Any]) -> None:
+    """Put a fresh id where LiteLLM keeps its own fields, and take a forged one from where clients write.
+
+    On /v1/messages and /v1/responses `metadata` is the client's and goes to the provider.
+    """
+    event_id = str(uuid7(int(datetime.now(UTC).timestamp() * 1000)))
+    ours = [name for name in _METADATA if _PUT_BY_THE_PROXY in mapping(data.get(name))] or ["metadata"]
+    for name in _METADATA:
+        if name in ours:
+            if not isinstance(data.get(name), dict):
+                data[name] = {}
+            data[name][EVENT_ID_FIELD] = event_id
+        elif isinstance(data.get(name), dict):
+            data[name].pop(EVENT_ID_FIELD, None)
+
+
+def _session(data: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]) -> object:
+    """As LiteLLM's `get_standard_logging_payload_session_id`: only where this setting is on."""
+    if not litellm.request_correlation_in_logs:
+        return None
+    return data.get("litellm_session_id") or metadata["metadata"].get("session_id")
+
+
+def _finished_at(end_time: object, now: datetime) -> datetime:
+    """When the request finished: decides the window. LiteLLM logs it a little later, with a local time."""
+    return min(end_time.astimezone(UTC), now) if isinstance(end_time, datetime) else now
+
+
+def _exception(refusal: Refusal) -> ProxyException:
+    is_limit = refusal.refuse.why is Why.LIMIT_REACHED
+    return ProxyException(
+        message=refusal.message,
+        type="budget_exceeded" if is_limit else "budget_unverified",
+        param=None,
+        code=litellm.budget_exceeded_status_code if is_limit else _UNVERIFIED_STATUS,
+        headers=refusal.headers,
+    )
+
+
+spendmeter = SpendmeterCallback()

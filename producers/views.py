@@ -1,0 +1,126 @@
+"""What this gateway knows, in memory: budgets, signals and own spend, shared by threads under one lock."""
+
+import asyncio
+import threading
+import time
+from datetime import UTC, datetime
+
+from aiokafka.structs import ConsumerRecord
+
+from producers.admission import Decision, Moment, decide
+from producers.charges import charges_of
+from producers.news import News
+from producers.own_spend import OwnSpend
+from producers.sender import Acknowledged
+from producers.settings import GatewaySettings
+from producers.window_spend import Acknowledgement
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import Subject
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.signal_topic import SignalFeed
+
+PRUNE_EVERY_SECONDS = 10.0
+# So few that a request that finds the lock held waits for well under a millisecond.
+_PRUNED_AT_ONCE = 500
+MAX_REMOVED_REMEMBERED = 10_000
+
+
+class _Budgets(BudgetTopic):
+    """The budgets, changed under the lock that they are read under."""
+
+    def __init__(self, settings: GatewaySettings, views: "Views") -> None:
+        self._views = views
+        super().__init__(settings, views.budget_changed)
+
+    def take(self, record: ConsumerRecord) -> None:
+        with self._views.lock:
+            super().take(record)
+        self._views.tell()
+
+
+class Views:
+    """Budgets, signals and own spend. Any thread may call; `lock` is not to be held across I/O of Kafka's."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.lock = threading.RLock()
+        self.news = News()
+        self.spend = OwnSpend()
+        self.budgets = _Budgets(settings, self)
+        self.signals = SignalFeed(settings, self._take_signal)
+        self.budgets_are_read = False
+        self.signals_are_read = False
+        self._policy = settings.policy
+        self._removed: set[str] = set()
+
+    @property
+    def are_read(self) -> bool:
+        """Whether every budget and signal there was at the start is known."""
+        return self.budgets_are_read and self.signals_are_read
+
+    def decide(self, subject: Subject) -> Decision:
+        """Judge a request by what is known now.
+
+        Until all budgets have been read, none is enforced: the one at hand may be an old revision.
+        """
+        at = Moment(datetime.now(UTC), time.monotonic(), self.are_read)
+        with self.lock:
+            book = self.budgets.book
+            accounts = book.accounts_of(subject) if self.budgets_are_read else ()
+            return decide(book, accounts, self.spend, at, self._policy)
+
+    def count(self, event: UsageEvent, *, is_recorded: bool) -> None:
+        """Count an own event from now on. The caller holds the lock since before it was recorded."""
+        charges = charges_of(self.budgets.book, event, datetime.now(UTC))
+        if is_recorded:
+            self.spend.record(event.seq, charges, time.monotonic())
+        else:
+            self.spend.count_unplaced(charges)
+
+    def acknowledged(self, stored: Acknowledged, *, resent: bool) -> None:
+        """Kafka has stored an own event."""
+        at = Acknowledgement(stored.partition, stored.offset, time.monotonic(), resent)
+        with self.lock:
+            self.spend.acknowledge(stored.seq, at)
+        self.tell()
+
+    def budget_changed(self, budget_id: str, budget: Budget | None) -> None:
+        """Note which budgets were removed, for `prune`."""
+        if budget is not None:
+            self._removed.discard(budget_id)
+        elif len(self._removed) < MAX_REMOVED_REMEMBERED:
+            self._removed.add(budget_id)
+
+    async def note_when_read(self) -> None:
+        """Note that budgets, then signals have been read whole; return once both have."""
+        await self.budgets.caught_up.wait()
+        self.budgets_are_read = True
+        await self.signals.caught_up.wait()
+        self.signals_are_read = True
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake the requests that wait. Until all is read they wait for just that."""
+        if self.are_read:
+            self.news.tell()
+
+    async def prune(self) -> None:
+        """Drop what ended, for ever."""
+        while True:
+            await asyncio.sleep(PRUNE_EVERY_SECONDS)
+            with self.lock:
+                keys = self.spend.keys()
+            for first in range(0, len(keys), _PRUNED_AT_ONCE):
+                with self.lock:
+                    self.spend.prune(
+                        keys[first : first + _PRUNED_AT_ONCE], datetime.now(UTC), self._removed.__contains__
+                    )
+                await asyncio.sleep(0)
+
+    def _take_signal(self, _account: str, signal: Signal | None) -> None:
+        # A removed signal needs nothing: its window ends, or its budget was removed, and then it goes.
+        if signal is not None:
+            with self.lock:
+                self.spend.take(signal, datetime.now(UTC))
+            self.tell()

@@ -1,0 +1,217 @@
+"""A gateway on the real broker: what is written to the topics is in force within milliseconds."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from aiokafka import TopicPartition
+
+from producers.gateway import Gateway
+from producers.settings import GatewaySettings
+from spendmeter.contract.budget import Action, Raise
+from spendmeter.contract.ids import uuid7
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.records import decode
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime import metrics
+from spendmeter.runtime.kafka import consumer
+
+from .conftest import Asker, Hand, budget, draft, recorded, signal, until
+
+AT_ONCE_MS = 250
+
+
+async def test_what_is_on_the_topics_at_the_start_is_enforced_from_the_first_request(
+    settings: GatewaySettings, hand: Hand
+) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 100), signal(of, 99, key="other"))
+    gateway = Gateway(settings)
+    gateway.start()
+    try:
+        assert await Asker(gateway).asks() is not None
+        assert await Asker(gateway).asks("other") is None
+    finally:
+        await asyncio.to_thread(gateway.stop)
+
+
+async def test_a_limit_that_is_reached_refuses_and_a_raise_admits_within_milliseconds(
+    asker: Asker, hand: Hand
+) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 100))
+    await asker.until_refused()
+
+    await hand.puts(budget(limit_nanousd=101, revision=2))
+    assert await asker.until_admitted() < AT_ONCE_MS
+
+    await hand.signals(signal(of, 101, version=2))
+    assert await asker.until_refused() < AT_ONCE_MS
+
+    until_then = datetime.now(UTC) + timedelta(hours=1)
+    more = Raise(amount_nanousd=NanoUsd(1), until=until_then)
+    await hand.puts(budget(limit_nanousd=101, revision=3, raises=[more]))
+    assert await asker.until_admitted() < AT_ONCE_MS
+
+
+async def test_a_reset_admits_within_milliseconds(asker: Asker, hand: Hand) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 100))
+    await asker.until_refused()
+
+    await hand.puts(budget(reset_at=datetime.now(UTC), revision=2))
+    assert await asker.until_admitted() < AT_ONCE_MS
+
+
+@pytest.mark.parametrize("action", [Action.WARN, Action.OBSERVE])
+async def test_a_budget_that_no_longer_blocks_admits(asker: Asker, hand: Hand, action: Action) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 100))
+    await asker.until_refused()
+
+    await hand.puts(budget(action=action, revision=2))
+    assert await asker.until_admitted() < AT_ONCE_MS
+
+
+async def test_a_removed_budget_admits(asker: Asker, hand: Hand) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 100))
+    await asker.until_refused()
+
+    await hand.removes("b")
+    assert await asker.until_admitted() < AT_ONCE_MS
+
+
+async def test_the_end_of_a_window_admits_without_a_message(asker: Asker, hand: Hand) -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=28)
+    of = budget(period="PT30S", starts_at=begun)
+    await hand.puts(of)
+    await hand.signals(signal(of, 100))
+    await asker.until_refused()
+    refusal = await asker.asks()
+    assert refusal is not None
+    assert refusal.headers["retry-after"] in ("1", "2")
+
+    await asker.until_admitted()
+    assert datetime.now(UTC) >= begun + timedelta(seconds=30)
+
+
+async def test_own_spend_counts_before_kafka_and_never_twice(asker: Asker, hand: Hand) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 90))
+    await asker.has(of)
+    await asker.knows(of, 90)
+    recorded(asker.gateway, 10)
+    assert await asker.asks() is not None, "an own event counts at once"
+
+    await until(lambda: asker.gateway.views.spend.oldest_recorded_seconds() is None, "acknowledged")
+    assert asker.known(of) == (100, 0)
+    offset = await _last_offset(asker.gateway)
+    await hand.signals(signal(of, 95, version=2, watermark=dict([offset])))
+    await asker.knows(of, 95)
+
+
+async def test_an_event_that_a_signal_may_include_waits_for_its_acknowledgement(
+    asker: Asker, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The acknowledgement is held back until a request waits for it."""
+    of = budget()
+    await hand.puts(of)
+    await asker.has(of)
+    held = []
+    views = asker.gateway.views
+    acknowledged = views.acknowledged
+    monkeypatch.setattr(views, "acknowledged", lambda stored, *, resent: held.append((stored, resent)))
+    recorded(asker.gateway, 20)
+    await until(lambda: held)
+    stored = held[0][0]
+    await hand.signals(signal(of, 80, watermark={stored.partition: stored.offset}))
+    await asker.knows(of, 80, 20)
+
+    asking = asyncio.create_task(asker.asks())
+    await until(lambda: views.news._waiting, "the request waits")
+    acknowledged(stored, resent=False)
+    assert await asking is None, "the signal includes it: 80 of 100 are spent"
+
+
+async def test_where_the_acknowledgement_fails_to_come_the_request_is_admitted_in_time(
+    asker: Asker, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = budget()
+    await hand.puts(of)
+    await asker.has(of)
+    monkeypatch.setattr(asker.gateway.views, "acknowledged", lambda stored, *, resent: None)
+    recorded(asker.gateway, 20)
+    await hand.signals(signal(of, 80, watermark={0: 0, 1: 0}))
+    await asker.knows(of, 80, 20)
+
+    assert await asyncio.wait_for(asker.asks(), timeout=1.0) is None
+
+
+async def test_an_event_that_litellm_logs_twice_is_recorded_once(asker: Asker, hand: Hand) -> None:
+    of = budget()
+    await hand.puts(of)
+    await asker.has(of)
+    event_id = uuid7(1)
+
+    assert asker.gateway.record(draft(10, event_id=event_id)) is not None
+    assert asker.gateway.record(draft(10, event_id=event_id)) is None
+    assert asker.known(of) == (10, 0)
+
+
+async def test_a_stop_hands_kafka_what_the_outbox_holds(settings: GatewaySettings) -> None:
+    gateway = Gateway(settings)
+    gateway.start()
+    recorded_ids = [recorded(gateway, 1).event_id for _ in range(50)]
+    await asyncio.to_thread(gateway.stop)
+
+    assert sorted(await _events(settings)) == sorted(recorded_ids)
+    assert metrics.READY._value.get() == 0
+
+
+async def test_a_refusal_can_be_explained_afterwards(asker: Asker, hand: Hand) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 100, watermark={0: 41, 1: 7}))
+    await asker.until_refused()
+    refusal = await asker.asks()
+    assert refusal is not None
+    kept = asker.gateway.decisions.get(refusal.id)
+
+    assert kept is not None
+    assert "spent_nanousd=100 limit_nanousd=100" in kept.facts
+    assert "watermark=0:41,1:7" in kept.facts
+
+
+async def _last_offset(gateway: Gateway) -> tuple[int, int]:
+    ends = await _ends(gateway._settings)
+    partition, end = next((p, e) for p, e in ends.items() if e)
+    return partition.partition, end - 1
+
+
+async def _ends(settings: GatewaySettings) -> dict[TopicPartition, int]:
+    topic = settings.topic(Topic.USAGE)
+    async with consumer(settings) as reader:
+        partitions = [TopicPartition(topic, p) for p in range(settings.partitions)]
+        ends: dict[TopicPartition, int] = await reader.end_offsets(partitions)
+    return ends
+
+
+async def _events(settings: GatewaySettings) -> list[UUID]:
+    ends = await _ends(settings)
+    found: list[UUID] = []
+    async with consumer(settings) as reader:
+        reader.assign(list(ends))
+        await reader.seek_to_beginning()
+        while len(found) < sum(ends.values()):
+            for records in (await reader.getmany(timeout_ms=1000)).values():
+                found += [decode(UsageEvent, r.value, r.headers).event_id for r in records]
+    return found
