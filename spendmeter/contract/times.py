@@ -6,28 +6,49 @@ from typing import Annotated
 from pydantic import AwareDatetime, BeforeValidator, PlainSerializer
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Also the earliest time on the wire: the window of a lifetime begins here."""
 _MICROSECOND = timedelta(microseconds=1)
+_AS_THIS = "write it as 2026-11-22T10:00:00Z"
 
 
 def format_time(time: datetime) -> str:
     """`2026-11-22T10:00:00.000000Z`, whatever zone the datetime came in."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: its %Y writes the year 999 with three digits, which no longer sorts as text.
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
     """Read what `format_time` wrote, or any RFC 3339 time with an offset.
 
     Raises:
-        ValueError: not a time, or one without an offset.
+        ValueError: not a time, one without an offset, or one before 1970.
     """
-    time = datetime.fromisoformat(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text[:50]!r} is not a time; {_AS_THIS}") from None
     if time.tzinfo is None:
-        raise ValueError(f"{text!r} has no UTC offset; write it as 2026-11-22T10:00:00Z")
-    return time.astimezone(UTC)
+        raise ValueError(f"{text!r} has no UTC offset; {_AS_THIS}")
+    return _in_utc(time)
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        utc = time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{time.isoformat()} lies outside the years 1970 to 9999 UTC") from None
+    if utc < EPOCH:
+        raise ValueError(f"{time.isoformat()} lies before 1970, where no window begins")
+    return utc
 
 
 def _to_utc(value: object) -> object:
-    return parse_time(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return parse_time(value)
+    if isinstance(value, datetime):
+        # In UTC at once: two datetimes of one zone compare by wall clock, which runs back in autumn.
+        return value if value.tzinfo is None else _in_utc(value)
+    raise ValueError(f"a time is text; {_AS_THIS}")
 
 
 def from_unix_us(microseconds: int) -> datetime:
