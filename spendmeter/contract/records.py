@@ -6,6 +6,7 @@ Source: CloudEvents 1.0.2, Kafka protocol binding, section 3.2.
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -16,7 +17,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.wire import Wire
+from spendmeter.contract.wire import Wire, what_is_wrong
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -24,6 +25,8 @@ Headers = Sequence[tuple[str, bytes]]
 MAX_AHEAD = timedelta(hours=1)
 # Pydantic lists every wrong field; a dead letter needs the first few.
 _MAX_ERRORS_TOLD = 5
+# A message may quote what it refuses, and that may be a megabyte.
+MAX_DETAIL_CHARACTERS = 1_000
 
 _TYPES: dict[type[Wire], str] = {
     UsageEvent: "dev.spendmeter.usage.v1",
@@ -47,6 +50,7 @@ class InvalidRecord(Exception):
     """A record that must go to the dead letters; never a reason to stop."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
+        detail = detail[:MAX_DETAIL_CHARACTERS]
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -66,7 +70,7 @@ def encode(value: Wire, key: str, event_id: str, source: str, time: datetime) ->
 
 
 def encode_usage(event: UsageEvent) -> Record:
-    return encode(event, event.key, str(event.event_id), f"gateway/{event.gateway}", event.occurred_at)
+    return encode(event, event.key, str(event.event_id), f"gateway/{quote(event.gateway)}", event.occurred_at)
 
 
 def encode_budget(budget: Budget) -> Record:
@@ -103,10 +107,11 @@ def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, by
         InvalidRecord: no JSON, another schema or version, or a field that cannot be.
     """
     for name, text in headers:
-        if name == "ce_type" and text != _TYPES[model].encode():
+        # Kafka allows a header without a value, whatever our types say.
+        told = (text or b"").decode(errors="replace")
+        if name == "ce_type" and told != _TYPES[model]:
             raise InvalidRecord(
-                Reason.UNKNOWN_SCHEMA,
-                f"ce_type is {text.decode(errors='replace')}; this reader knows {_TYPES[model]}",
+                Reason.UNKNOWN_SCHEMA, f"ce_type is {told[:100]!r}; this reader knows {_TYPES[model]}"
             )
     if not value:
         raise InvalidRecord(Reason.NOT_JSON, "the record has no value")
@@ -141,7 +146,9 @@ def decode_usage(
 def tell(error: ValidationError) -> str:
     """Pydantic's findings in one line: `field: what is wrong; …`."""
     found = error.errors(include_url=False, include_input=False)
-    told = [f"{'.'.join(str(p) for p in e['loc']) or 'value'}: {e['msg']}" for e in found[:_MAX_ERRORS_TOLD]]
+    told = [
+        f"{'.'.join(map(str, e['loc'])) or 'value'}: {what_is_wrong(e)}" for e in found[:_MAX_ERRORS_TOLD]
+    ]
     if len(found) > _MAX_ERRORS_TOLD:
         told.append(f"and {len(found) - _MAX_ERRORS_TOLD} more")
     return "; ".join(told)

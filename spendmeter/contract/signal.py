@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import UtcTime
-from spendmeter.contract.wire import Wire
+from spendmeter.contract.wire import Whole, Wire
 
 
 class State(StrEnum):
@@ -25,16 +26,16 @@ class Signal(Wire):
     subject: dict[str, str]
     window_start: UtcTime
     window_end: UtcTime | None
-    limit_nanousd: NanoUsd
-    spent_nanousd: NanoUsd
+    limit_nanousd: Annotated[NanoUsd, Strict()]
+    spent_nanousd: Annotated[NanoUsd, Strict()]
     state: State
     threshold: float | None = None
     """The highest fraction of the limit that was reached; 1.0 when exceeded, None below the first."""
     watermark: dict[int, int]
     """Source partition of spend.usage: the last offset that `spent_nanousd` includes."""
-    revision: int
+    revision: Whole
     """Of the budget."""
-    version: int = Field(ge=0)
+    version: Whole = Field(ge=0)
     """Monotone per account: the events accounted for, so that a replay can never overtake."""
     cause_event_id: UUID | None = None
     forecast_exhausted_at: UtcTime | None = None

@@ -3,14 +3,14 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import UtcTime, format_time
-from spendmeter.contract.wire import Wire
+from spendmeter.contract.wire import Whole, Wire
 
 HISTORY = "history"
-Offset = Annotated[int, Field(ge=0)]
+Offset = Annotated[Whole, Field(ge=0)]
 
 
 class Total(Wire):
@@ -22,9 +22,9 @@ class Total(Wire):
 
     account: str
     window_start: UtcTime
-    source_partition: int | Literal["history"]
-    spent_nanousd: NanoUsd
-    events: int = Field(ge=0)
+    source_partition: Whole | Literal["history"]
+    spent_nanousd: Annotated[NanoUsd, Strict()]
+    events: Whole = Field(ge=0)
     first_offset: Offset
     """Counting began here: everything of this window before it is the opening balance's."""
     last_offset: Offset

@@ -4,11 +4,11 @@ from enum import StrEnum
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.times import UtcTime
-from spendmeter.contract.wire import Wire
+from spendmeter.contract.wire import Whole, Wire
 
 
 class UsageKind(StrEnum):
@@ -31,8 +31,8 @@ class Status(StrEnum):
     FAILURE = "failure"
 
 
-Tokens = Annotated[int, Field(ge=0, lt=2**63)]
-Amount = Annotated[NanoUsd, Field(ge=-LIMIT_OF_AMOUNTS_NANOUSD, le=LIMIT_OF_AMOUNTS_NANOUSD)]
+Tokens = Annotated[Whole, Field(ge=0, lt=2**63)]
+Amount = Annotated[NanoUsd, Strict(), Field(ge=-LIMIT_OF_AMOUNTS_NANOUSD, le=LIMIT_OF_AMOUNTS_NANOUSD)]
 
 
 class UsageEvent(Wire):
@@ -47,7 +47,7 @@ class UsageEvent(Wire):
     kind: UsageKind = UsageKind.USAGE
     corrects: UUID | None = None
     producer_id: str = Field(min_length=1)
-    seq: int = Field(ge=1)
+    seq: Whole = Field(ge=1)
     """Dense per producer_id, from 1: a gap is a loss that can be named."""
     occurred_at: UtcTime
     """When the request finished; decides the window."""
@@ -90,7 +90,7 @@ class UsageEvent(Wire):
     """The client left before the end, so the counts are a lower bound."""
     streamed: bool = False
     cache_hit: bool = False
-    duration_ms: int = Field(default=0, ge=0)
+    duration_ms: Whole = Field(default=0, ge=0)
     call_id: str = ""
     response_id: str = ""
 
