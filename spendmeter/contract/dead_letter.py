@@ -1,13 +1,21 @@
 """The dead letter: a record that could not be read or counted, kept whole with the reason."""
 
+import json
 from base64 import b64decode, b64encode
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
 from pydantic import Field
 
 from spendmeter.contract.times import UtcTime
-from spendmeter.contract.wire import Wire
+from spendmeter.contract.wire import Whole, Wire
+
+MAX_HELD_BYTES = 2 * 1024 * 1024
+"""Of a record in a letter. Encoded as base64 that many fit the topic; compression lets a sender of
+zeros bring more past the broker, and a letter that cannot be sent would stop the stream for ever."""
+MAX_HELD_HEADERS = 100
+MAX_HEADER_CHARACTERS = 1_000
 
 
 class Reason(StrEnum):
@@ -19,19 +27,23 @@ class Reason(StrEnum):
     REFUSED_BY_HISTORY = "refused_by_history"
 
 
+class NotHeld(LookupError):
+    """The letter's record was too large to hold; it is only where it stood."""
+
+
 class DeadLetter(Wire):
     """Identified by where the record stood, so that two processes that meet it tell of one letter."""
 
     source_topic: str
-    source_partition: int
-    source_offset: int
+    source_partition: Whole
+    source_offset: Whole
     reason: Reason
     detail: str
     component: str
     key: str
     payload: str
-    encoding: Literal["utf-8", "base64"] = "utf-8"
-    """How `key` and `payload` hold the record's bytes."""
+    encoding: Literal["utf-8", "base64", "absent"] = "utf-8"
+    """How `key` and `payload` hold the record's bytes; `absent`: larger than MAX_HELD_BYTES."""
     headers: dict[str, str] = Field(default_factory=dict)
     failed_at: UtcTime
 
@@ -41,7 +53,11 @@ class DeadLetter(Wire):
         return f"{self.source_topic}:{self.source_partition}:{self.source_offset}"
 
     def record_bytes(self) -> tuple[bytes, bytes]:
-        """Key and value exactly as they were, for a replay."""
+        """Key and value exactly as they were, for a replay. Raises NotHeld."""
+        if self.encoding == "absent":
+            raise NotHeld(
+                f"the record was too large to hold; read it from {self.id} while that topic keeps it"
+            )
         if self.encoding == "base64":
             return b64decode(self.key), b64decode(self.payload)
         return self.key.encode(), self.payload.encode()
@@ -50,7 +66,22 @@ class DeadLetter(Wire):
 def hold(key: bytes | None, value: bytes | None) -> dict[str, str]:
     """The fields `key`, `payload` and `encoding` for any bytes: readable where they are text."""
     key, value = key or b"", value or b""
+    if len(key) + len(value) > MAX_HELD_BYTES:
+        return {"key": "", "payload": "", "encoding": "absent"}
     try:
-        return {"key": key.decode(), "payload": value.decode(), "encoding": "utf-8"}
+        held = {"key": key.decode(), "payload": value.decode(), "encoding": "utf-8"}
     except UnicodeDecodeError:
-        return {"key": b64encode(key).decode(), "payload": b64encode(value).decode(), "encoding": "base64"}
+        return _in_base64(key, value)
+    # JSON writes a control character with six: text can outgrow base64.
+    outgrown = len(json.dumps(held, ensure_ascii=False).encode()) > MAX_HELD_BYTES
+    return _in_base64(key, value) if outgrown else held
+
+
+def hold_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """The field `headers`, to look at: the first MAX_HELD_HEADERS, each cut, a missing value empty."""
+    shown = list(headers)[:MAX_HELD_HEADERS]
+    return {name: (text or b"").decode(errors="replace")[:MAX_HEADER_CHARACTERS] for name, text in shown}
+
+
+def _in_base64(key: bytes, value: bytes) -> dict[str, str]:
+    return {"key": b64encode(key).decode(), "payload": b64encode(value).decode(), "encoding": "base64"}
