@@ -109,7 +109,8 @@ async def _read(request: web.Request) -> tuple[dict[str, str], bytes]:
     parameters = dict(request.query)
     if parameters.get("decompress") == "1" or parameters.get("compress") == "1":
         raise engine_error(NOT_IMPLEMENTED, "native-compressed bodies are not served here")
-    if request.content_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
+    # Not x-www-form-urlencoded: that is what curl calls the query that follows --data.
+    if request.content_type == "multipart/form-data":
         form = await request.post()
         parameters.update({name: value for name, value in form.items() if isinstance(value, str)})
         return parameters, b""

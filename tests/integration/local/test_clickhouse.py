@@ -9,7 +9,7 @@ from datetime import datetime
 import clickhouse_connect
 import lz4.frame  # type: ignore[import-untyped]
 import pytest
-from aiohttp import ClientSession, TCPConnector
+from aiohttp import ClientSession, FormData, TCPConnector
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from spendmeter.local.engine import MAX_WAITING_CALLS
@@ -129,3 +129,15 @@ async def test_calls_beyond_the_queue_are_told_to_come_back(clickhouse: str) -> 
         answers = Counter(await asyncio.gather(*(call() for _ in range(calls))))
     assert answers.keys() == {(200, None), (503, "202")}
     assert answers[200, None] >= MAX_WAITING_CALLS
+
+
+async def test_curl_and_forms_are_served_too(clickhouse: str) -> None:
+    async with ClientSession() as session:
+        curl = {"Content-Type": "application/x-www-form-urlencoded"}
+        async with session.post(clickhouse, data="SELECT 1 + 1", headers=curl) as answer:
+            assert await answer.text() == "2\n"
+        async with session.get(clickhouse, params={"query": "SELECT 'a' FORMAT JSONEachRow"}) as answer:
+            assert await answer.text() == """{"'a'":"a"}\n"""
+        form = FormData({"query": "SELECT {n:UInt8} + 1", "param_n": "2"}, default_to_multipart=True)
+        async with session.post(clickhouse, data=form) as answer:
+            assert await answer.text() == "3\n"
