@@ -137,8 +137,8 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
             [
                 *(ours_named(name, "stream") for name in streams),
                 ours_named("clickhouse-sink", "sinks.clickhouse"),
+                ours_named("proxy", *proxy_arguments, SPENDMETER_MASTER_KEY=master_key),
             ],
-            [ours_named("proxy", *proxy_arguments, SPENDMETER_MASTER_KEY=master_key)],
         ],
         kafka_bootstrap=broker.bootstrap,
         clickhouse_url=clickhouse_url,
