@@ -53,9 +53,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     server.shutdown()
     server.server_close()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ResourceWarning
-        )  # jgo leaves the connection of a 404 to the collector
+        warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
 
