@@ -2,9 +2,12 @@
 
 import click
 
+from spendmeter.cli.alerts import alerts
 from spendmeter.cli.budget import budget
+from spendmeter.cli.demo import demo
 from spendmeter.cli.key import key
 from spendmeter.cli.stack import down, fetch, status, up
+from spendmeter.cli.top import top
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -13,5 +16,5 @@ def main() -> None:
     """Meter what every LLM request costs, and stop spending at the budget."""
 
 
-for command in (fetch, up, down, status, budget, key):
+for command in (demo, fetch, up, down, status, budget, key, top, alerts):
     main.add_command(command)

@@ -25,7 +25,7 @@ from spendmeter.local.key_store import KeyStore
 from spendmeter.local.no_prisma import stand_in_for_prisma
 from spendmeter.local.ports import LOOPBACK
 from spendmeter.local.proxy_config import completed
-from spendmeter.runtime import logs, metrics
+from spendmeter.runtime import logs
 from spendmeter.runtime.settings import ClickHouseSettings, load
 
 log = logging.getLogger(__name__)
@@ -97,11 +97,9 @@ def metered_app(settings: ProxySettings) -> Any:
     async def lifespan(app: Any) -> AsyncIterator[Any]:
         async with litellms_own(app) as state:
             following = asyncio.create_task(ledger.run())
-            metrics.READY.set(1)
             try:
                 yield state
             finally:
-                metrics.READY.set(0)
                 following.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await following
@@ -132,7 +130,6 @@ def main(config: Path, port: int) -> None:
     settings = load(ProxySettings)
     logs.configure(settings)
     prepare_litellm(settings, config)
-    metrics.serve(settings)
     uvicorn.run(
         metered_app(settings),
         host=LOOPBACK,
