@@ -28,11 +28,15 @@ def window_of(budget: Budget, time: datetime) -> Window | None:
     """The window of the budget that holds `time`, or None when the budget had not begun by then.
 
     The windows of one budget tile time: every moment from its beginning is in exactly one. A reset
-    splits the period it falls in: what came before is one window, what comes after the next.
+    splits the period it falls in: what came before is one window, what comes after the next. A
+    beginning within a period makes the first window a short one.
     """
-    if budget.starts_at is not None and time < budget.starts_at:
-        return None
+    time = time.astimezone(UTC)
     start, end = _period_of(budget, time)
+    if budget.starts_at is not None:
+        if time < budget.starts_at:
+            return None
+        start = max(start, budget.starts_at)
     reset = budget.reset_at
     if reset is not None and start < reset and (end is None or reset < end):
         if time >= reset:
@@ -149,5 +153,8 @@ def _tile(time: datetime, zone: ZoneInfo, start: datetime, previous: _Step, foll
 
 
 def _instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """A local time as UTC: the first of two readings, and the moment of the jump where it was skipped."""
+    """A local time as UTC: the first of two readings; where it was skipped, read by the clock from before.
+
+    A skipped midnight is therefore the moment of the jump.
+    """
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)

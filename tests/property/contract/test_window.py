@@ -1,0 +1,155 @@
+"""Law of windows: those of one budget tile time, in every zone, for every period, with any reset."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from spendmeter.contract.budget import NAMED_PERIODS, Budget
+from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.times import EPOCH
+from spendmeter.contract.window import window_of
+from tests.builders import budget
+
+MICROSECOND = timedelta(microseconds=1)
+FIRST = datetime(1970, 1, 2)  # noqa: DTZ001
+LAST = datetime(2040, 1, 1)  # noqa: DTZ001
+
+# Zones with every kind of change there is: half an hour (Lord Howe), at midnight (Cairo, Beirut, Havana),
+# over midnight (St. John's until 2011), a day left out (Apia, Kwajalein), odd seconds (Monrovia until 1972),
+# two hours (Troll), a quarter of an hour off (Chatham, Kathmandu), set back for Ramadan (Casablanca).
+PECULIAR = [
+    "Africa/Cairo",
+    "Africa/Casablanca",
+    "Africa/Monrovia",
+    "America/Caracas",
+    "America/Godthab",
+    "America/Havana",
+    "America/Scoresbysund",
+    "America/St_Johns",
+    "Antarctica/Casey",
+    "Antarctica/Troll",
+    "Asia/Beirut",
+    "Asia/Gaza",
+    "Asia/Kathmandu",
+    "Asia/Pyongyang",
+    "Australia/Lord_Howe",
+    "Europe/Berlin",
+    "Europe/Dublin",
+    "Pacific/Apia",
+    "Pacific/Chatham",
+    "Pacific/Kwajalein",
+    "UTC",
+]
+
+zones = st.sampled_from(PECULIAR) | st.timezone_keys(allow_prefix=False).filter(
+    lambda zone: zone != "localtime"
+)
+durations = st.builds(
+    lambda days, hours, minutes: f"P{days}DT{hours}H{minutes}M",
+    st.integers(0, 20),
+    st.integers(0, 30),
+    st.integers(1, 90),
+) | st.integers(1, 40).map(lambda days: f"P{days}D")
+moments = st.datetimes(FIRST, LAST, timezones=st.just(UTC))
+
+
+@st.composite
+def budgets(draw: st.DrawFn) -> Budget:
+    period = draw(st.sampled_from(NAMED_PERIODS) | durations)
+    needs_anchor = period not in NAMED_PERIODS
+    return budget(
+        period=period,
+        timezone=draw(zones),
+        starts_at=draw(moments if needs_anchor else st.none() | moments),
+        reset_at=draw(st.none() | moments),
+    )
+
+
+def _change_after(zone: ZoneInfo, time: datetime) -> datetime:
+    """The day on which the zone's clock next changes, or the time itself if it does not within 14 months."""
+    month = timedelta(days=30)
+    for months in range(14):
+        low, high = time + months * month, time + (months + 1) * month
+        if low.astimezone(zone).utcoffset() == high.astimezone(zone).utcoffset():
+            continue
+        while high - low > timedelta(days=1):
+            middle = low + (high - low) / 2
+            changed = low.astimezone(zone).utcoffset() != middle.astimezone(zone).utcoffset()
+            low, high = (low, middle) if changed else (middle, high)
+        return low
+    return time
+
+
+@st.composite
+def near_a_change(draw: st.DrawFn) -> tuple[Budget, datetime]:
+    """A budget, and a moment within two days of a change of its clock or of its reset."""
+    of = draw(budgets())
+    time = draw(moments)
+    to_the_reset = of.reset_at is not None and draw(st.booleans())
+    time = of.reset_at if of.reset_at and to_the_reset else _change_after(of.zone, time)
+    return of, time + draw(st.timedeltas(timedelta(days=-2), timedelta(days=2)))
+
+
+def _tiles(of: Budget, time: datetime) -> None:
+    this = window_of(of, time)
+    if of.starts_at is not None and time < of.starts_at:
+        assert this is None
+        return
+    assert this is not None
+    assert this.holds(time)
+    assert this.start.tzinfo is UTC
+    assert window_of(of, this.start) == this
+    # No time on the wire is before 1970, so nothing need tile there.
+    if this.start > max(EPOCH, of.starts_at or EPOCH):
+        before = window_of(of, this.start - MICROSECOND)
+        assert before is not None
+        assert before.end == this.start
+    if this.end is not None:
+        assert window_of(of, this.end - MICROSECOND) == this
+        after = window_of(of, this.end)
+        assert after is not None
+        assert after.start == this.end
+
+
+@settings(max_examples=300)
+@given(budgets(), moments)
+def test_every_moment_is_in_exactly_one_window_and_the_next_begins_where_it_ends(
+    of: Budget, time: datetime
+) -> None:
+    _tiles(of, time)
+
+
+@settings(max_examples=600)
+@given(near_a_change())
+@example((budget(timezone="Pacific/Apia"), datetime(2011, 12, 30, 10, tzinfo=UTC)))
+@example((budget(timezone="Pacific/Kwajalein"), datetime(1993, 8, 21, 12, tzinfo=UTC)))
+def test_windows_tile_time_where_the_clock_jumps_or_a_reset_splits_them(
+    where: tuple[Budget, datetime],
+) -> None:
+    _tiles(*where)
+
+
+@settings(max_examples=300)
+@given(budgets(), moments, st.timedeltas(timedelta(0), timedelta(days=3)))
+def test_of_two_moments_the_later_is_in_no_earlier_window(of: Budget, time: datetime, by: timedelta) -> None:
+    earlier, later = window_of(of, time), window_of(of, time + by)
+    assume(earlier is not None and later is not None)
+    assert earlier is not None
+    assert later is not None
+
+    assert earlier.start <= later.start
+    assert (earlier == later) == later.holds(time)
+
+
+@settings(max_examples=200)
+@given(st.lists(budgets(), min_size=1, max_size=4), st.lists(moments, min_size=1, max_size=8))
+def test_a_book_remembers_windows_and_never_a_wrong_one(offered: list[Budget], times: list[datetime]) -> None:
+    """Each budget follows the one before under the same id, so what is remembered must be forgotten."""
+    book = BudgetBook()
+    for of in offered:
+        book.put(of)
+        for time in times:
+            assert book.window_of(of, time) == window_of(of, time)
+            assert book.window_of(offered[0], time) == window_of(offered[0], time)
