@@ -31,6 +31,9 @@ _MOST_SELECTIVE_FIRST: tuple[Dimension, ...] = (
 )
 
 
+_Pairs = tuple[tuple[Dimension, str], ...]
+
+
 class Subject(NamedTuple):
     """The dimensions of one event or request; None or empty where unknown."""
 
@@ -78,7 +81,7 @@ class Account(NamedTuple):
 
     budget: Budget
     name: str
-    subject: tuple[tuple[Dimension, str], ...]
+    subject: _Pairs
 
 
 def account_name(budget_id: str, subject: Iterable[tuple[str, str]]) -> str:
@@ -129,7 +132,9 @@ class BudgetBook:
             return False
         self.remove(budget.id)
         self._budgets[budget.id] = budget
-        self._shelf(budget)[budget.id] = budget
+        place = _place(budget)
+        shelf = self._for_all if place is None else self._by_value.setdefault(place, {})
+        shelf[budget.id] = budget
         return True
 
     def remove(self, budget_id: str) -> Budget | None:
@@ -138,7 +143,13 @@ class BudgetBook:
         self._accounts.clear()
         self._windows.pop(budget_id, None)
         if budget is not None:
-            del self._shelf(budget)[budget_id]
+            place = _place(budget)
+            if place is None:
+                del self._for_all[budget_id]
+            else:
+                del self._by_value[place][budget_id]
+                if not self._by_value[place]:
+                    del self._by_value[place]
         return budget
 
     def accounts_of(self, subject: Subject) -> tuple[Account, ...]:
@@ -160,13 +171,6 @@ class BudgetBook:
             self._windows[budget.id] = window
         return window
 
-    def _shelf(self, budget: Budget) -> dict[str, Budget]:
-        for dimension in _MOST_SELECTIVE_FIRST:
-            wanted = budget.match.get(dimension)
-            if wanted is not None and wanted != ANY:
-                return self._by_value.setdefault((dimension, wanted), {})
-        return self._for_all
-
     def _candidates(self, subject: Subject) -> Iterator[Budget]:
         yield from self._for_all.values()
         for dimension in _MOST_SELECTIVE_FIRST:
@@ -175,18 +179,29 @@ class BudgetBook:
 
     def _find(self, subject: Subject) -> Iterator[Account]:
         matched = [
-            (budget, subjects)
-            for budget in self._candidates(subject)
-            if (subjects := _match(budget, subject))
+            (budget, pairs) for budget in self._candidates(subject) for pairs in _match(budget, subject)
         ]
-        replaced = {budget.replaces for budget, _ in matched}
-        for budget, subjects in matched:
-            if budget.id not in replaced:
-                for pairs in subjects:
-                    yield Account(budget, account_name(budget.id, pairs), pairs)
+        for budget, pairs in matched:
+            if not any(r.replaces == budget.id and _agree(of_r, pairs) for r, of_r in matched):
+                yield Account(budget, account_name(budget.id, pairs), pairs)
 
 
-def _match(budget: Budget, subject: Subject) -> list[tuple[tuple[Dimension, str], ...]]:
+def _place(budget: Budget) -> tuple[Dimension, str] | None:
+    """The one named value that the budget is filed under; None when it names no value."""
+    for dimension in _MOST_SELECTIVE_FIRST:
+        wanted = budget.match.get(dimension)
+        if wanted is not None and wanted != ANY:
+            return dimension, wanted
+    return None
+
+
+def _agree(one: _Pairs, other: _Pairs) -> bool:
+    """Whether two accounts of one event can be the same subject's: not where they differ in their tag."""
+    first, second = dict(one).get("tag"), dict(other).get("tag")
+    return first is None or second is None or first == second
+
+
+def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
     """Every way the subject fits the match: none, one, or one for each of several tags."""
     choices: list[list[tuple[Dimension, str]]] = []
     for dimension, wanted in sorted(budget.match.items()):

@@ -1,0 +1,150 @@
+"""Laws of matching: the index finds what a look at every budget finds, and no memory goes stale."""
+
+from collections.abc import Iterable
+from itertools import product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from spendmeter.contract.budget import ANY, DIMENSIONS, Budget, Dimension
+from spendmeter.contract.matching import BudgetBook, Subject, account_name, subject_in
+from tests.builders import budget
+
+FEW: tuple[Dimension, ...] = ("key", "user", "team", "tag")
+values = st.sampled_from(["a", "b", "c|&=%"])
+ids = st.sampled_from(["b1", "b2", "b3", "b4", "b5"])
+
+
+@st.composite
+def budgets(draw: st.DrawFn) -> Budget:
+    id_ = draw(ids)
+    return budget(
+        id=id_,
+        match=draw(st.dictionaries(st.sampled_from(FEW), values | st.just(ANY), max_size=3)),
+        replaces=draw(st.none() | ids.filter(lambda other: other != id_)),
+        revision=draw(st.integers(1, 3)),
+    )
+
+
+subjects = st.builds(
+    Subject,
+    key=st.none() | values,
+    user=st.none() | st.just("") | values,
+    team=st.none() | values,
+    tags=st.lists(values, max_size=3, unique=True).map(tuple),
+)
+
+
+def naive(in_force: Iterable[Budget], subject: Subject) -> set[str]:
+    """The rule as one would tell it: each budget, each choice of a tag, then what is replaced goes."""
+    found: list[tuple[Budget, dict[Dimension, str]]] = []
+    for of in in_force:
+        for tag in subject.tags or (None,):
+            known = {**subject._asdict(), "tag": tag}
+            if all(known[d] and wanted in (ANY, known[d]) for d, wanted in of.match.items()):
+                pairs = {dimension: known[dimension] for dimension in of.match}
+                if (of, pairs) not in found:
+                    found.append((of, pairs))
+    return {
+        account_name(of.id, pairs.items())
+        for of, pairs in found
+        if not any(
+            other.replaces == of.id
+            and not ({"tag"} <= by.keys() & pairs.keys() and by["tag"] != pairs["tag"])
+            for other, by in found
+        )
+    }
+
+
+@settings(max_examples=300)
+@given(st.lists(budgets(), max_size=6, unique_by=lambda b: b.id), st.lists(subjects, min_size=1, max_size=5))
+def test_the_index_finds_what_a_look_at_every_budget_finds(
+    in_force: list[Budget], asked: list[Subject]
+) -> None:
+    book = BudgetBook(in_force)
+
+    for subject in asked:
+        found = [account.name for account in book.accounts_of(subject)]
+
+        assert set(found) == naive(in_force, subject)
+        assert len(found) == len(set(found))
+
+
+class Book(RuleBasedStateMachine):
+    """Budgets come, change and go in any order while the same subjects are asked for again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = BudgetBook()
+        self.in_force: dict[str, Budget] = {}
+        self.asked: list[Subject] = []
+
+    @rule(offered=budgets())
+    def put(self, offered: Budget) -> None:
+        known = self.in_force.get(offered.id)
+        expected = known is None or known.revision <= offered.revision
+        if expected:
+            self.in_force[offered.id] = offered
+
+        assert self.book.put(offered) is expected
+
+    @rule(gone=ids)
+    def remove(self, gone: str) -> None:
+        assert self.book.remove(gone) == self.in_force.pop(gone, None)
+
+    @rule(subject=subjects)
+    def ask(self, subject: Subject) -> None:
+        self.asked.append(subject)
+
+    @invariant()
+    def every_answer_is_todays(self) -> None:
+        assert {b.id: b for b in self.book} == self.in_force
+        for subject in self.asked:
+            accounts = self.book.accounts_of(subject)
+
+            assert {account.name for account in accounts} == naive(self.in_force.values(), subject)
+            assert all(account.budget is self.in_force[account.budget.id] for account in accounts)
+
+
+Book.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestBook = Book.TestCase
+
+
+any_pairs = st.dictionaries(st.sampled_from(DIMENSIONS), st.text(min_size=1)).map(lambda pairs: pairs.items())
+
+
+@given(ids, any_pairs)
+def test_an_accounts_name_says_its_budget_and_subject(id_: str, pairs: Iterable[tuple[str, str]]) -> None:
+    name = account_name(id_, pairs)
+
+    assert subject_in(name) == dict(pairs)
+    assert name.partition("|")[0] == id_
+    assert name.count("|") == 1
+    assert name.isascii()
+
+
+@given(any_pairs)
+def test_the_order_of_dimensions_makes_no_difference_to_a_name(pairs: Iterable[tuple[str, str]]) -> None:
+    assert account_name("b", pairs) == account_name("b", reversed(list(pairs)))
+
+
+@given(any_pairs, any_pairs)
+def test_two_subjects_never_share_a_name(
+    one: Iterable[tuple[str, str]], other: Iterable[tuple[str, str]]
+) -> None:
+    assert (account_name("b", one) == account_name("b", other)) == (dict(one) == dict(other))
+
+
+@given(subjects, st.dictionaries(st.sampled_from(FEW), values | st.just(ANY), max_size=4))
+def test_an_account_has_exactly_the_dimensions_that_its_budget_matches_on(
+    subject: Subject, match: dict[str, str]
+) -> None:
+    of = budget(match=match)
+    choices = product(*(subject.values(dimension) for dimension in of.match))
+    fitting = [c for c in choices if all(w in (ANY, v) for w, v in zip(of.match.values(), c, strict=True))]
+
+    accounts = BudgetBook([of]).accounts_of(subject)
+
+    assert len(accounts) == len(fitting)
+    assert all({dimension for dimension, _ in account.subject} == set(match) for account in accounts)
