@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from spendmeter.contract.times import EPOCH, format_time, from_unix_us, parse_time, to_unix_us
 
-moments = st.datetimes(
-    min_value=datetime(1970, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.timezones()
-)
+# Hypothesis wants these without a zone.
+FIRST = datetime(1970, 1, 2)  # noqa: DTZ001
+LAST = datetime(9999, 12, 30)  # noqa: DTZ001
+moments = st.datetimes(FIRST, LAST, timezones=st.timezones())
 
 
 @given(moments)

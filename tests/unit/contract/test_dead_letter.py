@@ -67,7 +67,7 @@ def test_the_largest_record_is_held_and_one_byte_more_is_not() -> None:
     too_large = letter(b"k", b"x" * MAX_HELD_BYTES)
 
     assert (too_large.encoding, too_large.key, too_large.payload) == ("absent", "", "")
-    with pytest.raises(NotHeld, match="read it from spend.usage:2:77 while that topic keeps it"):
+    with pytest.raises(NotHeld, match=r"read it from spend\.usage:2:77 while that topic keeps it"):
         too_large.record_bytes()
 
 
