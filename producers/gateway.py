@@ -81,6 +81,11 @@ class Gateway:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(self._settings.drain_seconds + _STOP_MARGIN_SECONDS)
 
+    async def budgets_read(self) -> None:
+        """Return once every budget that Kafka has stored by now is in force here. Raises KafkaError."""
+        reading = asyncio.run_coroutine_threadsafe(self.views.budgets.catch_up(), self._loop)
+        await asyncio.wrap_future(reading)
+
     def record(self, draft: UsageDraft) -> UsageEvent | None:
         """Record a finished request; returns the event, None where LiteLLM logged it before."""
         return self._recorder.record(draft)
@@ -135,7 +140,7 @@ class Gateway:
 
     def _wake(self) -> None:
         if self._sender is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._sender.wake)
+            self._sender.wake()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -180,7 +185,7 @@ class Gateway:
         self.views.acknowledged(stored, resent=resent)
 
     async def _become_ready(self) -> None:
-        await self.views.note_when_read()
+        await self.views.all_read()
         await self._has_outbox.wait()
         metrics.READY.set(1)
         log.info("ready: %d budgets, %d windows", len(self.views.budgets.book), len(self.views.spend))

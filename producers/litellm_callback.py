@@ -27,6 +27,7 @@ from producers.refusal import Refusal
 from producers.settings import GatewaySettings
 from producers.subject import Caller, caller_of
 from spendmeter.contract.ids import uuid7
+from spendmeter.contract.money import NanoUsd
 from spendmeter.runtime.settings import load
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,14 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     ) -> None:
         """Record what a failed request used, if anything."""
         self._record(kwargs, end_time)
+
+    async def budgets_read(self) -> None:
+        """Return once every budget that Kafka has stored by now is being enforced. Raises KafkaError."""
+        await self._gateway().budgets_read()
+
+    def spent_nanousd(self, account: str) -> NanoUsd | None:
+        """What is known to be spent in the account's present window; None where nothing is known."""
+        return self._gateway().views.spent(account)
 
     def _gateway(self) -> Gateway:
         return the_gateway(self._settings)

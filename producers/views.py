@@ -13,9 +13,10 @@ from producers.news import News
 from producers.own_spend import OwnSpend
 from producers.sender import Acknowledged
 from producers.settings import GatewaySettings
-from producers.window_spend import Acknowledgement
+from producers.window_spend import NOTHING, Acknowledgement
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import Subject
+from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
@@ -49,15 +50,13 @@ class Views:
         self.spend = OwnSpend()
         self.budgets = _Budgets(settings, self)
         self.signals = SignalFeed(settings, self._take_signal)
-        self.budgets_are_read = False
-        self.signals_are_read = False
         self._policy = settings.policy
         self._removed: set[str] = set()
 
     @property
     def are_read(self) -> bool:
         """Whether every budget and signal there was at the start is known."""
-        return self.budgets_are_read and self.signals_are_read
+        return self.budgets.caught_up.is_set() and self.signals.caught_up.is_set()
 
     def decide(self, subject: Subject) -> Decision:
         """Judge a request by what is known now.
@@ -67,7 +66,7 @@ class Views:
         at = Moment(datetime.now(UTC), time.monotonic(), self.are_read)
         with self.lock:
             book = self.budgets.book
-            accounts = book.accounts_of(subject) if self.budgets_are_read else ()
+            accounts = book.accounts_of(subject) if self.budgets.caught_up.is_set() else ()
             return decide(book, accounts, self.spend, at, self._policy)
 
     def count(self, event: UsageEvent, *, is_recorded: bool) -> None:
@@ -92,13 +91,20 @@ class Views:
         elif len(self._removed) < MAX_REMOVED_REMEMBERED:
             self._removed.add(budget_id)
 
-    async def note_when_read(self) -> None:
-        """Note that budgets, then signals have been read whole; return once both have."""
+    async def all_read(self) -> None:
+        """Return once every budget and signal there was at the start is known."""
         await self.budgets.caught_up.wait()
-        self.budgets_are_read = True
         await self.signals.caught_up.wait()
-        self.signals_are_read = True
         self.tell()
+
+    def spent(self, account: str) -> NanoUsd | None:
+        """What is known for certain to be spent in the account's present window; None if nothing is known."""
+        now = datetime.now(UTC)
+        with self.lock:
+            budget = self.budgets.book.get(account.partition("|")[0])
+            window = self.budgets.book.window_of(budget, now) if budget is not None else None
+            known = NOTHING if window is None else self.spend.known(account, window.start)
+        return None if known is NOTHING else NanoUsd(known.certain_nanousd)
 
     def tell(self) -> None:
         """Wake the requests that wait. Until all is read they wait for just that."""

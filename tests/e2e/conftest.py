@@ -1,0 +1,99 @@
+"""The real LiteLLM proxy with the callback attached, on the real broker, before the fake upstream."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from producers.settings import GatewaySettings
+from spendmeter.local.children import kill_child, start_child
+from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter.local.probes import http_answers, says_ready
+from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.create_topics import create_topics
+
+READY_WITHIN_SECONDS = 90
+
+
+@dataclass
+class Proxy:
+    """A running proxy, and how to reach all that it touches."""
+
+    url: str
+    master_key: str
+    metrics_url: str
+    upstream_url: str
+    settings: GatewaySettings
+    log: Path
+
+    def key(self, **given: object) -> dict[str, str]:
+        """A new virtual key as /key/generate answers."""
+        answer = httpx.post(
+            f"{self.url}/key/generate",
+            json=given,
+            headers={"Authorization": f"Bearer {self.master_key}"},
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+        made: dict[str, str] = answer.json()
+        return made
+
+    def metric(self, name: str) -> float:
+        """The sum of one metric over its labels."""
+        lines = httpx.get(self.metrics_url).text.splitlines()
+        return sum(
+            float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + " ", name + "{"))
+        )
+
+
+@pytest.fixture(scope="session")
+def proxy(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    data = tmp_path_factory.mktemp("proxy")
+    port, metrics_port, upstream_port = free_port(), free_port(), free_port()
+    upstream_url, metrics_url = (
+        f"http://{LOOPBACK}:{upstream_port}",
+        f"http://{LOOPBACK}:{metrics_port}/metrics",
+    )
+    master_key = f"sk-{secrets.token_hex(8)}"
+    settings = GatewaySettings(kafka_bootstrap=kafka, topic_prefix=f"t{uuid4().hex[:12]}.", partitions=2)
+    asyncio.run(create_topics(settings))
+    env = {
+        "SPENDMETER_KAFKA_BOOTSTRAP": kafka,
+        "SPENDMETER_TOPIC_PREFIX": settings.topic_prefix,
+        "SPENDMETER_DATA_DIR": str(data),
+        "SPENDMETER_UPSTREAM_URL": upstream_url,
+        "SPENDMETER_MASTER_KEY": master_key,
+        "SPENDMETER_METRICS_PORT": str(metrics_port),
+        "SPENDMETER_COMPONENT": "proxy",
+        "SPENDMETER_GATEWAY": "g1",
+    }
+    log = data / "proxy.log"
+    upstream = start_child(
+        [sys.executable, "-m", "spendmeter.local.upstream", "--port", str(upstream_port)],
+        log=data / "upstream.log",
+        env=env,
+    )
+    process = start_child(
+        [sys.executable, "-m", "spendmeter.local.proxy", "--port", str(port)], log=log, env=env
+    )
+    try:
+        url = f"http://{LOOPBACK}:{port}"
+        ready = wait_until(
+            lambda: (
+                process.poll() is not None
+                or (says_ready(metrics_url) and http_answers(f"{url}/health/liveliness"))
+            ),
+            timeout_seconds=READY_WITHIN_SECONDS,
+        )
+        assert ready, log.read_text()[-4000:]
+        assert process.poll() is None, log.read_text()[-4000:]
+        yield Proxy(url, master_key, metrics_url, upstream_url, settings, log)
+    finally:
+        kill_child(process)
+        kill_child(upstream)
