@@ -10,7 +10,6 @@ gateway lives in producers.gateway.
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,7 +99,6 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             auth,
             data,
             request_tags=StandardLoggingPayloadSetup.get_request_tags(metadata, request),
-            session=_session(data, metadata),
             gateway=self._settings.gateway,
         )
 
@@ -130,13 +128,6 @@ def _mint_event_id(data: dict[str, Any]) -> None:
             data[name][EVENT_ID_FIELD] = event_id
         elif isinstance(data.get(name), dict):
             data[name].pop(EVENT_ID_FIELD, None)
-
-
-def _session(data: Mapping[str, Any], metadata: Mapping[str, Mapping[str, Any]]) -> object:
-    """As LiteLLM's `get_standard_logging_payload_session_id`: only where this setting is on."""
-    if not litellm.request_correlation_in_logs:
-        return None
-    return data.get("litellm_session_id") or metadata["metadata"].get("session_id")
 
 
 def _finished_at(end_time: object, now: datetime) -> datetime:

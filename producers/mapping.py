@@ -18,6 +18,7 @@ from producers.payload import (
     mapping,
     request_metadata,
     seconds,
+    session_of,
     tags,
     text,
     text_or_none,
@@ -117,7 +118,8 @@ def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any
         "project": text_or_none(metadata.get("user_api_key_project_id")),
         "end_user": text_or_none(payload.get("end_user") or metadata.get("user_api_key_end_user_id")),
         "tags": tags(payload.get("request_tags")),
-        "session": text_or_none(payload.get("session_id")),
+        "session": text_or_none(payload.get("session_id"))
+        or session_of(mapping(kwargs.get("litellm_params"))),
     }
 
 

@@ -89,3 +89,14 @@ def request_metadata(kwargs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     params = mapping(kwargs.get("litellm_params"))
     for name in ("metadata", "litellm_metadata"):
         yield mapping(params.get(name))
+
+
+def session_of(request: Mapping[str, Any]) -> str | None:
+    """The conversation that the caller says a request belongs to, where LiteLLM keeps it.
+
+    The same names in the request before it is routed and in the log event's `litellm_params`. LiteLLM's
+    own field for it stays empty unless `request_correlation_in_logs` is set.
+    """
+    named = request.get("litellm_session_id")
+    in_metadata = (mapping(request.get(name)).get("session_id") for name in ("metadata", "litellm_metadata"))
+    return text_or_none(named) or next((text_or_none(one) for one in in_metadata if one), None)

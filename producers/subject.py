@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from producers.payload import key_hash, mapping, tags, text_or_none
+from producers.payload import key_hash, mapping, session_of, tags, text_or_none
 from spendmeter.contract.matching import Subject
 
 
@@ -15,13 +15,11 @@ class Caller(NamedTuple):
     """The key's alias, else its hash."""
 
 
-def caller_of(
-    auth: object, data: Mapping[str, Any], *, request_tags: list[str], session: object, gateway: str
-) -> Caller:
+def caller_of(auth: object, data: Mapping[str, Any], *, request_tags: list[str], gateway: str) -> Caller:
     """The caller of a request, from LiteLLM's `UserAPIKeyAuth` and the request's body.
 
-    `request_tags` and `session` are as LiteLLM derives them for its log event, from which
-    mapping.py reads the same names.
+    `request_tags` are as LiteLLM derives them for its log event, from which mapping.py reads the
+    same names.
     """
 
     def given(name: str) -> str | None:
@@ -41,7 +39,7 @@ def caller_of(
         end_user=given("end_user_id") or text_or_none(body.get("user")),
         tags=tags(request_tags),
         model_group=text_or_none(data.get("model")),
-        session=text_or_none(session),
+        session=session_of(data),
         gateway=gateway,
     )
     return Caller(subject, alias or key or "none")

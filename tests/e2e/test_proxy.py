@@ -140,6 +140,7 @@ def test_admission_and_event_name_the_same_account(proxy: Proxy, route: str) -> 
             "model_group": "*",
             "gateway": "*",
             "end_user": "*",
+            "session": "*",
         },
         limit_nanousd=1,
         period="day",
@@ -156,11 +157,12 @@ def test_admission_and_event_name_the_same_account(proxy: Proxy, route: str) -> 
         max_budget=9,
     )["key"]
     before = proxy.metric(RECORDED)
-    first = post(proxy, key, path, body("end-user"))
+    session = {"x-litellm-session-id": "session-1"}
+    first = post(proxy, key, path, body("end-user"), **session)
     assert first.status_code == 200, first.text
     wait_recorded(proxy, before)
 
-    second = post(proxy, key, path, body("end-user"))
+    second = post(proxy, key, path, body("end-user"), **session)
     assert second.status_code == 422, (second.text, proxy.log.read_text()[-3000:])
     assert second.headers["x-spendmeter-budget"] == of_all.id
     assert int(second.headers["retry-after"]) >= 1
