@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
 from spendmeter.runtime.kafka import consumer
@@ -14,7 +15,15 @@ from spendmeter.runtime.settings import Settings
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+POLL_MS = 1_000
 MAX_RECORDS_PER_POLL = 5_000
+CATCH_UP_WITHIN_SECONDS = 30.0
+
+
+class _Answer(NamedTuple):
+    answered_ms: int
+    """Wall clock, so only good for telling one answer from the next."""
+    noticed: float
 
 
 class CompactedTopics:
@@ -38,8 +47,16 @@ class CompactedTopics:
         self._progress = asyncio.Condition()
         self.caught_up = asyncio.Event()
         """Set once everything that was there at the start has been read."""
-        self.last_poll: float | None = None
-        """Loop time of the last answer from the broker: how long we may have been blind."""
+        self._opened = asyncio.Event()
+        self._answers: dict[TopicPartition, _Answer] = {}
+
+    @property
+    def last_answer(self) -> float | None:
+        """Loop time by which every partition's leader had answered: how long we may have been blind.
+
+        None before the first. Noticed at most POLL_MS late.
+        """
+        return min((answer.noticed for answer in self._answers.values()), default=None)
 
     async def run(self) -> None:
         """Read until cancelled; an unreachable broker is tried again every second."""
@@ -67,12 +84,22 @@ class CompactedTopics:
     async def catch_up(self) -> None:
         """Return once everything that the brokers have stored by now has been given to `on_record`.
 
-        Needs `run` to be under way. Raises KafkaError when the broker cannot say where the ends are.
+        Needs `run` to be under way; waits out a broken connection for CATCH_UP_WITHIN_SECONDS.
+
+        Raises:
+            KafkaError: the broker did not say in time where the ends are, or was not read up to there.
         """
-        await self.caught_up.wait()
-        ends = await self._ends()
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._reached(ends))
+        try:
+            async with asyncio.timeout(CATCH_UP_WITHIN_SECONDS):
+                await self.caught_up.wait()
+                await self._opened.wait()
+                ends = await self._ends()
+                async with self._progress:
+                    await self._progress.wait_for(lambda: self._reached(ends))
+        except TimeoutError:
+            raise KafkaTimeoutError(
+                f"{', '.join(self._topics)} not read to the end in {CATCH_UP_WITHIN_SECONDS:g} s"
+            ) from None
 
     async def _follow(self) -> None:
         await self._open()
@@ -96,6 +123,7 @@ class CompactedTopics:
                 self._consumer.seek(partition, self._positions[partition])
         if not self._positions:
             await self._consumer.seek_to_beginning()
+        self._opened.set()
 
     async def _ends(self) -> dict[TopicPartition, int]:
         assert self._consumer is not None, "read before it was opened"
@@ -115,8 +143,8 @@ class CompactedTopics:
 
     async def _poll(self) -> None:
         assert self._consumer is not None
-        batches = await self._consumer.getmany(timeout_ms=1000, max_records=MAX_RECORDS_PER_POLL)
-        self.last_poll = asyncio.get_running_loop().time()
+        batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS_PER_POLL)
+        self._note_answers(self._consumer)
         for partition, records in batches.items():
             for record in records:
                 self._on_record(record)
@@ -126,7 +154,18 @@ class CompactedTopics:
             async with self._progress:
                 self._progress.notify_all()
 
+    def _note_answers(self, kafka: AIOKafkaConsumer) -> None:
+        # A poll that returns nothing says nothing: aiokafka returns from it while it tries in vain to
+        # reach a dead broker. What does say something is when each partition's last fetch was answered.
+        now = asyncio.get_running_loop().time()
+        for partition in kafka.assignment():
+            answered_ms = kafka.last_poll_timestamp(partition)
+            known = self._answers.get(partition)
+            if answered_ms is not None and (known is None or known.answered_ms != answered_ms):
+                self._answers[partition] = _Answer(answered_ms, now)
+
     async def _close(self) -> None:
+        self._opened.clear()
         opened, self._consumer, self._asker = (self._consumer, self._asker), None, None
         for one in opened:
             if one is not None:

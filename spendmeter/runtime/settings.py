@@ -1,14 +1,17 @@
 """Settings that every process shares, read from the environment (`SPENDMETER_…`)."""
 
+import re
 import socket
 import sys
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spendmeter.contract.topics import Topic
+from spendmeter.contract.wire import what_is_wrong
 
 ENV_PREFIX = "SPENDMETER_"
 
@@ -31,8 +34,8 @@ class Settings(BaseSettings):
     """host:port, several separated by commas."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    kafka_sasl_username: str | None = None
-    kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_username: str | None = Field(default=None, validate_default=True)
+    kafka_sasl_password: SecretStr | None = Field(default=None, validate_default=True)
     kafka_ssl_cafile: Path | None = None
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
     """Put before every topic and consumer group, so that several systems can share a cluster."""
@@ -40,16 +43,15 @@ class Settings(BaseSettings):
     """Of spend.usage, spend.totals and spend.signals when they are created."""
     replication: int = Field(default=1, ge=1, le=15)
 
-    @model_validator(mode="after")
-    def _sasl_has_credentials(self) -> "Settings":
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_username and self.kafka_sasl_password
-        ):
-            raise ValueError(
-                f"kafka_security_protocol is {self.kafka_security_protocol}:"
-                " set SPENDMETER_KAFKA_SASL_USERNAME and SPENDMETER_KAFKA_SASL_PASSWORD"
-            )
-        return self
+    # On the fields, not on the model: a model is only looked at once every field is right, and all
+    # problems are to be told at once.
+    @field_validator("kafka_sasl_username", "kafka_sasl_password")
+    @classmethod
+    def _sasl_has_credentials(cls, value: object, info: ValidationInfo) -> object:
+        protocol = info.data.get("kafka_security_protocol", "")
+        if protocol.startswith("SASL") and not value:
+            raise ValueError(f"needed, because kafka_security_protocol is {protocol}")
+        return value
 
     def topic(self, topic: Topic) -> str:
         """The name under which this system keeps the topic."""
@@ -83,9 +85,15 @@ def load(settings: type[S]) -> S:
 def _refuse(error: ValidationError) -> NoReturn:
     print("spendmeter cannot start; the configuration has these problems:", file=sys.stderr)
     for found in error.errors(include_url=False):
-        name = (
-            ENV_PREFIX + "_".join(str(part) for part in found["loc"]).upper() if found["loc"] else "together"
-        )
-        given = "" if "PASSWORD" in name or not found["loc"] else f" (given: {found['input']!r})"
-        print(f"  {name}: {found['msg']}{given}", file=sys.stderr)
+        print(f"  {_told(found)}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _told(problem: ErrorDetails) -> str:
+    if not problem["loc"]:
+        return f"together: {what_is_wrong(problem)}"
+    name = ENV_PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
+    # A URL may carry a password as well.
+    given = re.sub(r"(?<=//).*@", "***@", repr(problem["input"]))
+    secret = "PASSWORD" in name or problem["input"] is None
+    return f"{name}: {what_is_wrong(problem)}" + ("" if secret else f" (given: {given})")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from aiokafka.structs import ConsumerRecord
 from prometheus_client import Counter
 
+from spendmeter.contract.dead_letter import Reason
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
@@ -40,6 +41,8 @@ class SignalFeed:
             return
         try:
             signal = decode(Signal, record.value, record.headers)
+            if signal.account != account:
+                raise InvalidRecord(Reason.INVALID, f"its key is not its account, {signal.account!r}")
         except InvalidRecord as invalid:
             REFUSED.inc()
             log.warning("spend.signals offset %d is no signal, ignored: %s", record.offset, invalid)
