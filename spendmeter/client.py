@@ -1,6 +1,7 @@
 """The client that services and the command line use to set, raise, reset, read and remove budgets."""
 
 import getpass
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -44,6 +45,7 @@ class SpendmeterClient:
         self._kafka = kafka
         self._clock = clock
         self._followed = followed
+        self._last_revision = 0
 
     async def budgets(self) -> dict[str, Budget]:
         """Every budget in force, by id."""
@@ -75,31 +77,39 @@ class SpendmeterClient:
     async def set_limit(self, budget_id: str, limit: NanoUsd) -> Budget:
         """Raise or lower a limit; what was spent stays spent. Raises NoSuchBudget."""
         known = await self.get(budget_id)
-        changed = Budget.model_validate({**known.model_dump(), "limit_nanousd": limit})
+        changed = Budget.model_validate({**known.model_dump(), "limit_nanousd": limit, "updated_by": ""})
         return await self._write(changed, known)
 
     async def reset(self, budget_id: str) -> Budget:
         """Begin a new window now for every account of the budget. Raises NoSuchBudget."""
         known = await self.get(budget_id)
-        return await self._write(known.model_copy(update={"reset_at": self._clock()}), known)
+        changed = known.model_copy(update={"reset_at": self._clock(), "updated_by": ""})
+        return await self._write(changed, known)
 
     async def remove(self, budget_id: str) -> Budget:
         """Take a budget out of force; returns it as it was. Raises NoSuchBudget."""
         known = await self.get(budget_id)
+        self._last_revision = max(self._last_revision, known.revision)
         await self._kafka.send_and_wait(
-            self._settings.topic(Topic.BUDGETS), key=budget_id.encode(), value=None
+            self._settings.topic(Topic.BUDGETS),
+            key=budget_id.encode(),
+            value=None,
+            # A tombstone has no value that could say it.
+            headers=[("ce_updatedby", _who().encode())],
         )
         return known
 
     async def _write(self, budget: Budget, known: Budget | None) -> Budget:
         now = self._clock()
-        # The millisecond keeps revisions rising across a removal, which leaves nothing to count from.
-        revision = max(known.revision + 1 if known else 1, int(now.timestamp() * 1000))
+        # A removal leaves nothing to count from: what keeps revisions rising across it is what this
+        # client remembers, and for another client the millisecond.
+        known_revision = max(self._last_revision, known.revision if known else 0)
+        self._last_revision = max(known_revision + 1, int(now.timestamp() * 1000))
         stamped = budget.model_copy(
             update={
-                "revision": revision,
+                "revision": self._last_revision,
                 "updated_at": now,
-                "updated_by": budget.updated_by or getpass.getuser(),
+                "updated_by": budget.updated_by or _who(),
             }
         )
         record = encode_budget(stamped)
@@ -107,6 +117,14 @@ class SpendmeterClient:
             self._settings.topic(Topic.BUDGETS), key=record.key, value=record.value, headers=record.headers
         )
         return stamped
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        return f"uid {os.getuid()}"
 
 
 def different(existing: Mapping[str, Budget], budgets: Sequence[Budget]) -> list[Budget]:
@@ -139,8 +157,8 @@ async def connect(
     """
     settings = settings or Settings()
     kafka = producer(settings)
-    await kafka.start()
     try:
+        await kafka.start()
         yield SpendmeterClient(settings, kafka, clock, followed)
     finally:
         await kafka.stop()

@@ -1,0 +1,211 @@
+"""`spendmeter budget` and `alerts` on the real broker."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import account_name
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.records import Record, encode_alert, encode_signal
+from spendmeter.contract.signal import Signal, State
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.window import window_of
+from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.settings import Settings
+
+from .conftest import spendmeter, spendmeter_json
+
+FILE = """
+budgets:
+  - {id: key-day, match: {key: "*"}, limit_usd: "0.001", period: day}
+  - {id: research, match: {team: research}, limit_usd: 0.1, period: month, action: warn}
+"""
+
+
+def apply(text: str, *options: str) -> dict[str, object]:
+    found: dict[str, object] = spendmeter_json("budget", "apply", "-", *options, stdin=text)
+    return found
+
+
+def in_force() -> dict[str, dict[str, object]]:
+    return {budget["id"]: budget for budget in spendmeter_json("budget", "list")}
+
+
+@pytest.mark.usefixtures("settings")
+class TestBudget:
+    """Commands are run outside the event loop, as a person runs them."""
+
+    def test_a_file_is_applied_and_read_back(self) -> None:
+        assert apply(FILE)["created"] == ["key-day", "research"]
+
+        found = in_force()
+        assert set(found) == {"key-day", "research"}
+        assert found["key-day"]["limit_nanousd"] == 1_000_000
+        assert found["key-day"]["limit_usd"] == "0.001"
+        assert found["research"]["action"] == "warn"
+
+    def test_applying_it_again_changes_nothing(self) -> None:
+        apply(FILE)
+        before = in_force()
+
+        applied = apply(FILE)
+
+        assert applied["unchanged"] == ["key-day", "research"]
+        assert in_force() == before
+
+    def test_a_dry_run_tells_the_change_and_makes_none(self) -> None:
+        apply(FILE)
+        before = in_force()
+
+        planned = apply(
+            FILE.replace("0.001", "0.002") + "  - {id: new, match: {}, limit_usd: 1, period: day}",
+            "--dry-run",
+        )
+
+        assert planned == {
+            "dry_run": True,
+            "created": ["new"],
+            "changed": ["key-day"],
+            "unchanged": ["research"],
+        }
+        assert in_force() == before
+
+    def test_a_file_with_one_wrong_budget_applies_none(self) -> None:
+        output = spendmeter("budget", "apply", "-", stdin=FILE.replace("0.1,", "-1,"), exit_code=2)
+
+        assert "-:4: limit_usd: -1 USD is not above 0" in output
+        assert "nothing was applied" in output
+        assert in_force() == {}
+
+    def test_a_limit_is_raised_to_the_nano_dollar(self) -> None:
+        apply(FILE)
+
+        raised = spendmeter_json("budget", "set", "key-day", "--limit-usd", "0.002000001")
+
+        assert raised["limit_nanousd"] == 2_000_001
+        assert in_force()["key-day"] == raised
+        assert in_force()["key-day"]["revision"] == raised["revision"]
+
+    def test_a_reset_begins_a_new_window_and_a_later_apply_keeps_it(self) -> None:
+        apply(FILE)
+
+        reset = spendmeter_json("budget", "reset", "key-day")
+        apply(FILE.replace("0.001", "0.002"))
+
+        assert reset["reset_at"] is not None
+        assert in_force()["key-day"]["reset_at"] == reset["reset_at"]
+
+    def test_a_removed_budget_is_gone(self) -> None:
+        apply(FILE)
+
+        spendmeter("budget", "remove", "key-day")
+
+        assert set(in_force()) == {"research"}
+
+    @pytest.mark.parametrize("command", [["show"], ["set", "--limit-usd", "1"], ["reset"], ["remove"]])
+    def test_a_budget_that_is_not_there_is_told(self, command: list[str]) -> None:
+        output = spendmeter("budget", command[0], "nobody", *command[1:], exit_code=1)
+
+        assert "there is no budget 'nobody'" in output
+
+    @pytest.mark.parametrize("limit", ["0", "-1", "lots", "nan"])
+    def test_a_limit_that_cannot_be_is_refused(self, limit: str) -> None:
+        spendmeter("budget", "set", "key-day", "--limit-usd", limit, exit_code=2)
+
+
+def test_no_kafka_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPENDMETER_KAFKA_BOOTSTRAP", "127.0.0.1:1")
+
+    output = spendmeter("budget", "list", exit_code=1)
+
+    assert "nothing answers at 127.0.0.1:1" in output
+
+
+def test_no_stack_is_told_with_the_command_that_starts_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPENDMETER_KAFKA_BOOTSTRAP", raising=False)
+
+    output = spendmeter("budget", "list", "--dir", str(tmp_path), exit_code=1)
+
+    assert f"spendmeter up --dir {tmp_path}" in output
+
+
+def signal_of(budget: Budget, key: str, spent: int, at: datetime) -> Signal:
+    window = window_of(budget, at)
+    assert window is not None
+    return Signal(
+        budget_id=budget.id,
+        account=account_name(budget.id, [("key", key)]),
+        subject={"key": key},
+        window_start=window.start,
+        window_end=window.end,
+        limit_nanousd=budget.limit_nanousd,
+        spent_nanousd=NanoUsd(spent),
+        state=State.WARNING,
+        threshold=0.8,
+        watermark={0: 7},
+        revision=budget.revision,
+        version=3,
+        emitted_at=at,
+    )
+
+
+async def send(settings: Settings, topic: Topic, *records: Record) -> None:
+    kafka = producer(settings)
+    await kafka.start()
+    for record in records:
+        await kafka.send_and_wait(
+            settings.topic(topic), key=record.key, value=record.value, headers=record.headers
+        )
+    await kafka.stop()
+
+
+async def test_show_tells_what_each_account_spent_in_the_present_window(settings: Settings) -> None:
+    now = datetime.now(UTC)
+    budget = Budget(
+        id="key-day", match={"key": "*"}, limit_nanousd=NanoUsd(1_000_000), period="day", updated_at=now
+    )
+    signals = [
+        signal_of(budget, "a", 800_000, now),
+        signal_of(budget, "b", 900_001, now),
+        # Of the day before: this account has spent nothing yet.
+        signal_of(budget, "c", 999_999, now - timedelta(days=1)),
+    ]
+    await send(settings, Topic.SIGNALS, *map(encode_signal, signals))
+    shown = await _outside_the_loop("budget", "apply", "-", stdin=FILE) and await _outside_the_loop(
+        "budget", "show", "key-day"
+    )
+
+    assert shown.index("key=b") < shown.index("key=a")
+    assert "$0.000900001" in shown
+    assert "90.0%" in shown
+    assert "key=c" not in shown
+
+
+async def test_alerts_are_told_once_however_often_they_were_sent(settings: Settings) -> None:
+    now = datetime.now(UTC)
+    one, other = (
+        Alert(
+            alert_id=alert_id("key-day|key=a", now, AlertKind.THRESHOLD, fraction),
+            kind=AlertKind.THRESHOLD,
+            message=f"at {fraction}",
+            emitted_at=now,
+        )
+        for fraction in ("0.5", "0.8")
+    )
+    broken = Record(b"", b"{", [])
+    await send(settings, Topic.ALERTS, encode_alert(one), broken, encode_alert(one), encode_alert(other))
+
+    shown = await _outside_the_loop("alerts")
+
+    assert shown.count("at 0.5") == 1
+    assert shown.count("at 0.8") == 1
+
+
+async def _outside_the_loop(*arguments: str, stdin: str | None = None) -> str:
+    return await asyncio.to_thread(spendmeter, *arguments, stdin=stdin)

@@ -1,0 +1,179 @@
+"""Budget files: read exactly, or every problem at once with its line and its fix."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from spendmeter.budget_file import InvalidBudgetFile, read_budgets
+from spendmeter.contract.budget import Action, Enforcement, Raise
+from spendmeter.contract.money import NanoUsd
+from tests.builders import NOON
+
+WHOLE = """
+budgets:
+  - id: key-day
+    match: {key: "*"}
+    limit_usd: "0.001"
+    period: day
+    warn_at: [0.5, 0.8]
+    action: block
+  - id: research
+    match: {team: research, model: "*"}
+    limit_usd: 0.1
+    period: P14D
+    starts_at: 2026-11-01T00:00:00+01:00
+    timezone: Europe/Berlin
+    action: warn
+    enforcement: strict
+    unpriced: "0.01"
+    raises: [{amount_usd: 5, until: 2026-12-01T00:00:00Z}]
+    replaces: key-day
+"""
+
+
+def one(**changed: str) -> str:
+    """A file of one budget, with fields changed (None leaves one out)."""
+    fields = {"id": "a", "match": '{key: "*"}', "limit_usd": "1", "period": "day"} | changed
+    return "budgets:\n  - " + "\n    ".join(f"{name}: {value}" for name, value in fields.items())
+
+
+def problems(text: str) -> list[tuple[int, str]]:
+    with pytest.raises(InvalidBudgetFile) as caught:
+        read_budgets(text, "b.yaml", NOON)
+    return [(problem.line, problem.message) for problem in caught.value.problems]
+
+
+def test_every_field_is_read() -> None:
+    key_day, research = read_budgets(WHOLE, "b.yaml", NOON)
+
+    assert key_day.match == {"key": "*"}
+    assert key_day.limit_nanousd == 1_000_000
+    assert key_day.warn_at == (0.5, 0.8)
+    assert key_day.updated_at == NOON
+    assert research.match == {"team": "research", "model": "*"}
+    assert research.starts_at == datetime(2026, 10, 31, 23, tzinfo=UTC)
+    assert research.timezone == "Europe/Berlin"
+    assert (research.action, research.enforcement) == (Action.WARN, Enforcement.STRICT)
+    assert research.unpriced == "0.01"
+    assert research.raises == (
+        Raise(amount_nanousd=NanoUsd(5_000_000_000), until=datetime(2026, 12, 1, tzinfo=UTC)),
+    )
+    assert research.replaces == "key-day"
+
+
+@pytest.mark.parametrize(
+    ("written", "nanousd"),
+    [
+        ("0.1", 100_000_000),
+        ('"0.1"', 100_000_000),
+        ("1e-3", 1_000_000),
+        ("0.000000001", 1),
+        # A double cannot tell these two apart.
+        ("90071992.547409921", 90_071_992_547_409_921),
+        ("90071992.547409922", 90_071_992_547_409_922),
+        ("999999999.999999999", 10**18 - 1),
+    ],
+)
+def test_money_is_read_as_the_text_that_stands_there(written: str, nanousd: int) -> None:
+    (budget,) = read_budgets(one(limit_usd=written), "b.yaml", NOON)
+
+    assert budget.limit_nanousd == nanousd
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("0.0000000001", "finer than a nano-dollar"),
+        ("0.0010000001", "finer than a nano-dollar"),
+        ("0", "not above 0"),
+        ("-1", "not above 0"),
+        ("1000000000", "beyond the largest amount"),
+        ("lots", "not a decimal number"),
+        (".nan", "not a"),
+        ("[1]", "single value"),
+    ],
+)
+def test_money_that_cannot_be_kept_is_refused(written: str, told: str) -> None:
+    ((line, message),) = problems(one(limit_usd=written))
+
+    assert line == 4
+    assert message.startswith("limit_usd")
+    assert told in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "line", "told"),
+    [
+        ({"match": '{kye: "*"}'}, 3, "did you mean key?"),
+        ({"match": '{key: ""}'}, 3, 'give a value, or "*"'),
+        ({"match": "[key]"}, 3, "match is a mapping"),
+        ({"perid": "day"}, 6, "did you mean period?"),
+        ({"period": "fortnight"}, 5, "ISO 8601 duration"),
+        ({"period": "P3D"}, 2, "needs starts_at"),
+        ({"action": "blok"}, 6, "did you mean block?"),
+        ({"enforcement": "hard"}, 6, "there is settled, strict"),
+        ({"warn_at": "[80]"}, 6, "0.8 for 80 %"),
+        ({"warn_at": "[often]"}, 6, "no fraction such as 0.8"),
+        ({"warn_at": "0.8"}, 6, "warn_at is a list"),
+        ({"timezone": "Mars/Base"}, 6, "IANA time zone"),
+        ({"unpriced": "maybe"}, 6, "allow, block, or USD per request"),
+        ({"starts_at": "2026-01-01"}, 6, "has no UTC offset"),
+        ({"starts_at": "soon"}, 6, "write it as 2026-11-22T10:00:00Z"),
+        ({"raises": "[{amount_usd: 1}]"}, 6, "amount_usd, and until"),
+        ({"id": '"a b"'}, 2, "letters, digits and"),
+    ],
+)
+def test_a_problem_is_told_with_its_line_and_its_fix(changed: dict[str, str], line: int, told: str) -> None:
+    ((found_line, message),) = problems(one(**changed))
+
+    assert found_line == line
+    assert told in message
+
+
+def test_a_key_in_clear_text_is_refused_and_its_hash_given() -> None:
+    ((_, message),) = problems(one(match="{key: sk-1234}"))
+
+    assert "sk-1234" not in message
+    assert message.endswith("88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b")
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_lines() -> None:
+    text = (
+        "budgets:\n  - id: a\n    limit_usd: 0\n  - id: b\n    match: {}\n    limit_usd: 1\n    perod: day\n"
+    )
+
+    found = problems(text)
+
+    assert [line for line, _ in found] == [2, 2, 3, 4, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ("", 1, "begin with `budgets:`"),
+        ("budgets: 3", 1, "budgets is a list"),
+        ("- a", 1, "the file is a mapping"),
+        ("budgets:\n  - [a", 2, "no YAML"),
+        ("budget:\n  - id: a", 1, "did you mean budgets?"),
+        ("budgets:\n  - 17", 2, "a budget is a mapping"),
+        ("a: 1\x00", 1, "no YAML"),
+        (one() + "\n    period: week", 6, "period is given twice"),
+        (one() + "\n" + one().partition("\n")[2], 6, "id 'a' is in line 2 already"),
+    ],
+)
+def test_what_is_no_budget_file_is_told_so(text: str, line: int, told: str) -> None:
+    found = problems(text)
+
+    assert found[0][0] == line
+    assert told in found[0][1]
+
+
+def test_an_empty_value_counts_as_left_out() -> None:
+    (budget,) = read_budgets(one(starts_at=""), "b.yaml", NOON)
+
+    assert budget.starts_at is None
+
+
+def test_the_message_names_the_file() -> None:
+    with pytest.raises(InvalidBudgetFile, match=r"^team\.yaml:4: limit_usd"):
+        read_budgets(one(limit_usd="0"), "team.yaml", NOON)
