@@ -92,10 +92,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             await work
 
     async def _follow(self, stop: asyncio.Event) -> None:
-        await self._history.start()
-        self._consumer.subscribe(list(self._tables), listener=self)
-        await self._start()
         try:
+            await self._history.start()
+            self._consumer.subscribe(list(self._tables), listener=self)
+            await self._start()
             while not stop.is_set():
                 # Bounded, to look at `stop`.
                 with contextlib.suppress(TimeoutError):

@@ -1,19 +1,147 @@
 """Each topic's records as a person finds them in ClickHouse."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 
-from spendmeter.contract.records import encode_usage
+from spendmeter.contract.alert import Alert, AlertKind
+from spendmeter.contract.budget import Raise
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.records import Record, encode_alert, encode_budget, encode_signal, encode_usage
+from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
-from tests.builders import usage
+from spendmeter.contract.usage import CostSource, UsageEvent
+from tests.builders import NOON, budget, usage
 from tests.integration.sinks.conftest import Eventually, Put, Running
 
+LATER = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 
-async def test_usage_is_there_within_a_second_and_exact(
+
+def signal(**fields: object) -> Signal:
+    defaults = {
+        "budget_id": "per-key",
+        "account": "per-key|key=k1",
+        "subject": {"key": "k1"},
+        "window_start": NOON,
+        "window_end": None,
+        "limit_nanousd": 1_000_000,
+        "spent_nanousd": 999_999,
+        "state": State.WARNING,
+        "threshold": 0.8,
+        "watermark": {0: 41, 3: 7},
+        "revision": 5,
+        "version": 9,
+        "emitted_at": LATER,
+    }
+    return Signal.model_validate({**defaults, **fields})
+
+
+async def test_every_field_of_a_usage_event_is_kept_as_it_was(
     running: Running, put: Put, eventually: Eventually, history: Client
 ) -> None:
+    event = usage(
+        7,
+        123_456_789_012_345_678,
+        occurred_at=LATER,
+        key_alias="ci",
+        user="ada",
+        team=None,
+        tags=("a", "b"),
+        prices={"input_token": "0.00000003751", "version": "3"},
+        cost_source=CostSource.PRICEBOOK,
+        duration_ms=1234,
+        estimated=True,
+    )
     async with running():
-        await put(Topic.USAGE, [encode_usage(usage(seq, cost_nanousd=seq)) for seq in range(1, 1001)])
-        await eventually("SELECT count() FROM usage", [(1000,)])
-    assert history.query("SELECT sum(cost_usd) FROM usage FINAL").result_rows == [(Decimal("0.0005005"),)]
+        await put(Topic.USAGE, [encode_usage(event)])
+        await eventually("SELECT count() FROM usage", [(1,)])
+    kept = next(iter(history.query("SELECT *, cost_nanousd FROM usage").named_results()))
+    for name in set(UsageEvent.model_fields) - {"tags", "occurred_at", "started_at"}:
+        assert kept[name] == getattr(event, name), name
+    assert tuple(kept["tags"]) == event.tags
+    assert kept["occurred_at"] == LATER.replace(tzinfo=None)
+    assert kept["cost_usd"] == Decimal("123456789.012345678")
+    assert (kept["partition"], kept["offset"]) == (0, 0)
+    assert abs(kept["stored_at"] - kept["appended_at"]).total_seconds() < 10
+
+
+async def test_the_first_copy_of_a_resent_event_is_the_one_that_counts(
+    running: Running, put: Put, eventually: Eventually
+) -> None:
+    async with running():
+        await put(Topic.USAGE, [encode_usage(usage(1, 5)), encode_usage(usage(2, 7))])
+        await eventually("SELECT count() FROM usage", [(2,)])
+        await put(Topic.USAGE, [encode_usage(usage(1, 5)), encode_usage(usage(3, 1))])
+        await eventually("SELECT countIf(seq = 3) FROM usage", [(1,)])
+        await eventually("SELECT sum(cost_usd) FROM usage FINAL", [(Decimal("0.000000013"),)])
+        await eventually("SELECT offset FROM usage_once WHERE seq = 1", [(0,)])
+
+
+async def test_every_signal_is_history_and_the_latest_is_now(
+    running: Running, put: Put, eventually: Eventually, history: Client
+) -> None:
+    exceeded = signal(version=10, spent_nanousd=1_000_001, state=State.EXCEEDED, threshold=1.0)
+    # Alike but for its offset: still an emission of its own. The tombstone is none.
+    records = [encode_signal(s) for s in (signal(), exceeded, exceeded)]
+    async with running():
+        await put(Topic.SIGNALS, [*records, Record(b"per-key|key=k2", None, [])])  # type: ignore[arg-type]
+        await eventually("SELECT count() FROM signals FINAL", [(3,)])
+    now = "SELECT state, spent_usd, remaining_usd, watermark, emitted_at FROM signals_now"
+    assert history.query(now).result_rows == [
+        (
+            "exceeded",
+            Decimal("0.001000001"),
+            Decimal("-0.000000001"),
+            {0: 41, 3: 7},
+            LATER.replace(tzinfo=None),
+        )
+    ]
+
+
+async def test_a_repeated_alert_is_one_alert_the_first(
+    running: Running, put: Put, eventually: Eventually, history: Client
+) -> None:
+    first = Alert(
+        alert_id=UUID(int=1), kind=AlertKind.EXCEEDED, signal=signal(), message="first", emitted_at=NOON
+    )
+    repeat = first.model_copy(update={"message": "repeat", "emitted_at": LATER})
+    bare = Alert(alert_id=UUID(int=2), kind=AlertKind.UNPRICED, message="no price", emitted_at=NOON)
+    async with running():
+        await put(Topic.ALERTS, [encode_alert(first)])
+        await eventually("SELECT count() FROM alerts", [(1,)])
+        await put(Topic.ALERTS, [encode_alert(repeat), encode_alert(bare)])
+        await eventually("SELECT count() FROM alerts WHERE kind = 'unpriced'", [(1,)])
+    kept = "SELECT message, account, spent_usd FROM alerts FINAL ORDER BY alert_id"
+    assert history.query(kept).result_rows == [
+        ("first", "per-key|key=k1", Decimal("0.000999999")),
+        ("no price", "", None),
+    ]
+
+
+async def test_every_revision_of_a_budget_is_kept_with_who_and_when_and_its_removal(
+    running: Running, put: Put, eventually: Eventually, history: Client
+) -> None:
+    raised = budget(
+        revision=2,
+        updated_by="ada",
+        updated_at=LATER,
+        raises=(Raise(amount_nanousd=NanoUsd(5), until=LATER),),
+    )
+    other = budget(id="all", match={})
+    removal = Record(b"per-key", None, [("ce_updatedby", b"bob")])  # type: ignore[arg-type]
+    async with running():
+        await put(Topic.BUDGETS, [encode_budget(budget()), encode_budget(raised), encode_budget(other)])
+        await put(Topic.BUDGETS, [removal])
+        await eventually("SELECT count() FROM budgets", [(4,)])
+    kept = (
+        "SELECT revision, removed, updated_by, `raises.amount_usd`"
+        " FROM budgets WHERE id = 'per-key' ORDER BY offset"
+    )
+    assert history.query(kept).result_rows == [
+        (1, False, "", []),
+        (2, False, "ada", [Decimal("5E-9")]),
+        (0, True, "bob", []),
+    ]
+    assert history.query("SELECT id FROM budgets_now").result_rows == [("all",)]

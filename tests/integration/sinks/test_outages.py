@@ -1,0 +1,124 @@
+"""ClickHouse away, partitions taken away, a worker added: nothing lost, nothing doubled, no one stuck."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from sinks.clickhouse.consumer import Sink
+from sinks.clickhouse.history import History
+from sinks.clickhouse.migrate import migrate
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.writer import NotMigrated, open_client
+from spendmeter.contract.records import encode_usage
+from spendmeter.contract.topics import Topic
+from spendmeter.local.children import kill_child, start_child
+from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter.local.probes import http_answers
+from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.kafka import producer
+from tests.builders import usage
+from tests.integration.sinks.conftest import Eventually, Put
+
+EVENTS = 3_000
+
+
+def sink_of(settings: SinkSettings) -> Sink:
+    return Sink(settings, History(settings, lambda: datetime.now(UTC)))
+
+
+class Engine:
+    """A ClickHouse that a test may kill and start again on the same data."""
+
+    def __init__(self, data: Path) -> None:
+        self._data, self._port = data, free_port()
+        self.url = f"http://{LOOPBACK}:{self._port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "spendmeter.local.clickhouse"]
+        self._child = start_child(
+            [*command, "--path", str(self._data), "--port", str(self._port)], log=self._data / "log"
+        )
+        assert wait_until(lambda: http_answers(f"{self.url}/ping"), timeout_seconds=30)
+
+    def kill(self) -> None:
+        kill_child(self._child)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(tmp_path)
+    engine.start()
+    yield engine
+    engine.kill()
+
+
+async def test_killed_clickhouse_costs_no_event_and_doubles_none(
+    settings: SinkSettings, engine: Engine, put: Put
+) -> None:
+    settings = settings.model_copy(update={"clickhouse_url": engine.url, "sink_max_batch_rows": 200})
+    client = open_client(settings, database=None)
+    migrate(client, settings.clickhouse_database)
+    stop = asyncio.Event()
+    working = asyncio.create_task(sink_of(settings).run(stop))
+    for first in range(1, EVENTS + 1, EVENTS // 3):
+        putting = asyncio.ensure_future(
+            put(Topic.USAGE, [encode_usage(usage(n, n)) for n in range(first, first + EVENTS // 3)])
+        )
+        await _until_more_rows(client, first - 1)
+        await asyncio.to_thread(engine.kill)
+        await putting
+        await asyncio.to_thread(engine.start)
+        client.command("SYSTEM STOP MERGES usage")
+    await _until_more_rows(client, EVENTS - 1)
+    stop.set()
+    await working
+    raw = client.query("SELECT count(), uniqExact(event_id), sum(cost_nanousd) FROM usage").result_rows
+    assert raw == [(EVENTS, EVENTS, EVENTS * (EVENTS + 1) // 2)]
+    client.close()
+
+
+async def test_a_second_worker_joins_and_the_first_leaves_without_a_doubled_row(
+    settings: SinkSettings, history: Client, eventually: Eventually
+) -> None:
+    history.command("SYSTEM STOP MERGES usage")
+    settings = settings.model_copy(update={"sink_instance": None, "sink_max_batch_rows": 100})
+    stops = [asyncio.Event(), asyncio.Event()]
+    workers = [asyncio.create_task(sink_of(settings).run(stops[0]))]
+    kafka = producer(settings)
+    await kafka.start()
+
+    async def traffic() -> None:
+        for n in range(1, EVENTS + 1):
+            record = encode_usage(usage(n, n, key=f"k{n % 20}"))
+            await kafka.send(settings.topic(Topic.USAGE), key=record.key, value=record.value)
+            await asyncio.sleep(0.001)
+
+    producing = asyncio.create_task(traffic())
+    await eventually("SELECT count() > 300 FROM usage", [(True,)])
+    workers.append(asyncio.create_task(sink_of(settings).run(stops[1])))
+    await eventually("SELECT count() > 1500 FROM usage", [(True,)])
+    stops[0].set()
+    await workers[0]
+    await producing
+    await kafka.flush()
+    await eventually("SELECT count(), uniqExact(event_id) FROM usage", [(EVENTS, EVENTS)])
+    stops[1].set()
+    await workers[1]
+    await kafka.stop()
+
+
+async def test_without_tables_the_sink_names_the_command_that_makes_them(settings: SinkSettings) -> None:
+    with pytest.raises(NotMigrated, match=r"python -m sinks\.clickhouse migrate"):
+        await sink_of(settings).run(asyncio.Event())
+
+
+async def _until_more_rows(client: Client, than: int) -> None:
+    def there_are() -> bool:
+        return int(client.query("SELECT count() FROM usage").result_rows[0][0]) > than
+
+    assert await asyncio.to_thread(wait_until, there_are, timeout_seconds=30)
