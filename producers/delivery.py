@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
@@ -111,10 +111,13 @@ def _stored(futures: Mapping[int, "asyncio.Future[object]"]) -> dict[int, int]:
 
 
 async def _discard(given_up: AIOKafkaProducer) -> None:
-    """Stop a producer without its batches: stop() alone waits for them for ever (aiokafka #1101)."""
-    given_up._message_accumulator.fail_all(ProducerClosed())
-    # The exceptions are of tasks that lost their batches under way; nothing is left to be done with them.
+    """End a producer together with its batches: its own stop() waits for them for ever (aiokafka #1101)."""
+    sending = given_up._sender.sender_task
+    if sending is not None:
+        sending.cancel()
+    # However closing fails, the producer is given up and its successor owes it nothing.
     with contextlib.suppress(Exception):
         await asyncio.wait_for(given_up.client.close(), _STOP_TIMEOUT_SECONDS)
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(given_up.stop(), _STOP_TIMEOUT_SECONDS)
+    if sending is not None:
+        await asyncio.wait([sending], timeout=_STOP_TIMEOUT_SECONDS)
+    given_up._closed = True

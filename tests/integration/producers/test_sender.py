@@ -1,0 +1,169 @@
+"""The sender against the real broker: order, placement, acknowledgements, and what dead processes left."""
+
+import asyncio
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from producers.outbox import Outbox
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.kafka import partition_of
+from spendmeter.runtime.settings import Settings
+from tests.integration.producers.sending import (
+    MAX_BYTES,
+    PARTITIONS,
+    event,
+    log_of,
+    sending,
+    seqs_of,
+    total,
+    without_resends,
+)
+
+
+@pytest.fixture
+async def settings(kafka: str, topic_prefix: str) -> Settings:
+    made = Settings(kafka_bootstrap=kafka, topic_prefix=topic_prefix, partitions=PARTITIONS)
+    await create_topics(made)
+    return made
+
+
+async def test_events_arrive_once_in_order_in_the_partition_of_their_key(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with sending(settings, tmp_path) as one:
+        one.append(1_200)
+        await one.drained()
+        log = await log_of(settings)
+
+    assert seqs_of(log, one.outbox.producer_id) == list(range(1, 1_201))
+    for stored in log:
+        assert stored.key.decode() == stored.event.key
+        assert stored.partition == partition_of(stored.event.key, PARTITIONS)
+        assert dict(stored.headers)["ce_type"] == b"dev.spendmeter.usage.v1"
+        assert dict(stored.headers)["ce_id"] == str(stored.event.event_id).encode()
+    for _, records in itertools.groupby(log, key=lambda stored: stored.partition):
+        in_partition = [stored.event.seq for stored in records]
+        assert in_partition == sorted(in_partition)
+
+
+async def test_each_acknowledgement_names_where_its_event_lies(settings: Settings, tmp_path: Path) -> None:
+    async with sending(settings, tmp_path) as one:
+        for _ in range(10):
+            one.append(30)
+            await one.drained()
+        log = await log_of(settings)
+
+    lies_at = {stored.event.seq: (stored.partition, stored.offset) for stored in log}
+    assert {a.seq: (a.partition, a.offset) for a in one.acknowledged} == lies_at
+    assert not any(a.resent for a in one.acknowledged)
+
+
+async def test_a_stop_with_nothing_unsent_leaves_no_file(settings: Settings, tmp_path: Path) -> None:
+    async with sending(settings, tmp_path) as one:
+        one.append(3)
+        await one.drained()
+
+    assert files_in(tmp_path) == []
+    assert total("spendmeter_outbox_oldest_unsent_seconds") == 0
+
+
+async def test_what_this_version_cannot_read_is_sent_as_it_is_and_blocks_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sending(settings, tmp_path) as one:
+        with monkeypatch.context() as newer:
+            newer.setattr(UsageEvent, "model_dump_json", lambda _: '{"of":"another version"}')
+            one.append(1)
+        one.append(1)
+        await one.drained()
+        log = await log_of(settings)
+
+    assert sorted(stored.value for stored in log)[-1] == b'{"of":"another version"}'
+    assert [a.seq for a in one.acknowledged] == [1, 2]
+
+
+class TestPredecessors:
+    """What dead processes left."""
+
+    APPENDER = """
+import asyncio, sys
+from pathlib import Path
+from spendmeter.runtime.settings import Settings
+from tests.integration.producers.sending import sending
+
+async def main():
+    settings = Settings(kafka_bootstrap=sys.argv[2], topic_prefix=sys.argv[3])
+    async with sending(settings, Path(sys.argv[1])) as one:
+        for _ in range(1_000_000):
+            one.append(20)
+            print(one.outbox.producer_id, one.outbox.last_seq, len(one.acknowledged), flush=True)
+            await asyncio.sleep(0)
+
+asyncio.run(main())
+"""
+
+    async def test_a_killed_process_is_finished_by_the_next(self, settings: Settings, tmp_path: Path) -> None:
+        """SIGKILL while events are appended, sent and acknowledged; and a torn end on top of it."""
+        producer_id, recorded = await asyncio.to_thread(self.killed_appender, settings, tmp_path)
+        torn = sorted((tmp_path / producer_id).glob("*.segment"))[-1]
+        with torn.open("ab") as file:
+            file.write(b"\xf5sm1\x00\x04 the first half of a record")
+        cut = total("spendmeter_outbox_cut_bytes_total")
+
+        left = Outbox.predecessors(tmp_path)
+        async with sending(settings, tmp_path, left) as one:
+            one.append(1)
+            await one.drained()
+            log = await log_of(settings)
+
+        kept = without_resends(log)
+        found = seqs_of(kept, producer_id)
+        assert found == list(range(1, len(found) + 1))
+        assert len(found) >= recorded
+        assert seqs_of(log, one.outbox.producer_id) == [1]
+        assert len(one.acknowledged) == 1, "only its own events are told to the gateway"
+        assert total("spendmeter_outbox_cut_bytes_total") - cut == 33
+        assert files_in(tmp_path) == []
+
+    def killed_appender(self, settings: Settings, root: Path) -> tuple[str, int]:
+        command = [sys.executable, "-c", self.APPENDER, str(root), settings.kafka_bootstrap]
+        repository = Path(__file__).parents[3]
+        with subprocess.Popen(
+            [*command, settings.topic_prefix], cwd=repository, stdout=subprocess.PIPE
+        ) as appender:
+            assert appender.stdout is not None
+            for line in appender.stdout:
+                producer_id, recorded, acknowledged = line.decode().split()
+                if int(acknowledged) > 200 and int(recorded) > int(acknowledged):
+                    appender.kill()
+                    return producer_id, int(recorded)
+        raise AssertionError("the appender ended by itself")
+
+    async def test_an_event_that_may_be_stored_goes_to_its_old_partition_when_partitions_were_added(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        dead = Outbox.open(tmp_path, max_bytes=MAX_BYTES)
+        dead.unsent.place(PARTITIONS // 2)
+        for _ in range(40):
+            dead.append(lambda seq: event(dead.producer_id, seq))
+        dead.close()
+
+        async with sending(settings, tmp_path, Outbox.predecessors(tmp_path)) as one:
+            one.append(40)
+            await one.drained()
+            log = await log_of(settings)
+
+        for stored in log:
+            is_old = stored.event.producer_id == dead.producer_id
+            placed_by = PARTITIONS // 2 if is_old else PARTITIONS
+            assert stored.partition == partition_of(stored.event.key, placed_by)
+        assert len(log) == 80
+
+
+def files_in(root: Path) -> list[Path]:
+    return list(root.iterdir())
