@@ -10,6 +10,9 @@ gateway lives in producers.gateway.
 
 import asyncio
 import logging
+import os
+import sys
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +23,8 @@ from litellm.proxy._types import ProxyException, UserAPIKeyAuth
 
 from producers.admission import Why
 from producers.gateway import ERRORS, Gateway, the_gateway
-from producers.mapping import EVENT_ID_FIELD, event_id_of, usage_of
+from producers.mapping import event_id_of, usage_of
+from producers.minting import METADATA, put_event_id
 from producers.payload import mapping
 from producers.refusal import Refusal
 from producers.settings import GatewaySettings
@@ -31,9 +35,6 @@ from spendmeter.runtime.settings import load
 
 log = logging.getLogger(__name__)
 
-_METADATA = ("metadata", "litellm_metadata")
-# What LiteLLM itself puts into the one of the two dicts that this route uses.
-_PUT_BY_THE_PROXY = "user_api_key_hash"
 # LiteLLM's own status where spend cannot be verified (`fail_closed_budget_enforcement`).
 _UNVERIFIED_STATUS = 503
 
@@ -43,14 +44,19 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        # A wrong setting stops the proxy here, before it serves, with every problem told.
-        self._settings = load(GatewaySettings)
+        # LiteLLM loads its callbacks while the server starts. Without a server's loop only the
+        # configuration is being looked at, perhaps before a fork: then begin at the first request.
+        is_starting = _has_loop()
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            # Only the configuration is being looked at, perhaps before a fork: begin at the first request.
-            return
-        self._gateway()
+            self._settings = load(GatewaySettings)
+        except SystemExit:
+            if is_starting:
+                # The problems have just been told. uvicorn would bury them in tracebacks and exit with 3.
+                sys.stderr.flush()
+                os._exit(2)
+            raise
+        if is_starting:
+            self._gateway()
 
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
@@ -60,7 +66,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         try:
             # With it, a client would switch the meter off.
             data.pop("no-log", None)
-            _mint_event_id(data)
+            put_event_id(data, uuid7(_unix_ms()))
             refusal = await self._gateway().admit(self._caller(user_api_key_dict, data))
         except Exception:
             ERRORS.labels("admission").inc()
@@ -93,7 +99,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         return the_gateway(self._settings)
 
     def _caller(self, auth: UserAPIKeyAuth, data: dict[str, Any]) -> Caller:
-        metadata = {name: mapping(data.get(name)) for name in _METADATA}
+        metadata = {name: mapping(data.get(name)) for name in METADATA}
         request = mapping(data.get("proxy_server_request"))
         return caller_of(
             auth,
@@ -105,7 +111,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     def _record(self, kwargs: dict[str, Any], end_time: object) -> None:
         try:
             now = datetime.now(UTC)
-            event_id = event_id_of(kwargs) or uuid7(int(now.timestamp() * 1000))
+            # Batches and background polls have no pre-call hook, hence no id.
+            event_id = event_id_of(kwargs) or uuid7(_unix_ms())
             draft = usage_of(kwargs, event_id=event_id, occurred_at=_finished_at(end_time, now))
             if draft is not None:
                 self._gateway().record(draft)
@@ -114,20 +121,16 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             log.exception("an event could not be recorded")
 
 
-def _mint_event_id(data: dict[str, Any]) -> None:
-    """Put a fresh id where LiteLLM keeps its own fields, and take a forged one from where clients write.
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
-    On /v1/messages and /v1/responses `metadata` is the client's and goes to the provider.
-    """
-    event_id = str(uuid7(int(datetime.now(UTC).timestamp() * 1000)))
-    ours = [name for name in _METADATA if _PUT_BY_THE_PROXY in mapping(data.get(name))] or ["metadata"]
-    for name in _METADATA:
-        if name in ours:
-            if not isinstance(data.get(name), dict):
-                data[name] = {}
-            data[name][EVENT_ID_FIELD] = event_id
-        elif isinstance(data.get(name), dict):
-            data[name].pop(EVENT_ID_FIELD, None)
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _finished_at(end_time: object, now: datetime) -> datetime:

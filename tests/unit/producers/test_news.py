@@ -1,0 +1,47 @@
+"""Waking those who wait, from any thread."""
+
+import asyncio
+import threading
+
+import pytest
+
+from producers import news as waking
+from producers.news import News
+
+
+async def test_news_from_another_thread_wakes_everybody_who_waits() -> None:
+    news = News()
+    waiting = [news.subscribe() for _ in range(3)]
+    threading.Thread(target=news.tell).start()
+
+    await asyncio.wait_for(asyncio.gather(*(one for one in waiting if one)), timeout=5)
+
+
+async def test_who_left_is_not_woken() -> None:
+    news = News()
+    gone, there = news.subscribe(), news.subscribe()
+    assert gone is not None
+    assert there is not None
+    news.unsubscribe(gone)
+    news.tell()
+    await asyncio.wait_for(there, timeout=5)
+
+    assert not gone.done()
+
+
+async def test_beyond_the_bound_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waking, "MAX_WAITING", 1)
+    news = News()
+
+    assert news.subscribe() is not None
+    assert news.subscribe() is None
+
+
+def test_a_loop_that_has_ended_is_passed_over() -> None:
+    news = News()
+
+    async def subscribe() -> None:
+        news.subscribe()
+
+    asyncio.run(subscribe())
+    news.tell()

@@ -1,0 +1,101 @@
+"""What a refused client is told."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from producers import refusal as refusals
+from producers.admission import BLIND_AT_START, Refuse, Why
+from producers.refusal import Decisions, refusal_of
+from producers.window_spend import Known
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import Account
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.window import Window
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+BUDGET = Budget(
+    id="key-day", match={"key": "*"}, limit_nanousd=NanoUsd(1_000_000), period="day", updated_at=NOW
+)
+
+
+def refuse(**changes: Any) -> Refuse:
+    made = Refuse(
+        Why.LIMIT_REACHED,
+        Account(BUDGET, "key-day|key=abc", (("key", "abc"),)),
+        Window(NOW - timedelta(hours=12), NOW + timedelta(hours=12)),
+        NanoUsd(1_050_000),
+        NanoUsd(1_000_000),
+        Known(1_050_000, 0, 840_000, {1: 8, 0: 41}, None),
+    )
+    return made._replace(**changes)
+
+
+def test_the_message_is_litellms_own() -> None:
+    told = refusal_of(refuse(), "my-key", NOW)
+
+    assert told.message == ("Budget has been exceeded! Key=my-key Current cost: 0.00105, Max budget: 0.001")
+
+
+def test_the_headers_say_what_to_do() -> None:
+    told = refusal_of(refuse(), "my-key", NOW)
+
+    assert told.id.version == 7
+    assert told.headers == {
+        "retry-after": "43200",
+        "x-should-retry": "false",
+        "x-spendmeter-budget": "key-day",
+        "x-spendmeter-decision": str(told.id),
+    }
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"),
+    [
+        (timedelta(microseconds=1), "1"),
+        (timedelta(seconds=1), "1"),
+        (timedelta(seconds=1, microseconds=1), "2"),
+    ],
+)
+def test_retry_after_is_at_least_a_second_and_never_too_early(left: timedelta, seconds: str) -> None:
+    told = refusal_of(refuse(window=Window(NOW - timedelta(hours=1), NOW + left)), "k", NOW)
+
+    assert told.headers["retry-after"] == seconds
+
+
+def test_a_lifetime_has_no_retry_after() -> None:
+    told = refusal_of(refuse(window=Window(NOW - timedelta(hours=1), None)), "k", NOW)
+
+    assert "retry-after" not in told.headers
+
+
+def test_the_facts_name_budget_window_spend_limit_and_offsets() -> None:
+    told = refusal_of(refuse(), "my-key", NOW)
+
+    assert told.facts == (
+        f"decision={told.id} why=limit_reached budget=key-day revision=1 account=key-day|key=abc"
+        " window_start=2026-11-22T00:00:00.000000Z window_end=2026-11-23T00:00:00.000000Z"
+        " spent_nanousd=1050000 limit_nanousd=1000000 signal_nanousd=840000 watermark=0:41,1:8"
+    )
+
+
+def test_a_blind_gateway_says_so_and_claims_no_exceeded_budget() -> None:
+    told = refusal_of(BLIND_AT_START, "my-key", NOW)
+
+    assert told.message == "Budget cannot be verified at the moment. Key=my-key"
+    assert told.headers["retry-after"] == "1"
+    assert "x-spendmeter-budget" not in told.headers
+    assert told.facts == f"decision={told.id} why=blind"
+
+
+def test_the_latest_decisions_are_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "MAX_DECISIONS_KEPT", 2)
+    decisions = Decisions()
+    told = [refusal_of(refuse(), "k", NOW) for _ in range(3)]
+    for one in told:
+        decisions.keep(one)
+
+    assert [decisions.get(one.id) for one in told] == [None, told[1], told[2]]
+    assert decisions.get(uuid4()) is None
