@@ -93,20 +93,19 @@ class Progress:
         return cls(seq, offset, from_unix_us(seen))
 
 
-@dataclass(slots=True)
-class Opening:
-    """From which source offset on a budget, in its present shape, has been counted."""
+class Opening(NamedTuple):
+    """From which source offset on a budget, in the shape that the key names, has been counted."""
 
     offset: int
-    shape: str
 
     def value(self) -> bytes:
-        return _pack(self.offset, self.shape)
+        # Of two openings of one shape the earlier one holds: there are tallies that begin with it.
+        return _pack(-self.offset)
 
     @classmethod
     def read(cls, value: bytes) -> "Opening":
-        offset, shape = json.loads(value)
-        return cls(offset, shape)
+        (negated,) = json.loads(value)
+        return cls(-negated)
 
 
 class Component(NamedTuple):

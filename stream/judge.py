@@ -148,6 +148,7 @@ class Judge:
             if budget and window and (window.end is None or now < window.end + KEEP_CLOSED_WINDOWS):
                 continue
             del self.accounts[where]
+            self._changed.discard(where)
             self._by_budget[budget_id].discard(where)
             judgement.entries.append(Entry(ACCOUNT + where.suffix(), None))
             told = self._told.get(where.account)

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import format_time
+from spendmeter.contract.times import format_time, from_unix_us, to_unix_us
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import CostSource, Status, UsageEvent
 from stream.changelog import (
@@ -33,6 +32,7 @@ from stream.changelog import (
     Progress,
     Tally,
 )
+from stream.openings import Openings
 
 # A closed window is kept this long for late events; what comes later still is counted from there on.
 KEEP_CLOSED_WINDOWS = timedelta(days=7)
@@ -72,10 +72,9 @@ class Meter:
         """The last source offset folded."""
         self.tallies: dict[AccountWindow, Tally] = {}
         self.producers: dict[str, Progress] = {}
-        self.openings: dict[str, Opening] = {}
+        self._openings = Openings()
         self._now: datetime | None = None
         self._frontier = 0
-        self._shapes: dict[str, tuple[Budget, str]] = {}
 
     @classmethod
     def restore(cls, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> "Meter":
@@ -87,9 +86,10 @@ class Meter:
             elif key.startswith(PRODUCER):
                 meter.producers[key[len(PRODUCER) :].decode()] = Progress.read(value)
             elif key.startswith(OPENING):
-                meter.openings[key[len(OPENING) :].decode()] = Opening.read(value)
+                meter._openings.restore(key[len(OPENING) :].decode(), Opening.read(value))
             elif key == POSITION:
-                (meter.position,) = json.loads(value)
+                meter.position, now = json.loads(value)
+                meter._now = from_unix_us(now)
         # A crash may have come before the position was written: then the tallies are ahead of it.
         reached = [tally.last_offset for tally in meter.tallies.values()]
         reached += [progress.offset for progress in meter.producers.values()]
@@ -99,6 +99,7 @@ class Meter:
     def fold(self, batch: Iterable[Usage], book: BudgetBook) -> Folded:
         """Fold records, in offset order, under the budgets in force; what was folded before adds nothing."""
         folded = Folded()
+        self._openings.follow(book)
         dirty: dict[AccountWindow, Tally] = {}
         seen: set[str] = set()
         for offset, appended_at, event in batch:
@@ -111,23 +112,24 @@ class Meter:
             resent = self._is_resent(event, offset, appended_at)
             seen.add(event.producer_id)
             folded.replayed += replayed
-            folded.resent += resent and not replayed
+            folded.resent += resent is True and not replayed
             folded.counted += not resent and not replayed
             if event.cost_source is CostSource.UNPRICED and event.status is Status.SUCCESS and not resent:
                 folded.unpriced.append(event)
             for account in book.accounts_of(subject_of(event)):
-                self._count(event, account, offset, resent, book, dirty, folded)
+                self._count(event, account, offset, resent, book, dirty)
+        folded.openings = self._openings.changes()
         self._write(dirty, seen, folded)
         return folded
 
-    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool:
+    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
+        """Whether an earlier copy was stored; None when too much has been seen since to tell."""
         progress = self.producers.get(event.producer_id)
         if progress is None:
             self.producers[event.producer_id] = Progress(event.seq, offset, appended_at)
             return False
         if offset <= progress.offset:
-            # A replay: whether it was a resend is decided by each tally's guard.
-            return False
+            return None
         progress.offset, progress.seen_at = offset, appended_at
         if event.seq <= progress.seq:
             return True
@@ -139,21 +141,28 @@ class Meter:
         event: UsageEvent,
         account: Account,
         offset: int,
-        resent: bool,
+        resent: bool | None,
         book: BudgetBook,
         dirty: dict[AccountWindow, Tally],
-        folded: Folded,
     ) -> None:
         window = book.window_of(account.budget, event.occurred_at)
         if window is None:
             return
-        opened = self._opened(account.budget, folded)
+        # A budget first met in a replay opens behind it: there, resends can no longer be told from
+        # first copies.
+        opened = self._openings.offset_of(account.budget, self._frontier)
         where = AccountWindow(account.name, window.start)
         tally = self.tallies.get(where)
         if tally is None or tally.first_offset < opened:
-            first = max(opened, offset if self._is_forgotten(window.end) else opened)
+            # Producers are stored after the tallies: an event that they have passed is in every tally
+            # that was open then. So this one was not, and begins behind all that cannot be told apart.
+            first = opened if resent is not None else self._frontier
+            first = max(first, offset) if self._is_forgotten(window.end) else first
             tally = self.tallies[where] = Tally(NanoUsd(0), 0, first, first - 1, None, window.end)
         if offset <= tally.last_offset:
+            # A crash may have come between the tally and its total, and no other event may follow.
+            if tally.first_offset <= offset:
+                dirty[where] = tally
             return
         tally.last_offset = offset
         if not resent:
@@ -161,25 +170,6 @@ class Meter:
             tally.events += 1
             tally.last_event_id = event.event_id
         dirty[where] = tally
-
-    def _opened(self, budget: Budget, folded: Folded) -> int:
-        """The offset from which the budget counts: where it, or a change of what it counts, was first met.
-
-        A budget first met in a replay opens behind it: among replayed records, resends can no
-        longer be told from first copies.
-        """
-        opening = self.openings.get(budget.id)
-        shape = self._shape_of(budget)
-        if opening is None or opening.shape != shape:
-            opening = self.openings[budget.id] = Opening(self._frontier, shape)
-            folded.openings.append(Entry(OPENING + budget.id.encode(), opening.value()))
-        return opening.offset
-
-    def _shape_of(self, budget: Budget) -> str:
-        known = self._shapes.get(budget.id)
-        if known is None or known[0] is not budget:
-            known = self._shapes[budget.id] = (budget, shape_of(budget))
-        return known[1]
 
     def _is_forgotten(self, window_end: datetime | None) -> bool:
         return (
@@ -203,7 +193,9 @@ class Meter:
             )
         for producer in sorted(seen):
             folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
-        folded.entries.append(Entry(POSITION, json.dumps([self.position]).encode()))
+        if self._now is not None:
+            reached = json.dumps([self.position, to_unix_us(self._now)], separators=(",", ":"))
+            folded.entries.append(Entry(POSITION, reached.encode()))
 
     def expire(self, book: BudgetBook) -> tuple[list[Entry], list[str]]:
         """Forget closed windows, idle producers and removed budgets, by the broker's clock.
@@ -212,25 +204,18 @@ class Meter:
         """
         if self._now is None:
             return [], []
-        tombstones: list[Entry] = []
+        # First, so that no tally is gone whose opening still says that everything has been counted.
+        self._openings.follow(book)
+        tombstones = self._openings.changes()
         totals: list[str] = []
         for where, tally in list(self.tallies.items()):
             if self._is_forgotten(tally.window_end) or book.get(where.account.partition("|")[0]) is None:
                 del self.tallies[where]
                 tombstones.append(Entry(TALLY + where.suffix(), None))
                 totals.append(f"{where.account}|{format_time(where.window_start)}|{self.partition}")
-        for budget_id in [b for b in self.openings if book.get(b) is None]:
-            del self.openings[budget_id]
-            self._shapes.pop(budget_id, None)
-            tombstones.append(Entry(OPENING + budget_id.encode(), None))
         for producer in [
             p for p, progress in self.producers.items() if progress.seen_at + KEEP_PRODUCERS < self._now
         ]:
             del self.producers[producer]
             tombstones.append(Entry(PRODUCER + producer.encode(), None))
         return tombstones, totals
-
-
-def shape_of(budget: Budget) -> str:
-    """What decides which events count where; a change of anything else leaves the counts as they are."""
-    return budget.model_dump_json(include={"match", "period", "timezone", "starts_at", "reset_at"})

@@ -112,6 +112,8 @@ class BudgetBook:
         self._for_all: dict[str, Budget] = {}
         self._accounts: dict[Subject, tuple[Account, ...]] = {}
         self._windows: dict[str, Window] = {}
+        self.edition = 0
+        """Rises with every change, so that a reader can tell at once that there was none."""
         for budget in budgets:
             self.put(budget)
 
@@ -140,6 +142,7 @@ class BudgetBook:
     def remove(self, budget_id: str) -> Budget | None:
         """Take a budget out; returns it if it was there."""
         budget = self._budgets.pop(budget_id, None)
+        self.edition += 1
         self._accounts.clear()
         self._windows.pop(budget_id, None)
         if budget is not None:

@@ -1,0 +1,74 @@
+"""Openings: from which source offset on each budget counts, as far as one source partition goes. Pure."""
+
+import json
+from collections.abc import Iterable
+from hashlib import blake2s
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import BudgetBook
+from stream.changelog import OPENING, Entry, Opening
+
+
+class Openings:
+    """One for each budget and shape: what it counts. Another shape is counted anew."""
+
+    def __init__(self) -> None:
+        self._openings: dict[str, Opening] = {}
+        self._changes: list[Entry] = []
+        self._read: tuple[BudgetBook, int] | None = None
+        """The book, and the edition of it, that all openings agree with."""
+        self._replacers: dict[str, tuple[Budget, ...]] = {}
+        self._names: dict[str, tuple[Budget, tuple[Budget, ...], str]] = {}
+
+    def restore(self, name: str, opening: Opening) -> None:
+        """Bring in what the changelog has under that name."""
+        self._openings[name] = opening
+
+    def offset_of(self, budget: Budget, frontier: int) -> int:
+        """Where the budget, as the book followed last has it, opened; `frontier` if it opens now."""
+        name = self._name(budget)
+        opening = self._openings.get(name)
+        if opening is None:
+            opening = self._openings[name] = Opening(frontier)
+            self._changes.append(Entry(OPENING + name.encode(), opening.value()))
+        return opening.offset
+
+    def follow(self, book: BudgetBook) -> None:
+        """Close the openings of budgets that are gone or count something else now.
+
+        Also of one that is gone for a single batch only: what is folded meanwhile is missing from
+        its tallies, which would claim it if the same budget came back to the same opening.
+        """
+        if self._read == (book, book.edition):
+            return
+        self._read = (book, book.edition)
+        self._replacers = {}
+        for budget in book:
+            if budget.replaces is not None:
+                others = self._replacers.get(budget.replaces, ())
+                self._replacers[budget.replaces] = (*others, budget)
+        for name in list(self._openings):
+            known = book.get(name.rpartition("|")[0])
+            if known is None or self._name(known) != name:
+                del self._openings[name]
+                self._changes.append(Entry(OPENING + name.encode(), None))
+
+    def changes(self) -> list[Entry]:
+        """What has changed since the last call."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def _name(self, budget: Budget) -> str:
+        replacers = self._replacers.get(budget.id, ())
+        known = self._names.get(budget.id)
+        if known is None or known[0] is not budget or known[1] != replacers:
+            known = (budget, replacers, f"{budget.id}|{shape_of(budget, replacers)}")
+            self._names[budget.id] = known
+        return known[2]
+
+
+def shape_of(budget: Budget, replacers: Iterable[Budget] = ()) -> str:
+    """A digest of all that decides which events count where."""
+    counts = budget.model_dump(mode="json", include={"match", "period", "timezone", "starts_at", "reset_at"})
+    counts["replaced_for"] = sorted(sorted(replacer.match.items()) for replacer in replacers)
+    return blake2s(json.dumps(counts, sort_keys=True).encode(), digest_size=8).hexdigest()
