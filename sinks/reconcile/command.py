@@ -1,0 +1,95 @@
+"""`spendmeter reconcile`: exit 0 when all is equal, 1 when it differs, 2 when it cannot be compared."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import Error
+
+from sinks.clickhouse.writer import open_client
+from sinks.reconcile.positions import CannotCompare
+from sinks.reconcile.report import Report
+from sinks.reconcile.run import reconcile as compare
+from sinks.reconcile.scope import Chosen, read_chosen
+from sinks.reconcile.words import tell
+from spendmeter.cli.connection import clickhouse_settings
+from spendmeter.cli.stack import dir_option, json_option
+from spendmeter.runtime.settings import ClickHouseSettings
+
+DIFFERS = 1
+CANNOT_COMPARE = 2
+QUERY_WITHIN_SECONDS = 600
+
+
+@click.command()
+@dir_option
+@json_option
+@click.option(
+    "--window",
+    metavar="WHEN",
+    help="Compare only budget windows that hold this moment, or share one with START/END (either may be"
+    " left out): now, a date (its midnight in UTC), or RFC 3339 such as 2026-11-22T10:00:00Z."
+    "  [default: every window that the stream keeps]",
+)
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait, at each step, for the stream and history to come to the same point.",
+)
+def reconcile(dir_: Path | None, as_json: bool, window: str | None, wait_seconds: float) -> None:
+    """Compare recorded events, stream totals, signals and history, to the nano-dollar.
+
+    The system may be running: all are compared at the same offsets. Exit 0: equal; 1: they differ;
+    2: they cannot be compared.
+    """
+    now = datetime.now(UTC)
+    try:
+        chosen = read_chosen(window, now) if window is not None else Chosen()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--window") from None
+    report = _compare(_settings(dir_), chosen, now, wait_seconds)
+    click.echo(report.model_dump_json(indent=2) if as_json else tell(report))
+    if not report.equal:
+        raise SystemExit(DIFFERS)
+
+
+def _settings(dir_: Path | None) -> ClickHouseSettings:
+    try:
+        return clickhouse_settings(dir_)
+    except click.ClickException as error:
+        error.exit_code = CANNOT_COMPARE
+        raise
+
+
+def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        client = open_client(settings, settings.clickhouse_database, timeout_seconds=QUERY_WITHIN_SECONDS)
+        try:
+            return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
+        finally:
+            client.close()
+    except CannotCompare as error:
+        raise _refusal(str(error)) from None
+    except KafkaError as error:
+        raise _refusal(
+            f"Kafka at {settings.kafka_bootstrap}: {error}; `spendmeter status` says what runs"
+        ) from None
+    except Error as error:
+        said = " ".join(str(error).split())
+        raise _refusal(
+            f"ClickHouse at {settings.clickhouse_url}, database {settings.clickhouse_database}: {said};"
+            " `spendmeter status` says what runs, `python -m sinks.clickhouse migrate` makes the tables"
+        ) from None
+
+
+def _refusal(text: str) -> click.ClickException:
+    refusal = click.ClickException(f"cannot compare: {text}")
+    refusal.exit_code = CANNOT_COMPARE
+    return refusal

@@ -1,0 +1,86 @@
+"""Dead letters of spend.usage: which events are there all the same. Pure."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sinks.reconcile.recount import Row
+from spendmeter.contract.budget import Dimension
+from spendmeter.contract.dead_letter import DeadLetter, NotHeld, Reason
+from spendmeter.contract.matching import subject_of
+from spendmeter.contract.records import InvalidRecord, decode
+from spendmeter.contract.times import to_unix_us
+from spendmeter.contract.usage import UsageEvent
+
+# A letter does not say when the broker appended its record: never after a budget began, then.
+_LONG_AGO_US = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEvent:
+    """An event that the stream counts and history would not take."""
+
+    partition: int
+    offset: int
+    event: UsageEvent
+
+
+@dataclass(slots=True)
+class Letters:
+    records: int = 0
+    seqs: dict[str, set[int]] = field(default_factory=dict)
+    """By producer: the sequence numbers that can be read from records that are no events."""
+    refused: dict[UUID, RefusedEvent] = field(default_factory=dict)
+    """The first copy of each."""
+
+    def rows(self, dimensions: Sequence[Dimension]) -> Iterator[Row]:
+        """The refused events as the rows that history lacks."""
+        for refused in self.refused.values():
+            subject = subject_of(refused.event)
+            values = tuple(subject.tags if d == "tag" else getattr(subject, d) for d in dimensions)
+            yield Row(
+                refused.partition,
+                refused.offset,
+                to_unix_us(refused.event.occurred_at),
+                _LONG_AGO_US,
+                refused.event.cost_nanousd,
+                values,
+            )
+
+
+def sort_out(letters: Iterable[DeadLetter]) -> Letters:
+    """Read what can be read. Letters come by rising offset within their partition."""
+    found = Letters()
+    for letter in letters:
+        found.records += 1
+        try:
+            _, payload = letter.record_bytes()
+        except NotHeld:
+            continue
+        where = _producer_and_seq(payload)
+        if where is not None:
+            found.seqs.setdefault(where[0], set()).add(where[1])
+        if letter.reason is not Reason.REFUSED_BY_HISTORY:
+            continue
+        try:
+            event = decode(UsageEvent, payload)
+        except InvalidRecord:
+            continue
+        refused = RefusedEvent(letter.source_partition, letter.source_offset, event)
+        found.refused.setdefault(event.event_id, refused)
+    return found
+
+
+def _producer_and_seq(payload: bytes) -> tuple[str, int] | None:
+    try:
+        fields: Any = json.loads(payload)
+    except ValueError:
+        return None
+    if not isinstance(fields, dict):
+        return None
+    producer, seq = fields.get("producer_id"), fields.get("seq")
+    if isinstance(producer, str) and isinstance(seq, int) and not isinstance(seq, bool):
+        return producer, seq
+    return None

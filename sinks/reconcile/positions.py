@@ -1,0 +1,181 @@
+"""The edge to Kafka: where topics end, how far a group has come, what a stretch of spend.usage holds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import ConsumerRecord
+
+from sinks.reconcile.totals import Totals
+from spendmeter.contract.records import InvalidRecord, decode, decode_usage
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.total import Total
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.kafka import connection, consumer
+from spendmeter.runtime.settings import Settings
+
+# Faust's group is its app id: stream/settings.py.
+STREAM_GROUP = "spend-stream"
+LOOK_EVERY_SECONDS = 0.2
+MAX_RECORDS_PER_POLL = 5_000
+
+
+class CannotCompare(Exception):
+    """There is nothing to compare, or not in time; the message names the reason and the fix."""
+
+
+class Positions:
+    """Questions about topics and groups. An asynchronous context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer = consumer(settings)
+        self._admin = AIOKafkaAdminClient(**connection(settings))
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        await self._admin.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._admin.close()
+        await self._consumer.stop()
+
+    async def ends(self, topic: Topic) -> dict[TopicPartition, int]:
+        """The offset after the last record of each partition that holds records; others are left out."""
+        name = self._settings.topic(topic)
+        partitions = [TopicPartition(name, n) for n in sorted(await self._partitions(name))]
+        begins = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        return {p: ends[p] for p in partitions if ends[p] > begins[p]}
+
+    async def _partitions(self, name: str) -> set[int]:
+        described = await self._admin.describe_topics([name])
+        if described[0]["error_code"]:
+            raise CannotCompare(
+                f"{self._settings.kafka_bootstrap} has no topic {name}; check SPENDMETER_KAFKA_BOOTSTRAP and"
+                " SPENDMETER_TOPIC_PREFIX, or start the system"
+            )
+        return {found["partition"] for found in described[0]["partitions"]}
+
+    async def wait_until_passed(
+        self, group: str, ends: Mapping[TopicPartition, int], within_seconds: float, who: str
+    ) -> None:
+        """Return once the group has committed all these offsets. Traffic need not stop for it.
+
+        Raises:
+            CannotCompare: not within the time.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + within_seconds
+        while True:
+            behind = await self._behind(group, ends)
+            if not behind:
+                return
+            if clock() >= deadline:
+                partition, at = next(iter(sorted(behind.items())))
+                raise CannotCompare(
+                    f"{who} has not read {partition.topic}[{partition.partition}] up to offset"
+                    f" {ends[partition]} within {within_seconds:g} s, it stands at {at};"
+                    " start it or let it catch up (`spendmeter status` says what runs), or give more --wait"
+                )
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def _behind(self, group: str, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        if not ends:
+            return {}
+        found = await self._admin.list_consumer_group_offsets(
+            self._settings.topic_prefix + group, partitions=list(ends)
+        )
+        at = {p: found[p].offset if p in found else -1 for p in ends}
+        return {p: at[p] for p in ends if at[p] < ends[p]}
+
+    async def usage(self, partition: int, first: int, last: int) -> AsyncIterator[tuple[int, UsageEvent]]:
+        """The events that Kafka still has at those offsets; what cannot be read is left out."""
+        tp = TopicPartition(self._settings.topic(Topic.USAGE), partition)
+        self._consumer.assign([tp])
+        begin = (await self._consumer.beginning_offsets([tp]))[tp]
+        end = (await self._consumer.end_offsets([tp]))[tp]
+        self._consumer.seek(tp, max(first, begin))
+        stop = min(last + 1, end)
+        while await self._consumer.position(tp) < stop:
+            batches = await self._consumer.getmany(timeout_ms=1000, max_records=MAX_RECORDS_PER_POLL)
+            for record in batches.get(tp, ()):
+                event = _read(record)
+                if event is not None and record.offset < stop:
+                    yield record.offset, event
+
+    async def first_usage_offset(self, partition: int) -> int:
+        """The first offset of spend.usage that Kafka still has."""
+        tp = TopicPartition(self._settings.topic(Topic.USAGE), partition)
+        begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets([tp])
+        return begins[tp]
+
+
+def _read(record: ConsumerRecord) -> UsageEvent | None:
+    try:
+        return decode_usage(
+            record.value, record.headers, datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        )
+    except InvalidRecord:
+        return None
+
+
+class FollowedTotals:
+    """spend.totals, followed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.totals = Totals()
+        self._reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._take)
+        self.run = self._reader.run
+        self.catch_up = self._reader.catch_up
+        self.caught_up = self._reader.caught_up
+
+    def _take(self, record: ConsumerRecord) -> None:
+        if record.value is None:
+            self.totals.remove((record.key or b"").decode())
+            return
+        try:
+            self.totals.take(decode(Total, record.value, record.headers))
+        except InvalidRecord:
+            return  # a dead letter of the stream's
+
+
+class Follower(Protocol):
+    """What reads a topic for as long as it runs."""
+
+    caught_up: asyncio.Event
+
+    def run(self) -> Coroutine[Any, Any, None]: ...
+
+
+@asynccontextmanager
+async def following(within_seconds: float, *followers: Follower) -> AsyncIterator[None]:
+    """Run followers for as long as the context lasts; enter once each has read what was there.
+
+    Raises:
+        CannotCompare: they had not within the time.
+    """
+    tasks = [asyncio.create_task(follower.run()) for follower in followers]
+    try:
+        try:
+            async with asyncio.timeout(within_seconds):
+                for follower in followers:
+                    await follower.caught_up.wait()
+        except TimeoutError:
+            raise CannotCompare(
+                f"budgets, totals and signals could not be read within {within_seconds:g} s; give more --wait"
+            ) from None
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

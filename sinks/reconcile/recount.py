@@ -1,0 +1,219 @@
+"""History recounted: what each stream total should be, by the rule that the stream counts by. Pure.
+
+A component of a total covers exactly the source offsets from its `first_offset` on, up to its
+`last_offset` or, where the stream has read further without finding more, up to the watermark.
+Where history holds events of an account that has no component, one is expected all the same if
+the budget was certainly in force for them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sinks.reconcile.scope import Scope
+from sinks.reconcile.totals import AccountWindow, Components, Version, by_partition, openings
+from spendmeter.contract.budget import DIMENSIONS, Budget, Dimension
+from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook, Subject
+from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.total import HISTORY
+
+NEVER = 1 << 63
+
+
+class Row(NamedTuple):
+    """The first copy of an event in history; `values` are those of the needed dimensions, in their order."""
+
+    partition: int
+    offset: int
+    occurred_at_us: int
+    appended_at_us: int
+    cost_nanousd: int
+    values: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Lane:
+    """One component: the offsets it covers, what the stream claims, what history holds."""
+
+    first_offset: int
+    until_offset: int
+    claimed: Version | None
+    spent_nanousd: int = 0
+    events: int = 0
+
+    @property
+    def agrees(self) -> bool:
+        if self.claimed is None:
+            return self.events == 0
+        return (self.claimed.spent_nanousd, self.claimed.events) == (self.spent_nanousd, self.events)
+
+
+class Differing(NamedTuple):
+    """A component that does not agree."""
+
+    where: AccountWindow
+    partition: int
+    lane: Lane
+
+
+class _Window:
+    """An account window; `compared` False: its rows are passed over."""
+
+    __slots__ = ("compared", "end_us", "lanes", "start_us", "sure_after_us", "where")
+
+    def __init__(
+        self, where: AccountWindow, end: datetime | None, sure_after_us: int, compared: bool = True
+    ) -> None:
+        self.where = where
+        self.compared = compared
+        self.start_us = to_unix_us(where.window_start)
+        self.end_us = to_unix_us(end) if end else NEVER
+        self.sure_after_us = sure_after_us
+        self.lanes: dict[int, Lane] = {}
+
+
+class _Account:
+    """An account, and the window of it that the last row fell into."""
+
+    __slots__ = ("budget", "name", "window")
+
+    def __init__(self, name: str, budget: Budget) -> None:
+        self.name = name
+        self.budget = budget
+        self.window: _Window | None = None
+
+
+def needed_dimensions(book: BudgetBook) -> list[Dimension]:
+    """The dimensions that some budget matches on; no other column of history is read."""
+    named = {dimension for budget in book for dimension in budget.match}
+    return [dimension for dimension in DIMENSIONS if dimension in named]
+
+
+class Recount:
+    """Feed it every first copy up to `bounds()`, in any order, then read `windows`."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        components: Components,
+        watermark: Mapping[int, int],
+        ends: Mapping[int, int],
+    ) -> None:
+        """`ends`: where spend.usage ended once the components were known; nothing can rest on more."""
+        self.scope = scope
+        self._watermark = watermark
+        self._dimensions = needed_dimensions(scope.book)
+        compared = {w: sources for w, sources in components.items() if scope.of_account(w) is None}
+        self._openings = openings(compared)
+        self._opened_by_history = {w for w, sources in compared.items() if HISTORY in sources}
+        self._remembered: dict[tuple[Any, ...], tuple[_Account, ...]] = {}
+        self._accounts: dict[str, _Account] = {}
+        self._windows: dict[AccountWindow, _Window] = {}
+        self.rows = 0
+        for where, partition, version in by_partition(compared):
+            budget = scope.book.get(where.budget_id)
+            assert budget is not None, "only accounts of budgets in force are in scope"
+            until = max(watermark.get(partition, -1), min(version.last_offset, ends.get(partition, 0) - 1))
+            self._open(budget, where).lanes[partition] = Lane(version.first_offset, until, version)
+
+    @property
+    def windows(self) -> dict[AccountWindow, dict[int, Lane]]:
+        """Every compared account window with its components, by source partition."""
+        return {where: window.lanes for where, window in self._windows.items() if window.lanes}
+
+    def bounds(self) -> dict[int, int]:
+        """Source partition: the last offset up to which history is needed."""
+        bounds = dict(self._watermark)
+        for lanes in self.windows.values():
+            for partition, lane in lanes.items():
+                bounds[partition] = max(bounds.get(partition, -1), lane.until_offset)
+        return bounds
+
+    def differing(self) -> list[Differing]:
+        """Every component that does not agree, by account, window and partition."""
+        return [
+            Differing(where, partition, lane)
+            for where, lanes in sorted(self.windows.items())
+            for partition, lane in sorted(lanes.items())
+            if not lane.agrees
+        ]
+
+    def add(self, rows: Iterable[Row | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
+        """Count rows in."""
+        remembered = self._remembered
+        for partition, offset, occurred_us, appended_us, cost, values in rows:
+            self.rows += 1
+            accounts = remembered.get(values)
+            if accounts is None:
+                accounts = self._remember(values)
+            for account in accounts:
+                window = account.window
+                if window is None or not window.start_us <= occurred_us < window.end_us:
+                    window = self._enter(account, occurred_us)
+                    if window is None:
+                        continue
+                if not window.compared:
+                    continue
+                lane = window.lanes.get(partition) or self._expect(window, partition, offset, appended_us)
+                if lane is None or offset > lane.until_offset:
+                    continue
+                if offset >= lane.first_offset or appended_us >= window.sure_after_us:
+                    lane.spent_nanousd += cost
+                    lane.events += 1
+
+    def _expect(self, window: _Window, partition: int, offset: int, appended_us: int) -> Lane | None:
+        """A component that the stream does not have, if it should."""
+        until = self._watermark.get(partition, -1)
+        first = self._openings.get((window.where.budget_id, partition), NEVER)
+        if offset > until or (offset < first and appended_us < window.sure_after_us):
+            return None
+        lane = window.lanes[partition] = Lane(first, until, None)
+        return lane
+
+    def _remember(self, values: tuple[Any, ...]) -> tuple[_Account, ...]:
+        if len(self._remembered) >= MAX_REMEMBERED_SUBJECTS:
+            self._remembered.clear()
+            self._accounts.clear()
+        found = []
+        for account in self.scope.book.accounts_of(subject_from(self._dimensions, values)):
+            known = self._accounts.get(account.name)
+            if known is None:
+                known = self._accounts[account.name] = _Account(account.name, account.budget)
+            found.append(known)
+        self._remembered[values] = tuple(found)
+        return self._remembered[values]
+
+    def _enter(self, account: _Account, occurred_us: int) -> _Window | None:
+        held = self.scope.book.window_of(account.budget, from_unix_us(occurred_us))
+        if held is None:
+            return None
+        where = AccountWindow(account.name, held.start)
+        window = self._windows.get(where)
+        if window is None and self.scope.of_window(account.budget, held) is None:
+            window = self._open(account.budget, where)
+        if window is None:
+            window = _Window(where, held.end, NEVER, compared=False)
+        account.window = window
+        return window
+
+    def _open(self, budget: Budget, where: AccountWindow) -> _Window:
+        window = self._windows.get(where)
+        if window is None:
+            held = self.scope.book.window_of(budget, where.window_start)
+            sure_after = self.scope.in_force_for_all_after(budget.id)
+            # What lies below the first offsets is the opening balance's, where there is one.
+            sure = sure_after is not None and where not in self._opened_by_history
+            window = self._windows[where] = _Window(
+                where,
+                held.end if held else None,
+                to_unix_us(sure_after) if sure and sure_after else NEVER,
+            )
+        return window
+
+
+def subject_from(dimensions: Sequence[Dimension], values: Sequence[Any]) -> Subject:
+    """The subject of a row that was read with only these dimensions."""
+    named = dict(zip(dimensions, values, strict=True))
+    tags = tuple(dict.fromkeys(named.pop("tag", ())))
+    return Subject(tags=tags, **named)

@@ -1,0 +1,189 @@
+"""One comparison, from the watermark to the report.
+
+The order of the steps is what keeps a live system from raising a false alarm:
+
+1. Note the budgets, then where spend.usage ends: the watermark. Wait until the stream has passed it.
+2. Take the totals as they are then. Some have gone past the watermark meanwhile: history is needed
+   up to the furthest. Wait until it has passed that, and has every budget and dead letter.
+3. Recount history, each component over exactly the offsets that it covers.
+4. Look for gaps; what is missing is looked for again once history has passed everything that was in
+   Kafka after the gap was seen, and only then is a loss.
+5. Wait until the judge has passed those totals; compare each signal at its own watermark.
+6. Leave out what belongs to a budget that was changed meanwhile, find evidence for the rest, report.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from time import monotonic
+
+from aiokafka import TopicPartition
+from clickhouse_connect.driver.client import Client
+
+from sinks.clickhouse.consumer import GROUP as SINK_GROUP
+from sinks.reconcile.eras import eras_of, replaced_until, shape_of
+from sinks.reconcile.find import Finder
+from sinks.reconcile.gaps import find_losses
+from sinks.reconcile.history import History, Span
+from sinks.reconcile.letters import Letters, sort_out
+from sinks.reconcile.positions import (
+    STREAM_GROUP,
+    FollowedTotals,
+    Positions,
+    following,
+)
+from sinks.reconcile.recount import Recount, needed_dimensions
+from sinks.reconcile.report import Report
+from sinks.reconcile.scope import Chosen, Scope
+from sinks.reconcile.signals import Told, compare_signals
+from sinks.reconcile.summary import Findings, summarise
+from sinks.reconcile.totals import Components
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime.signal_topic import SignalTopic
+
+LOOK_EVERY_SECONDS = 0.25
+
+_STREAM, _SINK = "the stream", "history (the ClickHouse sink)"
+
+
+async def reconcile(
+    settings: ClickHouseSettings, client: Client, chosen: Chosen, now: datetime, wait_seconds: float
+) -> Report:
+    """Compare a system that may be running under load. `wait_seconds` bounds each wait.
+
+    Raises:
+        CannotCompare: something to compare is not there, or not in time.
+        KafkaError, clickhouse_connect Error: a server cannot be reached.
+    """
+    budgets, totals, signals = BudgetTopic(settings), FollowedTotals(settings), SignalTopic(settings)
+    history = History(client, settings.topic(Topic.USAGE))
+    async with Positions(settings) as positions, following(wait_seconds, budgets, totals, signals):
+        comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
+        return await comparison.run(chosen, now)
+
+
+class _Comparison:
+    def __init__(
+        self,
+        settings: ClickHouseSettings,
+        history: History,
+        positions: Positions,
+        budgets: BudgetTopic,
+        totals: FollowedTotals,
+        signals: SignalTopic,
+        wait_seconds: float,
+    ) -> None:
+        self._settings = settings
+        self._history = history
+        self._positions = positions
+        self._budgets = budgets
+        self._totals = totals
+        self._signals = signals
+        self._wait_seconds = wait_seconds
+
+    async def run(self, chosen: Chosen, now: datetime) -> Report:
+        """All the steps."""
+        begun = monotonic()
+        await self._budgets.catch_up()
+        book = BudgetBook(self._budgets.book)
+        ends = await self._positions.ends(Topic.USAGE)
+        watermark = {tp.partition: end - 1 for tp, end in ends.items()}
+        await self._passed(STREAM_GROUP, ends, _STREAM)
+        await self._totals.catch_up()
+        components = self._totals.totals.mark()
+        totals_ends = await self._positions.ends(Topic.TOTALS)
+        scope = await self._scope(book, chosen, now)
+        furthest = await self._positions.ends(Topic.USAGE)
+        recount = Recount(scope, components, watermark, {tp.partition: end for tp, end in furthest.items()})
+        letters = await self._history_passes(recount)
+        recounting = monotonic()
+        await asyncio.to_thread(self._recount, recount, letters)
+        recounted = monotonic()
+        recorded = await asyncio.to_thread(self._history.count, watermark)
+        losses = await find_losses(self._history, letters, self._sink_passes_all)
+        await self._passed(STREAM_GROUP, totals_ends, _STREAM)
+        told = await self._signals_told(components, scope)
+        changed = changed_since(book, self._budgets.book)
+        differing = [d for d in recount.differing() if d.where.budget_id not in changed]
+        evidence = await Finder(self._history, self._positions, book).look(differing)
+        return summarise(
+            Findings(
+                checked_at=now,
+                watermark=watermark,
+                components=components,
+                scope=scope,
+                recount=recount,
+                letters=letters,
+                recorded=recorded,
+                losses=losses,
+                told=told,
+                changed=changed,
+                evidence=evidence,
+                seconds=monotonic() - begun,
+                recount_seconds=recounted - recounting,
+            )
+        )
+
+    async def _passed(self, group: str, ends: Mapping[TopicPartition, int], who: str) -> None:
+        await self._positions.wait_until_passed(group, ends, self._wait_seconds, who)
+
+    async def _sink_passes_all(self) -> Letters:
+        """Return once history has everything that is in Kafka now; the dead letters as they are then."""
+        # A record's letter is in its topic before the sink commits the record itself.
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.USAGE), _SINK)
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
+        return sort_out(await asyncio.to_thread(lambda: list(self._history.letters())))
+
+    async def _scope(self, book: BudgetBook, chosen: Chosen, now: datetime) -> Scope:
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.BUDGETS), _SINK)
+        revisions = await asyncio.to_thread(self._history.revisions)
+        return Scope(book, eras_of(revisions), replaced_until(revisions), chosen, now)
+
+    async def _history_passes(self, recount: Recount) -> Letters:
+        """Wait until history has every row that the recount needs."""
+        name = self._settings.topic(Topic.USAGE)
+        furthest = {TopicPartition(name, p): last + 1 for p, last in recount.bounds().items() if last >= 0}
+        await self._passed(SINK_GROUP, furthest, _SINK)
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
+        return sort_out(await asyncio.to_thread(lambda: list(self._history.letters())))
+
+    def _recount(self, recount: Recount, letters: Letters) -> None:
+        """Blocking."""
+        if not len(recount.scope.book):
+            return
+        dimensions, bounds = needed_dimensions(recount.scope.book), recount.bounds()
+        for piece in self._history.slices(Span(*recount.scope.span())):
+            recount.add(self._history.rows(dimensions, piece, bounds))
+        recount.add(letters.rows(dimensions))
+
+    async def _signals_told(self, components: Components, scope: Scope) -> Told:
+        """Look until every signal has followed its totals; the judge may wait a second before it tells."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._wait_seconds
+        while True:
+            # In this order: every total that a signal rests on is then known.
+            await self._signals.catch_up()
+            signals = dict(self._signals.signals)
+            await self._totals.catch_up()
+            told = compare_signals(signals, self._totals.totals, components, scope)
+            if not any(mistold.may_follow for mistold in told.mistold) or clock() >= deadline:
+                return told
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
+def changed_since(before: BudgetBook, now: BudgetBook) -> frozenset[str]:
+    """The budgets that count something else now than before, or are replaced by one that does."""
+    ids = {budget.id for budget in (*before, *now)}
+    pairs = [(before.get(budget_id), now.get(budget_id)) for budget_id in ids]
+    changed = [(one, other) for one, other in pairs if _counts(one) != _counts(other)]
+    return frozenset(
+        name for pair in changed for budget in pair if budget for name in (budget.id, budget.replaces) if name
+    )
+
+
+def _counts(budget: Budget | None) -> tuple[str, str | None] | None:
+    return (shape_of(budget), budget.replaces) if budget else None

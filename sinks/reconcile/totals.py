@@ -1,0 +1,98 @@
+"""Stream totals as spend.totals has them: the latest of each component, and those since a mark. Pure."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from spendmeter.contract.times import parse_time
+from spendmeter.contract.total import HISTORY, Total
+
+Source = int | str
+"""A partition of spend.usage, or `history` for an opening balance."""
+
+
+class AccountWindow(NamedTuple):
+    account: str
+    window_start: datetime
+
+    @property
+    def budget_id(self) -> str:
+        return self.account.partition("|")[0]
+
+
+class Version(NamedTuple):
+    """One total of a component: what it claims of the offsets `first_offset` … `last_offset`."""
+
+    first_offset: int
+    last_offset: int
+    spent_nanousd: int
+    events: int
+
+
+Components = dict[AccountWindow, dict[Source, Version]]
+
+
+class Totals:
+    """Follows spend.totals by its readers' rule: of two totals of a component the higher last_offset."""
+
+    def __init__(self) -> None:
+        self.latest: Components = {}
+        self._since: dict[tuple[AccountWindow, Source], dict[int, Version]] | None = None
+
+    def take(self, total: Total) -> None:
+        """Bring one total in."""
+        where = AccountWindow(total.account, total.window_start)
+        version = Version(total.first_offset, total.last_offset, total.spent_nanousd, total.events)
+        components = self.latest.setdefault(where, {})
+        known = components.get(total.source_partition)
+        if known is not None and known.last_offset >= version.last_offset:
+            return
+        components[total.source_partition] = version
+        if self._since is not None:
+            at = (where, total.source_partition)
+            self._since.setdefault(at, {known.last_offset: known} if known else {})[version.last_offset] = (
+                version
+            )
+
+    def remove(self, key: str) -> None:
+        """Take out the component of that record key; the stream has forgotten it."""
+        account, start, source = key.rsplit("|", 2)
+        where = AccountWindow(account, parse_time(start))
+        components = self.latest.get(where, {})
+        components.pop(HISTORY if source == HISTORY else int(source), None)
+        if not components:
+            self.latest.pop(where, None)
+
+    def mark(self) -> Components:
+        """What holds now; from here on every version is kept, until the next mark."""
+        self._since = {}
+        return {where: dict(components) for where, components in self.latest.items()}
+
+    def version_at(self, where: AccountWindow, source: Source, last_offset: int) -> Version | None:
+        """The component as it was at that offset, if that was at the mark or since."""
+        versions = self._since.get((where, source)) if self._since is not None else None
+        if versions is None:
+            known = self.latest.get(where, {}).get(source)
+            return known if known is not None and known.last_offset == last_offset else None
+        return versions.get(last_offset)
+
+
+def openings(components: Components) -> dict[tuple[str, int], int]:
+    """Budget id and partition: the offset from which the budget has been counted there.
+
+    All components that a budget has on a partition begin at its opening; only those of events that
+    came after their window was forgotten begin later.
+    """
+    found: dict[tuple[str, int], int] = {}
+    for where, partition, version in by_partition(components):
+        at = (where.budget_id, partition)
+        found[at] = min(version.first_offset, found.get(at, version.first_offset))
+    return found
+
+
+def by_partition(components: Components) -> Iterator[tuple[AccountWindow, int, Version]]:
+    """Every component that was counted by the stream, without opening balances."""
+    for where, sources in components.items():
+        for source, version in sources.items():
+            if isinstance(source, int):
+                yield where, source, version
