@@ -165,9 +165,16 @@ class OwnBroker:
         controller_port = free_port()
         self._broker = Broker(data_dir, free_port([controller_port]), controller_port)
         self._process: subprocess.Popen[bytes] | None = None
-        self.settings = Settings(kafka_bootstrap=self._broker.bootstrap, partitions=PARTITIONS)
+
+    def settings(self, topic_prefix: str) -> Settings:
+        return Settings(
+            kafka_bootstrap=self._broker.bootstrap, topic_prefix=topic_prefix, partitions=PARTITIONS
+        )
 
     async def start(self) -> None:
+        """Start it unless it runs; it has kept what it had."""
+        if self._process is not None:
+            return
         self._broker.prepare()
         log = self._broker.data_dir / "kafka.log"
         self._process = start_child(self._broker.command(), log=log)

@@ -9,6 +9,7 @@ import pytest
 from producers import delivery
 from producers.outbox import Outbox
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.settings import Settings
 from tests.integration.producers.sending import (
     OwnBroker,
     log_of,
@@ -20,40 +21,46 @@ from tests.integration.producers.sending import (
 )
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[OwnBroker]:
-    one = OwnBroker(tmp_path / "kafka")
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    one = OwnBroker(tmp_path_factory.mktemp("kafka"))
     yield one
     one.kill()
 
 
+@pytest.fixture
+def settings(broker: OwnBroker, topic_prefix: str) -> Settings:
+    return broker.settings(topic_prefix)
+
+
 async def test_events_are_recorded_before_there_is_a_broker_and_arrive_once_there_is(
-    broker: OwnBroker, tmp_path: Path
+    broker: OwnBroker, settings: Settings, tmp_path: Path
 ) -> None:
-    async with sending(broker.settings, tmp_path / "outbox") as one:
+    broker.kill()
+    async with sending(settings, tmp_path / "outbox") as one:
         one.append(50)
         assert not await one.sender.drain(0.2)
         await broker.start()
-        await create_topics(broker.settings)
+        await create_topics(settings)
         await one.drained()
-        log = await log_of(broker.settings)
+        log = await log_of(settings)
 
     assert seqs_of(log, one.outbox.producer_id) == list(range(1, 51))
 
 
 async def test_a_broker_killed_in_mid_stream_loses_nothing_and_doubles_nothing(
-    broker: OwnBroker, tmp_path: Path
+    broker: OwnBroker, settings: Settings, tmp_path: Path
 ) -> None:
     await broker.start()
-    await create_topics(broker.settings)
-    async with sending(broker.settings, tmp_path / "outbox") as one:
+    await create_topics(settings)
+    async with sending(settings, tmp_path / "outbox") as one:
         one.append(1_500)
         await one.acknowledged_more_than(100)
         broker.kill()
         one.append(1_500)
         await broker.start()
         await one.drained()
-        log = await log_of(broker.settings)
+        log = await log_of(settings)
 
     kept = without_resends(log)
     assert seqs_of(kept, one.outbox.producer_id) == list(range(1, 3_001))
@@ -61,12 +68,12 @@ async def test_a_broker_killed_in_mid_stream_loses_nothing_and_doubles_nothing(
 
 
 async def test_without_an_answer_it_sends_again_the_same_and_the_old_copy_that_comes_late_is_harmless(
-    broker: OwnBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: OwnBroker, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await broker.start()
-    await create_topics(broker.settings)
+    await create_topics(settings)
     failures = total("spendmeter_sender_failures_total")
-    async with sending(broker.settings, tmp_path / "outbox") as one:
+    async with sending(settings, tmp_path / "outbox") as one:
         one.append(100)
         await one.drained()
         monkeypatch.setattr(delivery, "DELIVERY_TIMEOUT_SECONDS", 1.0)
@@ -76,7 +83,7 @@ async def test_without_an_answer_it_sends_again_the_same_and_the_old_copy_that_c
         monkeypatch.undo()
         one.append(100)
         await one.drained()
-        log = await log_of(broker.settings)
+        log = await log_of(settings)
 
     assert seqs_of(without_resends(log), one.outbox.producer_id) == list(range(1, 301))
     assert len(log) > 300, "copies came late"
@@ -88,10 +95,12 @@ async def test_without_an_answer_it_sends_again_the_same_and_the_old_copy_that_c
         assert stored.offset <= first_or_later.offset or first_or_later.resent
 
 
-async def test_a_stop_does_not_wait_for_a_broker_that_is_gone(broker: OwnBroker, tmp_path: Path) -> None:
+async def test_a_stop_does_not_wait_for_a_broker_that_is_gone(
+    broker: OwnBroker, settings: Settings, tmp_path: Path
+) -> None:
     await broker.start()
-    await create_topics(broker.settings)
-    async with sending(broker.settings, tmp_path / "outbox") as one:
+    await create_topics(settings)
+    async with sending(settings, tmp_path / "outbox") as one:
         one.append(10)
         await one.drained()
         broker.kill()
