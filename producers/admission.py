@@ -40,8 +40,10 @@ class Moment(NamedTuple):
 
     now: datetime
     seconds: float
-    views_are_read: bool
-    """Whether every budget and signal there was at the start has been read."""
+    budgets_are_read: bool
+    """Whether every budget that there was at the start is known. Until then none may be enforced."""
+    views_are_current: bool
+    """Whether all budgets and signals are known, and Kafka has answered within `stale_after_seconds`."""
 
 
 class Admit(NamedTuple):
@@ -100,7 +102,7 @@ def decide(
             wait = WaitForAcknowledgement(account)
         elif policy.on_stale == "block" and _is_blind(known, spend, at, policy):
             blind = _refuse(Why.BLIND, account, window, limit, known)
-    if blind is None and policy.on_stale == "block" and not at.views_are_read:
+    if policy.on_stale == "block" and not at.budgets_are_read:
         blind = BLIND_AT_START
     return refusal or wait or blind or ADMIT
 
@@ -124,8 +126,8 @@ def _news_is_due(known: Known, spend: OwnSpend, at: Moment, policy: Policy) -> b
 
 
 def _is_blind(known: Known, spend: OwnSpend, at: Moment, policy: Policy) -> bool:
-    """Whether Kafka has acknowledged nothing, or the stream has counted nothing, for too long."""
-    return any(
+    """Whether Kafka has told or acknowledged nothing, or the stream has counted nothing, for too long."""
+    return not at.views_are_current or any(
         since is not None and at.seconds - since >= policy.stale_after_seconds
         for since in (spend.oldest_recorded_seconds(), known.uncovered_since_seconds)
     )

@@ -63,11 +63,21 @@ class Views:
 
         Until all budgets have been read, none is enforced: the one at hand may be an old revision.
         """
-        at = Moment(datetime.now(UTC), time.monotonic(), self.are_read)
+        seconds = time.monotonic()
+        are_read = self.budgets.caught_up.is_set()
+        at = Moment(datetime.now(UTC), seconds, are_read, self._are_current(seconds))
         with self.lock:
             book = self.budgets.book
-            accounts = book.accounts_of(subject) if self.budgets.caught_up.is_set() else ()
+            accounts = book.accounts_of(subject) if are_read else ()
             return decide(book, accounts, self.spend, at, self._policy)
+
+    def _are_current(self, seconds: float) -> bool:
+        if self._policy.on_stale == "allow":
+            # Then nobody asks, and this is the hot path.
+            return self.are_read
+        # Neither is None once both are read; the loop's time is the monotonic clock's.
+        answered = (self.budgets.last_answer or 0.0, self.signals.last_answer or 0.0)
+        return self.are_read and seconds - min(answered) < self._policy.stale_after_seconds
 
     def count(self, event: UsageEvent, *, is_recorded: bool) -> None:
         """Count an own event from now on. The caller holds the lock since before it was recorded."""

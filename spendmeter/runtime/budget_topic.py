@@ -34,6 +34,11 @@ class BudgetTopic:
         self.catch_up = self._reader.catch_up
         self.caught_up = self._reader.caught_up
 
+    @property
+    def last_answer(self) -> float | None:
+        """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
+        return self._reader.last_answer
+
     def take(self, record: ConsumerRecord) -> None:
         """Bring one record into the book."""
         budget_id = (record.key or b"").decode(errors="replace")

@@ -82,10 +82,13 @@ class Gateway:
         *,
         seconds: float = 0.1,
         policy: Policy = POLICY,
-        views_are_read: bool = True,
+        budgets_are_read: bool = True,
+        views_are_current: bool = True,
     ) -> Decision:
         accounts = self.book.accounts_of(SUBJECT)
-        return decide(self.book, accounts, self.spend, Moment(now, seconds, views_are_read), policy)
+        return decide(
+            self.book, accounts, self.spend, Moment(now, seconds, budgets_are_read, views_are_current), policy
+        )
 
 
 def refused(decision: Decision) -> Refuse:
@@ -237,13 +240,22 @@ class TestWhenBlind:
         gateway = Gateway(budget())
         gateway.spends(100)
 
-        assert refused(gateway.decides(views_are_read=False)).why is Why.LIMIT_REACHED
+        assert refused(gateway.decides(views_are_current=False)).why is Why.LIMIT_REACHED
 
-    def test_before_the_views_are_read_on_stale_decides(self) -> None:
+    def test_before_the_budgets_are_read_on_stale_decides(self) -> None:
         gateway = Gateway()
 
-        assert gateway.decides(views_are_read=False) is ADMIT
-        assert gateway.decides(views_are_read=False, policy=BLOCK) is BLIND_AT_START
+        assert gateway.decides(budgets_are_read=False) is ADMIT
+        assert gateway.decides(budgets_are_read=False, policy=BLOCK) is BLIND_AT_START
+
+    def test_while_signals_are_unread_or_kafka_is_silent_on_stale_decides(self) -> None:
+        gateway = Gateway(budget())
+
+        assert gateway.decides(views_are_current=False) is ADMIT
+        assert refused(gateway.decides(views_are_current=False, policy=BLOCK)).why is Why.BLIND
+
+    def test_a_request_that_falls_under_no_budget_is_never_blind(self) -> None:
+        assert Gateway().decides(views_are_current=False, policy=BLOCK) is ADMIT
 
     @pytest.mark.parametrize(("seconds", "is_blind"), [(29.9, False), (30.0, True)])
     def test_kafka_silent_on_stale_decides(self, seconds: float, is_blind: bool) -> None:
