@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-import clickhouse_connect
 from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DataError, Error
@@ -15,11 +13,11 @@ from urllib3.exceptions import HTTPError
 from sinks.clickhouse.migrate import applied_migrations, migrations
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import Table
+from spendmeter.runtime.clickhouse import client, tell
 from spendmeter.runtime.settings import ClickHouseSettings
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_SECONDS = 5
 _ANY_NUMBER = 1 << 40
 UNKNOWN_DATABASE = 81  # ClickHouse's code
 
@@ -82,20 +80,7 @@ def open_client(settings: ClickHouseSettings, database: str | None, timeout_seco
     Raises:
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
     """
-    url = urlsplit(settings.clickhouse_url)
-    return clickhouse_connect.get_client(
-        host=url.hostname,
-        port=url.port or (8443 if url.scheme == "https" else 8123),
-        interface=url.scheme,
-        username=settings.clickhouse_user,
-        password=settings.clickhouse_password.get_secret_value(),
-        database=database,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        send_receive_timeout=timeout_seconds,
-        # A session allows one query at a time; we insert several partitions at once.
-        autogenerate_session_id=False,
-        compress="lz4",
-    )
+    return client(settings, database=database, send_receive_timeout=timeout_seconds, compress="lz4")
 
 
 class Writer:
@@ -113,12 +98,12 @@ class Writer:
             NotMigrated: it lacks migrations.
         """
         try:
-            client = self._connected()
-            exists = client.command("EXISTS TABLE schema_migrations")
-            applied = applied_migrations(client) if exists else {}
+            connected = self._connected()
+            exists = connected.command("EXISTS TABLE schema_migrations")
+            applied = applied_migrations(connected) if exists else {}
         except (Error, HTTPError) as error:
             if not (isinstance(error, Error) and error.code == UNKNOWN_DATABASE):
-                raise Unreachable(_tell(error)) from error
+                raise Unreachable(tell(error)) from error
             applied = {}
         missing = [m.name for m in migrations() if m.version not in applied]
         if missing:
@@ -148,11 +133,11 @@ class Writer:
         try:
             written = self._connected().data_insert(context).written_rows
         except DataError as error:
-            raise Refused(_tell(error)) from error
+            raise Refused(tell(error)) from error
         except (Error, HTTPError) as error:
             if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:
-                raise Refused(_tell(error)) from error
-            raise Unreachable(_tell(error)) from error
+                raise Refused(tell(error)) from error
+            raise Unreachable(tell(error)) from error
         # A batch that the token showed to be a repeat counts as written too.
         if written < rows:
             raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
@@ -169,7 +154,3 @@ class Writer:
                 self._settings.sink_insert_timeout_seconds,
             )
         return self._client
-
-
-def _tell(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,0 +1,114 @@
+"""`spendmeter query`: ask history anything."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import click
+from clickhouse_connect.driver.exceptions import Error
+from clickhouse_connect.driver.query import QueryResult
+
+from spendmeter.cli.connection import clickhouse_settings
+from spendmeter.cli.printing import print_json, print_table, table
+from spendmeter.cli.stack import dir_option, json_option
+from spendmeter.contract.times import format_time
+from spendmeter.runtime import clickhouse
+from spendmeter.runtime.settings import ClickHouseSettings
+
+MAX_ROWS_SHOWN = 1_000
+UNKNOWN_DATABASE = 81  # ClickHouse's code
+
+
+@click.command()
+@click.argument("sql", metavar="SQL")
+@dir_option
+@json_option
+def query(sql: str, dir_: Path | None, as_json: bool) -> None:
+    """Ask history in SQL: "SELECT key_alias, sum(cost_usd) FROM spend.usage_once GROUP BY key_alias".
+
+    Tables: usage, signals, alerts, budgets, dead_letters; read them with FINAL. Views that need none:
+    usage_once, signals_now, budgets_now. Amounts are exact decimals; --json gives them as strings.
+    """
+    result = _ask(clickhouse_settings(dir_), sql)
+    if as_json:
+        return print_json(
+            [dict(zip(result.column_names, map(_data, row), strict=True)) for row in result.result_rows]
+        )
+    if not result.result_rows:
+        return click.echo("no rows", err=True)
+    shown = [[_text(value) for value in row] for row in result.result_rows[:MAX_ROWS_SHOWN]]
+    print_table(table(result.column_names, shown, right=_numbers(result)))
+    if (more := len(result.result_rows) - len(shown)) > 0:
+        click.echo(f"… and {more:,} more rows; --json prints them all, LIMIT asks for fewer", err=True)
+    return None
+
+
+def _ask(settings: ClickHouseSettings, sql: str) -> QueryResult:
+    client = None
+    try:
+        client = clickhouse.client(settings, database=settings.clickhouse_database, tz_mode="aware")
+        return client.query(sql)
+    except Error as error:
+        if error.code == UNKNOWN_DATABASE:
+            told = f"{clickhouse.tell(error)}. To make our tables: python -m sinks.clickhouse migrate"
+        elif error.code is None:
+            told = f"no ClickHouse answers; `spendmeter status` says what runs. {clickhouse.tell(error)}"
+        else:
+            told = clickhouse.tell(error)
+        raise click.ClickException(told) from None
+    finally:
+        if client is not None:
+            client.close()
+
+
+def _numbers(result: QueryResult) -> Sequence[str]:
+    kinds = (
+        "Int",
+        "UInt",
+        "Decimal",
+        "Float",
+        "Nullable(Decimal",
+        "Nullable(Int",
+        "Nullable(UInt",
+        "Nullable(Float",
+    )
+    return [
+        name
+        for name, kind in zip(result.column_names, result.column_types, strict=True)
+        if kind.name.startswith(kinds)
+    ]
+
+
+def _data(value: Any) -> Any:
+    """A value of ClickHouse as JSON has it; what JSON would round (Decimal) or lacks is text."""
+    match value:
+        case Decimal():
+            return f"{value:f}"
+        case float():
+            return value if isfinite(value) else None
+        case None | bool() | int() | str():
+            return value
+        case datetime():
+            return format_time(value if value.tzinfo else value.replace(tzinfo=UTC))
+        case date():
+            return value.isoformat()
+        case dict():
+            return {str(_data(name)): _data(held) for name, held in value.items()}
+        case list() | tuple():
+            return [_data(held) for held in value]
+        case _:
+            return str(value)
+
+
+def _text(value: Any) -> str:
+    """A value in a table: as in JSON, but times as people read them and nothing for NULL."""
+    data = _data(value)
+    if isinstance(value, datetime):
+        return str(data).replace("T", " ").replace("Z", "")
+    if data is None:
+        return ""
+    return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
