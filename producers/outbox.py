@@ -89,7 +89,12 @@ class Outbox:
         """
         directory = root / str(uuid7(time.time_ns() // 1_000_000))
         try:
-            return cls(directory, found(directory), max_bytes, fsync, predecessors)
+            lock = found(directory)
+            try:
+                return cls(directory, lock, max_bytes, fsync, predecessors)
+            except OSError:
+                lock.remove()
+                raise
         except OSError as error:
             raise OutboxUnwritable(f"no outbox in {root}: {error}") from error
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import weakref
 from pathlib import Path
 
 _LOCK_SUFFIX = ".lock"
@@ -15,28 +16,36 @@ class Lock:
     """
 
     def __init__(self, fd: int, directory: Path) -> None:
-        self._fd = fd
         self._directory = directory
+        # Also when it is dropped unreleased: nobody could finish that outbox while this process lives.
+        self._close = weakref.finalize(self, os.close, fd)
 
     def release(self) -> None:
         """Leave the outbox to whoever comes next."""
-        os.close(self._fd)
+        self._close()
 
     def remove(self) -> None:
         """Remove the outbox's directory, which must hold nothing of value any more. Raises OSError."""
-        for path in self._directory.iterdir():
-            path.unlink()
-        self._directory.rmdir()
-        _lock_path(self._directory).unlink(missing_ok=True)
-        self.release()
+        try:
+            for path in self._directory.iterdir():
+                path.unlink()
+            self._directory.rmdir()
+            _lock_path(self._directory).unlink(missing_ok=True)
+        finally:
+            self.release()
 
 
 def found(directory: Path) -> Lock:
     """Make a new outbox's directory, locked. Raises OSError."""
     directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fd = os.open(_lock_path(directory), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    directory.mkdir(mode=0o700)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        directory.mkdir(mode=0o700)
+    except OSError:
+        _lock_path(directory).unlink(missing_ok=True)
+        os.close(fd)
+        raise
     return Lock(fd, directory)
 
 

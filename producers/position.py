@@ -2,6 +2,7 @@
 
 import os
 import struct
+import weakref
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class PositionFile:
     def __init__(self, path: Path) -> None:
         """Open, or create at the beginning. Raises OSError."""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.close = weakref.finalize(self, os.close, self._fd)
         self._writes, self.value = _latest(os.pread(self._fd, 2 * _SLOT.size, 0))
 
     def write(self, position: Position) -> None:
@@ -35,9 +37,6 @@ class PositionFile:
         body = (self._writes, position.acknowledged_seq, position.partitions)
         slot = _SLOT.pack(_MAGIC, *body, zlib.crc32(_BODY.pack(*body)))
         os.pwrite(self._fd, slot, self._writes % 2 * _SLOT.size)
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 def _latest(content: bytes) -> tuple[int, Position]:

@@ -37,7 +37,13 @@ def predecessors(root: Path) -> list[Predecessor]:
     taken = []
     for directory in sorted(path for path in root.iterdir() if path.is_dir()):
         lock = take_over(directory)
-        if lock is not None:
+        if lock is None:
+            continue
+        try:
             taken.append(Predecessor(Unsent(directory, directory.name, is_live=False), lock))
+        except OSError as error:
+            log.error("outbox %s was left behind and cannot be opened, it stays: %s", directory.name, error)
+            lock.release()
+        else:
             log.info("outbox %s was left behind and will be finished", directory.name)
     return taken

@@ -107,7 +107,7 @@ class Sender:
                 self._predecessors.pop(0)
             while True:
                 self._woken.clear()
-                while await self._send_chunk(self._outbox.unsent, self._on_acknowledged):
+                while await self._send_own():
                     pass
                 if not self._woken.is_set():
                     self._waiting_since = None
@@ -125,22 +125,28 @@ class Sender:
         self._woken.set()
 
     async def _finish(self, predecessor: Predecessor) -> None:
-        while await self._send_chunk(predecessor.unsent, None):
-            pass
-        log.info("outbox %s of an earlier process is finished", predecessor.unsent.producer_id)
+        producer_id = predecessor.unsent.producer_id
         try:
+            while await self._send_chunk(predecessor.unsent, None):
+                pass
             predecessor.remove()
         except OSError as error:
-            # Nothing unsent is in it: whoever finds it again will find that out.
-            log.warning("outbox %s could not be removed: %s", predecessor.unsent.producer_id, error)
+            # What cannot be read must not hold up what can; the next process tries again.
+            log.error("outbox %s of an earlier process cannot be finished, it stays: %s", producer_id, error)
+            predecessor.release()
+        else:
+            log.info("outbox %s of an earlier process is finished", producer_id)
 
-    async def _send_chunk(self, unsent: Unsent, tell: Callable[[Acknowledged], None] | None) -> bool:
-        """Send the next chunk until it is acknowledged; False if there is none."""
+    async def _send_own(self) -> bool:
         try:
-            frames = unsent.read(MAX_CHUNK_EVENTS)
+            return await self._send_chunk(self._outbox.unsent, self._on_acknowledged)
         except OSError as error:
             await self._failures.back_off(f"the outbox cannot be read: {error}")
             return True
+
+    async def _send_chunk(self, unsent: Unsent, tell: Callable[[Acknowledged], None] | None) -> bool:
+        """Send the next chunk until it is acknowledged; False if there is none. Raises OSError."""
+        frames = unsent.read(MAX_CHUNK_EVENTS)
         if not frames:
             return False
         left = [outgoing_of(frame) for frame in frames]

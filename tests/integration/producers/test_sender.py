@@ -144,6 +144,26 @@ asyncio.run(main())
                     return producer_id, int(recorded)
         raise AssertionError("the appender ended by itself")
 
+    async def test_a_predecessor_that_cannot_be_read_stays_and_holds_nothing_up(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        dead = Outbox.open(tmp_path, max_bytes=MAX_BYTES)
+        dead.append(lambda seq: event(dead.producer_id, seq))
+        dead.close()
+        unreadable = tmp_path / dead.producer_id / "000000000000.segment"
+        unreadable.mkdir()
+
+        async with sending(settings, tmp_path, Outbox.predecessors(tmp_path)) as one:
+            one.append(1)
+            await one.drained()
+        unreadable.rmdir()
+        async with sending(settings, tmp_path, Outbox.predecessors(tmp_path)) as next_one:
+            await next_one.drained()
+            log = await log_of(settings)
+
+        assert seqs_of(log, one.outbox.producer_id) == [1]
+        assert seqs_of(log, dead.producer_id) == [1]
+
     async def test_an_event_that_may_be_stored_goes_to_its_old_partition_when_partitions_were_added(
         self, settings: Settings, tmp_path: Path
     ) -> None:

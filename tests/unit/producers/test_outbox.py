@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 
 from producers.frames import HEADER_BYTES
 from producers.outbox import Outbox, OutboxFull, OutboxUnwritable
+from producers.position import PositionFile
 from producers.unsent import Unsent
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
@@ -266,6 +267,42 @@ class TestRefusedByTheFileSystem:
 
         with pytest.raises(OutboxUnwritable):
             Outbox.open(tmp_path / "file", max_bytes=MEGABYTE)
+
+    def test_an_outbox_that_cannot_be_opened_leaves_nothing_behind(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(PositionFile, "__init__", refuse(errno.ENOSPC))
+
+        with pytest.raises(OutboxUnwritable):
+            Outbox.open(tmp_path, max_bytes=MEGABYTE)
+
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_predecessor_that_cannot_be_opened_stays_and_is_in_nobodys_way(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dead = Outbox.open(tmp_path, max_bytes=MEGABYTE)
+        append(dead)
+        abandon(dead)
+        with monkeypatch.context() as broken:
+            broken.setattr(PositionFile, "__init__", refuse(errno.EIO))
+            assert Outbox.predecessors(tmp_path) == []
+
+        (left,) = Outbox.predecessors(tmp_path)
+
+        assert seqs(left.unsent) == [1]
+        left.release()
+
+    def test_a_predecessor_that_is_dropped_can_be_taken_again(self, tmp_path: Path) -> None:
+        dead = Outbox.open(tmp_path, max_bytes=MEGABYTE)
+        append(dead)
+        abandon(dead)
+        Outbox.predecessors(tmp_path).clear()
+
+        (left,) = Outbox.predecessors(tmp_path)
+
+        assert seqs(left.unsent) == [1]
+        left.release()
 
     def test_a_position_that_cannot_be_kept_stops_nothing(
         self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
