@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord
 
 from spendmeter.runtime.kafka import consumer
@@ -18,6 +18,7 @@ RETRY_SECONDS = 1.0
 POLL_MS = 1_000
 MAX_RECORDS_PER_POLL = 5_000
 CATCH_UP_WITHIN_SECONDS = 30.0
+TOPIC_WITHIN_SECONDS = 10.0
 
 
 class _Answer(NamedTuple):
@@ -114,7 +115,13 @@ class CompactedTopics:
         await self._asker.start()
         partitions: list[TopicPartition] = []
         for topic in self._topics:
-            numbers = await self._consumer._client._wait_on_metadata(topic)
+            try:
+                async with asyncio.timeout(TOPIC_WITHIN_SECONDS):
+                    numbers = await self._consumer._client._wait_on_metadata(topic)
+            except TimeoutError:
+                raise UnknownTopicOrPartitionError(
+                    f"there is no topic {topic}; create it with `python -m spendmeter.runtime.create_topics`"
+                ) from None
             partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
         self._consumer.assign(partitions)
         for partition in partitions:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 from spendmeter.runtime import logs
@@ -17,6 +17,9 @@ from spendmeter.runtime.kafka import connection
 from spendmeter.runtime.settings import Settings, load
 
 log = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS = 0.05
+MAX_ASKED = 600
 
 
 async def create_topics(settings: Settings) -> None:
@@ -32,7 +35,10 @@ async def create_topics(settings: Settings) -> None:
 
 
 async def create(settings: Settings, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
-    """Create topics given as name: (partitions, configuration), unless they exist."""
+    """Create topics given as name: (partitions, configuration), unless they exist.
+
+    Returns once the brokers know them.
+    """
     admin = AIOKafkaAdminClient(**connection(settings))
     await admin.start()
     try:
@@ -46,8 +52,23 @@ async def create(settings: Settings, wanted: Mapping[str, tuple[int, Mapping[str
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise error(f"{name}: {message[0] if message else ''}")
+        await _until_known(admin, list(wanted))
     finally:
         await admin.close()
+
+
+async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """The controller answers before the brokers know a topic; whoever asks them then hears of none."""
+    for _ in range(MAX_ASKED):
+        unknown = [
+            topic["topic"]
+            for topic in await admin.describe_topics(names)
+            if topic["error_code"] or not topic["partitions"]
+        ]
+        if not unknown:
+            return
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+    raise KafkaTimeoutError(f"created, but not known to the brokers: {', '.join(unknown)}")
 
 
 def main() -> None:
