@@ -1,0 +1,53 @@
+"""Where Kafka's default partitioner puts a key: the same place as every other client of it."""
+
+import pytest
+from aiokafka.partitioner import DefaultPartitioner, murmur2
+
+from spendmeter.runtime.kafka import connection, partition_of
+from spendmeter.runtime.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [
+        # Apache Kafka's own cases: clients/src/test/java/org/apache/kafka/common/utils/UtilsTest.java.
+        ("21", -973932308),
+        ("foobar", -790332482),
+        ("a-little-bit-long-string", -985981536),
+        ("a-little-bit-longer-string", -1486304829),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        ("abc", 479470107),
+    ],
+)
+def test_keys_are_hashed_as_kafkas_java_clients_hash_them(key: str, hashed: int) -> None:
+    assert murmur2(key.encode()) & 0xFFFFFFFF == hashed & 0xFFFFFFFF
+    assert partition_of(key, 10_000) == (hashed & 0x7FFFFFFF) % 10_000
+
+
+@pytest.mark.parametrize("partitions", [1, 4, 12, 10_000])
+def test_an_account_is_placed_where_a_producer_puts_its_signal(partitions: int) -> None:
+    numbers = list(range(partitions))
+    accounts = [f"b|key=k{n}&team=%C3%A9" for n in range(200)] + ["", "é"]
+
+    for account in accounts:
+        producers_choice = DefaultPartitioner()(account.encode(), numbers, numbers)
+        assert partition_of(account, partitions) == producers_choice
+
+
+def test_a_plaintext_connection_carries_no_credentials() -> None:
+    assert set(connection(Settings())) == {"bootstrap_servers", "client_id", "security_protocol"}
+
+
+def test_sasl_over_tls_carries_both() -> None:
+    settings = Settings.model_validate(
+        {
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_sasl_username": "u",
+            "kafka_sasl_password": "p",
+        }
+    )
+
+    made = connection(settings)
+
+    assert (made["sasl_plain_username"], made["sasl_plain_password"]) == ("u", "p")
+    assert made["ssl_context"].check_hostname

@@ -1,0 +1,148 @@
+"""Settings: everything that is wrong, at once, before anything starts; and no secret on the screen."""
+
+import os
+from typing import Any
+
+import pytest
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
+
+
+class Peculiar(Settings):
+    """A process's own settings, with rules of its own."""
+
+    least: int = Field(default=1, ge=1)
+    most: int = 2
+
+    @field_validator("most")
+    @classmethod
+    def _most_is_even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("an even number, please")
+        return value
+
+    @model_validator(mode="after")
+    def _least_first(self) -> "Peculiar":
+        if self.least > self.most:
+            raise ValueError("least is above most")
+        return self
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have a stack of their own in the environment."""
+    for name in [name for name in os.environ if name.startswith("SPENDMETER_")]:
+        monkeypatch.delenv(name)
+
+
+def refusal(
+    settings: type[Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    **env: str,
+) -> list[str]:
+    """The lines said on standard error by a process that must not start with such an environment."""
+    for name, value in env.items():
+        monkeypatch.setenv(f"SPENDMETER_{name}", value)
+    with pytest.raises(SystemExit) as stopped:
+        load(settings)
+
+    told = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert told.out == ""
+    first, *lines = told.err.splitlines()
+    assert first == "spendmeter cannot start; the configuration has these problems:"
+    return lines
+
+
+def test_what_is_set_is_read_and_the_rest_has_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPENDMETER_KAFKA_BOOTSTRAP", "a:1,b:2")
+    monkeypatch.setenv("SPENDMETER_TOPIC_PREFIX", "eu.")
+
+    settings = load(Settings)
+
+    assert (settings.kafka_bootstrap, settings.metrics_host) == ("a:1,b:2", "127.0.0.1")
+    assert settings.topic(Topic.USAGE) == "eu.spend.usage"
+
+
+def test_every_problem_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refusal(
+        Settings,
+        monkeypatch,
+        capsys,
+        KAFKA_SECURITY_PROTOCOL="SASL_SSL",
+        METRICS_PORT="http",
+        TOPIC_PREFIX="a b",
+        PARTITIONS="0",
+        LOG_LEVEL="loud",
+    )
+
+    assert told == [
+        "  SPENDMETER_LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR' (given: 'loud')",
+        "  SPENDMETER_METRICS_PORT: Input should be a valid integer, unable to parse string as an integer"
+        " (given: 'http')",
+        "  SPENDMETER_KAFKA_SASL_USERNAME: needed, because kafka_security_protocol is SASL_SSL",
+        "  SPENDMETER_KAFKA_SASL_PASSWORD: needed, because kafka_security_protocol is SASL_SSL",
+        "  SPENDMETER_TOPIC_PREFIX: String should match pattern '^[A-Za-z0-9._-]{0,100}$' (given: 'a b')",
+        "  SPENDMETER_PARTITIONS: Input should be greater than or equal to 1 (given: '0')",
+    ]
+
+
+def test_our_own_rules_are_said_in_our_own_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(Peculiar, monkeypatch, capsys, MOST="3") == [
+        "  SPENDMETER_MOST: an even number, please (given: '3')"
+    ]
+
+
+def test_what_does_not_go_together_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(Peculiar, monkeypatch, capsys, LEAST="4") == ["  together: least is above most"]
+
+
+@pytest.mark.parametrize("protocol", ["SASL_SSL", "SASL_PLAINTEXT"])
+def test_sasl_with_both_credentials_is_taken(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SECURITY_PROTOCOL", protocol), ("SASL_USERNAME", "u"), ("SASL_PASSWORD", "p")):
+        monkeypatch.setenv(f"SPENDMETER_KAFKA_{name}", value)
+
+    assert load(Settings).kafka_sasl_password == SecretStr("p")
+
+
+@pytest.mark.parametrize("env", [{"KAFKA_SASL_USERNAME": "u"}, {"KAFKA_SASL_PASSWORD": "hunter2"}])
+def test_half_a_credential_is_none_and_a_password_is_never_printed(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refusal(Settings, monkeypatch, capsys, KAFKA_SECURITY_PROTOCOL="SASL_SSL", **env)
+
+    assert len(told) == 1
+    assert "hunter2" not in told[0]
+
+
+def test_a_password_in_a_url_is_never_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "htp://ann:hunter2@clickhouse:8123/?a=b@c"
+
+    [told] = refusal(ClickHouseSettings, monkeypatch, capsys, CLICKHOUSE_URL=url)
+
+    assert "hunter2" not in told
+    assert told.startswith("  SPENDMETER_CLICKHOUSE_URL: String should match pattern '^https?://'")
+
+
+@pytest.mark.parametrize(
+    ("settings", "secret"),
+    [
+        (Settings, {"kafka_sasl_username": "u", "kafka_sasl_password": "hunter2"}),
+        (ClickHouseSettings, {"clickhouse_password": "hunter2"}),
+    ],
+)
+def test_settings_that_are_logged_show_no_password(settings: type[Settings], secret: dict[str, Any]) -> None:
+    made = settings(**secret)
+
+    assert "hunter2" not in repr(made) + str(made) + made.model_dump_json()
