@@ -54,7 +54,7 @@ def test_a_later_window_then_a_later_revision_then_a_later_version_is_the_latest
         signal(window_start=later, revision=1, version=2),
     ]
 
-    assert sorted(list(reversed(rising)), key=Signal.order) == rising
+    assert sorted(reversed(rising), key=Signal.order) == rising
     assert len({one.order() for one in rising}) == len(rising)
 
 
