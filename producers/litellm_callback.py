@@ -95,6 +95,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         """What is known to be spent in the account's present window; None where nothing is known."""
         return self._gateway().views.spent(account)
 
+    async def close(self) -> None:
+        """Hand Kafka what is recorded, bounded. For whoever ends the proxy; LiteLLM has no hook for it."""
+        await asyncio.to_thread(self._gateway().stop)
+
     def _gateway(self) -> Gateway:
         return the_gateway(self._settings)
 
