@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
-from spendmeter.contract.budget import Action, Budget
+from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, subject_in
-from spendmeter.contract.money import NanoUsd, format_usd
+from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import Total
 from spendmeter.contract.window import Window, window_of
 from stream.changelog import ACCOUNT, AccountState, AccountWindow, Component, Entry
+from stream.crossings import crossings, share
 
 # Far from the limit a signal may wait this long, or until this share of the limit has been spent since.
 COALESCE_FOR = timedelta(seconds=1)
@@ -58,8 +59,12 @@ class Judge:
         self.accounts: dict[AccountWindow, AccountState] = {}
         self._by_budget: dict[str, set[AccountWindow]] = {}
         self._told: dict[str, Told] = {}
-        self._waiting: set[AccountWindow] = set()
         self._changed: set[AccountWindow] = set()
+        """What spent more since it was last judged."""
+        self._waiting: set[AccountWindow] = set()
+        """What spent more since it was last told."""
+        self._again: set[AccountWindow] = set()
+        """What is to be judged though nothing was spent."""
 
     @classmethod
     def restore(cls, entries: Iterable[tuple[bytes, bytes]]) -> "Judge":
@@ -68,7 +73,7 @@ class Judge:
         for key, value in entries:
             where = AccountWindow.read(key[len(ACCOUNT) :])
             judge._keep(where, AccountState.read(value))
-            judge._waiting.add(where)
+            judge._again.add(where)
         return judge
 
     def take(self, totals: Iterable[Total]) -> None:
@@ -87,22 +92,28 @@ class Judge:
 
     def budget_changed(self, budget_id: str) -> None:
         """Judge every account of the budget again: its limit, window or existence changed."""
-        self._waiting |= self._by_budget.get(budget_id, set())
+        self._again |= self._by_budget.get(budget_id, set())
 
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
         """Say what the totals taken since the last call, and those still waiting, amount to."""
         judgement = Judgement()
-        pending = self._changed | self._waiting
-        written, self._changed, self._waiting = self._changed, set(), set()
-        for where in sorted(pending):
+        written, news, again = self._changed, self._changed | self._waiting, self._again
+        self._changed, self._waiting, self._again = set(), set(), set()
+        for where in sorted(news | again):
             state = self.accounts.get(where)
-            if state is not None and self._judge(where, state, book, now, judgement):
+            if state is not None and self._judge(where, state, where in news, book, now, judgement):
                 written.add(where)
         judgement.entries += [Entry(ACCOUNT + w.suffix(), self.accounts[w].value()) for w in sorted(written)]
         return judgement
 
     def _judge(
-        self, where: AccountWindow, state: AccountState, book: BudgetBook, now: datetime, judgement: Judgement
+        self,
+        where: AccountWindow,
+        state: AccountState,
+        is_news: bool,
+        book: BudgetBook,
+        now: datetime,
+        judgement: Judgement,
     ) -> bool:
         """Judge one account; returns whether what it has told changed."""
         told = self._told.get(where.account)
@@ -113,12 +124,18 @@ class Judge:
                 del self._told[where.account]
             return False
         window = window_of(budget, where.window_start)
-        # A window of an earlier shape of the budget, or one that a later window has followed, is history.
+        # A window of an earlier shape of the budget is history. One that has ended is over: a limit
+        # that was lowered since, or a restart, makes nothing known of it anew.
         if window is None or window.start != where.window_start:
             return False
-        if told is not None and told.window_start > where.window_start:
+        if not is_news and window.end is not None and window.end <= now:
             return False
         signal = _signal(where.account, state, budget, window, now)
+        if told is not None and told.window_start > where.window_start and _is_window(budget, told):
+            # The signal of a later window stays the account's last; a late crossing is still told.
+            alerts = list(crossings(state, budget, signal))
+            judgement.alerts += alerts
+            return bool(alerts)
         if told is not None and not _worth_telling(signal, told):
             # Also a signal that nothing has changed since comes here; it has nothing to wait for.
             if signal.version > told.version:
@@ -134,7 +151,7 @@ class Judge:
             now,
         )
         judgement.signals.append(signal)
-        alerts = list(_alerts(state, budget, signal))
+        alerts = list(crossings(state, budget, signal))
         judgement.alerts += alerts
         return bool(alerts)
 
@@ -152,8 +169,9 @@ class Judge:
             self._by_budget[budget_id].discard(where)
             judgement.entries.append(Entry(ACCOUNT + where.suffix(), None))
             told = self._told.get(where.account)
-            if told is not None and told.window_start == where.window_start:
-                del self._told[where.account]
+            # Told by this judge, or by one before it that this one was restored from.
+            if told is None or told.window_start == where.window_start:
+                self._told.pop(where.account, None)
                 judgement.withdrawn.append(where.account)
         return judgement
 
@@ -163,9 +181,15 @@ class Judge:
         return state
 
 
+def _is_window(budget: Budget, told: Told) -> bool:
+    """Whether the window last told of is still one of the budget's: its period may have changed."""
+    window = window_of(budget, told.window_start)
+    return window is not None and window.start == told.window_start
+
+
 def _signal(account: str, state: AccountState, budget: Budget, window: Window, now: datetime) -> Signal:
     spent, limit = state.spent_nanousd, budget.limit_at(now)
-    reached = [fraction for fraction in budget.warn_at if spent >= _share(limit, fraction)]
+    reached = [fraction for fraction in budget.warn_at if spent >= share(limit, fraction)]
     exceeded = spent >= limit
     return Signal(
         budget_id=budget.id,
@@ -185,11 +209,6 @@ def _signal(account: str, state: AccountState, budget: Budget, window: Window, n
     )
 
 
-def _share(limit: NanoUsd, fraction: float) -> int:
-    """A fraction of the limit, rounded up: a threshold fires when it has been reached, not before."""
-    return -int(-limit * round(fraction * 1_000_000) // 1_000_000)
-
-
 def _worth_telling(signal: Signal, told: Told) -> bool:
     if (signal.window_start, signal.revision) != (told.window_start, told.revision):
         return True
@@ -197,47 +216,10 @@ def _worth_telling(signal: Signal, told: Told) -> bool:
         return False
     if signal.state is not told.state or signal.threshold != told.threshold:
         return True
-    if signal.spent_nanousd >= _share(signal.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
+    if signal.spent_nanousd >= share(signal.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
         return True
     moved = abs(signal.spent_nanousd - told.spent_nanousd)
-    return (
-        moved >= _share(signal.limit_nanousd, COALESCE_SHARE) or signal.emitted_at - told.at >= COALESCE_FOR
-    )
-
-
-def _alerts(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
-    """The crossings that this signal makes and that were not told before; notes them as told."""
-    who = ", ".join(f"{d} {v}" for d, v in signal.subject.items()) or "everything"
-    figures = f"{format_usd(signal.spent_nanousd)} of {format_usd(signal.limit_nanousd)} USD"
-    for fraction in budget.warn_at:
-        if signal.spent_nanousd >= _share(signal.limit_nanousd, fraction):
-            message = f"{budget.id}: {who} has spent {fraction:.0%} of its budget ({figures})"
-            yield from _once(state, signal, AlertKind.THRESHOLD, f"{fraction}", message)
-    exceeded = signal.state is State.EXCEEDED
-    if exceeded and not state.exceeded:
-        refused = "; requests are refused" if budget.action is Action.BLOCK else ""
-        message = f"{budget.id}: {who} has spent its budget ({figures}){refused}"
-        yield from _once(state, signal, AlertKind.EXCEEDED, str(signal.revision), message)
-    if state.exceeded and not exceeded:
-        message = f"{budget.id}: {who} is below its budget again ({figures})"
-        yield from _once(state, signal, AlertKind.RECOVERED, str(signal.revision), message)
-    state.exceeded = exceeded
-
-
-def _once(
-    state: AccountState, signal: Signal, kind: AlertKind, qualifier: str, message: str
-) -> Iterable[Alert]:
-    name = f"{kind}/{qualifier}"
-    if name in state.told:
-        return
-    state.told |= {name}
-    yield Alert(
-        alert_id=alert_id(signal.account, signal.window_start, kind, qualifier),
-        kind=kind,
-        signal=signal,
-        message=message,
-        emitted_at=signal.emitted_at,
-    )
+    return moved >= share(signal.limit_nanousd, COALESCE_SHARE) or signal.emitted_at - told.at >= COALESCE_FOR
 
 
 def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:

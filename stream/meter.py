@@ -21,6 +21,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import format_time, from_unix_us, to_unix_us
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import CostSource, Status, UsageEvent
+from spendmeter.contract.window import Window
 from stream.changelog import (
     OPENING,
     POSITION,
@@ -154,15 +155,17 @@ class Meter:
         where = AccountWindow(account.name, window.start)
         tally = self.tallies.get(where)
         if tally is None or tally.first_offset < opened:
-            # Producers are stored after the tallies: an event that they have passed is in every tally
-            # that was open then. So this one was not, and begins behind all that cannot be told apart.
-            first = opened if resent is not None else self._frontier
-            first = max(first, offset) if self._is_forgotten(window.end) else first
-            tally = self.tallies[where] = Tally(NanoUsd(0), 0, first, first - 1, None, window.end)
+            first = max(opened, offset) if self._is_forgotten(window.end) else opened
+            tally = self.tallies[where] = _empty(first, window)
         if offset <= tally.last_offset:
             # A crash may have come between the tally and its total, and no other event may follow.
             if tally.first_offset <= offset:
                 dirty[where] = tally
+            return
+        if resent is None:
+            # Producers are stored after the tallies: an event that they have passed is in every tally
+            # that was open then. As it is not in this one, it begins behind all that cannot be told.
+            self.tallies[where] = _empty(self._frontier, window)
             return
         tally.last_offset = offset
         if not resent:
@@ -219,3 +222,7 @@ class Meter:
             del self.producers[producer]
             tombstones.append(Entry(PRODUCER + producer.encode(), None))
         return tombstones, totals
+
+
+def _empty(first_offset: int, window: Window) -> Tally:
+    return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)

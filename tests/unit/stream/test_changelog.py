@@ -1,0 +1,59 @@
+"""The values of the changelogs: asserted literally, since a change of them needs a new changelog."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from spendmeter.contract.money import NanoUsd
+from stream.changelog import AccountState, AccountWindow, Component, Opening, Progress, Tally, guard_of
+from tests.builders import NOON
+
+NOON_US = 1_795_348_800_000_000
+ID = UUID("01935000-0000-7000-8000-000000000001")
+
+VALUES = [
+    (
+        Tally(NanoUsd(12), 2, 3, 9, ID, NOON),
+        f'[9,12,2,3,"{ID}",{NOON_US}]'.encode(),
+        9,
+    ),
+    (Tally(NanoUsd(-1), 0, 3, 3, None, None), b"[3,-1,0,3,null,null]", 3),
+    (Progress(7, 9, NOON), f"[9,7,{NOON_US}]".encode(), 9),
+    (Opening(9), b"[-9]", -9),
+    (
+        AccountState(
+            {0: Component(9, NanoUsd(12), 2, 3), "history": Component(2, NanoUsd(5), 1, 0)},
+            ID,
+            frozenset({"threshold/0.8", "exceeded/1"}),
+            True,
+        ),
+        f'[13,{{"0":[9,12,2,3],"history":[2,5,1,0]}},"{ID}",["exceeded/1","threshold/0.8"],true]'.encode(),
+        13,
+    ),
+    (AccountState(), b"[0,{},null,[],false]", 0),
+]
+
+
+@pytest.mark.parametrize(("value", "written", "guard"), VALUES)
+def test_a_value_is_written_and_read_back_and_its_guard_found(
+    value: Tally | Progress | Opening | AccountState, written: bytes, guard: int
+) -> None:
+    assert value.value() == written
+    assert type(value).read(written) == value
+    assert guard_of(written) == guard
+
+
+def test_the_guard_of_a_position_is_its_offset() -> None:
+    assert guard_of(b"[41,1795348800000000]") == 41
+
+
+def test_of_two_openings_the_earlier_has_the_higher_guard() -> None:
+    assert guard_of(Opening(3).value()) > guard_of(Opening(4).value())
+
+
+@pytest.mark.parametrize("account", ["b|", "b|key=k1", "b|key=a%7Cb&team=%C3%A9"])
+@pytest.mark.parametrize("start", [NOON, NOON + timedelta(microseconds=1)])
+def test_an_account_window_is_read_back(account: str, start: datetime) -> None:
+    where = AccountWindow(account, start)
+    assert AccountWindow.read(where.suffix()) == where
