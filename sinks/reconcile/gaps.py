@@ -24,9 +24,7 @@ class Losses:
     conflicts: list[Conflict]
 
 
-async def find_losses(
-    history: History, letters: Letters, pass_all: PassAll, settle_seconds: float = SETTLE_SECONDS
-) -> Losses:
+async def find_losses(history: History, letters: Letters, pass_all: PassAll, settle_seconds: float) -> Losses:
     """Every gap below a producer's highest seq that stays for `settle_seconds` while history catches up."""
     recorded = await asyncio.to_thread(history.recorded)
     missing = await _missing(history, recorded, letters)

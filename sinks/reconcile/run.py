@@ -23,7 +23,7 @@ from clickhouse_connect.driver.client import Client
 from sinks.clickhouse.consumer import GROUP as SINK_GROUP
 from sinks.reconcile.eras import eras_of, replaced_until, shape_of
 from sinks.reconcile.find import Finder
-from sinks.reconcile.gaps import find_losses
+from sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
 from sinks.reconcile.history import History, Span
 from sinks.reconcile.letters import Letters, sort_out
 from sinks.reconcile.positions import (
@@ -51,7 +51,12 @@ _STREAM, _SINK = "the stream", "history (the ClickHouse sink)"
 
 
 async def reconcile(
-    settings: ClickHouseSettings, client: Client, chosen: Chosen, now: datetime, wait_seconds: float
+    settings: ClickHouseSettings,
+    client: Client,
+    chosen: Chosen,
+    now: datetime,
+    wait_seconds: float,
+    settle_seconds: float = SETTLE_SECONDS,
 ) -> Report:
     """Compare a system that may be running under load. `wait_seconds` bounds each wait.
 
@@ -61,9 +66,11 @@ async def reconcile(
     """
     budgets, totals, signals = BudgetTopic(settings), FollowedTotals(settings), SignalTopic(settings)
     history = History(client, settings.topic(Topic.USAGE))
-    async with Positions(settings) as positions, following(wait_seconds, budgets, totals, signals):
-        comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
-        return await comparison.run(chosen, now)
+    async with Positions(settings) as positions:
+        await positions.ends(Topic.USAGE)
+        async with following(wait_seconds, budgets, totals, signals):
+            comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
+            return await comparison.run(chosen, now, settle_seconds)
 
 
 class _Comparison:
@@ -85,7 +92,7 @@ class _Comparison:
         self._signals = signals
         self._wait_seconds = wait_seconds
 
-    async def run(self, chosen: Chosen, now: datetime) -> Report:
+    async def run(self, chosen: Chosen, now: datetime, settle_seconds: float) -> Report:
         """All the steps."""
         begun = monotonic()
         await self._budgets.catch_up()
@@ -104,7 +111,7 @@ class _Comparison:
         await asyncio.to_thread(self._recount, recount, letters)
         recounted = monotonic()
         recorded = await asyncio.to_thread(self._history.count, watermark)
-        losses = await find_losses(self._history, letters, self._sink_passes_all)
+        losses = await find_losses(self._history, letters, self._sink_passes_all, settle_seconds)
         await self._passed(STREAM_GROUP, totals_ends, _STREAM)
         told = await self._signals_told(components, scope)
         changed = changed_since(book, self._budgets.book)
