@@ -95,13 +95,15 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
     }
     master_key = stack.master_key()
 
-    def ours_named(name: str, *arguments: str, **more: str) -> Component:
+    def ours_named(
+        name: str, *arguments: str, serves: Callable[[], bool] = lambda: True, **more: str
+    ) -> Component:
         metrics_url = f"{_url(ports[f'{name}-metrics'])}/metrics"
         env = {**_env(stack, name, shared), "SPENDMETER_METRICS_PORT": str(ports[f"{name}-metrics"]), **more}
         return Component(
             name,
             lambda: _python(*arguments),
-            lambda: says_ready(metrics_url),
+            lambda: says_ready(metrics_url) and serves(),
             env,
             metrics_url,
             ready_within_seconds=120,
@@ -115,6 +117,11 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
         "--port",
         str(ports["proxy"]),
     )
+
+    def proxy_serves() -> bool:
+        # The callback is ready as soon as it has read Kafka, which may be before LiteLLM listens.
+        return http_answers(f"{_url(ports['proxy'])}/health/liveliness")
+
     return Declaration(
         [
             [
@@ -137,7 +144,7 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
             [
                 *(ours_named(name, "stream") for name in streams),
                 ours_named("clickhouse-sink", "sinks.clickhouse"),
-                ours_named("proxy", *proxy_arguments, SPENDMETER_MASTER_KEY=master_key),
+                ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),
             ],
         ],
         kafka_bootstrap=broker.bootstrap,
