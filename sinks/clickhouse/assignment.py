@@ -14,7 +14,7 @@ Committed = tuple[int, str]
 
 
 class Assignment:
-    """The partitions that are ours until the next rebalance. Times are the event loop's, in seconds."""
+    """The partitions that are ours until the next rebalance. Times are of a monotonic clock, in seconds."""
 
     def __init__(
         self, partitions: frozenset[TopicPartition], linger_seconds: float, max_buffered_bytes: int

@@ -13,6 +13,7 @@ finds the plan.
 import asyncio
 import contextlib
 import logging
+import time
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -60,6 +61,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         )
+
+        # Asked when the metrics page is read: it must rise while an insert is held up.
+        OLDEST_WAITING.set_function(self._waited_seconds)
+
+    def _waited_seconds(self) -> float:
+        ours = self._assignment
+        since = None if ours is None else ours.waiting_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         if self._assignment is not None:
@@ -234,8 +243,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             end = self._consumer.highwater(partition)
             if end is not None and queue.position is not None:
                 LAG.labels(*partition).set(max(0, end - queue.position))
-        OLDEST_WAITING.set(0 if ours.waiting_since is None else _now() - ours.waiting_since)
 
 
 def _now() -> float:
-    return asyncio.get_running_loop().time()
+    return time.monotonic()

@@ -7,7 +7,7 @@ from typing import Any
 
 from sinks.clickhouse.batch import StoredRecord
 from sinks.clickhouse.tables import Table
-from spendmeter.contract.dead_letter import DeadLetter, Reason, hold
+from spendmeter.contract.dead_letter import DeadLetter, Reason, hold, hold_headers
 from spendmeter.contract.records import InvalidRecord
 
 MAX_DETAIL_CHARACTERS = 1_000
@@ -48,7 +48,7 @@ def letter_of(record: StoredRecord, invalid: InvalidRecord, component: str, now:
         reason=invalid.reason,
         detail=invalid.detail[:MAX_DETAIL_CHARACTERS],
         component=component,
-        headers={name: text.decode(errors="replace") for name, text in record.headers},
+        headers=hold_headers(record.headers),
         failed_at=now,
         **hold(record.key, record.value),
     )

@@ -67,10 +67,15 @@ def _alert(record: StoredRecord) -> Row:
 
 def _budget(record: StoredRecord) -> Row:
     if record.value is None:
-        by = next((text for name, text in record.headers if name == "ce_updatedby"), b"")
         budget_id = (record.key or b"").decode(errors="replace")
-        return removed_budget_row(budget_id, by.decode(errors="replace"), _at(record))
+        return removed_budget_row(budget_id, _text_of(record, "ce_updatedby"), _at(record))
     return budget_row(read_budget(record), record.value.decode(), _at(record))
+
+
+def _text_of(record: StoredRecord, header: str) -> str:
+    """The header's text, empty if there is none. Anyone may write any bytes there."""
+    found = next((text for name, text in record.headers if name == header), None)
+    return (found or b"").decode(errors="replace")
 
 
 def _dead_letter(record: StoredRecord) -> Row:
