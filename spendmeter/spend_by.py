@@ -58,7 +58,7 @@ def spend_by(client: Client, dimension: str, window: str, rows: int) -> list[Spe
             countIf(cost_source = 'unpriced')
         FROM usage FINAL
         WHERE occurred_at >= now64(6) - INTERVAL {{seconds:UInt32}} SECOND
-            AND status = 'success'
+            AND (status = 'success' OR cost_usd != 0)
         GROUP BY name
         ORDER BY spent_usd DESC, requests DESC, name
         LIMIT {{rows:UInt32}}

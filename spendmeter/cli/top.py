@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import click
-import clickhouse_connect
-from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 from rich.console import Group
 from rich.live import Live
@@ -17,7 +16,7 @@ from rich.text import Text
 from spendmeter.cli.connection import clickhouse_settings
 from spendmeter.cli.printing import console, print_json, table
 from spendmeter.cli.stack import dir_option, json_option
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime import clickhouse
 from spendmeter.spend_by import DIMENSIONS, WINDOWS, Spender, spend_by
 
 REFRESH_SECONDS = 1.0
@@ -33,13 +32,16 @@ REFRESH_SECONDS = 1.0
 def top(by: str, window: str, rows: int, once: bool, dir_: Path | None, as_json: bool) -> None:
     """Spend by key, team, model… over the last hour, day…; live, until Ctrl-C."""
     settings = clickhouse_settings(dir_)
-    client = _client(settings)
+    try:
+        client = clickhouse.client(settings, database=settings.clickhouse_database)
+    except Error as error:
+        raise _told(error) from None
 
     def look() -> list[Spender]:
         try:
             return spend_by(client, by, window, rows)
         except Error as error:
-            raise click.ClickException(f"ClickHouse does not answer: {error}") from None
+            raise _told(error) from None
 
     if as_json:
         return print_json([{**one._asdict(), "spent_usd": f"{one.spent_usd:f}"} for one in look()])
@@ -59,10 +61,9 @@ def _follow(picture: Callable[[], Group]) -> None:
 
 
 def _shown(by: str, window: str, spenders: list[Spender]) -> Group:
-    total = sum((one.spent_usd for one in spenders), start=spenders[0].spent_usd * 0) if spenders else 0
-    title = Text(
-        f"the last {window}, by {by.replace('_', ' ')}   ${total:,f}   {datetime.now(UTC):%H:%M:%S} UTC"
-    )
+    total = sum((one.spent_usd for one in spenders), start=Decimal(0))
+    what = f"the last {window}, by {by.replace('_', ' ')}"
+    title = Text(f"{what}   together ${total:,f}   {datetime.now(UTC):%H:%M:%S} UTC")
     if not spenders:
         return Group(title, Text("no request has finished in this time"))
     columns = [by.replace("_", " "), "spent (USD)", "", "requests", "tokens in", "tokens out"]
@@ -85,19 +86,11 @@ def _shown(by: str, window: str, spenders: list[Spender]) -> Group:
     return Group(title, made)
 
 
+def _told(error: Error) -> click.ClickException:
+    return click.ClickException(f"history does not answer: {clickhouse.tell(error)}")
+
+
 def _name(one: Spender) -> str:
     if not one.alias:
         return one.name or "(none)"
     return f"{one.alias} ({one.name[:8]})"
-
-
-def _client(settings: ClickHouseSettings) -> Client:
-    try:
-        return clickhouse_connect.get_client(
-            dsn=settings.clickhouse_url,
-            username=settings.clickhouse_user,
-            password=settings.clickhouse_password.get_secret_value(),
-            database=settings.clickhouse_database,
-        )
-    except Error as error:
-        raise click.ClickException(f"no ClickHouse at {settings.clickhouse_url}: {error}") from None

@@ -139,10 +139,9 @@ class KeyLedger:
                         connect(self._settings, followed=self._budgets)
                     )
                 await change(self._client)
-                await self._budgets.catch_up()
+                await asyncio.gather(self._budgets.catch_up(), self._enforced())
         except (KafkaError, TimeoutError) as error:
             raise LedgerUnavailable(f"Kafka did not take the key's budget: {error!r}") from error
-        await self._enforced()
 
     async def _enforced(self) -> None:
         gateway = self._find_gateway()
