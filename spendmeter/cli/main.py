@@ -1,5 +1,7 @@
 """`spendmeter`: every command of the product under one name."""
 
+from importlib.metadata import EntryPoint, entry_points
+
 import click
 
 from spendmeter.cli.alerts import alerts
@@ -10,8 +12,30 @@ from spendmeter.cli.query import query
 from spendmeter.cli.stack import down, fetch, status, up
 from spendmeter.cli.top import top
 
+PLUGGED_IN = "spendmeter.commands"
+"""Entry points of this group are commands; so the packages that we must not import bring theirs."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """Our commands, and those plugged in: a package is loaded when its command is called or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_plugged_in()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        ours = super().get_command(ctx, cmd_name)
+        found = _plugged_in().get(cmd_name)
+        if ours is not None or found is None:
+            return ours
+        command: click.Command = found.load()
+        return command
+
+
+def _plugged_in() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group=PLUGGED_IN)}
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="spendmeter")
 def main() -> None:
     """Meter what every LLM request costs, and stop spending at the budget."""
