@@ -261,7 +261,8 @@ async def test_an_event_that_only_history_has_is_named(system: System) -> None:
         rewrite(
             system,
             f"INSERT INTO usage SELECT * REPLACE ('{invented}' AS event_id, 3 AS seq)"
-            f" FROM usage WHERE event_id = '{events[1].event_id}'",
+            # Within: outside, event_id would mean the replaced one.
+            f" FROM (SELECT * FROM usage WHERE event_id = '{events[1].event_id}')",
         )
         report = await system.compare(wait_seconds=8)
     (total,) = of_kind(report, TotalDiffers, "invented|")
