@@ -1,0 +1,178 @@
+"""The end of a run: traffic stops, everything arrives, and all counts are laid side by side."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiokafka.errors import KafkaError
+
+from tests.faults.findings import Findings
+from tests.faults.hand import Hand
+from tests.faults.ledger import MAX_AHEAD_SECONDS, Ledger, Requests
+from tests.faults.process import StackProcess
+from tests.faults.traffic import KEYS, GatewayTraffic, ProxyTraffic
+from tests.faults.verdict import Verdict, compare_totals, judge
+from tests.faults.waiting import until
+
+SETTLE_WITHIN_SECONDS = 240.0
+LOOK_SECONDS = 3.0
+# Doubles may come late: a last look after everything has been right.
+HOLD_SECONDS = 5.0
+RECONCILE_TIMEOUT_SECONDS = 300
+
+
+class Settler:
+    """Stops the traffic of one run and judges it."""
+
+    def __init__(
+        self,
+        process: StackProcess,
+        ledger: Ledger,
+        requests: Requests,
+        gateways: Sequence[GatewayTraffic],
+        proxy: ProxyTraffic,
+        hand: Hand,
+        other: list[str],
+    ) -> None:
+        self._process, self._ledger, self._requests = process, ledger, requests
+        self._gateways, self._proxy, self._hand = gateways, proxy, hand
+        self._other = other
+        at = process.endpoints()
+        self._findings = Findings(at.kafka_bootstrap, at.clickhouse_url, at.upstream_url)
+
+    async def settle(self) -> tuple[Verdict, list[str], dict[str, int], Any]:
+        """The verdict, totals that differ, counts, and what `spendmeter reconcile` says."""
+        self._proxy.pause()
+        for gateway in self._gateways:
+            gateway.pause()
+        await self._until_answered()
+        verdict, differ = await self._until_arrived()
+        if verdict.is_clean and not differ:
+            await asyncio.sleep(HOLD_SECONDS)
+            verdict, differ = await self._look()
+        await self._check_enforcement(verdict.expected)
+        await self._check_dead_letters()
+        await self._check_losses()
+        rows, places = await self._findings.raw_rows()
+        if rows != places:
+            self._other.append(f"history holds {rows} raw rows of {places} places in Kafka")
+        self._other += [f"refused: {answer}" for answer in self._requests.refused]
+        stored, distinct = await self._findings.events_stored()
+        reconcile = await asyncio.to_thread(self._reconcile)
+        return verdict, differ, self._counts(verdict, stored - distinct), reconcile
+
+    async def _until_answered(self) -> None:
+        sources: list[ProxyTraffic | GatewayTraffic] = [self._proxy, *self._gateways]
+        await until(lambda: all(s.is_settled for s in sources), SETTLE_WITHIN_SECONDS, "every answer")
+
+    async def _until_arrived(self) -> tuple[Verdict, list[str]]:
+        """Look until all is as it must be, or time is up; then what was seen last is what counts."""
+        deadline = time.monotonic() + SETTLE_WITHIN_SECONDS
+        while True:
+            try:
+                verdict, differ = await self._look()
+                if (verdict.is_clean and not differ) or time.monotonic() > deadline:
+                    return verdict, differ
+            except (aiohttp.ClientError, KafkaError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> tuple[Verdict, list[str]]:
+        calls, totals = await self._findings.calls(), await self._findings.totals()
+        verdict = judge(self._ledger, self._requests, calls, await self._findings.rows())
+        return verdict, compare_totals(verdict.expected, totals)
+
+    async def _check_enforcement(self, expected: Mapping[tuple[str, int], int]) -> None:
+        """Each gateway must come to know of exactly what has been spent, its own and the others'."""
+        lifetime = {account: spent for (account, window), spent in expected.items() if window == 0}
+        accounts = ["everything|", *(f"per-key|key={key}" for key in KEYS)]
+        right = {account: lifetime.get(account) for account in accounts}
+        for gateway in self._gateways:
+            deadline = time.monotonic() + SETTLE_WITHIN_SECONDS / 4
+            while True:
+                known = (await gateway.tell("spent", accounts=accounts))["spent"]
+                if known == right:
+                    break
+                if time.monotonic() > deadline:
+                    differ = {a: (known[a], right[a]) for a in accounts if known[a] != right[a]}
+                    self._other.append(f"{gateway.name} knows another spend (known, right): {differ}")
+                    break
+                await asyncio.sleep(0.5)
+
+    async def _check_dead_letters(self) -> None:
+        letters = await self._findings.dead_letters()
+        for place in self._hand.poisoned:
+            if place not in letters:
+                self._other.append(f"no dead letter of the poison at {place}")
+        kept = {_event_id(payload) for payload in letters.values()}
+        for entry in self._ledger:
+            if entry.outcome == "from the future" and entry.id not in kept:
+                self._other.append(
+                    f"event {entry.id}, more than {MAX_AHEAD_SECONDS} s ahead, is no dead letter"
+                )
+        unplanned = [
+            place
+            for place, payload in letters.items()
+            if place.topic == "spend.usage"
+            and place not in self._hand.poisoned
+            and getattr(self._ledger.entries.get(_event_id(payload)), "outcome", None) != "from the future"
+        ]
+        if unplanned:
+            self._other.append(
+                f"{len(unplanned)} dead letters of records that nobody spoiled: {unplanned[:5]}"
+            )
+
+    async def _check_losses(self) -> None:
+        """What gateways said was lost, they must count as lost; a kill takes the count with it."""
+        for gateway in self._gateways:
+            if self._process.kills.get(gateway.name):
+                continue
+            said = sum(e.outcome == "told lost" and e.source == gateway.name for e in self._ledger)
+            counted = (await gateway.tell("lost"))["lost"]
+            if said != counted:
+                self._other.append(f"{gateway.name} said {said} events were lost and counted {counted}")
+
+    def _reconcile(self) -> Any:
+        """What the product's own reconciler says of the same."""
+        command = [str(Path(sys.executable).with_name("spendmeter")), "reconcile", "--json"]
+        env = {**os.environ, "SPENDMETER_DIR": str(self._process.stack.path)}
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=RECONCILE_TIMEOUT_SECONDS
+        )
+        if done.returncode != 0:
+            self._other.append(
+                f"reconcile exits {done.returncode}: {done.stderr[-500:]} {done.stdout[-2000:]}"
+            )
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            return None
+
+    def _counts(self, verdict: Verdict, duplicates: int) -> dict[str, int]:
+        return {
+            "events in history": verdict.events,
+            "recorded by gateways": self._ledger.counts["recorded"],
+            "answered by the proxy": self._requests.answered,
+            "duplicates in Kafka": duplicates,
+            "in doubt at a gateway's kill": self._ledger.counts["in doubt"],
+            "in flight at a proxy's kill, recorded": verdict.in_flight_recorded,
+            "in flight at a proxy's kill, unrecorded": verdict.in_flight_unrecorded,
+            "of those answered before": verdict.answered_unrecorded,
+            "told lost (disk, bound)": self._ledger.counts["told lost"],
+            "put aside (clock too far ahead)": self._ledger.counts["from the future"],
+        }
+
+
+def _event_id(payload: str) -> str:
+    try:
+        return str(json.loads(payload)["event_id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
