@@ -135,8 +135,7 @@ def _duration_of(seconds: int, anchor: datetime, zone: ZoneInfo, time: datetime)
     local_anchor = anchor.astimezone(zone).replace(tzinfo=None)
     local = time.astimezone(zone).replace(tzinfo=None)
     start = local_anchor + (local - local_anchor) // length * length
-    window = _tile(time, zone, start, lambda s: s - length, lambda s: s + length)
-    return Window(max(window.start, anchor), window.end)
+    return _tile(time, zone, start, lambda s: s - length, lambda s: s + length)
 
 
 def _tile(time: datetime, zone: ZoneInfo, start: datetime, previous: _Step, following: _Step) -> Window:

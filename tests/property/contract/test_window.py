@@ -13,6 +13,7 @@ from spendmeter.contract.window import window_of
 from tests.builders import budget
 
 MICROSECOND = timedelta(microseconds=1)
+HOUR = timedelta(hours=1)
 FIRST = datetime(1970, 1, 2)  # noqa: DTZ001
 LAST = datetime(2040, 1, 1)  # noqa: DTZ001
 
@@ -68,17 +69,17 @@ def budgets(draw: st.DrawFn) -> Budget:
 
 
 def _change_after(zone: ZoneInfo, time: datetime) -> datetime:
-    """The day on which the zone's clock next changes, or the time itself if it does not within 14 months."""
+    """When the zone's clock next changes, or the time itself if it does not within 14 months."""
     month = timedelta(days=30)
     for months in range(14):
         low, high = time + months * month, time + (months + 1) * month
         if low.astimezone(zone).utcoffset() == high.astimezone(zone).utcoffset():
             continue
-        while high - low > timedelta(days=1):
+        while high - low > timedelta(seconds=1):
             middle = low + (high - low) / 2
             changed = low.astimezone(zone).utcoffset() != middle.astimezone(zone).utcoffset()
             low, high = (low, middle) if changed else (middle, high)
-        return low
+        return high.replace(microsecond=0)
     return time
 
 
@@ -89,7 +90,8 @@ def near_a_change(draw: st.DrawFn) -> tuple[Budget, datetime]:
     time = draw(moments)
     to_the_reset = of.reset_at is not None and draw(st.booleans())
     time = of.reset_at if of.reset_at and to_the_reset else _change_after(of.zone, time)
-    return of, time + draw(st.timedeltas(timedelta(days=-2), timedelta(days=2)))
+    by = st.timedeltas(timedelta(days=-2), timedelta(days=2)) | st.timedeltas(-2 * HOUR, 2 * HOUR)
+    return of, time + draw(by)
 
 
 def _tiles(of: Budget, time: datetime) -> None:

@@ -104,15 +104,24 @@ def test_hours_follow_the_local_clock_when_it_jumps(zone: str, time: str, start:
     assert window(time, period="hour", timezone=zone) == (start, end)
 
 
-def test_an_hour_that_a_change_cuts_in_two_is_cut_to_the_second() -> None:
-    """Caracas went from UTC-4 to UTC-4:30 on 9 December 2007 at 03:00: 02:30 to 03:00 came twice."""
-    of = budget(period="hour", timezone="America/Caracas")
-    change = datetime(2007, 12, 9, 7, 0, tzinfo=UTC)
+@pytest.mark.parametrize(
+    ("zone", "change", "before", "after"),
+    [
+        # From UTC-4 to UTC-4:30 at 03:00: 02:30 to 03:00 came twice, the second time alone.
+        ("America/Caracas", "2007-12-09T07:00:00Z", 60, 30),
+        # And back at 02:30, which became 03:00: the hour of two had thirty minutes.
+        ("America/Caracas", "2016-05-01T07:00:00Z", 30, 60),
+        # From UTC+8:30 to UTC+9 at 23:30, which became midnight.
+        ("Asia/Pyongyang", "2018-05-04T15:00:00Z", 30, 60),
+    ],
+)
+def test_an_hour_that_a_change_cuts_is_cut_to_the_second(
+    zone: str, change: str, before: int, after: int
+) -> None:
+    of, at = budget(period="hour", timezone=zone), parse_time(change)
 
-    before, after = window_of(of, change - MICROSECOND), window_of(of, change)
-
-    assert before == Window(change - timedelta(hours=1), change)
-    assert after == Window(change, change + timedelta(minutes=30))
+    assert window_of(of, at - MICROSECOND) == Window(at - timedelta(minutes=before), at)
+    assert window_of(of, at) == Window(at, at + timedelta(minutes=after))
 
 
 def test_a_duration_of_hours_is_exact_across_a_clock_change() -> None:
@@ -126,6 +135,14 @@ def test_a_duration_of_days_follows_the_local_clock_across_a_change() -> None:
 
     assert window("2026-03-29T12:00:00Z", **fields) == ("2026-03-27T23:00Z", "2026-03-29T22:00Z")
     assert window("2026-03-29T22:00:00Z", **fields) == ("2026-03-29T22:00Z", "2026-03-31T22:00Z")
+
+
+def test_a_days_boundary_that_the_clock_skips_is_as_long_after_the_jump() -> None:
+    """02:30 is skipped on 29 March: the boundary is at 03:30, and 03:15 is before it."""
+    fields = {"period": "P1D", "timezone": "Europe/Berlin", "starts_at": "2026-03-28T01:30:00Z"}
+
+    assert window("2026-03-29T01:15:00Z", **fields) == ("2026-03-28T01:30Z", "2026-03-29T01:30Z")
+    assert window("2026-03-29T01:30:00Z", **fields) == ("2026-03-29T01:30Z", "2026-03-30T00:30Z")
 
 
 def test_a_duration_begins_in_the_second_of_two_like_hours_if_told_so() -> None:
