@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from spendmeter.contract.budget import Budget
+from spendmeter.contract.charge import cost_for
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter.contract.usage import UsageEvent
 
 
 class Charge(NamedTuple):
@@ -25,13 +25,6 @@ def charges_of(book: BudgetBook, event: UsageEvent, now: datetime) -> list[Charg
     for account in book.accounts_of(subject_of(event)):
         window = book.window_of(account.budget, event.occurred_at)
         if window is not None and (window.end is None or now < window.end):
-            cost = cost_against(account.budget, event)
+            cost = cost_for(account.budget, event)
             charges.append(Charge(account.budget.id, account.name, window.start, window.end, cost))
     return charges
-
-
-def cost_against(budget: Budget, event: UsageEvent) -> NanoUsd:
-    """What the event counts for against this budget: its cost, or the budget's flat amount if unpriced."""
-    if event.cost_source is CostSource.UNPRICED:
-        return budget.unpriced_flat_nanousd()
-    return event.cost_nanousd

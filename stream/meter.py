@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from spendmeter.contract.charge import cost_for, flats_of
 from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import format_time, from_unix_us, to_unix_us
 from spendmeter.contract.total import Total
-from spendmeter.contract.usage import CostSource, Status, UsageEvent
+from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window
 from stream.changelog import (
     OPENING,
@@ -115,7 +116,7 @@ class Meter:
             folded.replayed += replayed
             folded.resent += resent is True and not replayed
             folded.counted += not resent and not replayed
-            if event.cost_source is CostSource.UNPRICED and event.status is Status.SUCCESS and not resent:
+            if flats_of(event) > 0 and not resent:
                 folded.unpriced.append(event)
             for account in book.accounts_of(subject_of(event)):
                 self._count(event, account, offset, resent, book, dirty)
@@ -169,7 +170,7 @@ class Meter:
             return
         tally.last_offset = offset
         if not resent:
-            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + event.cost_nanousd)
+            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + cost_for(account.budget, event))
             tally.events += 1
             tally.last_event_id = event.event_id
         dirty[where] = tally
