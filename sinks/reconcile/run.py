@@ -14,7 +14,7 @@ The order of the steps is what keeps a live system from raising a false alarm:
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from time import monotonic
 
 from aiokafka import TopicPartition
@@ -176,7 +176,7 @@ class _Comparison:
             await self._signals.catch_up()
             signals = dict(self._signals.signals)
             await self._totals.catch_up()
-            told = compare_signals(signals, self._totals.totals, components, scope)
+            told = compare_signals(signals, self._totals.totals, components, scope, datetime.now(UTC))
             if not any(mistold.may_follow for mistold in told.mistold) or clock() >= deadline:
                 return told
             await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -28,6 +28,7 @@ class LeftOut(StrEnum):
     CHANGED_MEANWHILE = "the budget was changed while we looked"
     CLOSED_LONG_AGO = "the window ended more than 6 days ago, and the stream keeps it for 7"
     NOT_CHOSEN = "not among the windows that --window names"
+    OVER = "the window is over, and its last signal need not follow its last total"
 
 
 class Chosen(NamedTuple):
@@ -107,6 +108,12 @@ class Scope:
         if at not in self._known:
             self._known[at] = self._decide(budget, window)
         return self._known[at]
+
+    def is_over(self, where: AccountWindow, now: datetime) -> bool:
+        """Whether that window of a budget in force has ended."""
+        budget = self.book.get(where.budget_id)
+        window = window_of(budget, where.window_start) if budget else None
+        return window is not None and window.end is not None and window.end <= now
 
     def in_force_for_all_after(self, budget_id: str) -> datetime | None:
         """A record that was appended after this was folded under the budget; None if we cannot tell."""

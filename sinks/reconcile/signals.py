@@ -34,8 +34,13 @@ class Told:
     mistold: list[Mistold] = field(default_factory=list)
     left_out: dict[LeftOut, int] = field(default_factory=dict)
 
+    def leave_out(self, reason: LeftOut) -> None:
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
-def compare_signals(signals: Mapping[str, Signal], totals: Totals, at_mark: Components, scope: Scope) -> Told:
+
+def compare_signals(
+    signals: Mapping[str, Signal], totals: Totals, at_mark: Components, scope: Scope, now: datetime
+) -> Told:
     """Compare each account's signal with the totals at the signal's own watermark, so that traffic never
     makes a difference; the totals at the mark must all be under that watermark by now.
     """
@@ -49,9 +54,15 @@ def compare_signals(signals: Mapping[str, Signal], totals: Totals, at_mark: Comp
         if signal is not None:
             reason = scope.of_account(AccountWindow(account, signal.window_start))
             if reason is not None and (reason is not LeftOut.NOT_CHOSEN or account not in latest):
-                told.left_out[reason] = told.left_out.get(reason, 0) + 1
+                told.leave_out(reason)
                 continue
-        _compare(account, signal, latest.get(account), totals, at_mark, told)
+        mistold = _compare(account, signal, latest.get(account), totals, at_mark, told)
+        if mistold is None:
+            continue
+        if mistold.may_follow and scope.is_over(AccountWindow(account, mistold.window_start), now):
+            told.leave_out(LeftOut.OVER)
+        else:
+            told.mistold.append(mistold)
     return told
 
 
@@ -62,44 +73,37 @@ def _compare(
     totals: Totals,
     at_mark: Components,
     told: Told,
-) -> None:
+) -> Mistold | None:
     if signal is None or (latest is not None and signal.window_start < latest):
         assert latest is not None, "an account is looked at for its signal or for its totals"
         spent = _sum(at_mark[AccountWindow(account, latest)])
         detail = "there is no signal" if signal is None else "the latest signal is of an earlier window"
-        told.mistold.append(Mistold(account, latest, None, spent, detail, may_follow=True))
-        return
+        return Mistold(account, latest, None, spent, detail, may_follow=True)
     where = AccountWindow(account, signal.window_start)
+
+    def mistold(detail: str, spent: int, may_follow: bool) -> Mistold:
+        return Mistold(account, where.window_start, signal.spent_nanousd, spent, detail, may_follow)
+
+    latest_spent = _sum(totals.latest.get(where, {}))
     behind = [
         source
         for source, version in at_mark.get(where, {}).items()
         if isinstance(source, int) and signal.watermark.get(source, -1) < version.last_offset
     ]
-    spent = _sum(totals.latest.get(where, {}))
     if behind:
-        detail = f"the signal's watermark is behind the totals of partitions {sorted(behind)}"
-        told.mistold.append(
-            Mistold(account, where.window_start, signal.spent_nanousd, spent, detail, may_follow=True)
+        return mistold(
+            f"its watermark is behind the totals of partitions {sorted(behind)}", latest_spent, True
         )
-        return
     versions = {p: totals.version_at(where, p, offset) for p, offset in signal.watermark.items()}
     absent = sorted(p for p, version in versions.items() if version is None)
     if absent:
-        detail = f"no total of partitions {absent} ends at the signal's watermark"
-        told.mistold.append(
-            Mistold(account, where.window_start, signal.spent_nanousd, spent, detail, may_follow=True)
-        )
-        return
+        return mistold(f"no total of partitions {absent} ends at its watermark", latest_spent, True)
     opening = totals.latest.get(where, {}).get(HISTORY)
     spent = sum(v.spent_nanousd for v in versions.values() if v) + (opening.spent_nanousd if opening else 0)
     told.compared += 1
     told.signals_nanousd += signal.spent_nanousd
     told.totals_nanousd += spent
-    if spent != signal.spent_nanousd:
-        detail = "the signal is not the sum of its totals"
-        told.mistold.append(
-            Mistold(account, where.window_start, signal.spent_nanousd, spent, detail, may_follow=False)
-        )
+    return None if spent == signal.spent_nanousd else mistold("it is not the sum of its totals", spent, False)
 
 
 def _sum(components: Mapping[Source, Version]) -> int:
