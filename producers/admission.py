@@ -25,6 +25,8 @@ class Why(StrEnum):
     """Events in the current window add up to the limit."""
     BLIND = "blind"
     """What has been spent cannot be verified, and `on_stale` is `block`."""
+    UNPRICED = "unpriced"
+    """Nobody knows the model's price, and the budget's `unpriced` is `block`."""
 
 
 class Policy(NamedTuple):
@@ -44,6 +46,8 @@ class Moment(NamedTuple):
     """Whether every budget that there was at the start is known. Until then none may be enforced."""
     views_are_current: bool
     """Whether all budgets and signals are known, and Kafka has answered within `stale_after_seconds`."""
+    model_is_unpriced: bool = False
+    """Whether the model is known to have no price (unpriced_models.py); never a guess."""
 
 
 class Admit(NamedTuple):
@@ -92,6 +96,9 @@ def decide(
             continue
         known = spend.known(account.name, window.start)
         limit = account.budget.limit_at(at.now)
+        if at.model_is_unpriced and account.budget.unpriced == "block":
+            # First, because waiting does not help here.
+            return _refuse(Why.UNPRICED, account, window, limit, known)
         # `strict` budgets will add the holds of running requests to what is certain, here.
         if known.certain_nanousd >= limit:
             if refusal is None or _ends_later(window, refusal.window):

@@ -31,6 +31,7 @@ from producers.refusal import Decisions, Refusal, refusal_of
 from producers.sender import Acknowledged, Sender
 from producers.settings import GatewaySettings
 from producers.subject import Caller
+from producers.unpriced_models import Deployments, UnpricedModels
 from producers.views import Views
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime import metrics
@@ -52,6 +53,7 @@ class Gateway:
         self._settings = settings
         self.views = Views(settings)
         self.decisions = Decisions()
+        self.unpriced = UnpricedModels()
         self._recorder = Recorder(settings, self.views, self._wake)
         self._predecessors: Sequence[Predecessor] = ()
         self._sender: Sender | None = None
@@ -88,9 +90,12 @@ class Gateway:
 
     def record(self, draft: UsageDraft) -> UsageEvent | None:
         """Record a finished request; returns the event, None where LiteLLM logged it before."""
-        return self._recorder.record(draft)
+        event = self._recorder.record(draft)
+        if event is not None:
+            self.unpriced.note(event, time.monotonic())
+        return event
 
-    async def admit(self, caller: Caller) -> Refusal | None:
+    async def admit(self, caller: Caller, deployments: Deployments = tuple) -> Refusal | None:
         """Let a request through (None) or refuse it; waits only as long as the settings say."""
         begun = time.monotonic()
         waited: set[str] = set()
@@ -99,7 +104,12 @@ class Gateway:
             news = self.views.news.subscribe()
             try:
                 if self.views.are_read or self._is_over(begun, self._settings.start_wait_ms):
-                    decision = self.views.decide(caller.subject)
+                    decision = self.views.decide(
+                        caller.subject,
+                        lambda: self.unpriced.knows(
+                            caller.subject.model_group, deployments, time.monotonic()
+                        ),
+                    )
                     if isinstance(decision, Refuse):
                         return self._refused(decision, caller)
                     if not isinstance(decision, WaitForAcknowledgement):

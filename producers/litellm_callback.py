@@ -25,7 +25,7 @@ from producers.admission import Why
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.mapping import event_id_of, usage_of
 from producers.minting import METADATA, put_event_id
-from producers.payload import mapping
+from producers.payload import mapping, text
 from producers.refusal import Refusal
 from producers.settings import GatewaySettings
 from producers.subject import Caller, caller_of
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # LiteLLM's own status where spend cannot be verified (`fail_closed_budget_enforcement`).
 _UNVERIFIED_STATUS = 503
+# The caller may not use this model; to wait or to try again helps nothing.
+_UNPRICED_STATUS = 403
 
 
 class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
@@ -67,7 +69,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             # With it, a client would switch the meter off.
             data.pop("no-log", None)
             put_event_id(data, uuid7(_unix_ms()))
-            refusal = await self._gateway().admit(self._caller(user_api_key_dict, data))
+            caller = self._caller(user_api_key_dict, data)
+            refusal = await self._gateway().admit(caller, lambda: _deployments(caller))
         except Exception:
             ERRORS.labels("admission").inc()
             log.exception("admission failed; the request is let through")
@@ -143,14 +146,25 @@ def _finished_at(end_time: object, now: datetime) -> datetime:
 
 
 def _exception(refusal: Refusal) -> ProxyException:
-    is_limit = refusal.refuse.why is Why.LIMIT_REACHED
+    kind, status = {
+        Why.LIMIT_REACHED: ("budget_exceeded", litellm.budget_exceeded_status_code),
+        Why.BLIND: ("budget_unverified", _UNVERIFIED_STATUS),
+        Why.UNPRICED: ("budget_unpriced", _UNPRICED_STATUS),
+    }[refusal.refuse.why]
     return ProxyException(
-        message=refusal.message,
-        type="budget_exceeded" if is_limit else "budget_unverified",
-        param=None,
-        code=litellm.budget_exceeded_status_code if is_limit else _UNVERIFIED_STATUS,
-        headers=refusal.headers,
+        message=refusal.message, type=kind, param=None, code=status, headers=refusal.headers
     )
+
+
+def _deployments(caller: Caller) -> list[str]:
+    """The ids of every deployment that the proxy's router may send the request to."""
+    from litellm.proxy.proxy_server import llm_router  # set once the proxy has read its configuration
+
+    if llm_router is None:
+        return []
+    subject = caller.subject
+    listed = llm_router.get_model_list(model_name=subject.model_group, team_id=subject.team) or []
+    return [text(mapping(one.get("model_info")).get("id")) for one in listed]
 
 
 spendmeter = SpendmeterCallback()

@@ -191,7 +191,8 @@ def _is_refusal(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
         return False
     error = mapping(payload.get("error_information"))
     return (
-        getattr(kwargs.get("exception"), "type", None) in ("budget_exceeded", "budget_unverified")
+        getattr(kwargs.get("exception"), "type", None)
+        in ("budget_exceeded", "budget_unverified", "budget_unpriced")
         or error.get("error_class") == "BudgetExceededError"
         or str(error.get("normalized_error") or "").endswith("BUDGET_EXCEEDED")
     )

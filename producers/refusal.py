@@ -30,6 +30,8 @@ class Refusal(NamedTuple):
         """LiteLLM's own words, so that whoever parses those parses these."""
         if self.refuse.why is Why.BLIND:
             return f"Budget cannot be verified at the moment. Key={self.key}"
+        if self.refuse.why is Why.UNPRICED:
+            return f"Budget allows no model whose price is not known, and this one's is not. Key={self.key}"
         return (
             f"Budget has been exceeded! Key={self.key}"
             f" Current cost: {format_usd(self.refuse.spent_nanousd)},"
@@ -66,7 +68,7 @@ class Refusal(NamedTuple):
     def _retry_after_seconds(self) -> int | None:
         if self.refuse.why is Why.BLIND:
             return BLIND_RETRY_AFTER_SECONDS
-        if self.refuse.window is None or self.refuse.window.end is None:
+        if self.refuse.why is Why.UNPRICED or self.refuse.window is None or self.refuse.window.end is None:
             return None
         return max(1, math.ceil((self.refuse.window.end - self.at).total_seconds()))
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from aiokafka.structs import ConsumerRecord
@@ -58,17 +59,19 @@ class Views:
         """Whether every budget and signal there was at the start is known."""
         return self.budgets.caught_up.is_set() and self.signals.caught_up.is_set()
 
-    def decide(self, subject: Subject) -> Decision:
-        """Judge a request by what is known now.
+    def decide(self, subject: Subject, is_unpriced: Callable[[], bool] = lambda: False) -> Decision:
+        """Judge a request by what is known now; `is_unpriced` is asked where a budget wants to know.
 
         Until all budgets have been read, none is enforced: the one at hand may be an old revision.
         """
         seconds = time.monotonic()
         are_read = self.budgets.caught_up.is_set()
-        at = Moment(datetime.now(UTC), seconds, are_read, self._are_current(seconds))
+        are_current = self._are_current(seconds)
         with self.lock:
             book = self.budgets.book
             accounts = book.accounts_of(subject) if are_read else ()
+            unpriced = any(account.budget.unpriced == "block" for account in accounts) and is_unpriced()
+            at = Moment(datetime.now(UTC), seconds, are_read, are_current, unpriced)
             return decide(book, accounts, self.spend, at, self._policy)
 
     def _are_current(self, seconds: float) -> bool:

@@ -84,11 +84,11 @@ class Gateway:
         policy: Policy = POLICY,
         budgets_are_read: bool = True,
         views_are_current: bool = True,
+        model_is_unpriced: bool = False,
     ) -> Decision:
         accounts = self.book.accounts_of(SUBJECT)
-        return decide(
-            self.book, accounts, self.spend, Moment(now, seconds, budgets_are_read, views_are_current), policy
-        )
+        at = Moment(now, seconds, budgets_are_read, views_are_current, model_is_unpriced)
+        return decide(self.book, accounts, self.spend, at, policy)
 
 
 def refused(decision: Decision) -> Refuse:
@@ -281,3 +281,31 @@ class TestWhenBlind:
         gateway.hears(1, watermark={0: 8})
 
         assert gateway.decides(seconds=1000.0, policy=BLOCK) is ADMIT
+
+
+def test_a_model_without_a_price_is_refused_where_a_budget_says_so() -> None:
+    gateway = Gateway(budget(unpriced="block"))
+
+    assert gateway.decides() is ADMIT
+    refusal = refused(gateway.decides(model_is_unpriced=True))
+    assert refusal.why is Why.UNPRICED
+    assert refusal.account is not None
+    assert refusal.account.name == "b|key=k"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"unpriced": "allow"}, {"unpriced": "0.01"}, {"unpriced": "block", "action": Action.WARN}],
+)
+def test_a_model_without_a_price_is_admitted_where_no_blocking_budget_forbids_it(
+    changes: dict[str, Any],
+) -> None:
+    assert Gateway(budget(**changes)).decides(model_is_unpriced=True) is ADMIT
+
+
+def test_of_a_reached_limit_and_a_model_without_a_price_the_lasting_one_is_told() -> None:
+    gateway = Gateway(budget(), budget(id="c", unpriced="block"))
+    gateway.hears(100)
+
+    assert refused(gateway.decides()).why is Why.LIMIT_REACHED
+    assert refused(gateway.decides(model_is_unpriced=True)).why is Why.UNPRICED

@@ -99,3 +99,14 @@ def test_the_latest_decisions_are_kept_and_no_more(monkeypatch: pytest.MonkeyPat
 
     assert [decisions.get(one.id) for one in told] == [None, told[1], told[2]]
     assert decisions.get(uuid4()) is None
+
+
+def test_a_model_without_a_price_is_told_so_and_that_waiting_does_not_help() -> None:
+    told = refusal_of(refuse(why=Why.UNPRICED), "my-key", NOW)
+
+    assert told.message == (
+        "Budget allows no model whose price is not known, and this one's is not. Key=my-key"
+    )
+    assert "retry-after" not in told.headers
+    assert told.headers["x-spendmeter-budget"] == "key-day"
+    assert "why=unpriced" in told.facts
