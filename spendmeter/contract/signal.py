@@ -41,6 +41,10 @@ class Signal(Wire):
     forecast_exhausted_at: UtcTime | None = None
     emitted_at: UtcTime
 
-    def order(self) -> tuple[datetime, int, int]:
-        """What a reader keeps the highest of."""
-        return (self.window_start, self.revision, self.version)
+    def order(self) -> tuple[int, datetime, int]:
+        """What a reader that holds one signal per account keeps the highest of.
+
+        The revision leads: a budget whose period grows (a day to a month) gets a window that
+        begins earlier than the one it replaces (docs/decisions/0003).
+        """
+        return (self.revision, self.window_start, self.version)

@@ -142,8 +142,9 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
                 ),
             ],
             [
-                *(ours_named(name, "stream") for name in streams),
-                ours_named("clickhouse-sink", "sinks.clickhouse"),
+                # Known to their groups by name, so that a restarted one gets its partitions back at once.
+                *(ours_named(name, "stream", SPENDMETER_INSTANCE_ID=name) for name in streams),
+                ours_named("clickhouse-sink", "sinks.clickhouse", SPENDMETER_SINK_INSTANCE="clickhouse-sink"),
                 ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),
             ],
         ],

@@ -49,8 +49,8 @@ def record(of: Signal) -> tuple[bytes, bytes]:
 async def test_the_highest_of_each_account_is_kept_whatever_order_they_come_in(settings: Settings) -> None:
     rising = [
         signal(version=9),
-        signal(revision=2, version=1),
-        signal(window_start=NOON + timedelta(days=1), window_end=None, version=0),
+        signal(window_start=NOON + timedelta(days=1), window_end=None, version=1),
+        signal(revision=2, version=0),
     ]
     records = [
         record(one.model_copy(update={"account": f"b|key=k{n}"}))

@@ -44,18 +44,25 @@ def total(**fields: Any) -> Total:
     return Total.model_validate({**defaults, **fields})
 
 
-def test_a_later_window_then_a_later_revision_then_a_later_version_is_the_latest() -> None:
+def test_a_later_revision_then_a_later_window_then_a_later_version_is_the_latest() -> None:
     later = NOON + timedelta(microseconds=1)
     rising = [
         signal(revision=1, version=1),
         signal(revision=1, version=2),
-        signal(revision=2, version=1),
         signal(window_start=later, revision=1, version=1),
         signal(window_start=later, revision=1, version=2),
+        signal(revision=2, version=1),
     ]
 
     assert sorted(reversed(rising), key=Signal.order) == rising
     assert len({one.order() for one in rising}) == len(rising)
+
+
+def test_a_month_that_replaces_a_day_is_the_latest_though_it_began_before() -> None:
+    day = signal(window_start=NOON, revision=1, version=7)
+    month = signal(window_start=NOON - timedelta(days=21), revision=2, version=7)
+
+    assert max(day, month, key=Signal.order) is month
 
 
 def test_a_watermark_is_offsets_by_partition() -> None:
