@@ -24,6 +24,7 @@ from budget_demo_clients import (
     SIGNAL,
     SIGNAL_LATENCY,
     SPENT,
+    UNPRICED_ALERTS,
     UNPRICED_EVENTS,
     WITHIN_SECONDS,
     Call,
@@ -51,6 +52,7 @@ SPENT_BY = {
     "history": "ClickHouse, sum(cost_usd)",
     "key_info": "GET /key/info",
 }
+VERDICTS = {True: "equal to the nano-dollar", False: "NOT EQUAL", None: "no --clickhouse-url to compare with"}
 HEADINGS = (
     f"  {'#':>3}  {'model':<20} {'prompt':<34} {'reply':<34}"
     f" {'in':>4} {'out':>4}  {'cost':>12}  spent of the budget"
@@ -64,7 +66,7 @@ class Story:
         self.proxy, self.say = proxy, say
         self.clickhouse_url = clickhouse_url
         self.calls: list[Call] = []
-        self.result: dict[str, Any] = {"first_warning_at_fraction": None}
+        self.result: dict[str, Any] = {"first_warning_at_fraction": None, "unpriced": None}
 
     def tell(self) -> dict[str, Any]:
         """All of it. SystemExit with the reason where it does not go as told."""
@@ -98,10 +100,17 @@ class Story:
             call = self.proxy.complete(UNPRICED if unpriced else next(models), next(prompts))
             self.calls.append(call)
             self.say(line(len(self.calls), call))
-            if unpriced and self.history.wait_for(UNPRICED_EVENTS):
-                self.say(f"{'':7}⚑ {UNPRICED} has no price: recorded as unpriced and alerted, not as free")
+            if unpriced:
+                self.flagged()
             if WARN_AT <= call.spent_usd / BUDGET_USD < 1:
                 self.warned()
+
+    def flagged(self) -> None:
+        """Wait until history says that a call had no price, and the alert is there."""
+        for event in self.history.wait_for(UNPRICED_EVENTS):
+            for alert in self.history.wait_for(UNPRICED_ALERTS, model=event["model"])[:1]:
+                self.say(f"{'':7}⚑ recorded as unpriced, not as free: {alert['message'].partition(' (')[0]}")
+                self.result["unpriced"] = event
 
     def warned(self) -> None:
         """Wait for the first warning where it is due; elsewhere nothing waits."""
@@ -128,7 +137,6 @@ class Story:
             "calls_refused": 1,
             "refusal": {"status": last.status, **last.error, "headers": last.headers},
             "refused_after_ms": round(milliseconds, 1),
-            "unpriced": self.history.rows(UNPRICED_EVENTS),
             "calls": calls,
         }
 
@@ -145,13 +153,13 @@ class Story:
         }
         info = self.proxy.admin("GET", "/key/info", key=self.history.hash)["info"]
         key_info = None if info["spend"] is None else nano(Decimal(str(info["spend"])))
-        equal = len(set(spent.values()) - {None}) == 1
+        equal = len(set(spent.values())) == 1 if self.clickhouse_url else None
         self.result |= {"spent_nanousd": spent, "key_info_spend_nanousd": key_info, "equal": equal}
         self.say(f"\nStep 3  What was spent\n\n  {served} served, 1 refused\n")
         for name, amount in {**spent, "key_info": key_info}.items():
             shown = "not asked" if amount is None else f"{amount:>13,} nano-USD"
             self.say(f"  {SPENT_BY[name]:<42}{shown}")
-        self.say(f"\n  {'equal to the nano-dollar' if equal else 'NOT EQUAL'}")
+        self.say(f"\n  {VERDICTS[equal]}")
         self.result["signal_latency_ms"] = latency = next(iter(self.history.rows(SIGNAL_LATENCY)), None)
         if latency:
             self.say(
@@ -228,7 +236,7 @@ def main() -> None:
     result = Story(Proxy(options.base_url, options.master_key), options.clickhouse_url, say).tell()
     if options.json:
         print(json.dumps(result, indent=2, default=str))
-    if not result["equal"]:
+    if result["equal"] is False:
         sys.exit("the proxy, the stream and ClickHouse do not agree")
 
 

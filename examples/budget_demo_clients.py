@@ -117,8 +117,12 @@ ALERTS = """
     SELECT message, toFloat64(spent_usd) / toFloat64(limit_usd) AS fraction
     FROM alerts FINAL WHERE subject['key'] = {key:String} AND kind = {kind:String} ORDER BY emitted_at"""
 UNPRICED_EVENTS = """
-    SELECT model_group, count() AS events FROM usage FINAL
+    SELECT model_group, any(model) AS model, count() AS events FROM usage FINAL
     WHERE key = {key:String} AND cost_source = 'unpriced' GROUP BY model_group"""
+# Told once a day and model, so perhaps before this demo began.
+UNPRICED_ALERTS = """
+    SELECT message FROM alerts FINAL
+    WHERE kind = 'unpriced' AND emitted_at >= today() AND position(message, {model:String}) > 0"""
 SPENT = """
     SELECT toInt64(sum(cost_nanousd)) AS nanousd, count() AS events
     FROM usage FINAL WHERE key = {key:String} AND status = 'success'"""
