@@ -35,8 +35,10 @@ class Era:
 
 
 def shape_of(budget: Budget) -> str:
-    """What decides which events count where; a change of anything else leaves the counts as they are."""
-    return budget.model_dump_json(include={"match", "period", "timezone", "starts_at", "reset_at"})
+    """What decides which events count where and for how much; no other change alters a total."""
+    shape = budget.model_dump_json(include={"match", "period", "timezone", "starts_at", "reset_at"})
+    # What an unpriced request counts for decides amounts.
+    return f"{shape} {budget.unpriced_flat_nanousd()}"
 
 
 def eras_of(revisions: Iterable[Revision]) -> dict[str, Era]:

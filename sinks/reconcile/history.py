@@ -97,8 +97,9 @@ class History:
         """The first MAX_CONFLICTS sequence numbers that stand for several events."""
         rows = self._query(
             "SELECT producer_id, seq, groupUniqArray(10)(event_id), groupUniqArray(10)(cost_nanousd)"
+            # Of two corrections that were made at once the first counts, by design (spendmeter.correction).
             " FROM usage WHERE topic = {topic:String} AND producer_id IN {producers:Array(String)}"
-            " GROUP BY producer_id, seq"
+            " AND kind = 'usage' GROUP BY producer_id, seq"
             " HAVING min(event_id) != max(event_id) OR min(cost_usd) != max(cost_usd)"
             # Copies that differ in these would never be merged.
             " OR min(occurred_at) != max(occurred_at) OR min(key) != max(key)"
@@ -158,6 +159,18 @@ class History:
             "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
             f" toUnixTimestamp64Milli(appended_at) * 1000, cost_nanousd{_columns(dimensions)}"
             f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {_up_to(bounds)}",
+            plain=5,
+        )
+
+    def flats(
+        self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
+    ) -> Iterator[tuple[int, int, int, int, int, Values]]:
+        """As `rows`, those of unpriced requests only, with `flats_of` the event in place of nano-USD."""
+        yield from self._stream(
+            "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
+            f" toUnixTimestamp64Milli(appended_at) * 1000, if(kind = 'usage', 1, -1){_columns(dimensions)}"
+            f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {_up_to(bounds)}"
+            " AND cost_source = 'unpriced' AND status = 'success'",
             plain=5,
         )
 

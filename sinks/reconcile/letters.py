@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sinks.reconcile.recount import Row
 from spendmeter.contract.budget import Dimension
+from spendmeter.contract.charge import flats_of
 from spendmeter.contract.dead_letter import DeadLetter, NotHeld, Reason
 from spendmeter.contract.matching import subject_of
 from spendmeter.contract.records import InvalidRecord, decode
@@ -38,16 +39,14 @@ class Letters:
     def rows(self, dimensions: Sequence[Dimension]) -> Iterator[Row]:
         """The refused events as the rows that history lacks."""
         for refused in self.refused.values():
-            subject = subject_of(refused.event)
-            values = tuple(subject.tags if d == "tag" else getattr(subject, d) for d in dimensions)
-            yield Row(
-                refused.partition,
-                refused.offset,
-                to_unix_us(refused.event.occurred_at),
-                _LONG_AGO_US,
-                refused.event.cost_nanousd,
-                values,
-            )
+            yield _row(refused, refused.event.cost_nanousd, dimensions)
+
+    def flats(self, dimensions: Sequence[Dimension]) -> Iterator[Row]:
+        """Of the refused events those without a price, as rows for `Recount.add_flats`."""
+        for refused in self.refused.values():
+            flats = flats_of(refused.event)
+            if flats:
+                yield _row(refused, flats, dimensions)
 
 
 def sort_out(letters: Iterable[DeadLetter]) -> Letters:
@@ -71,6 +70,13 @@ def sort_out(letters: Iterable[DeadLetter]) -> Letters:
         refused = RefusedEvent(letter.source_partition, letter.source_offset, event)
         found.refused.setdefault(event.event_id, refused)
     return found
+
+
+def _row(refused: RefusedEvent, amount: int, dimensions: Sequence[Dimension]) -> Row:
+    subject = subject_of(refused.event)
+    values = tuple(subject.tags if d == "tag" else getattr(subject, d) for d in dimensions)
+    occurred_at_us = to_unix_us(refused.event.occurred_at)
+    return Row(refused.partition, refused.offset, occurred_at_us, _LONG_AGO_US, amount, values)
 
 
 def _producer_and_seq(payload: bytes) -> tuple[str, int] | None:

@@ -22,7 +22,10 @@ NEVER = 1 << 63
 
 
 class Row(NamedTuple):
-    """The first copy of an event in history; `values` are those of the needed dimensions, in their order."""
+    """The first copy of an event in history; `values` are those of the needed dimensions, in their order.
+
+    Among the rows for `add_flats`, `cost_nanousd` is instead how many flat amounts the event counts for.
+    """
 
     partition: int
     offset: int
@@ -76,11 +79,12 @@ class _Window:
 class _Account:
     """An account, and the window of it that the last row fell into."""
 
-    __slots__ = ("budget", "name", "window")
+    __slots__ = ("budget", "flat_nanousd", "name", "window")
 
     def __init__(self, name: str, budget: Budget) -> None:
         self.name = name
         self.budget = budget
+        self.flat_nanousd = budget.unpriced_flat_nanousd()
         self.window: _Window | None = None
 
 
@@ -88,6 +92,11 @@ def needed_dimensions(book: BudgetBook) -> list[Dimension]:
     """The dimensions that some budget matches on; no other column of history is read."""
     named = {dimension for budget in book for dimension in budget.match}
     return [dimension for dimension in DIMENSIONS if dimension in named]
+
+
+def has_flats(book: BudgetBook) -> bool:
+    """Whether some budget counts a flat amount for unpriced requests, so that `add_flats` is needed."""
+    return any(budget.unpriced_flat_nanousd() for budget in book)
 
 
 class Recount:
@@ -141,9 +150,18 @@ class Recount:
 
     def add(self, rows: Iterable[Row | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
         """Count rows in."""
+        self._add(rows, are_flats=False)
+
+    def add_flats(self, rows: Iterable[Row | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
+        """Count in, for rows that `add` was given too, the flat amounts of the budgets that have one."""
+        self._add(rows, are_flats=True)
+
+    def _add(
+        self, rows: Iterable[Row | tuple[int, int, int, int, int, tuple[Any, ...]]], are_flats: bool
+    ) -> None:
         remembered = self._remembered
-        for partition, offset, occurred_us, appended_us, cost, values in rows:
-            self.rows += 1
+        for partition, offset, occurred_us, appended_us, amount, values in rows:
+            self.rows += not are_flats
             accounts = remembered.get(values)
             if accounts is None:
                 accounts = self._remember(values)
@@ -159,8 +177,8 @@ class Recount:
                 if lane is None or offset > lane.until_offset:
                     continue
                 if offset >= lane.first_offset or appended_us >= window.sure_after_us:
-                    lane.spent_nanousd += cost
-                    lane.events += 1
+                    lane.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
+                    lane.events += not are_flats
 
     def _expect(self, window: _Window, partition: int, offset: int, appended_us: int) -> Lane | None:
         """A component that the stream does not have, if it should."""

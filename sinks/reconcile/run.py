@@ -32,7 +32,7 @@ from sinks.reconcile.positions import (
     Positions,
     following,
 )
-from sinks.reconcile.recount import Recount, needed_dimensions
+from sinks.reconcile.recount import Recount, has_flats, needed_dimensions
 from sinks.reconcile.report import Report
 from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.signals import Told, compare_signals
@@ -163,9 +163,13 @@ class _Comparison:
         if not len(recount.scope.book):
             return
         dimensions, bounds = needed_dimensions(recount.scope.book), recount.bounds()
+        flats = has_flats(recount.scope.book)
         for piece in self._history.slices(Span(*recount.scope.span())):
             recount.add(self._history.rows(dimensions, piece, bounds))
+            if flats:
+                recount.add_flats(self._history.flats(dimensions, piece, bounds))
         recount.add(letters.rows(dimensions))
+        recount.add_flats(letters.flats(dimensions))
 
     async def _signals_told(self, components: Components, scope: Scope) -> Told:
         """Look until every signal has followed its totals; the judge may wait a second before it tells."""
