@@ -9,6 +9,7 @@ whoever wrote it last.
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from sys import intern
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -52,6 +53,8 @@ class Tally:
     last_offset: int
     last_event_id: UUID | None
     window_end: datetime | None
+    shape: str
+    """What the budget counted: an event of another shape begins another tally."""
 
     def value(self) -> bytes:
         return _pack(
@@ -61,11 +64,12 @@ class Tally:
             self.first_offset,
             str(self.last_event_id) if self.last_event_id else None,
             to_unix_us(self.window_end) if self.window_end else None,
+            self.shape,
         )
 
     @classmethod
     def read(cls, value: bytes) -> "Tally":
-        last, spent, events, first, event_id, end = json.loads(value)
+        last, spent, events, first, event_id, end, shape = json.loads(value)
         return cls(
             NanoUsd(spent),
             events,
@@ -73,6 +77,7 @@ class Tally:
             last,
             UUID(event_id) if event_id else None,
             from_unix_us(end) if end else None,
+            intern(shape),
         )
 
 

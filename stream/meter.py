@@ -152,12 +152,12 @@ class Meter:
             return
         # A budget first met in a replay opens behind it: there, resends can no longer be told from
         # first copies.
-        opened = self._openings.offset_of(account.budget, self._frontier)
+        opened, shape = self._openings.open(account.budget, self._frontier)
         where = AccountWindow(account.name, window.start)
         tally = self.tallies.get(where)
-        if tally is None or tally.first_offset < opened:
+        if tally is None or tally.shape != shape or tally.first_offset < opened:
             first = max(opened, offset) if self._is_forgotten(window.end) else opened
-            tally = self.tallies[where] = _empty(first, window)
+            tally = self.tallies[where] = _empty(first, window, shape)
         if offset <= tally.last_offset:
             # A crash may have come between the tally and its total, and no other event may follow.
             if tally.first_offset <= offset:
@@ -166,7 +166,7 @@ class Meter:
         if resent is None:
             # Producers are stored after the tallies: an event that they have passed is in every tally
             # that was open then. As it is not in this one, it begins behind all that cannot be told.
-            self.tallies[where] = _empty(self._frontier, window)
+            self.tallies[where] = _empty(self._frontier, window, shape)
             return
         tally.last_offset = offset
         if not resent:
@@ -225,5 +225,5 @@ class Meter:
         return tombstones, totals
 
 
-def _empty(first_offset: int, window: Window) -> Tally:
-    return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)
+def _empty(first_offset: int, window: Window, shape: str) -> Tally:
+    return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end, shape)

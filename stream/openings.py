@@ -8,6 +8,9 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from stream.changelog import OPENING, Entry, Opening
 
+# Part of every tally: enough to tell the few shapes apart that one budget ever has.
+_SHAPE_BYTES = 4
+
 
 class Openings:
     """One for each budget and shape: what it counts. Another shape is counted anew."""
@@ -18,20 +21,21 @@ class Openings:
         self._read: tuple[BudgetBook, int] | None = None
         """The book, and the edition of it, that all openings agree with."""
         self._replacers: dict[str, tuple[Budget, ...]] = {}
-        self._names: dict[str, tuple[Budget, tuple[Budget, ...], str]] = {}
+        self._shapes: dict[str, tuple[Budget, tuple[Budget, ...], str]] = {}
 
     def restore(self, name: str, opening: Opening) -> None:
         """Bring in what the changelog has under that name."""
         self._openings[name] = opening
 
-    def offset_of(self, budget: Budget, frontier: int) -> int:
-        """Where the budget, as the book followed last has it, opened; `frontier` if it opens now."""
-        name = self._name(budget)
+    def open(self, budget: Budget, frontier: int) -> tuple[int, str]:
+        """From which offset the budget counts, and in which shape; from `frontier` if it opens now."""
+        shape = self._shape(budget)
+        name = f"{budget.id}|{shape}"
         opening = self._openings.get(name)
         if opening is None:
             opening = self._openings[name] = Opening(frontier)
             self._changes.append(Entry(OPENING + name.encode(), opening.value()))
-        return opening.offset
+        return opening.offset, shape
 
     def follow(self, book: BudgetBook) -> None:
         """Close the openings of budgets that are gone or count something else now.
@@ -48,8 +52,9 @@ class Openings:
                 others = self._replacers.get(budget.replaces, ())
                 self._replacers[budget.replaces] = (*others, budget)
         for name in list(self._openings):
-            known = book.get(name.rpartition("|")[0])
-            if known is None or self._name(known) != name:
+            budget_id, _, shape = name.rpartition("|")
+            known = book.get(budget_id)
+            if known is None or self._shape(known) != shape:
                 del self._openings[name]
                 self._changes.append(Entry(OPENING + name.encode(), None))
 
@@ -58,12 +63,11 @@ class Openings:
         changes, self._changes = self._changes, []
         return changes
 
-    def _name(self, budget: Budget) -> str:
+    def _shape(self, budget: Budget) -> str:
         replacers = self._replacers.get(budget.id, ())
-        known = self._names.get(budget.id)
+        known = self._shapes.get(budget.id)
         if known is None or known[0] is not budget or known[1] != replacers:
-            known = (budget, replacers, f"{budget.id}|{shape_of(budget, replacers)}")
-            self._names[budget.id] = known
+            known = self._shapes[budget.id] = (budget, replacers, shape_of(budget, replacers))
         return known[2]
 
 
@@ -71,4 +75,4 @@ def shape_of(budget: Budget, replacers: Iterable[Budget] = ()) -> str:
     """A digest of all that decides which events count where."""
     counts = budget.model_dump(mode="json", include={"match", "period", "timezone", "starts_at", "reset_at"})
     counts["replaced_for"] = sorted(sorted(replacer.match.items()) for replacer in replacers)
-    return blake2s(json.dumps(counts, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return blake2s(json.dumps(counts, sort_keys=True).encode(), digest_size=_SHAPE_BYTES).hexdigest()

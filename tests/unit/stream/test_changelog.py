@@ -14,11 +14,11 @@ ID = UUID("01935000-0000-7000-8000-000000000001")
 
 VALUES = [
     (
-        Tally(NanoUsd(12), 2, 3, 9, ID, NOON),
-        f'[9,12,2,3,"{ID}",{NOON_US}]'.encode(),
+        Tally(NanoUsd(12), 2, 3, 9, ID, NOON, "5a"),
+        f'[9,12,2,3,"{ID}",{NOON_US},"5a"]'.encode(),
         9,
     ),
-    (Tally(NanoUsd(-1), 0, 3, 3, None, None), b"[3,-1,0,3,null,null]", 3),
+    (Tally(NanoUsd(-1), 0, 3, 3, None, None, "5a"), b'[3,-1,0,3,null,null,"5a"]', 3),
     (Progress(7, 9, NOON), f"[9,7,{NOON_US}]".encode(), 9),
     (Opening(9), b"[-9]", -9),
     (

@@ -1,0 +1,113 @@
+"""What must hold after a step, whatever was delayed, repeated, lost or restarted before it."""
+
+from datetime import datetime
+
+from producers.admission import Refuse
+from producers.window_spend import Known
+from spendmeter.contract.matching import Account
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.window import Window, window_of
+from stream.meter import Folded
+from tests.simulation.broker import Broker
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+def check_folded(broker: Broker, partition: int, folded: Folded) -> None:
+    """Each total is the sum of exactly the events that it claims: first copies, first to last offset."""
+    for total in folded.totals:
+        budget = broker.book.get(total.account.partition("|")[0])
+        window = window_of(budget, total.window_start) if budget else None
+        if window is None or window.start != total.window_start:
+            raise Violation(f"a total of no window: {total}")
+        events = [
+            r.event
+            for r in broker.truth.in_window(total.account, window)
+            if r.partition == partition
+            and r.offset is not None
+            and total.first_offset <= r.offset <= total.last_offset
+        ]
+        spent = sum(event.cost_nanousd for event in events)
+        if type(total.spent_nanousd) is not int or (total.spent_nanousd, total.events) != (
+            spent,
+            len(events),
+        ):
+            raise Violation(f"{total} claims what is {spent} nano-USD in {len(events)} events")
+
+
+def check_known(broker: Broker, account: Account, window: Window, known: Known) -> None:
+    """What a gateway is certain of never exceeds what was really recorded in that window."""
+    if _is_reset(broker, account, window):
+        return
+    most = _at_most(broker, account, window)
+    if known.certain_nanousd > most:
+        raise Violation(f"{account.name} {window.start}: certain of {known}, recorded were {most} nano-USD")
+
+
+def check_refusal(broker: Broker, refusal: Refuse) -> None:
+    """G3: a request is refused only when events in the current window add up to the limit."""
+    assert refusal.account is not None
+    assert refusal.window is not None
+    if _is_reset(broker, refusal.account, refusal.window):
+        return
+    most = _at_most(broker, refusal.account, refusal.window)
+    if most < refusal.limit_nanousd:
+        raise Violation(f"false refusal: {refusal}, recorded were {most} nano-USD")
+
+
+def _is_reset(broker: Broker, account: Account, window: Window) -> bool:
+    """Whether this is a gateway whose clock is behind, and which is still before a reset that was made."""
+    end = window.end
+    return end is not None and end <= broker.now and end == account.budget.reset_at
+
+
+def _at_most(broker: Broker, account: Account, window: Window) -> int:
+    """What was recorded, without the credits that a gateway may not have heard of."""
+    return sum(max(r.event.cost_nanousd, 0) for r in broker.truth.in_window(account.name, window))
+
+
+class SignalChecks:
+    """Signals only ever move forward, and say no more than the events under their watermark."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._by_order: dict[tuple[str, tuple[datetime, int, int]], Signal] = {}
+        self._highest: dict[tuple[str, datetime], Signal] = {}
+
+    def check(self, signal: Signal) -> None:
+        same = self._by_order.setdefault((signal.account, signal.order()), signal)
+        if (same.spent_nanousd, same.watermark) != (signal.spent_nanousd, signal.watermark):
+            raise Violation(f"two signals of one version: {same} and {signal}")
+        where = (signal.account, signal.window_start)
+        before, after = sorted((self._highest.setdefault(where, signal), signal), key=_version)
+        if any(offset > after.watermark.get(p, -1) for p, offset in before.watermark.items()):
+            raise Violation(f"a higher version that includes less: {after} after {before}")
+        self._highest[where] = after
+        self._check_sum(signal)
+
+    def _check_sum(self, signal: Signal) -> None:
+        broker, window = self._broker, Window(signal.window_start, signal.window_end)
+        if window.end is not None and window.end <= broker.now:
+            # Nobody enforces it any more, and a reset may have cut it short after it was counted.
+            return
+        under = [
+            r
+            for r in broker.truth.in_window(signal.account, window)
+            if r.offset is not None and r.offset <= signal.watermark.get(r.partition, -1)
+        ]
+        most = sum(max(r.event.cost_nanousd, 0) for r in under)
+        must = sum(r.event.cost_nanousd for r in under)
+        begins = broker.counts_from[signal.budget_id]
+        budget = broker.book.get(signal.budget_id)
+        whole = budget is not None and budget.revision == signal.revision
+        whole &= all(r.offset is not None and r.offset >= begins[r.partition] for r in under)
+        if type(signal.spent_nanousd) is not int or signal.spent_nanousd > most:
+            raise Violation(f"{signal} says more than the {most} nano-USD under its watermark")
+        if whole and signal.spent_nanousd != must:
+            raise Violation(f"{signal} is not the {must} nano-USD under its watermark")
+
+
+def _version(signal: Signal) -> int:
+    return signal.version

@@ -1,0 +1,210 @@
+"""A gateway process: the real admission and known spend, over a model of outbox and sender.
+
+The outbox survives the process; what the process knew of its own spend does not. A chunk becomes
+one batch per partition. A batch may be stored and its acknowledgement lost, or be stored much
+later than the sender gave it up; it is sent again, as it was, until an acknowledgement comes.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from producers.admission import Decision, Moment, Policy, Refuse, Why, decide
+from producers.charges import charges_of
+from producers.own_spend import OwnSpend
+from producers.window_spend import Acknowledgement
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import Account, BudgetBook, subject_of
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.usage import CostSource, UsageEvent
+from tests.simulation.broker import PARTITIONS, Broker, partition_of
+from tests.simulation.checks import check_known, check_refusal
+from tests.simulation.workers import Parts
+
+MAX_CHUNK = 4
+POLICY = Policy(on_stale="allow", stale_after_seconds=30.0, ack_wait_seconds=5.0)
+
+
+@dataclass
+class Outbox:
+    """The file: what was recorded, and how far the position file says it was acknowledged."""
+
+    producer_id: str
+    events: list[UsageEvent] = field(default_factory=list)
+    position: int = 0
+
+
+@dataclass
+class Batch:
+    """One attempt to store some events of one outbox in one partition."""
+
+    outbox: Outbox
+    partition: int
+    events: list[UsageEvent]
+    is_resent: bool = False
+
+
+@dataclass
+class Flight:
+    """A batch on its way to the broker, or its acknowledgement on the way back."""
+
+    batch: Batch
+    sender: "Gateway | None"
+    base_offset: int | None = None
+
+
+class Gateway:
+    """One process; `restart` is its successor on the same host."""
+
+    def __init__(
+        self, name: str, broker: Broker, parts: Parts, random: Random, outboxes: list[Outbox]
+    ) -> None:
+        self.name, self.broker, self.parts, self.random = name, broker, parts, random
+        self.skew = timedelta(seconds=random.choice([0, 0, 0, -40, 40]))
+        self.outbox = Outbox(f"{name}.{random.getrandbits(32):08x}")
+        self.outboxes = [o for o in outboxes if o.position < len(o.events)] + [self.outbox]
+        self.sent = self.outboxes[0].position
+        self.unacknowledged: list[Batch] = []
+        self.chunk_end = self.sent
+        self.book = BudgetBook()
+        self.budgets_read = 0
+        self.spend = OwnSpend()
+        self.signals_read = [0] * PARTITIONS
+        self.removed: set[str] = set()
+        # Until all budgets have been read, none is enforced.
+        self.read_budgets(len(broker.budgets))
+
+    @property
+    def now(self) -> datetime:
+        return self.broker.now + self.skew
+
+    @property
+    def seconds(self) -> float:
+        return self.broker.now.timestamp()
+
+    # Requests.
+
+    def request(self, subject: dict[str, Any], cost_nanousd: int, is_admitted_anyway: bool) -> Decision:
+        """One request from its admission to its recorded end; `is_admitted_anyway`: it was, long ago."""
+        event = self._event(subject, cost_nanousd)
+        accounts = self.book.accounts_of(subject_of(event))
+        moment = Moment(self.now, self.seconds, budgets_are_read=True, views_are_current=True)
+        decision = decide(self.book, accounts, self.spend, moment, POLICY)
+        self._check(decision, accounts)
+        if not isinstance(decision, Refuse) or is_admitted_anyway:
+            self.record(event)
+        return decision
+
+    def record(self, event: UsageEvent) -> None:
+        """Append to the outbox and count, in one step: what was appended survives everything."""
+        self.outbox.events.append(event)
+        self.broker.truth.record(event)
+        self.spend.record(event.seq, charges_of(self.book, event, self.now), self.seconds)
+
+    def _event(self, fields: dict[str, Any], cost_nanousd: int) -> UsageEvent:
+        return UsageEvent(
+            event_id=UUID(int=self.random.getrandbits(128)),
+            producer_id=self.outbox.producer_id,
+            seq=len(self.outbox.events) + 1,
+            started_at=self.now,
+            cost_source=CostSource.LITELLM,
+            gateway=self.name,
+            **{"cost_nanousd": cost_nanousd, "occurred_at": self.now, **fields},
+        )
+
+    def _check(self, decision: Decision, accounts: tuple[Account, ...]) -> None:
+        for account in accounts:
+            window = self.book.window_of(account.budget, self.now)
+            if window is not None:
+                check_known(self.broker, account, window, self.spend.known(account.name, window.start))
+        if isinstance(decision, Refuse) and decision.why is Why.LIMIT_REACHED:
+            check_refusal(self.broker, decision)
+
+    # The sender.
+
+    def send(self) -> list[Flight]:
+        """Begin the next chunk, or send again what has waited too long for its acknowledgement."""
+        if self.unacknowledged:
+            if self.parts.sender == "overtakes":
+                # The next chunk goes out beside the one that failed.
+                waiting, self.unacknowledged = self.unacknowledged, []
+                flights = self._next_chunk()
+                self.unacknowledged += waiting
+                return flights + self._resend(waiting)
+            return self._resend(self.unacknowledged)
+        return self._next_chunk()
+
+    def _next_chunk(self) -> list[Flight]:
+        if self.chunk_end > self.sent:
+            self.sent = self.chunk_end
+            if self.random.random() < 0.7:
+                self.outboxes[0].position = self.sent
+        while len(self.outboxes) > 1 and self.sent == len(self.outboxes[0].events):
+            self.outboxes[0].position = self.sent
+            self.outboxes.pop(0)
+            self.sent = self.chunk_end = self.outboxes[0].position
+        outbox = self.outboxes[0]
+        chunk = outbox.events[self.sent : self.sent + self.random.randint(1, MAX_CHUNK)]
+        self.chunk_end = self.sent + len(chunk)
+        for partition in range(PARTITIONS):
+            if events := [e for e in chunk if partition_of(e.key) == partition]:
+                self.unacknowledged.append(Batch(outbox, partition, events))
+        return [Flight(batch, self) for batch in self.unacknowledged]
+
+    def _resend(self, batches: list[Batch]) -> list[Flight]:
+        for batch in batches:
+            batch.is_resent = True
+        return [Flight(batch, self) for batch in batches]
+
+    def acknowledge(self, batch: Batch, base_offset: int) -> None:
+        if not any(batch is waiting for waiting in self.unacknowledged):
+            return
+        self.unacknowledged = [waiting for waiting in self.unacknowledged if waiting is not batch]
+        if batch.outbox is self.outbox or self.parts.acknowledges == "predecessors' events too":
+            resent = batch.is_resent and self.parts.resends == "told"
+            for index, event in enumerate(batch.events):
+                at = Acknowledgement(batch.partition, base_offset + index, self.seconds, resent)
+                self.spend.acknowledge(event.seq, at)
+
+    @property
+    def has_unsent(self) -> bool:
+        return (
+            self.chunk_end > self.sent
+            or any(o.events[self.sent :] for o in self.outboxes[:1])
+            or len(self.outboxes) > 1
+        )
+
+    # What it reads.
+
+    def read_budgets(self, count: int) -> None:
+        for budget_id, budget in self.broker.budgets[self.budgets_read : self.budgets_read + count]:
+            if budget is None:
+                self.book.remove(budget_id)
+                self.removed.add(budget_id)
+            else:
+                self.book.put(budget)
+                self.removed.discard(budget_id)
+            self.budgets_read += 1
+
+    def prune(self) -> None:
+        self.spend.prune(self.spend.keys(), self.now, self.removed.__contains__)
+
+    def read_signals(self, partition: int, count: int) -> None:
+        at = self.signals_read[partition]
+        for signal in self.broker.signals[partition][at : at + count]:
+            self.signals_read[partition] += 1
+            if isinstance(signal, Signal):
+                self._take(signal)
+
+    def _take(self, signal: Signal) -> None:
+        if self.parts.own_windows == "together":
+            budget: Budget | None = self.book.get(signal.budget_id)
+            window = self.book.window_of(budget, self.now) if budget else None
+            if window is not None:
+                changed = {"window_start": window.start, "window_end": window.end}
+                signal = signal.model_copy(update=changed)
+        if self.parts.own_spend == "under the watermark is counted":
+            signal = signal.model_copy(update={"watermark": {}})
+        self.spend.take(signal, self.now)

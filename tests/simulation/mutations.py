@@ -1,0 +1,197 @@
+"""Guards broken one at a time: what the simulation must be able to see."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from spendmeter.contract.matching import Account, BudgetBook
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.total import Total
+from spendmeter.contract.usage import UsageEvent
+from stream.changelog import AccountWindow, Component, Tally
+from stream.judge import Judge, Judgement
+from stream.meter import Folded, Meter
+from stream.openings import Openings
+from stream.store import GuardedStore
+from tests.simulation.workers import Parts
+
+
+class _Meter(Meter):
+    """Breaks what happens to one event and one account; `count` is what is right."""
+
+    def _count(
+        self,
+        event: UsageEvent,
+        account: Account,
+        offset: int,
+        resent: bool | None,
+        book: BudgetBook,
+        dirty: dict[AccountWindow, Tally],
+    ) -> None:
+        window = book.window_of(account.budget, event.occurred_at)
+        if window is not None:
+            where = AccountWindow(account.name, window.start)
+            self.broken(event, account, offset, resent, book, dirty, where)
+
+    def broken(self, *counted: Any) -> None:
+        raise NotImplementedError
+
+    def count(self, *counted: Any) -> None:
+        Meter._count(self, *counted[:6])
+
+
+class NoTallyGuard(_Meter):
+    def broken(self, *counted: Any) -> None:
+        event, account, offset, resent, book, dirty, where = counted
+        tally = self.tallies.get(where)
+        if tally is None or not tally.first_offset <= offset <= tally.last_offset:
+            return self.count(*counted)
+        last, tally.last_offset = tally.last_offset, offset - 1
+        self.count(event, account, offset, bool(resent), book, dirty)
+        tally.last_offset = last
+        return None
+
+
+class NoProducerDedupe(Meter):
+    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
+        return None if super()._is_resent(event, offset, appended_at) is None else False
+
+
+class ReplaysCountAsNew(Meter):
+    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
+        return bool(super()._is_resent(event, offset, appended_at))
+
+
+class ProducersBeforeTallies(Meter):
+    def fold(self, *args: Any) -> Folded:
+        folded = super().fold(*args)
+        folded.entries.sort(key=lambda entry: entry.key.startswith(b"t|"))
+        return folded
+
+
+class OpensInsideReplays(_Meter):
+    def broken(self, *counted: Any) -> None:
+        self._frontier = counted[2]
+        event, account, offset, resent, book, dirty, _ = counted
+        self.count(event, account, offset, bool(resent), book, dirty)
+
+
+class DuplicatesDoNotMoveLastOffset(_Meter):
+    def broken(self, *counted: Any) -> None:
+        if counted[3] is not True:
+            self.count(*counted)
+
+
+class ReplaysSayNothing(_Meter):
+    def broken(self, *counted: Any) -> None:
+        offset, dirty, where = counted[2], counted[5], counted[6]
+        tally, was_dirty = self.tallies.get(where), where in dirty
+        is_known = tally is not None and offset <= tally.last_offset
+        self.count(*counted)
+        if is_known and not was_dirty:
+            dirty.pop(where, None)
+
+
+class _StaysOpen(Openings):
+    def follow(self, book: BudgetBook) -> None:
+        """Whatever came and went meanwhile."""
+
+
+class OpeningsAreNeverClosed(Meter):
+    def __init__(self, partition: int) -> None:
+        super().__init__(partition)
+        self._openings = _StaysOpen()
+
+
+class TalliesOutliveTheirShape(_Meter):
+    def broken(self, *counted: Any) -> None:
+        tally = self.tallies.get(counted[6])
+        if tally is not None:
+            _, tally.shape = self._openings.open(counted[1].budget, self._frontier)
+        self.count(*counted)
+
+
+class LateEventsCountNow(_Meter):
+    def broken(self, *counted: Any) -> None:
+        assert self._now is not None
+        now = counted[0].model_copy(update={"occurred_at": self._now})
+        self.count(now, *counted[1:])
+
+
+class FloatMoney(_Meter):
+    def broken(self, *counted: Any) -> None:
+        self.count(*counted)
+        tally = self.tallies.get(counted[6])
+        if tally is not None:
+            tally.spent_nanousd = NanoUsd(tally.spent_nanousd * 1.0)  # type: ignore[arg-type]
+
+
+class TakesLowerOffsets(Judge):
+    def take(self, totals: Iterable[Total]) -> None:
+        for total in totals:
+            super().take([total])
+            state = self.accounts[AccountWindow(total.account, total.window_start)]
+            state.components[total.source_partition] = Component(
+                total.last_offset, total.spent_nanousd, total.events, total.first_offset
+            )
+
+
+class CountsItsOwnVersions(Judge):
+    def judge(self, book: BudgetBook, now: datetime) -> Judgement:
+        said = super().judge(book, now)
+        for n, signal in enumerate(said.signals):
+            self._told_so_far = getattr(self, "_told_so_far", 0) + 1
+            said.signals[n] = signal.model_copy(update={"version": self._told_so_far})
+        return said
+
+
+class ForgetsWhatWaits(Judge):
+    def judge(self, book: BudgetBook, now: datetime) -> Judgement:
+        self._waiting.clear()
+        return super().judge(book, now)
+
+
+class IsDeafToBudgets(Judge):
+    def budget_changed(self, budget_id: str) -> None:
+        """The accounts of the budget are judged when something is spent again."""
+
+
+class LastWriteWins(GuardedStore):
+    def _put(self, partition: int, key: bytes, value: bytes | None) -> None:
+        kept = self._entries.setdefault(partition, {})
+        if value is None:
+            kept.pop(key, None)
+        else:
+            kept[key] = value
+
+
+MUTATIONS: dict[str, Parts] = {
+    "the meter has no guard in its tallies": Parts(meter=NoTallyGuard),
+    "the meter does not drop resends": Parts(meter=NoProducerDedupe),
+    "the meter takes what its producers have passed for new": Parts(meter=ReplaysCountAsNew),
+    "producers and position are written before the tallies": Parts(meter=ProducersBeforeTallies),
+    "a budget opens in the middle of a replay": Parts(meter=OpensInsideReplays),
+    "a dropped duplicate leaves last_offset alone": Parts(meter=DuplicatesDoNotMoveLastOffset),
+    "a replay does not repeat its totals": Parts(meter=ReplaysSayNothing),
+    "an opening outlives its budget": Parts(meter=OpeningsAreNeverClosed),
+    "a tally outlives its budget's shape": Parts(meter=TalliesOutliveTheirShape),
+    "a late event counts in the window of its arrival": Parts(meter=LateEventsCountNow),
+    "money is a float": Parts(meter=FloatMoney),
+    "openings are stored after what rests on them": Parts(meter_writes="openings last"),
+    "the judge takes totals of a lower offset": Parts(judge=TakesLowerOffsets),
+    "versions come from a counter of the judge's own": Parts(judge=CountsItsOwnVersions),
+    "what was held back is never told": Parts(judge=ForgetsWhatWaits),
+    "a changed budget is not judged again": Parts(judge=IsDeafToBudgets),
+    "alerts are remembered before they are sent": Parts(alerts="after remembering"),
+    "budgets are expired by a book that lags": Parts(catches_up=False),
+    "the changelog keeps what was written last": Parts(store=LastWriteWins),
+    "offsets are committed before the batch is stored": Parts(commits="before storing"),
+    "the sender goes on past a chunk that failed": Parts(sender="overtakes"),
+    "the sender does not say that it sent twice": Parts(resends="untold"),
+    "own events under the watermark are counted again": Parts(own_spend="under the watermark is counted"),
+    "signals of another window count in this one": Parts(own_windows="together"),
+    "acknowledgements of a predecessor's events are taken for own": Parts(
+        acknowledges="predecessors' events too"
+    ),
+    "history keeps every copy": Parts(history="every copy"),
+}

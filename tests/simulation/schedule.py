@@ -1,0 +1,218 @@
+"""One schedule: everything that happens, in an order and with faults that the seed alone decides."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from spendmeter.contract.money import NanoUsd
+from stream.judge import COALESCE_FOR
+from tests.simulation.broker import PARTITIONS, Broker
+from tests.simulation.budgets import Administrator
+from tests.simulation.checks import SignalChecks, Violation
+from tests.simulation.gateway import Flight, Gateway
+from tests.simulation.rest import check_rest
+from tests.simulation.workers import Fenced, HistoryWorker, JudgeWorker, MeterWorker, Parts, Worker
+
+STEPS = 250
+GATEWAYS = 2
+MAX_ZOMBIES = 3
+MAX_QUIET_ROUNDS = 2_000
+SUBJECTS: list[dict[str, Any]] = [
+    {"key": key, "team": team, "model": model, "tags": tags}
+    for key, team, tags in (("k1", "t1", ("a",)), ("k2", "t1", ("a", "b")), ("k3", "t2", ()))
+    for model in ("m1", "m2")
+]
+Action = Callable[[], None]
+
+
+class Schedule:
+    """The whole system under one source of chance."""
+
+    def __init__(self, seed: int, parts: Parts) -> None:
+        self.random = Random(seed)
+        self.parts = parts
+        self.broker = Broker()
+        self.broker.on_signal = SignalChecks(self.broker).check
+        self.administrator = Administrator(self.broker, self.random)
+        self.administrator.begin()
+        self.history: dict[UUID, NanoUsd] = {}
+        self.workers: list[Worker] = []
+        for partition in range(PARTITIONS):
+            self.workers += [self._meter(partition), self._judge(partition), self._history(partition)]
+        self.zombies: list[Worker] = []
+        self.flights: list[Flight] = []
+        self.gateways = [Gateway(f"g{n}", self.broker, parts, self.random, []) for n in range(GATEWAYS)]
+        self.seen: Counter[str] = Counter()
+        """How often what happened: a schedule in which nothing happens shows nothing."""
+
+    def run(self) -> None:
+        """Play the schedule, then let everything come to rest. Raises Violation."""
+        actions, weights = zip(*self._actions(), strict=True)
+        for action in self.random.choices(actions, weights, k=STEPS):
+            action()
+        self.come_to_rest()
+        check_rest(self.broker, self.workers, self.gateways, self.history)
+
+    def _actions(self) -> list[tuple[Action, float]]:
+        """Every schedule has faults of its own: some are frequent in it, some do not come at all."""
+        always: list[tuple[Action, float]] = [
+            (self.request, 6),
+            (self.send, 5),
+            (self.fly, 8),
+            (self.read_signals, 5),
+            (self.read_budgets, 2),
+            (self.work, 24),
+            (self.tick, 3),
+            (lambda: self.random.choice(self.gateways).prune(), 0.5),
+        ]
+        faults: list[tuple[Action, float]] = [
+            (self.crash, 1),
+            (self.zombie_works, 3),
+            (self.administrator.change, 0.7),
+            (self.restart_gateway, 0.4),
+            (self.roll, 0.3),
+            (self.poison, 0.3),
+        ]
+        return always + [(a, w * self.random.choice([0, 0.3, 1, 3])) for a, w in faults]
+
+    # Actions.
+
+    def request(self) -> None:
+        random = self.random
+        subject = dict(random.choice(SUBJECTS))
+        cost = random.choice([0, 1, random.randint(1, 1_000), random.randint(1, 1_000)])
+        if random.random() < 0.05:
+            subject |= {"kind": "correction", "corrects": UUID(int=1)}
+            cost = -cost
+        gateway = random.choice(self.gateways)
+        if random.random() < 0.1:
+            subject["occurred_at"] = gateway.now - timedelta(minutes=random.choice([1, 20, 70]))
+        decision = gateway.request(subject, cost, is_admitted_anyway=random.random() < 0.5)
+        self.seen[type(decision).__name__] += 1
+
+    def send(self) -> None:
+        gateway = self.random.choice(self.gateways)
+        if len(self.flights) < 12:
+            self.flights += gateway.send()
+
+    def fly(self) -> None:
+        if not self.flights:
+            return
+        index = self.random.randrange(len(self.flights))
+        flight = self.flights.pop(index)
+        fate = self.random.random()
+        if fate < 0.1:
+            self.seen["lost"] += 1
+            return
+        self._arrive(flight)
+
+    def _arrive(self, flight: Flight) -> None:
+        batch = flight.batch
+        if flight.base_offset is None:
+            self.seen["resent"] += batch.is_resent
+            flight.base_offset = self.broker.append_usage(batch.partition, batch.events)
+            self.flights.append(flight)
+        elif flight.sender in self.gateways:
+            assert flight.sender is not None
+            flight.sender.acknowledge(batch, flight.base_offset)
+
+    def read_signals(self) -> None:
+        gateway = self.random.choice(self.gateways)
+        gateway.read_signals(self.random.randrange(PARTITIONS), self.random.randint(1, 5))
+
+    def read_budgets(self) -> None:
+        readers = [*self.gateways, *(w for w in self.workers if isinstance(w, JudgeWorker))]
+        self.random.choice(readers).read_budgets(1)
+
+    def work(self) -> None:
+        self.random.choice(self.workers).step()
+
+    def tick(self) -> None:
+        self.broker.pass_time(timedelta(milliseconds=self.random.choice([1, 50, 400, 1_500])))
+
+    def roll(self) -> None:
+        self.seen["roll"] += 1
+        hours = self.random.choice([0.3, 1, 1, 12, 24, 24 * 7])
+        self.broker.pass_time(timedelta(hours=hours))
+
+    def poison(self) -> None:
+        self.broker.append_poison(self.random.randrange(PARTITIONS))
+
+    def crash(self) -> None:
+        """A process dies between two effects, or is only thought dead and goes on for a while."""
+        index = self.random.randrange(len(self.workers))
+        old = self.workers[index]
+        if len(self.zombies) < MAX_ZOMBIES and self.random.random() < 0.4:
+            self.zombies.append(old)
+        self.seen["crash" if old.is_busy else "restart"] += 1
+        self.workers[index] = self._successor(old)
+
+    def zombie_works(self) -> None:
+        if not self.zombies:
+            return
+        index = self.random.randrange(len(self.zombies))
+        try:
+            self.zombies[index].step()
+            self.seen["zombie"] += 1
+        except Fenced:
+            self.zombies.pop(index)
+
+    def restart_gateway(self) -> None:
+        index = self.random.randrange(GATEWAYS)
+        old = self.gateways[index]
+        self.seen["gateway restarted"] += 1
+        self.gateways[index] = Gateway(old.name, self.broker, self.parts, self.random, old.outboxes)
+
+    # Rest.
+
+    def come_to_rest(self) -> None:
+        """No more faults: everything that is under way arrives, and everybody reads to the end."""
+        self.zombies.clear()
+        for _ in range(MAX_QUIET_ROUNDS):
+            if self._is_at_rest():
+                break
+            for flight in list(self.flights):
+                self.flights.remove(flight)
+                self._arrive(flight)
+            for gateway in self.gateways:
+                if gateway.has_unsent and not any(f.sender is gateway for f in self.flights):
+                    self.flights += gateway.send()
+            for worker in self.workers:
+                worker.step()
+        else:
+            raise Violation("the system does not come to rest")
+        self.broker.pass_time(COALESCE_FOR)
+        for worker in self.workers:
+            if isinstance(worker, JudgeWorker):
+                worker.read_budgets(len(self.broker.budgets))
+                worker.finish()
+        for gateway in self.gateways:
+            gateway.read_budgets(len(self.broker.budgets))
+            for partition in range(PARTITIONS):
+                gateway.read_signals(partition, len(self.broker.signals[partition]))
+
+    def _is_at_rest(self) -> bool:
+        return not (
+            self.flights
+            or any(gateway.has_unsent for gateway in self.gateways)
+            or any(not worker.is_at_rest for worker in self.workers)
+        )
+
+    def _successor(self, old: Worker) -> Worker:
+        if isinstance(old, MeterWorker):
+            return self._meter(old.partition)
+        if isinstance(old, JudgeWorker):
+            return self._judge(old.partition)
+        return self._history(old.partition)
+
+    def _meter(self, partition: int) -> Worker:
+        return MeterWorker(partition, self.broker, self.parts, self.random)
+
+    def _judge(self, partition: int) -> Worker:
+        return JudgeWorker(partition, self.broker, self.parts, self.random)
+
+    def _history(self, partition: int) -> Worker:
+        return HistoryWorker(partition, self.broker, self.parts, self.random, self.history)

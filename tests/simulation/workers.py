@@ -1,0 +1,244 @@
+"""The stream's and the sink's processes: the real meter and judge, between effects that a crash may part.
+
+Each `step` does at most one effect: one append of some records to one log, or one commit. The order
+of the effects is that of stream/processor.py. What is stored "beside" the tallies may come in any
+interleaving, each log in its own order.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID
+
+from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.money import NanoUsd
+from stream.changelog import Entry
+from stream.judge import Judge, Judgement
+from stream.meter import Folded, Meter, Usage
+from stream.store import GuardedStore
+from tests.simulation.broker import Broker, partition_of
+from tests.simulation.checks import check_folded
+
+MAX_BATCH = 6
+T = TypeVar("T")
+
+
+class Fenced(Exception):
+    """A commit was refused: another process owns the partition."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the schedule runs; a mutation exchanges one of them."""
+
+    meter: type[Meter] = Meter
+    judge: type[Judge] = Judge
+    store: type[GuardedStore] = GuardedStore
+    meter_writes: str = "openings first, then tallies"
+    commits: str = "after storing"
+    alerts: str = "before remembering"
+    sender: str = "in order"
+    resends: str = "told"
+    own_spend: str = "under the watermark is forgotten"
+    own_windows: str = "apart"
+    acknowledges: str = "own events only"
+    history: str = "first copy"
+    catches_up: bool = True
+
+
+def restored(parts: Parts, log: Sequence[Entry], partition: int) -> list[tuple[bytes, bytes]]:
+    """What the real store makes of a changelog partition."""
+    store = object.__new__(parts.store)
+    store.__post_init__()
+    for entry in log:
+        store._put(partition, *entry)
+    return list(store.entries(partition))
+
+
+class Worker:
+    """A process that may be stopped for ever, or for a while, between any two effects."""
+
+    group: ClassVar[str]
+
+    def __init__(self, partition: int, broker: Broker, parts: Parts, random: Random) -> None:
+        self.partition, self.broker = partition, broker
+        self.parts, self.random = parts, random
+        self.generation = broker.join(self.group, partition)
+        self.position = broker.committed.get((self.group, partition), 0)
+        self.is_busy = False
+        self.steps = self.run()
+
+    def run(self) -> Iterator[None]:
+        raise NotImplementedError
+
+    @property
+    def source(self) -> Sequence[Any]:
+        return self.broker.usage[self.partition]
+
+    @property
+    def is_at_rest(self) -> bool:
+        return not self.is_busy and self.position == len(self.source)
+
+    def step(self) -> None:
+        next(self.steps)
+
+    def take(self, log: Sequence[T]) -> Sequence[T]:
+        count = self.random.randint(1, MAX_BATCH)
+        batch = log[self.position : self.position + count]
+        self.position += len(batch)
+        return batch
+
+    def commit(self) -> None:
+        if not self.broker.commit(self.group, self.partition, self.generation, self.position):
+            raise Fenced
+
+    def store(self, *appends: tuple[list[Any], Sequence[Any]]) -> Iterator[None]:
+        """Append to several logs at once: each in its order, in any interleaving, a few records at a time."""
+        left = [(log, list(records)) for log, records in appends if records]
+        while left:
+            log, records = self.random.choice(left)
+            count = self.random.randint(1, len(records))
+            log.extend(records[:count])
+            del records[:count]
+            left = [pair for pair in left if pair[1]]
+            yield
+
+
+class MeterWorker(Worker):
+    """One partition of spend.usage."""
+
+    group = "meter"
+
+    def __init__(self, partition: int, broker: Broker, parts: Parts, random: Random) -> None:
+        log = broker.changelog("meter", partition)
+        self.meter = parts.meter.restore(partition, restored(parts, log, partition))
+        super().__init__(partition, broker, parts, random)
+
+    def run(self) -> Iterator[None]:
+        broker, parts, meter = self.broker, self.parts, self.meter
+        changelog = broker.changelog("meter", self.partition)
+        while True:
+            before = self.position
+            batch = self.take(broker.usage[self.partition])
+            if batch:
+                self.is_busy = True
+                if parts.commits == "before storing":
+                    self.commit()
+                    yield
+                usages = [Usage(before + n, *stored) for n, stored in enumerate(batch)]
+                folded = meter.fold(usages, broker.book)
+                check_folded(broker, self.partition, folded)
+                yield
+                yield from self.store_folded(changelog, folded)
+                self.is_busy = False
+            elif self.random.random() < 0.1:
+                tombstones, _ = meter.expire(broker.book)
+                yield from self.store((changelog, tombstones))
+            if self.random.random() < 0.5:
+                self.commit()
+            yield
+
+    def store_folded(self, changelog: list[Entry], folded: Folded) -> Iterator[None]:
+        totals = [
+            (log, [t for t in folded.totals if partition_of(t.account) == p])
+            for p, log in enumerate(self.broker.totals)
+        ]
+        if self.parts.meter_writes == "openings last":
+            yield from self.store(*totals)
+            yield from self.store((changelog, [*folded.entries, *folded.openings]))
+            return
+        yield from self.store((changelog, folded.openings))
+        yield from self.store((changelog, folded.entries), *totals)
+
+
+class JudgeWorker(Worker):
+    """One partition of spend.totals, with a view of the budgets that may lag."""
+
+    group = "judge"
+
+    def __init__(self, partition: int, broker: Broker, parts: Parts, random: Random) -> None:
+        self.book = BudgetBook()
+        self.budgets_read = 0
+        log = broker.changelog("judge", partition)
+        self.judge = parts.judge.restore(restored(parts, log, partition))
+        self.may_expire = True
+        super().__init__(partition, broker, parts, random)
+        self.read_budgets(len(broker.budgets))
+
+    @property
+    def source(self) -> Sequence[Any]:
+        return self.broker.totals[self.partition]
+
+    def finish(self) -> None:
+        """Tell what was waiting for its time."""
+        self.may_expire = False
+        self.step()
+        while self.is_busy:
+            self.step()
+
+    def read_budgets(self, count: int) -> None:
+        for budget_id, budget in self.broker.budgets[self.budgets_read : self.budgets_read + count]:
+            if budget is None:
+                self.book.remove(budget_id)
+            else:
+                self.book.put(budget)
+            self.judge.budget_changed(budget_id)
+            self.budgets_read += 1
+
+    def run(self) -> Iterator[None]:
+        while True:
+            self.is_busy = True
+            self.judge.take(self.take(self.source))
+            yield from self.store_judged(self.judge.judge(self.book, self.broker.now))
+            if self.may_expire and self.random.random() < 0.05:
+                # Totals of a budget may arrive before the budget itself is read.
+                if self.parts.catches_up:
+                    self.read_budgets(len(self.broker.budgets))
+                yield from self.store_judged(self.judge.expire(self.book, self.broker.now))
+            self.is_busy = False
+            if self.random.random() < 0.5:
+                self.commit()
+            yield
+
+    def store_judged(self, said: Judgement) -> Iterator[None]:
+        broker = self.broker
+        changelog = broker.changelog("judge", self.partition)
+        if self.parts.alerts == "after remembering":
+            yield from self.store((changelog, said.entries))
+        for signal in said.signals:
+            broker.append_signal(signal)
+            yield
+        broker.signals[self.partition].extend(said.withdrawn)
+        yield from self.store((broker.alerts, said.alerts))
+        if self.parts.alerts == "before remembering":
+            yield from self.store((changelog, said.entries))
+
+
+class HistoryWorker(Worker):
+    """ClickHouse and its writer: of an event's copies the first stays."""
+
+    group = "history"
+
+    def __init__(
+        self, partition: int, broker: Broker, parts: Parts, random: Random, rows: dict[UUID, NanoUsd]
+    ) -> None:
+        self.rows = rows
+        super().__init__(partition, broker, parts, random)
+
+    def run(self) -> Iterator[None]:
+        while True:
+            batch = self.take(self.broker.usage[self.partition])
+            self.is_busy = bool(batch)
+            for stored in batch:
+                if stored.event is None:
+                    continue
+                row, cost = stored.event.event_id, stored.event.cost_nanousd
+                if self.parts.history == "every copy":
+                    self.rows[row] = NanoUsd(self.rows.get(row, 0) + cost)
+                else:
+                    self.rows.setdefault(row, cost)
+            yield
+            self.commit()
+            self.is_busy = False
+            yield
