@@ -23,7 +23,7 @@ from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dead_letter import DeadLetter, hold
+from spendmeter.contract.dead_letter import DeadLetter, hold, hold_headers
 from spendmeter.contract.records import (
     InvalidRecord,
     Record,
@@ -153,7 +153,7 @@ class Processor:
             reason=invalid.reason,
             detail=invalid.detail,
             component=self._settings.component,
-            headers={name: text.decode(errors="replace") for name, text in record.headers},
+            headers=hold_headers(record.headers),
             failed_at=datetime.now(UTC),
             **hold(record.key, record.value),
         )
