@@ -226,6 +226,7 @@ def execute(plan: Plan, directory: Path) -> Outcome:
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Stream workers.")
 @click.option("--gateways", type=click.IntRange(2), default=2, show_default=True, help="Without LiteLLM.")
 @click.option("--only", multiple=True, metavar="TEXT", help="Only kinds of faults that contain it.")
+@click.option("--without", multiple=True, metavar="TEXT", help="No kinds of faults that contain it.")
 @click.option("--json", "result", type=click.Path(path_type=Path), help="Also write the result there.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Run the stack there and leave its data.")
 def main(
@@ -236,11 +237,17 @@ def main(
     workers: int,
     gateways: int,
     only: tuple[str, ...],
+    without: tuple[str, ...],
     result: Path | None,
     keep: Path | None,
 ) -> None:
     """Exit 0 if nothing was lost, doubled or wrong."""
-    kinds = [kind for kind in EVERY_KIND if not only or any(text in str(kind) for text in only)]
+    kinds = [
+        kind
+        for kind in EVERY_KIND
+        if (not only or any(text in str(kind) for text in only))
+        and not any(text in str(kind) for text in without)
+    ]
     plan = Plan(seed or int(time.time()), faults, events, rate, workers, gateways, kinds=kinds)
     directory = keep or Path(tempfile.mkdtemp(prefix="spendmeter-faults-"))
     outcome = execute(plan, directory)

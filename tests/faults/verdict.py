@@ -143,10 +143,10 @@ def _judge_requests(
             verdict.answered_unrecorded += request.answered
         elif in_flight:
             verdict.in_flight_recorded += len(found)
+        costs = Counter(call.cost_nanousd for call in of_request)
         if missing < 0:
             verdict.doubled.append(Finding(f"{name}: {-missing} rows too many", request.sent_at))
-        costs = Counter(call.cost_nanousd for call in of_request)
-        if Counter(row.cost_nanousd for row in found) - costs:
+        elif Counter(row.cost_nanousd for row in found) - costs:
             verdict.wrong.append(Finding(f"{name}: served {of_request}, found {found}", request.sent_at))
         for row, cost in zip(found, costs.elements(), strict=False):
             _expect(verdict, PROXY, row.key, row.occurred_us, cost)
