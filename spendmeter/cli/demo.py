@@ -48,6 +48,7 @@ def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
         )
     if not kept:
         shutil.rmtree(stack.path)
+        click.echo(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
     click.echo(
         f"the demo took {time.monotonic() - begun:.0f} s, the stack's start and stop included", err=True
     )
