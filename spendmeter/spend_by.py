@@ -52,10 +52,10 @@ def spend_by(client: Client, dimension: str, window: str, rows: int) -> list[Spe
             ifNull({DIMENSIONS[dimension]}, '') AS name,
             {"ifNull(argMax(key_alias, occurred_at), '')" if dimension == "key" else "''"} AS alias,
             sum(cost_usd) AS spent_usd,
-            count() AS requests,
+            countIf(kind = 'usage') AS requests,
             sum(input_tokens),
             sum(output_tokens),
-            countIf(cost_source = 'unpriced')
+            countIf(kind = 'usage' AND cost_source = 'unpriced')
         FROM usage FINAL
         WHERE occurred_at >= now64(6) - INTERVAL {{seconds:UInt32}} SECOND
             AND (status = 'success' OR cost_usd != 0)

@@ -72,6 +72,8 @@ def usage_row(event: UsageEvent, at: Coordinates) -> Row:
         event.duration_ms,
         event.call_id,
         event.response_id,
+        event.reason,
+        event.recorded_by,
         *at,
     )
 

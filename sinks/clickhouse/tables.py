@@ -124,6 +124,8 @@ USAGE = Table(
         "duration_ms": "UInt64",
         "call_id": "String",
         "response_id": "String",
+        "reason": "String",
+        "recorded_by": "String",
         **_COORDINATES,
     },
     _usage,

@@ -94,6 +94,11 @@ class UsageEvent(Wire):
     call_id: str = ""
     response_id: str = ""
 
+    reason: str = ""
+    """Why a correction or void was made, in the words of whoever made it."""
+    recorded_by: str = ""
+    """Who made a correction or void; empty for what a gateway recorded."""
+
     @model_validator(mode="after")
     def _signs_and_references(self) -> Self:
         if self.kind is UsageKind.USAGE:

@@ -79,6 +79,8 @@ USAGE = UsageEvent(
     duration_ms=2250,
     call_id="6f3f0c1e-9d3c-4c1e-8f5e-2f1f6d0a7a10",
     response_id="chatcmpl-Aq1",
+    reason="the provider refunded it",
+    recorded_by="ann",
 )
 BUDGET = Budget(
     id="member-month",
