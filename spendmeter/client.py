@@ -95,7 +95,7 @@ class SpendmeterClient:
             key=budget_id.encode(),
             value=None,
             # A tombstone has no value that could say it.
-            headers=[("ce_updatedby", _who().encode())],
+            headers=[("ce_updatedby", who().encode())],
         )
         return known
 
@@ -109,7 +109,7 @@ class SpendmeterClient:
             update={
                 "revision": self._last_revision,
                 "updated_at": now,
-                "updated_by": budget.updated_by or _who(),
+                "updated_by": budget.updated_by or who(),
             }
         )
         record = encode_budget(stamped)
@@ -119,7 +119,8 @@ class SpendmeterClient:
         return stamped
 
 
-def _who() -> str:
+def who() -> str:
+    """The name that changes and corrections are recorded under."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

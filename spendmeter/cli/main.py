@@ -6,6 +6,7 @@ import click
 
 from spendmeter.cli.alerts import alerts
 from spendmeter.cli.budget import budget
+from spendmeter.cli.correct import correct, void
 from spendmeter.cli.demo import demo
 from spendmeter.cli.key import key
 from spendmeter.cli.query import query
@@ -41,5 +42,5 @@ def main() -> None:
     """Meter what every LLM request costs, and stop spending at the budget."""
 
 
-for command in (demo, fetch, up, down, status, budget, key, query, top, alerts):
+for command in (demo, fetch, up, down, status, budget, key, query, top, alerts, correct, void):
     main.add_command(command)

@@ -1,0 +1,210 @@
+"""`spendmeter correct` and `void`: what a recorded request really cost."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TypeVar
+from uuid import UUID
+
+import click
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error
+
+from spendmeter.cli.connection import clickhouse_settings, run
+from spendmeter.cli.money_option import Cost
+from spendmeter.cli.printing import print_json, usd
+from spendmeter.cli.stack import dir_option, json_option
+from spendmeter.client import who
+from spendmeter.contract.money import NanoUsd, format_usd
+from spendmeter.contract.records import encode_usage
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.usage import UsageEvent, UsageKind
+from spendmeter.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorded
+from spendmeter.correction import correct as correction_of
+from spendmeter.runtime import clickhouse
+from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime.usage_history import find_event, find_recorded
+
+LOOK_EVERY_SECONDS = 0.25
+T = TypeVar("T")
+
+event_argument = click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
+wait_option = click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait until history shows the correction, and with it that no other one came first.",
+)
+
+
+def _reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    reason = value.strip()
+    if not 0 < len(reason) <= MAX_REASON_CHARACTERS:
+        raise click.BadParameter(
+            f"say why, in at most {MAX_REASON_CHARACTERS} characters; it is kept for ever"
+        )
+    return reason
+
+
+reason_option = click.option(
+    "--reason", metavar="TEXT", required=True, callback=_reason, help="Why; it is kept."
+)
+
+
+@click.command()
+@event_argument
+@click.option("--cost-usd", type=Cost(), required=True, help="What the request shall have cost in the end.")
+@reason_option
+@wait_option
+@dir_option
+@json_option
+def correct(
+    event_id: UUID, cost_usd: NanoUsd, reason: str, wait_seconds: float, dir_: Path | None, as_json: bool
+) -> None:
+    """Correct what the request recorded as EVENT_ID cost, in the window that it belongs to."""
+    _change(event_id, UsageKind.CORRECTION, cost_usd, reason, wait_seconds, dir_, as_json)
+
+
+@click.command()
+@event_argument
+@reason_option
+@wait_option
+@dir_option
+@json_option
+def void(event_id: UUID, reason: str, wait_seconds: float, dir_: Path | None, as_json: bool) -> None:
+    """Take back all that the request recorded as EVENT_ID still costs."""
+    _change(event_id, UsageKind.VOID, NanoUsd(0), reason, wait_seconds, dir_, as_json)
+
+
+def _change(
+    event_id: UUID,
+    kind: UsageKind,
+    cost: NanoUsd,
+    reason: str,
+    wait_seconds: float,
+    dir_: Path | None,
+    as_json: bool,
+) -> None:
+    settings = clickhouse_settings(dir_)
+    topic = settings.topic(Topic.USAGE)
+    with _History(settings) as history:
+        before = history.ask(lambda client: find_recorded(client, topic, event_id))
+        if before is None:
+            raise click.ClickException(
+                f"history has no event {event_id}. A new one is there within seconds; if it stays away,"
+                " `spendmeter status` says whether history is being written"
+            )
+        event = _planned(before, cost, kind, reason)
+        if event is None:
+            return _tell_nothing(before, as_json)
+        _send(settings, event)
+        stored = _wait(history, topic, event, wait_seconds)
+    if stored is not None and not _is_same(stored, event):
+        raise click.ClickException(
+            f"{stored.recorded_by or 'somebody'} corrected {event_id} at the same moment, and that counts;"
+            " this correction does not. Look at it, and correct it again if need be"
+        )
+    return _tell(before, event, stored is not None, as_json)
+
+
+def _planned(before: Recorded, cost: NanoUsd, kind: UsageKind, reason: str) -> UsageEvent | None:
+    try:
+        return correction_of(before, cost, kind=kind, reason=reason, recorded_by=who())
+    except NotCorrectable as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _is_same(stored: UsageEvent, sent: UsageEvent) -> bool:
+    """Whether what history has is what was sent; two who send the same mean the same."""
+    return (stored.cost_nanousd, stored.kind) == (sent.cost_nanousd, sent.kind)
+
+
+def _send(settings: ClickHouseSettings, event: UsageEvent) -> None:
+    """Return once every in-sync replica has it."""
+    record = encode_usage(event)
+
+    async def work() -> None:
+        kafka = producer(settings)
+        try:
+            await kafka.start()
+            name = settings.topic(Topic.USAGE)
+            await kafka.send_and_wait(name, key=record.key, value=record.value, headers=record.headers)
+        finally:
+            await kafka.stop()
+
+    try:
+        run(work, settings)
+    except KafkaError as error:
+        raise click.ClickException(
+            f"Kafka did not acknowledge the correction ({error}). It may be stored all the same;"
+            " the same command again is safe"
+        ) from None
+
+
+def _wait(history: "_History", topic: str, sent: UsageEvent, wait_seconds: float) -> UsageEvent | None:
+    """The correction as history has it, None where it has none in time."""
+    deadline = monotonic() + wait_seconds
+
+    while True:
+        found = history.ask(lambda client: find_event(client, topic, sent.event_id))
+        if found is not None or monotonic() >= deadline:
+            return found
+        sleep(LOOK_EVERY_SECONDS)
+
+
+def _tell_nothing(before: Recorded, as_json: bool) -> None:
+    if as_json:
+        return print_json({"sent": None, **_as_data(before, before.cost_nanousd)})
+    return click.echo(f"nothing to do: {before.original.event_id} costs {usd(before.cost_nanousd)} already")
+
+
+def _tell(before: Recorded, event: UsageEvent, is_in_history: bool, as_json: bool) -> None:
+    cost = NanoUsd(before.cost_nanousd + event.cost_nanousd)
+    if as_json:
+        found = {"sent": event.model_dump(mode="json"), "in_history": is_in_history}
+        return print_json({**found, **_as_data(before, cost)})
+    click.echo(
+        f"{event.corrects} cost {usd(before.cost_nanousd)} and costs {usd(cost)} now"
+        f" ({event.kind} {event.event_id}, {usd(event.cost_nanousd)})"
+    )
+    if not is_in_history:
+        click.echo(
+            "Kafka has it; history does not show it yet. Until it does, do not correct it again", err=True
+        )
+    return None
+
+
+def _as_data(before: Recorded, cost: NanoUsd) -> dict[str, object]:
+    return {
+        "event_id": str(before.original.event_id),
+        "cost_before_usd": format_usd(before.cost_nanousd),
+        "cost_usd": format_usd(cost),
+    }
+
+
+class _History:
+    """ClickHouse while the command runs; what it says is told in one line."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+
+    def __enter__(self) -> "_History":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def ask(self, question: Callable[[Client], T]) -> T:
+        try:
+            if self._client is None:
+                database = self._settings.clickhouse_database
+                self._client = clickhouse.client(self._settings, database=database)
+            return question(self._client)
+        except Error as error:
+            raise click.ClickException(clickhouse.tell(error)) from None
