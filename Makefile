@@ -32,6 +32,7 @@ check: install  ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@MYPYPATH=examples $(BIN)/mypy examples
 	@$(BIN)/lint-imports --no-cache
 
 format: install  ## Rewrite the code in the project's format

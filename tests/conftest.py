@@ -3,6 +3,7 @@
 A test that wants them to itself asks for names nobody else uses: `topic_prefix`, `database`.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from spendmeter.local.probes import http_answers, kafka_answers
 from spendmeter.local.waiting import wait_until
 
 READY_WITHIN_SECONDS = 60
+
+# Else LiteLLM would try to fetch its price list whenever a test imports it.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 
 @pytest.fixture(scope="session")
