@@ -10,7 +10,7 @@ SELECT *, cost_nanousd FROM usage FINAL
 COMMENT 'Each usage event exactly once, corrections as events of their own. The view to query in doubt';
 
 CREATE VIEW IF NOT EXISTS usage_net AS
-SELECT event.*, event.cost_nanousd, event.cost_usd + ifNull(correction.usd, 0) AS net_usd,
+SELECT event.*, event.cost_usd + ifNull(correction.usd, 0) AS net_usd,
     ifNull(correction.times, 0) AS corrections
 FROM (SELECT *, cost_nanousd FROM usage FINAL WHERE kind = 'usage') AS event
 LEFT JOIN
