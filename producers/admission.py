@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from producers.own_spend import OwnSpend
 from producers.window_spend import Known
-from spendmeter.contract.budget import Action
+from spendmeter.contract.budget import Action, Enforcement
 from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.window import Window
@@ -27,6 +27,10 @@ class Why(StrEnum):
     """What has been spent cannot be verified, and `on_stale` is `block`."""
     UNPRICED = "unpriced"
     """Nobody knows the model's price, and the budget's `unpriced` is `block`."""
+    NO_ROOM = "no_room"
+    """`strict`: what is left of the limit, less what running requests may yet cost, does not pay for it."""
+    UNBOUNDED = "unbounded"
+    """`strict`: nothing bounds what it may cost, and the budget's `unpriced` is `block`."""
 
 
 class Policy(NamedTuple):
@@ -64,15 +68,27 @@ class Refuse(NamedTuple):
     spent_nanousd: NanoUsd
     limit_nanousd: NanoUsd
     known: Known | None
+    held_nanousd: NanoUsd = NanoUsd(0)
+    """What other running requests hold of the limit."""
+    least_nanousd: NanoUsd | None = None
+    """What the request needed at the least, where that is why."""
+
+
+class Reserve(NamedTuple):
+    """Let the request through once what it may cost is held on these accounts, which are `strict`."""
+
+    accounts: tuple[Account, ...]
 
 
 class WaitForAcknowledgement(NamedTuple):
     """Decide again once more acknowledgements or signals are there: events may be counted twice."""
 
     account: Account
+    strict: tuple[Account, ...] = ()
+    """Where what it may cost must be held, should nothing come."""
 
 
-Decision = Admit | Refuse | WaitForAcknowledgement
+Decision = Admit | Refuse | Reserve | WaitForAcknowledgement
 ADMIT = Admit()
 BLIND_AT_START = Refuse(Why.BLIND, None, None, NanoUsd(0), NanoUsd(0), None)
 
@@ -88,6 +104,7 @@ def decide(
     refusal: Refuse | None = None
     blind: Refuse | None = None
     wait: WaitForAcknowledgement | None = None
+    strict: list[Account] | None = None
     for account in accounts:
         if account.budget.action is not Action.BLOCK:
             continue
@@ -99,18 +116,26 @@ def decide(
         if at.model_is_unpriced and account.budget.unpriced == "block":
             # First, because waiting does not help here.
             return _refuse(Why.UNPRICED, account, window, limit, known)
-        # `strict` budgets will add the holds of running requests to what is certain, here.
         if known.certain_nanousd >= limit:
             if refusal is None or _ends_later(window, refusal.window):
                 refusal = _refuse(Why.LIMIT_REACHED, account, window, limit, known)
-        elif known.certain_nanousd + known.doubtful_nanousd >= limit and _news_is_due(
-            known, spend, at, policy
+        elif (
+            account.budget.enforcement is not Enforcement.STRICT
+            and known.certain_nanousd + known.doubtful_nanousd >= limit
+            and _news_is_due(known, spend, at, policy)
         ):
             wait = WaitForAcknowledgement(account)
         elif policy.on_stale == "block" and _is_blind(known, spend, at, policy):
             blind = _refuse(Why.BLIND, account, window, limit, known)
+        elif account.budget.enforcement is Enforcement.STRICT:
+            strict = [account] if strict is None else [*strict, account]
     if policy.on_stale == "block" and not at.budgets_are_read:
         blind = BLIND_AT_START
+    if strict is not None and refusal is None:
+        if wait is not None:
+            return wait._replace(strict=tuple(strict))
+        if blind is None:
+            return Reserve(tuple(strict))
     return refusal or wait or blind or ADMIT
 
 

@@ -17,29 +17,27 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from prometheus_client import Counter
 
-from producers.admission import Refuse, WaitForAcknowledgement
+from producers.door import Door
 from producers.mapping import UsageDraft
 from producers.outbox import Outbox, OutboxUnwritable
 from producers.predecessors import Predecessor
 from producers.recorder import Recorder
-from producers.refusal import Decisions, Refusal, refusal_of
+from producers.refusal import Refusal
 from producers.sender import Acknowledged, Sender
 from producers.settings import GatewaySettings
 from producers.subject import Caller
 from producers.unpriced_models import Deployments, UnpricedModels
 from producers.views import Views
+from producers.visit import Asking
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime import metrics
 
 log = logging.getLogger(__name__)
 
-REFUSED = Counter("spendmeter_refused_total", "Requests refused.", ["why"])
-WAITED = Counter("spendmeter_waited_total", "Requests that waited to be decided.", ["how"])
 ERRORS = Counter("spendmeter_internal_errors_total", "Bugs of ours that no request saw.", ["where"])
 
 _RETRY_SECONDS = 1.0
@@ -52,7 +50,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self.views = Views(settings)
-        self.decisions = Decisions()
+        self._door = Door(settings, self.views)
+        self.decisions = self._door.decisions
         self.unpriced = UnpricedModels()
         self._recorder = Recorder(settings, self.views, self._wake)
         self._predecessors: Sequence[Predecessor] = ()
@@ -88,57 +87,30 @@ class Gateway:
         reading = asyncio.run_coroutine_threadsafe(self.views.budgets.catch_up(), self._loop)
         await asyncio.wrap_future(reading)
 
-    def record(self, draft: UsageDraft) -> UsageEvent | None:
-        """Record a finished request; returns the event, None where LiteLLM logged it before."""
-        event = self._recorder.record(draft)
+    def record(self, draft: UsageDraft, ends: Hashable = None) -> UsageEvent | None:
+        """Record an event and end the request `ends` with it; None where LiteLLM logged it before."""
+        event = self._recorder.record(draft, ends)
         if event is not None:
             self.unpriced.note(event, time.monotonic())
         return event
 
-    async def admit(self, caller: Caller, deployments: Deployments = tuple) -> Refusal | None:
-        """Let a request through (None) or refuse it; waits only as long as the settings say."""
-        begun = time.monotonic()
-        waited: set[str] = set()
-        while True:
-            # Subscribed before the look, so that no news falls in between.
-            news = self.views.news.subscribe()
-            try:
-                if self.views.are_read or self._is_over(begun, self._settings.start_wait_ms):
-                    decision = self.views.decide(
-                        caller.subject,
-                        lambda: self.unpriced.knows(
-                            caller.subject.model_group, deployments, time.monotonic()
-                        ),
-                    )
-                    if isinstance(decision, Refuse):
-                        return self._refused(decision, caller)
-                    if not isinstance(decision, WaitForAcknowledgement):
-                        return None
-                    how, wait_ms = "acknowledgement", self._settings.ack_wait_ms
-                else:
-                    how, wait_ms = "start", self._settings.start_wait_ms
-                if news is None or self._is_over(begun, wait_ms):
-                    # In doubt, never refuse.
-                    return None
-                if how not in waited:
-                    waited.add(how)
-                    WAITED.labels(how).inc()
-                left_seconds = max(0.0, begun + wait_ms / 1000 - time.monotonic())
-                await asyncio.wait([news], timeout=left_seconds)
-            finally:
-                if news is not None:
-                    self.views.news.unsubscribe(news)
+    async def admit(
+        self, caller: Caller, deployments: Deployments = tuple, asking: Asking | None = None
+    ) -> Refusal | None:
+        """Let a request through (None) or refuse it; waits only as long as the settings say.
 
-    @staticmethod
-    def _is_over(begun: float, wait_ms: int) -> bool:
-        return time.monotonic() - begun >= wait_ms / 1000
+        Under `strict` budgets what `asking` may cost is held, until `record` or `release` ends it.
+        """
+        subject = caller.subject
 
-    def _refused(self, decision: Refuse, caller: Caller) -> Refusal:
-        refusal = refusal_of(decision, caller.name, datetime.now(UTC))
-        self.decisions.keep(refusal)
-        REFUSED.labels(decision.why.value).inc()
-        log.warning("refused %s", refusal.facts)
-        return refusal
+        def is_unpriced() -> bool:
+            return self.unpriced.knows(subject.model_group, deployments, time.monotonic())
+
+        return await self._door.admit(caller, lambda: self.views.decide(subject, is_unpriced), asking)
+
+    def release(self, request: Hashable) -> None:
+        """A request has ended without an event: nothing is held for it any longer."""
+        self.views.strict.release(request)
 
     def _open_outbox(self) -> None:
         root, max_bytes = self._settings.data_dir / "outbox", self._settings.outbox_max_bytes
@@ -165,6 +137,7 @@ class Gateway:
                 ("signals", self.views.signals.run),
                 ("ready", self._become_ready),
                 ("prune", self.views.prune),
+                ("sweep", self.views.strict.sweep),
             )
         ]
         await self._stopping.wait()

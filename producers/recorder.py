@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -37,9 +37,14 @@ class Recorder:
         self.outbox: Outbox | None = None
         """None while the file system gives no place for one."""
 
-    def record(self, draft: UsageDraft) -> UsageEvent | None:
-        """Record and count one event; returns it, or None where it was known already."""
+    def record(self, draft: UsageDraft, ends: Hashable = None) -> UsageEvent | None:
+        """Record and count one event; returns it, or None where it was known already.
+
+        `ends` is the request that has ended with it: its hold becomes this cost in one step.
+        """
         with self._views.lock:
+            if ends is not None:
+                self._views.strict.release(ends)
             event_id = draft.fields["event_id"]
             if event_id in self._seen:
                 REPEATED.inc()

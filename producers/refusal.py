@@ -8,12 +8,14 @@ from uuid import UUID
 
 from producers.admission import Refuse, Why
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.money import format_usd
+from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.times import format_time
 
 # A client that finds the gateway blind may try again this soon: it is milliseconds or an operator.
 BLIND_RETRY_AFTER_SECONDS = 1
+HELD_RETRY_AFTER_SECONDS = 1
 MAX_DECISIONS_KEPT = 10_000
+_HELPED_BY_NO_WAITING = (Why.UNPRICED, Why.UNBOUNDED)
 
 
 class Refusal(NamedTuple):
@@ -32,6 +34,16 @@ class Refusal(NamedTuple):
             return f"Budget cannot be verified at the moment. Key={self.key}"
         if self.refuse.why is Why.UNPRICED:
             return f"Budget allows no model whose price is not known, and this one's is not. Key={self.key}"
+        if self.refuse.why is Why.UNBOUNDED:
+            return f"Budget allows no request whose cost nothing bounds, and nothing does. Key={self.key}"
+        if self.refuse.why is Why.NO_ROOM:
+            return (
+                f"Budget would be exceeded! Key={self.key}"
+                f" Current cost: {format_usd(self.refuse.spent_nanousd)},"
+                f" held for running requests: {format_usd(self.refuse.held_nanousd)},"
+                f" needed at least: {format_usd(self.refuse.least_nanousd or NanoUsd(0))},"
+                f" Max budget: {format_usd(self.refuse.limit_nanousd)}"
+            )
         return (
             f"Budget has been exceeded! Key={self.key}"
             f" Current cost: {format_usd(self.refuse.spent_nanousd)},"
@@ -63,14 +75,28 @@ class Refusal(NamedTuple):
             f" window_start={format_time(refuse.window.start)} window_end={end}"
             f" spent_nanousd={refuse.spent_nanousd} limit_nanousd={refuse.limit_nanousd}"
             f" signal_nanousd={refuse.known.signal_nanousd} watermark={watermark}"
+            + ("" if refuse.least_nanousd is None else _of_holds(refuse))
         )
 
     def _retry_after_seconds(self) -> int | None:
         if self.refuse.why is Why.BLIND:
             return BLIND_RETRY_AFTER_SECONDS
-        if self.refuse.why is Why.UNPRICED or self.refuse.window is None or self.refuse.window.end is None:
+        if self.refuse.why is Why.NO_ROOM and self.refuse.held_nanousd:
+            # What is held is settled when the requests end that run now.
+            return HELD_RETRY_AFTER_SECONDS
+        if self.refuse.why in _HELPED_BY_NO_WAITING:
+            return None
+        if self.refuse.window is None or self.refuse.window.end is None:
             return None
         return max(1, math.ceil((self.refuse.window.end - self.at).total_seconds()))
+
+
+def _of_holds(refuse: Refuse) -> str:
+    doubtful = refuse.known.doubtful_nanousd if refuse.known else 0
+    return (
+        f" doubtful_nanousd={doubtful} held_nanousd={refuse.held_nanousd}"
+        f" least_nanousd={refuse.least_nanousd}"
+    )
 
 
 def refusal_of(refuse: Refuse, key: str, at: datetime) -> Refusal:

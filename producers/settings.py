@@ -28,6 +28,20 @@ class GatewaySettings(Settings):
     """Kafka or the stream silent about our own events for that long: we are blind."""
     on_stale: OnStale = "allow"
     """What is done while blind with a request that known spend does not refuse."""
+    strict_wait_ms: int = Field(default=30_000, ge=0, le=600_000)
+    """`strict`: how long a request may wait for running ones to settle, where it may fit then."""
+    strict_clamp: bool = True
+    """`strict`: lower a request's maximum of output tokens to what is left, rather than refuse it."""
+    strict_default_output_tokens: int = Field(default=4_096, ge=1)
+    """`strict`: with so many a request that names no maximum goes ahead where there is no room for more,
+    and is limited to them where its model's own maximum is not known."""
+    strict_min_output_tokens: int = Field(default=16, ge=1)
+    """`strict`: what is left pays for fewer: refused. 16 is the least that OpenAI's /v1/responses takes."""
+    hold_max_seconds: float = Field(default=900.0, gt=0)
+    """`strict`: the last resort. A hold that old is dropped and counted: its request's end has escaped us."""
+    budget_headers: bool = False
+    """Tell clients, on every answer, what is left of the budget that is closest to its limit."""
+
     drain_seconds: float = Field(default=5.0, ge=0, le=60)
     """How long a stop may take to hand Kafka what is in the outbox; the next start sends the rest."""
 

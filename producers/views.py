@@ -14,6 +14,7 @@ from producers.news import News
 from producers.own_spend import OwnSpend
 from producers.sender import Acknowledged
 from producers.settings import GatewaySettings
+from producers.strict import Strict
 from producers.window_spend import NOTHING, Acknowledgement
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import Subject
@@ -39,6 +40,7 @@ class _Budgets(BudgetTopic):
     def take(self, record: ConsumerRecord) -> None:
         with self._views.lock:
             super().take(record)
+        self._views.strict.wake_all()
         self._views.tell()
 
 
@@ -51,6 +53,7 @@ class Views:
         self.spend = OwnSpend()
         self.budgets = _Budgets(settings, self)
         self.signals = SignalFeed(settings, self._take_signal)
+        self.strict = Strict(settings, self.lock, self.spend)
         self._policy = settings.policy
         self._removed: set[str] = set()
 
@@ -142,4 +145,5 @@ class Views:
         if signal is not None:
             with self.lock:
                 self.spend.take(signal, datetime.now(UTC))
+                self.strict.wake([(signal.account, signal.window_start)])
             self.tell()
