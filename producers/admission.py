@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from producers.own_spend import OwnSpend
 from producers.window_spend import Known
-from spendmeter.contract.budget import Action, Enforcement
+from spendmeter.contract.budget import Enforcement
 from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.window import Window
@@ -106,7 +106,7 @@ def decide(
     wait: WaitForAcknowledgement | None = None
     strict: list[Account] | None = None
     for account in accounts:
-        if account.budget.action is not Action.BLOCK:
+        if not account.budget.refuses:
             continue
         window = book.window_of(account.budget, at.now)
         if window is None:

@@ -18,7 +18,8 @@ import yaml
 from pydantic import ValidationError
 
 from spendmeter.budget_fields import Wrong, fraction, money, nearest, one_of, text, time
-from spendmeter.contract.budget import DIMENSIONS, NAMED_PERIODS, Action, Budget, Enforcement
+from spendmeter.contract.budget import DIMENSIONS, Action, Budget, Enforcement
+from spendmeter.contract.period import NAMED_PERIODS
 
 _REQUIRED = {
     "id": "a name of your choice, such as key-day",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
-from spendmeter.contract.budget import Action, Budget
+from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal, State
 from stream.changelog import AccountState
@@ -24,7 +24,7 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
             yield from _once(state, signal, AlertKind.THRESHOLD, f"{fraction}", message)
     exceeded = signal.state is State.EXCEEDED
     if exceeded and not state.exceeded:
-        refused = "; requests are refused" if budget.action is Action.BLOCK else ""
+        refused = "; requests are refused" if budget.refuses else ""
         message = f"{budget.id}: {who} has spent its budget ({figures}){refused}"
         yield from _once(state, signal, AlertKind.EXCEEDED, str(signal.revision), message)
     if state.exceeded and not exceeded:

@@ -11,11 +11,14 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import Field, Strict, field_validator, model_validator
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
+from spendmeter.contract.period import plain_period, read_period
 from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
+GLOBBED = ("model", "model_group")
+"""Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
 
 DIMENSIONS = (
     "key",
@@ -46,12 +49,6 @@ Dimension = Literal[
     "gateway",
 ]
 
-NAMED_PERIODS = ("hour", "day", "week", "month", "year", "lifetime")
-# Weeks or days and times; months and years have no fixed length, so they are named periods only.
-_ISO_DURATION = re.compile(
-    r"P(?=.)(?:(\d{1,4})W)?(?:(\d{1,5})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,7})S)?)?",
-    re.ASCII,
-)
 MAX_RAISES = 100
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}")
 
@@ -83,25 +80,6 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones() - {"localtime"})
 
 
-def iso_duration_seconds(text: str) -> int:
-    """Length in seconds of a fixed-length ISO 8601 duration such as `PT6H` or `P14D`.
-
-    Raises:
-        ValueError: not such a duration, or one of zero length.
-    """
-    parsed = _ISO_DURATION.fullmatch(text)
-    if parsed is None:
-        raise ValueError(
-            f"period {text!r} is neither one of {', '.join(NAMED_PERIODS)}"
-            " nor an ISO 8601 duration of weeks, days, hours, minutes or seconds such as P14D or PT6H"
-        )
-    weeks, days, hours, minutes, seconds = (int(part or 0) for part in parsed.groups())
-    length = ((weeks * 7 + days) * 24 + hours) * 3600 + minutes * 60 + seconds
-    if length == 0:
-        raise ValueError(f"period {text!r} has no length; give at least PT1S")
-    return length
-
-
 class Budget(Wire):
     """One line of the rule book; `match` × `period` × `limit` × `action`.
 
@@ -125,6 +103,8 @@ class Budget(Wire):
     unpriced: str = "allow"
     """`allow`, `block`, or USD per request as a decimal string."""
     raises: tuple[Raise, ...] = Field(default=(), max_length=MAX_RAISES)
+    paused: bool = False
+    """Counted, told and warned of as ever; but nothing is refused."""
     replaces: str | None = None
     revision: Whole = Field(default=1, ge=1)
     updated_at: UtcTime
@@ -147,14 +127,17 @@ class Budget(Wire):
                 raise ValueError(
                     f'match.{dimension} is empty; give a value, or "*" for one account per value'
                 )
+            if dimension in GLOBBED and wanted != ANY and not wanted.strip("*"):
+                raise ValueError(
+                    f'match.{dimension} {wanted!r} fits everything; write "*" for one account per value,'
+                    f" or leave {dimension} out for one account of all"
+                )
         return value
 
     @field_validator("period")
     @classmethod
     def _period_is_known(cls, value: str) -> str:
-        if value not in NAMED_PERIODS:
-            iso_duration_seconds(value)
-        return value
+        return plain_period(value)
 
     @field_validator("timezone")
     @classmethod
@@ -189,7 +172,7 @@ class Budget(Wire):
 
     @model_validator(mode="after")
     def _duration_has_an_anchor(self) -> Self:
-        if self.period not in NAMED_PERIODS and self.starts_at is None:
+        if read_period(self.period).kind == "duration" and self.starts_at is None:
             raise ValueError(f"period {self.period} needs starts_at, the moment its first window begins")
         return self
 
@@ -198,6 +181,19 @@ class Budget(Wire):
         if self.replaces == self.id:
             raise ValueError(f"replaces names the budget itself; name the budget that {self.id} overrides")
         return self
+
+    @model_validator(mode="after")
+    def _raised_it_can_still_be_held(self) -> Self:
+        if self.limit_nanousd + sum(r.amount_nanousd for r in self.raises) > LIMIT_OF_AMOUNTS_NANOUSD:
+            raise ValueError(
+                "raises: with the limit they are beyond the largest amount (999999999.999999999 USD)"
+            )
+        return self
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a request may be turned away because of this budget."""
+        return self.action is Action.BLOCK and not self.paused
 
     @property
     def zone(self) -> ZoneInfo:

@@ -1,11 +1,13 @@
 """Windows: which stretch of time an event of a budget belongs to. A function of the budget alone."""
 
+from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from spendmeter.contract.budget import Budget, iso_duration_seconds
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.period import Period, read_period
 from spendmeter.contract.times import EPOCH
 
 _HOUR = timedelta(hours=1)
@@ -46,16 +48,17 @@ def window_of(budget: Budget, time: datetime) -> Window | None:
 
 
 def _period_of(budget: Budget, time: datetime) -> Window:
-    match budget.period:
+    period = read_period(budget.period)
+    match period.kind:
         case "lifetime":
             return Window(budget.starts_at or EPOCH, None)
         case "hour":
             return _hour_of(budget.zone, time)
         case "day" | "week" | "month" | "year":
-            return _calendar_period_of(budget.period, budget.zone, time)
-        case _:
+            return _calendar_period_of(period, budget.zone, time)
+        case "duration":
             assert budget.starts_at is not None, "the model refuses a duration without an anchor"
-            return _duration_of(iso_duration_seconds(budget.period), budget.starts_at, budget.zone, time)
+            return _duration_of(period.seconds, budget.starts_at, budget.zone, time)
 
 
 def _hour_of(zone: ZoneInfo, time: datetime) -> Window:
@@ -97,32 +100,39 @@ def _change_between(zone: ZoneInfo, before: datetime, after: datetime) -> dateti
     return before.replace(microsecond=0) + timedelta(seconds=high)
 
 
-def _calendar_period_of(period: str, zone: ZoneInfo, time: datetime) -> Window:
+def _calendar_period_of(period: Period, zone: ZoneInfo, time: datetime) -> Window:
     local = time.astimezone(zone).replace(tzinfo=None)
     start = _calendar_start(period, local)
     return _tile(time, zone, start, lambda s: _shift(period, s, -1), lambda s: _shift(period, s, +1))
 
 
-def _calendar_start(period: str, local: datetime) -> datetime:
+def _calendar_start(period: Period, local: datetime) -> datetime:
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    if period == "week":
-        return midnight - timedelta(days=midnight.weekday())
-    if period == "month":
-        return midnight.replace(day=1)
-    if period == "year":
+    if period.kind == "week":
+        return midnight - timedelta(days=(midnight.weekday() - period.first_day) % 7)
+    if period.kind == "month":
+        start = _in_month(midnight, period.first_day, 0)
+        return start if start <= midnight else _in_month(midnight, period.first_day, -1)
+    if period.kind == "year":
         return midnight.replace(month=1, day=1)
     return midnight
 
 
-def _shift(period: str, start: datetime, by: int) -> datetime:
-    if period == "day":
+def _shift(period: Period, start: datetime, by: int) -> datetime:
+    if period.kind == "day":
         return start + timedelta(days=by)
-    if period == "week":
+    if period.kind == "week":
         return start + timedelta(weeks=by)
-    if period == "year":
+    if period.kind == "year":
         return start.replace(year=start.year + by)
-    months = start.year * 12 + start.month - 1 + by
-    return start.replace(year=months // 12, month=months % 12 + 1)
+    return _in_month(start, period.first_day, by)
+
+
+def _in_month(near: datetime, day: int, by: int) -> datetime:
+    """That day `by` months on; a month that has no such day begins on its last."""
+    months = near.year * 12 + near.month - 1 + by
+    year, month = months // 12, months % 12 + 1
+    return near.replace(year=year, month=month, day=min(day, monthrange(year, month)[1]))
 
 
 def _duration_of(seconds: int, anchor: datetime, zone: ZoneInfo, time: datetime) -> Window:

@@ -1,13 +1,14 @@
 """Law of windows: those of one budget tile time, in every zone, for every period, with any reset."""
 
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
 
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from spendmeter.contract.budget import NAMED_PERIODS, Budget
+from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.period import NAMED_PERIODS, WEEKDAYS
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.window import window_of
 from tests.builders import budget
@@ -53,13 +54,16 @@ durations = st.builds(
     st.integers(0, 30),
     st.integers(1, 90),
 ) | st.integers(1, 40).map(lambda days: f"P{days}D")
+anchored = st.sampled_from(WEEKDAYS).map(lambda day: f"week:{day}") | st.integers(1, 31).map(
+    lambda day: f"month:{day}"
+)
 moments = st.datetimes(FIRST, LAST, timezones=st.just(UTC))
 
 
 @st.composite
 def budgets(draw: st.DrawFn) -> Budget:
-    period = draw(st.sampled_from(NAMED_PERIODS) | durations)
-    needs_anchor = period not in NAMED_PERIODS
+    period = draw(st.sampled_from(NAMED_PERIODS) | anchored | durations)
+    needs_anchor = period.startswith("P")
     return budget(
         period=period,
         timezone=draw(zones),
@@ -115,7 +119,7 @@ def _tiles(of: Budget, time: datetime) -> None:
         assert after.start == this.end
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(budgets(), moments)
 def test_every_moment_is_in_exactly_one_window_and_the_next_begins_where_it_ends(
     of: Budget, time: datetime
@@ -123,7 +127,7 @@ def test_every_moment_is_in_exactly_one_window_and_the_next_begins_where_it_ends
     _tiles(of, time)
 
 
-@settings(max_examples=600)
+@settings(deadline=None, max_examples=600)
 @given(near_a_change())
 @example((budget(timezone="Pacific/Apia"), datetime(2011, 12, 30, 10, tzinfo=UTC)))
 @example((budget(timezone="Pacific/Kwajalein"), datetime(1993, 8, 21, 12, tzinfo=UTC)))
@@ -133,7 +137,65 @@ def test_windows_tile_time_where_the_clock_jumps_or_a_reset_splits_them(
     _tiles(*where)
 
 
-@settings(max_examples=300)
+def test_windows_tile_time_across_the_changes_of_every_zone_there_is() -> None:
+    """Exhaustive where the laws above sample: each zone's next two changes of clock, in and out."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    periods = ("hour", "day", "week:sunday", "month:31", "year", "P1D")
+    for zone in sorted(available_timezones() - {"localtime"}):
+        change = begin
+        for _ in range(2):
+            change = _change_after(ZoneInfo(zone), change + HOUR)
+            for period in periods:
+                of = budget(period=period, timezone=zone, starts_at=begin - timedelta(days=400))
+                for by in (-HOUR, -MICROSECOND, timedelta(0), HOUR / 2):
+                    _tiles(of, change + by)
+
+
+@settings(deadline=None, max_examples=200)
+@given(zones, moments, st.integers(0, 6))
+def test_a_week_begins_at_its_first_days_midnight_and_has_seven_days(
+    zone: str, time: datetime, first_day: int
+) -> None:
+    of = budget(period=f"week:{WEEKDAYS[first_day]}", timezone=zone)
+    days = _local_days(of, time)
+    # Where the date line moved, a week lost or gained a day: there its first day is another one.
+    assume(len(days) == 7)
+
+    assert days[0].weekday() == first_day
+
+
+@settings(deadline=None, max_examples=200)
+@given(zones, moments, st.integers(1, 31))
+def test_a_month_begins_on_its_day_or_where_it_has_none_on_its_last(
+    zone: str, time: datetime, day: int
+) -> None:
+    days = _local_days(budget(period=f"month:{day}", timezone=zone), time)
+
+    assume(not _skips_a_day(zone, days))
+    first, after = days[0], days[-1] + timedelta(days=1)
+    for begin in (first, after):
+        assert begin.day == day or (begin.day < day and (begin + timedelta(days=1)).day == 1)
+    assert 28 <= len(days) <= 31
+
+
+def _local_days(of: Budget, time: datetime) -> list[date]:
+    """The dates of the window, by the budget's clock."""
+    window = window_of(of, time)
+    assert window is not None
+    assert window.end is not None
+    first = window.start.astimezone(of.zone).date()
+    last = (window.end - MICROSECOND).astimezone(of.zone).date()
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _skips_a_day(zone: str, days: list[date]) -> bool:
+    return zone in ("Pacific/Apia", "Pacific/Kwajalein", "Kwajalein", "Pacific/Fakaofo") and any(
+        day in days or day + timedelta(days=1) in days
+        for day in (date(2011, 12, 30), date(1993, 8, 21), date(1994, 12, 31))
+    )
+
+
+@settings(deadline=None, max_examples=300)
 @given(budgets(), moments, st.timedeltas(timedelta(0), timedelta(days=3)))
 def test_of_two_moments_the_later_is_in_no_earlier_window(of: Budget, time: datetime, by: timedelta) -> None:
     earlier, later = window_of(of, time), window_of(of, time + by)
@@ -145,7 +207,7 @@ def test_of_two_moments_the_later_is_in_no_earlier_window(of: Budget, time: date
     assert (earlier == later) == later.holds(time)
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(budgets(), min_size=1, max_size=4), st.lists(moments, min_size=1, max_size=8))
 def test_a_book_remembers_windows_and_never_a_wrong_one(offered: list[Budget], times: list[datetime]) -> None:
     """Each budget follows the one before under the same id, so what is remembered must be forgotten."""

@@ -7,9 +7,10 @@ from zoneinfo import available_timezones
 import pytest
 from pydantic import ValidationError
 
-from spendmeter.contract.budget import DIMENSIONS, MAX_RAISES, Dimension, iso_duration_seconds
+from spendmeter.contract.budget import DIMENSIONS, MAX_RAISES, Action, Dimension
 from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD
+from spendmeter.contract.period import iso_duration_seconds
 from spendmeter.contract.records import tell
 from tests.builders import NOON, budget
 
@@ -41,6 +42,11 @@ def refusal(**fields: Any) -> str:
             {"match": {"team": ""}},
             'match: match.team is empty; give a value, or "*" for one account per value',
         ),
+        (
+            {"match": {"model": "**"}},
+            "match: match.model '**' fits everything; write \"*\" for one account per value,"
+            " or leave model out for one account of all",
+        ),
         ({"limit_nanousd": 0}, "limit_nanousd: Input should be greater than 0"),
         ({"limit_nanousd": -1}, "limit_nanousd: Input should be greater than 0"),
         (
@@ -51,7 +57,17 @@ def refusal(**fields: Any) -> str:
         (
             {"period": "fortnight"},
             "period: period 'fortnight' is neither one of hour, day, week, month, year, lifetime"
+            " (week:sunday and month:15 say where they begin)"
             " nor an ISO 8601 duration of weeks, days, hours, minutes or seconds such as P14D or PT6H",
+        ),
+        (
+            {"period": "week:sun"},
+            "period: period 'week:sun': a week begins on monday, tuesday, wednesday, thursday, friday,"
+            " saturday, sunday; write week:sunday",
+        ),
+        (
+            {"period": "month:32"},
+            "period: period 'month:32': a month begins on one of its days 1 to 31; write month:15",
         ),
         ({"period": "PT0S"}, "period: period 'PT0S' has no length; give at least PT1S"),
         ({"period": "PT6H"}, "value: period PT6H needs starts_at, the moment its first window begins"),
@@ -194,3 +210,42 @@ def test_the_dimensions_are_one_list() -> None:
 
 def test_a_time_of_a_budget_is_utc_whatever_zone_it_was_written_in() -> None:
     assert budget(reset_at="2026-11-22T13:00:00+01:00").reset_at == datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["week:", "week:Sunday", "month:", "month:0", "month:05", "month:+5", "month:٥"]
+)
+def test_a_first_day_that_there_is_not_is_refused(text: str) -> None:
+    assert "begins on" in refusal(period=text)
+
+
+@pytest.mark.parametrize("text", ["day:5", "hour:1", "year:2", "lifetime:1", "P1W:sunday"])
+def test_other_periods_have_no_first_day(text: str) -> None:
+    assert "is neither one of hour, day" in refusal(period=text)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [("week:monday", "week"), ("month:1", "month"), ("week:sunday", "week:sunday"), ("month:31", "month:31")],
+)
+def test_a_first_day_that_goes_without_saying_is_left_out(written: str, kept: str) -> None:
+    """Else to say it would begin the count anew."""
+    assert budget(period=written).period == kept
+
+
+@pytest.mark.parametrize(
+    ("action", "paused", "refuses"),
+    [("block", False, True), ("block", True, False), ("warn", False, False), ("observe", False, False)],
+)
+def test_only_a_budget_that_blocks_and_is_not_paused_refuses(
+    action: str, paused: bool, refuses: bool
+) -> None:
+    assert budget(action=Action(action), paused=paused).refuses is refuses
+
+
+def test_a_limit_and_its_raises_together_can_be_held() -> None:
+    most = LIMIT_OF_AMOUNTS_NANOUSD
+    raises = [{"amount_nanousd": 5, "until": NOON}, {"amount_nanousd": 5, "until": NOON}]
+
+    assert budget(limit_nanousd=most - 10, raises=raises).limit_at(NOON - MICROSECOND) == most
+    assert "raises: with the limit they are beyond" in refusal(limit_nanousd=most - 9, raises=raises)

@@ -95,6 +95,7 @@ BUDGET = Budget(
     enforcement=Enforcement.STRICT,
     unpriced="0.01",
     raises=(Raise(amount_nanousd=from_usd("5"), until=parse_time("2026-11-27T23:00:00Z")),),
+    paused=True,
     replaces="team-month",
     revision=1_795_340_000_123,
     updated_at=parse_time("2026-11-20T09:30:00Z"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.budget import DIMENSIONS, NAMED_PERIODS, Action, Budget, Enforcement, Raise
+from spendmeter.contract.budget import DIMENSIONS, Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason
+from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.contract.records import _TYPES, encode_usage
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import PARTITIONED, Topic

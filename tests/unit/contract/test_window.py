@@ -214,3 +214,25 @@ def test_the_first_moment_on_the_wire_has_a_window(period: str, zone: str) -> No
     of = budget(period=period, timezone=zone, starts_at=EPOCH)
 
     assert window_of(of, EPOCH) == window_of(of, EPOCH + MICROSECOND)
+
+
+@pytest.mark.parametrize(
+    ("period", "time", "start", "end"),
+    [
+        # 22 November 2026 is a Sunday.
+        ("week", "2026-11-22T12:00:00Z", "2026-11-16T00:00Z", "2026-11-23T00:00Z"),
+        ("week:sunday", "2026-11-22T00:00:00Z", "2026-11-22T00:00Z", "2026-11-29T00:00Z"),
+        ("week:sunday", "2026-11-21T23:59:59Z", "2026-11-15T00:00Z", "2026-11-22T00:00Z"),
+        ("month:15", "2026-11-14T23:59:59Z", "2026-10-15T00:00Z", "2026-11-15T00:00Z"),
+        ("month:15", "2026-11-15T00:00:00Z", "2026-11-15T00:00Z", "2026-12-15T00:00Z"),
+        # A month without the day begins on its last, and the next one on the day again.
+        ("month:31", "2026-02-27T23:59:59Z", "2026-01-31T00:00Z", "2026-02-28T00:00Z"),
+        ("month:31", "2026-02-28T00:00:00Z", "2026-02-28T00:00Z", "2026-03-31T00:00Z"),
+        ("month:29", "2028-02-29T00:00:00Z", "2028-02-29T00:00Z", "2028-03-29T00:00Z"),
+        ("month:30", "2026-12-31T12:00:00Z", "2026-12-30T00:00Z", "2027-01-30T00:00Z"),
+    ],
+)
+def test_weeks_and_months_begin_on_the_day_they_are_told(
+    period: str, time: str, start: str, end: str
+) -> None:
+    assert window(time, period=period) == (start, end)

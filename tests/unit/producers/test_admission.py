@@ -309,3 +309,14 @@ def test_of_a_reached_limit_and_a_model_without_a_price_the_lasting_one_is_told(
 
     assert refused(gateway.decides()).why is Why.LIMIT_REACHED
     assert refused(gateway.decides(model_is_unpriced=True)).why is Why.UNPRICED
+
+
+@pytest.mark.parametrize("unpriced", ["allow", "block"])
+def test_a_paused_budget_refuses_nothing_and_counts_on(unpriced: str) -> None:
+    gateway = Gateway(budget(unpriced=unpriced))
+    gateway.hears(100)
+    gateway.book.put(budget(unpriced=unpriced, paused=True, revision=2))
+    assert gateway.decides(model_is_unpriced=True) is ADMIT
+
+    gateway.book.put(budget(unpriced=unpriced, revision=3))
+    assert refused(gateway.decides()).spent_nanousd == 100

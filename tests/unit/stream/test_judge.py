@@ -151,8 +151,8 @@ def test_a_recovery_is_told_after_a_restart() -> None:
 
 
 def test_only_a_budget_that_blocks_says_that_requests_are_refused() -> None:
-    for action, refused in (("block", True), ("warn", False)):
-        alert = say(Judge(), book(action=action), total(LIMIT, 0)).alerts[-1]
+    for fields, refused in (({}, True), ({"action": "warn"}, False), ({"paused": True}, False)):
+        alert = say(Judge(), book(**fields), total(LIMIT, 0)).alerts[-1]
         assert alert.kind is AlertKind.EXCEEDED
         assert ("refused" in alert.message) is refused
 
