@@ -12,14 +12,15 @@ budgets:
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from spendmeter.budget_fields import Wrong, fraction, money, nearest, one_of, text, time
+from spendmeter.budget_fields import Wrong, fraction, money, one_of, text, time
 from spendmeter.contract.budget import DIMENSIONS, Action, Budget, Enforcement
 from spendmeter.contract.period import NAMED_PERIODS
+from spendmeter.yaml_file import InvalidFile, YamlReader, line_of
 
 _REQUIRED = {
     "id": "a name of your choice, such as key-day",
@@ -40,22 +41,10 @@ _FIELDS = (
 )
 # Where a field of the record has another name in the file.
 _IN_THE_FILE = {"limit_nanousd": "limit_usd"}
-_NULL = "tag:yaml.org,2002:null"
 
 
-class Problem(NamedTuple):
-    """One thing that is wrong: in which line, what, and how to mend it."""
-
-    line: int
-    message: str
-
-
-class InvalidBudgetFile(ValueError):
+class InvalidBudgetFile(InvalidFile):
     """The file cannot be applied; nothing of it was."""
-
-    def __init__(self, name: str, problems: list[Problem]) -> None:
-        self.problems = sorted(problems)
-        super().__init__("\n".join(f"{name}:{line}: {message}" for line, message in self.problems))
 
 
 def read_budgets(written: str, name: str, now: datetime) -> list[Budget]:
@@ -71,43 +60,24 @@ def read_budgets(written: str, name: str, now: datetime) -> list[Budget]:
     return budgets
 
 
-class _Reader:
-    """Walks the YAML nodes, which know their lines, and collects problems instead of stopping at one."""
-
+class _Reader(YamlReader):
     def __init__(self, now: datetime) -> None:
+        super().__init__()
         self._now = now
-        self.problems: list[Problem] = []
 
     def budgets(self, written: str) -> Iterator[Budget]:
         lines: dict[str, int] = {}
-        for node in self._items(written):
+        for node in self.items(written, "budgets"):
             budget = self._budget(node)
             if budget is None:
                 continue
             if budget.id in lines:
-                self._tell(node, f"id {budget.id!r} is in line {lines[budget.id]} already; give each its own")
-            lines.setdefault(budget.id, _line(node))
+                self.tell(node, f"id {budget.id!r} is in line {lines[budget.id]} already; give each its own")
+            lines.setdefault(budget.id, line_of(node))
             yield budget
 
-    def _items(self, written: str) -> list[yaml.Node]:
-        try:
-            root = yaml.compose(written, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            self.problems.append(Problem(mark.line + 1 if mark else 1, f"this is no YAML: {error.problem}"))
-            return []
-        except yaml.YAMLError as error:
-            self.problems.append(Problem(1, f"this is no YAML: {error}"))
-            return []
-        fields = self._mapping(root, "the file", ("budgets",)) if root is not None else {}
-        if "budgets" in fields:
-            return self._sequence(fields["budgets"], "budgets")
-        if not self.problems:
-            self.problems.append(Problem(1, "there are no budgets; begin with `budgets:` and a list"))
-        return []
-
     def _budget(self, node: yaml.Node) -> Budget | None:
-        nodes = self._mapping(node, "a budget", _FIELDS)
+        nodes = self.mapping(node, "a budget", _FIELDS)
         if not isinstance(node, yaml.MappingNode):
             return None
         values: dict[str, Any] = {"updated_at": self._now}
@@ -115,10 +85,10 @@ class _Reader:
             try:
                 values |= self._value(field, value)
             except Wrong as wrong:
-                self._tell(value, f"{field}: {wrong}")
+                self.tell(value, f"{field}: {wrong}")
         for field, hint in _REQUIRED.items():
             if field not in nodes:
-                self._tell(node, f"{field} is missing: {hint}")
+                self.tell(node, f"{field} is missing: {hint}")
         try:
             return Budget.model_validate(values)
         except ValidationError as error:
@@ -134,7 +104,7 @@ class _Reader:
             case "starts_at":
                 return {"starts_at": time(node)}
             case "warn_at":
-                return {"warn_at": tuple(fraction(item) for item in self._sequence(node, field))}
+                return {"warn_at": tuple(fraction(item) for item in self.sequence(node, field))}
             case "action":
                 return {"action": one_of(node, list(Action))}
             case "enforcement":
@@ -146,43 +116,20 @@ class _Reader:
 
     def _match(self, node: yaml.Node) -> dict[str, str]:
         values = {}
-        for dimension, value in self._mapping(node, "match", DIMENSIONS).items():
+        for dimension, value in self.mapping(node, "match", DIMENSIONS).items():
             values[dimension] = text(value)
             if dimension == "key" and values[dimension].startswith("sk-"):
                 hashed = sha256(values[dimension].encode()).hexdigest()
-                self._tell(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
+                self.tell(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
         return values
 
     def _raises(self, node: yaml.Node) -> Iterator[dict[str, Any]]:
-        for item in self._sequence(node, "raises"):
-            fields = self._mapping(item, "a raise", ("amount_usd", "until"))
+        for item in self.sequence(node, "raises"):
+            fields = self.mapping(item, "a raise", ("amount_usd", "until"))
             if set(fields) == {"amount_usd", "until"}:
                 yield {"amount_nanousd": money(fields["amount_usd"]), "until": time(fields["until"])}
             elif isinstance(item, yaml.MappingNode):
-                self._tell(item, "a raise has amount_usd, and until: the time at which it ends")
-
-    def _mapping(self, node: yaml.Node, what: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
-        """Its values by key; what is unknown or comes twice is told and left out, null is left out."""
-        if not isinstance(node, yaml.MappingNode):
-            self._tell(node, f"{what} is a mapping, such as `{known[0]}: …`")
-            return {}
-        fields: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            name = str(key.value)
-            if name in fields:
-                self._tell(key, f"{name} is given twice; keep one")
-            elif name not in known:
-                self._tell(key, f"{what} has no field {name!r}; {nearest(name, known)}")
-            elif value.tag != _NULL:
-                fields[name] = value
-        return fields
-
-    def _sequence(self, node: yaml.Node, what: str) -> list[yaml.Node]:
-        if isinstance(node, yaml.SequenceNode):
-            items: list[yaml.Node] = node.value
-            return items
-        self._tell(node, f"{what} is a list, each item behind a dash")
-        return []
+                self.tell(item, "a raise has amount_usd, and until: the time at which it ends")
 
     def _tell_of_record(
         self, error: ValidationError, node: yaml.Node, nodes: Mapping[str, yaml.Node]
@@ -193,14 +140,4 @@ class _Reader:
             record_name = str(found["loc"][0]) if found["loc"] else ""
             field = _IN_THE_FILE.get(record_name, record_name)
             message = found["msg"].removeprefix("Value error, ")
-            self._tell(
-                nodes.get(field, node), message if message.startswith(field) else f"{field}: {message}"
-            )
-
-    def _tell(self, node: yaml.Node, message: str) -> None:
-        self.problems.append(Problem(_line(node), message))
-
-
-def _line(node: yaml.Node) -> int:
-    line: int = node.start_mark.line
-    return line + 1
+            self.tell(nodes.get(field, node), message if message.startswith(field) else f"{field}: {message}")
