@@ -17,9 +17,6 @@ from spendmeter.contract.wire import Whole, Wire
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
-GLOBBED = ("model", "model_group")
-"""Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
-
 DIMENSIONS = (
     "key",
     "user",
@@ -48,6 +45,9 @@ Dimension = Literal[
     "session",
     "gateway",
 ]
+
+GLOBBED: tuple[Dimension, ...] = ("model", "model_group")
+"""Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
 
 MAX_RAISES = 100
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}")

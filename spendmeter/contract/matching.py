@@ -7,29 +7,14 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from spendmeter.contract.budget import ANY, Budget, Dimension
+from spendmeter.contract.globs import fits, is_glob
+from spendmeter.contract.shelves import Shelves
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window, window_of
 
 # Bounds of the two memories below; both are cleared whole, because to keep them exact costs more
 # than to fill them again.
 MAX_REMEMBERED_SUBJECTS = 100_000
-
-# Where a budget names several values, it is looked up under the one that fewest events share.
-_MOST_SELECTIVE_FIRST: tuple[Dimension, ...] = (
-    "session",
-    "key",
-    "end_user",
-    "user",
-    "tag",
-    "project",
-    "team",
-    "model",
-    "model_group",
-    "provider",
-    "gateway",
-    "organization",
-)
-
 
 _Pairs = tuple[tuple[Dimension, str], ...]
 
@@ -103,13 +88,13 @@ class BudgetBook:
     """Every budget in force, and which of them an event or request falls under.
 
     A lookup costs what the subject matches, not how many budgets there are: each budget is filed
-    under one value that it names; only budgets that name no value at all are tried every time.
+    under one value that it names, or under an end of a glob; only budgets that name neither are
+    tried every time.
     """
 
     def __init__(self, budgets: Iterable[Budget] = ()) -> None:
         self._budgets: dict[str, Budget] = {}
-        self._by_value: dict[tuple[Dimension, str], dict[str, Budget]] = {}
-        self._for_all: dict[str, Budget] = {}
+        self._shelves = Shelves()
         self._accounts: dict[Subject, tuple[Account, ...]] = {}
         self._windows: dict[str, Window] = {}
         self.edition = 0
@@ -134,9 +119,7 @@ class BudgetBook:
             return False
         self.remove(budget.id)
         self._budgets[budget.id] = budget
-        place = _place(budget)
-        shelf = self._for_all if place is None else self._by_value.setdefault(place, {})
-        shelf[budget.id] = budget
+        self._shelves.put(budget)
         return True
 
     def remove(self, budget_id: str) -> Budget | None:
@@ -146,13 +129,7 @@ class BudgetBook:
         self._accounts.clear()
         self._windows.pop(budget_id, None)
         if budget is not None:
-            place = _place(budget)
-            if place is None:
-                del self._for_all[budget_id]
-            else:
-                del self._by_value[place][budget_id]
-                if not self._by_value[place]:
-                    del self._by_value[place]
+            self._shelves.remove(budget)
         return budget
 
     def accounts_of(self, subject: Subject) -> tuple[Account, ...]:
@@ -174,28 +151,29 @@ class BudgetBook:
             self._windows[budget.id] = window
         return window
 
-    def _candidates(self, subject: Subject) -> Iterator[Budget]:
-        yield from self._for_all.values()
-        for dimension in _MOST_SELECTIVE_FIRST:
-            for value in subject.values(dimension):
-                yield from self._by_value.get((dimension, value), {}).values()
+    def _is_replaced(self, budget: Budget, pairs: _Pairs, matched: list[tuple[Budget, _Pairs]]) -> bool:
+        return any(
+            r.replaces == budget.id and _agree(of_r, pairs) and not self._goes_round(r) for r, of_r in matched
+        )
+
+    def _goes_round(self, budget: Budget) -> bool:
+        """Whether what it replaces replaces it in turn. Each would hide the other: spend without a limit."""
+        seen = {budget.id}
+        replaced = self._budgets.get(budget.replaces or "")
+        while replaced is not None and replaced.id not in seen:
+            seen.add(replaced.id)
+            replaced = self._budgets.get(replaced.replaces or "")
+        return replaced is budget
 
     def _find(self, subject: Subject) -> Iterator[Account]:
         matched = [
-            (budget, pairs) for budget in self._candidates(subject) for pairs in _match(budget, subject)
+            (budget, pairs)
+            for budget in self._shelves.candidates(subject.values)
+            for pairs in _match(budget, subject)
         ]
         for budget, pairs in matched:
-            if not any(r.replaces == budget.id and _agree(of_r, pairs) for r, of_r in matched):
+            if not self._is_replaced(budget, pairs, matched):
                 yield Account(budget, account_name(budget.id, pairs), pairs)
-
-
-def _place(budget: Budget) -> tuple[Dimension, str] | None:
-    """The one named value that the budget is filed under; None when it names no value."""
-    for dimension in _MOST_SELECTIVE_FIRST:
-        wanted = budget.match.get(dimension)
-        if wanted is not None and wanted != ANY:
-            return dimension, wanted
-    return None
 
 
 def _agree(one: _Pairs, other: _Pairs) -> bool:
@@ -209,5 +187,9 @@ def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
     choices: list[list[tuple[Dimension, str]]] = []
     for dimension, wanted in sorted(budget.match.items()):
         values = subject.values(dimension)
-        choices.append([(dimension, value) for value in values if wanted in (ANY, value)])
+        if is_glob(dimension, wanted):
+            # One account of all that fits, so it carries the glob.
+            choices.append([(dimension, wanted)] if any(fits(wanted, value) for value in values) else [])
+        else:
+            choices.append([(dimension, value) for value in values if wanted in (ANY, value)])
     return [tuple(pairs) for pairs in product(*choices)]

@@ -1,19 +1,28 @@
 """Laws of matching: the index finds what a look at every budget finds, and no memory goes stale."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from itertools import product
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spendmeter.contract.budget import ANY, DIMENSIONS, Budget, Dimension
+from spendmeter.contract.globs import fits
 from spendmeter.contract.matching import BudgetBook, Subject, account_name, subject_in
 from tests.builders import budget
 
-FEW: tuple[Dimension, ...] = ("key", "user", "team", "tag")
+FEW: tuple[Dimension, ...] = ("key", "user", "team", "tag", "model")
 values = st.sampled_from(["a", "b", "c|&=%"])
+models = st.sampled_from(["gpt-4o", "gpt-4o-mini", "o1-mini"])
+globs = st.sampled_from(["gpt-4*", "*mini", "g*-*i", "*4o*", "*-mini", "gpt-4o*mini"])
 ids = st.sampled_from(["b1", "b2", "b3", "b4", "b5"])
+
+
+matches = st.fixed_dictionaries(
+    {}, optional={d: (models | globs if d == "model" else values) | st.just(ANY) for d in FEW}
+)
 
 
 @st.composite
@@ -21,7 +30,7 @@ def budgets(draw: st.DrawFn) -> Budget:
     id_ = draw(ids)
     return budget(
         id=id_,
-        match=draw(st.dictionaries(st.sampled_from(FEW), values | st.just(ANY), max_size=3)),
+        match=draw(matches),
         replaces=draw(st.none() | ids.filter(lambda other: other != id_)),
         revision=draw(st.integers(1, 3)),
     )
@@ -33,17 +42,36 @@ subjects = st.builds(
     user=st.none() | st.just("") | values,
     team=st.none() | values,
     tags=st.lists(values, max_size=3, unique=True).map(tuple),
+    model=st.none() | models,
 )
 
 
-def naive(in_force: Iterable[Budget], subject: Subject) -> set[str]:
+def _is_pattern(dimension: Dimension, wanted: str) -> bool:
+    return dimension == "model" and len(wanted) > 1 and "*" in wanted
+
+
+def _is_wanted(dimension: Dimension, wanted: str, value: str) -> bool:
+    return wanted in (ANY, value) or (_is_pattern(dimension, wanted) and fnmatchcase(value, wanted))
+
+
+def _in_a_circle(of: Budget, in_force: Iterable[Budget]) -> bool:
+    replaces = {b.id: b.replaces for b in in_force}
+    at: str | None = of.id
+    for _ in replaces:
+        at = replaces.get(at or "")
+        if at == of.id:
+            return True
+    return False
+
+
+def naive(in_force: Collection[Budget], subject: Subject) -> set[str]:
     """The rule as one would tell it: each budget, each choice of a tag, then what is replaced goes."""
     found: list[tuple[Budget, dict[Dimension, str]]] = []
     for of in in_force:
         for tag in subject.tags or (None,):
             known = {**subject._asdict(), "tag": tag}
-            if all(known[d] and wanted in (ANY, known[d]) for d, wanted in of.match.items()):
-                pairs = {dimension: known[dimension] for dimension in of.match}
+            if all(known[d] and _is_wanted(d, wanted, known[d]) for d, wanted in of.match.items()):
+                pairs = {d: wanted if _is_pattern(d, wanted) else known[d] for d, wanted in of.match.items()}
                 if (of, pairs) not in found:
                     found.append((of, pairs))
     return {
@@ -51,6 +79,7 @@ def naive(in_force: Iterable[Budget], subject: Subject) -> set[str]:
         for of, pairs in found
         if not any(
             other.replaces == of.id
+            and not _in_a_circle(other, in_force)
             and not ({"tag"} <= by.keys() & pairs.keys() and by["tag"] != pairs["tag"])
             for other, by in found
         )
@@ -148,3 +177,9 @@ def test_an_account_has_exactly_the_dimensions_that_its_budget_matches_on(
 
     assert len(accounts) == len(fitting)
     assert all({dimension for dimension, _ in account.subject} == set(match) for account in accounts)
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=12))
+def test_a_glob_fits_what_the_shell_would_take_for_it(glob: str, value: str) -> None:
+    assume("*" in glob)
+    assert fits(glob, value) == fnmatchcase(value, glob)

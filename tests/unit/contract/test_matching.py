@@ -174,7 +174,10 @@ def test_a_book_that_budgets_come_and_go_in_keeps_nothing_of_those_that_went() -
         book.window_of(book.get(f"b{n}") or budget(), NOON)
         book.remove(f"b{n}")
 
-    assert (len(book), book._by_value, book._for_all, book._windows) == (0, {}, {}, {})
+        book.put(budget(id=f"g{n}", match={"model": f"m{n}*"}))
+        book.remove(f"g{n}")
+
+    assert (len(book), len(book._shelves), book._windows) == (0, 0, {})
 
 
 def test_the_remembered_window_ends_when_it_ends() -> None:
@@ -186,3 +189,48 @@ def test_the_remembered_window_ends_when_it_ends() -> None:
         window_of(of, NOON + n * hour / 2) for n in range(4)
     ]
     assert book.window_of(of, NOON - hour) == window_of(of, NOON - hour)
+
+
+@pytest.mark.parametrize("dimension", ["model", "model_group"])
+def test_a_glob_is_one_account_of_all_that_fits(dimension: str) -> None:
+    book = book_of({dimension: "gpt-4*"}, {dimension: "*mini"}, {dimension: "*"}, {dimension: "*-4*m*i"})
+
+    assert names(book, **{dimension: "gpt-4o-mini"}) == [
+        f"b0|{dimension}=gpt-4%2A",
+        f"b1|{dimension}=%2Amini",
+        f"b2|{dimension}=gpt-4o-mini",
+        f"b3|{dimension}=%2A-4%2Am%2Ai",
+    ]
+    assert names(book, **{dimension: "claude"}) == [f"b2|{dimension}=claude"]
+    assert names(book) == []
+
+
+def test_a_glob_is_the_account_of_each_of_the_other_dimensions() -> None:
+    book = book_of({"key": "*", "model": "gpt-4*"}, {"team": "red", "model": "gpt-4*"})
+
+    assert names(book, key="k1", team="red", model="gpt-4o") == [
+        "b0|key=k1&model=gpt-4%2A",
+        "b1|model=gpt-4%2A&team=red",
+    ]
+
+
+@pytest.mark.parametrize("dimension", [d for d in DIMENSIONS if d not in ("model", "model_group", "tag")])
+def test_elsewhere_a_star_within_a_value_is_a_star(dimension: str) -> None:
+    book = book_of({dimension: "a*"})
+
+    assert names(book, **{dimension: "a*"}) == [f"b0|{dimension}=a%2A"]
+    assert names(book, **{dimension: "ab"}) == []
+
+
+def test_budgets_that_replace_one_another_in_a_circle_stay_in_force() -> None:
+    """Each would hide the next, and nothing would be limited."""
+    circle = [
+        budget(id="a", match={"key": "*"}, replaces="b"),
+        budget(id="b", match={"key": "*"}, replaces="c"),
+        budget(id="c", match={"key": "*"}, replaces="a"),
+    ]
+    leads_into_it = budget(id="d", match={"key": "*"}, replaces="a")
+
+    assert names(BudgetBook(circle), key="k") == ["a|key=k", "b|key=k", "c|key=k"]
+    assert names(BudgetBook([*circle, leads_into_it]), key="k") == ["b|key=k", "c|key=k", "d|key=k"]
+    assert names(BudgetBook(circle[:2]), key="k") == ["a|key=k"]
