@@ -1,0 +1,108 @@
+"""The recount: a component covers exactly its offsets."""
+
+from datetime import timedelta
+
+import pytest
+
+from sinks.reconcile.eras import Revision, eras_of
+from sinks.reconcile.recount import Lane, Recount, Row, needed_dimensions
+from sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
+from sinks.reconcile.totals import AccountWindow, Components, Version
+from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.times import to_unix_us
+from tests.builders import NOON, budget
+
+ALL = AccountWindow("all|", NOON.replace(hour=0))
+BUDGET = budget(id="all", match={})
+
+
+def row(offset: int, cost: int = 1, appended_at: int = 0, partition: int = 0) -> Row:
+    return Row(partition, offset, to_unix_us(NOON), appended_at, cost, ())
+
+
+def recount(components: Components, rows: list[Row], watermark: int, end: int | None = None) -> Recount:
+    scope = Scope(BudgetBook([BUDGET]), eras_of([Revision("all", BUDGET, NOON)]), {}, Chosen(), NOON)
+    counted = Recount(scope, components, {0: watermark}, {0: watermark + 1 if end is None else end})
+    counted.add(rows)
+    return counted
+
+
+def claim(first: int, last: int, spent: int, events: int) -> Components:
+    return {ALL: {0: Version(first, last, spent, events)}}
+
+
+def test_it_counts_from_the_first_offset_to_the_watermark_both_included() -> None:
+    counted = recount(claim(3, 5, 3, 3), [row(offset) for offset in range(10)], watermark=7)
+    assert counted.windows[ALL][0].events == 5
+
+
+def test_a_component_past_the_watermark_is_counted_to_its_own_last_offset() -> None:
+    counted = recount(claim(3, 8, 6, 6), [row(offset) for offset in range(10)], watermark=4, end=10)
+    assert counted.bounds() == {0: 8}
+    assert counted.differing() == []
+
+
+def test_a_component_that_claims_more_than_there_is_is_counted_to_the_end() -> None:
+    counted = recount(claim(0, 1_000, 2, 2), [row(0), row(1)], watermark=1, end=2)
+    assert counted.bounds() == {0: 1}
+    assert counted.differing() == []
+
+
+@pytest.mark.parametrize(("spent", "events"), [(1, 2), (3, 2), (2, 1), (2, 3)])
+def test_one_nano_or_one_event_is_a_difference(spent: int, events: int) -> None:
+    counted = recount(claim(0, 1, spent, events), [row(0), row(1)], watermark=1)
+    (differing,) = counted.differing()
+    assert (differing.where, differing.partition) == (ALL, 0)
+    assert (differing.lane.spent_nanousd, differing.lane.events) == (2, 2)
+
+
+def test_events_before_a_budget_was_in_force_are_not_expected() -> None:
+    before = to_unix_us(NOON + CLOCKS_APART) - 1
+    assert recount({}, [row(0, appended_at=before)], watermark=0).differing() == []
+
+
+def test_events_after_a_budget_was_in_force_are_expected_though_there_is_no_total() -> None:
+    after = to_unix_us(NOON + CLOCKS_APART)
+    (differing,) = recount({}, [row(0, appended_at=after)], watermark=0).differing()
+    assert differing.lane == Lane(1 << 63, 0, None, 1, 1)
+
+
+def test_events_above_the_watermark_are_not_expected_yet() -> None:
+    after = to_unix_us(NOON + CLOCKS_APART)
+    assert recount({}, [row(1, appended_at=after)], watermark=0).differing() == []
+
+
+def test_an_account_without_a_total_is_expected_from_where_its_budget_was_counted_first() -> None:
+    """Another account of the budget tells where that was, long before any clock does."""
+    per_key = budget()
+    scope = Scope(BudgetBook([per_key]), {}, {}, Chosen(), NOON)
+    start = NOON.replace(hour=0)
+    components: Components = {AccountWindow("per-key|key=k1", start): {0: Version(5, 5, 1, 1)}}
+    counted = Recount(scope, components, {0: 9}, {0: 10})
+    counted.add([Row(0, 5, to_unix_us(NOON), 0, 1, ("k1",)), Row(0, 4, to_unix_us(NOON), 0, 1, ("k2",))])
+    assert counted.differing() == []
+    counted.add([Row(0, 6, to_unix_us(NOON), 0, 7, ("k2",))])
+    (differing,) = counted.differing()
+    assert differing.where.account == "per-key|key=k2"
+    assert (differing.lane.claimed, differing.lane.spent_nanousd) == (None, 7)
+
+
+def test_what_lies_before_the_first_offset_is_the_opening_balances_where_there_is_one() -> None:
+    after = to_unix_us(NOON + CLOCKS_APART)
+    components = claim(1, 1, 1, 1)
+    assert recount(components, [row(0, appended_at=after), row(1)], watermark=1).differing()
+    components[ALL]["history"] = Version(0, 0, 1, 1)
+    assert not recount(components, [row(0, appended_at=after), row(1)], watermark=1).differing()
+
+
+def test_an_event_counts_in_the_window_of_its_own_time() -> None:
+    late = row(0)._replace(occurred_at_us=to_unix_us(NOON - timedelta(days=1)))
+    components = claim(0, 1, 1, 1)
+    components[ALL._replace(window_start=ALL.window_start - timedelta(days=1))] = {0: Version(0, 1, 1, 1)}
+    counted = recount(components, [late, row(1), row(1)._replace(occurred_at_us=late.occurred_at_us)], 1)
+    assert [d.where.window_start for d in counted.differing()] == [ALL.window_start - timedelta(days=1)]
+
+
+def test_only_the_dimensions_that_budgets_match_on_are_read() -> None:
+    book = BudgetBook([budget(), budget(id="b", match={"tag": "*", "gateway": "g"}), BUDGET])
+    assert needed_dimensions(book) == ["key", "tag", "gateway"]
