@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock
+.PHONY: help install demo test faults check format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,6 +27,10 @@ demo: install  ## Start the local stack, watch a budget being spent, refused, ra
 test: install  ## Run every test on the real broker, the real engine and the real proxy
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m pytest tests
+
+faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m tests.faults.run $(ARGS)
 
 check: install  ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -29,12 +29,11 @@ class StackFailedError(RuntimeError):
 class StackProcess:
     """`python -m tests.faults.stack` in a process of its own, which ends with this one."""
 
-    def __init__(self, directory: Path, *, workers: int, gateways: int, static_members: bool) -> None:
+    def __init__(self, directory: Path, *, workers: int, gateways: int) -> None:
         self.stack = StackDir(directory.absolute())
         self._log = directory / "stack.log"
         command = [sys.executable, "-m", "tests.faults.stack", "--dir", str(self.stack.path)]
-        command += ["--workers", str(workers), "--gateways", str(gateways)]
-        self._command = [*command, "--static-members"] if static_members else command
+        self._command = [*command, "--workers", str(workers), "--gateways", str(gateways)]
         self._process: subprocess.Popen[bytes] | None = None
         self.kills: dict[str, int] = {}
 

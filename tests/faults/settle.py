@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiokafka.errors import KafkaError
@@ -26,6 +26,16 @@ LOOK_SECONDS = 3.0
 # Doubles may come late: a last look after everything has been right.
 HOLD_SECONDS = 5.0
 RECONCILE_TIMEOUT_SECONDS = 300
+
+
+class Settled(NamedTuple):
+    """What was found once everything had arrived."""
+
+    verdict: Verdict
+    totals_differ: list[str]
+    events: dict[str, int]
+    reconcile: Any
+    """What `spendmeter reconcile --json` says."""
 
 
 class Settler:
@@ -47,8 +57,8 @@ class Settler:
         at = process.endpoints()
         self._findings = Findings(at.kafka_bootstrap, at.clickhouse_url, at.upstream_url)
 
-    async def settle(self) -> tuple[Verdict, list[str], dict[str, int], Any]:
-        """The verdict, totals that differ, counts, and what `spendmeter reconcile` says."""
+    async def settle(self) -> Settled:
+        """Stop the traffic, wait until everything has arrived, and compare."""
         self._proxy.pause()
         for gateway in self._gateways:
             gateway.pause()
@@ -66,7 +76,13 @@ class Settler:
         self._other += [f"refused: {answer}" for answer in self._requests.refused]
         stored, distinct = await self._findings.events_stored()
         reconcile = await asyncio.to_thread(self._reconcile)
-        return verdict, differ, self._counts(verdict, stored - distinct), reconcile
+        return Settled(verdict, differ, self._counts(verdict, stored - distinct), reconcile)
+
+    def resume(self) -> None:
+        """Let the traffic flow again."""
+        self._proxy.resume()
+        for gateway in self._gateways:
+            gateway.resume()
 
     async def _until_answered(self) -> None:
         sources: list[ProxyTraffic | GatewayTraffic] = [self._proxy, *self._gateways]
@@ -141,20 +157,23 @@ class Settler:
                 self._other.append(f"{gateway.name} said {said} events were lost and counted {counted}")
 
     def _reconcile(self) -> Any:
-        """What the product's own reconciler says of the same."""
+        """What the product's own reconciler says: equal, but for what gateways said they could not record."""
         command = [str(Path(sys.executable).with_name("spendmeter")), "reconcile", "--json"]
         env = {**os.environ, "SPENDMETER_DIR": str(self._process.stack.path)}
         done = subprocess.run(
             command, env=env, capture_output=True, text=True, timeout=RECONCILE_TIMEOUT_SECONDS
         )
-        if done.returncode != 0:
-            self._other.append(
-                f"reconcile exits {done.returncode}: {done.stderr[-500:]} {done.stdout[-2000:]}"
-            )
         try:
-            return json.loads(done.stdout)
+            said = json.loads(done.stdout)
         except ValueError:
+            self._other.append(f"reconcile exits {done.returncode}: {done.stderr[-2000:]}")
             return None
+        told_lost = self._ledger.counts["told lost"]
+        differences = [one for one in said["differences"] if one["kind"] != "lost_events"]
+        named = sum(one["events"] for one in said["differences"] if one["kind"] == "lost_events")
+        if differences or named != told_lost or said["equal"] != (told_lost == 0):
+            self._other.append(f"reconcile names {named} lost events, told were {told_lost}: {done.stdout}")
+        return said
 
     def _counts(self, verdict: Verdict, duplicates: int) -> dict[str, int]:
         return {

@@ -41,17 +41,14 @@ def ports_of(stack: StackDir, gateways: int) -> dict[str, int]:
     return keep_ports(stack.ports, names)
 
 
-def declare_with_faults(stack: StackDir, *, workers: int, gateways: int, static_members: bool) -> Declaration:
+def declare_with_faults(stack: StackDir, *, workers: int, gateways: int) -> Declaration:
     """The whole local stack, every connection that matters led through the fault proxy."""
     declared = declare(stack, workers=workers)
     ports = ports_of(stack, gateways)
     stages: list[Stage] = [[_fault_proxy(ports)]]
     for stage in declared.stages:
         stages.append(
-            [
-                _led_through(item, stack, ports, static_members) if isinstance(item, Component) else item
-                for item in stage
-            ]
+            [_led_through(item, stack, ports) if isinstance(item, Component) else item for item in stage]
         )
     *unbounded, bounded = gateway_names(gateways)
     stages[-1] = [
@@ -86,9 +83,7 @@ inter.broker.listener.name=PLAINTEXT
     )
 
 
-def _led_through(
-    component: Component, stack: StackDir, ports: dict[str, int], static_members: bool
-) -> Component:
+def _led_through(component: Component, stack: StackDir, ports: dict[str, int]) -> Component:
     if component.name == "kafka":
         return _kafka(
             component, Broker(stack.data("kafka"), ports["kafka"], ports["kafka-controller"]), ports
@@ -96,13 +91,9 @@ def _led_through(
     env = dict(component.env)
     if component.name.startswith("stream"):
         env["SPENDMETER_KAFKA_BOOTSTRAP"] = f"{LOOPBACK}:{ports['stream-kafka']}"
-        if static_members:
-            env["SPENDMETER_INSTANCE_ID"] = component.name
     elif component.name == "clickhouse-sink":
         env["SPENDMETER_KAFKA_BOOTSTRAP"] = f"{LOOPBACK}:{ports['sink-kafka']}"
         env["SPENDMETER_CLICKHOUSE_URL"] = f"http://{LOOPBACK}:{ports['sink-clickhouse']}"
-        if static_members:
-            env["SPENDMETER_SINK_INSTANCE"] = component.name
     elif component.name == "proxy":
         env["SPENDMETER_KAFKA_BOOTSTRAP"] = f"{LOOPBACK}:{ports['gateway-kafka']}"
         env["SPENDMETER_GATEWAY"] = component.name
@@ -150,13 +141,10 @@ def _gateway(stack: StackDir, name: str, ports: dict[str, int], **more: str) -> 
 @click.option("--dir", "directory", type=click.Path(path_type=Path), required=True)
 @click.option("--workers", type=int, default=2)
 @click.option("--gateways", type=int, default=2)
-@click.option("--static-members", is_flag=True, help="Workers keep their place in the group over a restart.")
-def main(directory: Path, workers: int, gateways: int, static_members: bool) -> None:
+def main(directory: Path, workers: int, gateways: int) -> None:
     """Run the stack in the foreground until SIGTERM."""
     stack = StackDir(directory.absolute())
-    declaration = declare_with_faults(
-        stack, workers=workers, gateways=gateways, static_members=static_members
-    )
+    declaration = declare_with_faults(stack, workers=workers, gateways=gateways)
     raise SystemExit(Supervisor(stack, declaration, lambda line: print(line, flush=True)).run())
 
 

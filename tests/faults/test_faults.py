@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from tests.faults.driver import Plan
 from tests.faults.report import lines
-from tests.faults.run import Plan, execute
+from tests.faults.run import execute
 from tests.faults.schedule import FAST, Kind
 
 SEED = 20260727
@@ -28,7 +29,7 @@ KINDS = (
 
 
 def test_nothing_is_lost_and_nothing_counted_twice_under_fire(tmp_path: Path) -> None:
-    plan = Plan(SEED, len(KINDS), EVENTS, static_members=True, pace=FAST, kinds=KINDS)
+    plan = Plan(SEED, len(KINDS), EVENTS, pace=FAST, kinds=KINDS)
     outcome = execute(plan, tmp_path / "stack")
     told = "\n".join(lines(outcome))
     print(told)

@@ -124,6 +124,7 @@ def test_a_schedule_is_its_seeds_alone_and_deals_every_kind() -> None:
     assert plan == schedule(7, 2 * len(EVERY_KIND), FULL)
     assert plan != schedule(8, 2 * len(EVERY_KIND), FULL)
     assert sorted(fault.kind for fault in plan) == sorted(2 * EVERY_KIND)
+    assert [fault.kind.loses for fault in plan] == sorted(fault.kind.loses for fault in plan)
 
 
 def test_what_is_lost_is_told_with_the_fault_it_was_lost_under() -> None:

@@ -49,21 +49,30 @@ class GatewayTraffic:
         """Connect, and connect again after each kill, until cancelled."""
         while True:
             try:
-                reader, self._writer = await asyncio.open_connection(LOOPBACK, self._port)
+                reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
             except OSError:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            self._writer = writer
             self._connected.set()
             asking = asyncio.create_task(self._ask_on())
-            with contextlib.suppress(OSError):
-                while line := await reader.readline():
-                    self._take(json.loads(line))
-            asking.cancel()
-            self._disconnected()
+            try:
+                with contextlib.suppress(OSError):
+                    while line := await reader.readline():
+                        self._take(json.loads(line))
+            finally:
+                asking.cancel()
+                self._disconnected()
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
     def pause(self) -> None:
-        """Ask for no more events."""
+        """Ask for no more events until `resume`."""
         self._is_paused = True
+
+    def resume(self) -> None:
+        self._is_paused = False
 
     @property
     def is_settled(self) -> bool:
@@ -173,8 +182,11 @@ class ProxyTraffic:
                 clients.create_task(self._client(http))
 
     def pause(self) -> None:
-        """Ask no more."""
+        """Ask no more until `resume`."""
         self._is_paused = True
+
+    def resume(self) -> None:
+        self._is_paused = False
 
     @property
     def is_settled(self) -> bool:
