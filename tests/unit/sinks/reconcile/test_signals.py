@@ -29,7 +29,8 @@ def signal(spent: int, watermark: dict[int, int], **fields: Any) -> Signal:
     made = Signal(
         budget_id="per-key", account=ACCOUNT, subject={"key": "k1"}, window_start=MIDNIGHT,
         window_end=MIDNIGHT + timedelta(days=1), limit_nanousd=NanoUsd(1_000_000),
-        spent_nanousd=NanoUsd(spent), state=State.OK, watermark=watermark, revision=1, version=1, emitted_at=NOON,
+        spent_nanousd=NanoUsd(spent), state=State.OK, watermark=watermark, revision=1, version=1,
+        emitted_at=NOON,
     )  # fmt: skip
     return made.model_copy(update=fields)
 
