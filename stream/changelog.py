@@ -43,6 +43,26 @@ class AccountWindow(NamedTuple):
         return cls(account, from_unix_us(int(start)))
 
 
+class Counted(NamedTuple):
+    """What a tally counts: an account in a window, in one shape of its budget (see openings.py).
+
+    The shape keeps workers apart: a late write of one that knew the budget as it was replaces
+    nothing that was counted since.
+    """
+
+    account: str
+    window_start: datetime
+    shape: str
+
+    def suffix(self) -> bytes:
+        return f"{self.account}|{to_unix_us(self.window_start)}|{self.shape}".encode()
+
+    @classmethod
+    def read(cls, suffix: bytes) -> "Counted":
+        account, start, shape = suffix.decode().rsplit("|", 2)
+        return cls(account, from_unix_us(int(start)), intern(shape))
+
+
 @dataclass(slots=True)
 class Tally:
     """What one source partition has added to an account in a window; the meter's state."""
@@ -53,8 +73,6 @@ class Tally:
     last_offset: int
     last_event_id: UUID | None
     window_end: datetime | None
-    shape: str
-    """What the budget counted: an event of another shape begins another tally."""
 
     def value(self) -> bytes:
         return _pack(
@@ -64,12 +82,11 @@ class Tally:
             self.first_offset,
             str(self.last_event_id) if self.last_event_id else None,
             to_unix_us(self.window_end) if self.window_end else None,
-            self.shape,
         )
 
     @classmethod
     def read(cls, value: bytes) -> "Tally":
-        last, spent, events, first, event_id, end, shape = json.loads(value)
+        last, spent, events, first, event_id, end = json.loads(value)
         return cls(
             NanoUsd(spent),
             events,
@@ -77,7 +94,6 @@ class Tally:
             last,
             UUID(event_id) if event_id else None,
             from_unix_us(end) if end else None,
-            intern(shape),
         )
 
 

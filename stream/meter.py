@@ -28,7 +28,7 @@ from stream.changelog import (
     POSITION,
     PRODUCER,
     TALLY,
-    AccountWindow,
+    Counted,
     Entry,
     Opening,
     Progress,
@@ -72,7 +72,7 @@ class Meter:
         self.partition = partition
         self.position = -1
         """The last source offset folded."""
-        self.tallies: dict[AccountWindow, Tally] = {}
+        self.tallies: dict[Counted, Tally] = {}
         self.producers: dict[str, Progress] = {}
         self._openings = Openings()
         self._now: datetime | None = None
@@ -84,7 +84,7 @@ class Meter:
         meter = cls(partition)
         for key, value in entries:
             if key.startswith(TALLY):
-                meter.tallies[AccountWindow.read(key[len(TALLY) :])] = Tally.read(value)
+                meter.tallies[Counted.read(key[len(TALLY) :])] = Tally.read(value)
             elif key.startswith(PRODUCER):
                 meter.producers[key[len(PRODUCER) :].decode()] = Progress.read(value)
             elif key.startswith(OPENING):
@@ -102,7 +102,7 @@ class Meter:
         """Fold records, in offset order, under the budgets in force; what was folded before adds nothing."""
         folded = Folded()
         self._openings.follow(book)
-        dirty: dict[AccountWindow, Tally] = {}
+        dirty: dict[Counted, Tally] = {}
         seen: set[str] = set()
         for offset, appended_at, event in batch:
             self._now = appended_at if self._now is None else max(self._now, appended_at)
@@ -145,7 +145,7 @@ class Meter:
         offset: int,
         resent: bool | None,
         book: BudgetBook,
-        dirty: dict[AccountWindow, Tally],
+        dirty: dict[Counted, Tally],
     ) -> None:
         window = book.window_of(account.budget, event.occurred_at)
         if window is None:
@@ -153,11 +153,11 @@ class Meter:
         # A budget first met in a replay opens behind it: there, resends can no longer be told from
         # first copies.
         opened, shape = self._openings.open(account.budget, self._frontier)
-        where = AccountWindow(account.name, window.start)
+        where = Counted(account.name, window.start, shape)
         tally = self.tallies.get(where)
-        if tally is None or tally.shape != shape or tally.first_offset < opened:
+        if tally is None or tally.first_offset < opened:
             first = max(opened, offset) if self._is_forgotten(window.end) else opened
-            tally = self.tallies[where] = _empty(first, window, shape)
+            tally = self.tallies[where] = _empty(first, window)
         if offset <= tally.last_offset:
             # A crash may have come between the tally and its total, and no other event may follow.
             if tally.first_offset <= offset:
@@ -166,7 +166,7 @@ class Meter:
         if resent is None:
             # Producers are stored after the tallies: an event that they have passed is in every tally
             # that was open then. As it is not in this one, it begins behind all that cannot be told.
-            self.tallies[where] = _empty(self._frontier, window, shape)
+            self.tallies[where] = _empty(self._frontier, window)
             return
         tally.last_offset = offset
         if not resent:
@@ -180,7 +180,7 @@ class Meter:
             window_end is not None and self._now is not None and window_end + KEEP_CLOSED_WINDOWS < self._now
         )
 
-    def _write(self, dirty: dict[AccountWindow, Tally], seen: set[str], folded: Folded) -> None:
+    def _write(self, dirty: dict[Counted, Tally], seen: set[str], folded: Folded) -> None:
         for where, tally in dirty.items():
             folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
             folded.totals.append(
@@ -211,12 +211,16 @@ class Meter:
         # First, so that no tally is gone whose opening still says that everything has been counted.
         self._openings.follow(book)
         tombstones = self._openings.changes()
-        totals: list[str] = []
-        for where, tally in list(self.tallies.items()):
-            if self._is_forgotten(tally.window_end) or book.get(where.account.partition("|")[0]) is None:
-                del self.tallies[where]
-                tombstones.append(Entry(TALLY + where.suffix(), None))
-                totals.append(f"{where.account}|{format_time(where.window_start)}|{self.partition}")
+        gone = [where for where, tally in self.tallies.items() if self._is_over(where, tally)]
+        for where in gone:
+            del self.tallies[where]
+            tombstones.append(Entry(TALLY + where.suffix(), None))
+        kept = {where[:2] for where in self.tallies} if gone else set()
+        totals = [
+            f"{where.account}|{format_time(where.window_start)}|{self.partition}"
+            for where in gone
+            if where[:2] not in kept
+        ]
         for producer in [
             p for p, progress in self.producers.items() if progress.seen_at + KEEP_PRODUCERS < self._now
         ]:
@@ -224,6 +228,12 @@ class Meter:
             tombstones.append(Entry(PRODUCER + producer.encode(), None))
         return tombstones, totals
 
+    def _is_over(self, where: Counted, tally: Tally) -> bool:
+        """Whether nothing will be added to a tally any more."""
+        return self._is_forgotten(tally.window_end) or not self._openings.has(
+            where.account.partition("|")[0], where.shape
+        )
 
-def _empty(first_offset: int, window: Window, shape: str) -> Tally:
-    return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end, shape)
+
+def _empty(first_offset: int, window: Window) -> Tally:
+    return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)

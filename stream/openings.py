@@ -8,7 +8,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from stream.changelog import OPENING, Entry, Opening
 
-# Part of every tally: enough to tell the few shapes apart that one budget ever has.
+# Part of every tally's key: enough to tell the few shapes apart that one budget ever has.
 _SHAPE_BYTES = 4
 
 
@@ -36,6 +36,10 @@ class Openings:
             opening = self._openings[name] = Opening(frontier)
             self._changes.append(Entry(OPENING + name.encode(), opening.value()))
         return opening.offset, shape
+
+    def has(self, budget_id: str, shape: str) -> bool:
+        """Whether the budget is open in that shape."""
+        return f"{budget_id}|{shape}" in self._openings
 
     def follow(self, book: BudgetBook) -> None:
         """Close the openings of budgets that are gone or count something else now.

@@ -18,7 +18,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "tag-day": {"match": {"tag": "*"}, "period": "day"},
 }
 PERIODS = ("hour", "day", "lifetime")
-LIMIT_NANOUSD = 2_000
+LIMIT_NANOUSD = 800
 
 
 class Administrator:
@@ -41,7 +41,7 @@ class Administrator:
             self._put(budget(id=budget_id, **{**BUDGETS[budget_id], "limit_nanousd": self._limit()}))
             return
         known = random.choice(sorted(book, key=lambda b: b.id))
-        kind = random.choice(["limit", "limit", "reset", "remove", "match", "period"])
+        kind = random.choice(["limit", "limit", "reset", "reset", "remove", "match", "period"])
         if kind == "remove":
             self._broker.remove_budget(known.id)
         elif kind == "limit":

@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from spendmeter.contract.matching import Account, BudgetBook
-from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from stream.changelog import AccountWindow, Component, Tally
+from stream.changelog import TALLY, AccountWindow, Component, Counted, Entry, Tally
 from stream.judge import Judge, Judgement
 from stream.meter import Folded, Meter
 from stream.openings import Openings
@@ -26,11 +25,12 @@ class _Meter(Meter):
         offset: int,
         resent: bool | None,
         book: BudgetBook,
-        dirty: dict[AccountWindow, Tally],
+        dirty: dict[Counted, Tally],
     ) -> None:
         window = book.window_of(account.budget, event.occurred_at)
         if window is not None:
-            where = AccountWindow(account.name, window.start)
+            _, shape = self._openings.open(account.budget, self._frontier)
+            where = Counted(account.name, window.start, shape)
             self.broken(event, account, offset, resent, book, dirty, where)
 
     def broken(self, *counted: Any) -> None:
@@ -69,11 +69,10 @@ class ProducersBeforeTallies(Meter):
         return folded
 
 
-class OpensInsideReplays(_Meter):
-    def broken(self, *counted: Any) -> None:
-        self._frontier = counted[2]
-        event, account, offset, resent, book, dirty, _ = counted
-        self.count(event, account, offset, bool(resent), book, dirty)
+class OpensInsideReplays(Meter):
+    def _count(self, event: UsageEvent, account: Account, offset: int, *rest: Any) -> None:
+        self._frontier = offset
+        super()._count(event, account, offset, bool(rest[0]), *rest[1:])
 
 
 class DuplicatesDoNotMoveLastOffset(_Meter):
@@ -103,12 +102,25 @@ class OpeningsAreNeverClosed(Meter):
         self._openings = _StaysOpen()
 
 
-class TalliesOutliveTheirShape(_Meter):
-    def broken(self, *counted: Any) -> None:
-        tally = self.tallies.get(counted[6])
-        if tally is not None:
-            _, tally.shape = self._openings.open(counted[1].budget, self._frontier)
-        self.count(*counted)
+class TalliesHaveNoShape(Meter):
+    """All shapes of a budget write to one key, as if the key had none."""
+
+    def fold(self, *args: Any) -> Folded:
+        folded = super().fold(*args)
+        folded.entries = [
+            Entry(e.key.rpartition(b"|")[0] + b"|", e.value) if e.key.startswith(TALLY) else e
+            for e in folded.entries
+        ]
+        return folded
+
+    def _count(self, event: UsageEvent, account: Account, *rest: Any) -> None:
+        window = rest[2].window_of(account.budget, event.occurred_at)
+        if window is not None:
+            _, shape = self._openings.open(account.budget, self._frontier)
+            stored = self.tallies.pop(Counted(account.name, window.start, ""), None)
+            if stored is not None:
+                self.tallies[Counted(account.name, window.start, shape)] = stored
+        super()._count(event, account, *rest)
 
 
 class LateEventsCountNow(_Meter):
@@ -116,14 +128,6 @@ class LateEventsCountNow(_Meter):
         assert self._now is not None
         now = counted[0].model_copy(update={"occurred_at": self._now})
         self.count(now, *counted[1:])
-
-
-class FloatMoney(_Meter):
-    def broken(self, *counted: Any) -> None:
-        self.count(*counted)
-        tally = self.tallies.get(counted[6])
-        if tally is not None:
-            tally.spent_nanousd = NanoUsd(tally.spent_nanousd * 1.0)  # type: ignore[arg-type]
 
 
 class TakesLowerOffsets(Judge):
@@ -174,9 +178,8 @@ MUTATIONS: dict[str, Parts] = {
     "a dropped duplicate leaves last_offset alone": Parts(meter=DuplicatesDoNotMoveLastOffset),
     "a replay does not repeat its totals": Parts(meter=ReplaysSayNothing),
     "an opening outlives its budget": Parts(meter=OpeningsAreNeverClosed),
-    "a tally outlives its budget's shape": Parts(meter=TalliesOutliveTheirShape),
+    "tallies of all shapes of a budget share a key": Parts(meter=TalliesHaveNoShape),
     "a late event counts in the window of its arrival": Parts(meter=LateEventsCountNow),
-    "money is a float": Parts(meter=FloatMoney),
     "openings are stored after what rests on them": Parts(meter_writes="openings last"),
     "the judge takes totals of a lower offset": Parts(judge=TakesLowerOffsets),
     "versions come from a counter of the judge's own": Parts(judge=CountsItsOwnVersions),

@@ -41,7 +41,7 @@ def check_rest(
             is_whole &= _check_component(broker, where, partition, here, state.components.get(partition))
         if state.components and window.holds(broker.now):
             _check_told(broker, account, window, state)
-        if is_whole:
+        if is_whole and window.holds(broker.now):
             _check_whole(broker, gateways, account, window, state, events)
 
 
@@ -75,7 +75,8 @@ def _check_tallies(
     for worker in workers:
         if not isinstance(worker, MeterWorker):
             continue
-        for where, tally in worker.meter.tallies.items():
+        for counted, tally in worker.meter.tallies.items():
+            where = AccountWindow(*counted[:2])
             budget = broker.book.get(where.account.partition("|")[0])
             if budget is None or tally.last_offset < broker.counts_from[budget.id][worker.partition]:
                 continue
@@ -109,13 +110,11 @@ def _check_component(
 
 def _check_told(broker: Broker, account: Account, window: Window, state: AccountState) -> None:
     """What the judge holds of a window that is open is what it said of the account last."""
-    said = [
-        s
-        for s in broker.signals[partition_of(account.name)]
-        if account.name in (s, getattr(s, "account", ""))
-    ]
-    last = said[-1] if said else None
-    if not isinstance(last, Signal) or (
+    said = broker.signals[partition_of(account.name)]
+    begin = max((n + 1 for n, s in enumerate(said) if s == account.name), default=0)
+    ours = [s for s in said[begin:] if isinstance(s, Signal) and s.account == account.name]
+    last = max(ours, key=Signal.order, default=None)
+    if last is None or (
         last.window_start,
         last.revision,
         last.spent_nanousd,
@@ -136,8 +135,6 @@ def _check_whole(
     spent = sum(r.event.cost_nanousd for r in events)
     if state.spent_nanousd != spent:
         raise Violation(f"{account.name} {window.start}: {state} should be {spent} nano-USD")
-    if window.end is not None and window.end <= broker.now:
-        return
     for gateway in gateways:
         known = gateway.spend.known(account.name, window.start)
         if (known.certain_nanousd, known.doubtful_nanousd) != (

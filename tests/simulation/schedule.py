@@ -16,7 +16,7 @@ from tests.simulation.gateway import Flight, Gateway
 from tests.simulation.rest import check_rest
 from tests.simulation.workers import Fenced, HistoryWorker, JudgeWorker, MeterWorker, Parts, Worker
 
-STEPS = 250
+STEPS = (60, 120, 250)
 GATEWAYS = 2
 MAX_ZOMBIES = 3
 MAX_QUIET_ROUNDS = 2_000
@@ -51,7 +51,7 @@ class Schedule:
     def run(self) -> None:
         """Play the schedule, then let everything come to rest. Raises Violation."""
         actions, weights = zip(*self._actions(), strict=True)
-        for action in self.random.choices(actions, weights, k=STEPS):
+        for action in self.random.choices(actions, weights, k=self.random.choice(STEPS)):
             action()
         self.come_to_rest()
         check_rest(self.broker, self.workers, self.gateways, self.history)
@@ -69,10 +69,10 @@ class Schedule:
             (lambda: self.random.choice(self.gateways).prune(), 0.5),
         ]
         faults: list[tuple[Action, float]] = [
-            (self.crash, 1),
-            (self.zombie_works, 3),
-            (self.administrator.change, 0.7),
-            (self.restart_gateway, 0.4),
+            (self.crash, 2),
+            (self.zombie_works, 6),
+            (self.administrator.change, 1),
+            (self.restart_gateway, 0.8),
             (self.roll, 0.3),
             (self.poison, 0.3),
         ]
@@ -88,7 +88,7 @@ class Schedule:
             subject |= {"kind": "correction", "corrects": UUID(int=1)}
             cost = -cost
         gateway = random.choice(self.gateways)
-        if random.random() < 0.1:
+        if random.random() < 0.2:
             subject["occurred_at"] = gateway.now - timedelta(minutes=random.choice([1, 20, 70]))
         decision = gateway.request(subject, cost, is_admitted_anyway=random.random() < 0.5)
         self.seen[type(decision).__name__] += 1
@@ -124,7 +124,8 @@ class Schedule:
         gateway.read_signals(self.random.randrange(PARTITIONS), self.random.randint(1, 5))
 
     def read_budgets(self) -> None:
-        readers = [*self.gateways, *(w for w in self.workers if isinstance(w, JudgeWorker))]
+        judges = [w for w in self.workers if isinstance(w, JudgeWorker)]
+        readers: list[Gateway | JudgeWorker] = [*self.gateways, *judges]
         self.random.choice(readers).read_budgets(1)
 
     def work(self) -> None:
@@ -143,9 +144,11 @@ class Schedule:
 
     def crash(self) -> None:
         """A process dies between two effects, or is only thought dead and goes on for a while."""
-        index = self.random.randrange(len(self.workers))
+        busy = [n for n, worker in enumerate(self.workers) if worker.is_busy]
+        # Between two effects is where it hurts.
+        index = self.random.choice(busy if busy and self.random.random() < 0.8 else range(len(self.workers)))
         old = self.workers[index]
-        if len(self.zombies) < MAX_ZOMBIES and self.random.random() < 0.4:
+        if old.is_busy and len(self.zombies) < MAX_ZOMBIES and self.random.random() < 0.6:
             self.zombies.append(old)
         self.seen["crash" if old.is_busy else "restart"] += 1
         self.workers[index] = self._successor(old)
@@ -155,7 +158,7 @@ class Schedule:
             return
         index = self.random.randrange(len(self.zombies))
         try:
-            self.zombies[index].step()
+            self.zombies[index].end()
             self.seen["zombie"] += 1
         except Fenced:
             self.zombies.pop(index)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Fenced(Exception):
-    """A commit was refused: another process owns the partition."""
+    """Another process owns the partition, and this one has noticed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,12 @@ class Worker:
 
     def step(self) -> None:
         next(self.steps)
+
+    def end(self) -> None:
+        """Finish what is under way, as a process does that was frozen and wakes up, and begin nothing new."""
+        if not self.is_busy:
+            raise Fenced
+        self.step()
 
     def take(self, log: Sequence[T]) -> Sequence[T]:
         count = self.random.randint(1, MAX_BATCH)

@@ -6,7 +6,16 @@ from uuid import UUID
 import pytest
 
 from spendmeter.contract.money import NanoUsd
-from stream.changelog import AccountState, AccountWindow, Component, Opening, Progress, Tally, guard_of
+from stream.changelog import (
+    AccountState,
+    AccountWindow,
+    Component,
+    Counted,
+    Opening,
+    Progress,
+    Tally,
+    guard_of,
+)
 from tests.builders import NOON
 
 NOON_US = 1_795_348_800_000_000
@@ -14,11 +23,11 @@ ID = UUID("01935000-0000-7000-8000-000000000001")
 
 VALUES = [
     (
-        Tally(NanoUsd(12), 2, 3, 9, ID, NOON, "5a"),
-        f'[9,12,2,3,"{ID}",{NOON_US},"5a"]'.encode(),
+        Tally(NanoUsd(12), 2, 3, 9, ID, NOON),
+        f'[9,12,2,3,"{ID}",{NOON_US}]'.encode(),
         9,
     ),
-    (Tally(NanoUsd(-1), 0, 3, 3, None, None, "5a"), b'[3,-1,0,3,null,null,"5a"]', 3),
+    (Tally(NanoUsd(-1), 0, 3, 3, None, None), b"[3,-1,0,3,null,null]", 3),
     (Progress(7, 9, NOON), f"[9,7,{NOON_US}]".encode(), 9),
     (Opening(9), b"[-9]", -9),
     (
@@ -57,3 +66,5 @@ def test_of_two_openings_the_earlier_has_the_higher_guard() -> None:
 def test_an_account_window_is_read_back(account: str, start: datetime) -> None:
     where = AccountWindow(account, start)
     assert AccountWindow.read(where.suffix()) == where
+    counted = Counted(account, start, "5a0c")
+    assert Counted.read(counted.suffix()) == counted

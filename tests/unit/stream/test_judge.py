@@ -162,6 +162,108 @@ def test_an_unpriced_model_is_told_once_a_day() -> None:
     assert at[0] == at[1] != at[2]
 
 
+HOUR = timedelta(hours=1)
+
+
+def raised_until(*untils: datetime) -> BudgetBook:
+    return book(revision=2, raises=[{"amount_nanousd": 10, "until": until} for until in untils])
+
+
+def test_a_raise_that_ends_lowers_the_limit_by_itself() -> None:
+    judge, rules = Judge(), raised_until(NOON + HOUR, NOON + 2 * HOUR)
+    say(judge, book(), total(LIMIT, 0))
+    judge.budget_changed("per-key")
+    assert kinds(judge.judge(rules, NOON)) == ["recovered"]
+    assert kinds(say(judge, rules, total(LIMIT + 5, 1))) == []
+
+    assert judge.judge(rules, NOON + HOUR - timedelta(microseconds=1)) == Judgement()
+    first = judge.judge(rules, NOON + HOUR)
+    assert [s.limit_nanousd for s in first.signals] == [LIMIT + 10]
+    second = judge.judge(rules, NOON + 2 * HOUR)
+    assert (kinds(second), [s.limit_nanousd for s in second.signals]) == (["exceeded"], [LIMIT])
+    assert judge.judge(rules, NOON + 3 * HOUR) == Judgement()
+
+
+def test_a_raise_ends_after_a_restart_too() -> None:
+    rules = raised_until(NOON + HOUR)
+    judge = restored(say(Judge(), rules, total(LIMIT, 0)))
+    assert [s.limit_nanousd for s in judge.judge(rules, NOON).signals] == [LIMIT + 10]
+
+    assert kinds(judge.judge(rules, NOON + HOUR)) == ["exceeded"]
+
+
+def test_the_end_of_its_window_tells_the_recovery_once() -> None:
+    judge, rules = Judge(), book()
+    exceeded = say(judge, rules, total(LIMIT, 0))
+    assert judge.judge(rules, TOMORROW - timedelta(microseconds=1)) == Judgement()
+
+    ended = judge.judge(rules, TOMORROW)
+
+    assert kinds(ended) == ["recovered"]
+    signal = ended.alerts[0].signal
+    assert signal is not None
+    assert (signal.window_start, signal.spent_nanousd, signal.state) == (TOMORROW, 0, State.OK)
+    assert "key k1 has a new window (0 of 0.001 USD)" in ended.alerts[0].message
+    assert ended.signals == []
+    assert judge.judge(rules, TOMORROW + HOUR) == Judgement()
+    again = restored(exceeded, ended)
+    assert kinds(again.judge(rules, TOMORROW + HOUR)) == []
+
+
+def test_a_recovery_that_a_crash_kept_from_being_remembered_has_the_same_id() -> None:
+    exceeded = say(Judge(), book(), total(LIMIT, 0))
+    one, other = (
+        restored(exceeded).judge(book(), TOMORROW + late).alerts for late in (timedelta(0), timedelta(days=2))
+    )
+    assert [a.alert_id for a in one] == [a.alert_id for a in other]
+    assert len(one) == 1
+
+
+def test_a_reset_tells_the_recovery_once() -> None:
+    judge = Judge()
+    say(judge, book(), total(LIMIT, 0))
+    judge.budget_changed("per-key")
+    reset = book(reset_at=NOON, revision=2)
+
+    assert kinds(judge.judge(reset, NOON)) == ["recovered"]
+    judge.budget_changed("per-key")
+    assert kinds(judge.judge(reset, NOON + HOUR)) == []
+
+
+def test_a_shorter_period_tells_the_recovery_of_the_longer_window() -> None:
+    judge = Judge()
+    say(judge, book(), total(LIMIT, 0))
+    judge.budget_changed("per-key")
+
+    assert kinds(judge.judge(book(period="hour", revision=2), NOON)) == ["recovered"]
+
+
+def test_an_account_that_is_exceeded_again_has_not_recovered() -> None:
+    judge, rules = Judge(), book(warn_at=())
+    say(judge, rules, total(LIMIT, 0))
+
+    said = say(judge, rules, total(LIMIT, 1, window_start=TOMORROW), at=TOMORROW)
+
+    assert kinds(said) == ["exceeded"]
+    assert kinds(judge.judge(rules, TOMORROW + HOUR)) == []
+
+
+def test_an_account_that_was_never_exceeded_does_not_recover() -> None:
+    judge, rules = Judge(), book()
+    say(judge, rules, total(LIMIT - 1, 0))
+
+    assert judge.judge(rules, TOMORROW) == Judgement()
+
+
+def test_no_more_dues_are_kept_than_there_are_accounts() -> None:
+    judge = Judge()
+    for n in range(50):
+        rules = book(revision=n + 1, raises=[{"amount_nanousd": 1, "until": NOON + (50 - n) * HOUR}])
+        judge.budget_changed("per-key")
+        say(judge, rules, total(n, n))
+        assert len(judge._dues) == 1
+
+
 # What is told when.
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.usage import CostSource, UsageEvent
-from stream.changelog import TALLY, AccountWindow, Entry
+from stream.changelog import TALLY, AccountWindow, Counted, Entry
 from stream.meter import KEEP_CLOSED_WINDOWS, KEEP_PRODUCERS, Folded, Meter, Usage
 from tests.builders import NOON, budget, usage
 
@@ -38,11 +38,12 @@ def after(entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
 
 
 def spent(meter: Meter) -> dict[AccountWindow, tuple[int, int]]:
-    return {where: (tally.spent_nanousd, tally.events) for where, tally in meter.tallies.items()}
+    return {AccountWindow(*w[:2]): (t.spent_nanousd, t.events) for w, t in meter.tallies.items()}
 
 
 def tallies_in(entries: Sequence[Entry]) -> list[AccountWindow]:
-    return [AccountWindow.read(e.key[len(TALLY) :]) for e in entries if e.key.startswith(TALLY)]
+    keys = [Counted.read(e.key[len(TALLY) :]) for e in entries if e.key.startswith(TALLY)]
+    return [AccountWindow(*key[:2]) for key in keys]
 
 
 # Counting.
@@ -82,7 +83,7 @@ def test_the_end_of_a_window_belongs_to_the_next() -> None:
 def test_a_dead_letter_moves_the_position_and_nothing_else() -> None:
     meter = Meter(0)
     folded = meter.fold(log(None, usage(1, 5), None), book())
-    assert (meter.position, meter.tallies[TODAY].last_offset, folded.counted) == (2, 1, 1)
+    assert (meter.position, folded.totals[0].last_offset, folded.counted) == (2, 1, 1)
 
 
 def test_a_correction_takes_off_what_it_corrects() -> None:
@@ -254,6 +255,25 @@ def test_a_resend_behind_a_zombies_opening_is_not_counted_again() -> None:
     assert successor.fold(batch, book()).totals == []
     total = successor.fold(log(usage(3, 9), start=3), book()).totals[0]
     assert (total.spent_nanousd, total.first_offset) == (9, 3)
+
+
+def test_a_late_write_of_a_worker_that_knew_the_budget_as_it_was_replaces_nothing() -> None:
+    """Both count the window that a reset cut short; the frozen worker wakes up last."""
+    batch, reset = log(usage(1, 5)), book(reset_at=NOON + timedelta(hours=1), revision=2)
+    frozen = Meter(0).fold(batch, book())
+    ours = Meter(0).fold(batch, reset)
+    successor = Meter.restore(0, stored(ours, frozen))
+    total = successor.fold(log(usage(2, 7), start=1), reset).totals[0]
+    assert (total.spent_nanousd, total.first_offset) == (12, 0)
+
+
+def test_a_shape_that_is_gone_leaves_nothing_behind() -> None:
+    meter = Meter(0)
+    meter.fold(log(usage(1, 5)), book(period="lifetime"))
+    reset = book(period="lifetime", reset_at=NOON, revision=2)
+    meter.fold(log(usage(2, 7), start=1), reset)
+    tombstones, totals = meter.expire(reset)
+    assert (len(tallies_in(tombstones)), len(totals), len(meter.tallies)) == (1, 1, 1)
 
 
 # Expiry.
