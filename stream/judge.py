@@ -13,32 +13,15 @@ from uuid import UUID
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, subject_in
-from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import Total
 from spendmeter.contract.window import Window, window_of
 from stream.changelog import ACCOUNT, AccountState, AccountWindow, Component, Entry
-from stream.crossings import crossings, share
+from stream.crossings import crossings, recovery, share
+from stream.dues import Dues, next_change
+from stream.telling import Told, worth_telling
 
-# Far from the limit a signal may wait this long, or until this share of the limit has been spent since.
-COALESCE_FOR = timedelta(seconds=1)
-COALESCE_SHARE = 0.01
-# From this share of the limit on, every change is sent.
-CLOSE_TO_LIMIT_SHARE = 0.8
 KEEP_CLOSED_WINDOWS = timedelta(days=7)
-
-
-@dataclass(frozen=True)
-class Told:
-    """The last signal of an account, as far as the next one depends on it."""
-
-    window_start: datetime
-    revision: int
-    version: int
-    spent_nanousd: NanoUsd
-    state: State
-    threshold: float | None
-    at: datetime
 
 
 @dataclass
@@ -65,6 +48,8 @@ class Judge:
         """What spent more since it was last told."""
         self._again: set[AccountWindow] = set()
         """What is to be judged though nothing was spent."""
+        self._dues = Dues()
+        """What is to be judged once its time has come."""
 
     @classmethod
     def restore(cls, entries: Iterable[tuple[bytes, bytes]]) -> "Judge":
@@ -97,6 +82,7 @@ class Judge:
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
         """Say what the totals taken since the last call, and those still waiting, amount to."""
         judgement = Judgement()
+        self._again.update(self._dues.take(now))
         written, news, again = self._changed, self._changed | self._waiting, self._again
         self._changed, self._waiting, self._again = set(), set(), set()
         for where in sorted(news | again):
@@ -125,18 +111,32 @@ class Judge:
             return False
         window = window_of(budget, where.window_start)
         # A window of an earlier shape of the budget is history. One that has ended is over: a limit
-        # that was lowered since, or a restart, makes nothing known of it anew.
+        # that was lowered since, or a restart, makes nothing known of it anew but that it is over.
         if window is None or window.start != where.window_start:
-            return False
+            return self._end(where, state, budget, now, judgement)
         if not is_news and window.end is not None and window.end <= now:
-            return False
+            return self._end(where, state, budget, now, judgement)
+        has_told = self._judge_window(where, state, budget, window, now, judgement)
+        self._dues.put(where, next_change(budget, window, state.exceeded, now))
+        return has_told
+
+    def _judge_window(
+        self,
+        where: AccountWindow,
+        state: AccountState,
+        budget: Budget,
+        window: Window,
+        now: datetime,
+        judgement: Judgement,
+    ) -> bool:
+        told = self._told.get(where.account)
         signal = _signal(where.account, state, budget, window, now)
         if told is not None and told.window_start > where.window_start and _is_window(budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.
             alerts = list(crossings(state, budget, signal))
             judgement.alerts += alerts
             return bool(alerts)
-        if told is not None and not _worth_telling(signal, told):
+        if told is not None and not worth_telling(signal, told):
             # Also a signal that nothing has changed since comes here; it has nothing to wait for.
             if signal.version > told.version:
                 self._waiting.add(where)
@@ -145,6 +145,7 @@ class Judge:
             window.start,
             signal.revision,
             signal.version,
+            signal.limit_nanousd,
             signal.spent_nanousd,
             signal.state,
             signal.threshold,
@@ -154,6 +155,18 @@ class Judge:
         alerts = list(crossings(state, budget, signal))
         judgement.alerts += alerts
         return bool(alerts)
+
+    def _end(
+        self, where: AccountWindow, state: AccountState, budget: Budget, now: datetime, judgement: Judgement
+    ) -> bool:
+        """Tell that an account whose last told state was exceeded has a new window; whether it was."""
+        was_exceeded, state.exceeded = state.exceeded, False
+        window = window_of(budget, now) if was_exceeded else None
+        if window is not None:
+            present = self.accounts.get(AccountWindow(where.account, window.start)) or AccountState()
+            signal = _signal(where.account, present, budget, window, now)
+            judgement.alerts += recovery(where.window_start, signal)
+        return was_exceeded
 
     def expire(self, book: BudgetBook, now: datetime) -> Judgement:
         """Forget windows that closed long ago and budgets that are gone; their signals are withdrawn."""
@@ -207,19 +220,6 @@ def _signal(account: str, state: AccountState, budget: Budget, window: Window, n
         cause_event_id=state.last_event_id,
         emitted_at=now,
     )
-
-
-def _worth_telling(signal: Signal, told: Told) -> bool:
-    if (signal.window_start, signal.revision) != (told.window_start, told.revision):
-        return True
-    if signal.version <= told.version:
-        return False
-    if signal.state is not told.state or signal.threshold != told.threshold:
-        return True
-    if signal.spent_nanousd >= share(signal.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
-        return True
-    moved = abs(signal.spent_nanousd - told.spent_nanousd)
-    return moved >= share(signal.limit_nanousd, COALESCE_SHARE) or signal.emitted_at - told.at >= COALESCE_FOR
 
 
 def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:

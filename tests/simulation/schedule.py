@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from spendmeter.contract.money import NanoUsd
-from stream.judge import COALESCE_FOR
+from stream.telling import COALESCE_FOR
 from tests.simulation.broker import PARTITIONS, Broker
 from tests.simulation.budgets import Administrator
 from tests.simulation.checks import SignalChecks, Violation

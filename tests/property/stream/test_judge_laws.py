@@ -12,7 +12,8 @@ from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import Total
-from stream.judge import COALESCE_FOR, Judge
+from stream.judge import Judge
+from stream.telling import COALESCE_FOR
 from tests.builders import NOON, budget
 
 ACCOUNT = "per-key|key=k1"

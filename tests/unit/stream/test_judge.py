@@ -11,7 +11,8 @@ from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.signal import State
 from spendmeter.contract.total import Total
 from stream.changelog import Entry
-from stream.judge import COALESCE_FOR, KEEP_CLOSED_WINDOWS, Judge, Judgement, unpriced_alert
+from stream.judge import KEEP_CLOSED_WINDOWS, Judge, Judgement, unpriced_alert
+from stream.telling import COALESCE_FOR
 from tests.builders import NOON, budget
 
 ACCOUNT = "per-key|key=k1"
