@@ -6,7 +6,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from producers.payload import mapping, request_metadata
+from producers.payload import mapping, request_metadata, tokens
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
 from spendmeter.contract.usage import CostSource
 
@@ -68,6 +68,17 @@ def prices_of(kwargs: Mapping[str, Any]) -> dict[str, str]:
     if prices:
         prices["version"] = "custom" if custom else f"litellm {litellm_version()}"
     return prices
+
+
+def images_of(payload: Mapping[str, Any]) -> int:
+    """How many images the call made: those of its answer, or as many as were asked for."""
+    if "image" not in str(payload.get("call_type")) or payload.get("status") == "failure":
+        return 0
+    made = mapping(payload.get("response")).get("data")
+    if isinstance(made, list):
+        return len(made)
+    # An operator may have answers left out of what is logged.
+    return tokens(mapping(payload.get("model_parameters")).get("n")) or 1
 
 
 @lru_cache(maxsize=1)

@@ -25,6 +25,7 @@ from producers.door import Door
 from producers.mapping import UsageDraft
 from producers.outbox import Outbox, OutboxUnwritable
 from producers.predecessors import Predecessor
+from producers.price_list import PriceList, fallback
 from producers.recorder import Recorder
 from producers.refusal import Refusal
 from producers.sender import Acknowledged, Sender
@@ -53,6 +54,7 @@ class Gateway:
         self._door = Door(settings, self.views)
         self.decisions = self._door.decisions
         self.unpriced = UnpricedModels()
+        self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)
         self._predecessors: Sequence[Predecessor] = ()
         self._sender: Sender | None = None
@@ -89,7 +91,7 @@ class Gateway:
 
     def record(self, draft: UsageDraft, ends: Hashable = None) -> UsageEvent | None:
         """Record an event and end the request `ends` with it; None where LiteLLM logged it before."""
-        event = self._recorder.record(draft, ends)
+        event = self._recorder.record(self._prices.apply(draft), ends)
         if event is not None:
             self.unpriced.note(event, time.monotonic())
         return event
@@ -137,6 +139,7 @@ class Gateway:
                 ("signals", self.views.signals.run),
                 ("ready", self._become_ready),
                 ("prune", self.views.prune),
+                ("prices", self._prices.follow),
                 ("sweep", self.views.strict.sweep),
             )
         ]

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from producers.costs import cost_of, prices_of
+from producers.costs import cost_of, images_of, prices_of
 from producers.payload import (
     key_hash,
     mapping,
@@ -52,6 +52,8 @@ class UsageDraft:
     fields: Mapping[str, Any]
     doubt: str | None = None
     """What LiteLLM reported, where it cannot be a cost: the caller logs it."""
+    images: int = 0
+    """How many it made; no event tells, but the price book may have a price for each."""
 
     def finish(self, origin: Origin, seq: int) -> UsageEvent:
         """The event at that place."""
@@ -101,7 +103,7 @@ def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime
         **_when(payload, occurred_at),
         **counts,
     }
-    return UsageDraft(fields, cost.doubt)
+    return UsageDraft(fields, cost.doubt, images_of(payload))
 
 
 def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:

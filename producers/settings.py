@@ -2,10 +2,12 @@
 
 import socket
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from producers.admission import OnStale, Policy
+from producers.price_list import GENAI_PRICES, has_genai_prices, load_book
 from spendmeter.runtime.settings import Settings
 
 
@@ -42,8 +44,27 @@ class GatewaySettings(Settings):
     budget_headers: bool = False
     """Tell clients, on every answer, what is left of the budget that is closest to its limit."""
 
+    pricebook: Path | None = None
+    """A YAML file with prices for models that LiteLLM knows none of; read again when it changes."""
+    price_fallback: Literal["none", "genai-prices"] = "none"
+    """Where to look for a price that neither LiteLLM nor the price book knows."""
+
     drain_seconds: float = Field(default=5.0, ge=0, le=60)
     """How long a stop may take to hand Kafka what is in the outbox; the next start sends the rest."""
+
+    @field_validator("pricebook")
+    @classmethod
+    def _pricebook_can_be_used(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            load_book(value)
+        return value
+
+    @field_validator("price_fallback")
+    @classmethod
+    def _fallback_is_installed(cls, value: str) -> str:
+        if value == GENAI_PRICES and not has_genai_prices():
+            raise ValueError(f"{value} is not installed; pip install 'spendmeter[prices]'")
+        return value
 
     @property
     def policy(self) -> Policy:

@@ -9,6 +9,7 @@ from spendmeter.cli.budget import budget
 from spendmeter.cli.correct import correct, void
 from spendmeter.cli.demo import demo
 from spendmeter.cli.key import key
+from spendmeter.cli.prices import prices
 from spendmeter.cli.query import query
 from spendmeter.cli.stack import down, fetch, status, up
 from spendmeter.cli.top import top
@@ -42,5 +43,5 @@ def main() -> None:
     """Meter what every LLM request costs, and stop spending at the budget."""
 
 
-for command in (demo, fetch, up, down, status, budget, key, query, top, alerts, correct, void):
+for command in (demo, fetch, up, down, status, budget, key, query, top, alerts, correct, void, prices):
     main.add_command(command)

@@ -1,0 +1,70 @@
+"""Pricing: a cost for what LiteLLM has no price for, or whose price the book overrides. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from producers.mapping import UsageDraft
+from spendmeter.contract.money import InvalidAmount, NanoUsd
+from spendmeter.contract.usage import CostSource, Status
+from spendmeter.price_book import Model, PriceBook, Used, cost_of
+
+
+class Priced(NamedTuple):
+    """A cost, and the prices that it was reckoned with."""
+
+    amount: NanoUsd
+    prices: Mapping[str, str]
+
+
+Fallback = Callable[[Model, Used, datetime], Priced | None]
+"""A list of prices to ask last. Raises InvalidAmount."""
+
+
+def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None) -> UsageDraft:
+    """The draft with the cost that the book, or else the fallback, knows; as it was where neither does.
+
+    Only requests that were served by a model: an answer out of a cache has its price, a failure none.
+    """
+    fields = draft.fields
+    source = fields["cost_source"]
+    if source is CostSource.CACHE or fields.get("status", Status.SUCCESS) is not Status.SUCCESS:
+        return draft
+    try:
+        found = _look_up(draft, source, book, fallback)
+    except InvalidAmount as error:
+        return replace(draft, doubt=f"by the price book, {error}")
+    if found is None:
+        return draft
+    changed = {
+        "cost_nanousd": found.amount,
+        "cost_source": CostSource.PRICEBOOK,
+        "prices": dict(found.prices),
+    }
+    return replace(draft, fields={**fields, **changed})
+
+
+def _look_up(
+    draft: UsageDraft, source: CostSource, book: PriceBook | None, fallback: Fallback | None
+) -> Priced | None:
+    fields = draft.fields
+    model = Model(fields.get("provider", ""), fields.get("model", ""), fields.get("model_group", ""))
+    at: datetime = fields["occurred_at"]
+    entry = book.find(model, at) if book is not None else None
+    is_unpriced = source is CostSource.UNPRICED
+    if book is not None and entry is not None and (is_unpriced or entry.override):
+        cost = cost_of(entry, _used(draft))
+        # What LiteLLM knows without a price of the model, a guardrail's cost, stays.
+        known = 0 if entry.override else fields["cost_nanousd"]
+        return Priced(NanoUsd(cost + known), book.prices_of(entry))
+    if fallback is None or not is_unpriced:
+        return None
+    found = fallback(model, _used(draft), at)
+    return found and found._replace(amount=NanoUsd(found.amount + fields["cost_nanousd"]))
+
+
+def _used(draft: UsageDraft) -> Used:
+    fields: Mapping[str, Any] = draft.fields
+    counts = {name: fields.get(name, 0) for name in Used._fields if name != "images"}
+    return Used(images=draft.images, **counts)

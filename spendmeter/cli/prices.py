@@ -1,0 +1,100 @@
+"""`spendmeter prices`: is a price book in order, and what does it say?"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from spendmeter.cli.printing import clock, print_json, print_table, table
+from spendmeter.cli.stack import json_option
+from spendmeter.contract.times import format_time, parse_time
+from spendmeter.price_book import Entry, Model, PriceBook
+from spendmeter.price_book_file import InvalidPriceBook, read_price_book
+
+INVALID_FILE = 2
+NO_PRICE = 1
+
+
+class Moment(click.ParamType):
+    """A time with its offset from UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            return value if isinstance(value, datetime) else parse_time(value)
+        except ValueError as error:
+            self.fail(f"{error}; such as 2026-11-22T10:00:00Z", param, ctx)
+
+
+@click.group()
+def prices() -> None:
+    """What models cost that no price list knows."""
+
+
+@prices.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--model", metavar="NAME", help="Show what this model costs, as LiteLLM calls it.")
+@click.option("--provider", default="", metavar="NAME", help="Of the model, such as hosted_vllm.")
+@click.option("--at", type=Moment(), help="At what time.  [default: now]")
+@json_option
+def check(file: str, model: str | None, provider: str, at: datetime | None, as_json: bool) -> None:
+    """Check the price book FILE, and show its prices.
+
+    Exit 0: it is in order; 2: it is not, and each problem is told with its line; 1: it has no price for
+    --model at that time.
+    """
+    with click.open_file(file, encoding="utf-8") as opened:
+        written = opened.read()
+    try:
+        book = read_price_book(written, file)
+    except InvalidPriceBook as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(INVALID_FILE) from None
+    entries: Sequence[Entry] = book.entries
+    if model is not None:
+        when = at or datetime.now(UTC)
+        found = book.find(Model(provider, model, model), when)
+        if found is None:
+            click.echo(f"no price for {model} at {clock(when)} UTC", err=True)
+            raise SystemExit(NO_PRICE)
+        entries = [found]
+    if as_json:
+        return print_json({"version": book.version, "prices": [_as_data(book, entry) for entry in entries]})
+    click.echo(f"version {book.version}, {len(book.entries)} entries")
+    columns = ("provider", "model", "from (UTC)", "until", "prices in USD", "overrides")
+    return print_table(table(columns, [_as_row(entry) for entry in entries]))
+
+
+def _as_row(entry: Entry) -> tuple[str, ...]:
+    return (
+        entry.provider,
+        entry.model,
+        clock(entry.valid_from),
+        clock(entry.valid_to),
+        ", ".join(_in_words(unit, price) for unit, price in entry.usd_per_unit.items()),
+        "yes" if entry.override else "-",
+    )
+
+
+def _in_words(unit: str, price: Decimal) -> str:
+    """As people compare prices: tokens by the million."""
+    if not unit.endswith("_token"):
+        return f"{price.normalize():f} per {unit}"
+    kind = (
+        unit.removeprefix("output_").removesuffix("_token") if unit == "output_reasoning_token" else unit[:-6]
+    )
+    return f"{price.scaleb(6).normalize():f} per million {kind.replace('_', ' ')}"
+
+
+def _as_data(book: PriceBook, entry: Entry) -> dict[str, Any]:
+    return {
+        "provider": entry.provider,
+        "model": entry.model,
+        "valid_from": format_time(entry.valid_from),
+        "valid_to": format_time(entry.valid_to) if entry.valid_to else None,
+        "override": entry.override,
+        "prices": book.prices_of(entry),
+    }
