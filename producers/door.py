@@ -55,7 +55,7 @@ class Door:
         decision = await self._decided(decide)
         if isinstance(decision, Reserve):
             decision = await self._reserved(decision, decide, asking or Unbounded())
-        return self._refused(decision, caller) if isinstance(decision, Refuse) else None
+        return self.refuse(decision, caller) if isinstance(decision, Refuse) else None
 
     async def _decided(self, decide: Callable[[], Decision]) -> Decision | None:
         """The decision, once what it hangs on has come or was waited for long enough; None to admit."""
@@ -112,7 +112,8 @@ class Door:
         finally:
             visit.leave()
 
-    def _refused(self, refuse: Refuse, caller: Caller) -> Refusal:
+    def refuse(self, refuse: Refuse, caller: Caller) -> Refusal:
+        """Tell and keep a decision to refuse."""
         refusal = refusal_of(refuse, caller.name, datetime.now(UTC))
         self.decisions.keep(refusal)
         REFUSED.labels(refuse.why.value).inc()

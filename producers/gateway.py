@@ -28,6 +28,7 @@ from producers.predecessors import Predecessor
 from producers.price_list import PriceList, fallback
 from producers.recorder import Recorder
 from producers.refusal import Refusal
+from producers.routes import Routes
 from producers.sender import Acknowledged, Sender
 from producers.settings import GatewaySettings
 from producers.subject import Caller
@@ -53,6 +54,7 @@ class Gateway:
         self.views = Views(settings)
         self._door = Door(settings, self.views)
         self.decisions = self._door.decisions
+        self.routes = Routes(settings, self.views, self._door)
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)
@@ -104,6 +106,8 @@ class Gateway:
         Under `strict` budgets what `asking` may cost is held, until `record` or `release` ends it.
         """
         subject = caller.subject
+        if asking is not None:
+            self.routes.remember(asking.id, caller)
 
         def is_unpriced() -> bool:
             return self.unpriced.knows(subject.model_group, deployments, time.monotonic())

@@ -13,20 +13,31 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
-import litellm
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
-from litellm.proxy._types import ProxyException, UserAPIKeyAuth
+from litellm.proxy._types import UserAPIKeyAuth
 
-from producers.admission import Why
+from producers.estimate import Model
 from producers.gateway import ERRORS, Gateway, the_gateway
+from producers.litellm_asking import LitellmAsking
+from producers.litellm_models import (
+    deployment_of,
+    deployments_of,
+    model_group_of,
+    model_of,
+    models_of,
+    named,
+)
+from producers.litellm_refusal import refused
 from producers.mapping import event_id_of, usage_of
 from producers.minting import METADATA, put_event_id
 from producers.payload import mapping, text
-from producers.refusal import Refusal
+from producers.routes import Route
 from producers.settings import GatewaySettings
 from producers.subject import Caller, caller_of
 from spendmeter.contract.ids import uuid7
@@ -34,11 +45,6 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.runtime.settings import load
 
 log = logging.getLogger(__name__)
-
-# LiteLLM's own status where spend cannot be verified (`fail_closed_budget_enforcement`).
-_UNVERIFIED_STATUS = 503
-# The caller may not use this model; to wait or to try again helps nothing.
-_UNPRICED_STATUS = 403
 
 
 class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
@@ -68,27 +74,98 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         try:
             # With it, a client would switch the meter off.
             data.pop("no-log", None)
-            put_event_id(data, uuid7(_unix_ms()))
+            request_id = uuid7(_unix_ms())
+            put_event_id(data, request_id)
             caller = self._caller(user_api_key_dict, data)
-            refusal = await self._gateway().admit(caller, lambda: _deployments(caller))
+            asking = LitellmAsking(request_id, data, call_type, lambda: _models(caller), self._settings)
+            refusal = await self._gateway().admit(caller, lambda: _deployments(caller), asking)
         except Exception:
             ERRORS.labels("admission").inc()
             log.exception("admission failed; the request is let through")
         if refusal is not None:
-            raise _exception(refusal)
+            raise refused(refusal)
         return data
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
-        """Record what a request used."""
-        self._record(kwargs, end_time)
+        """Record what a request used, and with that end it."""
+        self._record(kwargs, end_time, ends=event_id_of(kwargs))
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
-        """Record what a failed request used, if anything."""
-        self._record(kwargs, end_time)
+        """Record what a failed attempt used, if anything. It is not the end: a retry may follow."""
+        self._record(kwargs, end_time, ends=None)
+
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: UserAPIKeyAuth,
+        traceback_str: str | None = None,
+    ) -> None:
+        """A request has failed for good, after all retries and fallbacks: nothing is held for it now."""
+        request_id = _request_id(request_data)
+        if request_id is not None:
+            self._gateway().release(request_id)
+
+    async def async_filter_deployments(
+        self,
+        model: str,
+        healthy_deployments: list[dict[str, Any]],
+        messages: object,
+        request_kwargs: dict[str, Any] | None = None,
+        parent_otel_span: object = None,
+    ) -> list[dict[str, Any]]:
+        """Leave the deployments whose budgets have something left; if none has, refuse or fall back."""
+        refusal = None
+        try:
+            routes, request_id = self._gateway().routes, _request_id(request_kwargs or {})
+            found = routes.refused(request_id, [Route(*named(one)) for one in healthy_deployments])
+            left = [one for one, refuse in zip(healthy_deployments, found, strict=True) if refuse is None]
+            if left or not found or found[0] is None:
+                return left
+            refusal = routes.refusal(request_id, found[0])
+        except Exception:
+            ERRORS.labels("routing").inc()
+            log.exception("deployments could not be judged; all are left")
+            return healthy_deployments
+        raise refused(refusal)
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: object) -> None:
+        """Judge the deployment that was chosen, and hold what the request may cost there."""
+        refusal = None
+        try:
+            routes, request_id = self._gateway().routes, _request_id(kwargs)
+            if request_id is None or not routes.is_of_interest(request_id):
+                return
+            router, group = _router(), model_group_of(kwargs)
+            asking = LitellmAsking(
+                request_id,
+                kwargs,
+                str(getattr(call_type, "value", call_type)),
+                lambda: [model_of(router, deployment_of(kwargs), group or "")],
+                self._settings,
+            )
+            refusal = await routes.admit(request_id, Route(*named({"litellm_params": kwargs})), group, asking)
+        except Exception:
+            ERRORS.labels("routing").inc()
+            log.exception("a deployment could not be judged; the request goes ahead")
+        if refusal is not None:
+            raise refused(refusal)
+
+    async def async_post_call_response_headers_hook(
+        self,
+        data: dict[str, Any],
+        user_api_key_dict: UserAPIKeyAuth,
+        response: object,
+        request_headers: object = None,
+        litellm_call_info: object = None,
+    ) -> dict[str, str] | None:
+        """Tell, on an answer, what is left of the budget that has the least left."""
+        standing = None if response is None else self._gateway().routes.standing(_request_id(data))
+        return None if standing is None else standing.headers
 
     async def budgets_read(self) -> None:
         """Return once every budget that Kafka has stored by now is being enforced. Raises KafkaError."""
@@ -115,17 +192,25 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             gateway=self._settings.gateway,
         )
 
-    def _record(self, kwargs: dict[str, Any], end_time: object) -> None:
+    def _record(self, kwargs: dict[str, Any], end_time: object, ends: UUID | None) -> None:
         try:
             now = datetime.now(UTC)
             # Batches and background polls have no pre-call hook, hence no id.
             event_id = event_id_of(kwargs) or uuid7(_unix_ms())
             draft = usage_of(kwargs, event_id=event_id, occurred_at=_finished_at(end_time, now))
             if draft is not None:
-                self._gateway().record(draft)
+                self._gateway().record(draft, ends)
+            elif ends is not None:
+                self._gateway().release(ends)
         except Exception:
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
+            if ends is not None:
+                self._gateway().release(ends)
+
+
+def _request_id(data: dict[str, Any]) -> UUID | None:
+    return event_id_of({"litellm_params": data})
 
 
 def _has_loop() -> bool:
@@ -145,26 +230,20 @@ def _finished_at(end_time: object, now: datetime) -> datetime:
     return min(end_time.astimezone(UTC), now) if isinstance(end_time, datetime) else now
 
 
-def _exception(refusal: Refusal) -> ProxyException:
-    kind, status = {
-        Why.LIMIT_REACHED: ("budget_exceeded", litellm.budget_exceeded_status_code),
-        Why.BLIND: ("budget_unverified", _UNVERIFIED_STATUS),
-        Why.UNPRICED: ("budget_unpriced", _UNPRICED_STATUS),
-    }[refusal.refuse.why]
-    return ProxyException(
-        message=refusal.message, type=kind, param=None, code=status, headers=refusal.headers
-    )
-
-
 def _deployments(caller: Caller) -> list[str]:
     """The ids of every deployment that the proxy's router may send the request to."""
-    from litellm.proxy.proxy_server import llm_router  # set once the proxy has read its configuration
-
-    if llm_router is None:
-        return []
-    subject = caller.subject
-    listed = llm_router.get_model_list(model_name=subject.model_group, team_id=subject.team) or []
+    listed = deployments_of(_router(), caller.subject.model_group or "", caller.subject.team)
     return [text(mapping(one.get("model_info")).get("id")) for one in listed]
+
+
+def _models(caller: Caller) -> Sequence[Model]:
+    return models_of(_router(), caller.subject.model_group, caller.subject.team)
+
+
+def _router() -> Any:
+    """The proxy's router, set once it has read its configuration; None in a program without a proxy."""
+    proxy = sys.modules.get("litellm.proxy.proxy_server")
+    return getattr(proxy, "llm_router", None)
 
 
 spendmeter = SpendmeterCallback()

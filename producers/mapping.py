@@ -204,7 +204,12 @@ def _cost_nothing(kwargs: Mapping[str, Any], payload: Mapping[str, Any], total_t
     """Whether a cost of zero means that nothing was used, rather than that no price is known."""
     if _is_refusal(kwargs, payload):
         return True
-    return total_tokens == 0 and _MANAGEMENT_CALL.fullmatch(str(payload.get("call_type"))) is not None
+    return total_tokens == 0 and is_management_call(str(payload.get("call_type")))
+
+
+def is_management_call(call_type: str) -> bool:
+    """Whether a call only reads or manages what another made and billed."""
+    return _MANAGEMENT_CALL.fullmatch(call_type) is not None
 
 
 def _is_poll(payload: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
@@ -12,14 +13,16 @@ from producers.admission import Decision, Moment, decide
 from producers.charges import charges_of
 from producers.news import News
 from producers.own_spend import OwnSpend
+from producers.routed import Routed
 from producers.sender import Acknowledged
 from producers.settings import GatewaySettings
 from producers.strict import Strict
 from producers.window_spend import NOTHING, Acknowledgement
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import Subject
-from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
+from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.signal_topic import SignalFeed
@@ -44,6 +47,28 @@ class _Budgets(BudgetTopic):
         self._views.tell()
 
 
+class Standing(NamedTuple):
+    """How far an account is from its limit."""
+
+    remaining_nanousd: NanoUsd
+    """Negative once more than the limit is spent."""
+    limit_nanousd: NanoUsd
+    resets_at: datetime | None
+    budget_id: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """As a client is told."""
+        headers = {
+            "x-spendmeter-budget": self.budget_id,
+            "x-spendmeter-budget-remaining-usd": format_usd(self.remaining_nanousd),
+            "x-spendmeter-budget-limit-usd": format_usd(self.limit_nanousd),
+        }
+        if self.resets_at is not None:
+            headers["x-spendmeter-budget-resets-at"] = format_time(self.resets_at)
+        return headers
+
+
 class Views:
     """Budgets, signals and own spend. Any thread may call; `lock` is not to be held across I/O of Kafka's."""
 
@@ -54,6 +79,7 @@ class Views:
         self.budgets = _Budgets(settings, self)
         self.signals = SignalFeed(settings, self._take_signal)
         self.strict = Strict(settings, self.lock, self.spend)
+        self.routed = Routed()
         self._policy = settings.policy
         self._removed: set[str] = set()
 
@@ -62,8 +88,12 @@ class Views:
         """Whether every budget and signal there was at the start is known."""
         return self.budgets.caught_up.is_set() and self.signals.caught_up.is_set()
 
-    def decide(self, subject: Subject, is_unpriced: Callable[[], bool] = lambda: False) -> Decision:
+    def decide(
+        self, subject: Subject, is_unpriced: Callable[[], bool] = lambda: False, *, is_routed: bool = False
+    ) -> Decision:
         """Judge a request by what is known now; `is_unpriced` is asked where a budget wants to know.
+
+        Before it is routed, by the budgets that can be told then; after, by the others.
 
         Until all budgets have been read, none is enforced: the one at hand may be an old revision.
         """
@@ -73,6 +103,7 @@ class Views:
         with self.lock:
             book = self.budgets.book
             accounts = book.accounts_of(subject) if are_read else ()
+            accounts = self.routed.after(accounts) if is_routed else self.routed.before(accounts)
             unpriced = any(account.budget.unpriced == "block" for account in accounts) and is_unpriced()
             at = Moment(datetime.now(UTC), seconds, are_read, are_current, unpriced)
             return decide(book, accounts, self.spend, at, self._policy)
@@ -101,7 +132,8 @@ class Views:
         self.tell()
 
     def budget_changed(self, budget_id: str, budget: Budget | None) -> None:
-        """Note which budgets were removed, for `prune`."""
+        """Note which budgets were removed, for `prune`, and which are judged after routing."""
+        self.routed.put(budget_id, budget)
         if budget is not None:
             self._removed.discard(budget_id)
         elif len(self._removed) < MAX_REMOVED_REMEMBERED:
@@ -121,6 +153,20 @@ class Views:
             window = self.budgets.book.window_of(budget, now) if budget is not None else None
             known = NOTHING if window is None else self.spend.known(account, window.start)
         return None if known is NOTHING else NanoUsd(known.certain_nanousd)
+
+    def tightest(self, subject: Subject) -> Standing | None:
+        """Where the account of the request stands that has the least left."""
+        now = datetime.now(UTC)
+        standings = []
+        with self.lock:
+            book = self.budgets.book
+            for account in book.accounts_of(subject):
+                window = book.window_of(account.budget, now)
+                if window is not None:
+                    spent = self.spend.known(account.name, window.start).certain_nanousd
+                    limit = account.budget.limit_at(now)
+                    standings.append(Standing(NanoUsd(limit - spent), limit, window.end, account.budget.id))
+        return min(standings, key=lambda one: one.remaining_nanousd, default=None)
 
     def tell(self) -> None:
         """Wake the requests that wait. Until all is read they wait for just that."""

@@ -1,0 +1,67 @@
+"""A LiteLLM request that asks for admission under `strict` budgets."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from producers.asked import Asked, asked_by, limited
+from producers.estimate import Bound, Model, bound_of
+from producers.mapping import is_management_call
+from producers.settings import GatewaySettings
+
+# A counter does about 3 MB a second; a longer text is bounded by its bytes.
+MAX_COUNTED_BYTES = 1_000_000
+_FREE = Bound(0, 0, 0, 0, 0, True)
+_FREE_CALLS = ("moderation", "amoderation")
+
+
+class LitellmAsking:
+    """What a request body asks for, looked at only when a budget wants to know."""
+
+    def __init__(
+        self,
+        request_id: UUID,
+        data: dict[str, Any],
+        call_type: str,
+        models: Callable[[], Sequence[Model]],
+        settings: GatewaySettings,
+    ) -> None:
+        self.id = request_id
+        self._data, self._call_type, self._models, self._settings = data, call_type, models, settings
+        self._asked: Asked | None = None
+        self._counted_tokens: int | None = None
+
+    def bound(self) -> Bound | None:
+        """What it may cost at the most; None where nothing tells."""
+        if is_management_call(self._call_type) or self._call_type in _FREE_CALLS:
+            return _FREE
+        if self._asked is None:
+            self._asked = asked_by(self._data, self._call_type)
+        if self._asked is None:
+            return None
+        return bound_of(
+            self._asked,
+            self._models(),
+            default_output_tokens=self._settings.strict_default_output_tokens,
+            min_output_tokens=self._settings.strict_min_output_tokens,
+            counted_tokens=self._counted_tokens,
+        )
+
+    async def count(self) -> bool:
+        """Count its tokens, in a thread, unless it is too long for that or holds what cannot be counted."""
+        asked = self._asked
+        if asked is None or asked.is_open or not 0 < asked.text_bytes <= MAX_COUNTED_BYTES:
+            return False
+        self._counted_tokens = await asyncio.to_thread(_count, asked.texts)
+        return True
+
+    def limit(self, output_tokens: int) -> None:
+        """Let each of its answers have that many tokens at the most."""
+        limited(self._data, self._call_type, output_tokens)
+
+
+def _count(texts: Sequence[str]) -> int:
+    from litellm.litellm_core_utils.default_encoding import encoding  # its file takes a while to load
+
+    return sum(len(tokens) for tokens in encoding.encode_ordinary_batch(list(texts), num_threads=1))

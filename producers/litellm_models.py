@@ -1,0 +1,137 @@
+"""What LiteLLM's router and price map say of the deployments that may serve a request."""
+
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import litellm
+
+from producers.costs import PRICE_NAMES
+from producers.estimate import IMAGE_TOKENS, IMAGE_TOKENS_OF_GPT_4O_MINI, Model, femtousd, prices_in
+from producers.payload import mapping, request_metadata
+
+# Prices and deployments can be changed while the proxy runs.
+_KNOWN_FOR_SECONDS = 10.0
+_MAX_KNOWN = 1_000
+# Our counter is OpenAI's of 2023; its later ones make fewer of most texts, everybody else's may make more.
+_TOKENS_PER_COUNTED = {"openai": Decimal("1.1"), "azure": Decimal("1.1")}
+_TOKENS_PER_COUNTED_ELSEWHERE = Decimal(2)
+_UPLIFTS = (
+    "regional_processing_uplift_multiplier_eu",
+    "regional_processing_uplift_multiplier_us",
+    "regional_endpoint_uplift_multiplier",
+)
+
+_known: dict[tuple[str, str | None], tuple[float, tuple[Model, ...]]] = {}
+
+
+def deployments_of(router: Any, model_group: str, team: str | None) -> list[Mapping[str, Any]]:
+    """Every deployment that the router may send a request of that model to."""
+    if router is None:
+        return []
+    return list(router.get_model_list(model_name=model_group, team_id=team) or ())
+
+
+def models_of(router: Any, model_group: str | None, team: str | None) -> tuple[Model, ...]:
+    """The same, as what bounds a cost; without a router, the model itself. Empty where there is none."""
+    if not model_group:
+        return ()
+    now = time.monotonic()
+    known = _known.get((model_group, team))
+    if known is not None and known[0] > now:
+        return known[1]
+    deployments = deployments_of(router, model_group, team)
+    if not deployments and router is None:
+        deployments = [{"litellm_params": {"model": model_group}}]
+    models = tuple(model_of(router, one, model_group) for one in deployments)
+    if len(_known) >= _MAX_KNOWN:
+        _known.clear()
+    _known[model_group, team] = now + _KNOWN_FOR_SECONDS, models
+    return models
+
+
+def model_of(router: Any, deployment: Mapping[str, Any], model_group: str) -> Model:
+    """One deployment; without prices where nobody knows them."""
+    params, info = mapping(deployment.get("litellm_params")), mapping(deployment.get("model_info"))
+    listed = _listed(router, deployment, model_group)
+    prices = prices_in(listed, info, params)
+    is_custom = any(isinstance(of.get(name), int | float) for of in (info, params) for name in PRICE_NAMES)
+    if not is_custom and not any(prices.values()):
+        # LiteLLM has a stub of zeros for each model that it does not know.
+        prices = {}
+    name, provider = named(deployment)
+    percent, fixed_usd = _margin(provider)
+    uplift = max([1.0, *(of for field in _UPLIFTS if isinstance(of := listed.get(field), int | float))])
+    return Model(
+        prices,
+        _limit(params, info, listed, "max_input_tokens"),
+        _limit(params, info, listed, "max_output_tokens"),
+        IMAGE_TOKENS_OF_GPT_4O_MINI if "gpt-4o-mini" in name else IMAGE_TOKENS,
+        _TOKENS_PER_COUNTED.get(provider, _TOKENS_PER_COUNTED_ELSEWHERE),
+        Decimal(repr(uplift)) * (1 + Decimal(repr(percent))),
+        femtousd(fixed_usd),
+    )
+
+
+def deployment_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The deployment that a call's arguments were made of."""
+    return {"litellm_params": kwargs, "model_info": mapping(kwargs.get("model_info"))}
+
+
+def model_group_of(kwargs: Mapping[str, Any]) -> str | None:
+    """The model as requested, or as the router fell back to."""
+    for metadata in request_metadata({"litellm_params": kwargs}):
+        if isinstance(group := metadata.get("model_group"), str):
+            return group
+    return None
+
+
+def named(deployment: Mapping[str, Any]) -> tuple[str, str]:
+    """The model and the provider of a deployment, as its usage events will name them."""
+    params = mapping(deployment.get("litellm_params"))
+    model = str(params.get("model") or "")
+    try:
+        name, provider, _, _ = litellm.get_llm_provider(
+            model=model,
+            custom_llm_provider=params.get("custom_llm_provider"),
+            api_base=params.get("api_base"),
+        )
+    except Exception:  # LiteLLM raises its own BadRequestError for a provider that it cannot tell
+        return model, ""
+    return str(name), str(provider)
+
+
+def _listed(router: Any, deployment: Mapping[str, Any], model_group: str) -> Mapping[str, Any]:
+    try:
+        if router is not None:
+            return mapping(
+                router.get_router_model_info(deployment=deployment, received_model_name=model_group)
+            )
+        return mapping(litellm.get_model_info(model_group))
+    except Exception:  # a bare Exception is what LiteLLM raises for a model that is not in its map
+        return {}
+
+
+def _limit(
+    params: Mapping[str, Any], info: Mapping[str, Any], listed: Mapping[str, Any], name: str
+) -> int | None:
+    for source in (params, info, listed):
+        value = source.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def _margin(provider: str) -> tuple[float, float]:
+    """LiteLLM's `cost_margin_config`: a share of the cost, and USD per request."""
+    configured: Any = litellm.cost_margin_config
+    margin = configured.get(provider, configured.get("global"))
+    if isinstance(margin, Mapping):
+        return max(0.0, float(margin.get("percentage", 0))), float(margin.get("fixed_amount", 0))
+    return (max(0.0, float(margin)), 0.0) if isinstance(margin, int | float) else (0.0, 0.0)
+
+
+def forget() -> None:
+    """Ask LiteLLM again: its configuration has changed."""
+    _known.clear()

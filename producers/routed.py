@@ -1,0 +1,63 @@
+"""Budgets on what is known only after routing: model and provider. Pure.
+
+A request is judged by them when its deployment is chosen, so that it can go to another one. So is a
+budget that one of them replaces: which of the two counts is known only then.
+"""
+
+from collections.abc import Iterable
+
+from spendmeter.contract.budget import Action, Budget, Enforcement
+from spendmeter.contract.matching import Account
+
+_KNOWN_AFTER_ROUTING = ("model", "provider")
+
+
+class Routed:
+    """Which budgets are judged after routing, and which only ever tell; follows every change of a budget."""
+
+    def __init__(self) -> None:
+        self._routed: dict[str, str | None] = {}
+        self._replaced: frozenset[str] = frozenset()
+        self._tellers: set[str] = set()
+        self._strict: set[str] = set()
+
+    def put(self, budget_id: str, budget: Budget | None) -> None:
+        """A budget was set, or removed (None)."""
+        self._routed.pop(budget_id, None)
+        self._tellers.discard(budget_id)
+        self._strict.discard(budget_id)
+        if budget is not None and any(dimension in budget.match for dimension in _KNOWN_AFTER_ROUTING):
+            self._routed[budget_id] = budget.replaces
+        self._replaced = frozenset(replaced for replaced in self._routed.values() if replaced)
+        if budget is not None and budget.action is not Action.BLOCK:
+            self._tellers.add(budget_id)
+        elif budget is not None and budget.enforcement is Enforcement.STRICT:
+            self._strict.add(budget_id)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether any budget is judged after routing."""
+        return bool(self._routed)
+
+    @property
+    def has_strict(self) -> bool:
+        """Whether any budget wants holds: then a fallback may change what is held."""
+        return bool(self._strict)
+
+    @property
+    def has_tellers(self) -> bool:
+        """Whether any budget only warns or observes: then clients are told where it stands."""
+        return bool(self._tellers)
+
+    def before(self, accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+        """Those of these accounts that are judged before routing."""
+        if not self._routed:
+            return accounts
+        return tuple(account for account in accounts if not self._is_routed(account))
+
+    def after(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
+        """Those that are judged after it."""
+        return tuple(account for account in accounts if self._is_routed(account))
+
+    def _is_routed(self, account: Account) -> bool:
+        return account.budget.id in self._routed or account.budget.id in self._replaced
