@@ -74,9 +74,9 @@ class PriceList:
             log.error("the price book in force stays, because the changed one cannot be used:\n%s", problem)
             return
         self._book = book
+        self._on_change()
         ENTRIES.set(len(book.entries))
         log.info("price book %s is in force: %d entries", book.version, len(book.entries))
-        self._on_change()
 
 
 def load_book(path: Path) -> PriceBook:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +20,8 @@ from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 
 READY_WITHIN_SECONDS = 90
+PRICE_BOOK = "prices:\n  - {model: no-such-model, valid_from: 2026-01-01T00:00:00Z, usd_per: {request: 1}}\n"
+"""What the proxy starts with; a test that adds to it takes that out again."""
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Proxy:
     upstream_url: str
     settings: GatewaySettings
     log: Path
+    price_book: Path
 
     def key(self, **given: object) -> dict[str, str]:
         """A new virtual key as /key/generate answers."""
@@ -54,7 +58,13 @@ class Proxy:
 
 @pytest.fixture(scope="session")
 def proxy(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    data = tmp_path_factory.mktemp("proxy")
+    with running_proxy(kafka, tmp_path_factory.mktemp("proxy")) as proxy:
+        yield proxy
+
+
+@contextmanager
+def running_proxy(kafka: str, data: Path, *arguments: str, **settings_of_it: str) -> Iterator[Proxy]:
+    """A proxy with topics of its own, started with these arguments and settings."""
     port, metrics_port, upstream_port = free_port(), free_port(), free_port()
     upstream_url, metrics_url = (
         f"http://{LOOPBACK}:{upstream_port}",
@@ -72,7 +82,11 @@ def proxy(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prox
         "SPENDMETER_METRICS_PORT": str(metrics_port),
         "SPENDMETER_COMPONENT": "proxy",
         "SPENDMETER_GATEWAY": "g1",
+        "SPENDMETER_PRICEBOOK": str(data / "prices.yaml"),
+        **settings_of_it,
     }
+    price_book = data / "prices.yaml"
+    price_book.write_text(PRICE_BOOK)
     log = data / "proxy.log"
     upstream = start_child(
         [sys.executable, "-m", "spendmeter.local.upstream", "--port", str(upstream_port)],
@@ -80,7 +94,7 @@ def proxy(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prox
         env=env,
     )
     process = start_child(
-        [sys.executable, "-m", "spendmeter.local.proxy", "--port", str(port)], log=log, env=env
+        [sys.executable, "-m", "spendmeter.local.proxy", "--port", str(port), *arguments], log=log, env=env
     )
     try:
         url = f"http://{LOOPBACK}:{port}"
@@ -93,7 +107,7 @@ def proxy(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prox
         )
         assert ready, log.read_text()[-4000:]
         assert process.poll() is None, log.read_text()[-4000:]
-        yield Proxy(url, master_key, metrics_url, upstream_url, settings, log)
+        yield Proxy(url, master_key, metrics_url, upstream_url, settings, log, price_book)
     finally:
         kill_child(process)
         kill_child(upstream)
