@@ -4,11 +4,16 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
+from clickhouse_connect.driver import options
 from clickhouse_connect.driver.client import Client
 
 from spendmeter.runtime.settings import ClickHouseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
+
+# Else the first insert imports pandas to learn that it was given none, where it happens to be installed
+# (chDB brings it): seconds after each start in which nothing is inserted.
+options.pd = options.np = None
 
 
 def client(settings: ClickHouseSettings, *, database: str | None, **more: Any) -> Client:
