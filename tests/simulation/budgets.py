@@ -18,6 +18,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "tag-day": {"match": {"tag": "*"}, "period": "day"},
 }
 PERIODS = ("hour", "day", "lifetime")
+CHANGES = ("limit", "limit", "reset", "reset", "remove", "remove", "match", "match", "period")
 LIMIT_NANOUSD = 800
 
 
@@ -36,12 +37,14 @@ class Administrator:
         """One change of one budget."""
         random, book = self._random, self._broker.book
         missing = [b for b in BUDGETS if book.get(b) is None]
-        if missing and (len(book) == 0 or random.random() < 0.3):
+        if missing and (len(book) == 0 or random.random() < 0.4):
             budget_id = random.choice(missing)
             self._put(budget(id=budget_id, **{**BUDGETS[budget_id], "limit_nanousd": self._limit()}))
             return
         known = random.choice(sorted(book, key=lambda b: b.id))
-        kind = random.choice(["limit", "limit", "reset", "reset", "remove", "match", "period"])
+        kind = random.choice(
+            ["limit", "limit", "reset", "reset", "remove", "remove", "match", "match", "period"]
+        )
         if kind == "remove":
             self._broker.remove_budget(known.id)
         elif kind == "limit":

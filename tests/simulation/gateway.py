@@ -15,7 +15,6 @@ from producers.admission import Decision, Moment, Policy, Refuse, Why, decide
 from producers.charges import charges_of
 from producers.own_spend import OwnSpend
 from producers.window_spend import Acknowledgement
-from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
@@ -116,11 +115,14 @@ class Gateway:
 
     def _check(self, decision: Decision, accounts: tuple[Account, ...]) -> None:
         for account in accounts:
-            window = self.book.window_of(account.budget, self.now)
-            if window is not None:
-                check_known(self.broker, account, window, self.spend.known(account.name, window.start))
+            self._check_account(account)
         if isinstance(decision, Refuse) and decision.why is Why.LIMIT_REACHED:
             check_refusal(self.broker, decision)
+
+    def _check_account(self, account: Account) -> None:
+        window = self.book.window_of(account.budget, self.now)
+        if window is not None:
+            check_known(self.broker, account, window, self.spend.known(account.name, window.start))
 
     # The sender.
 
@@ -167,6 +169,8 @@ class Gateway:
             for index, event in enumerate(batch.events):
                 at = Acknowledgement(batch.partition, base_offset + index, self.seconds, resent)
                 self.spend.acknowledge(event.seq, at)
+                for account in self.book.accounts_of(subject_of(event)):
+                    self._check_account(account)
 
     @property
     def has_unsent(self) -> bool:
@@ -200,11 +204,13 @@ class Gateway:
 
     def _take(self, signal: Signal) -> None:
         if self.parts.own_windows == "together":
-            budget: Budget | None = self.book.get(signal.budget_id)
-            window = self.book.window_of(budget, self.now) if budget else None
+            known = self.book.get(signal.budget_id)
+            window = self.book.window_of(known, self.now) if known else None
             if window is not None:
                 changed = {"window_start": window.start, "window_end": window.end}
                 signal = signal.model_copy(update=changed)
         if self.parts.own_spend == "under the watermark is counted":
             signal = signal.model_copy(update={"watermark": {}})
         self.spend.take(signal, self.now)
+        if (budget := self.book.get(signal.budget_id)) is not None:
+            self._check_account(Account(budget, signal.account, ()))

@@ -57,11 +57,6 @@ class NoProducerDedupe(Meter):
         return None if super()._is_resent(event, offset, appended_at) is None else False
 
 
-class ReplaysCountAsNew(Meter):
-    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
-        return bool(super()._is_resent(event, offset, appended_at))
-
-
 class ProducersBeforeTallies(Meter):
     def fold(self, *args: Any) -> Folded:
         folded = super().fold(*args)
@@ -172,7 +167,6 @@ class LastWriteWins(GuardedStore):
 MUTATIONS: dict[str, Parts] = {
     "the meter has no guard in its tallies": Parts(meter=NoTallyGuard),
     "the meter does not drop resends": Parts(meter=NoProducerDedupe),
-    "the meter takes what its producers have passed for new": Parts(meter=ReplaysCountAsNew),
     "producers and position are written before the tallies": Parts(meter=ProducersBeforeTallies),
     "a budget opens in the middle of a replay": Parts(meter=OpensInsideReplays),
     "a dropped duplicate leaves last_offset alone": Parts(meter=DuplicatesDoNotMoveLastOffset),

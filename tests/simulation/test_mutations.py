@@ -7,7 +7,7 @@ from tests.simulation.mutations import MUTATIONS
 from tests.simulation.schedule import Schedule
 from tests.simulation.workers import Parts
 
-FOUND_WITHIN_SCHEDULES = 600
+FOUND_WITHIN_SCHEDULES = 4_000
 
 
 def _found_after(parts: Parts) -> int | None:
