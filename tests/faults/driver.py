@@ -53,6 +53,8 @@ class Plan:
     """Events a second of each gateway without LiteLLM."""
     workers: int = 2
     gateways: int = 2
+    settles_between: bool = True
+    """Everything is compared once more before the faults under which events are really lost."""
     pace: Pace = FULL
     kinds: Sequence[Kind] = EVERY_KIND
 
@@ -91,13 +93,12 @@ class Run:
                 for loses in (False, True):
                     faults = [fault for fault in plan if fault.kind.loses is loses]
                     injected += [await self._inject(f, injector, watch, sources) for f in faults]
-                    if loses and not faults:
-                        continue
                     if not loses:
                         await self._until_enough(gateways)
-                    settled.append(await settler.settle())
-                    say(f"settled: {settled[-1].events}")
-                    settler.resume()
+                    if faults and (loses or self._plan.settles_between or not plan[-1].kind.loses):
+                        settled.append(await settler.settle())
+                        say(f"settled: {settled[-1].events}")
+                        settler.resume()
             return self._outcome(begun, injected, settled)
         finally:
             await asyncio.to_thread(self._process.stop)

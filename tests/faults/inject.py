@@ -12,7 +12,7 @@ import aiohttp
 from tests.faults.hand import Hand
 from tests.faults.ledger import Requests
 from tests.faults.process import StackProcess
-from tests.faults.schedule import Fault
+from tests.faults.schedule import MUTED, Fault
 from tests.faults.stack import BOUNDED_OUTBOX_BYTES
 from tests.faults.tcp_proxy import Mode
 from tests.faults.traffic import GatewayTraffic
@@ -68,6 +68,8 @@ class Injector:
                 await self._kill(self._one(first))
                 await asyncio.sleep(fault.seconds)
                 await self._kill(self._one(second))
+            case "kill muted":
+                await self._kill_muted(target, fault.seconds)
             case "freeze":
                 await self._freeze(self._one(target), fault.seconds)
             case "restart":
@@ -108,6 +110,15 @@ class Injector:
         await self._process.pid_other_than(component, killed)
         await asyncio.sleep(fraction * START_SECONDS.get(component, DEFAULT_START_SECONDS))
         await self._kill(component, killed)
+
+    async def _kill_muted(self, target: str, seconds: float) -> None:
+        link, component = MUTED[target], self._one(target)
+        await self._process.set_link(link, "mute")
+        try:
+            await asyncio.sleep(seconds)
+            await self._kill(component)
+        finally:
+            await self._process.set_link(link, "open")
 
     async def _freeze(self, component: str, seconds: float) -> None:
         pid = await self._process.pid_other_than(component, None)

@@ -56,6 +56,8 @@ FAST = Pace(pause=(0.1, 0.4), frozen=(3.0, 3.0), link=(0.5, 1.5), away=(5.0, 5.0
 
 COMPONENTS = ("proxy", "gateway", "stream", "clickhouse-sink", "clickhouse", "kafka")
 PAIRS = ("kafka+stream", "kafka+clickhouse-sink", "clickhouse+clickhouse-sink", "kafka+gateway")
+# What they sent arrives, what they are answered does not; then they are killed and send it again.
+MUTED = {"gateway": "gateway-kafka", "stream": "stream-kafka", "clickhouse-sink": "sink-clickhouse"}
 LINK_MODES = ("refuse", "stall", "mute", "delay", "trickle", "tear")
 TOPICS = ("usage", "totals", "budgets", "signals", "alerts", "dead-letters")
 
@@ -64,6 +66,7 @@ EVERY_KIND = (
     *(Kind("kill twice", target) for target in COMPONENTS),
     *(Kind("kill recovering", target) for target in COMPONENTS),
     *(Kind("kill both", target) for target in PAIRS),
+    *(Kind("kill muted", target) for target in MUTED),
     *(Kind("freeze", target) for target in COMPONENTS),
     Kind("restart", "kafka"),
     *(Kind(mode, link) for link in LINKS for mode in LINK_MODES),
