@@ -12,24 +12,24 @@ budgets:
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
 from spendmeter.budget_fields import Wrong, fraction, money, one_of, text, time
-from spendmeter.contract.budget import DIMENSIONS, Action, Budget, Enforcement
+from spendmeter.contract.budget import ANY, DIMENSIONS, GLOBBED, Action, Budget, Enforcement
 from spendmeter.contract.period import NAMED_PERIODS
-from spendmeter.yaml_file import InvalidFile, YamlReader, line_of
+from spendmeter.yaml_file import InvalidFile, Problem, YamlReader, line_of
 
-_REQUIRED = {
+REQUIRED = {
     "id": "a name of your choice, such as key-day",
     "match": 'what is added up, such as {key: "*"} for one account per key, or {} for everything',
     "limit_usd": 'an amount in USD, such as "0.50"',
-    "period": f"one of {', '.join(NAMED_PERIODS)}, or an ISO 8601 duration",
+    "period": f"one of {', '.join(NAMED_PERIODS)}, week:sunday, month:15, or an ISO 8601 duration",
 }
-_FIELDS = (
-    *_REQUIRED,
+FIELDS = (
+    *REQUIRED,
     "timezone",
     "starts_at",
     "warn_at",
@@ -37,6 +37,7 @@ _FIELDS = (
     "enforcement",
     "unpriced",
     "raises",
+    "paused",
     "replaces",
 )
 # Where a field of the record has another name in the file.
@@ -47,37 +48,61 @@ class InvalidBudgetFile(InvalidFile):
     """The file cannot be applied; nothing of it was."""
 
 
+class BudgetFile(NamedTuple):
+    """The budgets of a file, and in which line each of their fields stands."""
+
+    name: str
+    budgets: list[Budget]
+    lines: dict[str, dict[str, int]]
+    """By id, then by field; "" is the budget itself."""
+
+    def invalid(self, wrong: Mapping[str, str], field: str) -> InvalidBudgetFile:
+        """What is wrong with a field of some of the budgets, by id, told where it stands."""
+        return InvalidBudgetFile(
+            self.name,
+            [Problem(self.lines[i].get(field, self.lines[i][""]), message) for i, message in wrong.items()],
+        )
+
+
 def read_budgets(written: str, name: str, now: datetime) -> list[Budget]:
     """The budgets of a file. `name` is what its problems are told under; `now` stamps the records.
 
     Raises:
         InvalidBudgetFile: anything is wrong with any of them.
     """
+    return read_budget_file(written, name, now).budgets
+
+
+def read_budget_file(written: str, name: str, now: datetime) -> BudgetFile:
+    """As `read_budgets`, with the lines."""
     reader = _Reader(now)
     budgets = list(reader.budgets(written))
     if reader.problems:
         raise InvalidBudgetFile(name, reader.problems)
-    return budgets
+    return BudgetFile(name, budgets, reader.lines)
 
 
 class _Reader(YamlReader):
     def __init__(self, now: datetime) -> None:
         super().__init__()
         self._now = now
+        self.lines: dict[str, dict[str, int]] = {}
 
     def budgets(self, written: str) -> Iterator[Budget]:
-        lines: dict[str, int] = {}
         for node in self.items(written, "budgets"):
             budget = self._budget(node)
             if budget is None:
                 continue
-            if budget.id in lines:
-                self.tell(node, f"id {budget.id!r} is in line {lines[budget.id]} already; give each its own")
-            lines.setdefault(budget.id, line_of(node))
+            if budget.id in self.lines:
+                first = self.lines[budget.id][""]
+                self.tell(node, f"id {budget.id!r} is in line {first} already; give each its own")
+            else:
+                fields = {str(key.value): line_of(value) for key, value in node.value}
+                self.lines[budget.id] = {"": line_of(node), **fields}
             yield budget
 
     def _budget(self, node: yaml.Node) -> Budget | None:
-        nodes = self.mapping(node, "a budget", _FIELDS)
+        nodes = self.mapping(node, "a budget", FIELDS)
         if not isinstance(node, yaml.MappingNode):
             return None
         values: dict[str, Any] = {"updated_at": self._now}
@@ -86,7 +111,7 @@ class _Reader(YamlReader):
                 values |= self._value(field, value)
             except Wrong as wrong:
                 self.tell(value, f"{field}: {wrong}")
-        for field, hint in _REQUIRED.items():
+        for field, hint in REQUIRED.items():
             if field not in nodes:
                 self.tell(node, f"{field} is missing: {hint}")
         try:
@@ -109,6 +134,8 @@ class _Reader(YamlReader):
                 return {"action": one_of(node, list(Action))}
             case "enforcement":
                 return {"enforcement": one_of(node, list(Enforcement))}
+            case "paused":
+                return {"paused": one_of(node, ["true", "false"]) == "true"}
             case "raises":
                 return {"raises": tuple(self._raises(node))}
             case _:
@@ -118,6 +145,8 @@ class _Reader(YamlReader):
         values = {}
         for dimension, value in self.mapping(node, "match", DIMENSIONS).items():
             values[dimension] = text(value)
+            if values[dimension] != ANY and ANY in values[dimension] and dimension not in GLOBBED:
+                self.tell(value, f"match.{dimension} takes no pattern, only {' and '.join(GLOBBED)} do")
             if dimension == "key" and values[dimension].startswith("sk-"):
                 hashed = sha256(values[dimension].encode()).hexdigest()
                 self.tell(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
@@ -137,7 +166,8 @@ class _Reader(YamlReader):
         for found in error.errors(include_url=False):
             if found["type"] == "missing":
                 continue
-            record_name = str(found["loc"][0]) if found["loc"] else ""
-            field = _IN_THE_FILE.get(record_name, record_name)
             message = found["msg"].removeprefix("Value error, ")
+            # What is wrong with several fields together names the one to mend first.
+            record_name = str(found["loc"][0]) if found["loc"] else message.split(maxsplit=1)[0].rstrip(":")
+            field = _IN_THE_FILE.get(record_name, record_name)
             self.tell(nodes.get(field, node), message if message.startswith(field) else f"{field}: {message}")

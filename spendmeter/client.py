@@ -1,13 +1,22 @@
-"""The client that services and the command line use to set, raise, reset, read and remove budgets."""
+"""The client that services and the command line use to set, raise, reset, read and remove budgets.
+
+async with connect(by="billing") as client:
+    await client.raise_limit("team-month", from_usd("50"), until=tomorrow)
+    async for signal in client.subscribe("team-month"):
+        ...
+"""
 
 import getpass
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
 
+from spendmeter import budget_change
+from spendmeter.budget_change import InvalidChange
+from spendmeter.budget_plan import Plan, plan, wrong_replaces
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget
@@ -17,6 +26,7 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.subscription import follow_signals
 
 Clock = Callable[[], datetime]
 
@@ -26,6 +36,15 @@ class NoSuchBudget(KeyError):
 
     def __str__(self) -> str:
         return f"there is no budget {self.args[0]!r}; `spendmeter budget list` shows those there are"
+
+
+class InvalidReplaces(InvalidChange):
+    """Budgets that cannot be put in force because of whom they replace."""
+
+    def __init__(self, wrong: dict[str, str]) -> None:
+        self.wrong = wrong
+        """By the id of the budget."""
+        super().__init__("\n".join(f"{budget_id}: {message}" for budget_id, message in wrong.items()))
 
 
 class SpendmeterClient:
@@ -40,7 +59,9 @@ class SpendmeterClient:
         kafka: AIOKafkaProducer,
         clock: Clock,
         followed: BudgetTopic | None = None,
+        by: str = "",
     ) -> None:
+        self._by = by or who()
         self._settings = settings
         self._kafka = kafka
         self._clock = clock
@@ -66,38 +87,95 @@ class SpendmeterClient:
             raise NoSuchBudget(budget_id)
         return found
 
-    async def apply(self, budgets: Sequence[Budget]) -> list[Budget]:
-        """Put budgets in force. Those that exist keep their reset; what is the same already is not written.
+    def subscribe(self, budget_id: str | None = None, account: str | None = None) -> AsyncGenerator[Signal]:
+        """The signals of a budget, of an account or of all: those there are, then each as it changes.
 
-        Returns the budgets that were written, as they are now in force.
+        Endless; `contextlib.aclosing` ends the reading with the block.
+        """
+        return follow_signals(
+            self._settings,
+            lambda signal: budget_id in (None, signal.budget_id) and account in (None, signal.account),
+        )
+
+    async def plan(self, budgets: Sequence[Budget], *, prune: bool = False) -> Plan:
+        """What `apply` would do now.
+
+        Raises:
+            InvalidReplaces: one replaces a budget that will not be there, or itself by a circle.
         """
         existing = await self.budgets()
-        return [await self._write(b, existing.get(b.id)) for b in different(existing, budgets)]
+        made = plan(existing, budgets, self._clock(), prune=prune)
+        removed = {budget.id for budget in made.removed}
+        there = {i: b for i, b in existing.items() if i not in removed} | {b.id: b for b in made.writes}
+        if wrong := wrong_replaces(budgets, there):
+            raise InvalidReplaces(wrong)
+        return made
+
+    async def carry_out(self, planned: Plan) -> list[Budget]:
+        """Do what was planned; returns the budgets that were written, as they are now in force."""
+        before = {change.before.id: change.before for change in planned.changed}
+        written = [await self._write(one, before.get(one.id)) for one in planned.writes]
+        for one in planned.removed:
+            await self._remove(one)
+        return written
+
+    async def apply(self, budgets: Sequence[Budget], *, prune: bool = False) -> list[Budget]:
+        """Put budgets in force; what is the same already is not written.
+
+        What people change in between (a reset, raises, a pause) stays, unless the budget names it.
+        With `prune`, budgets in force that are not among these are removed.
+        Returns the budgets that were written, as they are now in force. Raises InvalidReplaces.
+        """
+        return await self.carry_out(await self.plan(budgets, prune=prune))
 
     async def set_limit(self, budget_id: str, limit: NanoUsd) -> Budget:
-        """Raise or lower a limit; what was spent stays spent. Raises NoSuchBudget."""
-        known = await self.get(budget_id)
-        changed = Budget.model_validate({**known.model_dump(), "limit_nanousd": limit, "updated_by": ""})
-        return await self._write(changed, known)
+        """Raise or lower a limit for good; what was spent stays spent. Raises NoSuchBudget."""
+        return await self._change(budget_id, lambda b: budget_change.with_fields(b, limit_nanousd=limit))
 
-    async def reset(self, budget_id: str) -> Budget:
-        """Begin a new window now for every account of the budget. Raises NoSuchBudget."""
-        known = await self.get(budget_id)
-        changed = known.model_copy(update={"reset_at": self._clock(), "updated_by": ""})
-        return await self._write(changed, known)
+    async def set_period(self, budget_id: str, period: str, timezone: str | None = None) -> Budget:
+        """Give a budget other windows, from the present one on. Raises NoSuchBudget."""
+        fields = {"period": period} | ({"timezone": timezone} if timezone else {})
+        return await self._change(budget_id, lambda b: budget_change.with_fields(b, **fields))
+
+    async def raise_limit(self, budget_id: str, amount: NanoUsd, until: datetime) -> Budget:
+        """Add to a limit until then; it ends by itself. Raises NoSuchBudget, InvalidChange."""
+        return await self._change(budget_id, lambda b: budget_change.raised(b, amount, until, self._clock()))
+
+    async def reset(self, budget_id: str, at: datetime | None = None) -> Budget:
+        """Begin a new window now, or at that earlier moment of the present period, for every account.
+
+        Raises NoSuchBudget, InvalidChange.
+        """
+        now = self._clock()
+        return await self._change(budget_id, lambda b: budget_change.reset(b, at or now, now))
+
+    async def pause(self, budget_id: str) -> Budget:
+        """Refuse nothing because of this budget until it is resumed; it counts on. Raises NoSuchBudget."""
+        return await self._change(budget_id, lambda b: budget_change.with_fields(b, paused=True))
+
+    async def resume(self, budget_id: str) -> Budget:
+        """Enforce a paused budget again, with all that was spent meanwhile. Raises NoSuchBudget."""
+        return await self._change(budget_id, lambda b: budget_change.with_fields(b, paused=False))
 
     async def remove(self, budget_id: str) -> Budget:
         """Take a budget out of force; returns it as it was. Raises NoSuchBudget."""
         known = await self.get(budget_id)
+        await self._remove(known)
+        return known
+
+    async def _change(self, budget_id: str, change: Callable[[Budget], Budget]) -> Budget:
+        known = await self.get(budget_id)
+        return await self._write(budget_change.without_ended_raises(change(known), self._clock()), known)
+
+    async def _remove(self, known: Budget) -> None:
         self._last_revision = max(self._last_revision, known.revision)
         await self._kafka.send_and_wait(
             self._settings.topic(Topic.BUDGETS),
-            key=budget_id.encode(),
+            key=known.id.encode(),
             value=None,
             # A tombstone has no value that could say it.
-            headers=[("ce_updatedby", who().encode())],
+            headers=[("ce_updatedby", self._by.encode())],
         )
-        return known
 
     async def _write(self, budget: Budget, known: Budget | None) -> Budget:
         now = self._clock()
@@ -109,7 +187,7 @@ class SpendmeterClient:
             update={
                 "revision": self._last_revision,
                 "updated_at": now,
-                "updated_by": budget.updated_by or who(),
+                "updated_by": budget.updated_by or self._by,
             }
         )
         record = encode_budget(stamped)
@@ -128,30 +206,16 @@ def who() -> str:
         return f"uid {os.getuid()}"
 
 
-def different(existing: Mapping[str, Budget], budgets: Sequence[Budget]) -> list[Budget]:
-    """Those of the budgets that `apply` would write, each with the reset of the one in force."""
-    found = []
-    for budget in budgets:
-        known = existing.get(budget.id)
-        if known is not None and budget.reset_at is None:
-            budget = budget.model_copy(update={"reset_at": known.reset_at})
-        if known is None or not _same(budget, known):
-            found.append(budget)
-    return found
-
-
-def _same(one: Budget, other: Budget) -> bool:
-    apart = {"revision", "updated_at", "updated_by"}
-    return one.model_dump(exclude=apart) == other.model_dump(exclude=apart)
-
-
 @asynccontextmanager
 async def connect(
     settings: Settings | None = None,
     clock: Clock = lambda: datetime.now(UTC),
     followed: BudgetTopic | None = None,
+    by: str = "",
 ) -> AsyncIterator[SpendmeterClient]:
     """A client on the cluster that the settings name (by default those of the environment).
+
+    `by` stands in history beside each change; else it is the user that the process runs as.
 
     A process that follows spend.budgets anyway hands it over: a change then takes two round trips
     less than a reading of the whole topic.
@@ -160,6 +224,6 @@ async def connect(
     kafka = producer(settings)
     try:
         await kafka.start()
-        yield SpendmeterClient(settings, kafka, clock, followed)
+        yield SpendmeterClient(settings, kafka, clock, followed, by)
     finally:
         await kafka.stop()

@@ -70,9 +70,110 @@ class TestBudget:
             "dry_run": True,
             "created": ["new"],
             "changed": ["key-day"],
+            "removed": [],
             "unchanged": ["research"],
+            "left": [],
+            "differences": {"key-day": {"limit_usd": {"old": "0.001", "new": "0.002"}}},
         }
         assert in_force() == before
+
+    def test_the_plan_is_shown_as_a_difference(self) -> None:
+        apply(FILE)
+
+        output = spendmeter(
+            "budget",
+            "apply",
+            "-",
+            "--dry-run",
+            "--prune",
+            stdin=FILE.replace("0.001", "0.002").split("  - {id: res")[0],
+        )
+
+        assert "~ changed    key-day  $0.002 per day for key=* (block)" in output
+        assert "limit_usd: 0.001 → 0.002" in output
+        assert "- removed    research  it was $0.1 per month" in output
+        assert "this is a dry run" in output
+        assert set(in_force()) == {"key-day", "research"}
+
+    def test_what_the_file_no_longer_has_is_left_or_pruned(self) -> None:
+        apply(FILE)
+        less = FILE.split("  - {id: res")[0]
+
+        assert apply(less)["left"] == ["research"]
+        assert set(in_force()) == {"key-day", "research"}
+        assert apply(less, "--prune")["removed"] == ["research"]
+        assert set(in_force()) == {"key-day"}
+
+    @pytest.mark.parametrize(
+        ("replaces", "told"),
+        [
+            ("nobody", "-:5: replaces: there will be no budget 'nobody'"),
+            ("vip2", "-:5: replaces goes round: vip → vip2"),
+        ],
+    )
+    def test_whom_a_budget_replaces_has_to_be_there(self, replaces: str, told: str) -> None:
+        apply(
+            FILE + "  - {id: vip2, match: {key: a}, limit_usd: 1, period: day, replaces: vip}\n"
+            "  - {id: vip, match: {key: a}, limit_usd: 1, period: day}"
+        )
+        wrong = FILE + f"  - {{id: vip, match: {{key: a}}, limit_usd: 1, period: day, replaces: {replaces}}}"
+
+        output = spendmeter("budget", "apply", "-", stdin=wrong, exit_code=2)
+
+        assert told in output
+        assert "nothing was applied" in output
+
+    def test_a_raise_a_pause_and_a_new_period_are_kept_by_a_later_apply(self) -> None:
+        apply(FILE)
+        spendmeter("budget", "raise", "key-day", "--usd", "0.5", "--for", "2h")
+        spendmeter("budget", "pause", "key-day")
+
+        assert apply(FILE)["unchanged"] == ["key-day", "research"]
+        found = in_force()["key-day"]
+        assert found["paused"] is True
+        assert [r["amount_nanousd"] for r in found["raises"]] == [500_000_000]  # type: ignore[attr-defined]
+
+        assert spendmeter_json("budget", "resume", "key-day")["paused"] is False
+        changed = spendmeter_json(
+            "budget", "set", "key-day", "--period", "week:sunday", "--timezone", "Asia/Tokyo"
+        )
+        assert (changed["period"], changed["timezone"], len(changed["raises"])) == (
+            "week:sunday",
+            "Asia/Tokyo",
+            1,
+        )
+
+    def test_a_reset_can_name_an_earlier_moment_of_the_period(self) -> None:
+        apply(FILE.replace("period: day", "period: lifetime"))
+
+        at = "2026-01-01T00:00:00+01:00"
+        assert (
+            spendmeter_json("budget", "reset", "key-day", "--at", at)["reset_at"]
+            == "2025-12-31T23:00:00.000000Z"
+        )
+        assert "is to come" in spendmeter(
+            "budget", "reset", "key-day", "--at", "2999-01-01T00:00:00Z", exit_code=1
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ([], "either --until or --for"),
+            (["--for", "2x"], "write 30m, 2h, 3d or 1w"),
+            (["--for", "0h"], "not between 1 and"),
+            (["--until", "soon"], "is not a time"),
+            (["--until", "2999-01-01T00:00:00Z", "--for", "1h"], "either --until or --for"),
+        ],
+    )
+    def test_a_raise_that_does_not_say_when_it_ends_is_refused(self, options: list[str], told: str) -> None:
+        assert told in spendmeter("budget", "raise", "key-day", "--usd", "1", *options, exit_code=2)
+
+    def test_a_raise_that_has_ended_is_refused(self) -> None:
+        apply(FILE)
+
+        assert "has ended already" in spendmeter(
+            "budget", "raise", "key-day", "--usd", "1", "--until", "2020-01-01T00:00:00Z", exit_code=1
+        )
 
     def test_a_file_with_one_wrong_budget_applies_none(self) -> None:
         output = spendmeter("budget", "apply", "-", stdin=FILE.replace("0.1,", "-1,"), exit_code=2)
@@ -106,7 +207,18 @@ class TestBudget:
 
         assert set(in_force()) == {"research"}
 
-    @pytest.mark.parametrize("command", [["show"], ["set", "--limit-usd", "1"], ["reset"], ["remove"]])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["show"],
+            ["set", "--limit-usd", "1"],
+            ["raise", "--usd", "1", "--for", "1h"],
+            ["pause"],
+            ["resume"],
+            ["reset"],
+            ["remove"],
+        ],
+    )
     def test_a_budget_that_is_not_there_is_told(self, command: list[str]) -> None:
         output = spendmeter("budget", command[0], "nobody", *command[1:], exit_code=1)
 

@@ -1,15 +1,19 @@
 """spendmeter.client on the real broker: what it returns is stored, and no change is lost or made twice."""
 
+import asyncio
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka import TopicPartition
 
-from spendmeter.client import NoSuchBudget, SpendmeterClient, connect
+from spendmeter.client import InvalidReplaces, NoSuchBudget, SpendmeterClient, connect
 from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.records import encode_signal
+from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import consumer
+from spendmeter.runtime.kafka import consumer, producer
 from spendmeter.runtime.settings import Settings
 from tests.builders import NOON, budget
 from tests.integration.runtime.conftest import under_way
@@ -84,8 +88,114 @@ async def test_a_reset_is_now(settings: Settings) -> None:
         assert (await client.reset("per-key")).reset_at == NOON
 
 
+async def test_each_change_is_made_and_signed_by_whoever_made_it(settings: Settings) -> None:
+    async with connect(settings, clock=lambda: NOON, by="billing") as client:
+        [first] = await client.apply([budget(updated_by="ann")])
+
+        raised = await client.raise_limit("per-key", NanoUsd(5), NOON + timedelta(hours=1))
+        paused = await client.pause("per-key")
+        resumed = await client.resume("per-key")
+        weekly = await client.set_period("per-key", "week:sunday", "Asia/Tokyo")
+
+        assert await client.get("per-key") == weekly
+    made = [first, raised, paused, resumed, weekly]
+    assert [one.updated_by for one in made] == ["ann", *["billing"] * 4]
+    assert [one.limit_at(NOON) - first.limit_nanousd for one in made] == [0, 5, 5, 5, 5]
+    assert [one.paused for one in made] == [False, False, True, False, False]
+    assert (weekly.period, weekly.timezone) == ("week:sunday", "Asia/Tokyo")
+
+
+async def test_a_raise_that_has_ended_goes_with_the_next_change(settings: Settings) -> None:
+    times = iter([NOON, NOON, NOON, NOON, *[NOON + timedelta(hours=2)] * 9])
+    async with connect(settings, clock=lambda: next(times)) as client:
+        await client.apply([budget()])
+        raised = await client.raise_limit("per-key", NanoUsd(5), NOON + timedelta(hours=1))
+        later = await client.pause("per-key")
+        later = await client.resume("per-key")
+
+    assert (len(raised.raises), later.raises) == (1, ())
+
+
+async def test_budgets_that_replace_nobody_or_each_other_are_not_written(client: SpendmeterClient) -> None:
+    with pytest.raises(InvalidReplaces, match="no budget 'b'"):
+        await client.apply([budget(id="a", replaces="b")])
+    with pytest.raises(InvalidReplaces, match="a → b → a"):
+        await client.apply([budget(id="a", replaces="b"), budget(id="b", replaces="a")])
+
+    assert await client.budgets() == {}
+
+
+async def test_a_subscription_tells_what_is_there_and_then_each_change(
+    settings: Settings, client: SpendmeterClient
+) -> None:
+    kafka = producer(settings)
+    await kafka.start()
+
+    async def tell(account: str, version: int, revision: int = 1) -> None:
+        record = encode_signal(signal(account, version, revision))
+        await kafka.send_and_wait(settings.topic(Topic.SIGNALS), key=record.key, value=record.value)
+
+    await tell("a|key=1", 1)
+    await tell("b|key=1", 1)
+    heard = []
+    async with asyncio.timeout(30), aclosing(client.subscribe("a")) as signals:
+        async for one in signals:
+            heard.append((one.account, one.version))
+            if one.version == 1:
+                # Neither another budget's nor an earlier one is heard.
+                await tell("b|key=1", 2)
+                await tell("a|key=1", 3)
+                await tell("a|key=1", 2)
+                await tell("a|key=1", 4)
+            if one.version == 4:
+                break
+    await kafka.stop()
+
+    assert (heard[0], heard[-1]) == (("a|key=1", 1), ("a|key=1", 4))
+    # A slow listener may miss what was overtaken.
+    assert set(heard) <= {("a|key=1", n) for n in (1, 3, 4)}
+    assert heard == sorted(heard)
+
+
+async def test_a_subscription_to_an_account_hears_no_other(
+    settings: Settings, client: SpendmeterClient
+) -> None:
+    kafka = producer(settings)
+    await kafka.start()
+    for account in ("a|key=1", "a|key=2"):
+        record = encode_signal(signal(account, 1, 1))
+        await kafka.send_and_wait(settings.topic(Topic.SIGNALS), key=record.key, value=record.value)
+    await kafka.stop()
+
+    async with asyncio.timeout(30), aclosing(client.subscribe(account="a|key=2")) as signals:
+        assert (await anext(signals)).account == "a|key=2"
+
+
+def signal(account: str, version: int, revision: int) -> Signal:
+    return Signal(
+        budget_id=account.partition("|")[0],
+        account=account,
+        subject={"key": "1"},
+        window_start=NOON,
+        window_end=None,
+        limit_nanousd=NanoUsd(10),
+        spent_nanousd=NanoUsd(version),
+        state=State.OK,
+        watermark={0: version},
+        revision=revision,
+        version=version,
+        emitted_at=NOON,
+    )
+
+
 async def test_what_is_not_there_cannot_be_changed(client: SpendmeterClient) -> None:
-    for change in (client.get("x"), client.set_limit("x", NanoUsd(1)), client.reset("x"), client.remove("x")):
+    for change in (
+        client.get("x"),
+        client.set_limit("x", NanoUsd(1)),
+        client.reset("x"),
+        client.remove("x"),
+        client.pause("x"),
+    ):
         with pytest.raises(NoSuchBudget, match="there is no budget 'x'; `spendmeter budget list` shows"):
             await change
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spendmeter.budget_file import InvalidBudgetFile, read_budgets
+from spendmeter.budget_file import InvalidBudgetFile, read_budget_file, read_budgets
 from spendmeter.contract.budget import Action, Enforcement, Raise
 from spendmeter.contract.money import NanoUsd
 from tests.builders import NOON
@@ -109,7 +109,17 @@ def test_money_that_cannot_be_kept_is_refused(written: str, told: str) -> None:
         ({"match": "[key]"}, 3, "match is a mapping"),
         ({"perid": "day"}, 6, "did you mean period?"),
         ({"period": "fortnight"}, 5, "ISO 8601 duration"),
-        ({"period": "P3D"}, 2, "needs starts_at"),
+        ({"period": "P3D"}, 5, "needs starts_at"),
+        ({"period": "month:32"}, 5, "days 1 to 31"),
+        ({"match": "{team: eng-*}"}, 3, "match.team takes no pattern, only model and model_group do"),
+        ({"match": '{model: "**"}'}, 3, "fits everything"),
+        ({"paused": "maybe"}, 6, "there is true, false"),
+        ({"replaces": "a"}, 6, "replaces names the budget itself"),
+        (
+            {"raises": "[{amount_usd: 999999999.999999999, until: 2026-12-01T00:00:00Z}]"},
+            6,
+            "beyond the largest amount",
+        ),
         ({"action": "blok"}, 6, "did you mean block?"),
         ({"enforcement": "hard"}, 6, "there is settled, strict"),
         ({"warn_at": "[80]"}, 6, "0.8 for 80 %"),
@@ -166,6 +176,22 @@ def test_what_is_no_budget_file_is_told_so(text: str, line: int, told: str) -> N
 
     assert found[0][0] == line
     assert told in found[0][1]
+
+
+def test_what_is_wrong_with_a_field_in_the_end_is_told_where_it_stands() -> None:
+    file = read_budget_file(
+        one(replaces="b") + "\n  - {id: c, match: {}, limit_usd: 1, period: day}", "b", NOON
+    )
+
+    told = file.invalid({"a": "no such", "c": "nor this"}, "replaces")
+
+    assert told.problems == [(6, "no such"), (7, "nor this")]
+
+
+def test_a_budget_can_be_paused_and_a_glob_given() -> None:
+    (budget,) = read_budgets(one(paused="true", match='{model: "gpt-4*"}'), "b.yaml", NOON)
+
+    assert (budget.paused, budget.match) == (True, {"model": "gpt-4*"})
 
 
 def test_an_empty_value_counts_as_left_out() -> None:
