@@ -85,5 +85,15 @@ class Requests:
 
     def in_flight_at_a_kill(self, request: Request, grace_seconds: float) -> bool:
         """Whether the proxy was killed between the request and `grace_seconds` after its end."""
-        end = float("inf") if request.ended_at is None else request.ended_at + grace_seconds
-        return any(request.sent_at <= over and begun <= end for begun, over in self.kills)
+        return any(seconds <= grace_seconds for seconds in self._from_end_to_kill(request))
+
+    def answer_to_kill_ms(self, request: Request) -> int:
+        """How long before the next kill of the proxy the request had ended."""
+        return round(1000 * min(self._from_end_to_kill(request), default=0.0))
+
+    def _from_end_to_kill(self, request: Request) -> Iterator[float]:
+        """Seconds to each kill that came after the request was sent; 0 for one that came before its end."""
+        end = float("inf") if request.ended_at is None else request.ended_at
+        for begun, over in self.kills:
+            if request.sent_at <= over:
+                yield max(0.0, begun - end)

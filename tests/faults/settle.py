@@ -185,6 +185,7 @@ class Settler:
             "in flight at a proxy's kill, recorded": verdict.in_flight_recorded,
             "in flight at a proxy's kill, unrecorded": verdict.in_flight_unrecorded,
             "of those answered before": verdict.answered_unrecorded,
+            "longest from such an answer to the kill, ms": verdict.hook_late_ms,
             "told lost (disk, bound)": self._ledger.counts["told lost"],
             "put aside (clock too far ahead)": self._ledger.counts["from the future"],
         }

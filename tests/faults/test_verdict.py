@@ -105,6 +105,7 @@ def test_a_served_request_may_be_missing_only_if_it_was_in_flight_at_a_kill() ->
         verdict = requests([], asked(AT + 1, kill))
         assert verdict.is_clean
         assert verdict.in_flight_unrecorded == 1
+        assert verdict.hook_late_ms == round(1000 * max(0.0, kill - AT - 1))
 
 
 def test_a_request_that_was_not_served_must_not_be_there() -> None:

@@ -80,6 +80,8 @@ class Verdict:
     in_flight_unrecorded: int = 0
     answered_unrecorded: int = 0
     """Of those, the ones whose clients had an answer."""
+    hook_late_ms: int = 0
+    """The longest from such an answer to the kill: LiteLLM's log hook had not run by then."""
 
     @property
     def is_clean(self) -> bool:
@@ -140,7 +142,9 @@ def _judge_requests(
             verdict.lost += [Finding(name, request.sent_at)] * missing
         elif missing > 0:
             verdict.in_flight_unrecorded += missing
-            verdict.answered_unrecorded += request.answered
+            if request.answered:
+                verdict.answered_unrecorded += 1
+                verdict.hook_late_ms = max(verdict.hook_late_ms, requests.answer_to_kill_ms(request))
         elif in_flight:
             verdict.in_flight_recorded += len(found)
         costs = Counter(call.cost_nanousd for call in of_request)
