@@ -20,8 +20,8 @@ GOOD = {"id": "a", "match": {"key": "*"}, "limit_usd": "1", "period": "day"}
 
 
 def problems(written: str) -> list[Any]:
-    """What the schema finds wrong. Times stay text, as editors read them."""
-    data = yaml.load(written, Loader=yaml.BaseLoader)
+    """What the schema finds wrong."""
+    data = yaml.safe_load(written)
     validator = import_module("jsonschema").Draft202012Validator
     return list(validator(json.loads(CHECKED_IN.read_text("utf-8"))).iter_errors(data))
 
@@ -46,6 +46,8 @@ def test_the_command_prints_it() -> None:
         {"match": {}},
         {"match": {"team": "red", "user": "*", "model": "gpt-4*"}},
         {"limit_usd": "0.000000001"},
+        {"limit_usd": 0.5},
+        {"warn_at": [0.5, 0.9], "paused": True},
         {"period": "week:sunday"},
         {"period": "month:31"},
         {"period": "P14D", "starts_at": "2026-11-01T00:00:00+01:00"},
@@ -72,6 +74,7 @@ def test_what_the_reader_takes_the_schema_takes(changed: dict[str, Any]) -> None
         {"limit_usd": "1000000000"},
         {"limit_usd": "0.0000000001"},
         {"period": "fortnight"},
+        {"paused": "maybe"},
         {"period": "month:32"},
         {"action": "blok"},
         {"enforcement": "hard"},
