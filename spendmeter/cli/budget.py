@@ -52,7 +52,7 @@ def list_(dir_: Path | None, as_json: bool) -> None:
             match_in_words(one),
             usd(one.limit_nanousd),
             one.period,
-            one.action,
+            f"{one.action}, paused" if one.paused else one.action,
             ", ".join(f"{fraction:.0%}" for fraction in one.warn_at) or "-",
             clock(one.updated_at),
             one.updated_by,
