@@ -162,7 +162,9 @@ class Run:
             for name in gateway_names(self._plan.gateways)
         ]
         proxy = ProxyTraffic(endpoints.proxy_url, keys, self._requests, PROXY_CLIENTS, next(seeds))
-        watch = Watch(endpoints.kafka_bootstrap, endpoints.clickhouse_url, "by-gateway|gateway=")
+        watch = Watch(
+            endpoints.kafka_bootstrap, endpoints.clickhouse_url, "by-gateway|gateway=", settings.partitions
+        )
         runs = [*(gateway.run() for gateway in gateways), proxy.run(), watch.follow_totals()]
         tasks = [asyncio.create_task(run) for run in runs]
         try:

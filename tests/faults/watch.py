@@ -14,9 +14,10 @@ from aiokafka.errors import KafkaError
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 LATEST_IN_HISTORY = """
-SELECT gateway, toUnixTimestamp64Milli(max(UUIDv7ToDateTime(event_id))) AS minted_ms,
+SELECT gateway, partition, toUnixTimestamp64Milli(max(UUIDv7ToDateTime(event_id))) AS minted_ms,
     count() - uniqExact(topic, partition, offset) AS doubles
-FROM spend.usage WHERE stored_at > now64(3) - INTERVAL 10 MINUTE GROUP BY gateway FORMAT JSONCompactEachRow
+FROM spend.usage WHERE stored_at > now64(3) - INTERVAL 10 MINUTE
+GROUP BY gateway, partition FORMAT JSONCompactEachRow
 """
 
 
@@ -26,9 +27,10 @@ def minted_at(event_id: str) -> float:
 
 
 class Watch:
-    """The newest event of each gateway in the totals and in history."""
+    """The newest event of each gateway, and of each partition, in the totals and in history."""
 
-    def __init__(self, bootstrap: str, clickhouse_url: str, account_prefix: str) -> None:
+    def __init__(self, bootstrap: str, clickhouse_url: str, account_prefix: str, partitions: int) -> None:
+        self._partitions = partitions
         self._bootstrap, self._clickhouse_url = bootstrap, clickhouse_url
         self._prefix = account_prefix
         self._in_totals: dict[str, float] = {}
@@ -58,13 +60,19 @@ class Watch:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             total = json.loads(value or b"null")
             if total["account"].startswith(self._prefix) and total["last_event_id"]:
-                gateway = total["account"].removeprefix(self._prefix)
                 minted = minted_at(total["last_event_id"])
-                self._in_totals[gateway] = max(minted, self._in_totals.get(gateway, 0.0))
+                for name in (
+                    total["account"].removeprefix(self._prefix),
+                    _partition(total["source_partition"]),
+                ):
+                    self._in_totals[name] = max(minted, self._in_totals.get(name, 0.0))
 
     async def recovered(self, sources: Iterable[str], since: float, timeout_seconds: float) -> float | None:
-        """Seconds from `since` until an event of each source made after it is in both; None if too long."""
-        missing = set(sources)
+        """Seconds from `since` until of each source and partition an event made after it is in both.
+
+        None if that takes too long.
+        """
+        missing = {*sources, *map(_partition, range(self._partitions))}
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
             while time.time() - since < timeout_seconds:
                 await self._look_at_history(http)
@@ -90,6 +98,12 @@ class Watch:
             async with http.post(self._clickhouse_url, data=LATEST_IN_HISTORY) as answer:
                 if answer.status == 200:
                     for line in (await answer.text()).splitlines():
-                        gateway, minted_ms, doubles = json.loads(line)
+                        gateway, partition, minted_ms, doubles = json.loads(line)
                         self.doubles = max(self.doubles, int(doubles))
-                        self._in_history[gateway] = int(minted_ms) / 1000
+                        for name in (gateway, _partition(partition)):
+                            minted = int(minted_ms) / 1000
+                            self._in_history[name] = max(minted, self._in_history.get(name, 0.0))
+
+
+def _partition(number: object) -> str:
+    return f"partition {number}"
