@@ -88,7 +88,10 @@ def model_group_of(kwargs: Mapping[str, Any]) -> str | None:
 
 
 def named(deployment: Mapping[str, Any]) -> tuple[str, str]:
-    """The model and the provider of a deployment, as its usage events will name them."""
+    """The model and the provider of a deployment, as its usage events will name them.
+
+    LiteLLM logs the model as the configuration has it where that names the provider.
+    """
     params = mapping(deployment.get("litellm_params"))
     model = str(params.get("model") or "")
     try:
@@ -99,7 +102,9 @@ def named(deployment: Mapping[str, Any]) -> tuple[str, str]:
         )
     except Exception:  # LiteLLM raises its own BadRequestError for a provider that it cannot tell
         return model, ""
-    return str(name), str(provider)
+    if "/" not in model:
+        model = f"bedrock/{name}" if provider == "bedrock" else str(name)
+    return model, str(provider)
 
 
 def _listed(router: Any, deployment: Mapping[str, Any], model_group: str) -> Mapping[str, Any]:
