@@ -93,7 +93,20 @@ class Broker:
     generations: dict[tuple[str, int], int] = field(default_factory=dict)
     counts_from: dict[str, list[int]] = field(default_factory=dict)
     """Per budget: the ends of `usage` when what it counts changed last; all that came after is counted."""
+    disturbed: set[int] = field(default_factory=set)
+    """Partitions into whose changelog two meters wrote at once."""
     on_signal: Callable[[Signal], None] = lambda _: None
+
+    def begin_of(self, budget_id: str, partition: int, claimed: int | None = None) -> int:
+        """From which offset on everything must be counted under the budget.
+
+        Where two meters wrote at once while the budget was new, only what is claimed can be demanded:
+        from `claimed` on, or nothing. What lies before is the opening balance's.
+        """
+        begins = self.counts_from[budget_id]
+        if partition not in self.disturbed or not any(begins):
+            return begins[partition]
+        return max(begins[partition], len(self.usage[partition]) if claimed is None else claimed)
 
     def append_usage(self, partition: int, events: list[UsageEvent]) -> int:
         """One batch, stored whole; returns the offset of its first record."""

@@ -8,7 +8,7 @@ from spendmeter.contract.matching import Account
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.window import Window, window_of
 from stream.meter import Folded
-from tests.simulation.broker import Broker
+from tests.simulation.broker import PARTITIONS, Broker
 
 
 class Violation(AssertionError):
@@ -100,7 +100,7 @@ class SignalChecks:
         ]
         most = sum(max(r.event.cost_nanousd, 0) for r in under)
         must = sum(r.event.cost_nanousd for r in under)
-        begins = broker.counts_from[signal.budget_id]
+        begins = [broker.begin_of(signal.budget_id, p) for p in range(PARTITIONS)]
         budget = broker.book.get(signal.budget_id)
         whole = budget is not None and budget.revision == signal.revision
         whole &= all(r.offset is not None and r.offset >= begins[r.partition] for r in under)

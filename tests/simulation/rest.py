@@ -94,7 +94,8 @@ def _check_component(
     broker: Broker, where: AccountWindow, partition: int, events: Sequence[Recorded], known: Component | None
 ) -> bool:
     """Check one partition's part; returns whether it holds every event of the window."""
-    begin = broker.counts_from[where.account.partition("|")[0]][partition]
+    claimed = known.first_offset if known else None
+    begin = broker.begin_of(where.account.partition("|")[0], partition, claimed)
     offsets = [r.offset for r in events if r.offset is not None]
     must = [offset for offset in offsets if offset >= begin]
     if not must:

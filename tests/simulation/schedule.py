@@ -158,7 +158,10 @@ class Schedule:
             return
         index = self.random.randrange(len(self.zombies))
         try:
-            self.zombies[index].end()
+            zombie = self.zombies[index]
+            zombie.end()
+            if isinstance(zombie, MeterWorker):
+                self.broker.disturbed.add(zombie.partition)
             self.seen["zombie"] += 1
         except Fenced:
             self.zombies.pop(index)
