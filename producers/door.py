@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter
 
-from producers.admission import Decision, Refuse, Reserve, WaitForAcknowledgement
+from producers.admission import ADMIT, Decision, Refuse, Reserve, WaitForAcknowledgement
 from producers.estimate import Bound
 from producers.refusal import Decisions, Refusal, refusal_of
 from producers.settings import GatewaySettings
@@ -52,7 +52,14 @@ class Door:
         self, caller: Caller, decide: Callable[[], Decision], asking: Asking | None
     ) -> Refusal | None:
         """Let a request through (None) or refuse it."""
-        decision = await self._decided(decide)
+        decision: Decision | None = None
+        if self._views.are_read:
+            decision = decide()
+            if decision is ADMIT:
+                # The way of nearly all requests.
+                return None
+        if decision is None or isinstance(decision, WaitForAcknowledgement):
+            decision = await self._decided(decide)
         if isinstance(decision, Reserve):
             decision = await self._reserved(decision, decide, asking or Unbounded())
         return self.refuse(decision, caller) if isinstance(decision, Refuse) else None

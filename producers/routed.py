@@ -4,6 +4,7 @@ A request is judged by them when its deployment is chosen, so that it can go to 
 budget that one of them replaces: which of the two counts is known only then.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 from spendmeter.contract.budget import Action, Budget, Enforcement
@@ -17,22 +18,18 @@ class Routed:
 
     def __init__(self) -> None:
         self._routed: dict[str, str | None] = {}
-        self._replaced: frozenset[str] = frozenset()
+        self._replaced: Counter[str] = Counter()
         self._tellers: set[str] = set()
         self._strict: set[str] = set()
+        self.is_followed = False
+        """Whether anything is decided or told after a request was admitted: plain, since all ask."""
 
     def put(self, budget_id: str, budget: Budget | None) -> None:
         """A budget was set, or removed (None)."""
-        self._routed.pop(budget_id, None)
-        self._tellers.discard(budget_id)
-        self._strict.discard(budget_id)
-        if budget is not None and any(dimension in budget.match for dimension in _KNOWN_AFTER_ROUTING):
-            self._routed[budget_id] = budget.replaces
-        self._replaced = frozenset(replaced for replaced in self._routed.values() if replaced)
-        if budget is not None and budget.action is not Action.BLOCK:
-            self._tellers.add(budget_id)
-        elif budget is not None and budget.enforcement is Enforcement.STRICT:
-            self._strict.add(budget_id)
+        self._remove(budget_id)
+        if budget is not None:
+            self._add(budget)
+        self.is_followed = bool(self._routed or self._tellers or self._strict)
 
     @property
     def has_any(self) -> bool:
@@ -61,3 +58,22 @@ class Routed:
 
     def _is_routed(self, account: Account) -> bool:
         return account.budget.id in self._routed or account.budget.id in self._replaced
+
+    def _add(self, budget: Budget) -> None:
+        if any(dimension in budget.match for dimension in _KNOWN_AFTER_ROUTING):
+            self._routed[budget.id] = budget.replaces
+            if budget.replaces:
+                self._replaced[budget.replaces] += 1
+        if budget.action is not Action.BLOCK:
+            self._tellers.add(budget.id)
+        elif budget.enforcement is Enforcement.STRICT:
+            self._strict.add(budget.id)
+
+    def _remove(self, budget_id: str) -> None:
+        replaced = self._routed.pop(budget_id, None)
+        if replaced:
+            self._replaced[replaced] -= 1
+            if not self._replaced[replaced]:
+                del self._replaced[replaced]
+        self._tellers.discard(budget_id)
+        self._strict.discard(budget_id)

@@ -27,12 +27,13 @@ class Routes:
     """Remembers who asked, and judges again when a deployment is chosen. Any thread may call."""
 
     def __init__(self, settings: GatewaySettings, views: Views, door: Door) -> None:
-        self._settings, self._views, self._door = settings, views, door
+        self._views, self._door = views, door
+        self._tells_always = settings.budget_headers
         self._callers: OrderedDict[Hashable, Caller] = OrderedDict()
 
     def remember(self, request: Hashable, caller: Caller) -> None:
         """Keep who asks for as long as the request may run, where anything will want to know."""
-        if self._is_judged_later() or self._is_told():
+        if self._views.routed.is_followed or self._tells_always:
             self._callers[request] = caller
             if len(self._callers) > MAX_CALLERS_REMEMBERED:
                 self._callers.popitem(last=False)
@@ -82,7 +83,7 @@ class Routes:
         return self._views.routed.has_any or self._views.routed.has_strict
 
     def _is_told(self) -> bool:
-        return self._settings.budget_headers or self._views.routed.has_tellers
+        return self._tells_always or self._views.routed.has_tellers
 
     def _judge(self, caller: Caller, route: Route) -> Decision:
         subject = caller.subject._replace(model=route.model, provider=route.provider)
