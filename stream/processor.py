@@ -195,6 +195,8 @@ class Processor:
         await self._store_judgements(told)
 
     async def _expire(self) -> None:
+        # A book that lags would forget the accounts of a budget that is new.
+        await self.budgets.catch_up()
         now, book = datetime.now(UTC), self.budgets.book
         await self._store_judgements({p: judge.expire(book, now) for p, judge in self._judges.items()})
         entries: dict[int, list[Entry]] = {}
@@ -205,7 +207,9 @@ class Processor:
                 account = key.rsplit("|", 2)[0]
                 at = partition_of(account, self._settings.partitions)
                 totals.append(Outgoing(self._settings.topic(Topic.TOTALS), at, key.encode(), None, []))
-        await self._store_entries(METER_TABLE, entries, totals)
+        # The totals first: a crash in between leaves tallies, and these expire again.
+        await self._publish(totals)
+        await self._store_entries(METER_TABLE, entries, [])
 
     async def _store_judgements(self, judgements: Mapping[int, Judgement]) -> None:
         telling: list[Outgoing] = []

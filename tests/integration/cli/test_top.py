@@ -13,7 +13,18 @@ from spendmeter.runtime.settings import ClickHouseSettings
 from .conftest import spendmeter, spendmeter_json
 
 Spend = Callable[..., None]
-COLUMNS = ["event_id", "occurred_at", "key", "key_alias", "team", "tags", "cost_usd", "cost_source", "status"]
+COLUMNS = [
+    "event_id",
+    "kind",
+    "occurred_at",
+    "key",
+    "key_alias",
+    "team",
+    "tags",
+    "cost_usd",
+    "cost_source",
+    "status",
+]
 
 
 @pytest.fixture
@@ -36,7 +47,7 @@ def spend(clickhouse: str, database: str, monkeypatch: pytest.MonkeyPatch) -> It
         source: str = "litellm",
         status: str = "success",
     ) -> None:
-        row = [uuid4(), datetime.now(UTC) - ago, key, alias, team, list(tags), usd, source, status]
+        row = [uuid4(), "usage", datetime.now(UTC) - ago, key, alias, team, list(tags), usd, source, status]
         server.insert("usage", [row], column_names=COLUMNS, database=database)
 
     yield put
