@@ -162,6 +162,18 @@ class TestNoHoldSurvivesItsRequest:
             assert next(lines)
             until_held(strict, 1)
 
+    def test_the_client_leaves_while_it_waits_in_line(self, strict: Proxy) -> None:
+        client = Client(strict, 1_000 * OUTPUT)
+        with ThreadPoolExecutor(1) as pool:
+            recorded = strict.metric(RECORDED)
+            running = pool.submit(client.asks, "out=10 delay_ms=3000", max_tokens=900)
+            until_held(strict, 1)
+            with pytest.raises(httpx.ReadTimeout):
+                client.asks(max_tokens=900, timeout=1)
+            assert running.result().status_code == 200
+        # LiteLLM tells no pre-call hook that a client has left: it is served when its turn comes.
+        until_recorded(strict, recorded + 2)
+
     @pytest.mark.parametrize("stream", [False, True])
     @pytest.mark.parametrize("status", [400, 429, 500])
     def test_the_provider_fails(self, strict: Proxy, client: Client, status: int, stream: bool) -> None:
