@@ -58,7 +58,7 @@ class Model(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """An upper bound of one request's cost, as a line over its output tokens."""
+    """An upper bound of one request's cost, as a line over its output tokens: least ≤ enough ≤ most."""
 
     base_femtousd: int
     """Spent before the first token comes out."""
@@ -153,13 +153,14 @@ def _bound(
     base += asked.text_bytes * model.prices.get("input_cost_per_character", 0)
     known = [limit for limit in (asked.max_output_tokens, model.max_output_tokens) if limit is not None]
     most = min(known, default=default_output_tokens) if asked.has_output else 0
-    enough = most if asked.max_output_tokens is not None else min(most, default_output_tokens)
+    least = min(most, max(min_output_tokens, asked.least_output_tokens))
+    enough = most if asked.max_output_tokens is not None else min(most, max(default_output_tokens, least))
     return Bound(
         _times(base, model.factor),
         _times((per_output or 0) * asked.answers, model.factor),
         most,
         enough,
-        min(most, max(min_output_tokens, asked.least_output_tokens)),
+        least,
         bool(known) or not asked.has_output,
     )
 

@@ -68,6 +68,12 @@ def test_the_maximum_is_the_clients_or_the_models(
     assert found.is_enforced == (asked is not None or limit is not None)
 
 
+def test_thinking_that_needs_more_than_the_default_gets_it() -> None:
+    found = certain(size(least_output_tokens=10_001), model())
+
+    assert (found.enough_tokens, found.least_tokens) == (10_001, 10_001)
+
+
 def test_of_several_deployments_the_dearest_counts() -> None:
     cheap, dear = model(), model({"input_cost_per_token": 6e-06, "output_cost_per_token": 1e-06})
     found = certain(size(max_output_tokens=10), cheap, dear)
