@@ -17,12 +17,16 @@ from producers.mapping import UsageDraft
 from producers.outbox import Outbox
 from producers.refusal import Refusal
 from producers.routes import Route
+from producers.sender import Acknowledged
 from producers.settings import GatewaySettings
 from producers.subject import Caller
 from spendmeter.contract.budget import Action, Budget
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.matching import Subject
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.usage import CostSource
+from spendmeter.contract.window import window_of
 
 NOW = datetime.now(UTC)
 CALLER = Caller(Subject(key="k", model_group="group"), "k")
@@ -101,6 +105,29 @@ class World:
             "cost_source": CostSource.LITELLM,
         }
         self.gateway.record(UsageDraft(given | fields), ends=ends.id if ends else None)
+
+    def hears(self, spent: int, version: int, watermark: dict[int, int]) -> None:
+        budget = self.gateway.views.budgets.book.get("b")
+        assert budget is not None
+        window = window_of(budget, NOW)
+        assert window is not None
+        self.gateway.views._take_signal(
+            "b|key=k",
+            Signal(
+                budget_id="b",
+                account="b|key=k",
+                subject={"key": "k"},
+                window_start=window.start,
+                window_end=window.end,
+                limit_nanousd=NanoUsd(100),
+                spent_nanousd=NanoUsd(spent),
+                state=State.OK,
+                watermark=watermark,
+                revision=1,
+                version=version,
+                emitted_at=NOW,
+            ),
+        )
 
     def held(self) -> int:
         return sum(self.holds._sums.values())
@@ -283,6 +310,39 @@ async def test_the_end_of_a_window_lets_in_who_waits(world: World) -> None:
     waiting = await world.waits(Request())
 
     assert await asyncio.wait_for(waiting, 10) is None
+
+
+async def test_a_correction_lets_in_who_waits(world: World) -> None:
+    world.hears(30, 1, {0: 1})
+    assert await world.asks(Request()) is None
+    waiting = await world.waits(Request(most=15))
+    world.hears(10, 2, {0: 2})
+
+    assert await waiting is None
+
+
+async def test_what_may_be_counted_twice_counts_until_an_acknowledgement_tells(world: World) -> None:
+    """60 or 80 of 100 are spent, and nothing runs: who needs 30 waits all the same."""
+    world.spends(20)
+    world.hears(60, 1, {0: 7})
+    request = Request(most=20)
+    waiting = await world.waits(request)
+    world.gateway.views.acknowledged(Acknowledged(1, 0, 7, False), resent=False)
+
+    assert await asyncio.wait_for(waiting, 10) is None
+    assert request.limited_to is None
+    assert world.held() == 30
+
+
+async def test_in_doubt_a_strict_budget_is_not_overspent(make: Made) -> None:
+    world = make(strict_wait_ms=50)
+    world.spends(20)
+    world.hears(75, 1, {0: 7})
+    refusal = await world.asks(Request())
+
+    assert refusal is not None
+    assert refusal.refuse.why is Why.NO_ROOM
+    assert "doubtful_nanousd=20" in refusal.facts
 
 
 async def test_spend_that_comes_meanwhile_refuses_who_waits(world: World) -> None:
