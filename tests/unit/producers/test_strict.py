@@ -180,7 +180,7 @@ async def test_who_fits_once_another_settles_waits_for_that(world: World) -> Non
     waiting = await world.waits(second)
     world.spends(40, ends=first)
 
-    assert await waiting is None
+    assert await asyncio.wait_for(waiting, 10) is None
     assert world.held() == 60
 
 
@@ -205,7 +205,7 @@ async def test_a_client_that_leaves_makes_way(world: World) -> None:
     leaving, staying = await world.waits(Request(most=60)), await world.waits(Request(most=5))
     leaving.cancel()
 
-    assert await staying is None
+    assert await asyncio.wait_for(staying, 10) is None
     with pytest.raises(asyncio.CancelledError):
         await leaving
     assert world.held() == 85
@@ -300,7 +300,7 @@ async def test_a_raise_lets_in_who_waits(world: World) -> None:
     waiting = await world.waits(Request())
     world.sets(limit_nanousd=200, revision=2)
 
-    assert await waiting is None
+    assert await asyncio.wait_for(waiting, 10) is None
 
 
 async def test_the_end_of_a_window_lets_in_who_waits(world: World) -> None:
@@ -318,7 +318,7 @@ async def test_a_correction_lets_in_who_waits(world: World) -> None:
     waiting = await world.waits(Request(most=15))
     world.hears(10, 2, {0: 2})
 
-    assert await waiting is None
+    assert await asyncio.wait_for(waiting, 10) is None
 
 
 async def test_what_may_be_counted_twice_counts_until_an_acknowledgement_tells(world: World) -> None:
@@ -350,7 +350,7 @@ async def test_spend_that_comes_meanwhile_refuses_who_waits(world: World) -> Non
     assert await world.asks(running) is None
     waiting = await world.waits(Request())
     world.spends(95, ends=running)
-    refusal = await waiting
+    refusal = await asyncio.wait_for(waiting, 10)
 
     assert refusal is not None
     assert refusal.refuse.spent_nanousd == 95
