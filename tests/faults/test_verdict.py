@@ -8,7 +8,7 @@ from tests.faults.ledger import Entry, Ledger, Outcome, Request, Requests
 from tests.faults.report import Injected, lines
 from tests.faults.report import Outcome as RunOutcome
 from tests.faults.schedule import EVERY_KIND, FULL, Kind, schedule
-from tests.faults.verdict import HOOK_SECONDS, HOUR_US, Call, Row, Verdict, compare_totals, judge
+from tests.faults.verdict import HOOK_SECONDS, HOUR_US, Call, Row, Verdict, compare_totals, judge, may_know
 
 AT = 1_800_000_000.0
 AT_US = int(AT) * 1_000_000
@@ -118,6 +118,17 @@ def test_totals_differ_by_a_nano_dollar_an_account_or_a_window() -> None:
     assert len(compare_totals(right, {("everything|", 0): 501})) == 1
     assert len(compare_totals(right, {})) == 1
     assert len(compare_totals(right, {**right, ("everything|", HOUR): 1})) == 1
+
+
+def test_a_gateway_may_know_of_more_only_by_what_it_said_was_lost_last() -> None:
+    ledger = book()
+    assert may_know(ledger, "gateway-1", "k1", 500) == {500}
+    for event_id, cost in (("e2", 7), ("e3", 11)):
+        ledger.ask(replace(EVENT, id=event_id, cost_nanousd=cost, outcome="told lost"))
+    assert may_know(ledger, "gateway-1", "k1", 500) == {500, 511, 518}
+    assert may_know(ledger, "gateway-1", None, 900) == {900, 911, 918}
+    assert may_know(ledger, "gateway-1", "k2", 400) == {400}
+    assert may_know(ledger, "gateway-2", "k1", 500) == {500}
 
 
 def test_a_schedule_is_its_seeds_alone_and_deals_every_kind() -> None:

@@ -177,3 +177,18 @@ def compare_totals(
         for account, window in sorted(expected.keys() | totals.keys())
         if totals.get((account, window), 0) != expected.get((account, window), 0)
     ]
+
+
+def may_know(ledger: Ledger, gateway: str, key: str | None, spent_nanousd: int) -> set[int]:
+    """What a gateway may take for spent from a key's account, or from everything's, at the end: what was.
+
+    Where it could not record an event, or its clock was ahead, the event is in no total and cost money
+    all the same: the gateway goes on counting it, until a signal of the account tells of later events.
+    """
+    known, allowed = spent_nanousd, {spent_nanousd}
+    for entry in reversed(list(ledger)):
+        is_in_no_total = entry.outcome in ("told lost", "from the future")
+        if is_in_no_total and entry.source == gateway and key in (None, entry.key):
+            known += entry.cost_nanousd
+            allowed.add(known)
+    return allowed
