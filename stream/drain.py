@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
@@ -86,7 +87,8 @@ class DrainConsumer(Consumer):
         fetched, _ = await self._wait_next_records(POLL_SECONDS)
         fetched_at = monotonic()
         if fetched is None or self.should_stop or not self.flow_active:
-            # A rebalance is under way; at its end Faust goes back to the committed offsets.
+            # A rebalance is under way.
+            await self._give_back(fetched or {})
             await asyncio.sleep(0)
             return
         ours: dict[TP, Sequence[ConsumerRecord]] = {}
@@ -99,6 +101,7 @@ class DrainConsumer(Consumer):
         async with self._batch:
             # Between the fetch and here a rebalance may have begun or ended.
             if not self.flow_active or self.app.consumer_generation_id != generation:
+                await self._give_back(fetched)
                 return
             if ours:
                 await self._processor.process(ours, fetched_at)
@@ -106,6 +109,23 @@ class DrainConsumer(Consumer):
             await self._processor.idle()
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
                 await self._commit_done()
+
+    async def _give_back(self, fetched: Mapping[Any, Sequence[ConsumerRecord]]) -> None:
+        """Fetch these records of ours again. To have read them twice is harmless, to drop them is not.
+
+        Faust only goes back to committed offsets, and where nothing was committed yet (aiokafka's
+        `seek_to_committed`) it goes nowhere: what was fetched meanwhile would never be seen again.
+        """
+        for partition, records in fetched.items():
+            tp = TP(partition.topic, partition.partition)
+            if tp.topic not in self._processor.topics or not records:
+                continue
+            try:
+                position = await self.position(tp)
+                first: int = records[0].offset
+                await self.seek_wait({tp: first if position is None else min(first, position)})
+            except IllegalStateError:
+                log.info("%s[%d] has another owner now", tp.topic, tp.partition)
 
     async def _hand_to_faust(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
