@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, Strict, field_validator, model_validator
@@ -17,20 +17,6 @@ from spendmeter.contract.wire import Whole, Wire
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
-DIMENSIONS = (
-    "key",
-    "user",
-    "team",
-    "organization",
-    "project",
-    "end_user",
-    "tag",
-    "model",
-    "model_group",
-    "provider",
-    "session",
-    "gateway",
-)
 Dimension = Literal[
     "key",
     "user",
@@ -45,6 +31,7 @@ Dimension = Literal[
     "session",
     "gateway",
 ]
+DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 GLOBBED: tuple[Dimension, ...] = ("model", "model_group")
 """Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
