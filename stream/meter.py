@@ -166,7 +166,8 @@ class Meter:
         if resent is None:
             # Producers are stored after the tallies: an event that they have passed is in every tally
             # that was open then. As it is not in this one, it begins behind all that cannot be told.
-            self.tallies[where] = _empty(self._frontier, window)
+            # Stored even while it holds nothing: a successor would take it to begin at the opening.
+            self.tallies[where] = dirty[where] = _empty(self._frontier, window)
             return
         tally.last_offset = offset
         if not resent:
@@ -183,6 +184,8 @@ class Meter:
     def _write(self, dirty: dict[Counted, Tally], seen: set[str], folded: Folded) -> None:
         for where, tally in dirty.items():
             folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
+            if tally.last_offset < tally.first_offset:
+                continue
             folded.totals.append(
                 Total(
                     account=where.account,
