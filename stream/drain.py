@@ -4,8 +4,8 @@ Faust keeps what it is good at: the group, the assignment of co-partitioned topi
 their changelogs and standbys, the life of the worker. What it does per message (four asyncio tasks,
 an acknowledgement that also covers failures, commits that may pass what is still in flight) is
 replaced by: take what was fetched, hand it over, wait until everything it led to is stored, and only
-then let the offsets be committed. Measured in notes and again in docs/decisions/0001: about 30 × the
-throughput, and the four ways in which stock Faust loses an update are gone by construction.
+then let the offsets be committed.
+So the ways in which stock Faust loses an update are gone by construction: docs/decisions/0001.
 
 The one method that is replaced is `Consumer._drain_messages` of faust-streaming 0.15.3, which is why
 that version is pinned.
