@@ -108,7 +108,7 @@ def decide(
     for account in accounts:
         if not account.budget.refuses:
             continue
-        window = book.window_of(account.budget, at.now)
+        window = book.present_window(account.budget, at.now)
         if window is None:
             continue
         known = spend.known(account.name, window.start)

@@ -125,7 +125,7 @@ class Strict:
         now = datetime.now(UTC)
         wanted = []
         for account in accounts:
-            window = book.window_of(account.budget, now)
+            window = book.present_window(account.budget, now)
             one = bound if bound is not None else _flat(account)
             if window is not None and one is not None:
                 known = self._spend.known(account.name, window.start)

@@ -150,7 +150,7 @@ class Views:
         now = datetime.now(UTC)
         with self.lock:
             budget = self.budgets.book.get(account.partition("|")[0])
-            window = self.budgets.book.window_of(budget, now) if budget is not None else None
+            window = self.budgets.book.present_window(budget, now) if budget is not None else None
             known = NOTHING if window is None else self.spend.known(account, window.start)
         return None if known is NOTHING else NanoUsd(known.certain_nanousd)
 
@@ -161,7 +161,7 @@ class Views:
         with self.lock:
             book = self.budgets.book
             for account in book.accounts_of(subject):
-                window = book.window_of(account.budget, now)
+                window = book.present_window(account.budget, now)
                 if window is not None:
                     spent = self.spend.known(account.name, window.start).certain_nanousd
                     limit = account.budget.limit_at(now)

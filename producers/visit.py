@@ -118,7 +118,7 @@ class Visit:
 
     def _unbounded(self, account: Account, book: BudgetBook) -> Refuse | None:
         now = datetime.now(UTC)
-        window = book.window_of(account.budget, now)
+        window = book.present_window(account.budget, now)
         limit = account.budget.limit_at(now)
         return Refuse(Why.UNBOUNDED, account, window, NanoUsd(0), limit, None)
 

@@ -151,6 +151,13 @@ class BudgetBook:
             self._windows[budget.id] = window
         return window
 
+    def present_window(self, budget: Budget, now: datetime) -> Window | None:
+        """The window that a request falls in by a clock that may be behind.
+
+        A reset that has been read has happened, whatever that clock says.
+        """
+        return self.window_of(budget, now if budget.reset_at is None else max(now, budget.reset_at))
+
     def _is_replaced(self, budget: Budget, pairs: _Pairs, matched: list[tuple[Budget, _Pairs]]) -> bool:
         return any(
             r.replaces == budget.id and _agree(of_r, pairs) and not self._goes_round(r) for r, of_r in matched

@@ -162,6 +162,14 @@ def test_a_reset_admits_as_soon_as_it_is_read() -> None:
     assert gateway.decides() is ADMIT
 
 
+def test_a_reset_that_was_read_admits_although_the_clock_here_is_behind_it() -> None:
+    gateway = Gateway(budget())
+    gateway.hears(100)
+    gateway.book.put(budget(reset_at=NOON + timedelta(seconds=3), revision=2))
+
+    assert gateway.decides(NOON) is ADMIT
+
+
 def test_nothing_is_enforced_before_the_budget_begins() -> None:
     gateway = Gateway(budget(starts_at=NEXT_DAY))
     gateway.spends(100)
