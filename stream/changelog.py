@@ -15,6 +15,7 @@ from uuid import UUID
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
+from stream.forecast import Burn
 
 TALLY = b"t|"
 PRODUCER = b"p|"
@@ -148,6 +149,11 @@ class AccountState:
     """Alerts that were sent, by `kind/qualifier`."""
     exceeded: bool = False
     """The state that was last told in an alert, so that a recovery is told too."""
+    crossed: int = 0
+    """How often it became exceeded."""
+    burn: Burn | None = None
+    unburnt_nanousd: int = 0
+    """Spent since `burn`; not stored, for it comes again with the totals that are taken again."""
 
     @property
     def spent_nanousd(self) -> NanoUsd:
@@ -169,16 +175,22 @@ class AccountState:
             str(self.last_event_id) if self.last_event_id else None,
             sorted(self.told),
             self.exceeded,
+            self.crossed,
+            self.burn,
         )
 
     @classmethod
     def read(cls, value: bytes) -> "AccountState":
-        _, components, event_id, told, exceeded = json.loads(value)
+        # The last two are missing from what was written before there were forecasts.
+        _, components, event_id, told, exceeded, *later = json.loads(value)
+        crossed, burn = later or (int(exceeded), None)
         return cls(
             {(int(s) if s.isdecimal() else s): Component(*c) for s, c in components.items()},
             UUID(event_id) if event_id else None,
             frozenset(told),
             exceeded,
+            crossed,
+            Burn(*burn) if burn else None,
         )
 
 

@@ -7,7 +7,9 @@ from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal, State
+from spendmeter.contract.window import Window
 from stream.changelog import AccountState
+from stream.forecast import worth_an_alert
 
 
 def share(limit: NanoUsd, fraction: float) -> int:
@@ -23,15 +25,32 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
         if signal.spent_nanousd >= share(signal.limit_nanousd, fraction):
             message = f"{budget.id}: {who} has spent {fraction:.0%} of its budget ({figures})"
             yield from _once(state, signal, AlertKind.THRESHOLD, f"{fraction}", message)
+    yield from _forecast(state, signal)
     exceeded = signal.state is State.EXCEEDED
-    if exceeded and not state.exceeded:
+    # What comes late to a window that is over does not exceed it a second time: nobody would hear of its end.
+    over = signal.window_end is not None and signal.window_end <= signal.emitted_at
+    if exceeded and not state.exceeded and not (over and state.crossed):
         refused = "; requests are refused" if budget.refuses else ""
         message = f"{budget.id}: {who} has spent its budget ({figures}){refused}"
-        yield from _once(state, signal, AlertKind.EXCEEDED, str(signal.revision), message)
+        state.exceeded, state.crossed = True, state.crossed + 1
+        yield _alert(signal, AlertKind.EXCEEDED, str(state.crossed), message)
     if state.exceeded and not exceeded:
         message = f"{budget.id}: {who} is below its budget again ({figures})"
-        yield from _once(state, signal, AlertKind.RECOVERED, str(signal.revision), message)
-    state.exceeded = exceeded
+        state.exceeded = False
+        yield _alert(signal, AlertKind.RECOVERED, str(state.crossed), message)
+
+
+def _forecast(state: AccountState, signal: Signal) -> Iterable[Alert]:
+    """Once for each limit that the window had: a forecast may come and go, a new limit is a new question."""
+    at, limit = signal.forecast_exhausted_at, signal.limit_nanousd
+    window = Window(signal.window_start, signal.window_end)
+    if at is None or not worth_an_alert(state.burn, signal.spent_nanousd, limit, window, signal.emitted_at):
+        return
+    message = (
+        f"{signal.budget_id}: {_who(signal)} will have spent its budget by {at:%Y-%m-%d %H:%M} UTC"
+        f" if it goes on like this ({_figures(signal)})"
+    )
+    yield from _once(state, signal, AlertKind.FORECAST, str(limit), message)
 
 
 def recovery(exceeded_in: datetime, signal: Signal) -> Iterable[Alert]:
@@ -41,14 +60,8 @@ def recovery(exceeded_in: datetime, signal: Signal) -> Iterable[Alert]:
     """
     if signal.state is State.EXCEEDED:
         return
-    kind = AlertKind.RECOVERED
-    yield Alert(
-        alert_id=alert_id(signal.account, exceeded_in, kind, "window"),
-        kind=kind,
-        signal=signal,
-        message=f"{signal.budget_id}: {_who(signal)} has a new window ({_figures(signal)})",
-        emitted_at=signal.emitted_at,
-    )
+    message = f"{signal.budget_id}: {_who(signal)} has a new window ({_figures(signal)})"
+    yield _alert(signal, AlertKind.RECOVERED, "window", message, exceeded_in)
 
 
 def _who(signal: Signal) -> str:
@@ -66,8 +79,15 @@ def _once(
     if name in state.told:
         return
     state.told |= {name}
-    yield Alert(
-        alert_id=alert_id(signal.account, signal.window_start, kind, qualifier),
+    yield _alert(signal, kind, qualifier, message)
+
+
+def _alert(
+    signal: Signal, kind: AlertKind, qualifier: str, message: str, window_start: datetime | None = None
+) -> Alert:
+    """Of the signal's own window, unless another is named."""
+    return Alert(
+        alert_id=alert_id(signal.account, window_start or signal.window_start, kind, qualifier),
         kind=kind,
         signal=signal,
         message=message,

@@ -13,12 +13,14 @@ from uuid import UUID
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, subject_in
+from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.window import Window, window_of
 from stream.changelog import ACCOUNT, AccountState, AccountWindow, Component, Entry
 from stream.crossings import crossings, recovery, share
 from stream.dues import Dues, next_change
+from stream.forecast import burnt, exhausted_at
 from stream.telling import Told, worth_telling
 
 KEEP_CLOSED_WINDOWS = timedelta(days=7)
@@ -69,6 +71,7 @@ class Judge:
             known = state.components.get(total.source_partition)
             if known is not None and known.last_offset >= total.last_offset:
                 continue
+            state.unburnt_nanousd += _newly_spent(total, known)
             state.components[total.source_partition] = Component(
                 total.last_offset, total.spent_nanousd, total.events, total.first_offset
             )
@@ -130,6 +133,8 @@ class Judge:
         judgement: Judgement,
     ) -> bool:
         told = self._told.get(where.account)
+        state.burn = burnt(state.burn, state.unburnt_nanousd, window, now)
+        state.unburnt_nanousd = 0
         signal = _signal(where.account, state, budget, window, now)
         if told is not None and told.window_start > where.window_start and _is_window(budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.
@@ -200,6 +205,14 @@ def _is_window(budget: Budget, told: Told) -> bool:
     return window is not None and window.start == told.window_start
 
 
+def _newly_spent(total: Total, known: Component | None) -> int:
+    """What was spent between two totals of a source; what history adds was spent before."""
+    if total.source_partition == HISTORY:
+        return 0
+    continues = known is not None and known.first_offset == total.first_offset
+    return total.spent_nanousd - (known.spent_nanousd if known and continues else 0)
+
+
 def _signal(account: str, state: AccountState, budget: Budget, window: Window, now: datetime) -> Signal:
     spent, limit = state.spent_nanousd, budget.limit_at(now)
     reached = [fraction for fraction in budget.warn_at if spent >= share(limit, fraction)]
@@ -218,6 +231,7 @@ def _signal(account: str, state: AccountState, budget: Budget, window: Window, n
         revision=budget.revision,
         version=state.version,
         cause_event_id=state.last_event_id,
+        forecast_exhausted_at=exhausted_at(state.burn, NanoUsd(limit - spent), window, now),
         emitted_at=now,
     )
 

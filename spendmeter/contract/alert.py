@@ -25,7 +25,8 @@ def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: s
     """The same crossing always gets the same id.
 
     `qualifier` tells apart what may happen several times in one window: the threshold of a
-    threshold alert, the budget revision of exceeded and recovered, the model of an unpriced one.
+    threshold alert, the count of crossings of exceeded and recovered, the limit of a forecast, the
+    day of an unpriced model.
     """
     return uuid.uuid5(_NAMESPACE, "\n".join((account, format_time(window_start), kind, qualifier)))
 

@@ -16,6 +16,7 @@ from stream.changelog import (
     Tally,
     guard_of,
 )
+from stream.forecast import Burn
 from tests.builders import NOON
 
 NOON_US = 1_795_348_800_000_000
@@ -36,11 +37,16 @@ VALUES = [
             ID,
             frozenset({"threshold/0.8", "exceeded/1"}),
             True,
+            2,
+            Burn(NOON_US, NOON_US + 1, 0.1),
         ),
-        f'[13,{{"0":[9,12,2,3],"history":[2,5,1,0]}},"{ID}",["exceeded/1","threshold/0.8"],true]'.encode(),
+        (
+            f'[13,{{"0":[9,12,2,3],"history":[2,5,1,0]}},"{ID}",["exceeded/1","threshold/0.8"],true,'
+            f"2,[{NOON_US},{NOON_US + 1},0.1]]"
+        ).encode(),
         13,
     ),
-    (AccountState(), b"[0,{},null,[],false]", 0),
+    (AccountState(), b"[0,{},null,[],false,0,null]", 0),
 ]
 
 
@@ -51,6 +57,10 @@ def test_a_value_is_written_and_read_back_and_its_guard_found(
     assert value.value() == written
     assert type(value).read(written) == value
     assert guard_of(written) == guard
+
+
+def test_an_account_written_before_there_were_forecasts_is_read() -> None:
+    assert AccountState.read(b"[0,{},null,[],true]") == AccountState(exceeded=True, crossed=1)
 
 
 def test_the_guard_of_a_position_is_its_offset() -> None:
