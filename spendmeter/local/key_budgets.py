@@ -6,7 +6,7 @@ from datetime import datetime
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, account_name
 from spendmeter.contract.money import NanoUsd
-from spendmeter.local.key_durations import period_of
+from spendmeter.litellm_durations import period_of
 from spendmeter.local.key_store import KeyRow
 
 _FITS_AN_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,190}")

@@ -21,9 +21,9 @@ from pydantic import ValidationError
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import tell
+from spendmeter.litellm_durations import InvalidDuration
 from spendmeter.local import key_answers as answers
 from spendmeter.local.key_answers import Answer
-from spendmeter.local.key_durations import InvalidDuration
 from spendmeter.local.key_ledger import KeyLedger, LedgerUnavailable
 from spendmeter.local.key_requests import check_form, expiry, kept, limit, refusal, refuse_unknown_limits
 from spendmeter.local.key_store import KeyRow, KeyStore, hash_key
