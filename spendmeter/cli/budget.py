@@ -75,13 +75,14 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
             return await client.get(budget_id), await client.signals(budget_id)
 
     found, signals = run(work, settings)
-    current = _current(found, signals, datetime.now(UTC))
+    now = datetime.now(UTC)
+    current = _current(found, signals, now)
     if as_json:
         return print_json({"budget": as_data(found), "accounts": [_account_as_data(s) for s in current]})
     click.echo(f"{found.id}  {in_words(found)}")
     if not current:
         return click.echo("nothing has been spent in the present window")
-    columns = ("account", "spent", "limit", "used", "state", "window ends (UTC)")
+    columns = ("account", "spent", "limit", "used", "state", "spent by (UTC)", "window ends (UTC)")
     rows = [
         (
             ", ".join(f"{dimension}={value}" for dimension, value in s.subject.items()) or "everything",
@@ -89,6 +90,7 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
             usd(s.limit_nanousd),
             f"{s.spent_nanousd / s.limit_nanousd:.1%}",
             s.state,
+            _forecast(s, now),
             clock(s.window_end) if s.window_end else "never",
         )
         for s in current
@@ -101,6 +103,12 @@ def _current(found: Budget, signals: Sequence[Signal], now: datetime) -> list[Si
     window = window_of(found, now)
     current = [s for s in signals if window is not None and s.window_start == window.start]
     return sorted(current, key=lambda s: (-s.spent_nanousd, s.account))
+
+
+def _forecast(signal: Signal, now: datetime) -> str:
+    """When the limit will have been spent; one that has not come true is of an account that fell silent."""
+    at = signal.forecast_exhausted_at
+    return clock(at) if at is not None and at > now else "-"
 
 
 def _account_as_data(signal: Signal) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from spendmeter.cli.printing import clock
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import account_name
@@ -247,7 +248,9 @@ def test_no_stack_is_told_with_the_command_that_starts_one(
     assert f"spendmeter up --dir {tmp_path}" in output
 
 
-def signal_of(budget: Budget, key: str, spent: int, at: datetime) -> Signal:
+def signal_of(
+    budget: Budget, key: str, spent: int, at: datetime, forecast_exhausted_at: datetime | None = None
+) -> Signal:
     window = window_of(budget, at)
     assert window is not None
     return Signal(
@@ -263,6 +266,7 @@ def signal_of(budget: Budget, key: str, spent: int, at: datetime) -> Signal:
         watermark={0: 7},
         revision=budget.revision,
         version=3,
+        forecast_exhausted_at=forecast_exhausted_at,
         emitted_at=at,
     )
 
@@ -283,8 +287,8 @@ async def test_show_tells_what_each_account_spent_in_the_present_window(settings
         id="key-day", match={"key": "*"}, limit_nanousd=NanoUsd(1_000_000), period="day", updated_at=now
     )
     signals = [
-        signal_of(budget, "a", 800_000, now),
-        signal_of(budget, "b", 900_001, now),
+        signal_of(budget, "a", 800_000, now, forecast_exhausted_at=now - timedelta(days=400)),
+        signal_of(budget, "b", 900_001, now, forecast_exhausted_at=now + timedelta(days=400)),
         # Of the day before: this account has spent nothing yet.
         signal_of(budget, "c", 999_999, now - timedelta(days=1)),
     ]
@@ -297,6 +301,8 @@ async def test_show_tells_what_each_account_spent_in_the_present_window(settings
     assert "$0.000900001" in shown
     assert "90.0%" in shown
     assert "key=c" not in shown
+    assert clock(now + timedelta(days=400)) in shown
+    assert clock(now - timedelta(days=400)) not in shown, "a forecast that did not come true"
 
 
 async def test_alerts_are_told_once_however_often_they_were_sent(settings: Settings) -> None:
