@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ from spendmeter.local.upstream_shapes import Event, Reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MODELS = ("fake-model",)
+MAX_RESPONSES_KEPT = 1_000
+"""To be read again with `GET /v1/responses/{id}`; the oldest go first."""
 
 Body = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -37,6 +40,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self._served = Served()
+        self._responses: OrderedDict[str, Body] = OrderedDict()
         # The start keeps ids apart across restarts.
         self._ids = (f"{int(time.time() * 1000):x}-{number}" for number in itertools.count(1))
 
@@ -53,6 +57,7 @@ class Upstream:
             app.router.add_post(f"{prefix}/embeddings", self._embeddings)
             app.router.add_post(f"{prefix}/messages", self._message)
             app.router.add_post(f"{prefix}/responses", self._response)
+            app.router.add_get(f"{prefix}/responses/{{id}}", self._response_again)
         return app
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -74,9 +79,20 @@ class Upstream:
             request,
             plan_chat,
             "resp_",
-            _whole(shapes.response),
+            lambda reply, _: self._kept(shapes.response(reply)),
             lambda reply, _: shapes.response_events(reply),
         )
+
+    def _kept(self, response: Body) -> Body:
+        self._responses[response["id"]] = response
+        while len(self._responses) > MAX_RESPONSES_KEPT:
+            self._responses.popitem(last=False)
+        return response
+
+    async def _response_again(self, request: web.Request) -> web.Response:
+        """What was answered before. It is nothing that is served, so nothing is counted."""
+        response = self._responses.get(request.match_info["id"])
+        return _error(404, "no such response") if response is None else web.json_response(response)
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, plan_embedding, "embd-", _embedded, None)

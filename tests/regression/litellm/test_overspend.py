@@ -1,0 +1,132 @@
+"""Spent past the limit: counters that no other pod saw, and checks made before anybody had paid."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.regression.litellm.person import Person, refused, told_cost
+from tests.regression.litellm.stack import ASK_COSTS, Stack, until
+
+CLIENTS = 8
+STRICT = {"enforcement": "strict"}
+
+
+def test_26672_a_key_over_its_limit_is_served_at_none_of_several_proxies(stack: Stack) -> None:
+    """Used to: with several replicas a key went on being served with its spend far above max_budget."""
+    person = Person(stack, proxies=stack.proxies, max_budget=6 * ASK_COSTS / 1e9)
+
+    def spends(number: int) -> list[int]:
+        return [person.asks(at=stack.proxies[number % 2]).status_code for _ in range(4)]
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        assert {code for codes in pool.map(spends, range(CLIENTS)) for code in codes} <= {200, 422}
+    spent = person.settles()
+    assert spent >= 6 * ASK_COSTS
+    for proxy in stack.proxies * 3:
+        assert told_cost(refused(person.asks(at=proxy))) == spent
+
+    assert person.cost() == spent, "nothing reached the model any more"
+    person.until_history(spent // ASK_COSTS, spent)
+
+
+def test_23714_a_strict_key_is_not_a_nanodollar_over_its_limit_however_many_ask_at_once(stack: Stack) -> None:
+    """Used to: users could still make requests after exceeding max_budget."""
+    limit = 6 * ASK_COSTS + 1
+    person = Person(stack, {"match": {"key": "me"}, "limit_nanousd": limit, **STRICT})
+
+    def spends(_: int) -> list[int]:
+        return [person.asks(max_tokens=100).status_code for _ in range(3)]
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        codes = [code for codes in pool.map(spends, range(CLIENTS)) for code in codes]
+    spent = person.settles()
+
+    assert set(codes) == {200, 422}
+    assert spent <= limit
+    assert codes.count(200) == len(stack.upstream.calls(person.since))
+
+
+def test_33325_the_budget_of_a_model_is_one_for_all_proxies(stack: Stack) -> None:
+    """Used to: each pod counted model_max_budget for itself, so N pods allowed N budgets."""
+    per_model = {"match": {"key": "me", "model_group": "gpt-4o-mini"}, "limit_nanousd": 4 * ASK_COSTS}
+    person = Person(stack, per_model, proxies=stack.proxies)
+    for number in range(4):
+        assert person.asks(at=stack.proxies[number % 2]).status_code == 200
+        person.settles()
+
+    for proxy in stack.proxies:
+        assert refused(person.asks(at=proxy)).headers["x-spendmeter-budget"] == person.budgets[0].id
+        assert person.asks(at=proxy, model="gpt-4o").status_code == 200
+    assert len(stack.upstream.calls(person.since)) == 4 + 2
+
+
+def test_34238_the_budget_of_an_end_user_holds_whoever_asks_for_them(stack: Stack) -> None:
+    """Used to: an end user over their budget was served on."""
+    person = Person(stack, {"match": {"user": "me", "end_user": "*"}, "limit_nanousd": 2 * ASK_COSTS})
+    for _ in range(2):
+        assert person.asks(user="customer-1").status_code == 200
+        person.settles()
+
+    refused(person.asks(user="customer-1"))
+    refused(person.asks(user="customer-1", stream=True))
+    assert person.asks(user="customer-2").status_code == 200
+    assert len(stack.upstream.calls(person.since)) == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "who"),
+    [
+        pytest.param(34732, {"headers": {"x-litellm-session-id": "session"}}, id="34732"),
+        pytest.param(40095, {"user": "customer"}, id="40095"),
+    ],
+)
+def test_34732_and_40095_a_burst_of_first_requests_shares_one_budget(
+    stack: Stack, number: int, who: dict[str, Any]
+) -> None:
+    """Used to: concurrent requests of one session, or the first ones of an unknown end user, all passed."""
+    dimension = "session" if number == 34732 else "end_user"
+    limit = 3 * ASK_COSTS + 1
+    person = Person(stack, {"match": {"user": "me", dimension: "*"}, "limit_nanousd": limit, **STRICT})
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        asking = [pool.submit(person.asks, max_tokens=100, **who) for _ in range(CLIENTS)]
+        codes = [one.result().status_code for one in asking]
+
+    assert set(codes) == {200, 422}
+    assert 0 < person.settles() <= limit
+    assert codes.count(200) == len(stack.upstream.calls(person.since))
+    assert person.asks().status_code == 200, "another session, no end user"
+
+
+@pytest.mark.parametrize(
+    ("path", "provider"),
+    [("/v1/chat/completions", "openai"), ("/v1/responses", "openai"), ("/v1/messages", "anthropic")],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_38176_a_provider_budget_counts_every_route(
+    stack: Stack, path: str, provider: str, stream: bool
+) -> None:
+    """Used to: provider budgets never counted /v1/responses or /v1/messages, so they never refused them."""
+    person = Person(stack, {"match": {"user": "me", "provider": provider}, "limit_nanousd": 1})
+    served = person.asks(path=path, stream=stream)
+    assert served.status_code == 200, served.text
+    person.settles()
+    answer = person.asks(path=path, stream=stream)
+
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["x-spendmeter-budget"] == person.budgets[0].id
+    assert len(stack.upstream.calls(person.since)) == 1
+
+
+def test_35570_what_is_recorded_while_a_total_is_read_counts_too(stack: Stack) -> None:
+    """Used to: a counter read anew from the database forgot the cost that was just being added."""
+    person = Person(stack, proxies=stack.proxies, max_budget=9)
+    shown = [0]
+    for number in range(10):
+        at, other = stack.proxies[number % 2], stack.proxies[1 - number % 2]
+        assert person.asks(at=at).status_code == 200
+        # The other's events come as signals, while this one's own are counted at once: none may go.
+        until(lambda at=at, number=number: at.spent(person.key) >= (number + 1) * ASK_COSTS)  # type: ignore[misc]
+        shown.append(other.spent(person.key))
+        assert shown[-1] <= person.cost()
+    assert person.settles() == 10 * ASK_COSTS
