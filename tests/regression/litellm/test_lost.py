@@ -1,4 +1,4 @@
-"""What a gateway knew when it ended. These tests end the second proxy; each finds it running, or starts it."""
+"""What a gateway knew when it ended. These tests end the second proxy, and the last leaves it so."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +46,7 @@ def test_28247_gateways_that_start_together_read_one_total(stack: Stack, tmp_pat
     for _ in range(4):
         assert person.asks().status_code == 200
     person.settles()
-    account = account_name(person.budgets[0].id, {"key": person.hash})
+    account = account_name(person.budgets[0].id, [("key", person.hash)])
 
     def is_known(gateway: Gateway, nanousd: int) -> bool:
         return gateway.views.are_read and gateway.views.spent(account) == nanousd
