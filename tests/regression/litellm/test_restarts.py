@@ -1,4 +1,4 @@
-"""What a gateway knew when it ended. These tests end the second proxy, and the last leaves it so."""
+"""What a gateway knew when it ended. These tests end the second proxy, and leave it so: the file comes last."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
