@@ -12,7 +12,7 @@ from spendmeter.contract.times import EPOCH
 from spendmeter.contract.total import Total
 from spendmeter.contract.window import Window
 from stream.changelog import AccountWindow
-from stream.forecast import ENDLESS, MIN_WATCHED_SHARE, Burn, burnt, exhausted_at
+from stream.forecast import ENDLESS, MIN_WATCHED_SHARE, Burn, burnt, exhausted_at, worth_an_alert
 from stream.judge import Judge, Judgement
 from stream.telling import COALESCE_FOR
 from tests.builders import NOON, budget
@@ -95,6 +95,18 @@ def test_without_an_end_no_forecast_further_ahead_than_thirty_days(days: int, is
     burn = steady(4 * 1440, lifetime, every=60)
     at = exhausted_at(burn, NanoUsd(days * 1440 * PER_MINUTE), lifetime, BEGIN + timedelta(days=4))
     assert (at is not None) is is_forecast
+
+
+@pytest.mark.parametrize(("spent", "is_worth"), [(LIMIT // 4 - 1, False), (LIMIT // 4, True)])
+def test_an_alert_needs_a_quarter_of_the_limit_spent(spent: int, is_worth: bool) -> None:
+    now = BEGIN + 5 * HOUR
+    assert worth_an_alert(steady(300), NanoUsd(spent), NanoUsd(LIMIT), DAY, now) is is_worth
+
+
+@pytest.mark.parametrize(("late", "is_worth"), [(timedelta(microseconds=-1), False), (timedelta(0), True)])
+def test_an_alert_needs_an_eighth_of_the_window_watched(late: timedelta, is_worth: bool) -> None:
+    now = BEGIN + 3 * HOUR + late
+    assert worth_an_alert(steady(120), NanoUsd(LIMIT), NanoUsd(LIMIT), DAY, now) is is_worth
 
 
 # What the judge tells.
@@ -189,6 +201,19 @@ def test_what_history_adds_moves_what_is_left_and_not_the_rate() -> None:
     judge.take([total(60 * PER_MINUTE, 0, "history")])
     signal = judge.judge(rules(), BEGIN + 120 * MINUTE).signals[0]
     assert signal.forecast_exhausted_at == BEGIN + 539 * MINUTE
+
+
+def test_a_source_that_counts_anew_has_spent_all_that_it_says() -> None:
+    """As after a change of what the budget counts: its tally begins at another offset."""
+    judge = Judge()
+    spend(judge, range(121), rules())
+    where = AccountWindow(ACCOUNT, DAY.start)
+    before = judge.accounts[where].burn
+    judge.take([total(5_000, 200).model_copy(update={"first_offset": 150})])
+    judge.judge(rules(), BEGIN + 120 * MINUTE)
+    after = judge.accounts[where].burn
+    assert before is not None
+    assert after == before._replace(decayed_nanousd=before.decayed_nanousd + 5_000)
 
 
 def test_a_forecast_alone_is_no_reason_for_a_signal() -> None:
