@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from prometheus_client import Counter
 
+from producers.adopter import Adopter
 from producers.door import Door
 from producers.mapping import UsageDraft
 from producers.outbox import Outbox, OutboxUnwritable
@@ -55,6 +56,7 @@ class Gateway:
         self._door = Door(settings, self.views)
         self.decisions = self._door.decisions
         self.routes = Routes(settings, self.views, self._door)
+        self.adopter = Adopter(settings, self.views)
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)
@@ -142,6 +144,7 @@ class Gateway:
                 ("budgets", self.views.budgets.run),
                 ("signals", self.views.signals.run),
                 ("ready", self._become_ready),
+                ("adoption", self.adopter.run),
                 ("prune", self.views.prune),
                 ("prices", self._prices.follow),
                 ("sweep", self.views.strict.sweep),

@@ -33,6 +33,7 @@ from producers.litellm_models import (
     models_of,
     named,
 )
+from producers.litellm_proxy import note_budgets, the_router
 from producers.litellm_refusal import refused
 from producers.mapping import event_id_of, usage_of
 from producers.minting import METADATA, put_event_id
@@ -77,6 +78,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             request_id = uuid7(_unix_ms())
             put_event_id(data, request_id)
             caller = self._caller(user_api_key_dict, data)
+            note_budgets(self._gateway().adopter, user_api_key_dict, cache, caller.subject)
             asking = LitellmAsking(request_id, data, call_type, lambda: _models(caller), self._settings)
             refusal = await self._gateway().admit(caller, lambda: _deployments(caller), asking)
         except Exception:
@@ -140,7 +142,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             routes, request_id = self._gateway().routes, _request_id(kwargs)
             if request_id is None or not routes.is_of_interest(request_id):
                 return
-            router, group = _router(), model_group_of(kwargs)
+            router, group = the_router(), model_group_of(kwargs)
             asking = LitellmAsking(
                 request_id,
                 kwargs,
@@ -232,18 +234,12 @@ def _finished_at(end_time: object, now: datetime) -> datetime:
 
 def _deployments(caller: Caller) -> list[str]:
     """The ids of every deployment that the proxy's router may send the request to."""
-    listed = deployments_of(_router(), caller.subject.model_group or "", caller.subject.team)
+    listed = deployments_of(the_router(), caller.subject.model_group or "", caller.subject.team)
     return [text(mapping(one.get("model_info")).get("id")) for one in listed]
 
 
 def _models(caller: Caller) -> Sequence[Model]:
-    return models_of(_router(), caller.subject.model_group, caller.subject.team)
-
-
-def _router() -> Any:
-    """The proxy's router, set once it has read its configuration; None in a program without a proxy."""
-    proxy = sys.modules.get("litellm.proxy.proxy_server")
-    return getattr(proxy, "llm_router", None)
+    return models_of(the_router(), caller.subject.model_group, caller.subject.team)
 
 
 spendmeter = SpendmeterCallback()

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from producers.admission import OnStale, Policy
 from producers.price_list import GENAI_PRICES, has_genai_prices, load_book
+from spendmeter.litellm_budgets import Adopt
 from spendmeter.runtime.settings import Settings
 
 
@@ -43,6 +44,10 @@ class GatewaySettings(Settings):
     """`strict`: the last resort. A hold that old is dropped and counted: its request's end has escaped us."""
     budget_headers: bool = False
     """Tell clients, on every answer, what is left of the budget that is closest to its limit."""
+
+    adopt: Adopt = "both"
+    """Which budgets of LiteLLM's become ours when a request shows them: its `native` limits, those in the
+    `metadata` of keys and teams, `both`, or none (`off`)."""
 
     pricebook: Path | None = None
     """A YAML file with prices for models that LiteLLM knows none of; read again when it changes."""

@@ -13,6 +13,7 @@ from producers.admission import Decision, Moment, decide
 from producers.charges import charges_of
 from producers.news import News
 from producers.own_spend import OwnSpend
+from producers.owners import Owners
 from producers.routed import Routed
 from producers.sender import Acknowledged
 from producers.settings import GatewaySettings
@@ -43,6 +44,18 @@ class _Budgets(BudgetTopic):
     def take(self, record: ConsumerRecord) -> None:
         with self._views.lock:
             super().take(record)
+        self._views.strict.wake_all()
+        self._views.tell()
+
+    def enforce(self, budget_id: str, budget: Budget | None) -> None:
+        """Put a budget in force, or out of it (None), before Kafka has it: what it says later counts."""
+        with self._views.lock:
+            known = self.book.get(budget_id)
+            if budget is None:
+                self.book.remove(budget_id)
+            else:
+                self.book.put(budget.model_copy(update={"revision": known.revision if known else 1}))
+            self._views.budget_changed(budget_id, budget)
         self._views.strict.wake_all()
         self._views.tell()
 
@@ -80,6 +93,7 @@ class Views:
         self.signals = SignalFeed(settings, self._take_signal)
         self.strict = Strict(settings, self.lock, self.spend)
         self.routed = Routed()
+        self._owners = Owners()
         self._policy = settings.policy
         self._removed: set[str] = set()
 
@@ -132,12 +146,23 @@ class Views:
         self.tell()
 
     def budget_changed(self, budget_id: str, budget: Budget | None) -> None:
-        """Note which budgets were removed, for `prune`, and which are judged after routing."""
+        """Note which budgets were removed, for `prune`, which are judged after routing, and which adopted."""
         self.routed.put(budget_id, budget)
+        self._owners.put(budget_id, is_there=budget is not None)
         if budget is not None:
             self._removed.discard(budget_id)
         elif len(self._removed) < MAX_REMOVED_REMEMBERED:
             self._removed.add(budget_id)
+
+    def adopted_from(self, owner: str) -> list[Budget]:
+        """The budgets in force that were made for an object of LiteLLM's."""
+        with self.lock:
+            found = [self.budgets.book.get(budget_id) for budget_id in self._owners.of(owner)]
+        return [budget for budget in found if budget is not None]
+
+    def enforce(self, budget_id: str, budget: Budget | None) -> None:
+        """Put a budget that is on its way to Kafka in force, or out of it (None)."""
+        self.budgets.enforce(budget_id, budget)
 
     async def all_read(self) -> None:
         """Return once every budget and signal there was at the start is known."""

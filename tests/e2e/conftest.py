@@ -19,7 +19,7 @@ from spendmeter.local.probes import http_answers, says_ready
 from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 
-READY_WITHIN_SECONDS = 90
+READY_WITHIN_SECONDS = 240
 PRICE_BOOK = "prices:\n  - {model: no-such-model, valid_from: 2026-01-01T00:00:00Z, usd_per: {request: 1}}\n"
 """What the proxy starts with; a test that adds to it takes that out again."""
 

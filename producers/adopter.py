@@ -1,0 +1,162 @@
+"""Adoption: budgets that LiteLLM knows become ours when a request shows them.
+
+A request compares what it sees with what was seen before, and goes on. What is new is brought into
+force by Kafka's thread: here at once, then on spend.budgets, where the other gateways find it.
+Several that see the same object make the same budgets of it, and who comes second finds nothing to do.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from aiokafka.errors import KafkaError
+from prometheus_client import Counter
+
+from producers.settings import GatewaySettings
+from spendmeter.budget_plan import Change, Plan
+from spendmeter.client import connect
+from spendmeter.contract.budget import Budget
+from spendmeter.litellm_budgets import adopted
+from spendmeter.litellm_changes import ADOPTED_BY, changes
+from spendmeter.litellm_seen import Seen
+from spendmeter.runtime.budget_topic import BudgetTopic
+
+log = logging.getLogger(__name__)
+
+ADOPTED = Counter("spendmeter_adopted_total", "Budgets of LiteLLM's brought into force.", ["what"])
+PROBLEMS = Counter("spendmeter_adoption_problems_total", "Objects of LiteLLM's with a budget that cannot be.")
+POSTPONED = Counter(
+    "spendmeter_adoption_postponed_total", "Objects left for a later request: too many at once."
+)
+
+# What is forgotten is compared with what is in force again, when it is seen again.
+MAX_REMEMBERED = 50_000
+MAX_WAITING = 10_000
+# Each takes up to a millisecond of the thread that also sends and reads.
+_AT_ONCE = 50
+_RETRY_SECONDS = 1.0
+
+
+class Force(Protocol):
+    """What is in force at this gateway, and the hand that changes it. One thread calls."""
+
+    @property
+    def budgets(self) -> BudgetTopic:
+        """What Kafka says, and what was enforced since."""
+
+    def adopted_from(self, owner: str) -> list[Budget]:
+        """The budgets in force that were made for that object."""
+
+    def enforce(self, budget_id: str, budget: Budget | None) -> None:
+        """Put a budget in force here, or out of it (None), that is on its way to Kafka."""
+
+
+class _Outgoing(NamedTuple):
+    before: Budget | None
+    after: Budget | None
+
+
+class Adopter:
+    """`note` may be called from any thread; `run` does the rest until cancelled."""
+
+    def __init__(self, settings: GatewaySettings, force: Force) -> None:
+        self._settings, self._force = settings, force
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, ...], Seen] = OrderedDict()
+        self._waiting: dict[tuple[str, ...], Seen] = {}
+        self._outgoing: dict[str, _Outgoing] = {}
+        self._woken: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is adopted."""
+        return self._settings.adopt != "off"
+
+    def note(self, objects: Iterable[Seen]) -> None:
+        """Take in what a request shows."""
+        has_news = False
+        for seen in objects:
+            name = (seen.kind, *seen.names)
+            with self._lock:
+                if self._known.get(name) == seen:
+                    self._known.move_to_end(name)
+                elif len(self._waiting) >= MAX_WAITING and name not in self._waiting:
+                    POSTPONED.inc()
+                else:
+                    self._waiting[name] = self._known[name] = seen
+                    has_news = True
+                    if len(self._known) > MAX_REMEMBERED:
+                        self._known.popitem(last=False)
+        if has_news and self._loop is not None and self._woken is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def run(self) -> None:
+        """Bring into force what is noted."""
+        self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
+        # Before all is read, what is in force already would look new.
+        await self._force.budgets.caught_up.wait()
+        while True:
+            self._woken.clear()
+            await self._look()
+            if self._outgoing:
+                await self._publish()
+            else:
+                await self._woken.wait()
+
+    async def _look(self) -> None:
+        while waiting := self._some_waiting():
+            self._enforce(waiting)
+            await asyncio.sleep(0)
+
+    def _some_waiting(self) -> list[Seen]:
+        with self._lock:
+            return [self._waiting.pop(name) for name in list(self._waiting)[:_AT_ONCE]]
+
+    def _enforce(self, waiting: list[Seen]) -> None:
+        for seen in waiting:
+            now = datetime.now(UTC)
+            found = adopted(seen, self._settings.adopt, now)
+            for problem in found.problems:
+                PROBLEMS.inc()
+                log.warning("not adopted, the request is served: %s", problem)
+            made = changes(found, self._force.adopted_from(seen.owner), now)
+            for budget in made.created:
+                self._change(budget.id, None, budget)
+            for before, after in made.changed:
+                self._change(after.id, before, after)
+            for budget in made.removed:
+                self._change(budget.id, budget, None)
+
+    def _change(self, budget_id: str, before: Budget | None, after: Budget | None) -> None:
+        known = self._outgoing.get(budget_id)
+        self._outgoing[budget_id] = _Outgoing(known.before if known else before, after)
+        self._force.enforce(budget_id, after)
+
+    async def _publish(self) -> None:
+        try:
+            async with connect(self._settings, followed=self._force.budgets, by=ADOPTED_BY) as client:
+                while self._outgoing:
+                    for budget_id, (before, after) in list(self._outgoing.items()):
+                        await client.carry_out(_plan(before, after))
+                        ADOPTED.labels("removed" if after is None else "changed" if before else "new").inc()
+                        log.info("adopted %s: %s", budget_id, "removed" if after is None else "in force")
+                        if self._outgoing[budget_id] == (before, after):
+                            del self._outgoing[budget_id]
+                    await self._look()
+        except KafkaError as error:
+            log.warning("adopted budgets are enforced here only, trying again: %r", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _plan(before: Budget | None, after: Budget | None) -> Plan:
+    nothing = Plan([], [], [], [], [])
+    if after is not None:
+        return (
+            nothing._replace(changed=[Change(before, after)]) if before else nothing._replace(created=[after])
+        )
+    return nothing._replace(removed=[before] if before else [])

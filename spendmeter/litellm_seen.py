@@ -1,0 +1,101 @@
+"""What LiteLLM says about one of its objects that may have a budget, and whose spend that limits. Pure."""
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["proxy", "key", "team", "member", "user", "organization", "project", "end_user", "tag"]
+DIMENSIONS: dict[Kind, tuple[str, ...]] = {
+    "proxy": (),
+    "key": ("key",),
+    "team": ("team",),
+    "member": ("team", "user"),
+    "user": ("user",),
+    "organization": ("organization",),
+    "project": ("project",),
+    "end_user": ("end_user",),
+    "tag": ("tag",),
+}
+"""What each kind's spend is matched by, in the order of its names."""
+
+PREFIX = "litellm"
+METADATA_BUDGET = "spendmeter_budget"
+"""In the metadata of a key or team: budgets that LiteLLM cannot express."""
+TAKEN_OVER = "spendmeter_taken_over"
+"""In the metadata of what has some: LiteLLM's own limits, moved aside by `import litellm --take-over`."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9._-][A-Za-z0-9._@-]*")
+_MAX_PLAIN = 80
+_DIGITS_OF_OTHERS = 32
+
+
+class Seen(NamedTuple):
+    """One object. The values are LiteLLM's, unread, so that to compare two of them costs next to nothing."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    """A key's hash, a member's team and user, else the id; one for each of the kind's dimensions."""
+    max_budget: object = None
+    soft_budget: object = None
+    budget_duration: object = None
+    budget_reset_at: object = None
+    budget_limits: object = None
+    model_max_budget: object = None
+    temp_budget_increase: object = None
+    temp_budget_expiry: object = None
+    metadata_budget: object = None
+    taken_over: object = None
+    is_raised: bool = False
+    """Whether `max_budget` has the temporary increase in it already."""
+    shows_limits: bool = True
+    """Whether LiteLLM shows its limits here; where not, it may have some or none."""
+    timezone: str = "UTC"
+    """Whose midnights LiteLLM resets at (`litellm_settings.timezone`)."""
+    alias: str = ""
+    """What people call it."""
+
+    @property
+    def owner(self) -> str:
+        """What the ids of all its budgets begin with: `litellm:team:red`."""
+        return ":".join((PREFIX, self.kind, _name(self.names))) if self.names else f"{PREFIX}:{self.kind}"
+
+    @property
+    def match(self) -> dict[str, str]:
+        """Whose spend is added up."""
+        return dict(zip(DIMENSIONS[self.kind], self.names, strict=True))
+
+    @property
+    def words(self) -> str:
+        """For people: `key vip (88dc28d0f030…)`, `member ann of team red`."""
+        if self.kind == "member":
+            return f"member {self.names[1]} of team {self.names[0]}"
+        told = " ".join((self.kind.replace("_", " "), *([self.alias] if self.alias else []), *self.names))
+        return told.replace(self.names[-1], f"({self.names[-1]})") if self.alias and self.names else told
+
+
+def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `Seen` that stand in an object's metadata."""
+    return {
+        "metadata_budget": metadata.get(METADATA_BUDGET),
+        "taken_over": metadata.get(TAKEN_OVER),
+    }
+
+
+def owner_of(budget_id: str) -> str | None:
+    """The object that a budget was made for; None where it is none of LiteLLM's."""
+    parts = budget_id.split(":", 3)
+    if parts[0] != PREFIX or len(parts) < 2:
+        return None
+    return ":".join(parts[:2] if parts[1] == "proxy" else parts[:3])
+
+
+def slug(text: str) -> str:
+    """A part of an id: the text where it can stand in one, else its hash."""
+    if len(text) <= _MAX_PLAIN and _PLAIN.fullmatch(text):
+        return text
+    return "@" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS_OF_OTHERS]
+
+
+def _name(names: tuple[str, ...]) -> str:
+    return "/".join(slug(name) for name in names)
