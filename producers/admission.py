@@ -7,30 +7,17 @@ doubt, a request is admitted.
 
 from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
 from typing import Literal, NamedTuple
 
 from producers.own_spend import OwnSpend
 from producers.window_spend import Known
 from spendmeter.contract.budget import Enforcement
+from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.window import Window
 
 OnStale = Literal["allow", "block"]
-
-
-class Why(StrEnum):
-    LIMIT_REACHED = "limit_reached"
-    """Events in the current window add up to the limit."""
-    BLIND = "blind"
-    """What has been spent cannot be verified, and `on_stale` is `block`."""
-    UNPRICED = "unpriced"
-    """Nobody knows the model's price, and the budget's `unpriced` is `block`."""
-    NO_ROOM = "no_room"
-    """`strict`: what is left of the limit, less what running requests may yet cost, does not pay for it."""
-    UNBOUNDED = "unbounded"
-    """`strict`: nothing bounds what it may cost, and the budget's `unpriced` is `block`."""
 
 
 class Policy(NamedTuple):

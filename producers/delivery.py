@@ -33,11 +33,11 @@ class NotDelivered(Exception):
 
 
 class Delivery:
-    """One idempotent producer on spend.usage at a time; whatever fails is answered with a new one."""
+    """One idempotent producer on a topic at a time; whatever fails is answered with a new one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, topic: Topic = Topic.USAGE) -> None:
         self._settings = settings
-        self._topic = settings.topic(Topic.USAGE)
+        self._topic = settings.topic(topic)
         self._producer: AIOKafkaProducer | None = None
 
     async def partitions(self) -> int:

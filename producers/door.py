@@ -10,7 +10,7 @@ from prometheus_client import Counter
 
 from producers.admission import ADMIT, Decision, Refuse, Reserve, WaitForAcknowledgement
 from producers.estimate import Bound
-from producers.refusal import Decisions, Refusal, refusal_of
+from producers.refusal import Refusal, refusal_of
 from producers.settings import GatewaySettings
 from producers.subject import Caller
 from producers.views import Views
@@ -44,9 +44,10 @@ class Unbounded:
 class Door:
     """Admits requests of any loop, by what `views` know."""
 
-    def __init__(self, settings: GatewaySettings, views: Views) -> None:
-        self._settings, self._views = settings, views
-        self.decisions = Decisions()
+    def __init__(
+        self, settings: GatewaySettings, views: Views, on_refused: Callable[[Refusal], None]
+    ) -> None:
+        self._settings, self._views, self._on_refused = settings, views, on_refused
 
     async def admit(
         self, caller: Caller, decide: Callable[[], Decision], asking: Asking | None
@@ -122,9 +123,9 @@ class Door:
     def refuse(self, refuse: Refuse, caller: Caller) -> Refusal:
         """Tell and keep a decision to refuse."""
         refusal = refusal_of(refuse, caller.name, datetime.now(UTC))
-        self.decisions.keep(refusal)
         REFUSED.labels(refuse.why.value).inc()
         log.warning("refused %s", refusal.facts)
+        self._on_refused(refusal)
         return refusal
 
 

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from prometheus_client import Counter
 
 from producers.adopter import Adopter
+from producers.decision_log import DecisionLog, decision_of
 from producers.door import Door
 from producers.mapping import UsageDraft
 from producers.outbox import Outbox, OutboxUnwritable
@@ -45,6 +46,7 @@ ERRORS = Counter("spendmeter_internal_errors_total", "Bugs of ours that no reque
 
 _RETRY_SECONDS = 1.0
 _STOP_MARGIN_SECONDS = 5.0
+_DECISIONS_WITHIN_SECONDS = 1.0
 
 
 class Gateway:
@@ -53,8 +55,8 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self.views = Views(settings)
-        self._door = Door(settings, self.views)
-        self.decisions = self._door.decisions
+        self._decision_log = DecisionLog(settings)
+        self._door = Door(settings, self.views, self._refused)
         self.routes = Routes(settings, self.views, self._door)
         self.adopter = Adopter(settings, self.views)
         self.unpriced = UnpricedModels()
@@ -120,6 +122,11 @@ class Gateway:
         """A request has ended without an event: nothing is held for it any longer."""
         self.views.strict.release(request)
 
+    def _refused(self, refusal: Refusal) -> None:
+        outbox = self._recorder.outbox
+        producer_id, seq = (None, 0) if outbox is None else (outbox.producer_id, outbox.last_seq)
+        self._decision_log.add(decision_of(refusal, self._settings.gateway, producer_id, seq))
+
     def _open_outbox(self) -> None:
         root, max_bytes = self._settings.data_dir / "outbox", self._settings.outbox_max_bytes
         try:
@@ -141,6 +148,7 @@ class Gateway:
             asyncio.create_task(_again_and_again(what, run))
             for what, run in (
                 ("sender", self._send),
+                ("decisions", self._decision_log.run),
                 ("budgets", self.views.budgets.run),
                 ("signals", self.views.signals.run),
                 ("ready", self._become_ready),
@@ -154,6 +162,7 @@ class Gateway:
         metrics.READY.set(0)
         if self._sender is not None and not await self._sender.drain(self._settings.drain_seconds):
             log.warning("Kafka has not taken everything; the next start sends the rest of the outbox")
+        await self._decision_log.drain(_DECISIONS_WITHIN_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,8 +3,8 @@
 import litellm
 from litellm.proxy._types import ProxyException
 
-from producers.admission import Why
 from producers.refusal import Refusal
+from spendmeter.contract.decision import Why
 
 # LiteLLM's own status where spend cannot be verified (`fail_closed_budget_enforcement`).
 _UNVERIFIED_STATUS = 503

@@ -1,12 +1,12 @@
 """The refusal: what a client is told, in LiteLLM's own shape, and what is kept for `explain`."""
 
 import math
-from collections import OrderedDict
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from producers.admission import Refuse, Why
+from producers.admission import Refuse
+from spendmeter.contract.decision import Why
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.times import format_time
@@ -14,7 +14,6 @@ from spendmeter.contract.times import format_time
 # A client that finds the gateway blind may try again this soon: it is milliseconds or an operator.
 BLIND_RETRY_AFTER_SECONDS = 1
 HELD_RETRY_AFTER_SECONDS = 1
-MAX_DECISIONS_KEPT = 10_000
 _HELPED_BY_NO_WAITING = (Why.UNPRICED, Why.UNBOUNDED)
 
 
@@ -102,23 +101,3 @@ def _of_holds(refuse: Refuse) -> str:
 def refusal_of(refuse: Refuse, key: str, at: datetime) -> Refusal:
     """Give a decision its id, a UUIDv7 of that moment."""
     return Refusal(uuid7(int(at.timestamp() * 1000)), at, key, refuse)
-
-
-class Decisions:
-    """The latest refusals by id, as many as MAX_DECISIONS_KEPT."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[UUID, Refusal] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def keep(self, refusal: Refusal) -> None:
-        """Keep one more; the oldest makes room."""
-        self._kept[refusal.id] = refusal
-        if len(self._kept) > MAX_DECISIONS_KEPT:
-            self._kept.popitem(last=False)
-
-    def get(self, decision_id: UUID) -> Refusal | None:
-        """The refusal of that id while it is kept."""
-        return self._kept.get(decision_id)

@@ -8,11 +8,12 @@ from typing import Protocol
 
 from prometheus_client import Counter
 
-from producers.admission import Refuse, Why
+from producers.admission import Refuse
 from producers.estimate import Bound
 from producers.holds import Held, Queued, Short
 from producers.settings import GatewaySettings
 from producers.strict import Strict, Wanted
+from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 

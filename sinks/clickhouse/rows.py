@@ -5,11 +5,13 @@ the driver writes as they are; a datetime would take it through a float.
 """
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import from_unix_us, to_unix_us
@@ -173,6 +175,31 @@ def removed_budget_row(budget_id: str, removed_by: str, at: Coordinates) -> Row:
     )
 
 
+def decision_row(decision: Decision, at: Coordinates) -> Row:
+    return (
+        decision.decision_id,
+        to_unix_us(decision.decided_at),
+        decision.gateway,
+        decision.why.value,
+        decision.name,
+        decision.message,
+        decision.budget_id or "",
+        decision.revision,
+        decision.account or "",
+        _us(decision.window_start),
+        _us(decision.window_end),
+        _usd(decision.limit_nanousd),
+        _usd(decision.spent_nanousd),
+        _usd(decision.signal_nanousd),
+        _usd(decision.held_nanousd),
+        _usd(decision.least_nanousd),
+        decision.watermark,
+        decision.producer_id or "",
+        decision.seq,
+        *at,
+    )
+
+
 def dead_letter_row(letter: DeadLetter, at: Coordinates) -> Row:
     return (
         letter.source_topic,
@@ -192,3 +219,7 @@ def dead_letter_row(letter: DeadLetter, at: Coordinates) -> Row:
 
 def _us(time: datetime | None) -> int | None:
     return None if time is None else to_unix_us(time)
+
+
+def _usd(amount: NanoUsd | None) -> Decimal | None:
+    return None if amount is None else to_usd(amount)

@@ -10,12 +10,14 @@ from sinks.clickhouse.rows import (
     alert_row,
     budget_row,
     dead_letter_row,
+    decision_row,
     removed_budget_row,
     signal_row,
     usage_row,
 )
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.decision import Decision
 from spendmeter.contract.records import decode, decode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
@@ -76,6 +78,10 @@ def _text_of(record: StoredRecord, header: str) -> str:
     """The header's text, empty if there is none. Anyone may write any bytes there."""
     found = next((text for name, text in record.headers if name == header), None)
     return (found or b"").decode(errors="replace")
+
+
+def _decision(record: StoredRecord) -> Row:
+    return decision_row(decode(Decision, record.value, record.headers), _at(record))
 
 
 def _dead_letter(record: StoredRecord) -> Row:
@@ -207,6 +213,34 @@ BUDGETS = Table(
     _budget,
 )
 
+DECISIONS = Table(
+    "decisions",
+    Topic.DECISIONS,
+    {
+        "decision_id": "UUID",
+        "decided_at": _TIME,
+        "gateway": _NAME,
+        "why": _NAME,
+        "name": "String",
+        "message": "String",
+        "budget_id": _NAME,
+        "revision": "Nullable(Int64)",
+        "account": "String",
+        "window_start": f"Nullable({_TIME})",
+        "window_end": f"Nullable({_TIME})",
+        "limit_usd": "Nullable(Decimal(38, 9))",
+        "spent_usd": "Nullable(Decimal(38, 9))",
+        "signal_usd": "Nullable(Decimal(38, 9))",
+        "held_usd": "Nullable(Decimal(38, 9))",
+        "least_usd": "Nullable(Decimal(38, 9))",
+        "watermark": "Map(UInt32, Int64)",
+        "producer_id": "String",
+        "seq": "UInt64",
+        **_COORDINATES,
+    },
+    _decision,
+)
+
 DEAD_LETTERS = Table(
     "dead_letters",
     Topic.DEAD_LETTERS,
@@ -227,4 +261,4 @@ DEAD_LETTERS = Table(
     _dead_letter,
 )
 
-TABLES = (USAGE, SIGNALS, ALERTS, BUDGETS, DEAD_LETTERS)
+TABLES = (USAGE, SIGNALS, ALERTS, BUDGETS, DECISIONS, DEAD_LETTERS)

@@ -30,9 +30,9 @@ UNKNOWN_DATABASE = 81  # ClickHouse's code
 def query(sql: str, dir_: Path | None, as_json: bool) -> None:
     """Ask history in SQL: "SELECT key_alias, sum(cost_usd) FROM spend.usage_once GROUP BY key_alias".
 
-    Tables: usage, signals, alerts, budgets, dead_letters; read them with FINAL. Views that need none:
-    usage_once, usage_net (corrections applied), signals_now, budgets_now. Amounts are exact decimals;
-    --json gives them as strings.
+    Tables: usage, signals, alerts, budgets, decisions, dead_letters; read them with FINAL. Views that
+    need none: usage_once, usage_net (corrections applied), signals_now, budgets_now. Amounts are exact
+    decimals; --json gives them as strings.
     """
     result = _ask(clickhouse_settings(dir_), sql)
     if as_json:

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reason
+from spendmeter.contract.decision import Decision
+from spendmeter.contract.opening import Opening
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time
 from spendmeter.contract.total import Total
@@ -32,8 +34,10 @@ _TYPES: dict[type[Wire], str] = {
     UsageEvent: "dev.spendmeter.usage.v1",
     Budget: "dev.spendmeter.budget.v1",
     Total: "dev.spendmeter.total.v1",
+    Opening: "dev.spendmeter.opening.v1",
     Signal: "dev.spendmeter.signal.v1",
     Alert: "dev.spendmeter.alert.v1",
+    Decision: "dev.spendmeter.decision.v1",
     DeadLetter: "dev.spendmeter.dead-letter.v1",
 }
 
@@ -78,7 +82,13 @@ def encode_budget(budget: Budget) -> Record:
 
 
 def encode_total(total: Total, time: datetime) -> Record:
-    return encode(total, total.key(), f"{total.key()}/{total.last_offset}", "meter", time)
+    source = "meter" if total.before is None else "history"
+    return encode(total, total.key(), f"{total.key()}/{total.last_offset}", source, time)
+
+
+def encode_opening(opening: Opening, time: datetime) -> Record:
+    source = "history" if opening.source_partition == "history" else "meter"
+    return encode(opening, opening.key(), f"{opening.key()}/{opening.first_offset}", source, time)
 
 
 def encode_signal(signal: Signal) -> Record:
@@ -89,6 +99,11 @@ def encode_signal(signal: Signal) -> Record:
 def encode_alert(alert: Alert) -> Record:
     key = alert.signal.account if alert.signal else ""
     return encode(alert, key, str(alert.alert_id), "judge", alert.emitted_at)
+
+
+def encode_decision(decision: Decision) -> Record:
+    key, source = decision.account or "", f"gateway/{quote(decision.gateway)}"
+    return encode(decision, key, str(decision.decision_id), source, decision.decided_at)
 
 
 def encode_dead_letter(letter: DeadLetter) -> Record:

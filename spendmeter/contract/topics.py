@@ -16,9 +16,11 @@ _COMPACTED = {
 class Topic(StrEnum):
     USAGE = "spend.usage"
     TOTALS = "spend.totals"
+    OPENINGS = "spend.openings"
     BUDGETS = "spend.budgets"
     SIGNALS = "spend.signals"
     ALERTS = "spend.alerts"
+    DECISIONS = "spend.decisions"
     DEAD_LETTERS = "spend.dead-letters"
 
     def named(self, prefix: str) -> str:
@@ -34,9 +36,11 @@ CONFIG: dict[Topic, dict[str, str]] = {
     # reap it at once (OpenMeter #5005), and the stream needs a clock that gateways cannot set.
     Topic.USAGE: {"message.timestamp.type": "LogAppendTime", "retention.ms": str(35 * _DAY_MS)},
     Topic.TOTALS: _COMPACTED,
+    Topic.OPENINGS: _COMPACTED,
     Topic.BUDGETS: _COMPACTED,
     Topic.SIGNALS: _COMPACTED,
     Topic.ALERTS: {"retention.ms": str(35 * _DAY_MS)},
+    Topic.DECISIONS: {"retention.ms": str(35 * _DAY_MS)},
     # A dead letter holds a whole record and may be base64, hence larger than one.
     Topic.DEAD_LETTERS: {**_FOR_EVER, "max.message.bytes": str(4 * 1024 * 1024)},
 }

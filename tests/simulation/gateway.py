@@ -11,10 +11,11 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from producers.admission import Decision, Moment, Policy, Refuse, Why, decide
+from producers.admission import Decision, Moment, Policy, Refuse, decide
 from producers.charges import charges_of
 from producers.own_spend import OwnSpend
 from producers.window_spend import Acknowledgement
+from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent

@@ -1,4 +1,4 @@
-"""A gateway on the real broker: what is written to the topics is in force within milliseconds."""
+"""A gateway on the real broker: what is written to the topics is in force there."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from producers.gateway import Gateway
 from producers.settings import GatewaySettings
 from spendmeter.contract.budget import Action, Raise
+from spendmeter.contract.decision import Decision
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
@@ -18,9 +19,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime import metrics
 from spendmeter.runtime.kafka import consumer
 
-from .conftest import Asker, Hand, budget, draft, recorded, signal, until
-
-AT_ONCE_MS = 250
+from .conftest import WITHIN_SECONDS, Asker, Hand, budget, draft, recorded, signal, until
 
 
 async def test_what_is_on_the_topics_at_the_start_is_enforced_from_the_first_request(
@@ -38,7 +37,7 @@ async def test_what_is_on_the_topics_at_the_start_is_enforced_from_the_first_req
         await asyncio.to_thread(gateway.stop)
 
 
-async def test_a_limit_that_is_reached_refuses_and_a_raise_admits_within_milliseconds(
+async def test_a_limit_that_is_reached_refuses_and_a_raise_admits(
     asker: Asker, hand: Hand
 ) -> None:
     of = budget()
@@ -47,25 +46,25 @@ async def test_a_limit_that_is_reached_refuses_and_a_raise_admits_within_millise
     await asker.until_refused()
 
     await hand.puts(budget(limit_nanousd=101, revision=2))
-    assert await asker.until_admitted() < AT_ONCE_MS
+    await asker.until_admitted()
 
     await hand.signals(signal(of, 101, version=2))
-    assert await asker.until_refused() < AT_ONCE_MS
+    await asker.until_refused()
 
     until_then = datetime.now(UTC) + timedelta(hours=1)
     more = Raise(amount_nanousd=NanoUsd(1), until=until_then)
     await hand.puts(budget(limit_nanousd=101, revision=3, raises=[more]))
-    assert await asker.until_admitted() < AT_ONCE_MS
+    await asker.until_admitted()
 
 
-async def test_a_reset_admits_within_milliseconds(asker: Asker, hand: Hand) -> None:
+async def test_a_reset_admits(asker: Asker, hand: Hand) -> None:
     of = budget()
     await hand.puts(of)
     await hand.signals(signal(of, 100))
     await asker.until_refused()
 
     await hand.puts(budget(reset_at=datetime.now(UTC), revision=2))
-    assert await asker.until_admitted() < AT_ONCE_MS
+    await asker.until_admitted()
 
 
 @pytest.mark.parametrize("action", [Action.WARN, Action.OBSERVE])
@@ -76,7 +75,7 @@ async def test_a_budget_that_no_longer_blocks_admits(asker: Asker, hand: Hand, a
     await asker.until_refused()
 
     await hand.puts(budget(action=action, revision=2))
-    assert await asker.until_admitted() < AT_ONCE_MS
+    await asker.until_admitted()
 
 
 async def test_a_removed_budget_admits(asker: Asker, hand: Hand) -> None:
@@ -86,7 +85,7 @@ async def test_a_removed_budget_admits(asker: Asker, hand: Hand) -> None:
     await asker.until_refused()
 
     await hand.removes("b")
-    assert await asker.until_admitted() < AT_ONCE_MS
+    await asker.until_admitted()
 
 
 async def test_the_end_of_a_window_admits_without_a_message(asker: Asker, hand: Hand) -> None:
@@ -143,17 +142,23 @@ async def test_an_event_that_a_signal_may_include_waits_for_its_acknowledgement(
 
 
 async def test_where_the_acknowledgement_fails_to_come_the_request_is_admitted_in_time(
-    asker: Asker, hand: Hand, monkeypatch: pytest.MonkeyPatch
+    settings: GatewaySettings, hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = budget()
     await hand.puts(of)
-    await asker.has(of)
-    monkeypatch.setattr(asker.gateway.views, "acknowledged", lambda stored, *, resent: None)
-    recorded(asker.gateway, 20)
-    await hand.signals(signal(of, 80, watermark={0: 0, 1: 0}))
-    await asker.knows(of, 80, 20)
+    gateway = Gateway(settings.model_copy(update={"ack_wait_ms": 50}))
+    gateway.start()
+    try:
+        asker = Asker(gateway)
+        await asker.has(of)
+        monkeypatch.setattr(gateway.views, "acknowledged", lambda stored, *, resent: None)
+        recorded(gateway, 20)
+        await hand.signals(signal(of, 80, watermark={0: 0, 1: 0}))
+        await asker.knows(of, 80, 20)
 
-    assert await asyncio.wait_for(asker.asks(), timeout=1.0) is None
+        assert await asyncio.wait_for(asker.asks(), WITHIN_SECONDS) is None
+    finally:
+        await asyncio.to_thread(gateway.stop)
 
 
 async def test_an_event_that_litellm_logs_twice_is_recorded_once(asker: Asker, hand: Hand) -> None:
@@ -177,18 +182,31 @@ async def test_a_stop_hands_kafka_what_the_outbox_holds(settings: GatewaySetting
     assert metrics.READY._value.get() == 0
 
 
-async def test_a_refusal_can_be_explained_afterwards(asker: Asker, hand: Hand) -> None:
+async def test_what_a_refusal_rests_on_is_published(
+    asker: Asker, hand: Hand, settings: GatewaySettings
+) -> None:
     of = budget()
     await hand.puts(of)
     await hand.signals(signal(of, 100, watermark={0: 41, 1: 7}))
     await asker.until_refused()
     refusal = await asker.asks()
     assert refusal is not None
-    kept = asker.gateway.decisions.get(refusal.id)
+    decision = await _decision(settings, refusal.id)
 
-    assert kept is not None
-    assert "spent_nanousd=100 limit_nanousd=100" in kept.facts
-    assert "watermark=0:41,1:7" in kept.facts
+    assert (decision.spent_nanousd, decision.limit_nanousd) == (100, 100)
+    assert decision.watermark == {0: 41, 1: 7}
+    assert (decision.account, decision.gateway) == ("b|key=k", settings.gateway)
+
+
+async def _decision(settings: GatewaySettings, decision_id: UUID) -> Decision:
+    async with asyncio.timeout(WITHIN_SECONDS), consumer(settings) as reader:
+        reader.assign([TopicPartition(settings.topic(Topic.DECISIONS), 0)])
+        await reader.seek_to_beginning()
+        async for record in reader:
+            decision = decode(Decision, record.value, record.headers)
+            if decision.decision_id == decision_id:
+                return decision
+    raise AssertionError("unreachable: the topic has no end")
 
 
 async def _last_offset(gateway: Gateway) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from producers.admission import Why
 from producers.gateway import Gateway
 from producers.settings import GatewaySettings
+from spendmeter.contract.decision import Why
 from spendmeter.local.children import kill_child, start_child
 from spendmeter.local.kafka import Broker
 from spendmeter.local.kafka_jars import fetch_jars

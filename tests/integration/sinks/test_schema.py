@@ -24,9 +24,10 @@ IDENTITIES = {
     ),
     "alerts": ("ReplacingMergeTree", "alert_id", ""),
     "budgets": ("ReplacingMergeTree", "id, updated_at, topic, partition, offset", ""),
+    "decisions": ("ReplacingMergeTree", "decided_at, decision_id", "toYYYYMM(decided_at)"),
     "dead_letters": ("ReplacingMergeTree", "source_topic, source_partition, source_offset", ""),
 }
-FIRST_COPY_WINS = {"usage", "alerts", "dead_letters"}
+FIRST_COPY_WINS = {"usage", "alerts", "decisions", "dead_letters"}
 
 
 def test_a_second_migration_changes_nothing(settings: SinkSettings, history: Client) -> None:

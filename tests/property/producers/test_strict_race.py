@@ -10,7 +10,6 @@ from uuid import UUID
 
 import pytest
 
-from producers.admission import Why
 from producers.estimate import FEMTO_PER_NANO, Bound
 from producers.gateway import Gateway
 from producers.mapping import UsageDraft
@@ -19,6 +18,7 @@ from producers.refusal import Refusal
 from producers.settings import GatewaySettings
 from producers.subject import Caller
 from spendmeter.contract.budget import Budget, Enforcement
+from spendmeter.contract.decision import Why
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import NanoUsd

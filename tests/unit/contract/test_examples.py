@@ -15,13 +15,17 @@ from pydantic import BaseModel
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason, hold, hold_headers
+from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd, from_usd
+from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import (
     Record,
     decode,
     encode_alert,
     encode_budget,
     encode_dead_letter,
+    encode_decision,
+    encode_opening,
     encode_signal,
     encode_total,
     encode_usage,
@@ -111,6 +115,25 @@ TOTAL = Total(
     last_offset=90_412,
     last_event_id=EVENT_ID,
 )
+OPENING_BALANCE = Total(
+    account=ACCOUNT,
+    window_start=MONTH,
+    source_partition="history",
+    spent_nanousd=NanoUsd(1_500_000),
+    events=12,
+    first_offset=0,
+    last_offset=240,
+    before={0: 140, 2: 100},
+    shape="5d41402a",
+)
+OPENING = Opening(
+    budget_id="member-month",
+    shape="5d41402a",
+    source_partition="history",
+    first_offset=240,
+    before={0: 140, 2: 100},
+    revision=1_795_340_000_123,
+)
 SIGNAL = Signal(
     budget_id="member-month",
     account=ACCOUNT,
@@ -126,6 +149,7 @@ SIGNAL = Signal(
     version=178_412,
     cause_event_id=EVENT_ID,
     forecast_exhausted_at=parse_time("2026-11-26T04:00:00Z"),
+    opening=True,
     emitted_at=parse_time("2026-11-22T10:00:07.300001Z"),
 )
 ALERT = Alert(
@@ -148,12 +172,36 @@ DEAD_LETTER = DeadLetter.model_validate(
         **hold(b"k1", b"\xff\xfe no text"),
     }
 )
+DECISION = Decision(
+    decision_id=UUID("019a2c5e-5c00-7abc-8def-0123456789ac"),
+    decided_at=parse_time("2026-11-22T10:00:08.000000Z"),
+    gateway="eu-1",
+    why=Why.NO_ROOM,
+    name="ci",
+    message="Budget would be exceeded!",
+    budget_id="member-month",
+    revision=1_795_340_000_123,
+    account=ACCOUNT,
+    window_start=MONTH,
+    window_end=NEXT_MONTH,
+    limit_nanousd=from_usd("25"),
+    spent_nanousd=NanoUsd(24_990_000_000),
+    signal_nanousd=NanoUsd(24_900_000_000),
+    held_nanousd=NanoUsd(8_000_000),
+    least_nanousd=NanoUsd(4_000_000),
+    watermark={0: 88_001, 2: 90_412},
+    producer_id="019a2c5e-0000-7abc-8def-0123456789ab",
+    seq=311,
+)
 
 WIRE: dict[str, tuple[Topic, Wire, Record]] = {
     "usage": (Topic.USAGE, USAGE, encode_usage(USAGE)),
     "budget": (Topic.BUDGETS, BUDGET, encode_budget(BUDGET)),
     "total": (Topic.TOTALS, TOTAL, encode_total(TOTAL, FINISHED)),
+    "opening-balance": (Topic.TOTALS, OPENING_BALANCE, encode_total(OPENING_BALANCE, FINISHED)),
+    "opening": (Topic.OPENINGS, OPENING, encode_opening(OPENING, FINISHED)),
     "signal": (Topic.SIGNALS, SIGNAL, encode_signal(SIGNAL)),
+    "decision": (Topic.DECISIONS, DECISION, encode_decision(DECISION)),
     "alert": (Topic.ALERTS, ALERT, encode_alert(ALERT)),
     "dead-letter": (Topic.DEAD_LETTERS, DEAD_LETTER, encode_dead_letter(DEAD_LETTER)),
 }
@@ -190,10 +238,11 @@ def test_the_example_is_read_as_what_was_written(name: str) -> None:
 
 
 @each
-def test_the_example_shows_every_field_with_a_value_that_is_not_the_default(name: str) -> None:
+def test_the_examples_show_every_field_with_a_value_that_is_not_the_default(name: str) -> None:
     _, value, _ = WIRE[name]
+    alike = [other for _, other, _ in WIRE.values() if type(other) is type(value)]
 
-    assert _left_at_default(value) == []
+    assert set.intersection(*(set(_left_at_default(other)) for other in alike)) == set()
 
 
 def test_there_is_an_example_of_each_topic_and_no_other_file() -> None:

@@ -9,6 +9,8 @@ import pytest
 from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.budget import DIMENSIONS, Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason
+from spendmeter.contract.decision import Decision, Why
+from spendmeter.contract.opening import Opening
 from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.contract.records import _TYPES, encode_usage
 from spendmeter.contract.signal import Signal, State
@@ -24,8 +26,10 @@ SECTIONS: dict[type[Wire], str] = {
     Budget: "Budget",
     Raise: "Budget",
     Total: "Total",
+    Opening: "Opening",
     Signal: "Signal",
     Alert: "Alert",
+    Decision: "Decision",
     DeadLetter: "Dead letter",
 }
 
@@ -67,6 +71,7 @@ def test_every_model_of_the_wire_has_a_section() -> None:
         (Enforcement, "Budget"),
         (State, "Signal"),
         (AlertKind, "Alert"),
+        (Why, "Decision"),
         (Reason, "Dead letter"),
     ],
 )

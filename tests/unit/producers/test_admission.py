@@ -13,13 +13,13 @@ from producers.admission import (
     Policy,
     Refuse,
     WaitForAcknowledgement,
-    Why,
     decide,
 )
 from producers.charges import Charge
 from producers.own_spend import OwnSpend
 from producers.window_spend import Acknowledgement
 from spendmeter.contract.budget import Action, Budget, Raise
+from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import BudgetBook, Subject
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State

@@ -2,18 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from producers import refusal as refusals
-from producers.admission import BLIND_AT_START, Refuse, Why
-from producers.refusal import Decisions, refusal_of
+from producers import decision_log
+from producers.admission import BLIND_AT_START, Refuse
+from producers.decision_log import decision_of
+from producers.refusal import refusal_of
 from producers.window_spend import Known
 from spendmeter.contract.budget import Budget
+from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.matching import Account
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.window import Window
+from spendmeter.runtime.settings import Settings
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BUDGET = Budget(
@@ -90,15 +92,48 @@ def test_a_blind_gateway_says_so_and_claims_no_exceeded_budget() -> None:
     assert told.facts == f"decision={told.id} why=blind"
 
 
-def test_the_latest_decisions_are_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refusals, "MAX_DECISIONS_KEPT", 2)
-    decisions = Decisions()
-    told = [refusal_of(refuse(), "k", NOW) for _ in range(3)]
-    for one in told:
-        decisions.keep(one)
+def test_a_decision_names_all_that_it_rests_on() -> None:
+    told = refusal_of(refuse(held_nanousd=NanoUsd(7)), "my-key", NOW)
+    decision = decision_of(told, "g1", "producer", 12)
 
-    assert [decisions.get(one.id) for one in told] == [None, told[1], told[2]]
-    assert decisions.get(uuid4()) is None
+    assert decision == Decision(
+        decision_id=told.id,
+        decided_at=NOW,
+        gateway="g1",
+        why=Why.LIMIT_REACHED,
+        name="my-key",
+        message=told.message,
+        budget_id="key-day",
+        revision=BUDGET.revision,
+        account="key-day|key=abc",
+        window_start=NOW - timedelta(hours=12),
+        window_end=NOW + timedelta(hours=12),
+        limit_nanousd=NanoUsd(1_000_000),
+        spent_nanousd=NanoUsd(1_050_000),
+        signal_nanousd=NanoUsd(840_000),
+        held_nanousd=NanoUsd(7),
+        watermark={0: 41, 1: 8},
+        producer_id="producer",
+        seq=12,
+    )
+
+
+def test_a_decision_made_blind_names_no_budget() -> None:
+    decision = decision_of(refusal_of(BLIND_AT_START, "my-key", NOW), "g1", None, 0)
+
+    assert decision.why is Why.BLIND
+    assert decision.budget_id is None
+    assert decision.watermark == {}
+
+
+def test_decisions_beyond_the_bound_are_lost_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision_log, "MAX_WAITING", 2)
+    waiting = decision_log.DecisionLog(Settings())
+    before = decision_log.LOST._value.get()
+    for _ in range(3):
+        waiting.add(decision_of(refusal_of(refuse(), "k", NOW), "g1", None, 0))
+
+    assert decision_log.LOST._value.get() - before == 1
 
 
 def test_a_model_without_a_price_is_told_so_and_that_waiting_does_not_help() -> None:

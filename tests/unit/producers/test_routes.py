@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from producers.admission import Why
 from producers.routes import Route
+from spendmeter.contract.decision import Why
 
 from .conftest import Made
 from .strict_world import CALLER, Request, World

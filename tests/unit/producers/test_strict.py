@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from producers.admission import Why
 from producers.sender import Acknowledged
 from spendmeter.contract.budget import Action
+from spendmeter.contract.decision import Why
 
 from .conftest import Made
 from .strict_world import Request, Unbounded, World

@@ -1,0 +1,1 @@
+"""`spendmeter explain`: which events a refusal rests on, read back from history."""
