@@ -10,6 +10,9 @@ from tests.regression.litellm.stack import ASK_COSTS, Stack, until
 
 CLIENTS = 8
 STRICT = {"enforcement": "strict"}
+# The text has more tokens than that: what is billed for it is within what could be known before.
+SMALL = "in=20 out=100"
+SMALL_COSTS = 20 * 150 + 100 * 600
 
 
 def test_26672_a_key_over_its_limit_is_served_at_none_of_several_proxies(stack: Stack) -> None:
@@ -32,11 +35,11 @@ def test_26672_a_key_over_its_limit_is_served_at_none_of_several_proxies(stack: 
 
 def test_23714_a_strict_key_is_not_a_nanodollar_over_its_limit_however_many_ask_at_once(stack: Stack) -> None:
     """Used to: users could still make requests after exceeding max_budget."""
-    limit = 6 * ASK_COSTS + 1
+    limit = 6 * SMALL_COSTS + 1
     person = Person(stack, {"match": {"key": "me"}, "limit_nanousd": limit, **STRICT})
 
     def spends(_: int) -> list[int]:
-        return [person.asks(max_tokens=100).status_code for _ in range(3)]
+        return [person.asks(SMALL, max_tokens=100).status_code for _ in range(3)]
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         codes = [code for codes in pool.map(spends, range(CLIENTS)) for code in codes]
@@ -86,10 +89,10 @@ def test_34732_and_40095_a_burst_of_first_requests_shares_one_budget(
 ) -> None:
     """Used to: concurrent requests of one session, or the first ones of an unknown end user, all passed."""
     dimension = "session" if number == 34732 else "end_user"
-    limit = 3 * ASK_COSTS + 1
+    limit = 3 * SMALL_COSTS + 1
     person = Person(stack, {"match": {"user": "me", dimension: "*"}, "limit_nanousd": limit, **STRICT})
     with ThreadPoolExecutor(CLIENTS) as pool:
-        asking = [pool.submit(person.asks, max_tokens=100, **who) for _ in range(CLIENTS)]
+        asking = [pool.submit(person.asks, SMALL, max_tokens=100, **who) for _ in range(CLIENTS)]
         codes = [one.result().status_code for one in asking]
 
     assert set(codes) == {200, 422}

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,22 +24,25 @@ WHO: dict[str, dict[str, str]] = {
 @pytest.fixture(scope="module")
 def rolled(stack: Stack) -> dict[str, list[int]]:
     """What each was answered in one window and the next, all at the same time."""
-    people = {
-        number: Person(stack, {"match": match, "limit_nanousd": 1, "period": WINDOW})
-        for number, match in WHO.items()
-    }
+    each = {"limit_nanousd": 1, "period": WINDOW, "starts_at": datetime.now(UTC)}
+    people = {number: Person(stack, {"match": match, **each}) for number, match in WHO.items()}
     with ThreadPoolExecutor(len(people)) as pool:
-        answered = pool.map(lambda person: _across_a_window(stack, person), people.values())
+        answered = pool.map(_across_a_window, people.values())
         return dict(zip(people, answered, strict=True))
 
 
-def _across_a_window(stack: Stack, person: Person) -> list[int]:
-    """Spend, be refused in the same window, and ask once in the next one."""
-    until(lambda: person.asks(user="customer").status_code == 200)
-    until(lambda: stack.first.spent(person.key) > 0)
-    answer = refused(person.asks(user="customer"))
-    time.sleep(int(answer.headers["retry-after"]))
-    return [200, answer.status_code, person.asks(user="customer").status_code]
+def _across_a_window(person: Person) -> list[int]:
+    """Spend until refused, let that window end, and ask once in the next one."""
+    answers = []
+
+    def is_refused() -> bool:
+        # On a busy machine a window may end between a request and its event; then it is served again.
+        answers.append(person.asks(user="customer"))
+        return answers[-1].status_code != 200
+
+    until(is_refused)
+    time.sleep(int(refused(answers[-1]).headers["retry-after"]))
+    return [answers[0].status_code, answers[-1].status_code, person.asks(user="customer").status_code]
 
 
 @pytest.mark.parametrize("number", WHO)

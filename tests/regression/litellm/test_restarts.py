@@ -1,4 +1,4 @@
-"""What a gateway knew when it ended. These tests end the second proxy, and leave it so: the file comes last."""
+"""What a gateway knew when it ended. The second proxy is ended, and stays so: this file comes last."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
