@@ -21,6 +21,7 @@ from typing import Any
 
 from budget_demo_clients import (
     ALERTS,
+    DECISION,
     SIGNAL,
     SIGNAL_LATENCY,
     SPENT,
@@ -160,6 +161,13 @@ class Story:
             shown = "not asked" if amount is None else f"{amount:>13,} nano-USD"
             self.say(f"  {SPENT_BY[name]:<42}{shown}")
         self.say(f"\n  {VERDICTS[equal]}")
+        decision = self.calls[-1].headers["x-spendmeter-decision"]
+        for why in self.history.wait_for(DECISION, decision=decision):
+            self.result["decision"] = {"id": decision, **why}
+            known, limit = Decimal(why["spent_usd"]), Decimal(why["limit_usd"])
+            self.say(
+                f"  refused because {usd(known)} were known of {usd(limit)}; spendmeter explain {decision}"
+            )
         self.result["signal_latency_ms"] = latency = next(iter(self.history.rows(SIGNAL_LATENCY)), None)
         if latency:
             self.say(

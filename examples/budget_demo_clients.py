@@ -129,6 +129,10 @@ SPENT = """
 SIGNAL = """
     SELECT toInt64(spent_usd * 1000000000) AS nanousd
     FROM signals_now WHERE subject = map('key', {key:String})"""
+# What `spendmeter explain` begins with: the refusal as the gateway published it.
+DECISION = """
+    SELECT why, budget_id, toString(spent_usd) AS spent_usd, toString(limit_usd) AS limit_usd, watermark
+    FROM decisions FINAL WHERE decision_id = {decision:UUID}"""
 # From the moment a request had finished at the gateway to the moment the stream emitted the first
 # signal that includes it. Free requests move no limit, so their signals may wait; they are left out.
 SIGNAL_LATENCY = """

@@ -52,6 +52,13 @@ def test_calls_are_served_until_the_budget_is_spent_and_then_refused_as_litellm_
     assert told["spent_nanousd"]["history"] >= 1_000_000
 
 
+def test_the_refusal_can_be_explained(told: Told) -> None:
+    decision = told["decision"]
+
+    assert decision["id"] == told["refusal"]["headers"]["x-spendmeter-decision"]
+    assert round(float(decision["spent_usd"]) * 1e9) == told["spent_nanousd"]["producer"]
+
+
 def test_the_warning_came_before_the_refusal(told: Told) -> None:
     assert 0.8 <= told["first_warning_at_fraction"] < 1
 
