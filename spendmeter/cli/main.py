@@ -8,6 +8,7 @@ from spendmeter.cli.alerts import alerts
 from spendmeter.cli.budget import budget
 from spendmeter.cli.correct import correct, void
 from spendmeter.cli.demo import demo
+from spendmeter.cli.import_litellm import import_
 from spendmeter.cli.key import key
 from spendmeter.cli.prices import prices
 from spendmeter.cli.query import query
@@ -43,5 +44,20 @@ def main() -> None:
     """Meter what every LLM request costs, and stop spending at the budget."""
 
 
-for command in (demo, fetch, up, down, status, budget, key, query, top, alerts, correct, void, prices):
+for command in (
+    demo,
+    fetch,
+    up,
+    down,
+    status,
+    budget,
+    key,
+    import_,
+    query,
+    top,
+    alerts,
+    correct,
+    void,
+    prices,
+):
     main.add_command(command)
