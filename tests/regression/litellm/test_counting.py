@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -26,6 +27,28 @@ def test_15740_a_response_is_one_event(stack: Stack, stream: bool) -> None:
     # An event of another route comes after any second one of these.
     assert person.asks().status_code == 200
     person.until_history(4, 4 * ASK_COSTS)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param(
+            "/v1/chat/completions", {"stream": True, "stream_options": {"include_usage": True}}, id="5118"
+        ),
+        pytest.param("/v1/messages", {}, id="31121"),
+        pytest.param("/v1/messages", {"stream": True}, id="31121, streamed"),
+    ],
+)
+def test_5118_and_31121_one_answer_is_one_event(stack: Stack, path: str, body: dict[str, Any]) -> None:
+    """Used to: streams that tell their usage, and /v1/messages, were logged twice."""
+    person = Person(stack)
+    for _ in range(2):
+        assert person.asks(path=path, **body).status_code == 200
+    paid = person.settles()
+    person.until_history(2, paid)
+    # An event of another route comes after any second one of these.
+    assert person.asks().status_code == 200
+    person.until_history(3, paid + ASK_COSTS)
 
 
 def test_17814_and_25015_reading_a_response_again_is_free(stack: Stack) -> None:

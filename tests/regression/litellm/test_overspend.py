@@ -77,6 +77,29 @@ def test_34238_the_budget_of_an_end_user_holds_whoever_asks_for_them(stack: Stac
     assert len(stack.upstream.calls(person.since)) == 3
 
 
+def test_12905_a_users_budget_holds_for_keys_of_a_team(stack: Stack) -> None:
+    """Used to: the budget of a user was not looked at for keys that belong to a team."""
+    person = Person(stack, {"match": {"user": "me"}, "limit_nanousd": 2 * ASK_COSTS})
+    answer = person.until_refused()
+
+    assert answer.headers["x-spendmeter-budget"] == person.budgets[0].id
+    assert person.cost() == 2 * ASK_COSTS
+
+
+def test_40221_no_account_is_forgotten_for_the_sake_of_others(stack: Stack) -> None:
+    """Used to: counters lived in a cache of 200 entries, and what fell out of it began again at 0."""
+    each = {"match": {"user": "me", "end_user": "*"}, "limit_nanousd": 1}
+    person = Person(stack, each)
+    customers = [f"customer-{number}" for number in range(220)]
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        spent = list(pool.map(lambda name: person.asks("in=1 out=1", user=name).status_code, customers))
+        assert set(spent) == {200}
+        person.settles()
+        again = list(pool.map(lambda name: person.asks(user=name).status_code, customers[:20]))
+
+    assert set(again) == {422}
+
+
 @pytest.mark.parametrize(
     ("number", "who"),
     [
