@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from producers.gateway import Gateway
 from producers.settings import GatewaySettings
 from spendmeter.contract.budget import Action, Raise
-from spendmeter.contract.decision import Decision
+from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
@@ -37,9 +37,7 @@ async def test_what_is_on_the_topics_at_the_start_is_enforced_from_the_first_req
         await asyncio.to_thread(gateway.stop)
 
 
-async def test_a_limit_that_is_reached_refuses_and_a_raise_admits(
-    asker: Asker, hand: Hand
-) -> None:
+async def test_a_limit_that_is_reached_refuses_and_a_raise_admits(asker: Asker, hand: Hand) -> None:
     of = budget()
     await hand.puts(of)
     await hand.signals(signal(of, 100))
@@ -157,6 +155,30 @@ async def test_where_the_acknowledgement_fails_to_come_the_request_is_admitted_i
         await asker.knows(of, 80, 20)
 
         assert await asyncio.wait_for(asker.asks(), WITHIN_SECONDS) is None
+    finally:
+        await asyncio.to_thread(gateway.stop)
+
+
+async def test_a_stream_that_is_silent_too_long_leaves_us_blind_until_its_next_signal(
+    settings: GatewaySettings, hand: Hand
+) -> None:
+    of = budget()
+    await hand.puts(of)
+    gateway = Gateway(settings.model_copy(update={"on_stale": "block", "stale_after_seconds": 3.0}))
+    gateway.start()
+    try:
+        asker = Asker(gateway)
+        await asker.has(of)
+        await hand.signals(signal(of, 10))
+        await asker.knows(of, 10)
+        recorded(gateway, 20)
+        await asker.until_refused()
+        refusal = await asker.asks()
+        assert refusal is not None
+        assert refusal.refuse.why is Why.BLIND
+
+        await hand.signals(signal(of, 30, version=2, watermark=dict([await _last_offset(gateway)])))
+        await asker.until_admitted()
     finally:
         await asyncio.to_thread(gateway.stop)
 
