@@ -1,0 +1,146 @@
+"""Gateways of the product, without LiteLLM, and calls that arrive at them at a steady rate."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from bench.gateways.overspend import Call, Round
+from producers.estimate import FEMTO_PER_NANO, Bound
+from producers.gateway import Gateway
+from producers.mapping import UsageDraft
+from producers.subject import Caller
+from producers.window_spend import Acknowledgement
+from spendmeter.contract.ids import uuid7
+from spendmeter.contract.matching import Subject
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.usage import CostSource
+from spendmeter.local.waiting import wait_until
+
+INPUT, TOKEN, MOST_TOKENS = 600_000, 15_000, 100
+"""Nano-USD of every prompt and of one output token; output tokens at the most."""
+MOST = INPUT + TOKEN * MOST_TOKENS
+AFTER_SECONDS = 1.0
+"""How long calls go on arriving after the first refusal."""
+HEARD_WITHIN_SECONDS = 30.0
+
+
+class Request:
+    """A call that may say up to MOST_TOKENS and will say `tokens`, unless it is told to say less."""
+
+    def __init__(self, tokens: int) -> None:
+        self.id: UUID = uuid7(time.time_ns() // 1_000_000)
+        self._tokens = tokens
+
+    def bound(self) -> Bound:
+        base, token = INPUT * FEMTO_PER_NANO, TOKEN * FEMTO_PER_NANO
+        return Bound(base, token, MOST_TOKENS, MOST_TOKENS, 1, True)
+
+    async def count(self) -> bool:
+        return False
+
+    def limit(self, output_tokens: int) -> None:
+        self._tokens = min(self._tokens, output_tokens)
+
+    @property
+    def cost_nanousd(self) -> int:
+        return INPUT + TOKEN * self._tokens
+
+
+class Probe:
+    """Notes when a gateway learns where its events are, and what signals tell it. All on one clock."""
+
+    def __init__(self, number: int, gateway: Gateway) -> None:
+        self.number, self.gateway = number, gateway
+        self.round: Round | None = None
+        spend = gateway.views.spend
+        self._acknowledge, self._take = spend.acknowledge, spend.take
+        vars(spend).update(acknowledge=self._on_acknowledged, take=self._on_signal)
+
+    def _on_acknowledged(self, seq: int, at: Acknowledgement) -> None:
+        self._acknowledge(seq, at)
+        if self.round is not None:
+            self.round.offsets[self.number, seq] = at.offset
+            self.round.acknowledged_at[self.number, seq] = time.perf_counter()
+
+    def _on_signal(self, signal: Signal, now: datetime) -> None:
+        self._take(signal, now)
+        played = self.round
+        if played is not None and signal.watermark and signal.account.endswith(f"key={played.key}"):
+            played.told[self.number].append((time.perf_counter(), max(signal.watermark.values())))
+
+
+async def play(probes: Sequence[Probe], mode: str, key: str, limit: int, rate: float, seed: int) -> Round:
+    """Let calls arrive until a while after the limit was reached, and wait for their end."""
+    played = Round(key, limit, len(probes))
+    for probe in probes:
+        probe.round = played
+    dice, spent, over_at = random.Random(seed), 0, math.inf
+    caller = Caller(Subject(key=key, team=mode), key)
+
+    async def call(probe: Probe, tokens: int, seconds: float) -> None:
+        nonlocal spent, over_at
+        request = Request(tokens)
+        if await probe.gateway.admit(caller, asking=request) is not None:
+            played.refused_at.append(time.perf_counter())
+            over_at = min(over_at, time.perf_counter() + AFTER_SECONDS)
+            return
+        made = Call(probe.number, time.perf_counter())
+        played.calls.append(made)
+        await asyncio.sleep(seconds)
+        made.cost_nanousd = request.cost_nanousd
+        with probe.gateway.views.lock:
+            made.recorded_at = time.perf_counter()
+            event = probe.gateway.record(_draft(request, key, mode), ends=request.id)
+        assert event is not None, "every id is new"
+        made.seq = event.seq
+        spent += made.cost_nanousd
+
+    async def arrive(probe: Probe, offset: float) -> None:
+        due = time.perf_counter() + offset
+        until = due + 3 * limit / INPUT / rate
+        while time.perf_counter() < min(over_at, until):
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            due += len(probes) / rate
+            running.append(
+                asyncio.create_task(call(probe, dice.randint(10, MOST_TOKENS), dice.uniform(0.05, 0.15)))
+            )
+
+    running: list[asyncio.Task[None]] = []
+    await asyncio.gather(*(arrive(probe, number / rate) for number, probe in enumerate(probes)))
+    await asyncio.gather(*running)
+    # What was not heard by then counts as never heard: the formula then bounds nothing.
+    await asyncio.to_thread(
+        wait_until, lambda: _all_heard(played), timeout_seconds=HEARD_WITHIN_SECONDS, every_seconds=0.01
+    )
+    for probe in probes:
+        probe.round = None
+    return played
+
+
+def _all_heard(played: Round) -> bool:
+    stored = [played.offsets.get((call.gateway, call.seq), math.inf) for call in played.recorded]
+    return all(
+        played.told[gateway] and max(last for _, last in played.told[gateway]) >= max(stored, default=0)
+        for gateway in range(played.gateways)
+    )
+
+
+def _draft(request: Request, key: str, team: str) -> UsageDraft:
+    now = datetime.now(UTC)
+    return UsageDraft(
+        {
+            "event_id": request.id,
+            "occurred_at": now,
+            "started_at": now,
+            "key": key,
+            "team": team,
+            "model": "priced",
+            "model_group": "priced",
+            "cost_nanousd": request.cost_nanousd,
+            "cost_source": CostSource.LITELLM,
+        }
+    )
