@@ -18,6 +18,7 @@ from spendmeter.contract.times import to_unix_us
 from spendmeter.local.java import find_java
 from spendmeter.runtime.create_topics import create
 
+_HOUR_MS = 3_600_000
 _PROGRAMS = "bench.stream.programs"
 
 
@@ -104,11 +105,14 @@ async def _check_quix(place: Place, start: Start, log: Path) -> str | None:
     found: dict[Spent, int] = {}
 
     def take(record: ConsumerRecord) -> None:
-        if record.value is None:
-            return
-        print(record.key, record.value)
+        # `key|start|end`, both times eight bytes; records of another shape are its own bookkeeping.
+        parts = record.key[:-18], record.key[-18:-17], record.key[-17:-9]
+        if record.value is not None and len(record.key) > 18 and parts[1] == b"|":
+            began_ms = int.from_bytes(parts[2], "big")
+            found[Spent(parts[0].decode(), began_ms * 1000)] = json.loads(record.value)
 
-    changelog = f"changelog__{start.group}--{place.topic}--totals_sum"
+    store = f"totals_tumbling_window_{_HOUR_MS}_sum"
+    changelog = f"changelog__{start.group}--{place.topic}--{store}"
     await read_topic(place.settings, changelog, place.settings.partitions, take)
     return differences(found, place.sums.by_key_and_hour)
 
