@@ -27,6 +27,8 @@ from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.signal_topic import SignalTopic
 from spendmeter.subscription import follow_signals
+from spendmeter.waiting import when_budget_allows as when_budget_allows
+from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
 
 Clock = Callable[[], datetime]
 

@@ -1,0 +1,179 @@
+"""Calls that wait while their budget is spent, and are then made again. Nothing else is ever tried again."""
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+from spendmeter.waiting.news import BudgetNews
+from spendmeter.waiting.patience import Course, Patience, Waiting
+from spendmeter.waiting.refusals import Refusal, refusal_of
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+OnWait = Callable[[Waiting], object]
+"""Told before each wait; a coroutine that it returns is awaited where there is a loop."""
+
+PATIENT = Patience()
+
+
+async def when_budget_allows(
+    call: Callable[[], Awaitable[T]],
+    patience: Patience = PATIENT,
+    *,
+    on_wait: OnWait | None = None,
+    news: BudgetNews | None = None,
+) -> T:
+    """Make the call; while a budget refuses it, wait for the budget and make it again.
+
+    Waits for `retry-after`, looks again now and then, and is woken by `news` where there is a
+    connection to Kafka. Raises what the call raises: at once where that is no refusal of a budget,
+    the last refusal where `patience` has ended.
+    """
+    async for attempt in Attempts(patience, on_wait=on_wait, news=news):
+        async with attempt:
+            return await call()
+    raise AssertionError("the last attempt raises")
+
+
+def when_budget_allows_sync(
+    call: Callable[[], T], patience: Patience = PATIENT, *, on_wait: OnWait | None = None
+) -> T:
+    """The same for a program without an event loop; it hears no news."""
+    for attempt in Attempts(patience, on_wait=on_wait):
+        with attempt:
+            return call()
+    raise AssertionError("the last attempt raises")
+
+
+def waits(
+    patience: Patience = PATIENT, *, on_wait: OnWait | None = None, news: BudgetNews | None = None
+) -> Callable[[F], F]:
+    """A decorator: the function, a coroutine function or a plain one, waits while its budget is spent.
+
+    An asynchronous generator is none of both: decorate what makes the request, not what reads it.
+    """
+
+    def decorate(function: F) -> F:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def waiting(*args: Any, **kwargs: Any) -> Any:
+                return await when_budget_allows(
+                    lambda: function(*args, **kwargs), patience, on_wait=on_wait, news=news
+                )
+
+            return cast(F, waiting)
+        if news is not None:
+            raise TypeError("news come to coroutine functions only")
+
+        @functools.wraps(function)
+        def waiting_sync(*args: Any, **kwargs: Any) -> Any:
+            return when_budget_allows_sync(lambda: function(*args, **kwargs), patience, on_wait=on_wait)
+
+        return cast(F, waiting_sync)
+
+    return decorate
+
+
+class Attempts:
+    """`for attempt in Attempts(): with attempt: …` (or `async for`, `async with`): a block, made again.
+
+    A block that was refused is left, waited for and entered again; the one that is served ends it.
+    For one call: another needs its own.
+    """
+
+    def __init__(
+        self,
+        patience: Patience = PATIENT,
+        *,
+        on_wait: OnWait | None = None,
+        news: BudgetNews | None = None,
+    ) -> None:
+        self._course = Course(patience, hears_news=news is not None)
+        self._on_wait, self._news = on_wait, news
+        self._mark = 0
+        self._last: Attempt | None = None
+
+    def __iter__(self) -> "Attempts":
+        if self._news is not None:
+            raise TypeError("news come to `async for` only")
+        return self
+
+    def __next__(self) -> "Attempt":
+        if self._last is not None:
+            waiting = self._last.waiting
+            if waiting is None:
+                raise StopIteration
+            if self._on_wait is not None:
+                self._on_wait(waiting)
+            time.sleep(waiting.wait_seconds)
+        self._last = Attempt(self._course)
+        return self._last
+
+    def __aiter__(self) -> "Attempts":
+        return self
+
+    async def __anext__(self) -> "Attempt":
+        if self._last is not None:
+            waiting = self._last.waiting
+            if waiting is None:
+                raise StopAsyncIteration
+            if self._on_wait is not None:
+                told = self._on_wait(waiting)
+                if inspect.isawaitable(told):
+                    await told
+            await self._pause(waiting, self._mark)
+        if self._news is not None:
+            self._mark = self._news.mark()
+        self._last = Attempt(self._course)
+        return self._last
+
+    async def _pause(self, waiting: Waiting, mark: int) -> None:
+        if self._news is None:
+            await asyncio.sleep(waiting.wait_seconds)
+            return
+        try:
+            async with asyncio.timeout(waiting.wait_seconds):
+                await self._news.since(mark, waiting.budget)
+        except TimeoutError:
+            return
+        self._course.heard()
+
+
+class Attempt:
+    """One try; swallows a refusal that is to be waited for, and nothing else."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self.waiting: Waiting | None = None
+        """The wait before the next try; None where this one was the last."""
+
+    def __enter__(self) -> "Attempt":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        refusal = refusal_of(error) if isinstance(error, Exception) else None
+        if refusal is None:
+            return False
+        self.waiting = next_wait(self._course, refusal)
+        return self.waiting is not None
+
+    async def __aenter__(self) -> "Attempt":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return self.__exit__(kind, error, trace)
+
+
+def next_wait(course: Course, refusal: Refusal) -> Waiting | None:
+    """How long to wait now; None to give up."""
+    return course.refused(refusal, time.monotonic(), datetime.now(UTC))

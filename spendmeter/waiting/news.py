@@ -1,0 +1,94 @@
+"""News of budgets over Kafka: a raise, a reset, a removal or a correction lets who waits try at once."""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Self
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.signal import Signal, State
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.signal_topic import SignalFeed
+
+READ_WITHIN_SECONDS = 30.0
+
+
+class BudgetNews:
+    """Follows budgets and signals while it is entered; one serves everybody of an event loop who waits."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self._budgets = BudgetTopic(settings, self._on_budget)
+        self._signals = SignalFeed(settings, self._on_signal)
+        self._exceeded: set[str] = set()
+        self._changes: dict[str, int] = {}
+        """By the id of a budget: the number of its latest change."""
+        self._count = 0
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Raises TimeoutError: Kafka has not answered for READ_WITHIN_SECONDS."""
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(self._stop)
+            self._tasks = [asyncio.create_task(follow.run()) for follow in (self._budgets, self._signals)]
+            async with asyncio.timeout(READ_WITHIN_SECONDS):
+                for follow in (self._budgets, self._signals):
+                    await self._or_failed(asyncio.create_task(follow.caught_up.wait()))
+            opened.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    def mark(self) -> int:
+        """To be taken before a call: what changes after it is news to the call."""
+        return self._count
+
+    async def since(self, mark: int, budget: str | None) -> None:
+        """Return once that budget (None: any) has changed after the mark, so that it may admit again."""
+        while not self._has_changed(mark, budget):
+            news = self._news
+            await self._or_failed(asyncio.create_task(news.wait()))
+
+    def _has_changed(self, mark: int, budget: str | None) -> bool:
+        return (self._count if budget is None else self._changes.get(budget, 0)) > mark
+
+    async def _or_failed(self, waiting: "asyncio.Task[object]") -> None:
+        """What ends the reading is a bug of ours, and must not leave anybody waiting."""
+        try:
+            await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+        finally:
+            waiting.cancel()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
+        self._changed(budget_id)
+
+    def _on_signal(self, account: str, signal: Signal | None) -> None:
+        if signal is not None and signal.state is State.EXCEEDED:
+            self._exceeded.add(account)
+        elif account in self._exceeded:
+            self._exceeded.discard(account)
+            self._changed(account.partition("|")[0])
+
+    def _changed(self, budget_id: str) -> None:
+        self._count += 1
+        self._changes[budget_id] = self._count
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()

@@ -1,0 +1,90 @@
+"""How long to wait after a refusal, and when to give up. Pure: the caller brings the clock."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from spendmeter.waiting.refusals import Refusal
+
+# Gateways read a change within milliseconds of whoever tells us; asked too early, we ask again.
+_SETTLE_SECONDS = (0.05, 0.2, 1.0)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """The bounds of waiting."""
+
+    max_wait_seconds: float = 3_600.0
+    """In all, from the first refusal on. Then the refusal is raised, or handed on."""
+    max_attempts: int = 1_000
+    """Calls in all, the first included."""
+    look_again_seconds: float | None = 60.0
+    """Over HTTP nobody tells of a raise or a reset: ask again that often, before `retry-after` too.
+    None: only at `retry-after`; a refusal that brings none is then not waited for."""
+
+
+class Waiting(NamedTuple):
+    """What is told before each wait."""
+
+    budget: str | None
+    spent_usd: Decimal | None
+    limit_usd: Decimal | None
+    until: datetime
+    """When the call is tried again at the latest."""
+    reopens_at: datetime | None
+    """When the budget's window ends, if the refusal said so."""
+    attempt: int
+    """How many calls were refused by now."""
+    waited_seconds: float
+    """In all by now."""
+    wait_seconds: float
+
+
+class Course:
+    """One call's course through refusals, until it is served or `Patience` ends."""
+
+    def __init__(self, patience: Patience, *, hears_news: bool = False) -> None:
+        self._patience = patience
+        self._hears_news = hears_news
+        self._began_seconds: float | None = None
+        self._attempts = 0
+        self._settle: list[float] = []
+
+    def heard(self) -> None:
+        """Something about the budget has changed: the next refusals may be of before it."""
+        self._settle = list(_SETTLE_SECONDS)
+
+    def refused(self, refusal: Refusal, seconds: float, now: datetime) -> Waiting | None:
+        """The wait until the next attempt; None to give up. `seconds` is of a monotonic clock."""
+        self._attempts += 1
+        if self._began_seconds is None:
+            self._began_seconds = seconds
+        waited = seconds - self._began_seconds
+        left = self._patience.max_wait_seconds - waited
+        wait = self._wait(refusal.retry_after_seconds, left)
+        if wait is None or left <= 0 or self._attempts >= self._patience.max_attempts:
+            return None
+        after = refusal.retry_after_seconds
+        return Waiting(
+            budget=refusal.budget,
+            spent_usd=refusal.spent_usd,
+            limit_usd=refusal.limit_usd,
+            until=now + timedelta(seconds=wait),
+            reopens_at=None if after is None else now + timedelta(seconds=after),
+            attempt=self._attempts,
+            waited_seconds=waited,
+            wait_seconds=wait,
+        )
+
+    def _wait(self, retry_after: float | None, left: float) -> float | None:
+        look_again = self._patience.look_again_seconds
+        if retry_after is not None and retry_after > left and look_again is None and not self._hears_news:
+            # Told now rather than after a wait that cannot help.
+            return None
+        waits = [seconds for seconds in (retry_after, look_again) if seconds is not None]
+        if self._settle:
+            waits.append(self._settle.pop(0))
+        if not waits and not self._hears_news:
+            return None
+        return min([*waits, left])
