@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from producers.asked import Asked
 
 FEMTO_PER_NANO = 10**6
-_FEMTO_PER_USD = 10**15
+FEMTO_PER_USD = 10**15
 
 # LiteLLM's own assumption is below most models' true maximum; ours only counts where none is known.
 IMAGE_TOKENS = 8_000
@@ -140,7 +140,8 @@ def _bound(
     input_tokens = _input_tokens(asked, model, counted_tokens)
     per_input = _highest(model, _input_names(asked), input_tokens or 0, asked)
     per_output = _highest(model, _OUTPUT, input_tokens or 0, asked)
-    if asked.has_paid_tools or input_tokens is None or (per_input is None and per_output is None):
+    has_price = per_input is not None or per_output is not None or "input_cost_per_request" in model.prices
+    if asked.has_paid_tools or input_tokens is None or not has_price:
         return None
     by_time = _BY_TIME + (_BY_TIME_OF_MEDIA if asked.is_open else ())
     if any(model.prices.get(name) for name in by_time):
@@ -205,7 +206,7 @@ def _times(amount: int, factor: Decimal) -> int:
 
 @lru_cache(maxsize=4096)
 def _femto_of(price: float) -> int:
-    return int((Decimal(repr(price)) * _FEMTO_PER_USD).to_integral_value(ROUND_CEILING))
+    return int((Decimal(repr(price)) * FEMTO_PER_USD).to_integral_value(ROUND_CEILING))
 
 
 def _femto(price: object) -> int | None:

@@ -38,6 +38,7 @@ from producers.unpriced_models import Deployments, UnpricedModels
 from producers.views import Views
 from producers.visit import Asking
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.price_book import PriceBook
 from spendmeter.runtime import metrics
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,11 @@ class Gateway:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(self._settings.drain_seconds + _STOP_MARGIN_SECONDS)
+
+    @property
+    def price_book(self) -> PriceBook | None:
+        """The operator's prices that are in force now."""
+        return self._prices.book
 
     async def budgets_read(self) -> None:
         """Return once every budget that Kafka has stored by now is in force here. Raises KafkaError."""

@@ -43,6 +43,7 @@ from producers.settings import GatewaySettings
 from producers.subject import Caller, caller_of
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
+from spendmeter.price_book import PriceBook
 from spendmeter.runtime.settings import load
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             put_event_id(data, request_id)
             caller = self._caller(user_api_key_dict, data)
             note_budgets(self._gateway().adopter, user_api_key_dict, cache, caller.subject)
-            asking = LitellmAsking(request_id, data, call_type, lambda: _models(caller), self._settings)
+            book = self._gateway().price_book
+            asking = LitellmAsking(request_id, data, call_type, lambda: _models(caller, book), self._settings)
             refusal = await self._gateway().admit(caller, lambda: _deployments(caller), asking)
         except Exception:
             ERRORS.labels("admission").inc()
@@ -142,12 +144,12 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             routes, request_id = self._gateway().routes, _request_id(kwargs)
             if request_id is None or not routes.is_of_interest(request_id):
                 return
-            router, group = the_router(), model_group_of(kwargs)
+            router, group, book = the_router(), model_group_of(kwargs), self._gateway().price_book
             asking = LitellmAsking(
                 request_id,
                 kwargs,
                 str(getattr(call_type, "value", call_type)),
-                lambda: [model_of(router, deployment_of(kwargs), group or "")],
+                lambda: [model_of(router, deployment_of(kwargs), group or "", book)],
                 self._settings,
             )
             refusal = await routes.admit(request_id, Route(*named({"litellm_params": kwargs})), group, asking)
@@ -238,8 +240,8 @@ def _deployments(caller: Caller) -> list[str]:
     return [text(mapping(one.get("model_info")).get("id")) for one in listed]
 
 
-def _models(caller: Caller) -> Sequence[Model]:
-    return models_of(the_router(), caller.subject.model_group, caller.subject.team)
+def _models(caller: Caller, book: PriceBook | None) -> Sequence[Model]:
+    return models_of(the_router(), caller.subject.model_group, caller.subject.team, book)
 
 
 spendmeter = SpendmeterCallback()

@@ -1,15 +1,25 @@
-"""What LiteLLM's router and price map say of the deployments that may serve a request."""
+"""What LiteLLM's router, its prices and the price book say of the deployments that may serve a request."""
 
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import litellm
 
 from producers.costs import PRICE_NAMES
-from producers.estimate import IMAGE_TOKENS, IMAGE_TOKENS_OF_GPT_4O_MINI, Model, femtousd, prices_in
+from producers.estimate import (
+    IMAGE_TOKENS,
+    IMAGE_TOKENS_OF_GPT_4O_MINI,
+    Model,
+    femtousd,
+    prices_in,
+)
 from producers.payload import mapping, request_metadata
+from producers.pricing import bounding_prices
+from spendmeter.price_book import Entry, PriceBook
+from spendmeter.price_book import Model as PricedModel
 
 # Prices and deployments can be changed while the proxy runs.
 _KNOWN_FOR_SECONDS = 10.0
@@ -33,7 +43,9 @@ def deployments_of(router: Any, model_group: str, team: str | None) -> list[Mapp
     return list(router.get_model_list(model_name=model_group, team_id=team) or ())
 
 
-def models_of(router: Any, model_group: str | None, team: str | None) -> tuple[Model, ...]:
+def models_of(
+    router: Any, model_group: str | None, team: str | None, book: PriceBook | None
+) -> tuple[Model, ...]:
     """The same, as what bounds a cost; without a router, the model itself. Empty where there is none."""
     if not model_group:
         return ()
@@ -44,15 +56,15 @@ def models_of(router: Any, model_group: str | None, team: str | None) -> tuple[M
     deployments = deployments_of(router, model_group, team)
     if not deployments and router is None:
         deployments = [{"litellm_params": {"model": model_group}}]
-    models = tuple(model_of(router, one, model_group) for one in deployments)
+    models = tuple(model_of(router, one, model_group, book) for one in deployments)
     if len(_known) >= _MAX_KNOWN:
         _known.clear()
     _known[model_group, team] = now + _KNOWN_FOR_SECONDS, models
     return models
 
 
-def model_of(router: Any, deployment: Mapping[str, Any], model_group: str) -> Model:
-    """One deployment; without prices where nobody knows them."""
+def model_of(router: Any, deployment: Mapping[str, Any], model_group: str, book: PriceBook | None) -> Model:
+    """One deployment; without prices where neither LiteLLM nor the book knows them."""
     params, info = mapping(deployment.get("litellm_params")), mapping(deployment.get("model_info"))
     listed = _listed(router, deployment, model_group)
     prices = prices_in(listed, info, params)
@@ -61,6 +73,10 @@ def model_of(router: Any, deployment: Mapping[str, Any], model_group: str) -> Mo
         # LiteLLM has a stub of zeros for each model that it does not know.
         prices = {}
     name, provider = named(deployment)
+    entry = _entry(book, PricedModel(provider, name, model_group))
+    if entry is not None and (entry.override or not prices):
+        # As pricing.py will: what the book says is all that the request costs.
+        prices = bounding_prices(entry)
     percent, fixed_usd = _margin(provider)
     uplift = max([1.0, *(of for field in _UPLIFTS if isinstance(of := listed.get(field), int | float))])
     return Model(
@@ -72,6 +88,10 @@ def model_of(router: Any, deployment: Mapping[str, Any], model_group: str) -> Mo
         Decimal(repr(uplift)) * (1 + Decimal(repr(percent))),
         femtousd(fixed_usd),
     )
+
+
+def _entry(book: PriceBook | None, model: PricedModel) -> Entry | None:
+    return None if book is None else book.find(model, datetime.now(UTC))
 
 
 def deployment_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -44,14 +44,15 @@ class PriceList:
         self._fallback = fallback
         self._on_change = on_change
         self._signature: _Signature | None = None
-        self._book: PriceBook | None = None
+        self.book: PriceBook | None = None
+        """In force now."""
         self.refresh()
 
     def apply(self, draft: UsageDraft) -> UsageDraft:
         """The draft with a price, where a list here has one for it."""
-        if self._book is None and self._fallback is None:
+        if self.book is None and self._fallback is None:
             return draft
-        return priced(draft, self._book, self._fallback)
+        return priced(draft, self.book, self._fallback)
 
     async def follow(self) -> None:
         """Take in changes of the file, for ever."""
@@ -73,7 +74,7 @@ class PriceList:
             REFUSED.inc()
             log.error("the price book in force stays, because the changed one cannot be used:\n%s", problem)
             return
-        self._book = book
+        self.book = book
         self._on_change()
         ENTRIES.set(len(book.entries))
         log.info("price book %s is in force: %d entries", book.version, len(book.entries))

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from decimal import ROUND_CEILING
 from typing import Any, NamedTuple
 
+from producers.estimate import FEMTO_PER_USD
 from producers.mapping import UsageDraft
 from spendmeter.contract.money import InvalidAmount, NanoUsd
 from spendmeter.contract.usage import CostSource, Status
-from spendmeter.price_book import Model, PriceBook, Used, cost_of
+from spendmeter.price_book import Entry, Model, PriceBook, Used, cost_of
 
 
 class Priced(NamedTuple):
@@ -68,3 +70,24 @@ def _used(draft: UsageDraft) -> Used:
     fields: Mapping[str, Any] = draft.fields
     counts = {name: fields.get(name, 0) for name in Used._fields if name != "images"}
     return Used(images=draft.images, **counts)
+
+
+_LITELLM_NAMES = {
+    "input_token": "input_cost_per_token",
+    "cache_read_token": "input_cost_per_token",
+    "cache_write_token": "cache_creation_input_token_cost",
+    "output_token": "output_cost_per_token",
+    "output_reasoning_token": "output_cost_per_reasoning_token",
+    "image": "output_cost_per_image",
+    "second": "cost_per_second",
+    "request": "input_cost_per_request",
+}
+
+
+def bounding_prices(entry: Entry) -> dict[str, int]:
+    """An entry's prices as estimate.py takes them: LiteLLM's names, femto-USD, rounded up."""
+    prices: dict[str, int] = {}
+    for unit, usd in entry.usd_per_unit.items():
+        name, femto = _LITELLM_NAMES[unit], int((usd * FEMTO_PER_USD).to_integral_value(ROUND_CEILING))
+        prices[name] = max(femto, prices.get(name, 0))
+    return prices

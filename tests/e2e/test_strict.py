@@ -15,13 +15,20 @@ from spendmeter.client import connect
 from spendmeter.contract.budget import Budget, Enforcement
 from spendmeter.local.waiting import wait_until
 
-from .conftest import Proxy, running_proxy
+from .conftest import PRICE_BOOK, Proxy, running_proxy
 
 HOLDS = "spendmeter_holds"
 RECORDED = "spendmeter_outbox_recorded_total"
 WITHIN_SECONDS = 30
 OUTPUT = 600
 """Nano-USD per token of gpt-4o-mini's answers."""
+
+HOUSE_PRICE = """
+  - provider: openai
+    model: house-priced-*
+    valid_from: 2026-01-01T00:00:00Z
+    usd_per_million_tokens: {input: "0", output: "1"}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +39,9 @@ def strict(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pro
     with running_proxy(
         kafka, tmp_path_factory.mktemp("strict"), "--config", str(config), **settings
     ) as proxy:
+        proxy.price_book.write_text(PRICE_BOOK + HOUSE_PRICE)
+        entries = "spendmeter_price_book_entries"
+        assert wait_until(lambda: proxy.metric(entries) == 2, timeout_seconds=WITHIN_SECONDS)
         yield proxy
 
 
@@ -255,6 +265,14 @@ def test_a_model_without_a_price_is_held_at_nothing_or_refused(strict: Proxy) ->
     refused = Client(strict, 1_000, unpriced="block").asks(model="unpriced")
     assert refused.status_code == 403
     assert refused.json()["error"]["type"] == "budget_unpriced"
+
+
+def test_a_price_of_the_book_limits_the_answer_as_litellms_do(strict: Proxy) -> None:
+    answer = Client(strict, 50_000).asks("out=600", model="house-priced", max_tokens=600)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 50
+    assert answer.json()["choices"][0]["finish_reason"] == "length"
 
 
 class TestAfterRouting:

@@ -1,6 +1,7 @@
 """The upper bound of a request's cost."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,13 +13,15 @@ from litellm import ModelResponse, Usage
 
 from producers.asked import Asked
 from producers.estimate import FEMTO_PER_NANO, Bound, Model, bound_of, prices_in
+from producers.pricing import bounding_prices
 from spendmeter.contract.money import from_float_usd
+from spendmeter.price_book import Entry, Used, cost_of
 
 PRICES = {"input_cost_per_token": 3e-06, "output_cost_per_token": 1.5e-05}
 
 
 def size(**changes: Any) -> Asked:
-    return Asked.of_nothing()._replace(text_bytes=1000, has_output=True, **changes)
+    return Asked.of_nothing()._replace(**{"text_bytes": 1000, "has_output": True} | changes)
 
 
 def model(prices: Mapping[str, Any] = PRICES, **changes: Any) -> Model:
@@ -196,3 +199,36 @@ def test_litellm_never_bills_more_than_the_bound(
     found = certain(asked, Model(prices_in(info), None, None))
 
     assert from_float_usd(cost) <= found.nanousd(output)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    usd=st.dictionaries(
+        st.sampled_from(["input_token", "output_token", "cache_read_token", "cache_write_token", "request"])
+        | st.just("output_reasoning_token"),
+        st.decimals(0, 1, places=9),
+        min_size=1,
+    ),
+    used=st.tuples(*(st.integers(0, 1_000) for _ in range(5))),
+)
+def test_the_price_book_never_bills_more_than_the_bound(
+    usd: dict[str, Decimal], used: tuple[int, ...]
+) -> None:
+    tokens, output, read, write, thought = used
+    entry = Entry("*", "*", datetime(2026, 1, 1, tzinfo=UTC), None, usd)
+    cost = cost_of(entry, Used(tokens + read + write, output + thought, read, write, thought))
+    request = size(text_bytes=tokens + read + write, max_output_tokens=output + thought)
+    found = bound(request, model()._replace(prices=bounding_prices(entry)))
+
+    if found is not None:
+        assert found.nanousd(output + thought) >= cost
+    else:
+        assert not usd.keys() & {"input_token", "output_token", "request"}
+
+
+@pytest.mark.parametrize("unit", ["second", "image"])
+def test_what_a_book_counts_by_seconds_or_pictures_made_is_not_bounded(unit: str) -> None:
+    usd = {"input_token": Decimal("0.001"), unit: Decimal("0.01")}
+    entry = Entry("*", "*", datetime(2026, 1, 1, tzinfo=UTC), None, usd)
+
+    assert bound(size(), model()._replace(prices=bounding_prices(entry))) is None
