@@ -20,13 +20,16 @@ _NOTHING: Mapping[str, Any] = {}
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is a mapping, else an empty one."""
-    return value if isinstance(value, Mapping) else _NOTHING
+    # Nearly always a dict; asked for twenty times a request, where an abstract class costs ten times as much.
+    return value if type(value) is dict or isinstance(value, Mapping) else _NOTHING
 
 
 def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
     """The value as text of at most that many characters that UTF-8 can hold; `""` for None."""
     if value is None or value == "":
         return ""
+    if type(value) is str and len(value) <= max_chars and value.isascii():
+        return value
     cut = str(value)[:max_chars]
     # A lone surrogate from a client's JSON would not encode.
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode("utf-8")
@@ -97,6 +100,9 @@ def session_of(request: Mapping[str, Any]) -> str | None:
     The same names in the request before it is routed and in the log event's `litellm_params`. LiteLLM's
     own field for it stays empty unless `request_correlation_in_logs` is set.
     """
-    named = request.get("litellm_session_id")
-    in_metadata = (mapping(request.get(name)).get("session_id") for name in ("metadata", "litellm_metadata"))
-    return text_or_none(named) or next((text_or_none(one) for one in in_metadata if one), None)
+    if named := text_or_none(request.get("litellm_session_id")):
+        return named
+    for name in ("metadata", "litellm_metadata"):
+        if in_metadata := mapping(request.get(name)).get("session_id"):
+            return text_or_none(in_metadata)
+    return None
