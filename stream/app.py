@@ -82,7 +82,7 @@ def _table(app: App, name: str, partitions: int) -> GuardedStore:
 
 
 def _run_beside(app: StreamApp) -> None:
-    totals = app.settings.topic(Topic.TOTALS)
+    usage, totals = app.settings.topic(Topic.USAGE), app.settings.topic(Topic.TOTALS)
 
     @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
     async def _given_up(app: StreamApp, revoked: set[TP], **_: Any) -> None:
@@ -92,6 +92,9 @@ def _run_beside(app: StreamApp) -> None:
     @app.on_rebalance_complete.connect  # type: ignore[untyped-decorator]
     async def _recovered(app: StreamApp, **_: Any) -> None:
         assigned = app.consumer.assignment()
-        app.processor.own(tp.partition for tp in assigned if tp.topic == totals)
+        app.processor.own(
+            meters=[tp.partition for tp in assigned if tp.topic == usage],
+            judges=[tp.partition for tp in assigned if tp.topic == totals],
+        )
         await app.processor.budgets.caught_up.wait()
         metrics.READY.set(1)

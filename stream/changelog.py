@@ -15,6 +15,7 @@ from uuid import UUID
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.total import Total
 from stream.forecast import Burn
 
 TALLY = b"t|"
@@ -22,6 +23,7 @@ PRODUCER = b"p|"
 OPENING = b"o|"
 POSITION = b"position"
 ACCOUNT = b"a|"
+TAKEN = b"h|"
 
 
 class Entry(NamedTuple):
@@ -139,6 +141,37 @@ class Component(NamedTuple):
     first_offset: int
 
 
+class Taken(NamedTuple):
+    """What was taken from history: everything below `before`, as a budget of that shape counts it."""
+
+    before: dict[int, int]
+    """Source partition: offset. Of one that is not named, nothing."""
+    shape: str
+    window_start: datetime
+    """Of a whole budget: no account has more in windows that begin here or later."""
+    revision: int
+    """Of the budget, when it was taken."""
+
+    @property
+    def rank(self) -> int:
+        """Of two, the later one has the higher: openings only move on."""
+        return sum(self.before.values())
+
+    @classmethod
+    def of(cls, total: Total) -> "Taken":
+        """What a total of history rests on."""
+        before = {p: offset for p, offset in sorted((total.before or {}).items()) if offset}
+        return cls(before, total.shape or "", total.window_start, total.revision or 0)
+
+    def fields(self) -> tuple[Any, ...]:
+        """As it is written, within a value."""
+        return (self.before, self.shape, to_unix_us(self.window_start), self.revision)
+
+    @classmethod
+    def from_fields(cls, before: dict[str, int], shape: str, start: int, revision: int) -> "Taken":
+        return cls({int(p): offset for p, offset in before.items()}, shape, from_unix_us(start), revision)
+
+
 @dataclass(slots=True)
 class AccountState:
     """Everything the judge knows of an account in a window, and what it has already told."""
@@ -154,36 +187,31 @@ class AccountState:
     burn: Burn | None = None
     unburnt_nanousd: int = 0
     """Spent since `burn`; not stored, for it comes again with the totals that are taken again."""
+    held: Taken | None = None
+    """What the component of history rests on."""
 
     @property
-    def spent_nanousd(self) -> NanoUsd:
-        return NanoUsd(sum(component.spent_nanousd for component in self.components.values()))
-
-    @property
-    def version(self) -> int:
+    def guard(self) -> int:
         """The source offsets accounted for, added up: it can only rise, and a replay yields the same."""
         return sum(component.last_offset + 1 for component in self.components.values())
 
-    def watermark(self) -> dict[int, int]:
-        """Source partition: the last offset that is included."""
-        return {p: c.last_offset for p, c in sorted(self.components.items(), key=str) if isinstance(p, int)}
-
     def value(self) -> bytes:
         return _pack(
-            self.version,
+            self.guard,
             {str(source): component for source, component in self.components.items()},
             str(self.last_event_id) if self.last_event_id else None,
             sorted(self.told),
             self.exceeded,
             self.crossed,
             self.burn,
+            self.held.fields() if self.held else None,
         )
 
     @classmethod
     def read(cls, value: bytes) -> "AccountState":
-        # The last two are missing from what was written before there were forecasts.
+        # What is missing was written before there were forecasts, or opening balances.
         _, components, event_id, told, exceeded, *later = json.loads(value)
-        crossed, burn = later or (int(exceeded), None)
+        crossed, burn, held = (*later, None)[:3] if later else (int(exceeded), None, None)
         return cls(
             {(int(s) if s.isdecimal() else s): Component(*c) for s, c in components.items()},
             UUID(event_id) if event_id else None,
@@ -191,6 +219,7 @@ class AccountState:
             exceeded,
             crossed,
             Burn(*burn) if burn else None,
+            held=Taken.from_fields(*held) if held else None,
         )
 
 

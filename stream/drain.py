@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -31,6 +31,10 @@ POLL_SECONDS = 0.25
 EXIT_FAILED = 70
 
 
+Position = Callable[[TP], Awaitable[int | None]]
+"""The offset of the record that a partition will be read on from, if that is known yet."""
+
+
 class BatchProcessor(Protocol):
     """What the drain hands batches to."""
 
@@ -40,8 +44,8 @@ class BatchProcessor(Protocol):
     def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], fetched_at: float) -> Awaitable[None]:
         """Do all that these records lead to; return once it is stored. `fetched_at` is monotonic seconds."""
 
-    def idle(self) -> Awaitable[None]:
-        """Do what is due by time. Called after each poll."""
+    def idle(self, fetched_at: float, position: "Position") -> Awaitable[None]:
+        """Do what is due by time. Called after each poll, which ended at `fetched_at`."""
 
     def forget(self) -> None:
         """The assignment changed: what is held in memory of any partition may be stale."""
@@ -106,7 +110,7 @@ class DrainConsumer(Consumer):
             if ours:
                 await self._processor.process(ours, fetched_at)
                 self._done.update({tp: records[-1].offset + 1 for tp, records in ours.items()})
-            await self._processor.idle()
+            await self._processor.idle(fetched_at, self.position)
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
                 await self._commit_done()
 

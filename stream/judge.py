@@ -7,23 +7,22 @@ replay of totals yields signals that readers already have (same version) or that
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import datetime
 
-from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook, subject_in
-from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.signal import Signal, State
-from spendmeter.contract.total import HISTORY, Total
-from spendmeter.contract.window import Window, window_of
-from stream.changelog import ACCOUNT, AccountState, AccountWindow, Component, Entry
-from stream.crossings import crossings, recovery, share
+from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.total import HISTORY, Total, total_key
+from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window, window_of
+from stream.changelog import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry, Taken
+from stream.crossings import crossings, recovery
 from stream.dues import Dues, next_change
-from stream.forecast import burnt, exhausted_at
+from stream.forecast import burnt
+from stream.merging import Merged, merge
+from stream.signals import signal_of
+from stream.takings import Takings
 from stream.telling import Told, worth_telling
-
-KEEP_CLOSED_WINDOWS = timedelta(days=7)
 
 
 @dataclass
@@ -35,6 +34,8 @@ class Judgement:
     """Accounts whose signal is to be removed."""
     alerts: list[Alert] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    """Keys of totals of history that are to be removed."""
 
 
 class Judge:
@@ -50,6 +51,7 @@ class Judge:
         """What spent more since it was last told."""
         self._again: set[AccountWindow] = set()
         """What is to be judged though nothing was spent."""
+        self._takings = Takings()
         self._dues = Dues()
         """What is to be judged once its time has come."""
 
@@ -58,19 +60,33 @@ class Judge:
         """The state as the changelog has it. Every account is judged again: readers know repeats."""
         judge = cls()
         for key, value in entries:
+            if key.startswith(TAKEN):
+                judge._takings.restore(key, value)
+                continue
             where = AccountWindow.read(key[len(ACCOUNT) :])
             judge._keep(where, AccountState.read(value))
             judge._again.add(where)
         return judge
 
     def take(self, totals: Iterable[Total]) -> None:
-        """Merge totals: per source the one with the highest last_offset stays. Order does not matter."""
+        """Merge totals: per source the one with the highest last_offset stays. Order does not matter.
+
+        But what history had for a budget counts once the word that this is all comes after it.
+        """
         for total in totals:
+            if total.closes_opening:
+                if self._takings.take(total):
+                    self._again |= self._by_budget.get(total.account, set())
+                continue
             where = AccountWindow(total.account, total.window_start)
             state = self.accounts.get(where) or self._keep(where, AccountState())
             known = state.components.get(total.source_partition)
-            if known is not None and known.last_offset >= total.last_offset:
+            is_history = total.source_partition == HISTORY
+            # What a budget of another shape counts up to the same offsets replaces what it counted before.
+            if known is not None and known.last_offset >= total.last_offset + is_history:
                 continue
+            if is_history:
+                state.held = Taken.of(total)
             state.unburnt_nanousd += _newly_spent(total, known)
             state.components[total.source_partition] = Component(
                 total.last_offset, total.spent_nanousd, total.events, total.first_offset
@@ -78,9 +94,11 @@ class Judge:
             state.last_event_id = total.last_event_id or state.last_event_id
             self._changed.add(where)
 
-    def budget_changed(self, budget_id: str) -> None:
+    def budget_changed(self, budget_id: str, removed_revision: int | None = None) -> None:
         """Judge every account of the budget again: its limit, window or existence changed."""
         self._again |= self._by_budget.get(budget_id, set())
+        if removed_revision is not None:
+            self._takings.removed(budget_id, removed_revision)
 
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
         """Say what the totals taken since the last call, and those still waiting, amount to."""
@@ -93,6 +111,7 @@ class Judge:
             if state is not None and self._judge(where, state, where in news, book, now, judgement):
                 written.add(where)
         judgement.entries += [Entry(ACCOUNT + w.suffix(), self.accounts[w].value()) for w in sorted(written)]
+        judgement.entries += self._takings.changes()
         return judgement
 
     def _judge(
@@ -116,10 +135,10 @@ class Judge:
         # A window of an earlier shape of the budget is history. One that has ended is over: a limit
         # that was lowered since, or a restart, makes nothing known of it anew but that it is over.
         if window is None or window.start != where.window_start:
-            return self._end(where, state, budget, now, judgement)
+            return self._end(where, state, budget, book, now, judgement)
         if not is_news and window.end is not None and window.end <= now:
-            return self._end(where, state, budget, now, judgement)
-        has_told = self._judge_window(where, state, budget, window, now, judgement)
+            return self._end(where, state, budget, book, now, judgement)
+        has_told = self._judge_window(where, state, budget, window, book, now, judgement)
         self._dues.put(where, next_change(budget, window, state.exceeded, now))
         return has_told
 
@@ -129,13 +148,15 @@ class Judge:
         state: AccountState,
         budget: Budget,
         window: Window,
+        book: BudgetBook,
         now: datetime,
         judgement: Judgement,
     ) -> bool:
         told = self._told.get(where.account)
         state.burn = burnt(state.burn, state.unburnt_nanousd, window, now)
         state.unburnt_nanousd = 0
-        signal = _signal(where.account, state, budget, window, now)
+        merged = self.merged(where, state, book.shape_of(budget))
+        signal = signal_of(where.account, state, merged, budget, window, now)
         if told is not None and told.window_start > where.window_start and _is_window(budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.
             alerts = list(crossings(state, budget, signal))
@@ -155,6 +176,7 @@ class Judge:
             signal.state,
             signal.threshold,
             now,
+            signal.opening,
         )
         judgement.signals.append(signal)
         alerts = list(crossings(state, budget, signal))
@@ -162,21 +184,29 @@ class Judge:
         return bool(alerts)
 
     def _end(
-        self, where: AccountWindow, state: AccountState, budget: Budget, now: datetime, judgement: Judgement
+        self,
+        where: AccountWindow,
+        state: AccountState,
+        budget: Budget,
+        book: BudgetBook,
+        now: datetime,
+        judgement: Judgement,
     ) -> bool:
         """Tell that an account whose last told state was exceeded has a new window; whether it was."""
         was_exceeded, state.exceeded = state.exceeded, False
         window = window_of(budget, now) if was_exceeded else None
         if window is not None:
             present = self.accounts.get(AccountWindow(where.account, window.start)) or AccountState()
-            signal = _signal(where.account, present, budget, window, now)
+            there = AccountWindow(where.account, window.start)
+            merged = self.merged(there, present, book.shape_of(budget))
+            signal = signal_of(where.account, present, merged, budget, window, now)
             judgement.alerts += recovery(where.window_start, signal)
         return was_exceeded
 
     def expire(self, book: BudgetBook, now: datetime) -> Judgement:
         """Forget windows that closed long ago and budgets that are gone; their signals are withdrawn."""
         judgement = Judgement()
-        for where in list(self.accounts):
+        for where, state in list(self.accounts.items()):
             budget_id = where.account.partition("|")[0]
             budget = book.get(budget_id)
             window = window_of(budget, where.window_start) if budget else None
@@ -186,12 +216,21 @@ class Judge:
             self._changed.discard(where)
             self._by_budget[budget_id].discard(where)
             judgement.entries.append(Entry(ACCOUNT + where.suffix(), None))
+            if state.held is not None:
+                judgement.forgotten.append(total_key(where.account, where.window_start, HISTORY))
             told = self._told.get(where.account)
             # Told by this judge, or by one before it that this one was restored from.
             if told is None or told.window_start == where.window_start:
                 self._told.pop(where.account, None)
                 judgement.withdrawn.append(where.account)
+        judgement.forgotten += self._takings.forget(book)
+        judgement.entries += self._takings.changes()
         return judgement
+
+    def merged(self, where: AccountWindow, state: AccountState, shape: str) -> Merged:
+        """What the parts of an account add up to, for a budget of that shape."""
+        taken = self._takings.of(where.account.partition("|")[0], where.window_start)
+        return merge(state.components, state.held, taken, shape)
 
     def _keep(self, where: AccountWindow, state: AccountState) -> AccountState:
         self.accounts[where] = state
@@ -211,37 +250,3 @@ def _newly_spent(total: Total, known: Component | None) -> int:
         return 0
     continues = known is not None and known.first_offset == total.first_offset
     return total.spent_nanousd - (known.spent_nanousd if known and continues else 0)
-
-
-def _signal(account: str, state: AccountState, budget: Budget, window: Window, now: datetime) -> Signal:
-    spent, limit = state.spent_nanousd, budget.limit_at(now)
-    reached = [fraction for fraction in budget.warn_at if spent >= share(limit, fraction)]
-    exceeded = spent >= limit
-    return Signal(
-        budget_id=budget.id,
-        account=account,
-        subject=subject_in(account),
-        window_start=window.start,
-        window_end=window.end,
-        limit_nanousd=limit,
-        spent_nanousd=spent,
-        state=State.EXCEEDED if exceeded else State.WARNING if reached else State.OK,
-        threshold=1.0 if exceeded else max(reached, default=None),
-        watermark=state.watermark(),
-        revision=budget.revision,
-        version=state.version,
-        cause_event_id=state.last_event_id,
-        forecast_exhausted_at=exhausted_at(state.burn, NanoUsd(limit - spent), window, now),
-        emitted_at=now,
-    )
-
-
-def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:
-    """Tell, once a day and model, that requests are served whose price nobody knows."""
-    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return Alert(
-        alert_id=alert_id(f"model={model}", day, AlertKind.UNPRICED, "day"),
-        kind=AlertKind.UNPRICED,
-        message=f"model {model} has no price: its requests count as 0 USD (first seen in event {event_id})",
-        emitted_at=now,
-    )

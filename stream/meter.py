@@ -11,7 +11,7 @@ partitions:
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -19,10 +19,10 @@ from typing import NamedTuple
 from spendmeter.contract.charge import cost_for, flats_of
 from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import format_time, from_unix_us, to_unix_us
-from spendmeter.contract.total import Total
+from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.total import Total, total_key
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.window import Window
+from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
 from stream.changelog import (
     OPENING,
     POSITION,
@@ -36,8 +36,6 @@ from stream.changelog import (
 )
 from stream.openings import Openings
 
-# A closed window is kept this long for late events; what comes later still is counted from there on.
-KEEP_CLOSED_WINDOWS = timedelta(days=7)
 # Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
 KEEP_PRODUCERS = timedelta(days=40)
 
@@ -98,10 +96,25 @@ class Meter:
         meter.position = max(meter.position, *reached) if reached else meter.position
         return meter
 
-    def fold(self, batch: Iterable[Usage], book: BudgetBook) -> Folded:
+    def open(self, book: BudgetBook, first_offset: int) -> list[Entry]:
+        """Begin to count every budget of the book, as from the next record; returns what is to be stored.
+
+        `first_offset` is that of the first record that this meter will ever fold, if it has folded none.
+        """
+        self._openings.follow(book)
+        # Behind all that may have been folded: there, resends can no longer be told from first copies.
+        self._openings.open_all(book, self.position + 1 if self.position >= 0 else first_offset)
+        return self._openings.changes()
+
+    def openings(self) -> list[Entry]:
+        """Every opening, as it is stored."""
+        return self._openings.entries()
+
+    def fold(self, batch: Sequence[Usage], book: BudgetBook) -> Folded:
         """Fold records, in offset order, under the budgets in force; what was folded before adds nothing."""
         folded = Folded()
-        self._openings.follow(book)
+        if batch:
+            folded.openings = self.open(book, batch[0].offset)
         dirty: dict[Counted, Tally] = {}
         seen: set[str] = set()
         for offset, appended_at, event in batch:
@@ -120,7 +133,6 @@ class Meter:
                 folded.unpriced.append(event)
             for account in book.accounts_of(subject_of(event)):
                 self._count(event, account, offset, resent, book, dirty)
-        folded.openings = self._openings.changes()
         self._write(dirty, seen, folded)
         return folded
 
@@ -150,9 +162,7 @@ class Meter:
         window = book.window_of(account.budget, event.occurred_at)
         if window is None:
             return
-        # A budget first met in a replay opens behind it: there, resends can no longer be told from
-        # first copies.
-        opened, shape = self._openings.open(account.budget, self._frontier)
+        opened, shape = self._openings.open(book, account.budget, self._frontier)
         where = Counted(account.name, window.start, shape)
         tally = self.tallies.get(where)
         if tally is None or tally.first_offset < opened:
@@ -220,7 +230,7 @@ class Meter:
             tombstones.append(Entry(TALLY + where.suffix(), None))
         kept = {where[:2] for where in self.tallies} if gone else set()
         totals = [
-            f"{where.account}|{format_time(where.window_start)}|{self.partition}"
+            total_key(where.account, where.window_start, self.partition)
             for where in gone
             if where[:2] not in kept
         ]

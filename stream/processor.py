@@ -5,7 +5,8 @@ The order of the steps is the guarantee. For every batch:
 1. Wait until every budget that was stored before now has been read (an event made after a budget
    was applied is metered under it).
 2. Fold. A record that cannot be read becomes a dead letter; nothing else is ever skipped.
-3. Store new openings. A total that left before its opening could not be explained after a crash.
+3. Store new openings, then tell them. A total that left before its opening could not be explained
+   after a crash.
 4. Store tallies, producers and position in the meter's changelog; totals, dead letters and alerts
    of unpriced models beside them. A crash before this is a replay; in the middle, the guards make
    the replay add nothing twice; after it, neither.
@@ -31,6 +32,7 @@ from spendmeter.contract.records import (
     decode_usage,
     encode_alert,
     encode_dead_letter,
+    encode_opening,
     encode_signal,
     encode_total,
 )
@@ -40,12 +42,14 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.kafka import partition_of
 from stream import metrics
-from stream.changelog import Entry
-from stream.drain import stop_at_once
-from stream.judge import Judge, Judgement, unpriced_alert
+from stream.changelog import OPENING, Entry
+from stream.drain import Position, stop_at_once
+from stream.judge import Judge, Judgement
 from stream.meter import Folded, Meter, Usage
+from stream.openings import told
 from stream.publish import Outgoing, publish
 from stream.settings import StreamSettings
+from stream.signals import unpriced_alert
 from stream.store import GuardedStore
 
 log = logging.getLogger(__name__)
@@ -64,22 +68,31 @@ class Processor:
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
         self._meters: dict[int, Meter] = {}
         self._judges: dict[int, Judge] = {}
+        self._revisions: dict[str, int] = {}
+        """Of the budgets in force: a removal does not say which it removed."""
+        self._untold: set[int] = set()
+        """Meters whose openings the worker before may have stored without telling them."""
         self._expired_at = monotonic()
         self._unpriced_told: set[tuple[str, str]] = set()
         self.budgets = BudgetTopic(settings, self._on_budget)
         self.kafka: AIOKafkaProducer | None = None
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
+        removed = self._revisions.pop(budget_id, 0) if budget is None else None
+        if budget is not None:
+            self._revisions[budget_id] = budget.revision
         for judge in self._judges.values():
-            judge.budget_changed(budget_id)
+            judge.budget_changed(budget_id, removed)
 
     def forget(self) -> None:
         """Build meters and judges anew from the stores when they are next needed."""
         self._meters.clear()
         self._judges.clear()
 
-    def own(self, judges: Iterable[int]) -> None:
-        """Judge what the tables of these partitions of spend.totals hold, without waiting for totals."""
+    def own(self, meters: Iterable[int], judges: Iterable[int]) -> None:
+        """Open new budgets and judge what the tables hold, also where no records come."""
+        for partition in meters:
+            self._meter(partition)
         for partition in judges:
             self._judge(partition)
 
@@ -99,18 +112,42 @@ class Processor:
         await self._store_folded(folded, letters)
         await self._tell()
 
-    async def idle(self) -> None:
-        """Judge accounts that were waiting for their second or whose budget changed; expire what is old."""
+    async def idle(self, fetched_at: float, position: Position) -> None:
+        """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
+        await self._open(fetched_at, position)
         await self._tell()
         if monotonic() - self._expired_at >= self._settings.expire_interval_seconds:
             self._expired_at = monotonic()
             await self._expire()
 
-    def _fold(self, partition: int, records: Sequence[ConsumerRecord], letters: list[DeadLetter]) -> Folded:
+    async def _open(self, fetched_at: float, position: Position) -> None:
+        """Open what is new in the book, also where nothing is spent."""
+        if not self.budgets.caught_up.is_set():
+            return
+        if self._untold:
+            # A book that lags behind the worker before us would close what that one has opened.
+            await self.budgets.catch_up()
+        openings: dict[int, list[Entry]] = {}
+        for partition, meter in list(self._meters.items()):
+            at = 0 if meter.position >= 0 else await position(TP(self._usage_topic, partition))
+            if at is not None and (entries := meter.open(self.budgets.book, at)):
+                openings[partition] = entries
+        if openings:
+            self._refuse_if_paused(fetched_at)
+        await self._store_openings(openings)
+        untold, self._untold = self._untold, set()
+        await self._tell_openings({p: m.openings() for p, m in self._meters.items() if p in untold})
+
+    def _meter(self, partition: int) -> Meter:
         meter = self._meters.get(partition)
         if meter is None:
             meter = Meter.restore(partition, self._stores[METER_TABLE].entries(partition))
             self._meters[partition] = meter
+            self._untold.add(partition)
+        return meter
+
+    def _fold(self, partition: int, records: Sequence[ConsumerRecord], letters: list[DeadLetter]) -> Folded:
+        meter = self._meter(partition)
         if records[0].offset > meter.position + 1 and meter.position >= 0:
             # Only what the broker's retention took can be missing here.
             lost = records[0].offset - meter.position - 1
@@ -165,9 +202,7 @@ class Processor:
         return judge
 
     async def _store_folded(self, folded: Mapping[int, Folded], letters: Sequence[DeadLetter]) -> None:
-        openings = {partition: result.openings for partition, result in folded.items() if result.openings}
-        if openings:
-            await self._store_entries(METER_TABLE, openings, [])
+        await self._store_openings({p: result.openings for p, result in folded.items() if result.openings})
         now = datetime.now(UTC)
         beside = [self._outgoing(Topic.DEAD_LETTERS, encode_dead_letter(letter), 0) for letter in letters]
         for result in folded.values():
@@ -176,6 +211,22 @@ class Processor:
                 beside.append(self._outgoing(Topic.TOTALS, encode_total(total, now), at))
             beside += self._unpriced(result.unpriced, now)
         await self._store_entries(METER_TABLE, {p: result.entries for p, result in folded.items()}, beside)
+
+    async def _store_openings(self, openings: Mapping[int, list[Entry]]) -> None:
+        await self._store_entries(METER_TABLE, openings, [])
+        await self._tell_openings(openings)
+
+    async def _tell_openings(self, openings: Mapping[int, list[Entry]]) -> None:
+        now = datetime.now(UTC)
+        telling: list[Outgoing] = []
+        for partition, entries in openings.items():
+            for key, opening in told(entries, partition):
+                if opening is None:
+                    topic = self._settings.topic(Topic.OPENINGS)
+                    telling.append(Outgoing(topic, 0, key.encode(), None, []))
+                else:
+                    telling.append(self._outgoing(Topic.OPENINGS, encode_opening(opening, now), 0))
+        await self._publish(telling)
 
     def _unpriced(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[Outgoing]:
         if len(self._unpriced_told) > MAX_UNPRICED_MODELS:
@@ -200,9 +251,11 @@ class Processor:
         now, book = datetime.now(UTC), self.budgets.book
         await self._store_judgements({p: judge.expire(book, now) for p, judge in self._judges.items()})
         entries: dict[int, list[Entry]] = {}
+        openings: dict[int, list[Entry]] = {}
         totals: list[Outgoing] = []
         for partition, meter in self._meters.items():
             entries[partition], keys = meter.expire(book)
+            openings[partition] = [entry for entry in entries[partition] if entry.key.startswith(OPENING)]
             for key in keys:
                 account = key.rsplit("|", 2)[0]
                 at = partition_of(account, self._settings.partitions)
@@ -210,10 +263,13 @@ class Processor:
         # The totals first: a crash in between leaves tallies, and these expire again.
         await self._publish(totals)
         await self._store_entries(METER_TABLE, entries, [])
+        await self._tell_openings(openings)
 
     async def _store_judgements(self, judgements: Mapping[int, Judgement]) -> None:
         telling: list[Outgoing] = []
-        for judgement in judgements.values():
+        for partition, judgement in judgements.items():
+            topic = self._settings.topic(Topic.TOTALS)
+            telling += [Outgoing(topic, partition, key.encode(), None, []) for key in judgement.forgotten]
             for signal in judgement.signals:
                 at = partition_of(signal.account, self._settings.partitions)
                 telling.append(self._outgoing(Topic.SIGNALS, encode_signal(signal), at))

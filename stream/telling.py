@@ -26,6 +26,7 @@ class Told:
     state: State
     threshold: float | None
     at: datetime
+    opening: bool = False
 
 
 def worth_telling(signal: Signal, told: Told) -> bool:
@@ -36,6 +37,8 @@ def worth_telling(signal: Signal, told: Told) -> bool:
         return False
     if signal.limit_nanousd != told.limit_nanousd:
         # A raise has ended.
+        return True
+    if signal.opening != told.opening:
         return True
     if signal.version == told.version:
         return False

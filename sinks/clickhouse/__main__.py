@@ -13,6 +13,7 @@ from sinks.clickhouse.history import History
 from sinks.clickhouse.migrate import SchemaMismatch, migrate
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
+from sinks.opening.filler import Filler
 from spendmeter.runtime import logs, metrics
 from spendmeter.runtime.settings import load
 
@@ -26,7 +27,13 @@ async def run(settings: SinkSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(sent, stop.set)
     metrics.READY.set(0)
     metrics.serve(settings)
-    await Sink(settings, History(settings, lambda: datetime.now(UTC))).run(stop)
+    sink = Sink(settings, History(settings, lambda: datetime.now(UTC)))
+    filler = Filler(settings, lambda: sink.owns_the_first)
+    # Whichever ends first, in order or by an error, ends the other.
+    works = [asyncio.create_task(work.run(stop)) for work in (sink, filler)]
+    await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await asyncio.gather(*works)
 
 
 def main() -> None:

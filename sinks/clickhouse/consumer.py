@@ -28,6 +28,7 @@ from sinks.clickhouse.measures import LAG, OLDEST_WAITING, RECOVERED
 from sinks.clickhouse.plan import read_plan
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import TABLES
+from spendmeter.contract.topics import Topic
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter.runtime.metrics import READY
 
@@ -69,6 +70,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         ours = self._assignment
         since = None if ours is None else ours.waiting_since
         return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def owns_the_first(self) -> bool:
+        """Whether this worker has the first partition of usage: of all workers, one at most."""
+        ours = self._assignment
+        return ours is not None and TopicPartition(self._settings.topic(Topic.USAGE), 0) in ours.partitions
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         if self._assignment is not None:

@@ -24,7 +24,7 @@ from sinks.clickhouse.consumer import GROUP as SINK_GROUP
 from sinks.reconcile.eras import eras_of, replaced_until, shape_of
 from sinks.reconcile.find import Finder
 from sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
-from sinks.reconcile.history import History, Span
+from sinks.reconcile.history import History
 from sinks.reconcile.letters import Letters, sort_out
 from sinks.reconcile.positions import (
     STREAM_GROUP,
@@ -38,6 +38,7 @@ from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.signals import Told, compare_signals
 from sinks.reconcile.summary import Findings, summarise
 from sinks.reconcile.totals import Components
+from sinks.usage_rows import Span
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.topics import Topic

@@ -28,6 +28,7 @@ class LeftOut(StrEnum):
     CHANGED_MEANWHILE = "the budget was changed while we looked"
     CLOSED_LONG_AGO = "the window ended more than 6 days ago, and the stream keeps it for 7"
     NOT_CHOSEN = "not among the windows that --window names"
+    OPENING = "what the window held before the budget was counted is not in it yet"
     OVER = "the window is over, and its last signal need not follow its last total"
 
 

@@ -80,6 +80,9 @@ def _compare(
         detail = "there is no signal" if signal is None else "the latest signal is of an earlier window"
         return Mistold(account, latest, None, spent, detail, may_follow=True)
     where = AccountWindow(account, signal.window_start)
+    if signal.opening and (HISTORY in totals.latest.get(where, {}) or totals.taken(where) is not None):
+        told.leave_out(LeftOut.OPENING)
+        return None
 
     def mistold(detail: str, spent: int, may_follow: bool) -> Mistold:
         return Mistold(account, where.window_start, signal.spent_nanousd, spent, detail, may_follow)
@@ -94,12 +97,17 @@ def _compare(
         return mistold(
             f"its watermark is behind the totals of partitions {sorted(behind)}", latest_spent, True
         )
-    versions = {p: totals.version_at(where, p, offset) for p, offset in signal.watermark.items()}
+    taken = totals.taken(where) or {}
+    # Up to there history stands for the partition, and no total need end there.
+    counted = {p: offset for p, offset in signal.watermark.items() if offset + 1 > taken.get(p, 0)}
+    versions = {p: totals.version_at(where, p, offset) for p, offset in counted.items()}
     absent = sorted(p for p, version in versions.items() if version is None)
     if absent:
         return mistold(f"no total of partitions {absent} ends at its watermark", latest_spent, True)
     opening = totals.latest.get(where, {}).get(HISTORY)
-    spent = sum(v.spent_nanousd for v in versions.values() if v) + (opening.spent_nanousd if opening else 0)
+    spent = sum(v.spent_nanousd for v in versions.values() if v)
+    if opening is not None and (opening.before or {}) == taken:
+        spent += opening.spent_nanousd
     told.compared += 1
     told.signals_nanousd += signal.spent_nanousd
     told.totals_nanousd += spent

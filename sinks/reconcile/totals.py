@@ -27,6 +27,8 @@ class Version(NamedTuple):
     last_offset: int
     spent_nanousd: int
     events: int
+    before: dict[int, int] | None = None
+    """Of an opening balance: it holds everything below these offsets."""
 
 
 Components = dict[AccountWindow, dict[Source, Version]]
@@ -37,15 +39,23 @@ class Totals:
 
     def __init__(self) -> None:
         self.latest: Components = {}
+        self._taken: dict[str, dict[datetime, dict[int, int]]] = {}
+        """Per budget: from which window on, what was taken from history for all accounts."""
         self._since: dict[tuple[AccountWindow, Source], dict[int, Version]] | None = None
 
     def take(self, total: Total) -> None:
         """Bring one total in."""
+        if total.closes_opening:
+            self._taken.setdefault(total.account, {})[total.window_start] = dict(total.before or {})
+            return
         where = AccountWindow(total.account, total.window_start)
-        version = Version(total.first_offset, total.last_offset, total.spent_nanousd, total.events)
+        version = Version(
+            total.first_offset, total.last_offset, total.spent_nanousd, total.events, total.before
+        )
         components = self.latest.setdefault(where, {})
         known = components.get(total.source_partition)
-        if known is not None and known.last_offset >= version.last_offset:
+        is_history = total.source_partition == HISTORY
+        if known is not None and known.last_offset >= version.last_offset + is_history:
             return
         components[total.source_partition] = version
         if self._since is not None:
@@ -57,11 +67,23 @@ class Totals:
     def remove(self, key: str) -> None:
         """Take out the component of that record key; the stream has forgotten it."""
         account, start, source = key.rsplit("|", 2)
+        if "|" not in account:
+            self._taken.get(account, {}).pop(parse_time(start), None)
+            return
         where = AccountWindow(account, parse_time(start))
         components = self.latest.get(where, {})
         components.pop(HISTORY if source == HISTORY else int(source), None)
         if not components:
             self.latest.pop(where, None)
+
+    def taken(self, where: AccountWindow) -> dict[int, int] | None:
+        """Below which offsets history stands for the account's window; None while its opening is pending."""
+        found = [
+            (sum(before.values()), before)
+            for start, before in self._taken.get(where.budget_id, {}).items()
+            if start <= where.window_start
+        ]
+        return max(found, key=lambda one: one[0])[1] if found else None
 
     def mark(self) -> Components:
         """What holds now; from here on every version is kept, until the next mark."""

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from spendmeter.contract.budget import ANY, Budget, Dimension
 from spendmeter.contract.globs import fits, is_glob
+from spendmeter.contract.shape import shape_of
 from spendmeter.contract.shelves import Shelves
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window, window_of
@@ -97,6 +98,9 @@ class BudgetBook:
         self._shelves = Shelves()
         self._accounts: dict[Subject, tuple[Account, ...]] = {}
         self._windows: dict[str, Window] = {}
+        self._shapes: dict[str, str] = {}
+        self._replacers: dict[str, dict[str, Budget]] = {}
+        """By the budget that they replace."""
         self.edition = 0
         """Rises with every change, so that a reader can tell at once that there was none."""
         for budget in budgets:
@@ -120,6 +124,9 @@ class BudgetBook:
         self.remove(budget.id)
         self._budgets[budget.id] = budget
         self._shelves.put(budget)
+        if budget.replaces is not None:
+            self._replacers.setdefault(budget.replaces, {})[budget.id] = budget
+            self._shapes.pop(budget.replaces, None)
         return True
 
     def remove(self, budget_id: str) -> Budget | None:
@@ -128,8 +135,12 @@ class BudgetBook:
         self.edition += 1
         self._accounts.clear()
         self._windows.pop(budget_id, None)
+        self._shapes.pop(budget_id, None)
         if budget is not None:
             self._shelves.remove(budget)
+            if budget.replaces is not None:
+                del self._replacers[budget.replaces][budget_id]
+                self._shapes.pop(budget.replaces, None)
         return budget
 
     def accounts_of(self, subject: Subject) -> tuple[Account, ...]:
@@ -157,6 +168,14 @@ class BudgetBook:
         A reset that has been read has happened, whatever that clock says.
         """
         return self.window_of(budget, now if budget.reset_at is None else max(now, budget.reset_at))
+
+    def shape_of(self, budget: Budget) -> str:
+        """What a budget of the book counts, as `shape.shape_of`, remembered."""
+        known = self._shapes.get(budget.id)
+        if known is None:
+            known = shape_of(budget, self._replacers.get(budget.id, {}).values())
+            self._shapes[budget.id] = known
+        return known
 
     def _is_replaced(self, budget: Budget, pairs: _Pairs, matched: list[tuple[Budget, _Pairs]]) -> bool:
         return any(

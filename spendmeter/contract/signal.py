@@ -39,6 +39,8 @@ class Signal(Wire):
     """Monotone per account: the events accounted for, so that a replay can never overtake."""
     cause_event_id: UUID | None = None
     forecast_exhausted_at: UtcTime | None = None
+    opening: bool = False
+    """What the window held before the budget was counted is not in it yet: more was spent than it says."""
     emitted_at: UtcTime
 
     def order(self) -> tuple[int, datetime, int]:

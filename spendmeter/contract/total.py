@@ -1,5 +1,6 @@
 """The total: what one source partition has added to one account in one window, cumulative."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -30,7 +31,25 @@ class Total(Wire):
     last_offset: Offset
     last_event_id: UUID | None = None
     """The event counted last; it is the cause of a crossing that this total makes."""
+    before: dict[int, Offset] | None = None
+    """Of an opening balance. Source partition: everything below this offset is in it."""
+    shape: str | None = None
+    """Of an opening balance: what the budget counted, see shape.py."""
+    revision: Whole | None = None
+    """Of an opening balance: the budget's, when it was taken."""
+
+    @property
+    def closes_opening(self) -> bool:
+        """Whether it is of no account: its `account` is a budget's id, and it says that the opening balances
+        of all accounts of the budget stand before it, for windows that begin at `window_start` or later.
+        """
+        return "|" not in self.account
 
     def key(self) -> str:
         """`account|window_start|source_partition`: compaction keeps every component."""
-        return f"{self.account}|{format_time(self.window_start)}|{self.source_partition}"
+        return total_key(self.account, self.window_start, self.source_partition)
+
+
+def total_key(account: str, window_start: datetime, source: int | str) -> str:
+    """The key of a component's record on spend.totals."""
+    return f"{account}|{format_time(window_start)}|{source}"

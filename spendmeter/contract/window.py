@@ -10,6 +10,9 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.period import Period, read_period
 from spendmeter.contract.times import EPOCH
 
+# A closed window is kept this long for late events; what comes later still is counted from there on.
+KEEP_CLOSED_WINDOWS = timedelta(days=7)
+
 _HOUR = timedelta(hours=1)
 _DAY_SECONDS = 86_400
 _Step = Callable[[datetime], datetime]

@@ -9,6 +9,7 @@ from uuid import UUID
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, Subject, subject_in, subject_of
+from spendmeter.contract.opening import Opening
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
@@ -82,6 +83,7 @@ class Broker:
     truth: Truth = field(default_factory=Truth)
     usage: list[list[Stored]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
     totals: list[list[Total]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
+    openings: list[tuple[str, Opening | None]] = field(default_factory=list)
     signals: list[list[Signal | str]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
     """A tombstone is the account's name."""
     alerts: list[Alert] = field(default_factory=list)

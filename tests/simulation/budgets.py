@@ -6,7 +6,7 @@ from typing import Any
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from stream.openings import shape_of
+from spendmeter.contract.shape import shape_of
 from tests.builders import NOON, budget
 from tests.simulation.broker import Broker
 
@@ -50,7 +50,7 @@ class Administrator:
         elif kind == "limit":
             self._put(known.model_copy(update={"limit_nanousd": self._limit()}))
         elif kind == "reset":
-            ago = timedelta(seconds=random.choice([0, 0, 5]))
+            ago = timedelta(seconds=random.choice([0, 0, 5, 1_200]))
             self._put(known.model_copy(update={"reset_at": self._broker.now - ago}))
         elif kind == "period" and known.starts_at is None:
             self._put(known.model_copy(update={"period": random.choice(PERIODS)}))

@@ -29,7 +29,7 @@ class _Meter(Meter):
     ) -> None:
         window = book.window_of(account.budget, event.occurred_at)
         if window is not None:
-            _, shape = self._openings.open(account.budget, self._frontier)
+            _, shape = self._openings.open(book, account.budget, self._frontier)
             where = Counted(account.name, window.start, shape)
             self.broken(event, account, offset, resent, book, dirty, where)
 
@@ -65,6 +65,11 @@ class ProducersBeforeTallies(Meter):
 
 
 class OpensInsideReplays(Meter):
+    def open(self, book: BudgetBook, first_offset: int) -> list[Entry]:
+        self._openings.follow(book)
+        self._openings.open_all(book, first_offset)
+        return self._openings.changes()
+
     def _count(self, event: UsageEvent, account: Account, offset: int, *rest: Any) -> None:
         self._frontier = offset
         super()._count(event, account, offset, bool(rest[0]), *rest[1:])
@@ -111,7 +116,7 @@ class TalliesHaveNoShape(Meter):
     def _count(self, event: UsageEvent, account: Account, *rest: Any) -> None:
         window = rest[2].window_of(account.budget, event.occurred_at)
         if window is not None:
-            _, shape = self._openings.open(account.budget, self._frontier)
+            _, shape = self._openings.open(rest[2], account.budget, self._frontier)
             stored = self.tallies.pop(Counted(account.name, window.start, ""), None)
             if stored is not None:
                 self.tallies[Counted(account.name, window.start, shape)] = stored
@@ -151,7 +156,7 @@ class ForgetsWhatWaits(Judge):
 
 
 class IsDeafToBudgets(Judge):
-    def budget_changed(self, budget_id: str) -> None:
+    def budget_changed(self, budget_id: str, removed_revision: int | None = None) -> None:
         """The accounts of the budget are judged when something is spent again."""
 
 

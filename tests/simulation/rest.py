@@ -9,40 +9,46 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import Account
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.window import Window
+from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
 from stream.changelog import AccountState, AccountWindow, Component
-from stream.meter import KEEP_CLOSED_WINDOWS
+from stream.judge import Judge
+from stream.merging import Merged
 from tests.simulation.broker import PARTITIONS, Broker, Recorded, partition_of
 from tests.simulation.checks import Violation
 from tests.simulation.gateway import Gateway
-from tests.simulation.workers import JudgeWorker, MeterWorker, Worker
+from tests.simulation.workers import JudgeWorker, Kept, MeterWorker, Worker
 
 Windows = Mapping[AccountWindow, tuple[Account, Window, list[Recorded]]]
 
 
 def check_rest(
-    broker: Broker, workers: Iterable[Worker], gateways: Iterable[Gateway], history: Mapping[UUID, NanoUsd]
+    broker: Broker, workers: Iterable[Worker], gateways: Iterable[Gateway], history: Mapping[UUID, Kept]
 ) -> None:
     """G1, G2, G6 over a system at rest. Raises Violation."""
-    _check_history(broker, history)
+    _check_history(broker, {i: kept.cost_nanousd for i, kept in history.items()})
     judged = {
-        where: state
+        where: (worker.judge, state)
         for worker in workers
         if isinstance(worker, JudgeWorker)
         for where, state in worker.judge.accounts.items()
     }
     windows = _windows(broker)
-    _check_tallies(broker, workers, judged)
+    _check_tallies(broker, workers, {where: state for where, (_, state) in judged.items()})
     for where, (account, window, events) in windows.items():
-        state = judged.get(where, AccountState())
+        judge, state = judged.get(where, (Judge(), AccountState()))
+        merged = judge.merged(where, state, broker.book.shape_of(account.budget))
         is_whole = True
         for partition in range(PARTITIONS):
             here = [r for r in events if r.partition == partition]
             is_whole &= _check_component(broker, where, partition, here, state.components.get(partition))
-        if state.components and window.holds(broker.now):
-            _check_told(broker, account, window, state)
-        if is_whole and window.holds(broker.now):
-            _check_whole(broker, gateways, account, window, state, events)
+        if not window.holds(broker.now):
+            continue
+        if not merged.is_whole and not broker.disturbed:
+            raise Violation(f"{where}: everything is at rest, and its opening balance is not merged: {state}")
+        if state.components:
+            _check_told(broker, account, window, merged)
+        if is_whole or merged.is_whole:
+            _check_whole(broker, gateways, account, window, merged, events)
 
 
 def _check_history(broker: Broker, history: Mapping[UUID, NanoUsd]) -> None:
@@ -109,19 +115,27 @@ def _check_component(
     return len(covered) == len(events)
 
 
-def _check_told(broker: Broker, account: Account, window: Window, state: AccountState) -> None:
+def _check_told(broker: Broker, account: Account, window: Window, merged: Merged) -> None:
     """What the judge holds of a window that is open is what it said of the account last."""
     said = broker.signals[partition_of(account.name)]
     begin = max((n + 1 for n, s in enumerate(said) if s == account.name), default=0)
     ours = [s for s in said[begin:] if isinstance(s, Signal) and s.account == account.name]
-    last = max(ours, key=Signal.order, default=None)
+    # Of two of one order the later one counts.
+    last = max(reversed(ours), key=Signal.order, default=None)
     if last is None or (
         last.window_start,
         last.revision,
         last.spent_nanousd,
         last.watermark,
-    ) != (window.start, account.budget.revision, state.spent_nanousd, state.watermark()):
-        raise Violation(f"{account.name}: last said was {last}, not {window} {state}")
+        last.opening,
+    ) != (
+        window.start,
+        account.budget.revision,
+        merged.spent_nanousd,
+        merged.watermark,
+        not merged.is_whole,
+    ):
+        raise Violation(f"{account.name}: last said was {last}, not {window} {merged}")
 
 
 def _check_whole(
@@ -129,13 +143,13 @@ def _check_whole(
     gateways: Iterable[Gateway],
     account: Account,
     window: Window,
-    state: AccountState,
+    merged: Merged,
     events: Sequence[Recorded],
 ) -> None:
     """What all gateways know of a window that is open is what was recorded; the crossings were told."""
     spent = sum(r.event.cost_nanousd for r in events)
-    if state.spent_nanousd != spent:
-        raise Violation(f"{account.name} {window.start}: {state} should be {spent} nano-USD")
+    if merged.spent_nanousd != spent:
+        raise Violation(f"{account.name} {window.start}: {merged} should be {spent} nano-USD")
     for gateway in gateways:
         known = gateway.spend.known(account.name, window.start)
         if (known.certain_nanousd, known.doubtful_nanousd) != (

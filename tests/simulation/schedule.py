@@ -7,14 +7,22 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from spendmeter.contract.money import NanoUsd
 from stream.telling import COALESCE_FOR
 from tests.simulation.broker import PARTITIONS, Broker
 from tests.simulation.budgets import Administrator
 from tests.simulation.checks import SignalChecks, Violation
 from tests.simulation.gateway import Flight, Gateway
 from tests.simulation.rest import check_rest
-from tests.simulation.workers import Fenced, HistoryWorker, JudgeWorker, MeterWorker, Parts, Worker
+from tests.simulation.workers import (
+    Fenced,
+    FillerWorker,
+    HistoryWorker,
+    JudgeWorker,
+    Kept,
+    MeterWorker,
+    Parts,
+    Worker,
+)
 
 STEPS = (60, 120, 250)
 GATEWAYS = 2
@@ -38,10 +46,11 @@ class Schedule:
         self.broker.on_signal = SignalChecks(self.broker).check
         self.administrator = Administrator(self.broker, self.random)
         self.administrator.begin()
-        self.history: dict[UUID, NanoUsd] = {}
+        self.history: dict[UUID, Kept] = {}
         self.workers: list[Worker] = []
         for partition in range(PARTITIONS):
             self.workers += [self._meter(partition), self._judge(partition), self._history(partition)]
+        self.workers.append(self._filler())
         self.zombies: list[Worker] = []
         self.flights: list[Flight] = []
         self.gateways = [Gateway(f"g{n}", self.broker, parts, self.random, []) for n in range(GATEWAYS)]
@@ -212,6 +221,8 @@ class Schedule:
             return self._meter(old.partition)
         if isinstance(old, JudgeWorker):
             return self._judge(old.partition)
+        if isinstance(old, FillerWorker):
+            return self._filler()
         return self._history(old.partition)
 
     def _meter(self, partition: int) -> Worker:
@@ -222,3 +233,6 @@ class Schedule:
 
     def _history(self, partition: int) -> Worker:
         return HistoryWorker(partition, self.broker, self.parts, self.random, self.history)
+
+    def _filler(self) -> Worker:
+        return FillerWorker(self.broker, self.parts, self.random, self.history)

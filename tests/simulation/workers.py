@@ -11,13 +11,19 @@ from random import Random
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-from spendmeter.contract.matching import BudgetBook
+from sinks.opening.balance import Balances, Row
+from sinks.opening.ledger import Due, Ledger, is_covered, taken, taken_key
+from spendmeter.contract.budget import Dimension
+from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
-from stream.changelog import Entry
+from spendmeter.contract.times import to_unix_us
+from spendmeter.contract.usage import UsageEvent
+from stream.changelog import OPENING, Entry
 from stream.judge import Judge, Judgement
 from stream.meter import Folded, Meter, Usage
+from stream.openings import told
 from stream.store import GuardedStore
-from tests.simulation.broker import Broker, partition_of
+from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.checks import check_folded
 
 MAX_BATCH = 6
@@ -45,6 +51,9 @@ class Parts:
     acknowledges: str = "own events only"
     history: str = "first copy"
     catches_up: bool = True
+    balances: type[Balances] = Balances
+    fills: str = "what history has passed"
+    closes: str = "after the totals"
 
 
 def restored(parts: Parts, log: Sequence[Entry], partition: int) -> list[tuple[bytes, bytes]]:
@@ -119,12 +128,27 @@ class MeterWorker(Worker):
     def __init__(self, partition: int, broker: Broker, parts: Parts, random: Random) -> None:
         log = broker.changelog("meter", partition)
         self.meter = parts.meter.restore(partition, restored(parts, log, partition))
+        self.opened_for = -1
         super().__init__(partition, broker, parts, random)
+
+    @property
+    def is_at_rest(self) -> bool:
+        return super().is_at_rest and self.opened_for == self.broker.book.edition
 
     def run(self) -> Iterator[None]:
         broker, parts, meter = self.broker, self.parts, self.meter
         changelog = broker.changelog("meter", self.partition)
+        # Whoever was here before may have stored openings and died before it told them.
+        self.is_busy = True
+        yield from self.store((broker.openings, list(told(meter.openings(), self.partition))))
+        self.is_busy = False
         while True:
+            edition = broker.book.edition
+            if opened := meter.open(broker.book, self.position):
+                self.is_busy = True
+                yield from self.store_openings(changelog, opened)
+                self.is_busy = False
+            self.opened_for = edition
             before = self.position
             batch = self.take(broker.usage[self.partition])
             if batch:
@@ -141,6 +165,8 @@ class MeterWorker(Worker):
             elif self.random.random() < 0.1:
                 tombstones, _ = meter.expire(broker.book)
                 yield from self.store((changelog, tombstones))
+                closed = [entry for entry in tombstones if entry.key.startswith(OPENING)]
+                yield from self.store((broker.openings, list(told(closed, self.partition))))
             if self.random.random() < 0.5:
                 self.commit()
             yield
@@ -154,8 +180,12 @@ class MeterWorker(Worker):
             yield from self.store(*totals)
             yield from self.store((changelog, [*folded.entries, *folded.openings]))
             return
-        yield from self.store((changelog, folded.openings))
+        yield from self.store_openings(changelog, folded.openings)
         yield from self.store((changelog, folded.entries), *totals)
+
+    def store_openings(self, changelog: list[Entry], opened: list[Entry]) -> Iterator[None]:
+        yield from self.store((changelog, opened))
+        yield from self.store((self.broker.openings, list(told(opened, self.partition))))
 
 
 class JudgeWorker(Worker):
@@ -170,7 +200,10 @@ class JudgeWorker(Worker):
         self.judge = parts.judge.restore(restored(parts, log, partition))
         self.may_expire = True
         super().__init__(partition, broker, parts, random)
-        self.read_budgets(len(broker.budgets))
+        # Before anything is judged, and compacted: what was removed long ago is not heard of.
+        for budget in broker.book:
+            self.book.put(budget)
+        self.budgets_read = len(broker.budgets)
 
     @property
     def source(self) -> Sequence[Any]:
@@ -185,11 +218,10 @@ class JudgeWorker(Worker):
 
     def read_budgets(self, count: int) -> None:
         for budget_id, budget in self.broker.budgets[self.budgets_read : self.budgets_read + count]:
-            if budget is None:
-                self.book.remove(budget_id)
-            else:
+            removed = self.book.remove(budget_id) if budget is None else None
+            if budget is not None:
                 self.book.put(budget)
-            self.judge.budget_changed(budget_id)
+            self.judge.budget_changed(budget_id, removed.revision if removed else None)
             self.budgets_read += 1
 
     def run(self) -> Iterator[None]:
@@ -221,30 +253,122 @@ class JudgeWorker(Worker):
             yield from self.store((changelog, said.entries))
 
 
+@dataclass
+class Kept:
+    """A row of history: the copy that was stored first, and what its copies cost together."""
+
+    event: UsageEvent
+    partition: int
+    offset: int
+    cost_nanousd: NanoUsd
+
+    def row(self, dimensions: Sequence[Dimension]) -> Row:
+        subject = subject_of(self.event)
+        values = tuple(subject.tags if d == "tag" else getattr(subject, d) for d in dimensions)
+        occurred_us = to_unix_us(self.event.occurred_at)
+        return (self.partition, self.offset, occurred_us, occurred_us, self.cost_nanousd, values)
+
+
 class HistoryWorker(Worker):
     """ClickHouse and its writer: of an event's copies the first stays."""
 
     group = "history"
 
     def __init__(
-        self, partition: int, broker: Broker, parts: Parts, random: Random, rows: dict[UUID, NanoUsd]
+        self, partition: int, broker: Broker, parts: Parts, random: Random, rows: dict[UUID, Kept]
     ) -> None:
         self.rows = rows
         super().__init__(partition, broker, parts, random)
 
     def run(self) -> Iterator[None]:
         while True:
+            before = self.position
             batch = self.take(self.broker.usage[self.partition])
             self.is_busy = bool(batch)
-            for stored in batch:
-                if stored.event is None:
+            for offset, (_, event) in enumerate(batch, before):
+                if event is None:
                     continue
-                row, cost = stored.event.event_id, stored.event.cost_nanousd
-                if self.parts.history == "every copy":
-                    self.rows[row] = NanoUsd(self.rows.get(row, 0) + cost)
-                else:
-                    self.rows.setdefault(row, cost)
+                kept = self.rows.get(event.event_id)
+                if kept is None:
+                    self.rows[event.event_id] = Kept(event, self.partition, offset, event.cost_nanousd)
+                elif self.parts.history == "every copy":
+                    kept.cost_nanousd = NanoUsd(kept.cost_nanousd + event.cost_nanousd)
             yield
             self.commit()
             self.is_busy = False
             yield
+
+
+class FillerWorker(Worker):
+    """Takes opening balances from history, as sinks/opening/filler.py does."""
+
+    group = "filler"
+
+    def __init__(self, broker: Broker, parts: Parts, random: Random, rows: dict[UUID, Kept]) -> None:
+        self.rows = rows
+        self.ledger = Ledger()
+        self.openings_read = 0
+        self.book = BudgetBook(broker.book)
+        self.budgets_read = len(broker.budgets)
+        self.removed: set[str] = set()
+        super().__init__(0, broker, parts, random)
+
+    @property
+    def is_at_rest(self) -> bool:
+        return (
+            not self.is_busy
+            and self.openings_read == len(self.broker.openings)
+            and self.budgets_read == len(self.broker.budgets)
+            and not self.dues()
+        )
+
+    def dues(self) -> list[Due]:
+        """What can be taken now."""
+        committed = {p: self.broker.committed.get(("history", p), 0) for p in range(PARTITIONS)}
+        dues = self.ledger.due(self.book, range(PARTITIONS))
+        if self.parts.fills == "at once":
+            return dues
+        return [due for due in dues if is_covered(due, committed)]
+
+    def read(self) -> None:
+        for budget_id, budget in self.broker.budgets[self.budgets_read :]:
+            self.budgets_read += 1
+            if budget is None:
+                self.book.remove(budget_id)
+                self.ledger.forget(budget_id)
+                self.removed.add(budget_id)
+            else:
+                self.book.put(budget)
+        for key, opening in self.broker.openings[self.openings_read :]:
+            self.openings_read += 1
+            self.ledger.take(key, opening)
+
+    def run(self) -> Iterator[None]:
+        while True:
+            self.read()
+            if removed := sorted(self.removed | set(self.ledger.gone(self.book))):
+                yield from self.store((self.broker.openings, [(taken_key(b), None) for b in removed]))
+                for budget_id in removed:
+                    self.ledger.forget(budget_id)
+                self.removed -= set(removed)
+            if dues := self.dues():
+                self.is_busy = True
+                yield from self.fill(dues)
+                self.is_busy = False
+            yield
+
+    def fill(self, dues: list[Due]) -> Iterator[None]:
+        broker = self.broker
+        balances = self.parts.balances(dues, BudgetBook(self.book), broker.now)
+        balances.add([kept.row(balances.dimensions) for kept in self.rows.values()])
+        yield
+        totals = [
+            (log, [t for t in balances.totals() if partition_of(t.account) == p])
+            for p, log in enumerate(broker.totals)
+        ]
+        closings = [(log, list(balances.closings())) for log in broker.totals]
+        if self.parts.closes == "before the totals":
+            yield from self.store(*closings)
+        yield from self.store(*totals)
+        yield from self.store(*closings)
+        yield from self.store((broker.openings, [(taken(d).key(), taken(d)) for d in dues]))

@@ -7,6 +7,7 @@ def test_the_topics_are_these() -> None:
     assert [topic.value for topic in Topic] == [
         "spend.usage",
         "spend.totals",
+        "spend.openings",
         "spend.budgets",
         "spend.signals",
         "spend.alerts",
@@ -24,7 +25,7 @@ def test_every_topic_says_when_its_records_may_go() -> None:
 def test_what_is_the_latest_of_something_is_compacted_and_what_happened_is_not() -> None:
     compacted = {topic for topic in Topic if CONFIG[topic].get("cleanup.policy") == "compact"}
 
-    assert compacted == {Topic.TOTALS, Topic.BUDGETS, Topic.SIGNALS}
+    assert compacted == {Topic.TOTALS, Topic.OPENINGS, Topic.BUDGETS, Topic.SIGNALS}
 
 
 def test_usage_is_stamped_by_the_broker() -> None:

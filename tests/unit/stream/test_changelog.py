@@ -13,6 +13,7 @@ from stream.changelog import (
     Counted,
     Opening,
     Progress,
+    Taken,
     Tally,
     guard_of,
 )
@@ -39,14 +40,15 @@ VALUES = [
             True,
             2,
             Burn(NOON_US, NOON_US + 1, 0.1),
+            held=Taken({0: 2}, "5d41402a", NOON, 4),
         ),
         (
             f'[13,{{"0":[9,12,2,3],"history":[2,5,1,0]}},"{ID}",["exceeded/1","threshold/0.8"],true,'
-            f"2,[{NOON_US},{NOON_US + 1},0.1]]"
+            f'2,[{NOON_US},{NOON_US + 1},0.1],[{{"0":2}},"5d41402a",{NOON_US},4]]'
         ).encode(),
         13,
     ),
-    (AccountState(), b"[0,{},null,[],false,0,null]", 0),
+    (AccountState(), b"[0,{},null,[],false,0,null,null]", 0),
 ]
 
 
@@ -61,6 +63,10 @@ def test_a_value_is_written_and_read_back_and_its_guard_found(
 
 def test_an_account_written_before_there_were_forecasts_is_read() -> None:
     assert AccountState.read(b"[0,{},null,[],true]") == AccountState(exceeded=True, crossed=1)
+
+
+def test_an_account_written_before_there_were_opening_balances_is_read() -> None:
+    assert AccountState.read(b"[0,{},null,[],true,3,null]") == AccountState(exceeded=True, crossed=3)
 
 
 def test_the_guard_of_a_position_is_its_offset() -> None:

@@ -10,8 +10,10 @@ from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.signal import State
 from spendmeter.contract.total import Total
+from spendmeter.contract.window import KEEP_CLOSED_WINDOWS
 from stream.changelog import Entry
-from stream.judge import KEEP_CLOSED_WINDOWS, Judge, Judgement, unpriced_alert
+from stream.judge import Judge, Judgement
+from stream.signals import unpriced_alert
 from stream.telling import COALESCE_FOR
 from tests.builders import NOON, budget
 
@@ -68,7 +70,7 @@ def test_the_total_with_the_highest_offset_stays() -> None:
     judge = Judge()
     say(judge, book(), total(7, 9))
     assert say(judge, book(), total(5, 3)).signals == []
-    assert judge.accounts[next(iter(judge.accounts))].spent_nanousd == 7
+    assert judge.accounts[next(iter(judge.accounts))].components[0].spent_nanousd == 7
 
 
 def test_what_history_adds_is_no_part_of_the_watermark() -> None:

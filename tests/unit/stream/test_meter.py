@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter.contract.window import KEEP_CLOSED_WINDOWS
 from stream.changelog import TALLY, AccountWindow, Counted, Entry
-from stream.meter import KEEP_CLOSED_WINDOWS, KEEP_PRODUCERS, Folded, Meter, Usage
+from stream.meter import KEEP_PRODUCERS, Folded, Meter, Usage
 from tests.builders import NOON, budget, usage
 
 K1 = "per-key|key=k1"

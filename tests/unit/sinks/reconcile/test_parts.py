@@ -6,11 +6,11 @@ from uuid import UUID
 
 from sinks.reconcile.evidence import Copy, Evidence, first_copies, weigh
 from sinks.reconcile.gaps import still_missing
-from sinks.reconcile.history import Span, cut
 from sinks.reconcile.letters import sort_out
 from sinks.reconcile.recount import Lane
 from sinks.reconcile.sequences import Range
 from sinks.reconcile.totals import Version
+from sinks.usage_rows import Span, cut
 from spendmeter.contract.dead_letter import DeadLetter, Reason, hold
 from tests.builders import NOON, usage
 

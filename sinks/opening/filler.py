@@ -1,0 +1,203 @@
+"""The edge: takes opening balances from history, one round for all that are due.
+
+    1. look      which budgets the stream has begun to count in every partition, and lack their balance
+    2. wait      until the sink has committed past every offset that they need
+    3. add up    the rows of history below those offsets, in memory-bounded pieces
+    4. publish   a total per account; then, in every partition of spend.totals, that these were all
+    5. note      on spend.openings that it is done
+
+A crash in between is a repetition: the same totals again, which readers know. Two fillers at once
+say the same twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+from clickhouse_connect.driver.exceptions import Error
+from urllib3.exceptions import HTTPError
+
+from sinks.clickhouse.consumer import GROUP
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.writer import open_client
+from sinks.opening.balance import Balances
+from sinks.opening.ledger import Due, Ledger, is_covered, taken, taken_key
+from sinks.opening.measures import TAKEN, WAITING
+from sinks.reconcile.letters import sort_out
+from sinks.usage_rows import UsageRows
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.opening import Opening
+from spendmeter.contract.records import InvalidRecord, decode, encode_opening, encode_total
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.total import Total
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.clickhouse import tell
+from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.kafka import connection, partition_of, producer
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 0.25
+LONGEST_BACKOFF_SECONDS = 10.0
+QUERY_WITHIN_SECONDS = 300
+MAX_IN_FLIGHT = 1_000
+
+
+class Filler:
+    """Beside the sink, in every worker; only one that `is_in_charge` does anything."""
+
+    def __init__(self, settings: SinkSettings, is_in_charge: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._is_in_charge = is_in_charge
+        self._ledger = Ledger()
+        self._removed: set[str] = set()
+        self._budgets = BudgetTopic(settings, self._on_budget)
+        self._openings = CompactedTopics(settings, [settings.topic(Topic.OPENINGS)], self._on_opening)
+        self._kafka: AIOKafkaProducer = producer(settings)
+
+    def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
+        if budget is None:
+            self._ledger.forget(budget_id)
+            self._removed.add(budget_id)
+
+    def _on_opening(self, record: ConsumerRecord) -> None:
+        key = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._ledger.take(key, None)
+            return
+        try:
+            self._ledger.take(key, decode(Opening, record.value, record.headers))
+        except InvalidRecord as invalid:
+            log.warning("spend.openings offset %d is no opening, ignored: %s", record.offset, invalid)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`."""
+        await self._start(stop)
+        readers = [asyncio.create_task(self._budgets.run()), asyncio.create_task(self._openings.run())]
+        work = asyncio.create_task(self._follow())
+        stopped = asyncio.create_task(stop.wait())
+        tasks = [*readers, work, stopped]
+        try:
+            # A reader or the work only ends by a bug, which must stop the process.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._kafka.stop()
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self._kafka.start()
+                return
+            except KafkaError as error:
+                log.warning("cannot reach Kafka, trying again: %r", error)
+            await asyncio.sleep(LONGEST_BACKOFF_SECONDS / 10)
+
+    async def _follow(self) -> None:
+        await self._budgets.caught_up.wait()
+        await self._openings.caught_up.wait()
+        pause = LOOK_EVERY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            if not self._is_in_charge():
+                continue
+            try:
+                await self._round()
+                pause = LOOK_EVERY_SECONDS
+            except (KafkaError, Error, HTTPError) as error:
+                pause = min(pause * 2, LONGEST_BACKOFF_SECONDS)
+                log.warning("opening balances wait, next try in %g s: %s", pause, tell(error))
+
+    async def _round(self) -> None:
+        await self._tell_removed()
+        partitions = sorted(await self._kafka.partitions_for(self._settings.topic(Topic.USAGE)))
+        WAITING.set(self._ledger.waiting(self._budgets.book, partitions))
+        dues = self._ledger.due(self._budgets.book, partitions)
+        if not dues:
+            return
+        committed = await self._committed(partitions)
+        dues = [due for due in dues if is_covered(due, committed)]
+        if not dues:
+            return
+        balances = Balances(dues, BudgetBook(self._budgets.book), datetime.now(UTC))
+        await asyncio.to_thread(self._add_up, balances)
+        await self._publish(balances, dues)
+
+    async def _tell_removed(self) -> None:
+        removed = self._removed | set(self._ledger.gone(self._budgets.book))
+        for budget_id in removed:
+            topic = self._settings.topic(Topic.OPENINGS)
+            await self._kafka.send_and_wait(topic, key=taken_key(budget_id).encode(), value=None, partition=0)
+            self._ledger.forget(budget_id)
+        self._removed -= removed
+
+    async def _committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Source partition: the offset up to which history holds everything."""
+        name = self._settings.topic(Topic.USAGE)
+        admin = AIOKafkaAdminClient(**connection(self._settings))
+        try:
+            await admin.start()
+            found = await admin.list_consumer_group_offsets(
+                self._settings.topic_prefix + GROUP, partitions=[TopicPartition(name, p) for p in partitions]
+            )
+            return {tp.partition: at.offset for tp, at in found.items()}
+        finally:
+            await admin.close()
+
+    def _add_up(self, balances: Balances) -> None:
+        """Blocking."""
+        client = open_client(self._settings, self._settings.clickhouse_database, QUERY_WITHIN_SECONDS)
+        try:
+            rows = UsageRows(client, self._settings.topic(Topic.USAGE))
+            dimensions, bounds = balances.dimensions, balances.bounds
+            for piece in rows.slices(balances.span):
+                balances.add(rows.rows(dimensions, piece, bounds))
+                if balances.has_flats:
+                    balances.add_flats(rows.flats(dimensions, piece, bounds))
+            # What history refused, the stream would have counted.
+            letters = sort_out(rows.letters())
+            balances.add(letters.rows(dimensions))
+            balances.add_flats(letters.flats(dimensions))
+        finally:
+            client.close()
+
+    async def _publish(self, balances: Balances, dues: Sequence[Due]) -> None:
+        now, topic = datetime.now(UTC), self._settings.topic(Topic.TOTALS)
+        placed = sorted(await self._kafka.partitions_for(topic))
+        accounts = await self._send(
+            (partition_of(total.account, len(placed)), total) for total in balances.totals()
+        )
+        # Behind the totals, in each partition: who reads one has read the others of the budget there.
+        await self._send((partition, total) for total in balances.closings() for partition in placed)
+        for due in dues:
+            record = encode_opening(taken(due), now)
+            await self._kafka.send_and_wait(
+                self._settings.topic(Topic.OPENINGS), **record._asdict(), partition=0
+            )
+        TAKEN.inc(len(dues))
+        names = ", ".join(due.budget.id for due in dues[:10])
+        log.info("opening balances of %d budgets (%s): %d accounts", len(dues), names, accounts)
+
+    async def _send(self, totals: Iterable[tuple[int, Total]]) -> int:
+        """Store totals, each in its partition; returns how many, once the brokers have them."""
+        now, topic, count = datetime.now(UTC), self._settings.topic(Topic.TOTALS), 0
+        waiting = []
+        for partition, total in totals:
+            record = encode_total(total, now)
+            waiting.append(await self._kafka.send(topic, **record._asdict(), partition=partition))
+            count += 1
+            if len(waiting) >= MAX_IN_FLIGHT:
+                await asyncio.gather(*waiting)
+                waiting.clear()
+        await asyncio.gather(*waiting)
+        return count

@@ -1,0 +1,134 @@
+"""The edge to ClickHouse: usage as rows, in pieces that fit in memory, up to given offsets."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import repeat
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+
+from spendmeter.contract.budget import Dimension
+from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.times import EPOCH, to_unix_us
+
+MAX_ROWS_PER_READ = 500_000
+"""Rows that one query may answer with where an hour has no more: a server may hold an answer whole."""
+_HOUR = timedelta(hours=1)
+Values = tuple[Any, ...]
+"""Of the dimensions that were asked for, in their order; tags as a tuple."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of occurred_at, `[start, end)`; None has no bound."""
+
+    start: datetime | None
+    end: datetime | None
+
+    def sql(self) -> str:
+        """As a condition on rows of usage."""
+        conditions = ["1"]
+        if self.start is not None:
+            conditions.append(f"occurred_at >= {_moment(self.start)}")
+        if self.end is not None:
+            conditions.append(f"occurred_at < {_moment(self.end)}")
+        return " AND ".join(conditions)
+
+
+class UsageRows:
+    """One database and the rows of one topic in it. Blocking: call it from a thread."""
+
+    def __init__(self, client: Client, usage_topic: str) -> None:
+        self._client = client
+        self._topic = usage_topic
+
+    def slices(self, span: Span) -> list[Span]:
+        """The span cut so that each piece has about MAX_ROWS_PER_READ rows; an hour is never cut."""
+        rows = self._query(
+            "SELECT toInt64(toUnixTimestamp(toStartOfHour(occurred_at))) AS hour, count() FROM usage"
+            f" WHERE topic = {{topic:String}} AND {span.sql()} GROUP BY hour ORDER BY hour"
+        )
+        return cut((EPOCH + timedelta(seconds=second), count) for second, count in rows)
+
+    def rows(
+        self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
+    ) -> Iterator[tuple[int, int, int, int, int, Values]]:
+        """First copies: partition, offset, occurred_at and appended_at in µs, nano-USD, values."""
+        yield from self._stream(
+            "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
+            f" toUnixTimestamp64Milli(appended_at) * 1000, cost_nanousd{columns_of(dimensions)}"
+            f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}",
+            plain=5,
+        )
+
+    def flats(
+        self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
+    ) -> Iterator[tuple[int, int, int, int, int, Values]]:
+        """As `rows`, those of unpriced requests only, with `flats_of` the event in place of nano-USD."""
+        yield from self._stream(
+            "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
+            f" toUnixTimestamp64Milli(appended_at) * 1000, if(kind = 'usage', 1, -1){columns_of(dimensions)}"
+            f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}"
+            " AND cost_source = 'unpriced' AND status = 'success'",
+            plain=5,
+        )
+
+    def letters(self) -> Iterator[DeadLetter]:
+        """Every dead letter of the topic."""
+        names = list(DeadLetter.model_fields)
+        columns = [f"concat(toString({n}), 'Z')" if n == "failed_at" else n for n in names]
+        for row in self._stream(
+            f"SELECT {', '.join(columns)} FROM dead_letters FINAL WHERE source_topic = {{topic:String}}"
+            " ORDER BY source_partition, source_offset",
+            plain=len(names),
+        ):
+            yield DeadLetter.model_validate(dict(zip(names, row, strict=False)))
+
+    def _query(self, sql: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        rows: Sequence[Sequence[Any]] = self._client.query(
+            sql, parameters={"topic": self._topic, **parameters}
+        ).result_rows
+        return rows
+
+    def _stream(self, sql: str, plain: int) -> Iterator[Any]:
+        """Rows, a block at a time: the first columns as they are, the others together as one tuple."""
+        stream = self._client.query_column_block_stream(sql, parameters={"topic": self._topic})
+        with stream as blocks:
+            for block in blocks:
+                columns = [
+                    list(map(tuple, column)) if column and isinstance(column[0], list) else column
+                    for column in block
+                ]
+                values = zip(*columns[plain:], strict=True) if columns[plain:] else repeat(())
+                yield from zip(*columns[:plain], values, strict=False)
+
+
+def cut(hours: Iterable[tuple[datetime, int]], at_most: int = MAX_ROWS_PER_READ) -> list[Span]:
+    """Whole hours with their row counts, rising, as spans of at most that many rows or one hour."""
+    spans: list[Span] = []
+    held = 0
+    for hour, count in hours:
+        if spans and held + count <= at_most:
+            spans[-1] = Span(spans[-1].start, hour + _HOUR)
+            held += count
+        else:
+            spans.append(Span(hour, hour + _HOUR))
+            held = count
+    return spans
+
+
+def up_to(bounds: Mapping[int, int]) -> str:
+    """As a condition: rows of those partitions, up to those offsets, both included."""
+    if not bounds:
+        return "0"
+    ends = [bounds.get(partition, -1) + 1 for partition in range(max(bounds) + 1)]
+    return f"offset < {ends}[partition + 1]"
+
+
+def columns_of(dimensions: Sequence[Dimension]) -> str:
+    return "".join(f", `{'tags' if dimension == 'tag' else dimension}`" for dimension in dimensions)
+
+
+def _moment(time: datetime) -> str:
+    return f"fromUnixTimestamp64Micro(toInt64({to_unix_us(time)}), 'UTC')"

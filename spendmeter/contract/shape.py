@@ -1,0 +1,17 @@
+"""The shape of a budget: all that decides which events count where. Another shape is counted anew."""
+
+import json
+from collections.abc import Iterable
+from hashlib import blake2s
+
+from spendmeter.contract.budget import Budget
+
+# Part of many keys: enough to tell the few shapes apart that one budget ever has.
+_SHAPE_BYTES = 4
+
+
+def shape_of(budget: Budget, replacers: Iterable[Budget] = ()) -> str:
+    """A digest of what the budget counts, given the budgets that replace it for some of its subjects."""
+    counts = budget.model_dump(mode="json", include={"match", "period", "timezone", "starts_at", "reset_at"})
+    counts["replaced_for"] = sorted(sorted(replacer.match.items()) for replacer in replacers)
+    return blake2s(json.dumps(counts, sort_keys=True).encode(), digest_size=_SHAPE_BYTES).hexdigest()

@@ -1,0 +1,68 @@
+"""Merging: what the parts of an account's window add up to, its opening balance among them. Pure.
+
+History holds everything below the offsets of its vector, a source partition's part everything from its
+`first_offset` on. So a part that ends below the vector is inside history, one that begins at it or later
+adds, and one that straddles it shows that the vector is of another opening: then history waits. Whatever
+was mixed up or repeated, nothing is counted twice; what is missing is said (`is_whole`).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.total import HISTORY
+from stream.changelog import Component, Taken
+
+
+class Merged(NamedTuple):
+    spent_nanousd: NanoUsd
+    watermark: dict[int, int]
+    """Source partition: the last offset that is included."""
+    version: int
+    """The source offsets accounted for: it can only rise, and a replay yields the same."""
+    is_whole: bool
+    """Nothing that was spent in the window, up to the watermark, is missing."""
+
+
+def merge(
+    components: Mapping[int | str, Component], held: Taken | None, whole: Taken | None, shape: str
+) -> Merged:
+    """Add up the parts of one account in one window, for a budget that now has that shape.
+
+    `held` is what the account's part from history rests on; `whole`, if it is about this window, what was
+    taken for all accounts of the budget: one without such a part had spent nothing before.
+    """
+    counted = {p: part for p, part in components.items() if isinstance(p, int)}
+    spent: int = sum(part.spent_nanousd for part in counted.values())
+    watermark = {p: part.last_offset for p, part in sorted(counted.items())}
+    version = sum(part.last_offset + 1 for part in counted.values())
+    taken = _latest(held, whole, shape)
+    if taken is None or any(_straddles(part, taken.before.get(p, 0)) for p, part in counted.items()):
+        return Merged(NanoUsd(spent), watermark, version, False)
+    adding = {p: part for p, part in counted.items() if part.first_offset >= taken.before.get(p, 0)}
+    spent = sum(part.spent_nanousd for part in adding.values())
+    if taken is held:
+        spent += components[HISTORY].spent_nanousd
+    for partition, offset in taken.before.items():
+        watermark[partition] = max(watermark.get(partition, -1), offset - 1)
+    is_whole = (
+        whole is not None
+        and (whole.before, whole.shape) == (taken.before, shape)
+        and all(part.first_offset == taken.before.get(p, 0) for p, part in adding.items())
+    )
+    return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version + taken.rank + 1, is_whole)
+
+
+def _straddles(part: Component, offset: int) -> bool:
+    return part.first_offset < offset <= part.last_offset
+
+
+def _latest(held: Taken | None, whole: Taken | None, shape: str) -> Taken | None:
+    """Which of the two the window rests on. An account's part comes before the word about its budget."""
+    if held is None or whole is None:
+        return held or whole
+    if (held.before, held.shape) == (whole.before, whole.shape):
+        return held
+    if held.rank == whole.rank:
+        return whole if whole.shape == shape else held
+    return held if held.rank > whole.rank else whole

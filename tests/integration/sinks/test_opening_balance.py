@@ -1,0 +1,177 @@
+"""Opening balances on the real broker and the real engine: what history holds counts, exactly once."""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from sinks.clickhouse.migrate import migrate
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.writer import open_client
+from spendmeter.client import connect
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.local.children import kill_child, start_child
+from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter.local.probes import says_ready
+from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.kafka import producer
+from tests.builders import budget, usage
+from tests.integration.stream.conftest import Stream, Worker
+
+WITHIN_SECONDS = 60.0
+
+
+class SinkProcess:
+    """`python -m sinks.clickhouse`, to be killed and started again."""
+
+    def __init__(self, settings: SinkSettings, log: Path) -> None:
+        self._settings, self.log = settings, log
+        self.start()
+
+    def start(self) -> None:
+        self.port = free_port()
+        env = {
+            "SPENDMETER_KAFKA_BOOTSTRAP": self._settings.kafka_bootstrap,
+            "SPENDMETER_CLICKHOUSE_URL": self._settings.clickhouse_url,
+            "SPENDMETER_CLICKHOUSE_DATABASE": self._settings.clickhouse_database,
+            "SPENDMETER_TOPIC_PREFIX": self._settings.topic_prefix,
+            "SPENDMETER_SINK_INSTANCE": "only",
+            "SPENDMETER_METRICS_PORT": str(self.port),
+        }
+        self.process = start_child(
+            [sys.executable, "-m", "sinks.clickhouse"], log=self.log, env={**os.environ, **env}
+        )
+
+    def wait_ready(self) -> None:
+        url = f"http://{LOOPBACK}:{self.port}/metrics"
+        assert wait_until(lambda: says_ready(url), timeout_seconds=WITHIN_SECONDS), self.log.read_text()
+
+    def kill(self) -> None:
+        kill_child(self.process)
+
+
+class System:
+    """A stream worker and a sink as real processes, on topics and a database of their own."""
+
+    def __init__(self, settings: SinkSettings, worker: Worker, sink: SinkProcess) -> None:
+        self.settings, self.worker, self.sink = settings, worker, sink
+
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[Stream]:
+        async with connect(self.settings) as client:
+            writer = producer(self.settings)
+            await writer.start()
+            try:
+                yield Stream(self.settings, writer, client)
+            finally:
+                await writer.stop()
+
+
+@pytest.fixture(scope="module")
+def system(kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    directory = tmp_path_factory.mktemp("openings")
+    name = f"t{uuid4().hex[:12]}"
+    settings = SinkSettings(
+        kafka_bootstrap=kafka, clickhouse_url=clickhouse, topic_prefix=f"{name}.", clickhouse_database=name
+    )
+    asyncio.run(create_topics(settings))
+    server = open_client(settings, database=None)
+    migrate(server, name)
+    server.close()
+    running = System(
+        settings, Worker(settings, directory, "stream-1"), SinkProcess(settings, directory / "sink.log")
+    )
+    try:
+        running.worker.wait_ready()
+        running.sink.wait_ready()
+        yield running
+    finally:
+        running.worker.kill()
+        running.sink.kill()
+
+
+class Keys:
+    """Events of keys that no other test uses, and what they add up to."""
+
+    def __init__(self, name: str, keys: int) -> None:
+        self.name = name
+        self.keys = [f"{name}-{n}" for n in range(keys)]
+        self.events: list[UsageEvent] = []
+        self._random = random.Random(name)
+
+    def make(self, count: int, ago: timedelta = timedelta()) -> list[UsageEvent]:
+        made = []
+        for _ in range(count):
+            at = datetime.now(UTC) - ago
+            seq, cost = len(self.events) + 1, self._random.randrange(1, 1_000_000)
+            event = usage(
+                seq,
+                cost,
+                event_id=uuid4(),
+                producer_id=self.name,
+                key=self._random.choice(self.keys),
+                team=self.name,
+                occurred_at=at,
+                started_at=at,
+            )
+            self.events.append(event)
+            made.append(event)
+        return made
+
+    def spent(self, budget_id: str, since: datetime | None = None) -> dict[str, int]:
+        """Per account of a budget per key of this team."""
+        sums: dict[str, int] = {}
+        for event in self.events:
+            if since is None or event.occurred_at >= since:
+                account = f"{budget_id}|key={event.key}&team={self.name}"
+                sums[account] = sums.get(account, 0) + event.cost_nanousd
+        return sums
+
+
+def latest(signals: list[Signal], budget_id: str, revision: int = 0) -> dict[str, Signal]:
+    held: dict[str, Signal] = {}
+    for signal in signals:
+        if signal.budget_id == budget_id and signal.revision >= revision:
+            known = held.get(signal.account)
+            if known is None or signal.order() >= known.order():
+                held[signal.account] = signal
+    return held
+
+
+def says(budget_id: str, expected: dict[str, int], revision: int = 0) -> Callable[[list[Signal]], bool]:
+    """Whether every account is told of in full; and that none ever says more than was spent."""
+
+    def told(signals: list[Signal]) -> bool:
+        held = latest(signals, budget_id, revision)
+        assert all(s.spent_nanousd <= expected.get(a, 0) for a, s in held.items()), (held, expected)
+        whole = {account: s.spent_nanousd for account, s in held.items() if not s.opening}
+        return whole == expected
+
+    return told
+
+
+def per_key(keys: Keys, **fields: Any) -> Any:
+    defaults = {"id": keys.name, "match": {"key": "*", "team": keys.name}, "period": "lifetime"}
+    return budget(**{**defaults, "limit_nanousd": 10_000_000_000, **fields})
+
+
+async def test_what_was_spent_before_a_budget_counts(system: System) -> None:
+    keys = Keys("before", keys=5)
+    async with system.stream() as stream:
+        await stream.send(keys.make(100))
+        await stream.client.apply([per_key(keys)])
+        # Without any more traffic.
+        await stream.until(Topic.SIGNALS, says("before", keys.spent("before")))
+        await stream.send(keys.make(50))
+        await stream.until(Topic.SIGNALS, says("before", keys.spent("before")))
