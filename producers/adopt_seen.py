@@ -127,10 +127,17 @@ _LIMITS = (
 
 
 def _limits(found: object) -> dict[str, Any]:
-    return {name: _of(found, name) for name in _LIMITS}
+    # Every request comes by here, and of most objects nothing is in memory.
+    if found is None:
+        return {}
+    if isinstance(found, Mapping):
+        return {name: found.get(name) for name in _LIMITS}
+    return {name: getattr(found, name, None) for name in _LIMITS}
 
 
 def _of(found: object, name: str) -> Any:
+    if found is None:
+        return None
     return found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
 
 
