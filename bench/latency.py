@@ -21,6 +21,8 @@ from pathlib import Path
 
 import click
 
+from bench.broker import running_broker
+from bench.machine import describe
 from producers.gateway import Gateway
 from producers.mapping import UsageDraft
 from producers.settings import GatewaySettings
@@ -32,9 +34,8 @@ from spendmeter.contract.money import from_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource
 from spendmeter.local.children import start_child, stop_child
-from spendmeter.local.kafka import Broker
 from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import kafka_answers, says_ready
+from spendmeter.local.probes import says_ready
 from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
@@ -102,30 +103,27 @@ class Probe:
 @contextmanager
 def running(directory: Path, workers: int) -> Iterator[Settings]:
     """A broker with the topics, and stream workers that are ready."""
-    broker = Broker(directory / "kafka", free_port(), free_port())
-    broker.data_dir.mkdir(parents=True)
-    broker.prepare()
-    children = [start_child(broker.command(), log=directory / "kafka.log")]
-    try:
-        _wait("Kafka", lambda: kafka_answers(broker.bootstrap))
+    with running_broker("latency") as broker:
         settings = Settings(kafka_bootstrap=broker.bootstrap)
         asyncio.run(create_topics(settings))
-        for number in range(workers):
-            port = free_port()
-            env = {
-                **os.environ,
-                "SPENDMETER_KAFKA_BOOTSTRAP": broker.bootstrap,
-                "SPENDMETER_METRICS_PORT": str(port),
-                "SPENDMETER_INSTANCE_ID": f"stream-{number}",
-                "SPENDMETER_DATA_DIR": str(directory / f"stream-{number}"),
-            }
-            log = directory / f"stream-{number}.log"
-            children.append(start_child([sys.executable, "-m", "stream"], log=log, env=env))
-            _wait("the stream", partial(says_ready, f"http://{LOOPBACK}:{port}/metrics"))
-        yield settings
-    finally:
-        for child in reversed(children):
-            stop_child(child, grace_seconds=20)
+        children = []
+        try:
+            for number in range(workers):
+                port = free_port()
+                env = {
+                    **os.environ,
+                    "SPENDMETER_KAFKA_BOOTSTRAP": broker.bootstrap,
+                    "SPENDMETER_METRICS_PORT": str(port),
+                    "SPENDMETER_INSTANCE_ID": f"stream-{number}",
+                    "SPENDMETER_DATA_DIR": str(directory / f"stream-{number}"),
+                }
+                log = directory / f"stream-{number}.log"
+                children.append(start_child([sys.executable, "-m", "stream"], log=log, env=env))
+                _wait("the stream", partial(says_ready, f"http://{LOOPBACK}:{port}/metrics"))
+            yield settings
+        finally:
+            for child in reversed(children):
+                stop_child(child, grace_seconds=20)
 
 
 def _wait(what: str, condition: Callable[[], bool]) -> None:
@@ -209,6 +207,7 @@ def main(rates: tuple[float, ...], seconds: float, workers: int, seed: int) -> N
                 for key in range(KEYS):
                     record(gateway, probe, f"k{key}", int(CLOSE_NANOUSD))
                 _drain(probe)
+                click.echo("\n".join(f"- {fact}" for fact in describe()) + "\n")
                 click.echo("| events/s | reached | hop 1 p50 | p99 | signal p50 | p99 | max (ms) |")
                 click.echo("|---|---|---|---|---|---|---|")
                 for rate in rates:
