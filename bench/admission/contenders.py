@@ -122,14 +122,19 @@ def litellm_native(directory: Path, scripts: Path, install: Path, upstream_url: 
     config = directory / "litellm-native.yaml"
     config.write_text(yaml.safe_dump(native_config(upstream_url, master_key)))
     port, postgres, redis = free_port(), free_port(), free_port()
+    url = f"http://{LOOPBACK}:{port}"
     command = [str(scripts / "start.sh"), "-d", str(install), "-c", str(config), "-f"]
     command += ["-p", str(port), "-g", str(postgres), "-r", str(redis)]
     environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     try:
         ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        if ended.returncode:
+        # On a busy machine it may need longer than the script waits, which then leaves it running.
+        may_come = not ended.returncode or "is not ready after" in ended.stderr
+        if not may_come or not wait_until(
+            lambda: http_answers(f"{url}/health/readiness"), timeout_seconds=START_WITHIN_SECONDS
+        ):
             raise DidNotStart(ended.stdout[-2000:] + ended.stderr[-2000:])
-        yield Contender("LiteLLM", f"http://{LOOPBACK}:{port}", master_key)
+        yield Contender("LiteLLM", url, master_key)
     finally:
         subprocess.run([str(scripts / "stop.sh"), str(install)], capture_output=True, check=False)
 
