@@ -71,11 +71,22 @@ class Adopter:
         self._outgoing: dict[str, _Outgoing] = {}
         self._woken: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_idle = False
 
     @property
     def is_on(self) -> bool:
         """Whether anything is adopted."""
         return self._settings.adopt != "off"
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything noted is not yet on spend.budgets."""
+        return bool(self._waiting or self._outgoing or not self._is_idle)
+
+    def forget(self) -> None:
+        """Look at every object again when it is next seen."""
+        with self._lock:
+            self._known.clear()
 
     def note(self, objects: Iterable[Seen]) -> None:
         """Take in what a request shows."""
@@ -106,7 +117,9 @@ class Adopter:
             if self._outgoing:
                 await self._publish()
             else:
+                self._is_idle = True
                 await self._woken.wait()
+                self._is_idle = False
 
     async def _look(self) -> None:
         while waiting := self._some_waiting():

@@ -19,7 +19,7 @@ from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.local.probes import http_answers, kafka_answers
 from spendmeter.local.waiting import wait_until
 
-READY_WITHIN_SECONDS = 60
+READY_WITHIN_SECONDS = 240
 
 # Else LiteLLM would try to fetch its price list whenever a test imports it.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"

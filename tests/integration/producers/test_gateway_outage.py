@@ -13,12 +13,14 @@ from producers.settings import GatewaySettings
 from producers.subject import Caller
 from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import Subject
+from spendmeter.litellm_seen import Seen
 from spendmeter.local.children import kill_child, start_child
 from spendmeter.local.kafka import Broker
 from spendmeter.local.kafka_jars import fetch_jars
 from spendmeter.local.ports import free_port
 from spendmeter.local.probes import kafka_answers
 from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
 
@@ -39,7 +41,7 @@ class OwnBroker:
     async def start(self) -> None:
         # On the main thread: the broker ends with the thread that started it.
         self._process = start_child(self._broker.command(), log=self._broker.data_dir / "kafka.log")
-        assert await asyncio.to_thread(wait_until, lambda: kafka_answers(self.bootstrap), timeout_seconds=60)
+        assert await asyncio.to_thread(wait_until, lambda: kafka_answers(self.bootstrap), timeout_seconds=240)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -127,6 +129,11 @@ async def test_an_outage_from_start_to_end_loses_nothing_and_needs_no_restart(
     with pytest.raises(StopIteration) as ended:
         asking.send(None)
     assert ended.value.value.refuse.spent_nanousd == 100
+    # So is what LiteLLM shows meanwhile, of a key that nobody has asked with before.
+    asker.gateway.adopter.note([Seen("key", ("new",), max_budget=0.00000001)])
+    await until(lambda: asker.gateway.views.budgets.book.get("litellm:key:new"), "enforced here")
+    events.append(recorded(asker.gateway, 10, key="new"))
+    assert await asker.asks("new") is not None
 
     await broker.start()
     async with producer(settings) as kafka:
@@ -134,5 +141,10 @@ async def test_an_outage_from_start_to_end_loses_nothing_and_needs_no_restart(
         await until(lambda: asker.gateway.views.spend.oldest_recorded_seconds() is None, "all sent")
         await hand.puts(budget(limit_nanousd=101, revision=2))
         await asker.until_admitted()
+        await until(lambda: not asker.gateway.adopter.has_work, "stored")
+        topic = BudgetTopic(settings)
+        await topic.read_to_end()
+        adopted = topic.book.get("litellm:key:new")
 
-    assert [event.seq for event in events] == list(range(1, 11))
+    assert adopted is not None
+    assert [event.seq for event in events] == list(range(1, 12))
