@@ -19,7 +19,7 @@ import click
 
 from bench import machine
 from bench.gateways.overspend import Round
-from bench.gateways.play import INPUT, MOST, MOST_TOKENS, TOKEN, Probe, play
+from bench.gateways.play import INPUT, MOST, MOST_TOKENS, TOKEN, Play, Probe
 from bench.local import DidNotStart, local_stack
 from producers.gateway import Gateway
 from producers.settings import GatewaySettings
@@ -37,6 +37,10 @@ HEADER = (
     "| budgets | gateways | rounds | signal latency max (ms) | calls in flight at the limit | formula"
     " | overspend max | of the limit | within | refused below the limit |"
 )
+NOTES = """
+The row is the round that overspent most; *within* counts all rounds. `strict` also refuses below the limit
+where the rest, less what running calls may yet cost, does not pay for the prompt: see the last column.
+"""
 
 
 @click.command(help=(__doc__ or "").replace("`", ""))
@@ -60,6 +64,7 @@ def main(gateways: tuple[int, ...], rounds: int, rate: float, calls: int, seed: 
                     rows.append(figures_of(mode, played))
     facts.append(f"load average at the end: {machine.load()}")
     click.echo("\n".join(facts) + f"\n{rate:g} calls/s in all, limit ${limit / 1e9:g}\n\n" + table(rows))
+    click.echo(NOTES)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({"machine": facts, "limit_nanousd": limit, "rounds": rows}, indent=2) + "\n")
     click.echo(f"figures: {output}")
@@ -111,7 +116,7 @@ def _rounds(
         for number in range(rounds):
             for mode in MODES:
                 key = f"{mode}-{count}-{number}"
-                yield mode, asyncio.run(play(probes, mode, key, limit, rate, seed + number))
+                yield mode, asyncio.run(Play(probes, mode, key, limit, rate, seed + number).run())
     finally:
         for gateway in made:
             gateway.stop()

@@ -24,7 +24,7 @@ INPUT, TOKEN, MOST_TOKENS = 600_000, 15_000, 100
 """Nano-USD of every prompt and of one output token; output tokens at the most."""
 MOST = INPUT + TOKEN * MOST_TOKENS
 AFTER_SECONDS = 1.0
-"""How long calls go on arriving after the first refusal."""
+"""How long calls go on arriving after every gateway has refused one."""
 HEARD_WITHIN_SECONDS = 30.0
 
 
@@ -73,52 +73,69 @@ class Probe:
             played.told[self.number].append((time.perf_counter(), max(signal.watermark.values())))
 
 
-async def play(probes: Sequence[Probe], mode: str, key: str, limit: int, rate: float, seed: int) -> Round:
-    """Let calls arrive until a while after the limit was reached, and wait for their end."""
-    played = Round(key, limit, len(probes))
-    for probe in probes:
-        probe.round = played
-    dice, spent, over_at = random.Random(seed), 0, math.inf
-    caller = Caller(Subject(key=key, team=mode), key)
+class Play:
+    """One round: calls of one account that arrive at every gateway until each has refused for a while."""
 
-    async def call(probe: Probe, tokens: int, seconds: float) -> None:
-        nonlocal spent, over_at
-        request = Request(tokens)
-        if await probe.gateway.admit(caller, asking=request) is not None:
-            played.refused_at.append(time.perf_counter())
-            over_at = min(over_at, time.perf_counter() + AFTER_SECONDS)
+    def __init__(
+        self, probes: Sequence[Probe], mode: str, key: str, limit_nanousd: int, rate: float, seed: int
+    ) -> None:
+        self._probes, self._mode, self._key = probes, mode, key
+        self._played = Round(key, limit_nanousd, len(probes))
+        self._caller = Caller(Subject(key=key, team=mode), key)
+        self._every_seconds = len(probes) / rate
+        self._at_most_seconds = 3 * limit_nanousd / INPUT / rate
+        self._dice = random.Random(seed)
+        self._running: list[asyncio.Task[None]] = []
+        self._refused_by: set[int] = set()
+        self._over_at = math.inf
+
+    async def run(self) -> Round:
+        """Play it, and wait until every gateway has heard of every event."""
+        for probe in self._probes:
+            probe.round = self._played
+        await asyncio.gather(*(self._arrive(probe) for probe in self._probes))
+        await asyncio.gather(*self._running)
+        # What was not heard by then counts as never heard: the formula then bounds nothing.
+        await asyncio.to_thread(
+            wait_until,
+            lambda: _all_heard(self._played),
+            timeout_seconds=HEARD_WITHIN_SECONDS,
+            every_seconds=0.01,
+        )
+        for probe in self._probes:
+            probe.round = None
+        return self._played
+
+    async def _arrive(self, probe: Probe) -> None:
+        due = time.perf_counter() + self._every_seconds * probe.number / len(self._probes)
+        until = due + self._at_most_seconds
+        while time.perf_counter() < min(self._over_at, until):
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            due += self._every_seconds
+            tokens, seconds = self._dice.randint(10, MOST_TOKENS), self._dice.uniform(0.05, 0.15)
+            self._running.append(asyncio.create_task(self._call(probe, Request(tokens), seconds)))
+
+    async def _call(self, probe: Probe, request: Request, seconds: float) -> None:
+        if await probe.gateway.admit(self._caller, asking=request) is not None:
+            self._refused(probe)
             return
         made = Call(probe.number, time.perf_counter())
-        played.calls.append(made)
+        self._played.calls.append(made)
         await asyncio.sleep(seconds)
         made.cost_nanousd = request.cost_nanousd
         with probe.gateway.views.lock:
+            # Under the lock, so that no acknowledgement can come before the note of it.
             made.recorded_at = time.perf_counter()
-            event = probe.gateway.record(_draft(request, key, mode), ends=request.id)
+            event = probe.gateway.record(_draft(request, self._key, self._mode), ends=request.id)
         assert event is not None, "every id is new"
         made.seq = event.seq
-        spent += made.cost_nanousd
 
-    async def arrive(probe: Probe, offset: float) -> None:
-        due = time.perf_counter() + offset
-        until = due + 3 * limit / INPUT / rate
-        while time.perf_counter() < min(over_at, until):
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            due += len(probes) / rate
-            running.append(
-                asyncio.create_task(call(probe, dice.randint(10, MOST_TOKENS), dice.uniform(0.05, 0.15)))
-            )
-
-    running: list[asyncio.Task[None]] = []
-    await asyncio.gather(*(arrive(probe, number / rate) for number, probe in enumerate(probes)))
-    await asyncio.gather(*running)
-    # What was not heard by then counts as never heard: the formula then bounds nothing.
-    await asyncio.to_thread(
-        wait_until, lambda: _all_heard(played), timeout_seconds=HEARD_WITHIN_SECONDS, every_seconds=0.01
-    )
-    for probe in probes:
-        probe.round = None
-    return played
+    def _refused(self, probe: Probe) -> None:
+        self._played.refused_at.append(time.perf_counter())
+        if probe.number not in self._refused_by:
+            self._refused_by.add(probe.number)
+            if len(self._refused_by) == len(self._probes):
+                self._over_at = time.perf_counter() + AFTER_SECONDS
 
 
 def _all_heard(played: Round) -> bool:
