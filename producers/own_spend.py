@@ -15,6 +15,13 @@ WindowKey = tuple[str, datetime]
 """The name of an account and the start of a window of it."""
 
 
+class Limit(NamedTuple):
+    """What an account may spend in a window."""
+
+    window: WindowKey
+    nanousd: int
+
+
 class _Recorded(NamedTuple):
     """An own event whose acknowledgement is still out."""
 
@@ -40,6 +47,14 @@ class OwnSpend:
         """What is known of that window and of no other; nothing when neither signal nor event told of it."""
         window = self._windows.get((account, window_start))
         return NOTHING if window is None else window.known()
+
+    def is_below(self, limits: Iterable[Limit]) -> bool:
+        """Whether all that may be spent in each of these windows, doubtful events too, is below its limit."""
+        for key, limit_nanousd in limits:
+            window = self._windows.get(key)
+            if window is not None and window.most_nanousd() >= limit_nanousd:
+                return False
+        return True
 
     def oldest_recorded_seconds(self) -> float | None:
         """When the oldest event without acknowledgement was recorded."""

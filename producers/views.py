@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
-from producers.admission import Decision, Moment, decide
+from producers.admission import ADMIT, Decision, Moment, decide
 from producers.charges import charges_of
+from producers.looks import Looks
 from producers.news import News
 from producers.own_spend import OwnSpend
 from producers.owners import Owners
@@ -94,6 +95,7 @@ class Views:
         self.strict = Strict(settings, self.lock, self.spend)
         self.routed = Routed()
         self._owners = Owners()
+        self._looks = Looks()
         self._policy = settings.policy
         self._removed: set[str] = set()
 
@@ -115,12 +117,18 @@ class Views:
         are_read = self.budgets.caught_up.is_set()
         are_current = self._are_current(seconds)
         with self.lock:
-            book = self.budgets.book
+            book, now = self.budgets.book, datetime.now(UTC)
+            if not is_routed and self._looks.admits(subject, book, self.spend, now):
+                # The way of nearly all requests.
+                return ADMIT
             accounts = book.accounts_of(subject) if are_read else ()
             accounts = self.routed.after(accounts) if is_routed else self.routed.before(accounts)
             unpriced = any(account.budget.unpriced == "block" for account in accounts) and is_unpriced()
-            at = Moment(datetime.now(UTC), seconds, are_read, are_current, unpriced)
-            return decide(book, accounts, self.spend, at, self._policy)
+            at = Moment(now, seconds, are_read, are_current, unpriced)
+            decision = decide(book, accounts, self.spend, at, self._policy)
+            if decision is ADMIT and are_read and not is_routed and self._policy.on_stale == "allow":
+                self._looks.remember(subject, book, accounts, now)
+            return decision
 
     def _are_current(self, seconds: float) -> bool:
         if self._policy.on_stale == "allow":

@@ -112,6 +112,12 @@ class WindowSpend:
             min(events[0].since_seconds for events in self._uncovered.values()) if self._uncovered else None,
         )
 
+    def most_nanousd(self) -> int:
+        """What is spent if no doubtful event is in the signal: certain and doubtful together."""
+        return (
+            self._signal_nanousd + self._recorded_nanousd + self._uncovered_nanousd + self._unplaced_nanousd
+        )
+
     def take(self, signal: Signal, last_seq: int) -> None:
         """Bring a signal of this window in; `last_seq` is that of the latest own event recorded."""
         order = (signal.revision, signal.version)
