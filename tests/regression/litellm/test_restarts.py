@@ -1,4 +1,4 @@
-"""What a gateway knew when it ended. The second proxy is ended, and stays so: this file comes last."""
+"""What a gateway knew when it ended. The proxies are ended, and stay so: this file comes last."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,37 +7,11 @@ from pathlib import Path
 
 from producers.gateway import Gateway
 from spendmeter.contract.matching import account_name
-from tests.regression.litellm.person import Person, refused
+from tests.regression.litellm.person import Person
 from tests.regression.litellm.stack import ASK_COSTS, Proxy, Stack, until
 
 RECORDED = "spendmeter_outbox_recorded_total"
 REQUESTS = 20
-
-
-def test_34805_what_was_recorded_survives_a_kill(stack: Stack) -> None:
-    """Used to: spend buffered in memory was gone with the process."""
-    person = Person(stack, proxies=[stack.second], max_budget=(REQUESTS + 1) * ASK_COSTS / 1e9)
-    before = stack.second.metric(RECORDED)
-    _spend(person, stack.second)
-    until(lambda: stack.second.metric(RECORDED) == before + REQUESTS)
-    stack.second.kill()
-    stack.second.start()
-    stack.second.wait_ready()
-
-    person.until_history(REQUESTS, REQUESTS * ASK_COSTS)
-    # And it counts: one request is left of the budget, not a whole budget.
-    assert person.asks().status_code == 200
-    person.settles()
-    refused(person.asks())
-
-
-def test_38157_what_was_answered_survives_a_shutdown(stack: Stack) -> None:
-    """Used to: a rolling update dropped the rows that had not been flushed, without a word."""
-    person = Person(stack, proxies=[stack.second])
-    _spend(person, stack.second)
-    stack.second.stop()
-    with _gateway_on(stack, stack.second.data, stack.second.name):
-        person.until_history(REQUESTS, REQUESTS * ASK_COSTS)
 
 
 def test_28247_gateways_that_start_together_read_one_total(stack: Stack, tmp_path: Path) -> None:
@@ -46,22 +20,46 @@ def test_28247_gateways_that_start_together_read_one_total(stack: Stack, tmp_pat
     for _ in range(4):
         assert person.asks().status_code == 200
     person.settles()
-    account = account_name(person.budgets[0].id, [("key", person.hash)])
-
-    def is_known(gateway: Gateway, nanousd: int) -> bool:
-        return gateway.views.are_read and gateway.views.spent(account) == nanousd
-
     with (
         _gateway_on(stack, tmp_path / "a", "a") as one,
         _gateway_on(stack, tmp_path / "b", "b") as two,
         _gateway_on(stack, tmp_path / "c", "c") as three,
     ):
         for gateway in (one, two, three):
-            until(lambda gateway=gateway: is_known(gateway, 4 * ASK_COSTS))  # type: ignore[misc]
+            until(lambda gateway=gateway: _knows(gateway, person, 4 * ASK_COSTS))  # type: ignore[misc]
         assert person.asks().status_code == 200
         for gateway in (one, two, three):
-            until(lambda gateway=gateway: is_known(gateway, 5 * ASK_COSTS))  # type: ignore[misc]
+            until(lambda gateway=gateway: _knows(gateway, person, 5 * ASK_COSTS))  # type: ignore[misc]
     assert person.settles() == 5 * ASK_COSTS
+
+
+def test_34805_what_was_recorded_survives_a_kill(stack: Stack) -> None:
+    """Used to: spend buffered in memory was gone with the process."""
+    budget = {"match": {"key": "me"}, "limit_nanousd": 100 * ASK_COSTS}
+    person = Person(stack, budget, proxies=[stack.second])
+    before = stack.second.metric(RECORDED)
+    _spend(person, stack.second)
+    until(lambda: stack.second.metric(RECORDED) == before + REQUESTS)
+    stack.second.kill()
+    with _gateway_on(stack, stack.second.data, stack.second.name) as successor:
+        person.until_history(REQUESTS, REQUESTS * ASK_COSTS)
+        until(lambda: _knows(successor, person, REQUESTS * ASK_COSTS))
+
+
+def test_38157_what_was_answered_survives_a_shutdown(stack: Stack) -> None:
+    """Used to: a rolling update dropped the rows that had not been flushed, without a word."""
+    budget = {"match": {"key": "me"}, "limit_nanousd": 100 * ASK_COSTS}
+    person = Person(stack, budget)
+    _spend(person, stack.first)
+    stack.first.stop()
+    with _gateway_on(stack, stack.first.data, stack.first.name) as successor:
+        person.until_history(REQUESTS, REQUESTS * ASK_COSTS)
+        until(lambda: _knows(successor, person, REQUESTS * ASK_COSTS))
+
+
+def _knows(gateway: Gateway, person: Person, nanousd: int) -> bool:
+    account = account_name(person.budgets[0].id, [("key", person.hash)])
+    return gateway.views.are_read and gateway.views.spent(account) == nanousd
 
 
 def _spend(person: Person, at: Proxy) -> None:
