@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -58,6 +59,16 @@ class LitellmApi:
         """Every project; an enterprise feature."""
         return self._list("/project/list")
 
+    def spent_by_day(self, since: date, until: date) -> Iterator[Row]:
+        """What each key spent on each model group on each of these days (UTC)."""
+        days = {"start_date": since.isoformat(), "end_date": until.isoformat()}
+        for page in range(1, MAX_PAGES + 1):
+            answer = self._get("/user/daily/activity", page=page, page_size=PAGE, **days)
+            yield from answer.get("results") or ()
+            if page >= (_mapping(answer.get("metadata")).get("total_pages") or 1):
+                return
+        raise NotAnswered(f"{self.url}/user/daily/activity has more than {MAX_PAGES} pages")
+
     def budgets(self) -> dict[str, Row]:
         """LiteLLM's table of budgets, by id."""
         return {row["budget_id"]: row for row in self._list("/budget/list")}
@@ -93,6 +104,10 @@ class LitellmApi:
             raise NotAnswered(f"no proxy answers at {self.url}: {reason}") from None
         except ValueError:
             raise NotAnswered(f"{self.url} answers no JSON; is it a LiteLLM proxy?") from None
+
+
+def _mapping(value: object) -> Row:
+    return value if isinstance(value, dict) else {}
 
 
 def _words_of(error: HTTPError) -> str:

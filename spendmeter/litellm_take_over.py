@@ -55,6 +55,9 @@ def giving_back(owned: Owned, ours: Budget | None) -> Call | None:
     if not kept:
         return None
     metadata = {name: value for name, value in owned.metadata.items() if name != TAKEN_OVER}
+    if owned.seen.kind == "user" and not metadata:
+        # /user/update takes empty metadata for none given, and would keep the mark.
+        metadata = {TAKEN_OVER: {}}
     return _update(owned, limits, metadata)
 
 

@@ -7,14 +7,12 @@ from zoneinfo import available_timezones
 
 import click
 
-from spendmeter.budget_plan import differences
-from spendmeter.cli.budget_words import in_words
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.printing import print_json, usd
+from spendmeter.cli.import_spend import missing_spend, send_spend
+from spendmeter.cli.import_words import Told, as_data, tell
+from spendmeter.cli.printing import print_json
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import connect
-from spendmeter.contract.budget import Budget
-from spendmeter.contract.money import InvalidAmount, from_float_usd
 from spendmeter.litellm_api import LitellmApi, NotAnswered
 from spendmeter.litellm_import import IMPORTED_BY, Item, Wish, import_of, whole_plan
 from spendmeter.litellm_read import read_litellm
@@ -39,6 +37,12 @@ def import_() -> None:
 )
 @click.option("--undo", is_flag=True, help="Put the limits that were moved aside back into LiteLLM.")
 @click.option("--timezone", default="UTC", show_default=True, help="LiteLLM's `litellm_settings.timezone`.")
+@click.option(
+    "--spend-since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="Also take in what LiteLLM has counted since that day (UTC) and history lacks, until yesterday.",
+)
 @dir_option
 @json_option
 def litellm(
@@ -48,6 +52,7 @@ def litellm(
     take_over: bool,
     undo: bool,
     timezone: str,
+    spend_since: datetime | None,
     dir_: Path | None,
     as_json: bool,
 ) -> None:
@@ -58,20 +63,23 @@ def litellm(
     """
     if take_over and undo:
         raise click.UsageError("--take-over and --undo are opposites; give one")
+    if undo and spend_since:
+        raise click.UsageError("--undo takes nothing in; leave out --spend-since")
     if timezone not in available_timezones():
         raise click.UsageError(f"--timezone {timezone!r} is not an IANA time zone such as Europe/Berlin")
     wish: Wish = "undo" if undo else "take over" if take_over else "budgets"
     api = LitellmApi(url, api_key)
     try:
         found, untold = read_litellm(api, timezone)
+        spent = missing_spend(api, spend_since.date(), dir_) if spend_since else []
     except NotAnswered as error:
         raise click.ClickException(str(error)) from None
     items = _budgets(found, wish, dir_, is_applied=is_applied)
+    if is_applied and spent:
+        send_spend(spent, dir_)
     failures = _ask(api, items) if is_applied else []
-    if as_json:
-        print_json(_as_data(items, untold, failures, is_applied=is_applied))
-    else:
-        _tell(items, untold, failures, is_applied=is_applied)
+    told = Told(items, spent, untold, failures, is_applied)
+    print_json(as_data(told)) if as_json else tell(told)
     if failures:
         raise SystemExit(NOT_ALL_DONE)
 
@@ -99,66 +107,3 @@ def _ask(api: LitellmApi, items: Sequence[Item]) -> list[str]:
             except NotAnswered as error:
                 failures.append(f"{item.owned.seen.words}: {error}")
     return failures
-
-
-def _tell(items: Sequence[Item], untold: Sequence[str], failures: Sequence[str], *, is_applied: bool) -> None:
-    for item in items:
-        spent = f"  LiteLLM has counted {_spent(item.owned)}" if item.owned.spent_usd else ""
-        for one in item.plan.created:
-            click.echo(f"+ new        {one.id}  {in_words(one)}{spent}")
-        for change in item.plan.changed:
-            click.echo(f"~ changed    {change.after.id}  {in_words(change.after)}{spent}")
-            for field, old, new in differences(change):
-                click.echo(f"             {field}: {old} → {new}")
-        for one in item.plan.removed:
-            click.echo(f"- removed    {one.id}  LiteLLM has no such limit any more")
-        for one in item.plan.unchanged:
-            click.echo(f"= the same   {one.id}  {in_words(one)}{spent}")
-        if item.call is not None:
-            click.echo(f"> LiteLLM    {item.owned.seen.words}: {_moved(item)}")
-    for problem in (problem for item in items for problem in item.problems):
-        click.echo(f"! left       {problem}")
-    for what in untold:
-        click.echo(f"? not read   {what}")
-    for failure in failures:
-        click.echo(f"! failed     {failure}", err=True)
-    if not is_applied:
-        click.echo("nothing was done: this is the plan; --apply carries it out")
-    elif all(item.is_nothing for item in items):
-        click.echo("nothing was left to do")
-
-
-def _moved(item: Item) -> str:
-    assert item.call is not None
-    fields = {
-        name: value for name, value in item.call.body.items() if name.startswith(("max", "budget_l", "model"))
-    }
-    return ", ".join(f"{name} {value or 'moved aside'}" for name, value in fields.items())
-
-
-def _spent(owned: Owned) -> str:
-    try:
-        return usd(from_float_usd(float(str(owned.spent_usd))))
-    except (InvalidAmount, ValueError):
-        return str(owned.spent_usd)
-
-
-def _as_data(
-    items: Sequence[Item], untold: Sequence[str], failures: Sequence[str], *, is_applied: bool
-) -> dict[str, object]:
-    plan = whole_plan(items)
-    return {
-        "applied": is_applied,
-        "created": _ids(plan.created),
-        "changed": [change.after.id for change in plan.changed],
-        "removed": _ids(plan.removed),
-        "unchanged": _ids(plan.unchanged),
-        "litellm": [item.owned.seen.owner for item in items if item.call],
-        "left": [problem for item in items for problem in item.problems],
-        "not_read": list(untold),
-        "failed": list(failures),
-    }
-
-
-def _ids(budgets: Sequence[Budget]) -> list[str]:
-    return [one.id for one in budgets]

@@ -141,7 +141,11 @@ def test_undoing_puts_back_what_was_there_and_keeps_our_budgets() -> None:
     assert put_back["key"]["budget_limits"] == KEY["budget_limits"]
     assert put_back["key"]["metadata"] == {"cost_center": 7}
     assert put_back["team"] == {"team_id": "red", "max_budget": 5.0, "metadata": {}}
-    assert put_back["user"] == {"user_id": "ann", "max_budget": 3.0, "metadata": {}}
+    assert put_back["user"] == {
+        "user_id": "ann",
+        "max_budget": 3.0,
+        "metadata": {"spendmeter_taken_over": {}},
+    }
     assert put_back["tag"] == {"budget_id": "b2", "max_budget": 0.6}
     assert import_of(rows(), in_force, "undo", NOON)[0].call is None, "nothing was moved"
 

@@ -1,0 +1,135 @@
+"""`spendmeter import litellm` on a live system: what LiteLLM has counted is in force, and counted once.
+
+LiteLLM's part is played by a server that answers as 1.106.2 did; tests/litellm_postgres has the real one.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from spendmeter.contract.topics import Topic
+from spendmeter.local.ports import LOOPBACK
+from spendmeter.local.waiting import wait_until
+from tests.integration.cli.conftest import spendmeter_json
+from tests.integration.sinks.test_reconcile import System, running_system
+
+WITHIN_SECONDS = 90
+TODAY = datetime.now(UTC).date()
+YESTERDAY, BEFORE = TODAY - timedelta(days=1), TODAY - timedelta(days=2)
+METRICS = {"prompt_tokens": 10, "completion_tokens": 20, "api_requests": 1}
+
+
+def day(spends: dict[str, float], of: Any) -> dict[str, Any]:
+    found = {key: {"metrics": {**METRICS, "spend": usd}, "metadata": {}} for key, usd in spends.items()}
+    groups = {"house": {"metrics": {}, "metadata": {}, "api_key_breakdown": found}}
+    return {"date": of.isoformat(), "metrics": {}, "breakdown": {"model_groups": groups}}
+
+
+ANSWERS: dict[str, Any] = {
+    "/key/list": {
+        "keys": [
+            {"token": "h1", "key_alias": "one", "team_id": "red", "user_id": "ann", "max_budget": 2.0},
+            {"token": "h2", "key_alias": "two", "team_id": "red", "user_id": "bob"},
+        ],
+        "total_pages": 1,
+    },
+    "/v2/team/list": {"teams": [{"team_id": "red", "max_budget": 5.0}], "total_pages": 1},
+    "/team/info": {"team_memberships": []},
+    "/user/list": {"users": [], "total_pages": 1},
+    "/budget/list": [],
+    "/customer/list": [],
+    "/tag/list": [],
+    "/project/list": [],
+    "/user/daily/activity": {
+        "results": [
+            day({"h1": 0.25, "h2": 0.5}, YESTERDAY),
+            day({"h1": 1.0}, BEFORE),
+            day({"h1": 7.0}, TODAY),
+        ],
+        "metadata": {"total_pages": 1},
+    },
+}
+
+
+class LiteLLM(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        found = ANSWERS.get(self.path.partition("?")[0])
+        told = json.dumps({"detail": "enterprise"} if found is None else found).encode()
+        self.send_response(403 if found is None else 200)
+        self.send_header("content-length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the server's name for it
+        pass
+
+
+@pytest.fixture(scope="module")
+def litellm_url() -> Iterator[str]:
+    server = ThreadingHTTPServer((LOOPBACK, 0), LiteLLM)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://{LOOPBACK}:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def system(kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(kafka, clickhouse, tmp_path_factory.mktemp("imported")) as running:
+        yield running
+
+
+@pytest.fixture
+def arguments(
+    system: System, litellm_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[str, ...]:
+    for name, value in system.env().items():
+        monkeypatch.setenv(name, value)
+    where = ("--url", litellm_url, "--api-key", "sk-master")
+    return ("import", "litellm", *where, "--spend-since", BEFORE.isoformat())
+
+
+def imported(system: System) -> int:
+    (row,) = system.history.query("SELECT count() FROM usage FINAL WHERE call_type = 'import'").result_rows
+    return int(row[0])
+
+
+async def test_what_litellm_has_counted_counts_once_in_each_budget(
+    system: System, arguments: tuple[str, ...]
+) -> None:
+    def says(*more: str) -> Any:
+        return spendmeter_json(*arguments, *more)
+
+    planned = await asyncio.to_thread(says)
+    assert planned["spent_usd"] == {str(BEFORE): "1", str(YESTERDAY): "0.75"}
+    assert planned["created"] == ["litellm:key:h1", "litellm:team:red"]
+    assert [what.partition(":")[0] for what in planned["not_read"]] == ["organizations"]
+    assert imported(system) == 0, "a plan is only shown"
+
+    done = await asyncio.to_thread(says, "--apply")
+    # At once again, before history has them: the same events, dropped as resends.
+    await asyncio.to_thread(says, "--apply")
+
+    assert done["spent_usd"] == planned["spent_usd"]
+    expected = {"litellm:key:h1|key=h1": 1_250_000_000, "litellm:team:red|team=red": 1_750_000_000}
+    async with system.stream() as stream:
+        await stream.until(
+            Topic.SIGNALS,
+            lambda found: expected.items() <= {s.account: s.spent_nanousd for s in found}.items(),
+        )
+    assert await asyncio.to_thread(
+        wait_until, lambda: imported(system) == 3, timeout_seconds=WITHIN_SECONDS
+    ), imported(system)
+    again = await asyncio.to_thread(says, "--apply")
+    assert (again["spent_usd"], again["created"], again["changed"]) == ({}, [], [])
+    report = await system.compare()
+    assert not report.differences, report.differences
