@@ -104,6 +104,9 @@ def _tabled(kind: Kind, names: tuple[str, ...], found: object, timezone: str) ->
     if found is None:
         return
     table = _of(found, "litellm_budget_table")
+    if kind == "end_user" and _of(found, "budget_id") is None:
+        # The default of all end users: one budget for each name that a client thinks of would have no bound.
+        table = None
     taken_over = from_metadata(mapping(_of(found, "metadata")))["taken_over"]
     yield Seen(
         kind,

@@ -88,7 +88,7 @@ def test_a_table_row_limits_whom_it_was_read_for() -> None:
     row = {"litellm_budget_table": TABLE}
     found = seen(
         Subject(end_user="c", tags=("t", "u"), project="p", organization="o"),
-        end_user_id__c=row,
+        end_user_id__c=row | {"budget_id": "b"},
         tag__t=row,
         tag__u={"litellm_budget_table": None},
         project_id__p=row,
@@ -102,6 +102,14 @@ def test_a_table_row_limits_whom_it_was_read_for() -> None:
         ("tag", ("t",), 0.5),
         ("tag", ("u",), None),
     ]
+
+
+def test_the_default_of_all_end_users_is_not_a_budget_of_each_name_that_a_client_thinks_of() -> None:
+    row = {"user_id": "c", "budget_id": None, "litellm_budget_table": TABLE}
+
+    (customer,) = seen(Subject(end_user="c"), end_user_id__c=row)
+
+    assert customer == Seen("end_user", ("c",)), "it has no limit of its own"
 
 
 @pytest.mark.parametrize(
