@@ -4,6 +4,7 @@ from datetime import datetime
 
 from producers.admission import Refuse
 from producers.window_spend import Known
+from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import Account
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.window import Window, window_of
@@ -103,11 +104,21 @@ class SignalChecks:
         begins = [broker.begin_of(signal.budget_id, p) for p in range(PARTITIONS)]
         budget = broker.book.get(signal.budget_id)
         whole = budget is not None and budget.revision == signal.revision
-        whole &= all(r.offset is not None and r.offset >= begins[r.partition] for r in under)
+        counted = all(r.offset is not None and r.offset >= begins[r.partition] for r in under)
+        # Or all that came before has been merged, as it says itself.
+        is_merged = not signal.opening and not broker.disturbed and _is_of(budget, signal)
+        whole &= counted or is_merged
         if type(signal.spent_nanousd) is not int or signal.spent_nanousd > most:
             raise Violation(f"{signal} says more than the {most} nano-USD under its watermark")
         if whole and signal.spent_nanousd != must:
             raise Violation(f"{signal} is not the {must} nano-USD under its watermark")
+
+
+def _is_of(budget: Budget | None, signal: Signal) -> bool:
+    """Whether the account is still one of the budget's: its match may have changed."""
+    return budget is not None and all(
+        wanted in ("*", signal.subject[dimension]) for dimension, wanted in budget.match.items()
+    )
 
 
 def _version(signal: Signal) -> int:

@@ -1,14 +1,17 @@
 """Guards broken one at a time: what the simulation must be able to see."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from sinks.opening.balance import Balances, Row
 from spendmeter.contract.matching import Account, BudgetBook
-from spendmeter.contract.total import Total
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from stream.changelog import TALLY, AccountWindow, Component, Counted, Entry, Tally
+from stream.changelog import TALLY, AccountState, AccountWindow, Component, Counted, Entry, Taken, Tally
 from stream.judge import Judge, Judgement
+from stream.merging import Merged, merge
 from stream.meter import Folded, Meter
 from stream.openings import Openings
 from stream.store import GuardedStore
@@ -73,6 +76,22 @@ class OpensInsideReplays(Meter):
     def _count(self, event: UsageEvent, account: Account, offset: int, *rest: Any) -> None:
         self._frontier = offset
         super()._count(event, account, offset, bool(rest[0]), *rest[1:])
+
+
+class _OpensLate(Openings):
+    def open_all(self, book: BudgetBook, frontier: int) -> None:
+        """The first event of each opens it."""
+
+
+class OpensAtTheFirstEvent(Meter):
+    def __init__(self, partition: int) -> None:
+        super().__init__(partition)
+        self._openings = _OpensLate()
+
+    def fold(self, *args: Any) -> Folded:
+        folded = super().fold(*args)
+        folded.openings += self._openings.changes()
+        return folded
 
 
 class DuplicatesDoNotMoveLastOffset(_Meter):
@@ -140,6 +159,70 @@ class TakesLowerOffsets(Judge):
             )
 
 
+class _Merges(Judge):
+    """Breaks how an account's parts are merged."""
+
+    def merged(self, where: AccountWindow, state: AccountState, shape: str) -> Merged:
+        taken = self._takings.of(where.account.partition("|")[0], where.window_start)
+        right = merge(state.components, state.held, taken, shape)
+        return self.broken(right, state, taken)
+
+    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+        raise NotImplementedError
+
+
+class AddsWhatHistoryHolds(_Merges):
+    """A part that ends below the opening is added to history, which has it too."""
+
+    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+        spent = sum(part.spent_nanousd for part in state.components.values())
+        return right._replace(spent_nanousd=NanoUsd(spent)) if HISTORY in state.components else right
+
+
+class KeepsItsWatermark(_Merges):
+    """Own events that history holds stay uncovered at the gateway that made them."""
+
+    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+        parts = state.components.items()
+        return right._replace(watermark={p: c.last_offset for p, c in parts if isinstance(p, int)})
+
+
+class MergesAtOneVersion(_Merges):
+    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+        counted = [part for p, part in state.components.items() if p != HISTORY]
+        return right._replace(version=sum(part.last_offset + 1 for part in counted))
+
+
+class IsWholeTooSoon(_Merges):
+    """It does not wait for the word that all of the budget's accounts were told."""
+
+    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+        return right._replace(is_whole=True)
+
+
+class KeepsWhatAnEarlierShapeHeld(_Merges):
+    """A part of history stands however much later the budget's opening is."""
+
+    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+        if HISTORY not in state.components or taken is None or state.held is None:
+            return right
+        return merge(state.components, state.held._replace(before=taken.before, shape=taken.shape), taken, "")
+
+
+class ForgetsRemovals(Judge):
+    """What was taken for a budget outlives its removal."""
+
+    def budget_changed(self, budget_id: str, removed_revision: int | None = None) -> None:
+        super().budget_changed(budget_id)
+
+
+class TakesWhatTheStreamCounts(Balances):
+    """Everything that history has by now, also what lies behind the opening."""
+
+    def _placed(self, rows: Iterable[Row]) -> Iterator[tuple[Any, datetime, int]]:
+        return super()._placed([(row[0], -1, *row[2:]) for row in rows])
+
+
 class CountsItsOwnVersions(Judge):
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
         said = super().judge(book, now)
@@ -196,4 +279,14 @@ MUTATIONS: dict[str, Parts] = {
         acknowledges="predecessors' events too"
     ),
     "history keeps every copy": Parts(history="every copy"),
+    "a part that ends below the opening is added to history": Parts(judge=AddsWhatHistoryHolds),
+    "merging leaves the watermark behind": Parts(judge=KeepsItsWatermark),
+    "merging does not raise the version": Parts(judge=MergesAtOneVersion),
+    "an account is called whole before its opening was merged": Parts(judge=IsWholeTooSoon),
+    "what an earlier opening took counts for a later one": Parts(judge=KeepsWhatAnEarlierShapeHeld),
+    "what was taken for a budget outlives its removal": Parts(judge=ForgetsRemovals),
+    "an opening balance takes all that history has": Parts(balances=TakesWhatTheStreamCounts),
+    "an opening balance does not wait for history": Parts(fills="at once"),
+    "that all was told is told before it was": Parts(closes="before the totals"),
+    "a new budget is opened by its first event": Parts(meter=OpensAtTheFirstEvent),
 }

@@ -47,6 +47,7 @@ class Schedule:
         self.administrator = Administrator(self.broker, self.random)
         self.administrator.begin()
         self.history: dict[UUID, Kept] = {}
+        self.history_lags = self.random.choice([0, 0, 0.5, 0.9])
         self.workers: list[Worker] = []
         for partition in range(PARTITIONS):
             self.workers += [self._meter(partition), self._judge(partition), self._history(partition)]
@@ -138,7 +139,9 @@ class Schedule:
         self.random.choice(readers).read_budgets(1)
 
     def work(self) -> None:
-        self.random.choice(self.workers).step()
+        worker = self.random.choice(self.workers)
+        if not (isinstance(worker, HistoryWorker) and self.random.random() < self.history_lags):
+            worker.step()
 
     def tick(self) -> None:
         self.broker.pass_time(timedelta(milliseconds=self.random.choice([1, 50, 400, 1_500])))
