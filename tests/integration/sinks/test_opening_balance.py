@@ -13,10 +13,15 @@ from uuid import uuid4
 
 import pytest
 
+from producers.admission import Refuse
+from producers.settings import GatewaySettings
+from producers.views import Views
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import open_client
 from spendmeter.client import connect
+from spendmeter.contract.decision import Why
+from spendmeter.contract.matching import subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
@@ -175,3 +180,69 @@ async def test_what_was_spent_before_a_budget_counts(system: System) -> None:
         await stream.until(Topic.SIGNALS, says("before", keys.spent("before")))
         await stream.send(keys.make(50))
         await stream.until(Topic.SIGNALS, says("before", keys.spent("before")))
+
+
+async def test_a_key_that_spent_more_than_a_new_budget_allows_is_refused_at_once(system: System) -> None:
+    keys = Keys("over", keys=1)
+    async with system.stream() as stream:
+        await stream.send(keys.make(20))
+        spent = keys.spent("over")
+        await stream.client.apply([per_key(keys, limit_nanousd=sum(spent.values()))])
+        await stream.until(Topic.SIGNALS, says("over", spent))
+    (event,) = keys.events[:1]
+    settings = system.settings
+    views = Views(
+        GatewaySettings(kafka_bootstrap=settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
+    )
+    readers = [asyncio.create_task(views.budgets.run()), asyncio.create_task(views.signals.run())]
+    try:
+        async with asyncio.timeout(WITHIN_SECONDS):
+            await views.all_read()
+        decision = views.decide(subject_of(event))
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+    assert isinstance(decision, Refuse)
+    assert decision.why is Why.LIMIT_REACHED
+    assert decision.spent_nanousd == sum(spent.values())
+
+
+async def test_a_reset_that_names_a_past_moment_counts_what_came_after_it(system: System) -> None:
+    keys = Keys("reset", keys=3)
+    async with system.stream() as stream:
+        await stream.client.apply([per_key(keys)])
+        await stream.send(keys.make(30, ago=timedelta(minutes=20)))
+        await stream.send(keys.make(30, ago=timedelta(minutes=5)))
+        await stream.until(Topic.SIGNALS, says("reset", keys.spent("reset")))
+        since = datetime.now(UTC) - timedelta(minutes=10)
+        changed = await stream.client.reset("reset", at=since)
+        await stream.until(Topic.SIGNALS, says("reset", keys.spent("reset", since), changed.revision))
+        await stream.send(keys.make(10))
+        await stream.until(Topic.SIGNALS, says("reset", keys.spent("reset", since), changed.revision))
+
+
+async def test_kill_9_of_stream_and_sink_under_traffic_counts_everything_once(system: System) -> None:
+    keys = Keys("killed", keys=4)
+    async with system.stream() as stream:
+        await stream.send(keys.make(150))
+        await stream.client.apply([per_key(keys)])
+        traffic = asyncio.create_task(_trickle(stream, keys))
+        system.sink.kill()
+        system.worker.kill()
+        system.worker.start()
+        system.sink.start()
+        await traffic
+        system.worker.kill()
+        system.worker.start()
+        # Sent twice, as by a gateway that did not hear the answer.
+        await stream.send(keys.events[100:200])
+        system.worker.wait_ready()
+        system.sink.wait_ready()
+        await stream.until(Topic.SIGNALS, says("killed", keys.spent("killed")))
+
+
+async def _trickle(stream: Stream, keys: Keys) -> None:
+    for _ in range(10):
+        await stream.send(keys.make(15))
+        await asyncio.sleep(0.05)  # the rate of the traffic, not a synchronisation

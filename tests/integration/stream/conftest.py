@@ -28,7 +28,7 @@ from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import consumer, partition_of, producer
 from spendmeter.runtime.settings import Settings
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 
 class Worker:

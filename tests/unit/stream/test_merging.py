@@ -1,0 +1,87 @@
+"""Merging by offset: what history holds and what the stream counts meet without a gap, and never overlap."""
+
+from typing import Any
+
+import pytest
+
+from spendmeter.contract.money import NanoUsd
+from stream.changelog import Component, Taken
+from stream.merging import merge
+from tests.builders import NOON
+
+BEFORE = {0: 10, 1: 5}
+
+
+def part(first: int, last: int, spent: int) -> Component:
+    return Component(last, NanoUsd(spent), 1, first)
+
+
+def history(spent: int) -> Component:
+    return part(0, 15, spent)
+
+
+def taken(**fields: Any) -> Taken:
+    return Taken(**{"before": BEFORE, "shape": "a", "window_start": NOON, "revision": 1, **fields})
+
+
+def test_a_part_that_begins_at_the_opening_adds_to_history() -> None:
+    merged = merge({0: part(10, 12, 3), "history": history(100)}, taken(), taken(), "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (103, {0: 12, 1: 4}, True)
+
+
+def test_a_part_that_ends_below_the_opening_is_inside_history() -> None:
+    merged = merge({0: part(0, 9, 3), "history": history(100)}, taken(), taken(), "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (100, {0: 9, 1: 4}, True)
+
+
+@pytest.mark.parametrize(("first", "last"), [(9, 10), (0, 99)])
+def test_a_part_that_straddles_the_opening_makes_history_wait(first: int, last: int) -> None:
+    merged = merge({0: part(first, last, 3), "history": history(100)}, taken(), taken(), "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (3, {0: last}, False)
+
+
+def test_a_gap_behind_the_opening_is_said() -> None:
+    merged = merge({0: part(11, 12, 3), "history": history(100)}, taken(), taken(), "a")
+    assert (merged.spent_nanousd, merged.is_whole) == (103, False)
+
+
+def test_without_a_part_of_history_an_account_had_spent_nothing_once_all_were_told() -> None:
+    parts: dict[int | str, Component] = {0: part(10, 12, 3)}
+    assert not merge(parts, None, None, "a").is_whole
+    merged = merge(parts, None, taken(), "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (3, {0: 12, 1: 4}, True)
+
+
+def test_an_account_is_not_whole_before_it_is_told_that_these_were_all() -> None:
+    merged = merge({"history": history(100)}, taken(), None, "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (100, {0: 9, 1: 4}, False)
+
+
+def test_what_was_taken_for_another_shape_is_not_the_whole() -> None:
+    assert not merge({"history": history(100)}, taken(), taken(), "b").is_whole
+
+
+def test_what_an_earlier_opening_took_is_void_once_a_later_one_was_told() -> None:
+    later = taken(before={0: 20, 1: 5})
+    merged = merge({0: part(10, 12, 3), "history": history(100)}, taken(), later, "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (0, {0: 19, 1: 4}, True)
+
+
+def test_a_later_opening_of_the_account_counts_before_that_of_its_budget_is_told() -> None:
+    later = taken(before={0: 20, 1: 5})
+    merged = merge({0: part(10, 12, 3), "history": history(100)}, later, taken(), "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (100, {0: 19, 1: 4}, False)
+
+
+def test_of_two_openings_at_the_same_offsets_that_of_the_present_shape_counts() -> None:
+    parts: dict[int | str, Component] = {"history": history(100)}
+    assert merge(parts, taken(shape="a"), taken(shape="b"), "b").spent_nanousd == 0
+    assert merge(parts, taken(shape="a"), taken(shape="b"), "a").spent_nanousd == 100
+
+
+def test_merging_raises_the_version_and_so_does_a_later_opening() -> None:
+    parts: dict[int | str, Component] = {0: part(10, 12, 3)}
+    alone = merge(parts, None, None, "a").version
+    first = merge(parts, None, taken(before={}), "a").version
+    later = merge(parts, None, taken(), "a").version
+    assert alone < first < later
