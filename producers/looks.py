@@ -4,7 +4,7 @@ While no budget changes and no window or raise ends, only spend can make a decis
 only by reaching a limit. So the limits are what is remembered, and for which stretch of time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -30,11 +30,11 @@ class Looks:
     """Remembers admissions. The caller holds the lock that budgets and spend change under."""
 
     def __init__(self) -> None:
-        self._clear: dict[Subject, _Clear] = {}
+        self._clear: dict[Hashable, _Clear] = {}
 
     def admits(self, subject: Subject, book: BudgetBook, spend: OwnSpend, now: datetime) -> bool:
         """Whether `decide` is sure to admit the subject. If not, it has to be asked."""
-        clear = self._clear.get(subject)
+        clear = self._clear.get(book.looked_at(subject))
         if clear is None or clear.edition != book.edition:
             return False
         if clear.since is not None and now < clear.since:
@@ -65,6 +65,6 @@ class Looks:
             limits.append(Limit((account.name, window.start), int(budget.limit_at(now))))
         if len(self._clear) >= MAX_REMEMBERED:
             self._clear.clear()
-        self._clear[subject] = _Clear(
+        self._clear[book.looked_at(subject)] = _Clear(
             book.edition, max(starts, default=None), min(ends, default=None), tuple(limits)
         )

@@ -1,8 +1,10 @@
 """Which accounts an event or a request belongs to: the one rule, used by the stream and the gateway."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
 from itertools import product
+from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -42,6 +44,14 @@ class Subject(NamedTuple):
             return self.tags
         value: str | None = getattr(self, dimension)
         return (value,) if value else ()
+
+
+def _no_dimension(subject: Subject) -> Hashable:
+    return ()
+
+
+def _place(dimension: Dimension) -> int:
+    return Subject._fields.index("tags" if dimension == "tag" else dimension)
 
 
 def subject_of(event: UsageEvent) -> Subject:
@@ -96,7 +106,13 @@ class BudgetBook:
     def __init__(self, budgets: Iterable[Budget] = ()) -> None:
         self._budgets: dict[str, Budget] = {}
         self._shelves = Shelves()
-        self._accounts: dict[Subject, tuple[Account, ...]] = {}
+        self._accounts: dict[Hashable, tuple[Account, ...]] = {}
+        self._dimensions: Counter[Dimension] = Counter()
+        self.looked_at: Callable[[Subject], Hashable] = _no_dimension
+        """What of a subject any budget looks at: those that agree in it fall under the same accounts.
+
+        Else each session or end user, though no budget names them, would be a subject nobody has seen.
+        """
         self._windows: dict[str, Window] = {}
         self._shapes: dict[str, str] = {}
         self._replacers: dict[str, dict[str, Budget]] = {}
@@ -124,6 +140,8 @@ class BudgetBook:
         self.remove(budget.id)
         self._budgets[budget.id] = budget
         self._shelves.put(budget)
+        self._dimensions.update(budget.match.keys())
+        self._look_at()
         if budget.replaces is not None:
             self._replacers.setdefault(budget.replaces, {})[budget.id] = budget
             self._shapes.pop(budget.replaces, None)
@@ -138,6 +156,8 @@ class BudgetBook:
         self._shapes.pop(budget_id, None)
         if budget is not None:
             self._shelves.remove(budget)
+            self._dimensions.subtract(budget.match.keys())
+            self._look_at()
             if budget.replaces is not None:
                 del self._replacers[budget.replaces][budget_id]
                 self._shapes.pop(budget.replaces, None)
@@ -145,11 +165,12 @@ class BudgetBook:
 
     def accounts_of(self, subject: Subject) -> tuple[Account, ...]:
         """The accounts that the subject falls under, without those that another matching budget replaces."""
-        known = self._accounts.get(subject)
+        seen = self.looked_at(subject)
+        known = self._accounts.get(seen)
         if known is None:
             if len(self._accounts) >= MAX_REMEMBERED_SUBJECTS:
                 self._accounts.clear()
-            known = self._accounts[subject] = tuple(self._find(subject))
+            known = self._accounts[seen] = tuple(self._find(subject))
         return known
 
     def window_of(self, budget: Budget, time: datetime) -> Window | None:
@@ -176,6 +197,10 @@ class BudgetBook:
             known = shape_of(budget, self._replacers.get(budget.id, {}).values())
             self._shapes[budget.id] = known
         return known
+
+    def _look_at(self) -> None:
+        places = sorted(_place(dimension) for dimension, budgets in self._dimensions.items() if budgets)
+        self.looked_at = itemgetter(*places) if places else _no_dimension
 
     def _is_replaced(self, budget: Budget, pairs: _Pairs, matched: list[tuple[Budget, _Pairs]]) -> bool:
         return any(

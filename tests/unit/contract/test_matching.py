@@ -234,3 +234,17 @@ def test_budgets_that_replace_one_another_in_a_circle_stay_in_force() -> None:
     assert names(BudgetBook(circle), key="k") == ["a|key=k", "b|key=k", "c|key=k"]
     assert names(BudgetBook([*circle, leads_into_it]), key="k") == ["b|key=k", "c|key=k", "d|key=k"]
     assert names(BudgetBook(circle[:2]), key="k") == ["a|key=k"]
+
+
+def test_subjects_that_differ_where_no_budget_looks_are_one() -> None:
+    book = book_of({"key": "*"}, {"user": "ann"})
+    one, other = Subject(key="k1", session="s1"), Subject(key="k1", session="s2")
+    assert book.looked_at(one) == book.looked_at(other)
+    assert book.accounts_of(one) is book.accounts_of(other)
+
+    book.put(budget(id="per-session", match={"session": "*"}))
+    assert book.looked_at(one) != book.looked_at(other)
+    assert names(book, key="k1", session="s2") == ["b0|key=k1", "per-session|session=s2"]
+
+    book.remove("per-session")
+    assert book.accounts_of(one) is book.accounts_of(other)
