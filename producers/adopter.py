@@ -132,18 +132,26 @@ class Adopter:
 
     def _enforce(self, waiting: list[Seen]) -> None:
         for seen in waiting:
-            now = datetime.now(UTC)
-            found = adopted(seen, self._settings.adopt, now)
-            for problem in found.problems:
+            try:
+                self._enforce_one(seen)
+            except Exception:
+                # Metadata are its owner's: what nobody thought of must not cost other objects their budgets.
                 PROBLEMS.inc()
-                log.warning("not adopted, the request is served: %s", problem)
-            made = changes(found, self._force.adopted_from(seen.owner), now)
-            for budget in made.created:
-                self._change(budget.id, None, budget)
-            for before, after in made.changed:
-                self._change(after.id, before, after)
-            for budget in made.removed:
-                self._change(budget.id, budget, None)
+                log.exception("not adopted: %s", seen.words)
+
+    def _enforce_one(self, seen: Seen) -> None:
+        now = datetime.now(UTC)
+        found = adopted(seen, self._settings.adopt, now)
+        for problem in found.problems:
+            PROBLEMS.inc()
+            log.warning("not adopted, the request is served: %s", problem)
+        made = changes(found, self._force.adopted_from(seen.owner), now)
+        for budget in made.created:
+            self._change(budget.id, None, budget)
+        for before, after in made.changed:
+            self._change(after.id, before, after)
+        for budget in made.removed:
+            self._change(budget.id, budget, None)
 
     def _change(self, budget_id: str, before: Budget | None, after: Budget | None) -> None:
         known = self._outgoing.get(budget_id)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
@@ -33,7 +33,7 @@ def amount_of(name: str, value: object) -> NanoUsd | None:
         return None
     try:
         amount = from_float_usd(float(value)) if isinstance(value, int | float | str) else NanoUsd(-1)
-    except (InvalidAmount, ValueError):
+    except (InvalidAmount, ValueError, OverflowError):
         amount = NanoUsd(-1)
     if amount < 0:
         raise Problem(f"{name} {value!r} is no amount of USD; set it to one above 0, or to null")
@@ -62,7 +62,10 @@ def term_of(name: str, duration: object, reset_at: object, timezone: str, now: d
 
 def _first_tile(seconds: int, timezone: str, reset: datetime | None) -> datetime:
     """Where the tiles of that length begin, one of which ends at the reset; whole days by the local clock."""
-    zone = ZoneInfo(timezone) if seconds % _DAY_SECONDS == 0 else UTC
+    try:
+        zone = ZoneInfo(timezone) if seconds % _DAY_SECONDS == 0 else UTC
+    except (ZoneInfoNotFoundError, ValueError):
+        raise Problem(f"litellm_settings.timezone {timezone!r} is no IANA time zone") from None
     first = _MONDAY.replace(tzinfo=zone)
     if reset is None:
         return first.astimezone(UTC)

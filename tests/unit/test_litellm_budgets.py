@@ -197,6 +197,7 @@ class Mistake:
         Mistake({"metadata_budget": {"limit_usd": object(), "period": "day"}}, "no text or number"),
         Mistake({"max_budget": -1}, "max_budget -1 is no amount", ""),
         Mistake({"max_budget": float("nan")}, "is no amount", ""),
+        Mistake({"max_budget": 10**400}, "is no amount", ""),
         Mistake({"max_budget": 1, "budget_duration": "banana"}, "budget_duration 'banana'", ""),
         Mistake({"max_budget": 1, "budget_duration": "12h", "budget_reset_at": "soon"}, "no time", ""),
         Mistake({"model_max_budget": ["gpt-4o"]}, "model_max_budget is a mapping", "model"),
@@ -212,6 +213,14 @@ def test_a_mistake_names_whose_it_is_and_what_to_do_and_spoils_nothing_else(mist
     assert problem.startswith(f"key vip ({HASH}): ")
     assert mistake.told in problem
     assert found.unread == {mistake.unread}
+
+
+@pytest.mark.parametrize("duration", ["1d", "3d"])
+def test_a_time_zone_that_is_none_is_told_and_no_other_is_guessed(duration: str) -> None:
+    found = adopted(key(max_budget=1, budget_duration=duration, timezone="Mars/Olympus"), "both", NOON)
+
+    assert found.budgets == ()
+    assert ["Mars/Olympus" in problem for problem in found.problems] == [True]
 
 
 def test_what_is_not_adopted_or_not_visible_is_left_alone() -> None:
