@@ -47,6 +47,8 @@ def read_refusal(status: int, headers: Mapping[str, str], body: object) -> Refus
 def refusal_of(error: BaseException) -> Refusal | None:
     """The refusal in an exception of LiteLLM, of the OpenAI or Anthropic client, or of httpx; else None."""
     if any(base.__name__ == "BudgetExceededError" for base in type(error).__mro__):
+        if getattr(error, "type", _TYPES[0]) not in _TYPES:
+            return None
         refusal = _refusal(str(error), getattr(error, "headers", None) or {})
         return refusal._replace(
             spent_usd=_usd(getattr(error, "current_cost", None)) or refusal.spent_usd,

@@ -48,6 +48,9 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         kill_child(process)
 
 
+SLOW: Any = [{"role": "user", "content": "hi [[in=100 out=10 delay_ms=500]]"}]
+
+
 class Program:
     """The program under test: its meter, and everything that it recorded."""
 
@@ -117,7 +120,9 @@ async def program(started: Program) -> AsyncIterator[Program]:
     assert ERRORS.labels("admission")._value.get() + ERRORS.labels("recording")._value.get() == before
 
 
-async def limit(program: Program, settings: Settings, calls: int, **match: str) -> Budget:
+async def limit(
+    program: Program, settings: Settings, calls: int, enforcement: str = "settled", **match: str
+) -> Budget:
     """A budget for so many calls of a user of its own, in force."""
     user = f"u-{uuid4().hex[:8]}"
     fields = {
@@ -125,6 +130,7 @@ async def limit(program: Program, settings: Settings, calls: int, **match: str) 
         "match": {"user": user, **match},
         "limit_nanousd": calls * COST,
         "period": "day",
+        "enforcement": enforcement,
         "updated_at": datetime.now(UTC),
     }
     made = Budget.model_validate(fields)
@@ -198,6 +204,25 @@ async def test_a_router_is_refused_without_a_retry(program: Program, program_set
         with pytest.raises(litellm.BudgetExceededError):
             await asyncio.to_thread(guarded, model="chat", messages=SAY)
     assert len(program.events) == 2
+
+
+async def test_a_strict_budget_holds_for_a_call_and_lets_go_when_it_ends_or_fails(
+    program: Program, program_settings: Settings
+) -> None:
+    budget = await limit(program, program_settings, 3, "strict")
+    holds = program.gateway.views.strict.holds
+    fails: Any = [{"role": "user", "content": "hi [[status=500]]"}]
+    ask = {"model": "openai/gpt-4o-mini", "max_tokens": 20, "max_retries": 0, **program.to}
+    with sdk.subject(user=budget.match["user"]):
+        running = asyncio.create_task(litellm.acompletion(messages=SLOW, **ask))
+        await until(lambda: len(holds) == 1)
+        await running
+        await until(lambda: len(holds) == 0)
+        with pytest.raises(litellm.InternalServerError):
+            await litellm.acompletion(messages=fails, **ask)
+        await until(lambda: len(holds) == 0)
+        await asyncio.to_thread(program.meter.guarded(litellm.completion), messages=SAY, **ask)
+        await until(lambda: len(holds) == 0)
 
 
 CALLS: dict[str, Callable[[dict[str, str]], Any]] = {

@@ -76,6 +76,18 @@ def test_litellms_exception_is_a_refusal_with_its_figures() -> None:
     assert (refusal.spent_usd, refusal.limit_usd) == (Decimal("1.25"), Decimal("1.0"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_waited_for"),
+    [("budget_exceeded", True), ("budget_unverified", True), ("budget_unpriced", False)],
+)
+def test_of_the_sdks_exceptions_those_that_waiting_helps_are_refusals(kind: str, is_waited_for: bool) -> None:
+    error = litellm.BudgetExceededError(current_cost=1.0, max_budget=1.0)
+    error.type, error.headers = kind, OURS
+    refusal = refusal_of(error)
+    assert (refusal is not None) is is_waited_for
+    assert refusal is None or (refusal.budget, refusal.retry_after_seconds) == ("key-day", 90.0)
+
+
 def test_the_openai_clients_exception_is_a_refusal() -> None:
     with httpx.Client(
         transport=httpx.MockTransport(lambda _: httpx.Response(422, content=body(), headers=OURS))
