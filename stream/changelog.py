@@ -149,8 +149,6 @@ class Taken(NamedTuple):
     shape: str
     window_start: datetime
     """Of a whole budget: no account has more in windows that begin here or later."""
-    revision: int
-    """Of the budget, when it was taken."""
 
     @property
     def rank(self) -> int:
@@ -161,15 +159,15 @@ class Taken(NamedTuple):
     def of(cls, total: Total) -> "Taken":
         """What a total of history rests on."""
         before = {p: offset for p, offset in sorted((total.before or {}).items()) if offset}
-        return cls(before, total.shape or "", total.window_start, total.revision or 0)
+        return cls(before, total.shape or "", total.window_start)
 
     def fields(self) -> tuple[Any, ...]:
         """As it is written, within a value."""
-        return (self.before, self.shape, to_unix_us(self.window_start), self.revision)
+        return (self.before, self.shape, to_unix_us(self.window_start))
 
     @classmethod
-    def from_fields(cls, before: dict[str, int], shape: str, start: int, revision: int) -> "Taken":
-        return cls({int(p): offset for p, offset in before.items()}, shape, from_unix_us(start), revision)
+    def from_fields(cls, before: dict[str, int], shape: str, start: int) -> "Taken":
+        return cls({int(p): offset for p, offset in before.items()}, shape, from_unix_us(start))
 
 
 @dataclass(slots=True)

@@ -94,11 +94,9 @@ class Judge:
             state.last_event_id = total.last_event_id or state.last_event_id
             self._changed.add(where)
 
-    def budget_changed(self, budget_id: str, removed_revision: int | None = None) -> None:
+    def budget_changed(self, budget_id: str) -> None:
         """Judge every account of the budget again: its limit, window or existence changed."""
         self._again |= self._by_budget.get(budget_id, set())
-        if removed_revision is not None:
-            self._takings.removed(budget_id, removed_revision)
 
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
         """Say what the totals taken since the last call, and those still waiting, amount to."""

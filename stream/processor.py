@@ -68,8 +68,6 @@ class Processor:
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
         self._meters: dict[int, Meter] = {}
         self._judges: dict[int, Judge] = {}
-        self._revisions: dict[str, int] = {}
-        """Of the budgets in force: a removal does not say which it removed."""
         self._untold: set[int] = set()
         """Meters whose openings the worker before may have stored without telling them."""
         self._expired_at = monotonic()
@@ -78,11 +76,8 @@ class Processor:
         self.kafka: AIOKafkaProducer | None = None
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
-        removed = self._revisions.pop(budget_id, 0) if budget is None else None
-        if budget is not None:
-            self._revisions[budget_id] = budget.revision
         for judge in self._judges.values():
-            judge.budget_changed(budget_id, removed)
+            judge.budget_changed(budget_id)
 
     def forget(self) -> None:
         """Build meters and judges anew from the stores when they are next needed."""

@@ -31,8 +31,7 @@ class Takings:
         known = self._taken.get(budget_id, [])
         for same in known:
             if (same.before, same.shape) == (taken.before, taken.shape):
-                start = min(same.window_start, taken.window_start)
-                taken = taken._replace(window_start=start, revision=max(same.revision, taken.revision))
+                taken = taken._replace(window_start=min(same.window_start, taken.window_start))
         if taken in known or any(k.window_start <= taken.window_start and k.rank > taken.rank for k in known):
             return False
         others = [k for k in known if k.window_start < taken.window_start or k.rank > taken.rank]
@@ -47,13 +46,6 @@ class Takings:
             if taken.window_start <= window_start:
                 return taken
         return None
-
-    def removed(self, budget_id: str, revision: int) -> None:
-        """The budget was removed: should it come back, what was spent meanwhile is not in what was taken."""
-        known = self._taken.get(budget_id)
-        if known is not None and any(taken.revision <= revision for taken in known):
-            self._taken[budget_id] = [taken for taken in known if taken.revision > revision]
-            self._changed.add(budget_id)
 
     def forget(self, book: BudgetBook) -> Iterator[str]:
         """Drop what is about budgets that are gone; gives the keys of totals to remove."""

@@ -35,8 +35,6 @@ class Total(Wire):
     """Of an opening balance. Source partition: everything below this offset is in it."""
     shape: str | None = None
     """Of an opening balance: what the budget counted, see shape.py."""
-    revision: Whole | None = None
-    """Of an opening balance: the budget's, when it was taken."""
 
     @property
     def closes_opening(self) -> bool:

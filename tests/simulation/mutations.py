@@ -209,13 +209,6 @@ class KeepsWhatAnEarlierShapeHeld(_Merges):
         return merge(state.components, state.held._replace(before=taken.before, shape=taken.shape), taken, "")
 
 
-class ForgetsRemovals(Judge):
-    """What was taken for a budget outlives its removal."""
-
-    def budget_changed(self, budget_id: str, removed_revision: int | None = None) -> None:
-        super().budget_changed(budget_id)
-
-
 class TakesWhatTheStreamCounts(Balances):
     """Everything that history has by now, also what lies behind the opening."""
 
@@ -239,7 +232,7 @@ class ForgetsWhatWaits(Judge):
 
 
 class IsDeafToBudgets(Judge):
-    def budget_changed(self, budget_id: str, removed_revision: int | None = None) -> None:
+    def budget_changed(self, budget_id: str) -> None:
         """The accounts of the budget are judged when something is spent again."""
 
 
@@ -284,7 +277,6 @@ MUTATIONS: dict[str, Parts] = {
     "merging does not raise the version": Parts(judge=MergesAtOneVersion),
     "an account is called whole before its opening was merged": Parts(judge=IsWholeTooSoon),
     "what an earlier opening took counts for a later one": Parts(judge=KeepsWhatAnEarlierShapeHeld),
-    "what was taken for a budget outlives its removal": Parts(judge=ForgetsRemovals),
     "an opening balance takes all that history has": Parts(balances=TakesWhatTheStreamCounts),
     "an opening balance does not wait for history": Parts(fills="at once"),
     "that all was told is told before it was": Parts(closes="before the totals"),

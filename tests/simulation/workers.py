@@ -218,10 +218,11 @@ class JudgeWorker(Worker):
 
     def read_budgets(self, count: int) -> None:
         for budget_id, budget in self.broker.budgets[self.budgets_read : self.budgets_read + count]:
-            removed = self.book.remove(budget_id) if budget is None else None
-            if budget is not None:
+            if budget is None:
+                self.book.remove(budget_id)
+            else:
                 self.book.put(budget)
-            self.judge.budget_changed(budget_id, removed.revision if removed else None)
+            self.judge.budget_changed(budget_id)
             self.budgets_read += 1
 
     def run(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ def history(spent: int) -> Component:
 
 
 def taken(**fields: Any) -> Taken:
-    return Taken(**{"before": BEFORE, "shape": "a", "window_start": NOON, "revision": 1, **fields})
+    return Taken(**{"before": BEFORE, "shape": "a", "window_start": NOON, **fields})
 
 
 def test_a_part_that_begins_at_the_opening_adds_to_history() -> None:
