@@ -11,6 +11,7 @@ def test_the_topics_are_these() -> None:
         "spend.budgets",
         "spend.signals",
         "spend.alerts",
+        "spend.decisions",
         "spend.dead-letters",
     ]
     assert Topic.USAGE.named("eu.") == "eu.spend.usage"
