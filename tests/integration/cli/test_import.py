@@ -17,7 +17,7 @@ import pytest
 from spendmeter.contract.topics import Topic
 from spendmeter.local.ports import LOOPBACK
 from spendmeter.local.waiting import wait_until
-from tests.integration.cli.conftest import spendmeter_json
+from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system
 
 WITHIN_SECONDS = 90
@@ -133,3 +133,29 @@ async def test_what_litellm_has_counted_counts_once_in_each_budget(
     assert (again["spent_usd"], again["created"], again["changed"]) == ({}, [], [])
     report = await system.compare()
     assert not report.differences, report.differences
+
+
+async def test_the_plan_is_told_in_lines(arguments: tuple[str, ...]) -> None:
+    told = await asyncio.to_thread(spendmeter, *arguments, "--take-over")
+
+    assert "litellm:team:red  $5 in total for team=red (block)" in told
+    assert "> LiteLLM    key one (h1): max_budget moved aside" in told
+    assert "? not read   organizations: /organization/list: enterprise (403)" in told
+    assert told.endswith("nothing was done: this is the plan; --apply carries it out\n")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "exit_code", "told"),
+    [
+        (("--take-over", "--undo"), 2, "are opposites"),
+        (("--undo", "--spend-since", "2026-11-01"), 2, "leave out --spend-since"),
+        (("--timezone", "Mars/Olympus"), 2, "is not an IANA time zone"),
+        (("--url", f"http://{LOOPBACK}:1"), 1, "no proxy answers at"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_with_the_fix(
+    wrong: tuple[str, ...], exit_code: int, told: str
+) -> None:
+    where = ("--url", f"http://{LOOPBACK}:1", "--api-key", "sk-master")
+
+    assert told in spendmeter("import", "litellm", *where, *wrong, exit_code=exit_code)
