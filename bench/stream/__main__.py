@@ -22,7 +22,7 @@ SMALLEST = 5_000
 
 @click.command()
 @click.option("--only", multiple=True, help="A contender's name; may be given several times.")
-@click.option("--events", default=1_000_000, show_default=True, help="For contenders that are not slow.")
+@click.option("--events", default=500_000, show_default=True, help="For contenders that are not slow.")
 @click.option("--rounds", default=3, show_default=True)
 def main(only: tuple[str, ...], events: int, rounds: int) -> None:
     """Measure the stream beside its peers; writes .spendmeter/bench/stream.md and stream.svg."""
