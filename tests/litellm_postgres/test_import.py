@@ -1,13 +1,17 @@
 """`spendmeter import litellm` on the real thing: the plan, the import, the take-over, and back."""
 
+import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
 from spendmeter.cli.main import main
+from spendmeter.client import connect
 from spendmeter.contract.money import from_usd
 from spendmeter.local.waiting import wait_until
 from tests.litellm_postgres.real import MASTER_KEY, WITHIN_SECONDS, Real
@@ -81,9 +85,7 @@ def test_the_plan_changes_nothing_and_a_second_import_finds_nothing_to_do(
     assert ids <= set(again["unchanged"])
 
 
-def test_what_was_taken_over_is_refused_by_ours_alone_and_can_be_put_back(
-    real: Real, spendmeter: Any
-) -> None:
+def test_what_was_taken_over_stays_in_force_and_can_be_put_back(real: Real, spendmeter: Any) -> None:
     made = objects(real)
     ids = {made[kind] for kind in KINDS}
     key_hash = made["key"].removeprefix("litellm:key:")
@@ -123,3 +125,27 @@ def test_what_was_taken_over_is_refused_by_ours_alone_and_can_be_put_back(
     (tag,) = [one for one in real.get("/tag/list") if made["tag"].endswith(one["name"])]
     assert tag["litellm_budget_table"]["max_budget"] == 0.6
     assert spendmeter("--undo", "--apply")["litellm"] == []
+
+
+def test_after_a_take_over_ours_refuses_and_a_raise_here_is_enough(real: Real, spendmeter: Any) -> None:
+    # Two requests' worth: LiteLLM itself would refuse the third, and go on doing so.
+    key = real.key(key_alias=name(), max_budget=0.001)
+    budget_id = f"litellm:key:{key['token_id']}"
+    spendmeter("--take-over", "--apply")
+
+    answers: list[httpx.Response] = []
+
+    def is_refused() -> bool:
+        answers.append(real.ask(key["key"]))
+        return answers[-1].status_code != 200
+
+    assert wait_until(is_refused, timeout_seconds=WITHIN_SECONDS), real.tail()
+    assert answers[-1].headers.get("x-spendmeter-budget") == budget_id, answers[-1].text
+
+    async def raise_it() -> None:
+        async with connect(real.settings) as client:
+            await client.raise_limit(budget_id, from_usd("1"), datetime.now(UTC) + timedelta(hours=1))
+
+    asyncio.run(raise_it())
+    assert wait_until(lambda: real.ask(key["key"]).status_code == 200, timeout_seconds=WITHIN_SECONDS)
+    assert real.ask(key["key"]).status_code == 200
