@@ -52,11 +52,14 @@ def import_of(
 
 def whole_plan(items: Iterable[Item]) -> Plan:
     """All that is to be done here, as one plan."""
-    whole = Plan([], [], [], [], [])
-    for item in items:
-        for all_of_them, some in zip(whole, item.plan, strict=True):
-            all_of_them.extend(some)  # type: ignore[arg-type]
-    return whole
+    plans = [item.plan for item in items]
+    return Plan(
+        created=[one for plan in plans for one in plan.created],
+        changed=[one for plan in plans for one in plan.changed],
+        removed=[one for plan in plans for one in plan.removed],
+        unchanged=[one for plan in plans for one in plan.unchanged],
+        left=[one for plan in plans for one in plan.left],
+    )
 
 
 def _item(owned: Owned, in_force: list[Budget], wish: Wish, now: datetime) -> Item:
