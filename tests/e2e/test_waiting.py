@@ -110,15 +110,15 @@ async def test_who_waits_for_news_is_served_by_the_raise_and_by_nothing_else(pro
 
 
 def test_who_waits_is_served_in_the_next_window(proxy: Proxy) -> None:
-    """Windows of 20 s, of which the first began just now; only the header tells when it ends."""
-    spent, told = Spent(proxy, "PT20S", datetime.now(UTC)), list[Waiting]()
+    """Windows of 10 s, of which the first began just now; only the header tells when it ends."""
+    spent, told = Spent(proxy, "PT10S", datetime.now(UTC)), list[Waiting]()
     transport = WaitingTransport(Patience(look_again_seconds=None), on_wait=told.append)
     for _ in range(20):
         assert spent.asks(transport).status_code == 200
         if told:
             break
     assert told, "one of them was refused first"
-    assert all(one.wait_seconds <= 20 for one in told)
+    assert all(one.wait_seconds <= 10 for one in told)
 
 
 def test_waiting_is_bounded_and_then_the_refusal_is_the_answer(proxy: Proxy) -> None:
