@@ -153,6 +153,8 @@ class TakesLowerOffsets(Judge):
     def take(self, totals: Iterable[Total]) -> None:
         for total in totals:
             super().take([total])
+            if total.closes_opening:
+                continue
             state = self.accounts[AccountWindow(total.account, total.window_start)]
             state.components[total.source_partition] = Component(
                 total.last_offset, total.spent_nanousd, total.events, total.first_offset

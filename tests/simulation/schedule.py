@@ -74,7 +74,7 @@ class Schedule:
             (self.fly, 8),
             (self.read_signals, 5),
             (self.read_budgets, 2),
-            (self.work, 24),
+            (self.work, 28),
             (self.tick, 3),
             (lambda: self.random.choice(self.gateways).prune(), 0.5),
         ]
@@ -162,6 +162,9 @@ class Schedule:
         old = self.workers[index]
         if old.is_busy and len(self.zombies) < MAX_ZOMBIES and self.random.random() < 0.6:
             self.zombies.append(old)
+            if self.random.random() < 0.3:
+                # What it is about to write is of a budget that its successor knows as another.
+                self.administrator.change()
         self.seen["crash" if old.is_busy else "restart"] += 1
         self.workers[index] = self._successor(old)
 
