@@ -150,11 +150,12 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             who = self._calls.subject(_subject.get(), kwargs, group, self._settings.gateway)
             caller = Caller(who, who.user or who.key or "none")
             self._calls.put(request_id, caller)
+            book = self._gateway().price_book
             asking = LitellmAsking(
                 request_id,
                 data,
                 call_type,
-                lambda: [model_of(None, deployment_of(data), str(data.get("model") or ""), None)],
+                lambda: [model_of(None, deployment_of(data), str(data.get("model") or ""), book)],
                 self._settings,
             )
             gateway = self._gateway()

@@ -177,7 +177,10 @@ def test_a_late_correction_moves_the_window_of_the_original_and_not_the_present_
     tomorrow = usage(2, 300, occurred_at=NOON + DAY, started_at=NOON + DAY)
     ended = stream.takes(tomorrow, NOON + DAY)
     told = stream.takes(corrected(Recorded(original()), 100), NOON + DAY)
-    spent = {where.window_start: state.spent_nanousd for where, state in stream.judge.accounts.items()}
+    spent = {
+        where.window_start: sum(part.spent_nanousd for part in state.components.values())
+        for where, state in stream.judge.accounts.items()
+    }
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
     assert spent == {midnight: 100, midnight + DAY: 300}
     assert told.signals == [], "the signal of the present window stays the account's last"
