@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 from clickhouse_connect.driver.client import Client
 
+from producers.gateway import Gateway
 from producers.settings import GatewaySettings
 from spendmeter.client import SpendmeterClient, connect
 from spendmeter.local.children import kill_child, start_child, stop_child
@@ -148,3 +150,14 @@ class Stack:
                 return await change(client)
 
         return asyncio.run(do())
+
+
+@contextmanager
+def gateway_on(stack: Stack, data: Path, name: str) -> Iterator[Gateway]:
+    """The gateway alone, as a process that starts on this disk has it."""
+    gateway = Gateway(stack.settings.model_copy(update={"data_dir": data, "gateway": name}))
+    gateway.start()
+    try:
+        yield gateway
+    finally:
+        gateway.stop()

@@ -1,14 +1,12 @@
 """What a gateway knew when it ended. The proxies are ended, and stay so: this file comes last."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from producers.gateway import Gateway
 from spendmeter.contract.matching import account_name
 from tests.regression.litellm.person import Person
-from tests.regression.litellm.stack import ASK_COSTS, Proxy, Stack, until
+from tests.regression.litellm.stack import ASK_COSTS, Proxy, Stack, gateway_on, until
 
 RECORDED = "spendmeter_outbox_recorded_total"
 REQUESTS = 20
@@ -21,9 +19,9 @@ def test_28247_gateways_that_start_together_read_one_total(stack: Stack, tmp_pat
         assert person.asks().status_code == 200
     person.settles()
     with (
-        _gateway_on(stack, tmp_path / "a", "a") as one,
-        _gateway_on(stack, tmp_path / "b", "b") as two,
-        _gateway_on(stack, tmp_path / "c", "c") as three,
+        gateway_on(stack, tmp_path / "a", "a") as one,
+        gateway_on(stack, tmp_path / "b", "b") as two,
+        gateway_on(stack, tmp_path / "c", "c") as three,
     ):
         for gateway in (one, two, three):
             until(lambda gateway=gateway: _knows(gateway, person, 4 * ASK_COSTS))  # type: ignore[misc]
@@ -41,7 +39,7 @@ def test_34805_what_was_recorded_survives_a_kill(stack: Stack) -> None:
     _spend(person, stack.second)
     until(lambda: stack.second.metric(RECORDED) == before + REQUESTS)
     stack.second.kill()
-    with _gateway_on(stack, stack.second.data, stack.second.name) as successor:
+    with gateway_on(stack, stack.second.data, stack.second.name) as successor:
         person.until_history(REQUESTS, REQUESTS * ASK_COSTS)
         until(lambda: _knows(successor, person, REQUESTS * ASK_COSTS))
 
@@ -52,7 +50,7 @@ def test_38157_what_was_answered_survives_a_shutdown(stack: Stack) -> None:
     person = Person(stack, budget)
     _spend(person, stack.first)
     stack.first.stop()
-    with _gateway_on(stack, stack.first.data, stack.first.name) as successor:
+    with gateway_on(stack, stack.first.data, stack.first.name) as successor:
         person.until_history(REQUESTS, REQUESTS * ASK_COSTS)
         until(lambda: _knows(successor, person, REQUESTS * ASK_COSTS))
 
@@ -66,14 +64,3 @@ def _spend(person: Person, at: Proxy) -> None:
     with ThreadPoolExecutor(8) as pool:
         codes = [answer.status_code for answer in pool.map(lambda _: person.asks(at=at), range(REQUESTS))]
     assert codes == [200] * REQUESTS
-
-
-@contextmanager
-def _gateway_on(stack: Stack, data: Path, name: str) -> Iterator[Gateway]:
-    """The gateway alone, as a process that starts on this disk has it."""
-    gateway = Gateway(stack.settings.model_copy(update={"data_dir": data, "gateway": name}))
-    gateway.start()
-    try:
-        yield gateway
-    finally:
-        gateway.stop()
