@@ -69,7 +69,7 @@ class Probe:
     def _on_signal(self, signal: Signal, now: datetime) -> None:
         self._take(signal, now)
         played = self.round
-        if played is not None and signal.watermark and signal.account.endswith(f"key={played.key}"):
+        if played is not None and signal.watermark and signal.subject.get("key") == played.key:
             played.told[self.number].append((time.perf_counter(), max(signal.watermark.values())))
 
 
