@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 """How long a fetch may wait for records; also how often the processor can do what is due by time."""
+FRESH_SECONDS = 0.002
+"""How long to wait, with records in hand, for those that came meanwhile."""
+BUSY_RECORDS = 5
+"""A batch of so many has others behind it."""
 EXIT_FAILED = 70
 
 
@@ -66,7 +70,10 @@ class DrainConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self._processor: BatchProcessor = self.app.processor
         self._done: dict[TP, int] = {}
+        self._is_busy = False
         self._committed_at = monotonic()
+        self._committing: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
+        self._committing.set_result(True)
         # Held while a batch is under way: a rebalance waits for its end, and none begins meanwhile.
         self._batch = asyncio.Lock()
 
@@ -88,8 +95,7 @@ class DrainConsumer(Consumer):
 
     async def _drain_once(self) -> None:
         generation = self.app.consumer_generation_id
-        fetched, _ = await self._wait_next_records(POLL_SECONDS)
-        fetched_at = monotonic()
+        fetched, fetched_at = await self._fetch()
         if fetched is None or self.should_stop or not self.flow_active:
             # A rebalance is under way.
             await self._give_back(fetched or {})
@@ -112,7 +118,20 @@ class DrainConsumer(Consumer):
                 self._done.update({tp: records[-1].offset + 1 for tp, records in ours.items()})
             await self._processor.idle(fetched_at, self.position)
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
-                await self._commit_done()
+                self._commit_later()
+
+    async def _fetch(self) -> tuple[dict[Any, Sequence[ConsumerRecord]] | None, float]:
+        """What there is now, None in a rebalance; and a moment before which nothing of it was fetched."""
+        fetched, _ = await self._wait_next_records(POLL_SECONDS)
+        fetched_at = monotonic()
+        if fetched and self._is_busy:
+            # What lay ready was fetched as the batch before it began, and until it was taken nothing more
+            # was. To take once more saves what came since then a whole round.
+            more, _ = await self._wait_next_records(FRESH_SECONDS)
+            for partition, records in (more or {}).items():
+                fetched[partition] = [*fetched.get(partition, ()), *records]
+        self._is_busy = sum(map(len, (fetched or {}).values())) >= BUSY_RECORDS
+        return fetched, fetched_at
 
     async def _give_back(self, fetched: Mapping[Any, Sequence[ConsumerRecord]]) -> None:
         """Fetch these records of ours again. To have read them twice is harmless, to drop them is not.
@@ -138,16 +157,20 @@ class DrainConsumer(Consumer):
                 await self.wait_first(self.callback(self._to_message(tp, record)), self.suspend_flow.wait())
                 self._read_offset[tp] = record.offset
 
-    async def _commit_done(self) -> None:
-        done, self._done = self._done, {}
-        self._committed_at = monotonic()
-        if done:
-            await self._commit(done)
+    def _commit_later(self) -> None:
+        """Commit what is done while the next batch is under way; one commit at a time."""
+        if self._done and self._committing.done():
+            done, self._done = self._done, {}
+            self._committed_at = monotonic()
+            self._committing = asyncio.ensure_future(self._commit(done))
 
     async def wait_empty(self) -> None:
         """Faust calls this before partitions are given up, and at the end."""
         async with self._batch:
-            await self._commit_done()
+            await self._committing
+            done, self._done = self._done, {}
+            if done:
+                await self._commit(done)
             self._processor.forget()
 
     def verify_event_path(self, now: float, tp: TP) -> None:

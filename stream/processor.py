@@ -14,6 +14,7 @@ The order of the steps is the guarantee. For every batch:
 6. Now the source offsets may be committed.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -92,20 +93,29 @@ class Processor:
             self._judge(partition)
 
     async def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], fetched_at: float) -> None:
-        """See the module's steps. Raises KafkaError when something could not be stored."""
+        """See the module's steps. Raises KafkaError when something could not be stored.
+
+        What the meters fold and what the judges tell now rest on other records and go to other
+        partitions, so neither waits for the other.
+        """
         letters: list[DeadLetter] = []
-        folded: dict[int, Folded] = {}
         usage = {tp.partition: records for tp, records in batches.items() if tp.topic == self._usage_topic}
-        if usage:
-            await self.budgets.catch_up()
-            for partition, records in usage.items():
-                folded[partition] = self._fold(partition, records, letters)
         for tp, records in batches.items():
             if tp.topic != self._usage_topic:
                 self._judge(tp.partition).take(self._totals(records, letters))
         self._refuse_if_paused(fetched_at)
+        await asyncio.gather(self._count(usage, letters, fetched_at), self._tell())
+
+    async def _count(
+        self, usage: Mapping[int, Sequence[ConsumerRecord]], letters: list[DeadLetter], fetched_at: float
+    ) -> None:
+        folded: dict[int, Folded] = {}
+        if usage:
+            await self.budgets.catch_up()
+            for partition, records in usage.items():
+                folded[partition] = self._fold(partition, records, letters)
+        self._refuse_if_paused(fetched_at)
         await self._store_folded(folded, letters)
-        await self._tell()
 
     async def idle(self, fetched_at: float, position: Position) -> None:
         """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
