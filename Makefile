@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults check format lock
+.PHONY: help install demo test faults bench check format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,6 +31,10 @@ test: install  ## Run every test on the real broker, the real engine and the rea
 faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.faults.run $(ARGS)
+
+bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (about half an hour; ARGS="--brief")
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m bench $(ARGS)
 
 check: install  ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -10,7 +10,8 @@ The order of the steps is the guarantee. For every batch:
 4. Store tallies, producers and position in the meter's changelog; totals, dead letters and alerts
    of unpriced models beside them. A crash before this is a replay; in the middle, the guards make
    the replay add nothing twice; after it, neither.
-5. Store signals and alerts, and only then what the judge remembers of having told them.
+5. Beside 1 to 4, for the totals of the batch: store signals and alerts, and only then what the
+   judge remembers of having told them.
 6. Now the source offsets may be committed.
 """
 

@@ -89,13 +89,16 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
             usd(s.spent_nanousd),
             usd(s.limit_nanousd),
             f"{s.spent_nanousd / s.limit_nanousd:.1%}",
-            s.state,
+            f"{s.state}, opening" if s.opening else s.state,
             _forecast(s, now),
             clock(s.window_end) if s.window_end else "never",
         )
         for s in current
     ]
-    return print_table(table(columns, rows, right=("spent", "limit", "used")))
+    print_table(table(columns, rows, right=("spent", "limit", "used")))
+    if any(s.opening for s in current):
+        click.echo("opening: what the window held before the budget is not in it yet; history is being asked")
+    return None
 
 
 def _current(found: Budget, signals: Sequence[Signal], now: datetime) -> list[Signal]:
