@@ -164,10 +164,8 @@ class Story:
         decision = self.calls[-1].headers["x-spendmeter-decision"]
         for why in self.history.wait_for(DECISION, decision=decision):
             self.result["decision"] = {"id": decision, **why}
-            known, limit = Decimal(why["spent_usd"]), Decimal(why["limit_usd"])
-            self.say(
-                f"  refused because {usd(known)} were known of {usd(limit)}; spendmeter explain {decision}"
-            )
+            at, limit = Decimal(why["spent_usd"]), Decimal(why["limit_usd"])
+            self.say(f"  refused with {usd(at)} known of {usd(limit)}: spendmeter explain {decision}")
         self.result["signal_latency_ms"] = latency = next(iter(self.history.rows(SIGNAL_LATENCY)), None)
         if latency:
             self.say(
