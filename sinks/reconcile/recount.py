@@ -60,10 +60,18 @@ class Differing(NamedTuple):
     lane: Lane
 
 
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The opening balance of one account: what history held below these offsets."""
+
+    before: Mapping[int, int]
+    lane: Lane
+
+
 class _Window:
     """An account window; `compared` False: its rows are passed over."""
 
-    __slots__ = ("compared", "end_us", "lanes", "start_us", "sure_after_us", "where")
+    __slots__ = ("balance", "compared", "end_us", "lanes", "start_us", "sure_after_us", "where")
 
     def __init__(
         self, where: AccountWindow, end: datetime | None, sure_after_us: int, compared: bool = True
@@ -74,6 +82,7 @@ class _Window:
         self.end_us = to_unix_us(end) if end else NEVER
         self.sure_after_us = sure_after_us
         self.lanes: dict[int, Lane] = {}
+        self.balance: Balance | None = None
 
 
 class _Account:
@@ -125,6 +134,18 @@ class Recount:
             assert budget is not None, "only accounts of budgets in force are in scope"
             until = max(watermark.get(partition, -1), min(version.last_offset, ends.get(partition, 0) - 1))
             self._open(budget, where).lanes[partition] = Lane(version.first_offset, until, version)
+        for where in self._opened_by_history:
+            budget, version = scope.book.get(where.budget_id), compared[where][HISTORY]
+            assert budget is not None, "only accounts of budgets in force are in scope"
+            lane = Lane(0, version.last_offset, version)
+            self._open(budget, where).balance = Balance(version.before or {}, lane)
+
+    @property
+    def balances(self) -> dict[AccountWindow, Lane]:
+        """Every compared opening balance; the offsets of its lane are those of all partitions added up."""
+        return {
+            where: window.balance.lane for where, window in sorted(self._windows.items()) if window.balance
+        }
 
     @property
     def windows(self) -> dict[AccountWindow, dict[int, Lane]]:
@@ -137,6 +158,9 @@ class Recount:
         for lanes in self.windows.values():
             for partition, lane in lanes.items():
                 bounds[partition] = max(bounds.get(partition, -1), lane.until_offset)
+        for window in self._windows.values():
+            for partition, offset in window.balance.before.items() if window.balance else ():
+                bounds[partition] = max(bounds.get(partition, -1), offset - 1)
         return bounds
 
     def differing(self) -> list[Differing]:
@@ -172,6 +196,11 @@ class Recount:
                     if window is None:
                         continue
                 if not window.compared:
+                    continue
+                balance = window.balance
+                if balance is not None and offset < balance.before.get(partition, 0):
+                    balance.lane.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
+                    balance.lane.events += not are_flats
                     continue
                 lane = window.lanes.get(partition) or self._expect(window, partition, offset, appended_us)
                 if lane is None or offset > lane.until_offset:

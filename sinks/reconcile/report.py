@@ -59,7 +59,8 @@ class TotalDiffers(Part):
     kind: Literal["total_differs"] = "total_differs"
     account: str
     window_start: UtcTime
-    source_partition: int
+    source_partition: int | Literal["history"]
+    """`history`: the opening balance, over the offsets of all partitions added up."""
     first_offset: int | None
     """None: the stream has no total here."""
     last_offset: int

@@ -8,7 +8,7 @@ from datetime import datetime
 from sinks.reconcile.evidence import Evidence
 from sinks.reconcile.gaps import Losses
 from sinks.reconcile.letters import Letters
-from sinks.reconcile.recount import Differing, Lane, Recount
+from sinks.reconcile.recount import Lane, Recount
 from sinks.reconcile.report import (
     MAX_DIFFERENCES,
     MAX_NAMED,
@@ -27,10 +27,8 @@ from sinks.reconcile.report import (
 from sinks.reconcile.scope import LeftOut, Scope
 from sinks.reconcile.sequences import count
 from sinks.reconcile.signals import Told
-from sinks.reconcile.totals import AccountWindow, Components
+from sinks.reconcile.totals import AccountWindow, Components, Source
 from spendmeter.contract.total import HISTORY
-
-OPENING_BALANCE = "an opening balance is part of them; what was counted since is compared"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +103,8 @@ def _compared_windows(findings: Findings) -> dict[AccountWindow, dict[int, Lane]
 
 def _sums(findings: Findings) -> Sums:
     lanes = [lane for lanes in _compared_windows(findings).values() for lane in lanes.values()]
+    balances = findings.recount.balances.items()
+    lanes += [lane for where, lane in balances if where.budget_id not in findings.changed]
     return Sums(
         recorded=findings.recorded[1] + sum(_refused(findings)),
         stream=sum(lane.claimed.spent_nanousd for lane in lanes if lane.claimed),
@@ -132,7 +132,10 @@ def _differences(findings: Findings) -> Iterator[Difference]:
     for differing in findings.recount.differing():
         if differing.where.budget_id not in findings.changed:
             evidence = findings.evidence.get((*differing.where, differing.partition), Evidence())
-            yield _total(differing, evidence)
+            yield _total(*differing, evidence)
+    for where, lane in findings.recount.balances.items():
+        if where.budget_id not in findings.changed and not lane.agrees:
+            yield _total(where, HISTORY, lane, Evidence())
     for mistold in findings.told.mistold:
         if mistold.account.partition("|")[0] not in findings.changed:
             yield SignalDiffers(
@@ -144,12 +147,11 @@ def _differences(findings: Findings) -> Iterator[Difference]:
             )
 
 
-def _total(differing: Differing, evidence: Evidence) -> TotalDiffers:
-    where, partition, lane = differing
+def _total(where: AccountWindow, source: Source, lane: Lane, evidence: Evidence) -> TotalDiffers:
     return TotalDiffers(
         account=where.account,
         window_start=where.window_start,
-        source_partition=partition,
+        source_partition=source,
         first_offset=lane.claimed.first_offset if lane.claimed else None,
         last_offset=lane.until_offset,
         stream_nanousd=lane.claimed.spent_nanousd if lane.claimed else 0,
@@ -165,14 +167,12 @@ def _total(differing: Differing, evidence: Evidence) -> TotalDiffers:
 
 def _not_compared(findings: Findings) -> Iterator[NotCompared]:
     windows: Counter[str] = Counter()
-    for where, sources in findings.components.items():
+    for where in findings.components:
         reason = findings.scope.of_account(where)
         if reason is None and where.budget_id in findings.changed:
             reason = LeftOut.CHANGED_MEANWHILE
         if reason is not None:
             windows[reason.value] += 1
-        elif HISTORY in sources:
-            windows[OPENING_BALANCE] += 1
     for text, number in sorted(windows.items()):
         yield NotCompared(what="windows", count=number, reason=text)
     for left, number in sorted(findings.told.left_out.items()):

@@ -91,8 +91,22 @@ def test_what_lies_before_the_first_offset_is_the_opening_balances_where_there_i
     after = to_unix_us(NOON + CLOCKS_APART)
     components = claim(1, 1, 1, 1)
     assert recount(components, [row(0, appended_at=after), row(1)], watermark=1).differing()
-    components[ALL]["history"] = Version(0, 0, 1, 1)
+    components[ALL]["history"] = Version(0, 1, 1, 1, {0: 1})
     assert not recount(components, [row(0, appended_at=after), row(1)], watermark=1).differing()
+
+
+@pytest.mark.parametrize(("spent", "events", "agrees"), [(5, 2, True), (4, 2, False), (5, 1, False)])
+def test_an_opening_balance_is_what_history_holds_below_its_offsets(
+    spent: int, events: int, agrees: bool
+) -> None:
+    components = claim(2, 3, 30, 2)
+    components[ALL]["history"] = Version(0, 3, spent, events, {0: 2, 1: 1})
+    rows = [row(0, 2), row(0, 3, partition=1), row(2, 10), row(3, 20)]
+    counted = recount(components, rows, watermark=3)
+
+    assert counted.balances[ALL].agrees is agrees
+    assert not counted.differing()
+    assert counted.bounds()[1] == 0
 
 
 def test_an_event_counts_in_the_window_of_its_own_time() -> None:
