@@ -6,6 +6,7 @@ async with connect(by="billing") as client:
         ...
 """
 
+import asyncio
 import getpass
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -68,13 +69,23 @@ class SpendmeterClient:
         self._kafka = kafka
         self._clock = clock
         self._followed = followed
+        self._following: asyncio.Task[None] | None = None
         self._last_revision = 0
+
+    async def stop(self) -> None:
+        """Follow nothing any more. `connect` does this."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
 
     async def budgets(self) -> dict[str, Budget]:
         """Every budget in force, by id."""
-        topic = self._followed or BudgetTopic(self._settings)
-        await (topic.catch_up() if self._followed else topic.read_to_end())
-        return {budget.id: budget for budget in topic.book}
+        if self._followed is None:
+            # Read whole once; from then on a change needs no more than what is new.
+            self._followed = BudgetTopic(self._settings)
+            self._following = asyncio.create_task(self._followed.run())
+        await self._followed.catch_up()
+        return {budget.id: budget for budget in self._followed.book}
 
     async def signals(self, budget_id: str | None = None) -> list[Signal]:
         """The latest signal of every account, or of one budget's accounts."""
@@ -226,6 +237,10 @@ async def connect(
     kafka = producer(settings)
     try:
         await kafka.start()
-        yield SpendmeterClient(settings, kafka, clock, followed, by)
+        client = SpendmeterClient(settings, kafka, clock, followed, by)
+        try:
+            yield client
+        finally:
+            await client.stop()
     finally:
         await kafka.stop()
