@@ -19,11 +19,12 @@ def share(limit: NanoUsd, fraction: float) -> int:
 
 def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
     """The crossings that this signal makes and that were not told before; notes them as told."""
-    who = _who(signal)
-    figures = _figures(signal)
     for fraction in budget.warn_at:
-        if signal.spent_nanousd >= share(signal.limit_nanousd, fraction):
-            message = f"{budget.id}: {who} has spent {fraction:.0%} of its budget ({figures})"
+        is_told = f"{AlertKind.THRESHOLD}/{fraction}" in state.told
+        if not is_told and signal.spent_nanousd >= share(signal.limit_nanousd, fraction):
+            message = (
+                f"{budget.id}: {_who(signal)} has spent {fraction:.0%} of its budget ({_figures(signal)})"
+            )
             yield from _once(state, signal, AlertKind.THRESHOLD, f"{fraction}", message)
     yield from _forecast(state, signal)
     exceeded = signal.state is State.EXCEEDED
@@ -31,11 +32,11 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
     over = signal.window_end is not None and signal.window_end <= signal.emitted_at
     if exceeded and not state.exceeded and not (over and state.crossed):
         refused = "; requests are refused" if budget.refuses else ""
-        message = f"{budget.id}: {who} has spent its budget ({figures}){refused}"
+        message = f"{budget.id}: {_who(signal)} has spent its budget ({_figures(signal)}){refused}"
         state.exceeded, state.crossed = True, state.crossed + 1
         yield _alert(signal, AlertKind.EXCEEDED, str(state.crossed), message)
     if state.exceeded and not exceeded:
-        message = f"{budget.id}: {who} is below its budget again ({figures})"
+        message = f"{budget.id}: {_who(signal)} is below its budget again ({_figures(signal)})"
         state.exceeded = False
         yield _alert(signal, AlertKind.RECOVERED, str(state.crossed), message)
 

@@ -14,7 +14,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import HISTORY, Total, total_key
-from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window, window_of
+from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
 from stream.changelog import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry, Taken
 from stream.crossings import crossings, recovery
 from stream.dues import Dues, next_change
@@ -129,7 +129,7 @@ class Judge:
                 judgement.withdrawn.append(where.account)
                 del self._told[where.account]
             return False
-        window = window_of(budget, where.window_start)
+        window = book.window_of(budget, where.window_start)
         # A window of an earlier shape of the budget is history. One that has ended is over: a limit
         # that was lowered since, or a restart, makes nothing known of it anew but that it is over.
         if window is None or window.start != where.window_start:
@@ -155,7 +155,7 @@ class Judge:
         state.unburnt_nanousd = 0
         merged = self.merged(where, state, book.shape_of(budget))
         signal = signal_of(where.account, state, merged, budget, window, now)
-        if told is not None and told.window_start > where.window_start and _is_window(budget, told):
+        if told is not None and told.window_start > where.window_start and _is_window(book, budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.
             alerts = list(crossings(state, budget, signal))
             judgement.alerts += alerts
@@ -192,7 +192,7 @@ class Judge:
     ) -> bool:
         """Tell that an account whose last told state was exceeded has a new window; whether it was."""
         was_exceeded, state.exceeded = state.exceeded, False
-        window = window_of(budget, now) if was_exceeded else None
+        window = book.window_of(budget, now) if was_exceeded else None
         if window is not None:
             present = self.accounts.get(AccountWindow(where.account, window.start)) or AccountState()
             there = AccountWindow(where.account, window.start)
@@ -207,7 +207,7 @@ class Judge:
         for where, state in list(self.accounts.items()):
             budget_id = where.account.partition("|")[0]
             budget = book.get(budget_id)
-            window = window_of(budget, where.window_start) if budget else None
+            window = book.window_of(budget, where.window_start) if budget else None
             if budget and window and (window.end is None or now < window.end + KEEP_CLOSED_WINDOWS):
                 continue
             del self.accounts[where]
@@ -236,9 +236,9 @@ class Judge:
         return state
 
 
-def _is_window(budget: Budget, told: Told) -> bool:
+def _is_window(book: BudgetBook, budget: Budget, told: Told) -> bool:
     """Whether the window last told of is still one of the budget's: its period may have changed."""
-    window = window_of(budget, told.window_start)
+    window = book.window_of(budget, told.window_start)
     return window is not None and window.start == told.window_start
 
 
