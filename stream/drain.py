@@ -45,11 +45,14 @@ class BatchProcessor(Protocol):
     topics: frozenset[str]
     """The source topics; everything else that is fetched is Faust's (changelogs of standbys)."""
 
-    def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], fetched_at: float) -> Awaitable[None]:
-        """Do all that these records lead to; return once it is stored. `fetched_at` is monotonic seconds."""
+    def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], alive_at: float) -> Awaitable[None]:
+        """Do all that these records lead to; return once it is stored.
 
-    def idle(self, fetched_at: float, position: "Position") -> Awaitable[None]:
-        """Do what is due by time. Called after each poll, which ended at `fetched_at`."""
+        `alive_at`: when this process was last seen to be alive, in monotonic seconds.
+        """
+
+    def idle(self, alive_at: float, position: "Position") -> Awaitable[None]:
+        """Do what is due by time. Called in each round."""
 
     def forget(self) -> None:
         """The assignment changed: what is held in memory of any partition may be stale."""
@@ -71,6 +74,7 @@ class DrainConsumer(Consumer):
         self._processor: BatchProcessor = self.app.processor
         self._done: dict[TP, int] = {}
         self._is_busy = False
+        self._round = (-1, monotonic())
         self._committed_at = monotonic()
         self._committing: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
         self._committing.set_result(True)
@@ -95,7 +99,8 @@ class DrainConsumer(Consumer):
 
     async def _drain_once(self) -> None:
         generation = self.app.consumer_generation_id
-        fetched, fetched_at = await self._fetch()
+        alive_at = self._begin_round(generation)
+        fetched = await self._fetch()
         if fetched is None or self.should_stop or not self.flow_active:
             # A rebalance is under way.
             await self._give_back(fetched or {})
@@ -114,16 +119,23 @@ class DrainConsumer(Consumer):
                 await self._give_back(fetched)
                 return
             if ours:
-                await self._processor.process(ours, fetched_at)
+                await self._processor.process(ours, alive_at)
                 self._done.update({tp: records[-1].offset + 1 for tp, records in ours.items()})
-            await self._processor.idle(fetched_at, self.position)
+            await self._processor.idle(alive_at, self.position)
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
                 self._commit_later()
 
-    async def _fetch(self) -> tuple[dict[Any, Sequence[ConsumerRecord]] | None, float]:
-        """What there is now, None in a rebalance; and a moment before which nothing of it was fetched."""
+    def _begin_round(self, generation: int) -> float:
+        """When the last round of this generation began: whoever stands still between then and a write
+        for longer than the session has lost its partitions, wherever it stood.
+        """
+        before, self._round = self._round, (generation, monotonic())
+        return before[1] if before[0] == generation else self._round[1]
+
+    async def _fetch(self) -> dict[Any, Sequence[ConsumerRecord]] | None:
+        """What there is now, None in a rebalance."""
+        fetched: dict[Any, Sequence[ConsumerRecord]] | None
         fetched, _ = await self._wait_next_records(POLL_SECONDS)
-        fetched_at = monotonic()
         if fetched and self._is_busy:
             # What lay ready was fetched as the batch before it began, and until it was taken nothing more
             # was. To take once more saves what came since then a whole round.
@@ -131,7 +143,7 @@ class DrainConsumer(Consumer):
             for partition, records in (more or {}).items():
                 fetched[partition] = [*fetched.get(partition, ()), *records]
         self._is_busy = sum(map(len, (fetched or {}).values())) >= BUSY_RECORDS
-        return fetched, fetched_at
+        return fetched
 
     async def _give_back(self, fetched: Mapping[Any, Sequence[ConsumerRecord]]) -> None:
         """Fetch these records of ours again. To have read them twice is harmless, to drop them is not.

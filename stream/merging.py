@@ -37,7 +37,11 @@ def merge(
     watermark = {p: part.last_offset for p, part in sorted(counted.items())}
     version = sum(part.last_offset + 1 for part in counted.values())
     taken = _latest(held, whole, shape)
-    if taken is None or any(_straddles(part, taken.before.get(p, 0)) for p, part in counted.items()):
+    if taken is None:
+        return Merged(NanoUsd(spent), watermark, version, False)
+    # Also where history has to wait: it may have been part of the account before.
+    version += taken.rank + 1
+    if any(_straddles(part, taken.before.get(p, 0)) for p, part in counted.items()):
         return Merged(NanoUsd(spent), watermark, version, False)
     adding = {p: part for p, part in counted.items() if part.first_offset >= taken.before.get(p, 0)}
     spent = sum(part.spent_nanousd for part in adding.values())
@@ -50,7 +54,7 @@ def merge(
         and (whole.before, whole.shape) == (taken.before, shape)
         and all(part.first_offset == taken.before.get(p, 0) for p, part in adding.items())
     )
-    return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version + taken.rank + 1, is_whole)
+    return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version, is_whole)
 
 
 def _straddles(part: Component, offset: int) -> bool:

@@ -93,7 +93,7 @@ class Processor:
         for partition in judges:
             self._judge(partition)
 
-    async def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], fetched_at: float) -> None:
+    async def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], alive_at: float) -> None:
         """See the module's steps. Raises KafkaError when something could not be stored.
 
         What the meters fold and what the judges tell now rest on other records and go to other
@@ -104,29 +104,29 @@ class Processor:
         for tp, records in batches.items():
             if tp.topic != self._usage_topic:
                 self._judge(tp.partition).take(self._totals(records, letters))
-        self._refuse_if_paused(fetched_at)
-        await asyncio.gather(self._count(usage, letters, fetched_at), self._tell())
+        self._refuse_if_paused(alive_at)
+        await asyncio.gather(self._count(usage, letters, alive_at), self._tell())
 
     async def _count(
-        self, usage: Mapping[int, Sequence[ConsumerRecord]], letters: list[DeadLetter], fetched_at: float
+        self, usage: Mapping[int, Sequence[ConsumerRecord]], letters: list[DeadLetter], alive_at: float
     ) -> None:
         folded: dict[int, Folded] = {}
         if usage:
             await self.budgets.catch_up()
             for partition, records in usage.items():
                 folded[partition] = self._fold(partition, records, letters)
-        self._refuse_if_paused(fetched_at)
+        self._refuse_if_paused(alive_at)
         await self._store_folded(folded, letters)
 
-    async def idle(self, fetched_at: float, position: Position) -> None:
+    async def idle(self, alive_at: float, position: Position) -> None:
         """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
-        await self._open(fetched_at, position)
+        await self._open(alive_at, position)
         await self._tell()
         if monotonic() - self._expired_at >= self._settings.expire_interval_seconds:
             self._expired_at = monotonic()
             await self._expire()
 
-    async def _open(self, fetched_at: float, position: Position) -> None:
+    async def _open(self, alive_at: float, position: Position) -> None:
         """Open what is new in the book, also where nothing is spent."""
         if not self.budgets.caught_up.is_set():
             return
@@ -139,7 +139,7 @@ class Processor:
             if at is not None and (entries := meter.open(self.budgets.book, at)):
                 openings[partition] = entries
         if openings:
-            self._refuse_if_paused(fetched_at)
+            self._refuse_if_paused(alive_at)
         await self._store_openings(openings)
         untold, self._untold = self._untold, set()
         await self._tell_openings({p: m.openings() for p, m in self._meters.items() if p in untold})
@@ -308,9 +308,9 @@ class Processor:
     def _outgoing(self, topic: Topic, record: Record, partition: int) -> Outgoing:
         return Outgoing(self._settings.topic(topic), partition, *record)
 
-    def _refuse_if_paused(self, fetched_at: float) -> None:
-        """A worker that was frozen for longer than its session no longer owns what it fetched before."""
-        if monotonic() - fetched_at > self._settings.session_timeout_seconds:
+    def _refuse_if_paused(self, alive_at: float) -> None:
+        """A worker that stood still for longer than its session no longer owns its partitions."""
+        if monotonic() - alive_at > self._settings.session_timeout_seconds:
             stop_at_once(
                 "this process stood still for longer than its session; its partitions have another owner"
             )

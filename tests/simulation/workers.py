@@ -142,6 +142,8 @@ class MeterWorker(Worker):
         self.is_busy = True
         yield from self.store((broker.openings, list(told(meter.openings(), self.partition))))
         self.is_busy = False
+        # Whoever stood still meanwhile, and has a successor, begins nothing new.
+        yield
         while True:
             edition = broker.book.edition
             if opened := meter.open(broker.book, self.position):
