@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from spendmeter.contract.charge import cost_for, flats_of
 from spendmeter.contract.matching import Account, BudgetBook, subject_of
@@ -35,17 +34,10 @@ from stream.changelog import (
     Tally,
 )
 from stream.openings import Openings
+from stream.recreated import Passed, Usage, refuse_if_recreated
 
 # Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
 KEEP_PRODUCERS = timedelta(days=40)
-
-
-class Usage(NamedTuple):
-    """A record of the source partition; no event where it was a dead letter."""
-
-    offset: int
-    appended_at: datetime
-    event: UsageEvent | None
 
 
 @dataclass
@@ -74,6 +66,7 @@ class Meter:
         self.producers: dict[str, Progress] = {}
         self._openings = Openings()
         self._now: datetime | None = None
+        self._passed: Passed | None = None
         self._frontier = 0
 
     @classmethod
@@ -90,6 +83,7 @@ class Meter:
             elif key == POSITION:
                 meter.position, now = json.loads(value)
                 meter._now = from_unix_us(now)
+                meter._passed = Passed(meter.position, meter._now)
         # A crash may have come before the position was written: then the tallies are ahead of it.
         reached = [tally.last_offset for tally in meter.tallies.values()]
         reached += [progress.offset for progress in meter.producers.values()]
@@ -111,7 +105,13 @@ class Meter:
         return self._openings.entries()
 
     def fold(self, batch: Sequence[Usage], book: BudgetBook) -> Folded:
-        """Fold records, in offset order, under the budgets in force; what was folded before adds nothing."""
+        """Fold records, in offset order, under the budgets in force; what was folded before adds nothing.
+
+        Raises:
+            TopicRecreated: see recreated.py; nothing of the batch was folded.
+        """
+        if self._passed is not None:
+            refuse_if_recreated(self.partition, self._passed, batch)
         folded = Folded()
         if batch:
             folded.openings = self.open(book, batch[0].offset)
@@ -211,6 +211,7 @@ class Meter:
         for producer in sorted(seen):
             folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
         if self._now is not None:
+            self._passed = Passed(self.position, self._now)
             reached = json.dumps([self.position, to_unix_us(self._now)], separators=(",", ":"))
             folded.entries.append(Entry(POSITION, reached.encode()))
 

@@ -47,9 +47,10 @@ from stream import metrics
 from stream.changelog import OPENING, Entry
 from stream.drain import Position, stop_at_once
 from stream.judge import Judge, Judgement
-from stream.meter import Folded, Meter, Usage
+from stream.meter import Folded, Meter
 from stream.openings import told
 from stream.publish import Outgoing, publish
+from stream.recreated import Usage
 from stream.settings import StreamSettings
 from stream.signals import unpriced_alert
 from stream.store import GuardedStore

@@ -21,7 +21,8 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
-from stream.meter import Meter, Usage
+from stream.meter import Meter
+from stream.recreated import Usage
 
 AT_MOST = 1.3
 KEYS_PER_BATCH, EVENTS_PER_KEY, PASSES = 1_000, 2, 3

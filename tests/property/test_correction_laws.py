@@ -10,7 +10,8 @@ from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.correction import Recorded, correct
-from stream.meter import Meter, Usage
+from stream.meter import Meter
+from stream.recreated import Usage
 from tests.builders import NOON, budget, usage
 
 BUDGETS = [

@@ -20,8 +20,9 @@ from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
 from stream.changelog import OPENING, Entry
 from stream.judge import Judge, Judgement
-from stream.meter import Folded, Meter, Usage
+from stream.meter import Folded, Meter
 from stream.openings import told
+from stream.recreated import Usage
 from stream.store import GuardedStore
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.checks import check_folded

@@ -13,7 +13,8 @@ from spendmeter.contract.signal import State
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.correction import NotCorrectable, Recorded, correct, producer_of
 from stream.judge import Judge, Judgement
-from stream.meter import Meter, Usage
+from stream.meter import Meter
+from stream.recreated import Usage
 from tests.builders import NOON, budget, usage
 
 EVENT_ID = UUID("019a2c5e-5c00-7abc-8def-0123456789ab")

@@ -25,6 +25,8 @@ from tests.builders import usage
 from tests.integration.sinks.conftest import Eventually, Put
 
 EVENTS = 3_000
+HOUR_OF_EVENTS = 3_600 * 60
+CHUNK = 20_000
 
 
 def sink_of(settings: SinkSettings) -> Sink:
@@ -82,6 +84,32 @@ async def test_killed_clickhouse_costs_no_event_and_doubles_none(
     client.close()
 
 
+async def test_an_hour_of_traffic_that_clickhouse_missed_is_all_there_once_it_is_back(
+    settings: SinkSettings, engine: Engine, put: Put
+) -> None:
+    """An hour at 60 events a second. What waits meanwhile waits in Kafka, not in the sink."""
+    settings = settings.model_copy(
+        update={"clickhouse_url": engine.url, "sink_max_buffered_bytes": 8 * 1024 * 1024}
+    )
+    client = open_client(settings, database=None)
+    migrate(client, settings.clickhouse_database)
+    stop = asyncio.Event()
+    working = asyncio.create_task(sink_of(settings).run(stop))
+    await put(Topic.USAGE, [encode_usage(usage(1, 1))])
+    await _until_more_rows(client, 0)
+    await asyncio.to_thread(engine.kill)
+    for first in range(2, HOUR_OF_EVENTS + 1, CHUNK):
+        chunk = range(first, min(first + CHUNK, HOUR_OF_EVENTS + 1))
+        await put(Topic.USAGE, [encode_usage(usage(n, n)) for n in chunk])
+    await asyncio.to_thread(engine.start)
+    await _until_more_rows(client, HOUR_OF_EVENTS - 1)
+    stop.set()
+    await working
+    there = client.query("SELECT count(), sum(cost_nanousd) FROM usage FINAL").result_rows
+    assert there == [(HOUR_OF_EVENTS, HOUR_OF_EVENTS * (HOUR_OF_EVENTS + 1) // 2)]
+    client.close()
+
+
 async def test_a_second_worker_joins_and_the_first_leaves_without_a_doubled_row(
     settings: SinkSettings, history: Client, eventually: Eventually
 ) -> None:
@@ -121,4 +149,4 @@ async def _until_more_rows(client: Client, than: int) -> None:
     def there_are() -> bool:
         return int(client.query("SELECT count() FROM usage").result_rows[0][0]) > than
 
-    assert await asyncio.to_thread(wait_until, there_are, timeout_seconds=30)
+    assert await asyncio.to_thread(wait_until, there_are, timeout_seconds=120)

@@ -6,7 +6,17 @@ import signal
 from datetime import UTC, datetime
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
+
+from spendmeter.contract.records import encode_usage
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.kafka import connection, producer
+from spendmeter.runtime.settings import Settings
+from stream.drain import EXIT_FAILED
 from tests.builders import budget, usage
+
+from .conftest import WAIT_SECONDS
 
 KEYS = [f"k{n}" for n in range(12)]
 
@@ -103,3 +113,42 @@ async def test_a_frozen_worker_that_wakes_up_takes_nothing_back(stream: Any, wor
     other.wait_ready()
     await traffic.burst(600)
     await stream.until_spent(traffic.expected)
+
+
+async def test_a_source_topic_that_was_made_anew_stops_the_worker_and_says_what_to_do(
+    stream: Any, workers: Any
+) -> None:
+    """Its first offsets were folded before, so it would be taken for a replay, and lost."""
+    traffic = await start(stream)
+    worker = workers("stream-1").wait_ready()
+    await traffic.burst(60)
+    await stream.until_spent(traffic.expected)
+    worker.stop()
+    await _make_anew(stream.settings)
+    worker.start()
+    async with producer(stream.settings) as kafka:
+        for partition in range(stream.settings.partitions):
+            record = encode_usage(usage(1, 5, producer_id="another"))
+            topic = stream.settings.topic(Topic.USAGE)
+            await kafka.send_and_wait(
+                topic, key=record.key, value=record.value, headers=record.headers, partition=partition
+            )
+        assert await asyncio.to_thread(worker.process.wait, WAIT_SECONDS) == EXIT_FAILED
+    said = worker.log.read_text()
+    assert "was deleted and made anew" in said
+    assert "SPENDMETER_TOPIC_PREFIX" in said
+
+
+async def _make_anew(settings: Settings) -> None:
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    try:
+        await admin.delete_topics([settings.topic(Topic.USAGE)])
+        # The name is free once the brokers have let it go.
+        for _ in range(WAIT_SECONDS * 20):
+            if settings.topic(Topic.USAGE) not in await admin.list_topics():
+                break
+            await asyncio.sleep(0.05)
+        await create_topics(settings)
+    finally:
+        await admin.close()

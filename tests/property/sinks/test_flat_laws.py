@@ -17,7 +17,8 @@ from spendmeter.contract.charge import flats_of
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
-from stream.meter import Meter, Usage
+from stream.meter import Meter
+from stream.recreated import Usage
 from tests.builders import budget, usage
 
 BEGUN = datetime(2026, 11, 22, 10, tzinfo=UTC)

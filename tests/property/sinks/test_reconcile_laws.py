@@ -19,7 +19,8 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
-from stream.meter import Meter, Usage
+from stream.meter import Meter
+from stream.recreated import Usage
 from tests.builders import budget, usage
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)

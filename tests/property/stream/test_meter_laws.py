@@ -11,7 +11,8 @@ from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import window_of
 from stream.changelog import AccountWindow, Counted, Entry, Tally
-from stream.meter import Folded, Meter, Usage
+from stream.meter import Folded, Meter
+from stream.recreated import Usage
 from tests.builders import NOON, budget, usage
 
 BOOK = BudgetBook(

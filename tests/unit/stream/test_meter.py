@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+import pytest
+
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.contract.window import KEEP_CLOSED_WINDOWS
 from stream.changelog import TALLY, AccountWindow, Counted, Entry
-from stream.meter import KEEP_PRODUCERS, Folded, Meter, Usage
+from stream.meter import KEEP_PRODUCERS, Folded, Meter
+from stream.recreated import TopicRecreated, Usage
 from tests.builders import NOON, budget, usage
 
 K1 = "per-key|key=k1"
@@ -353,3 +356,34 @@ def test_a_lifetime_never_ends() -> None:
     meter = Meter(0)
     meter.fold(log(usage(1, 5)), book(period="lifetime"))
     assert [t.window_end for t in meter.tallies.values()] == [None]
+
+
+# A topic made anew.
+
+
+def test_newer_records_at_offsets_that_were_folded_before_stop_the_meter() -> None:
+    meter = Meter(0)
+    folded = meter.fold(log(usage(1, 5), usage(2, 7)), book())
+    successor = Meter.restore(0, stored(folded))
+    later = NOON + timedelta(milliseconds=1)
+    for one in (meter, successor):
+        with pytest.raises(TopicRecreated, match=r"made anew.*SPENDMETER_TOPIC_PREFIX"):
+            one.fold(log(usage(1, 9, producer_id="p2"), at=later), book())
+        assert spent(one) == {TODAY: (12, 2)}
+
+
+def test_a_replay_and_what_follows_it_are_no_topic_made_anew() -> None:
+    meter = Meter(0)
+    meter.fold(log(usage(1, 5), usage(2, 7)), book())
+    meter.fold(log(usage(1, 5), usage(2, 7)) + log(usage(3, 1), start=2, at=NOON + timedelta(1)), book())
+    assert spent(meter) == {TODAY: (13, 3)}
+
+
+def test_a_replay_of_what_came_after_the_position_that_was_stored_is_no_topic_made_anew() -> None:
+    meter = Meter(0)
+    first = meter.fold(log(usage(1, 5)), book())
+    second = meter.fold(log(usage(2, 7), start=1, at=NOON + timedelta(1)), book())
+    # A crash before the position of the second batch was written.
+    successor = Meter.restore(0, after([*first.openings, *first.entries, *second.entries[:-1]]))
+    successor.fold(log(usage(2, 7), start=1, at=NOON + timedelta(1)), book())
+    assert spent(successor) == {TODAY: (12, 2)}

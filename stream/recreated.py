@@ -1,0 +1,42 @@
+"""A source topic deleted and made anew: its first records look like a replay of the old ones. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from spendmeter.contract.times import format_time
+from spendmeter.contract.usage import UsageEvent
+
+
+class Usage(NamedTuple):
+    """A record of the source partition; no event where it was a dead letter."""
+
+    offset: int
+    appended_at: datetime
+    event: UsageEvent | None
+
+
+class Passed(NamedTuple):
+    """An offset, and a time after which no record up to it was appended."""
+
+    offset: int
+    latest: datetime
+
+
+class TopicRecreated(Exception):
+    """Offsets that were folded before hold other, newer records now; to take them for a replay loses them."""
+
+
+def refuse_if_recreated(partition: int, passed: Passed, batch: Iterable[Usage]) -> None:
+    """Look at what claims to be a replay. Raises TopicRecreated."""
+    for record in batch:
+        if record.offset > passed.offset:
+            return
+        if record.appended_at > passed.latest:
+            raise TopicRecreated(
+                f"spend.usage[{partition}] was deleted and made anew: offset {record.offset} was appended at"
+                f" {format_time(record.appended_at)}, but all up to {passed.offset} had been by"
+                f" {format_time(passed.latest)}. Its records would be taken for a replay. Give the new system"
+                " another SPENDMETER_TOPIC_PREFIX, or delete with it spend.totals, spend.openings, the"
+                " stream's changelogs and its group"
+            )
