@@ -81,9 +81,10 @@ class Meter:
             elif key.startswith(OPENING):
                 meter._openings.restore(key[len(OPENING) :].decode(), Opening.read(value))
             elif key == POSITION:
-                meter.position, now = json.loads(value)
+                meter.position, now, *seen = json.loads(value)
                 meter._now = from_unix_us(now)
-                meter._passed = Passed(meter.position, meter._now)
+                # The position may be ahead of what was seen: see below.
+                meter._passed = Passed(seen[0], meter._now) if seen else None
         # A crash may have come before the position was written: then the tallies are ahead of it.
         reached = [tally.last_offset for tally in meter.tallies.values()]
         reached += [progress.offset for progress in meter.producers.values()]
@@ -133,6 +134,9 @@ class Meter:
                 folded.unpriced.append(event)
             for account in book.accounts_of(subject_of(event)):
                 self._count(event, account, offset, resent, book, dirty)
+        if self._now is not None and batch:
+            passed = self._passed.offset if self._passed is not None else -1
+            self._passed = Passed(max(passed, batch[-1].offset), self._now)
         self._write(dirty, seen, folded)
         return folded
 
@@ -211,9 +215,10 @@ class Meter:
         for producer in sorted(seen):
             folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
         if self._now is not None:
-            self._passed = Passed(self.position, self._now)
-            reached = json.dumps([self.position, to_unix_us(self._now)], separators=(",", ":"))
-            folded.entries.append(Entry(POSITION, reached.encode()))
+            reached = [self.position, to_unix_us(self._now)]
+            if self._passed is not None:
+                reached.append(self._passed.offset)
+            folded.entries.append(Entry(POSITION, json.dumps(reached, separators=(",", ":")).encode()))
 
     def expire(self, book: BudgetBook) -> tuple[list[Entry], list[str]]:
         """Forget closed windows, idle producers and removed budgets, by the broker's clock.
