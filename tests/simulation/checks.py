@@ -87,7 +87,9 @@ class SignalChecks:
             raise Violation(f"two signals of one version: {same} and {signal}")
         where = (signal.account, signal.window_start)
         before, after = sorted((self._highest.setdefault(where, signal), signal), key=_version)
-        if any(offset > after.watermark.get(p, -1) for p, offset in before.watermark.items()):
+        includes_less = any(offset > after.watermark.get(p, -1) for p, offset in before.watermark.items())
+        # A budget that was removed and has come back is counted anew, and says that something is missing.
+        if includes_less and not (after.opening and after.revision > before.revision):
             raise Violation(f"a higher version that includes less: {after} after {before}")
         self._highest[where] = after
         self._check_sum(signal)
