@@ -8,8 +8,9 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from spendmeter.contract.budget import Dimension
+from spendmeter.contract.budget import DIMENSIONS, Dimension
 from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.matching import BudgetBook, Subject
 from spendmeter.contract.times import EPOCH, to_unix_us
 
 MAX_ROWS_PER_READ = 500_000
@@ -127,7 +128,21 @@ def up_to(bounds: Mapping[int, int]) -> str:
 
 
 def columns_of(dimensions: Sequence[Dimension]) -> str:
+    """As columns, each after a comma; `subject_from` reads their values."""
     return "".join(f", `{'tags' if dimension == 'tag' else dimension}`" for dimension in dimensions)
+
+
+def subject_from(dimensions: Sequence[Dimension], values: Sequence[Any]) -> Subject:
+    """The subject of a row that was read with only these dimensions."""
+    named = dict(zip(dimensions, values, strict=True))
+    tags = tuple(dict.fromkeys(named.pop("tag", ())))
+    return Subject(tags=tags, **named)
+
+
+def needed_dimensions(book: BudgetBook) -> list[Dimension]:
+    """The dimensions that some budget matches on; no other column of history is read."""
+    named = {dimension for budget in book for dimension in budget.match}
+    return [dimension for dimension in DIMENSIONS if dimension in named]
 
 
 def _moment(time: datetime) -> str:

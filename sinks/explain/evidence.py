@@ -8,7 +8,8 @@ from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 
-from spendmeter.contract.budget import Budget, Dimension
+from sinks.usage_rows import Span, columns_of, subject_from, up_to
+from spendmeter.contract.budget import DIMENSIONS, Budget
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.globs import is_glob
 from spendmeter.contract.matching import BudgetBook, Subject, subject_in
@@ -18,19 +19,6 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 
 _TIMES = ("decided_at", "window_start", "window_end")
 _MONEY = ("limit", "spent", "signal", "held", "least")
-_SUBJECT: tuple[Dimension, ...] = (
-    "key",
-    "user",
-    "team",
-    "organization",
-    "project",
-    "end_user",
-    "model",
-    "model_group",
-    "provider",
-    "session",
-    "gateway",
-)
 
 
 class Counted(NamedTuple):
@@ -56,9 +44,7 @@ class Evidence(NamedTuple):
 
 def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
     """The decision of that id, else the latest; None where history has none (yet)."""
-    columns = [f"toUnixTimestamp64Micro({name}) AS {name}_us" for name in _TIMES if name != "window_end"] + [
-        "if(window_end IS NULL, NULL, toUnixTimestamp64Micro(assumeNotNull(window_end))) AS window_end_us"
-    ]
+    columns = [f"toUnixTimestamp64Micro({name}) AS {name}_us" for name in _TIMES]
     columns += [f"toInt64({name}_usd * 1000000000) AS {name}_nanousd" for name in _MONEY]
     condition = "1" if decision_id is None else "decision_id = {id:UUID}"
     rows = client.query(
@@ -128,23 +114,20 @@ def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tupl
     assert decision.window_start is not None, "it names a budget, hence a window"
     assert decision.account is not None, "it names a budget, hence an account"
     conditions, parameters = _of_subject(subject_in(decision.account))
-    if decision.window_end is not None:
-        conditions.append(f"occurred_at < {_moment(decision.window_end)}")
-    under = " OR ".join(f"(partition = {p:d} AND offset <= {o:d})" for p, o in decision.watermark.items())
+    conditions.append(Span(decision.window_start, decision.window_end).sql())
     sql = (
         "SELECT cost_nanousd, toUnixTimestamp64Micro(occurred_at), event_id, model, ifNull(key_alias, key),"
-        " gateway, if(cost_source = 'unpriced' AND status = 'success', if(kind = 'usage', 1, -1), 0), tags,"
-        f" {', '.join(f'`{name}`' for name in _SUBJECT)} FROM usage FINAL WHERE topic = {{topic:String}}"
-        f" AND occurred_at >= {_moment(decision.window_start)} AND {' AND '.join(conditions or ['1'])}"
-        f" AND ({under or '0'} OR (producer_id = {{producer:String}} AND seq <= {{seq:UInt64}}))"
+        " gateway, if(cost_source = 'unpriced' AND status = 'success', if(kind = 'usage', 1, -1), 0)"
+        f"{columns_of(DIMENSIONS)} FROM usage FINAL"
+        f" WHERE topic = {{topic:String}} AND {' AND '.join(conditions)}"
+        f" AND ({up_to(decision.watermark)} OR (producer_id = {{producer:String}} AND seq <= {{seq:UInt64}}))"
     )
     parameters |= {"topic": usage_topic, "producer": decision.producer_id or "", "seq": decision.seq}
     with client.query_row_block_stream(sql, parameters=parameters) as blocks:
         for block in blocks:
-            for cost, occurred_us, event_id, model, name, gateway, flats, tags, *values in block:
+            for cost, occurred_us, event_id, model, name, gateway, flats, *values in block:
                 counted = Counted(NanoUsd(cost), from_unix_us(occurred_us), event_id, model, name, gateway)
-                named = dict(zip(_SUBJECT, values, strict=True))
-                yield counted, Subject(tags=tuple(dict.fromkeys(tags)), **named), flats
+                yield counted, subject_from(DIMENSIONS, values), flats
 
 
 def _of_subject(subject: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
@@ -157,7 +140,3 @@ def _of_subject(subject: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
             conditions.append(f"`{name}` = {{{name}:String}}")
         parameters[name] = value
     return conditions, parameters
-
-
-def _moment(time: datetime) -> str:
-    return f"fromUnixTimestamp64Micro(toInt64({to_unix_us(time)}), 'UTC')"

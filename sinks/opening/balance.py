@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sinks.opening.ledger import Due
-from sinks.reconcile.recount import needed_dimensions, subject_from
-from sinks.usage_rows import Span
+from sinks.usage_rows import Span, needed_dimensions, subject_from
 from spendmeter.contract.budget import Dimension
 from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.contract.money import NanoUsd

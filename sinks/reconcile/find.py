@@ -10,8 +10,8 @@ from uuid import UUID
 from sinks.reconcile.evidence import Copy, Evidence, first_copies, weigh
 from sinks.reconcile.history import History
 from sinks.reconcile.positions import Positions
-from sinks.reconcile.recount import NEVER, Differing, Lane, needed_dimensions, subject_from
-from sinks.usage_rows import Span
+from sinks.reconcile.recount import NEVER, Differing, Lane
+from sinks.usage_rows import Span, needed_dimensions, subject_from
 from spendmeter.contract.matching import BudgetBook, Subject, subject_of
 from spendmeter.contract.times import from_unix_us
 

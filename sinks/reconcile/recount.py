@@ -6,15 +6,16 @@ Where history holds events of an account that has no component, one is expected 
 the budget was certainly in force for them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sinks.reconcile.scope import Scope
 from sinks.reconcile.totals import AccountWindow, Components, Version, by_partition, openings
-from spendmeter.contract.budget import DIMENSIONS, Budget, Dimension
-from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook, Subject
+from sinks.usage_rows import needed_dimensions, subject_from
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY
 
@@ -95,12 +96,6 @@ class _Account:
         self.budget = budget
         self.flat_nanousd = budget.unpriced_flat_nanousd()
         self.window: _Window | None = None
-
-
-def needed_dimensions(book: BudgetBook) -> list[Dimension]:
-    """The dimensions that some budget matches on; no other column of history is read."""
-    named = {dimension for budget in book for dimension in budget.match}
-    return [dimension for dimension in DIMENSIONS if dimension in named]
 
 
 def has_flats(book: BudgetBook) -> bool:
@@ -257,10 +252,3 @@ class Recount:
                 to_unix_us(sure_after) if sure and sure_after else NEVER,
             )
         return window
-
-
-def subject_from(dimensions: Sequence[Dimension], values: Sequence[Any]) -> Subject:
-    """The subject of a row that was read with only these dimensions."""
-    named = dict(zip(dimensions, values, strict=True))
-    tags = tuple(dict.fromkeys(named.pop("tag", ())))
-    return Subject(tags=tags, **named)

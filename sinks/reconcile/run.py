@@ -32,13 +32,13 @@ from sinks.reconcile.positions import (
     Positions,
     following,
 )
-from sinks.reconcile.recount import Recount, has_flats, needed_dimensions
+from sinks.reconcile.recount import Recount, has_flats
 from sinks.reconcile.report import Report
 from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.signals import Told, compare_signals
 from sinks.reconcile.summary import Findings, summarise
 from sinks.reconcile.totals import Components
-from sinks.usage_rows import Span
+from sinks.usage_rows import Span, needed_dimensions
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.topics import Topic

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.reconcile.eras import Revision, eras_of, replaced_until
-from sinks.reconcile.recount import Recount, Row, has_flats, needed_dimensions
+from sinks.reconcile.recount import Recount, Row, has_flats
 from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.totals import Totals
+from sinks.usage_rows import needed_dimensions
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.charge import flats_of
 from spendmeter.contract.matching import BudgetBook

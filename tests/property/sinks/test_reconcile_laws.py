@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from sinks.reconcile.eras import Revision, eras_of, replaced_until
-from sinks.reconcile.recount import Recount, Row, needed_dimensions
+from sinks.reconcile.recount import Recount, Row
 from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.sequences import Range, count, in_both, without
 from sinks.reconcile.totals import Totals
+from sinks.usage_rows import needed_dimensions
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.times import to_unix_us

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 
 from sinks.reconcile.eras import Revision, eras_of
-from sinks.reconcile.recount import Lane, Recount, Row, needed_dimensions
+from sinks.reconcile.recount import Lane, Recount, Row
 from sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
 from sinks.reconcile.totals import AccountWindow, Components, Version
+from sinks.usage_rows import needed_dimensions
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.times import to_unix_us
 from tests.builders import NOON, budget
