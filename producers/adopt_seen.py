@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from producers.payload import mapping
 from spendmeter.contract.matching import Subject
-from spendmeter.litellm_seen import Kind, Seen, from_metadata
+from spendmeter.litellm_seen import LIMITS, Kind, Seen, from_metadata
 
 
 class Around(NamedTuple):
@@ -119,23 +119,13 @@ def _tabled(kind: Kind, names: tuple[str, ...], found: object, timezone: str) ->
     )
 
 
-_LIMITS = (
-    "max_budget",
-    "soft_budget",
-    "budget_duration",
-    "budget_reset_at",
-    "budget_limits",
-    "model_max_budget",
-)
-
-
 def _limits(found: object) -> dict[str, Any]:
     # Every request comes by here, and of most objects nothing is in memory.
     if found is None:
         return {}
     if isinstance(found, Mapping):
-        return {name: found.get(name) for name in _LIMITS}
-    return {name: getattr(found, name, None) for name in _LIMITS}
+        return {name: found.get(name) for name in LIMITS}
+    return {name: getattr(found, name, None) for name in LIMITS}
 
 
 def _of(found: object, name: str) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from spendmeter.litellm_api import Row
-from spendmeter.litellm_seen import Kind, Seen, from_metadata
+from spendmeter.litellm_seen import LIMITS, Kind, Seen, from_metadata
 
 
 class Owned(NamedTuple):
@@ -74,18 +74,8 @@ def tabled(kind: Kind, names: tuple[str, ...], row: Row, budgets: Mapping[str, R
     return Owned(seen, row.get("spend"), budget_id=budget_id)
 
 
-_LIMITS = (
-    "max_budget",
-    "soft_budget",
-    "budget_duration",
-    "budget_reset_at",
-    "budget_limits",
-    "model_max_budget",
-)
-
-
 def _limits(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row.get(name) for name in _LIMITS}
+    return {name: row.get(name) for name in LIMITS}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

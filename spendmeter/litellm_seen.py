@@ -25,6 +25,16 @@ METADATA_BUDGET = "spendmeter_budget"
 TAKEN_OVER = "spendmeter_taken_over"
 """In the metadata of what has some: LiteLLM's own limits, moved aside by `import litellm --take-over`."""
 
+LIMITS = (
+    "max_budget",
+    "soft_budget",
+    "budget_duration",
+    "budget_reset_at",
+    "budget_limits",
+    "model_max_budget",
+)
+"""What LiteLLM calls its limits wherever it holds them; fields of `Seen`."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9._-][A-Za-z0-9._@-]*")
 _MAX_PLAIN = 80
 _DIGITS_OF_OTHERS = 32
