@@ -4,8 +4,8 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from producers.views import Views
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import open_client
-from spendmeter.client import connect
 from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import subject_of
 from spendmeter.contract.signal import Signal
@@ -30,9 +29,8 @@ from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.local.probes import says_ready
 from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
 from tests.builders import budget, usage
-from tests.integration.stream.conftest import Stream, Worker
+from tests.integration.stream.conftest import Stream, Worker, open_stream
 
 WITHIN_SECONDS = 60.0
 
@@ -72,15 +70,8 @@ class System:
     def __init__(self, settings: SinkSettings, worker: Worker, sink: SinkProcess) -> None:
         self.settings, self.worker, self.sink = settings, worker, sink
 
-    @asynccontextmanager
-    async def stream(self) -> AsyncIterator[Stream]:
-        async with connect(self.settings) as client:
-            writer = producer(self.settings)
-            await writer.start()
-            try:
-                yield Stream(self.settings, writer, client)
-            finally:
-                await writer.stop()
+    def stream(self) -> AbstractAsyncContextManager[Stream]:
+        return open_stream(self.settings)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
 from tests.builders import budget, usage
-from tests.integration.stream.conftest import Stream, Worker
+from tests.integration.stream.conftest import Stream, Worker, open_stream
 
 READY_WITHIN_SECONDS = 60
 WAIT_SECONDS = 20.0
@@ -55,15 +55,8 @@ class System:
         self.history = history
         self.worker = worker
 
-    @asynccontextmanager
-    async def stream(self) -> AsyncIterator[Stream]:
-        async with connect(self.settings) as client:
-            writer = producer(self.settings)
-            await writer.start()
-            try:
-                yield Stream(self.settings, writer, client)
-            finally:
-                await writer.stop()
+    def stream(self) -> AbstractAsyncContextManager[Stream]:
+        return open_stream(self.settings)
 
     async def compare(self, wait_seconds: float = WAIT_SECONDS) -> Report:
         return await reconcile(

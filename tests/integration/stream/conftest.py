@@ -6,6 +6,7 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,13 @@ class Stream:
 async def stream(kafka: str, topic_prefix: str) -> AsyncIterator[Stream]:
     settings = Settings(kafka_bootstrap=kafka, topic_prefix=topic_prefix)
     await create_topics(settings)
+    async with open_stream(settings) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
+    """The topics of a system that is there."""
     async with connect(settings) as client:
         writer = producer(settings)
         await writer.start()
