@@ -33,13 +33,6 @@ LOOK_SECONDS = 0.0002
 EVENTS_PER_SECOND = 100
 
 
-class _Unprobed:
-    """Takes the place of a latency probe: nothing is noted."""
-
-    def recorded(self, seq: int, at: float, key: str) -> None:
-        """Nobody asks."""
-
-
 def _changes(client: SpendmeterClient, number: int) -> Awaitable[Budget]:
     made: list[Callable[[], Awaitable[Budget]]] = [
         lambda: client.set_limit(BUDGET, from_usd(str(100 + number))),
@@ -77,7 +70,7 @@ def _has(gateway: Gateway, budget: Budget) -> bool:
 def _flow(gateways: list[Gateway], stop: threading.Event) -> None:
     chance = random.Random(1)
     while not stop.wait(1 / EVENTS_PER_SECOND):
-        record(chance.choice(gateways), _Unprobed(), f"k{chance.randrange(100)}", 1_000)  # type: ignore[arg-type]
+        record(chance.choice(gateways), f"k{chance.randrange(100)}", 1_000)
 
 
 @click.command()

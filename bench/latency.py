@@ -32,7 +32,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import from_usd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.usage import CostSource
+from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.local.children import start_child, stop_child
 from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.local.probes import says_ready
@@ -49,7 +49,7 @@ CLOSE_NANOUSD = from_usd("900")
 
 
 class Probe:
-    """Notes when each event was recorded, stored and seen in a signal. One thread calls `recorded`."""
+    """Notes when each event was recorded, stored and seen in a signal. One thread calls `record`."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._recorded: dict[int, tuple[float, str]] = {}
@@ -60,13 +60,19 @@ class Probe:
         """From recording to Kafka's acknowledgement."""
         self.signal_ms: list[float] = []
         """From recording to the signal."""
+        self._gateway = gateway
         spend = gateway.views.spend
         self._acknowledge, self._take = spend.acknowledge, spend.take
         vars(spend).update(acknowledge=self._on_acknowledged, take=self._on_signal)
 
-    def recorded(self, seq: int, at: float, key: str) -> None:
-        with self._lock:
-            self._recorded[seq] = (at, f"per-key|key={key}")
+    def record(self, key: str, cost_nanousd: int) -> None:
+        """Record an event and note when."""
+        # Under the views' lock, so that no acknowledgement can come before the note of it.
+        with self._gateway.views.lock:
+            at = time.perf_counter()
+            event = record(self._gateway, key, cost_nanousd)
+            with self._lock:
+                self._recorded[event.seq] = (at, f"per-key|key={key}")
 
     def forget(self) -> None:
         """Drop what was measured; what is under way still is."""
@@ -143,7 +149,7 @@ async def _apply_budget(settings: Settings) -> None:
         await client.apply([Budget.model_validate(fields)])
 
 
-def record(gateway: Gateway, probe: Probe, key: str, cost_nanousd: int) -> None:
+def record(gateway: Gateway, key: str, cost_nanousd: int) -> UsageEvent:
     """One event, as the callback records it."""
     now = datetime.now(UTC)
     fields = {
@@ -156,20 +162,17 @@ def record(gateway: Gateway, probe: Probe, key: str, cost_nanousd: int) -> None:
         "cost_nanousd": cost_nanousd,
         "cost_source": CostSource.LITELLM,
     }
-    with gateway.views.lock:
-        # Under the lock, so that no acknowledgement can come before the note of it.
-        at = time.perf_counter()
-        event = gateway.record(UsageDraft(fields))
-        assert event is not None, "every id is new"
-        probe.recorded(event.seq, at, key)
+    event = gateway.record(UsageDraft(fields))
+    assert event is not None, "every id is new"
+    return event
 
 
-def drive(gateway: Gateway, probe: Probe, rate: float, seconds: float, chance: random.Random) -> None:
+def drive(probe: Probe, rate: float, seconds: float, chance: random.Random) -> None:
     """Record at a steady rate; a stall is not made up for by a burst."""
     due = time.perf_counter()
     until = due + seconds
     while due < until:
-        record(gateway, probe, f"k{chance.randrange(KEYS)}", 1_000)
+        probe.record(f"k{chance.randrange(KEYS)}", 1_000)
         due = max(due + 1 / rate, time.perf_counter() - 0.005)
         time.sleep(max(0.0, due - time.perf_counter()))
 
@@ -205,14 +208,14 @@ def main(rates: tuple[float, ...], seconds: float, workers: int, seed: int) -> N
                 _wait("the gateway", lambda: gateway.views.are_read)
                 probe = Probe(gateway)
                 for key in range(KEYS):
-                    record(gateway, probe, f"k{key}", int(CLOSE_NANOUSD))
+                    probe.record(f"k{key}", int(CLOSE_NANOUSD))
                 _drain(probe)
                 click.echo("\n".join(f"- {fact}" for fact in describe()) + "\n")
                 click.echo("| events/s | reached | hop 1 p50 | p99 | signal p50 | p99 | max (ms) |")
                 click.echo("|---|---|---|---|---|---|---|")
                 for rate in rates:
                     probe.forget()
-                    drive(gateway, probe, rate, seconds, chance)
+                    drive(probe, rate, seconds, chance)
                     _drain(probe)
                     hop, signal = probe.hop_ms, probe.signal_ms
                     shares = [share(of, fraction) for of in (hop, signal) for fraction in (0.5, 0.99)]
