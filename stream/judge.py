@@ -194,8 +194,8 @@ class Judge:
         was_exceeded, state.exceeded = state.exceeded, False
         window = book.window_of(budget, now) if was_exceeded else None
         if window is not None:
-            present = self.accounts.get(AccountWindow(where.account, window.start)) or AccountState()
             there = AccountWindow(where.account, window.start)
+            present = self.accounts.get(there) or AccountState()
             merged = self.merged(there, present, book.shape_of(budget))
             signal = signal_of(where.account, present, merged, budget, window, now)
             judgement.alerts += recovery(where.window_start, signal)

@@ -83,7 +83,7 @@ class Meter:
             elif key == POSITION:
                 meter.position, now, *seen = json.loads(value)
                 meter._now = from_unix_us(now)
-                # The position may be ahead of what was seen: see below.
+                # Not the position: that may be ahead of what was seen, by what follows here.
                 meter._passed = Passed(seen[0], meter._now) if seen else None
         # A crash may have come before the position was written: then the tallies are ahead of it.
         reached = [tally.last_offset for tally in meter.tallies.values()]
