@@ -151,6 +151,8 @@ class MeterWorker(Worker):
                 self.is_busy = True
                 yield from self.store_openings(changelog, opened)
                 self.is_busy = False
+                # Here, too: the next round looks at the clock before it folds (processor.py).
+                yield
             self.opened_for = edition
             before = self.position
             batch = self.take(broker.usage[self.partition])
