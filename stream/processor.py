@@ -39,7 +39,7 @@ from spendmeter.contract.records import (
     encode_total,
 )
 from spendmeter.contract.topics import Topic
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.kafka import partition_of
@@ -102,9 +102,15 @@ class Processor:
         """
         letters: list[DeadLetter] = []
         usage = {tp.partition: records for tp, records in batches.items() if tp.topic == self._usage_topic}
+        from_history = False
         for tp, records in batches.items():
             if tp.topic != self._usage_topic:
-                self._judge(tp.partition).take(self._totals(records, letters))
+                totals = list(self._totals(records, letters))
+                from_history |= any(total.source_partition == HISTORY for total in totals)
+                self._judge(tp.partition).take(totals)
+        if from_history:
+            # A book that lags would take a balance of the budget as it is now for an outdated one.
+            await self.budgets.catch_up()
         self._refuse_if_paused(alive_at)
         await asyncio.gather(self._count(usage, letters, alive_at), self._tell())
 

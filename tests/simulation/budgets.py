@@ -42,9 +42,7 @@ class Administrator:
             self._put(budget(id=budget_id, **{**BUDGETS[budget_id], "limit_nanousd": self._limit()}))
             return
         known = random.choice(sorted(book, key=lambda b: b.id))
-        kind = random.choice(
-            ["limit", "limit", "reset", "reset", "remove", "remove", "match", "match", "period"]
-        )
+        kind = random.choice(CHANGES)
         if kind == "remove":
             self._broker.remove_budget(known.id)
         elif kind == "limit":

@@ -88,11 +88,18 @@ class SignalChecks:
         where = (signal.account, signal.window_start)
         before, after = sorted((self._highest.setdefault(where, signal), signal), key=_version)
         includes_less = any(offset > after.watermark.get(p, -1) for p, offset in before.watermark.items())
-        # A budget that was removed and has come back is counted anew, and says that something is missing.
-        if includes_less and not (after.opening and after.revision > before.revision):
+        # A budget that counts anew says that something is missing, or was away and all of it forgotten.
+        anew = after.revision > before.revision and (after.opening or self._was_away(before))
+        if includes_less and not anew:
             raise Violation(f"a higher version that includes less: {after} after {before}")
         self._highest[where] = after
         self._check_sum(signal)
+
+    def _was_away(self, signal: Signal) -> bool:
+        """Whether the signal's budget has been removed since the revision that it is of."""
+        of_budget = [budget for budget_id, budget in self._broker.budgets if budget_id == signal.budget_id]
+        told = next(n for n, b in enumerate(of_budget) if b is not None and b.revision == signal.revision)
+        return None in of_budget[told:]
 
     def _check_sum(self, signal: Signal) -> None:
         broker, window = self._broker, Window(signal.window_start, signal.window_end)

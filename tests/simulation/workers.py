@@ -17,6 +17,7 @@ from spendmeter.contract.budget import Dimension
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import to_unix_us
+from spendmeter.contract.total import HISTORY
 from spendmeter.contract.usage import UsageEvent
 from stream.changelog import OPENING, Entry
 from stream.judge import Judge, Judgement
@@ -233,7 +234,11 @@ class JudgeWorker(Worker):
     def run(self) -> Iterator[None]:
         while True:
             self.is_busy = True
-            self.judge.take(self.take(self.source))
+            totals = self.take(self.source)
+            if any(total.source_partition == HISTORY for total in totals):
+                # As processor.py: else a balance of the budget as it is now would be taken for an outdated one.
+                self.read_budgets(len(self.broker.budgets))
+            self.judge.take(totals)
             yield from self.store_judged(self.judge.judge(self.book, self.broker.now))
             if self.may_expire and self.random.random() < 0.05:
                 # Totals of a budget may arrive before the budget itself is read.
