@@ -236,7 +236,7 @@ class JudgeWorker(Worker):
             self.is_busy = True
             totals = self.take(self.source)
             if any(total.source_partition == HISTORY for total in totals):
-                # As processor.py: else a balance of the budget as it is now would be taken for an outdated one.
+                # As processor.py: else a balance of the budget as it is now would be taken for an old one.
                 self.read_budgets(len(self.broker.budgets))
             self.judge.take(totals)
             yield from self.store_judged(self.judge.judge(self.book, self.broker.now))
