@@ -149,25 +149,32 @@ class Taken(NamedTuple):
     shape: str
     window_start: datetime
     """Of a whole budget: no account has more in windows that begin here or later."""
+    revision: int = 0
+    """Of the budget when it was taken."""
 
     @property
-    def rank(self) -> int:
-        """Of two, the later one has the higher: openings only move on."""
+    def offsets(self) -> int:
+        """How many source offsets it holds."""
         return sum(self.before.values())
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Of two, the later one has the higher: openings only move on, and so do revisions."""
+        return self.offsets, self.revision
 
     @classmethod
     def of(cls, total: Total) -> "Taken":
         """What a total of history rests on."""
         before = {p: offset for p, offset in sorted((total.before or {}).items()) if offset}
-        return cls(before, total.shape or "", total.window_start)
+        return cls(before, total.shape or "", total.window_start, total.revision)
 
     def fields(self) -> tuple[Any, ...]:
         """As it is written, within a value."""
-        return (self.before, self.shape, to_unix_us(self.window_start))
+        return (self.before, self.shape, to_unix_us(self.window_start), self.revision)
 
     @classmethod
-    def from_fields(cls, before: dict[str, int], shape: str, start: int) -> "Taken":
-        return cls({int(p): offset for p, offset in before.items()}, shape, from_unix_us(start))
+    def from_fields(cls, before: dict[str, int], shape: str, start: int, revision: int = 0) -> "Taken":
+        return cls({int(p): offset for p, offset in before.items()}, shape, from_unix_us(start), revision)
 
 
 @dataclass(slots=True)

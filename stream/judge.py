@@ -81,12 +81,13 @@ class Judge:
             where = AccountWindow(total.account, total.window_start)
             state = self.accounts.get(where) or self._keep(where, AccountState())
             known = state.components.get(total.source_partition)
-            is_history = total.source_partition == HISTORY
-            # What a budget of another shape counts up to the same offsets replaces what it counted before.
-            if known is not None and known.last_offset >= total.last_offset + is_history:
+            if total.source_partition == HISTORY:
+                taken = Taken.of(total)
+                if state.held is not None and state.held.rank > taken.rank:
+                    continue
+                state.held = taken
+            elif known is not None and known.last_offset >= total.last_offset:
                 continue
-            if is_history:
-                state.held = Taken.of(total)
             state.unburnt_nanousd += _newly_spent(total, known)
             state.components[total.source_partition] = Component(
                 total.last_offset, total.spent_nanousd, total.events, total.first_offset

@@ -40,7 +40,7 @@ def merge(
     if taken is None:
         return Merged(NanoUsd(spent), watermark, version, False)
     # Also where history has to wait: it may have been part of the account before.
-    version += taken.rank + 1
+    version += taken.offsets + 1
     if any(_straddles(part, taken.before.get(p, 0)) for p, part in counted.items()):
         return Merged(NanoUsd(spent), watermark, version, False)
     adding = {p: part for p, part in counted.items() if part.first_offset >= taken.before.get(p, 0)}
@@ -51,7 +51,8 @@ def merge(
         watermark[partition] = max(watermark.get(partition, -1), offset - 1)
     is_whole = (
         whole is not None
-        and (whole.before, whole.shape) == (taken.before, shape)
+        and (whole.before, whole.shape) == (taken.before, taken.shape)
+        and taken.shape == shape
         and all(part.first_offset == taken.before.get(p, 0) for p, part in adding.items())
     )
     return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version, is_whole)

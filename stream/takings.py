@@ -31,7 +31,10 @@ class Takings:
         known = self._taken.get(budget_id, [])
         for same in known:
             if (same.before, same.shape) == (taken.before, taken.shape):
-                taken = taken._replace(window_start=min(same.window_start, taken.window_start))
+                taken = taken._replace(
+                    window_start=min(same.window_start, taken.window_start),
+                    revision=max(same.revision, taken.revision),
+                )
         if taken in known or any(k.window_start <= taken.window_start and k.rank > taken.rank for k in known):
             return False
         others = [k for k in known if k.window_start < taken.window_start or k.rank > taken.rank]
@@ -60,7 +63,7 @@ class Takings:
             kept = self._taken.get(budget_id)
             key = TAKEN + budget_id.encode()
             if kept:
-                fields = [max(k.rank for k in kept), [k.fields() for k in kept]]
+                fields = [max(k.offsets for k in kept), [k.fields() for k in kept]]
                 yield Entry(key, json.dumps(fields, separators=(",", ":")).encode())
             else:
                 yield Entry(key, None)

@@ -146,4 +146,5 @@ def _total(due: Due, account: str, start: datetime, held: _Sum) -> Total:
         last_offset=sum(due.before.values()),
         before=due.before,
         shape=due.shape,
+        revision=due.budget.revision,
     )

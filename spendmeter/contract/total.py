@@ -35,6 +35,8 @@ class Total(Wire):
     """Of an opening balance. Source partition: everything below this offset is in it."""
     shape: str | None = None
     """Of an opening balance: what the budget counted, see shape.py."""
+    revision: Whole = 0
+    """Of an opening balance: of the budget, when it was taken."""
 
     @property
     def closes_opening(self) -> bool:

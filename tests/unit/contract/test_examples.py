@@ -125,6 +125,7 @@ OPENING_BALANCE = Total(
     last_offset=240,
     before={0: 140, 2: 100},
     shape="5d41402a",
+    revision=1_795_340_000_123,
 )
 OPENING = Opening(
     budget_id="member-month",

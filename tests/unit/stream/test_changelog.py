@@ -40,11 +40,11 @@ VALUES = [
             True,
             2,
             Burn(NOON_US, NOON_US + 1, 0.1),
-            held=Taken({0: 2}, "5d41402a", NOON),
+            held=Taken({0: 2}, "5d41402a", NOON, 7),
         ),
         (
             f'[13,{{"0":[9,12,2,3],"history":[2,5,1,0]}},"{ID}",["exceeded/1","threshold/0.8"],true,'
-            f'2,[{NOON_US},{NOON_US + 1},0.1],[{{"0":2}},"5d41402a",{NOON_US}]]'
+            f'2,[{NOON_US},{NOON_US + 1},0.1],[{{"0":2}},"5d41402a",{NOON_US},7]]'
         ).encode(),
         13,
     ),

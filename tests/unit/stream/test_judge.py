@@ -73,6 +73,21 @@ def test_the_total_with_the_highest_offset_stays() -> None:
     assert judge.accounts[next(iter(judge.accounts))].components[0].spent_nanousd == 7
 
 
+def of_history(revision: int, shape: str, **fields: Any) -> Total:
+    """A total of history, taken of the empty log."""
+    nothing = {"last_event_id": None, "before": {0: 0}, "shape": shape, "revision": revision}
+    return total(fields.pop("spent", 0), 0, **{"source_partition": "history", **nothing, **fields})
+
+
+def test_a_word_of_history_that_was_late_takes_nothing_back() -> None:
+    judge, rules = Judge(), book()
+    shape = rules.shape_of(next(iter(rules)))
+    told = [of_history(2, shape, spent=5), of_history(2, shape, account="per-key")]
+    assert say(judge, rules, *told).signals[0].opening is False
+    late = [of_history(1, "0ld", spent=3), of_history(1, "0ld", account="per-key")]
+    assert say(judge, rules, *late) == Judgement()
+
+
 def test_what_history_adds_is_no_part_of_the_watermark() -> None:
     signal = say(Judge(), book(), total(5, 3), total(7, 9, source_partition="history")).signals[0]
     assert (signal.spent_nanousd, signal.watermark) == (12, {0: 3})

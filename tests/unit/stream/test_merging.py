@@ -79,6 +79,16 @@ def test_of_two_openings_at_the_same_offsets_that_of_the_present_shape_counts() 
     assert merge(parts, taken(shape="a"), taken(shape="b"), "a").spent_nanousd == 100
 
 
+def test_of_two_openings_at_the_same_offsets_that_of_the_later_revision_counts() -> None:
+    parts: dict[int | str, Component] = {"history": history(100)}
+    held, whole = taken(shape="b", revision=2), taken(shape="a", revision=1)
+    merged = merge(parts, held, whole, "a")
+    assert (merged.spent_nanousd, merged.is_whole) == (100, False)
+    held, whole = taken(shape="a", revision=1), taken(shape="b", revision=2)
+    merged = merge(parts, held, whole, "b")
+    assert (merged.spent_nanousd, merged.is_whole) == (0, True)
+
+
 def test_merging_raises_the_version_and_so_does_a_later_opening() -> None:
     parts: dict[int | str, Component] = {0: part(10, 12, 3)}
     alone = merge(parts, None, None, "a").version
