@@ -5,7 +5,7 @@ Source: CloudEvents 1.0.2, Kafka protocol binding, section 3.2.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.usage_reader import UsageFields, event_of, read_fields
 from spendmeter.contract.wire import Wire, what_is_wrong
 
 Headers = Sequence[tuple[str, bytes]]
@@ -30,15 +31,15 @@ _MAX_ERRORS_TOLD = 5
 # A message may quote what it refuses, and that may be a megabyte.
 MAX_DETAIL_CHARACTERS = 1_000
 
-_TYPES: dict[type[Wire], str] = {
-    UsageEvent: "dev.spendmeter.usage.v1",
-    Budget: "dev.spendmeter.budget.v1",
-    Total: "dev.spendmeter.total.v1",
-    Opening: "dev.spendmeter.opening.v1",
-    Signal: "dev.spendmeter.signal.v1",
-    Alert: "dev.spendmeter.alert.v1",
-    Decision: "dev.spendmeter.decision.v1",
-    DeadLetter: "dev.spendmeter.dead-letter.v1",
+_TYPES: dict[type[Wire], bytes] = {
+    UsageEvent: b"dev.spendmeter.usage.v1",
+    Budget: b"dev.spendmeter.budget.v1",
+    Total: b"dev.spendmeter.total.v1",
+    Opening: b"dev.spendmeter.opening.v1",
+    Signal: b"dev.spendmeter.signal.v1",
+    Alert: b"dev.spendmeter.alert.v1",
+    Decision: b"dev.spendmeter.decision.v1",
+    DeadLetter: b"dev.spendmeter.dead-letter.v1",
 }
 
 
@@ -66,7 +67,7 @@ def encode(value: Wire, key: str, event_id: str, source: str, time: datetime) ->
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
         ("ce_source", source.encode()),
-        ("ce_type", _TYPES[type(value)].encode()),
+        ("ce_type", _TYPES[type(value)]),
         ("ce_time", format_time(time).encode()),
         ("content-type", b"application/json"),
     ]
@@ -121,13 +122,7 @@ def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, by
     Raises:
         InvalidRecord: no JSON, another schema or version, or a field that cannot be.
     """
-    for name, text in headers:
-        # Kafka allows a header without a value, whatever our types say.
-        told = (text or b"").decode(errors="replace")
-        if name == "ce_type" and told != _TYPES[model]:
-            raise InvalidRecord(
-                Reason.UNKNOWN_SCHEMA, f"ce_type is {told[:100]!r}; this reader knows {_TYPES[model]}"
-            )
+    _check_type(model, headers)
     if not value:
         raise InvalidRecord(Reason.NOT_JSON, "the record has no value")
     try:
@@ -138,23 +133,50 @@ def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, by
         raise InvalidRecord(Reason.INVALID, tell(error)) from None
 
 
+def _check_type(model: type[Wire], headers: Iterable[tuple[str, bytes]]) -> None:
+    known = _TYPES[model]
+    for name, text in headers:
+        if name == "ce_type" and text != known:
+            # Kafka allows a header without a value, whatever our types say.
+            told = (text or b"").decode(errors="replace")
+            raise InvalidRecord(
+                Reason.UNKNOWN_SCHEMA, f"ce_type is {told[:100]!r}; this reader knows {known.decode()}"
+            )
+
+
 def decode_usage(
     value: bytes | None, headers: Iterable[tuple[str, bytes]], appended_at: datetime
 ) -> UsageEvent:
     """Read a usage event that the broker appended at that time.
 
-    Stream and history both read through this function, so that they drop the same records.
+    Stream and history both read through `read_usage`, so that they drop the same records.
 
     Raises:
         InvalidRecord: as `decode`, or the event lies more than MAX_AHEAD after `appended_at`.
     """
-    event = decode(UsageEvent, value, headers)
-    if event.occurred_at - appended_at > MAX_AHEAD:
+    read = read_usage(value, headers, appended_at)
+    return read if isinstance(read, UsageEvent) else event_of(read)
+
+
+def read_usage(
+    value: bytes | None, headers: Iterable[tuple[str, bytes]], appended_at: datetime
+) -> UsageEvent | UsageFields:
+    """As `decode_usage`, for who wants many events' attributes and no event.
+
+    Raises:
+        InvalidRecord: as `decode_usage`.
+    """
+    _check_type(UsageEvent, headers)
+    read: Any = read_fields(value) if value else None
+    if read is None:
+        read = decode(UsageEvent, value)
+    if read.occurred_at - appended_at > MAX_AHEAD:
         raise InvalidRecord(
             Reason.FROM_THE_FUTURE,
-            f"occurred_at {format_time(event.occurred_at)} is more than {MAX_AHEAD} after the broker's"
+            f"occurred_at {format_time(read.occurred_at)} is more than {MAX_AHEAD} after the broker's"
             f" {format_time(appended_at)}; set the gateway's clock",
         )
+    event: UsageEvent | UsageFields = read
     return event
 
 

@@ -34,7 +34,8 @@ def parse_time(text: str) -> datetime:
 
 def _in_utc(time: datetime) -> datetime:
     try:
-        utc = time.astimezone(UTC)
+        # Asked first because it is what is written here, and read for every event.
+        utc = time if time.tzinfo is UTC else time.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{time.isoformat()} lies outside the years 1970 to 9999 UTC") from None
     if utc < EPOCH:

@@ -101,11 +101,20 @@ class UsageEvent(Wire):
 
     @model_validator(mode="after")
     def _signs_and_references(self) -> Self:
-        if self.kind is UsageKind.USAGE:
-            if self.cost_nanousd < 0:
-                raise ValueError("cost_nanousd of a usage event is negative; send kind=correction instead")
-            if self.corrects is not None:
-                raise ValueError("corrects is set on a usage event; only a correction or void corrects")
-        elif self.corrects is None:
-            raise ValueError(f"kind={self.kind} without corrects; name the event id it corrects")
+        check_signs_and_references(self.kind, self.cost_nanousd, self.corrects)
         return self
+
+
+def check_signs_and_references(kind: UsageKind, cost_nanousd: NanoUsd, corrects: UUID | None) -> None:
+    """What must hold between the fields of any usage event.
+
+    Raises:
+        ValueError: a usage event is negative or corrects another, or a correction or void names none.
+    """
+    if kind is UsageKind.USAGE:
+        if cost_nanousd < 0:
+            raise ValueError("cost_nanousd of a usage event is negative; send kind=correction instead")
+        if corrects is not None:
+            raise ValueError("corrects is set on a usage event; only a correction or void corrects")
+    elif corrects is None:
+        raise ValueError(f"kind={kind} without corrects; name the event id it corrects")

@@ -1,0 +1,104 @@
+"""Reads usage events quickly, into a msgspec struct made of the model's fields; the model has the last word.
+
+Everything that is read here, `UsageEvent` would read too, to equal values. The reverse does not hold: what
+another version wrote, or wrote oddly, is not read here and is left to the model. So there is one definition
+of the event, and what is dropped does not hang on who was asked.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, TypeAlias, get_type_hints
+from uuid import UUID
+
+import msgspec
+from annotated_types import Ge, Le, Lt, MinLen
+from pydantic import Strict
+from pydantic.fields import FieldInfo
+
+from spendmeter.contract.times import UtcTime, parse_time
+from spendmeter.contract.usage import UsageEvent, check_signs_and_references
+from spendmeter.contract.wire import Wire
+
+UsageFields: TypeAlias = msgspec.Struct
+"""The attributes of a `UsageEvent`, without being one."""
+
+# Types that msgspec and pydantic read alike, or msgspec more narrowly. Another one has to be tried first.
+_READ_ALIKE = (str, int, bool, UUID, str | None, UUID | None, tuple[str, ...], dict[str, str])
+
+
+def struct_of(model: type[Wire]) -> type[msgspec.Struct]:
+    """A struct with the model's fields, bounds and defaults; times are text in it.
+
+    It refuses fields that the model does not have: msgspec would skip them without looking inside, and
+    they may be what makes a record unreadable.
+
+    Raises:
+        TypeError: a field is of a type, or bounded in a way, that is not known to be read alike.
+    """
+    hints = get_type_hints(model, include_extras=True)
+    fields = [
+        (name, str if hints[name] == UtcTime else _type_of(name, field), *_default_of(field))
+        for name, field in model.model_fields.items()
+    ]
+    # No collector: a struct holds text and numbers, never a cycle.
+    return msgspec.defstruct(
+        f"{model.__name__}Fields", fields, kw_only=True, forbid_unknown_fields=True, gc=False
+    )
+
+
+def _type_of(name: str, field: FieldInfo) -> Any:
+    kind: Any = getattr(field.annotation, "__supertype__", field.annotation)
+    is_name = isinstance(kind, type) and issubclass(kind, StrEnum)
+    if not is_name and kind not in _READ_ALIKE:
+        raise TypeError(f"{name}: {kind} is not known to be read alike by msgspec")
+    bounds: dict[str, Any] = {}
+    for said in field.metadata:
+        match said:
+            case Ge(ge=int(least)):
+                bounds["ge"] = least
+            case Le(le=int(most)):
+                bounds["le"] = most
+            case Lt(lt=int(end)):
+                bounds["le"] = end - 1
+            case MinLen(min_length=length):
+                bounds["min_length"] = length
+            case Strict():
+                pass  # msgspec is never anything else
+            case _:
+                raise TypeError(f"{name}: {said} is not known to be read alike by msgspec")
+    return Annotated[kind, msgspec.Meta(**bounds)] if bounds else kind
+
+
+def _default_of(field: FieldInfo) -> tuple[Any, ...]:
+    if field.is_required():
+        return ()
+    factory: Any = field.default_factory
+    return (field.default if factory is None else msgspec.field(default_factory=factory),)
+
+
+_decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(UsageEvent)).decode
+_FIELDS_SET = set(UsageEvent.model_fields)
+
+
+def read_fields(value: bytes) -> UsageFields | None:
+    """The event in these bytes; None where `UsageEvent` itself must be asked."""
+    try:
+        read = _decode(value)
+        read.occurred_at = parse_time(read.occurred_at)
+        read.started_at = parse_time(read.started_at)
+        check_signs_and_references(read.kind, read.cost_nanousd, read.corrects)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    fields: UsageFields = read
+    return fields
+
+
+def event_of(fields: UsageFields) -> UsageEvent:
+    """The same as a `UsageEvent`. As its `model_construct`, which looks at each field once more."""
+    event = UsageEvent.__new__(UsageEvent)
+    put = object.__setattr__  # the model is frozen
+    put(event, "__dict__", msgspec.structs.asdict(fields))
+    put(event, "__pydantic_fields_set__", _FIELDS_SET)
+    put(event, "__pydantic_extra__", None)
+    put(event, "__pydantic_private__", None)
+    return event
