@@ -28,6 +28,7 @@ PARTS = (
     Part("flat", "bench.stream.flat", (), ("--accounts", "1e3,1e5", "--events", "10000")),
     Part("matching", "bench.matching"),
     Part("gateway", "bench.gateway", (), ("--calls", "1000", "--accounts", "10000")),
+    Part("proxy", "bench.proxy", (), ("--rounds", "1", "--seconds", "2")),
     Part("latency", "bench.latency", (), ("--rate", "1000", "--seconds", "10")),
 )
 
