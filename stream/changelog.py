@@ -6,12 +6,15 @@ a replayed record at or below it adds nothing, and of two values the one with th
 whoever wrote it last.
 """
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from sys import intern
 from typing import Any, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
@@ -24,6 +27,14 @@ OPENING = b"o|"
 POSITION = b"position"
 ACCOUNT = b"a|"
 TAKEN = b"h|"
+
+# Beginnings and ends of windows: few, each in the keys and values of all accounts.
+_MAX_REMEMBERED = 10_000
+_us = lru_cache(_MAX_REMEMBERED)(to_unix_us)
+_time = lru_cache(_MAX_REMEMBERED)(from_unix_us)
+_pack: Callable[[tuple[Any, ...]], bytes] = msgspec.json.Encoder().encode
+_read_tally = msgspec.json.Decoder(tuple[int, int, int, int, UUID | None, int | None]).decode
+_read_any: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 
 class Entry(NamedTuple):
@@ -38,12 +49,12 @@ class AccountWindow(NamedTuple):
     window_start: datetime
 
     def suffix(self) -> bytes:
-        return f"{self.account}|{to_unix_us(self.window_start)}".encode()
+        return f"{self.account}|{_us(self.window_start)}".encode()
 
     @classmethod
     def read(cls, suffix: bytes) -> "AccountWindow":
         account, _, start = suffix.decode().rpartition("|")
-        return cls(account, from_unix_us(int(start)))
+        return cls(account, _time(int(start)))
 
 
 class Counted(NamedTuple):
@@ -58,12 +69,12 @@ class Counted(NamedTuple):
     shape: str
 
     def suffix(self) -> bytes:
-        return f"{self.account}|{to_unix_us(self.window_start)}|{self.shape}".encode()
+        return f"{self.account}|{_us(self.window_start)}|{self.shape}".encode()
 
     @classmethod
     def read(cls, suffix: bytes) -> "Counted":
         account, start, shape = suffix.decode().rsplit("|", 2)
-        return cls(account, from_unix_us(int(start)), intern(shape))
+        return cls(account, _time(int(start)), intern(shape))
 
 
 @dataclass(slots=True)
@@ -78,26 +89,22 @@ class Tally:
     window_end: datetime | None
 
     def value(self) -> bytes:
+        end_us = None if self.window_end is None else _us(self.window_end)
         return _pack(
-            self.last_offset,
-            self.spent_nanousd,
-            self.events,
-            self.first_offset,
-            str(self.last_event_id) if self.last_event_id else None,
-            to_unix_us(self.window_end) if self.window_end else None,
+            (
+                self.last_offset,
+                self.spent_nanousd,
+                self.events,
+                self.first_offset,
+                self.last_event_id,
+                end_us,
+            )
         )
 
     @classmethod
     def read(cls, value: bytes) -> "Tally":
-        last, spent, events, first, event_id, end = json.loads(value)
-        return cls(
-            NanoUsd(spent),
-            events,
-            first,
-            last,
-            UUID(event_id) if event_id else None,
-            from_unix_us(end) if end else None,
-        )
+        last, spent, events, first, event_id, end_us = _read_tally(value)
+        return cls(NanoUsd(spent), events, first, last, event_id, None if end_us is None else _time(end_us))
 
 
 @dataclass(slots=True)
@@ -109,11 +116,11 @@ class Progress:
     seen_at: datetime
 
     def value(self) -> bytes:
-        return _pack(self.offset, self.seq, to_unix_us(self.seen_at))
+        return _pack((self.offset, self.seq, to_unix_us(self.seen_at)))
 
     @classmethod
     def read(cls, value: bytes) -> "Progress":
-        offset, seq, seen = json.loads(value)
+        offset, seq, seen = _read_any(value)
         return cls(seq, offset, from_unix_us(seen))
 
 
@@ -124,11 +131,11 @@ class Opening(NamedTuple):
 
     def value(self) -> bytes:
         # Of two openings of one shape the earlier one holds: there are tallies that begin with it.
-        return _pack(-self.offset)
+        return _pack((-self.offset,))
 
     @classmethod
     def read(cls, value: bytes) -> "Opening":
-        (negated,) = json.loads(value)
+        (negated,) = _read_any(value)
         return cls(-negated)
 
 
@@ -202,20 +209,22 @@ class AccountState:
 
     def value(self) -> bytes:
         return _pack(
-            self.guard,
-            {str(source): component for source, component in self.components.items()},
-            str(self.last_event_id) if self.last_event_id else None,
-            sorted(self.told),
-            self.exceeded,
-            self.crossed,
-            self.burn,
-            self.held.fields() if self.held else None,
+            (
+                self.guard,
+                {str(source): component for source, component in self.components.items()},
+                self.last_event_id,
+                sorted(self.told),
+                self.exceeded,
+                self.crossed,
+                self.burn,
+                self.held.fields() if self.held else None,
+            )
         )
 
     @classmethod
     def read(cls, value: bytes) -> "AccountState":
         # What is missing was written before there were forecasts, or opening balances.
-        _, components, event_id, told, exceeded, *later = json.loads(value)
+        _, components, event_id, told, exceeded, *later = _read_any(value)
         crossed, burn, held = (*later, None)[:3] if later else (int(exceeded), None, None)
         return cls(
             {(int(s) if s.isdecimal() else s): Component(*c) for s, c in components.items()},
@@ -232,7 +241,3 @@ def guard_of(value: bytes) -> int:
     """The offset (or version) that leads every value: of two values of a key the higher one is newer."""
     end = value.find(b",")
     return int(value[1 : end if end > 0 else -1])
-
-
-def _pack(*fields: Any) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()

@@ -21,6 +21,7 @@ from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.usage_reader import UsageFields, event_of, read_fields
 from spendmeter.contract.wire import Wire, what_is_wrong
+from spendmeter.contract.writer import write_json
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -41,6 +42,7 @@ _TYPES: dict[type[Wire], bytes] = {
     Decision: b"dev.spendmeter.decision.v1",
     DeadLetter: b"dev.spendmeter.dead-letter.v1",
 }
+_SPECVERSION, _CONTENT_TYPE = ("ce_specversion", b"1.0"), ("content-type", b"application/json")
 
 
 class Record(NamedTuple):
@@ -64,14 +66,14 @@ class InvalidRecord(Exception):
 def encode(value: Wire, key: str, event_id: str, source: str, time: datetime) -> Record:
     """A wire value as a Kafka record with its CloudEvents headers."""
     headers = [
-        ("ce_specversion", b"1.0"),
+        _SPECVERSION,
         ("ce_id", event_id.encode()),
         ("ce_source", source.encode()),
         ("ce_type", _TYPES[type(value)]),
         ("ce_time", format_time(time).encode()),
-        ("content-type", b"application/json"),
+        _CONTENT_TYPE,
     ]
-    return Record(key.encode(), value.model_dump_json().encode(), headers)
+    return Record(key.encode(), write_json(value), headers)
 
 
 def encode_usage(event: UsageEvent) -> Record:
@@ -83,8 +85,8 @@ def encode_budget(budget: Budget) -> Record:
 
 
 def encode_total(total: Total, time: datetime) -> Record:
-    source = "meter" if total.before is None else "history"
-    return encode(total, total.key(), f"{total.key()}/{total.last_offset}", source, time)
+    source, key = "meter" if total.before is None else "history", total.key()
+    return encode(total, key, f"{key}/{total.last_offset}", source, time)
 
 
 def encode_opening(opening: Opening, time: datetime) -> Record:

@@ -1,6 +1,7 @@
 """Times on the wire: RFC 3339, UTC, always six decimals, so that they sort as text."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AwareDatetime, BeforeValidator, PlainSerializer
@@ -8,13 +9,19 @@ from pydantic import AwareDatetime, BeforeValidator, PlainSerializer
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """Also the earliest time on the wire: the window of a lifetime begins here."""
 _MICROSECOND = timedelta(microseconds=1)
+_MAX_REMEMBERED = 1_000
 _AS_THIS = "write it as 2026-11-22T10:00:00Z"
 
 
 def format_time(time: datetime) -> str:
     """`2026-11-22T10:00:00.000000Z`, whatever zone the datetime came in."""
     # Not strftime: its %Y writes the year 999 with three digits, which no longer sorts as text.
-    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+remembered_time = lru_cache(_MAX_REMEMBERED)(format_time)
+"""`format_time` for times that come again: bounds of windows, the moment of a round."""
 
 
 def parse_time(text: str) -> datetime:

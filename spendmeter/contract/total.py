@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import UtcTime, format_time
+from spendmeter.contract.times import UtcTime, remembered_time
 from spendmeter.contract.wire import Whole, Wire
 
 HISTORY = "history"
@@ -52,4 +52,4 @@ class Total(Wire):
 
 def total_key(account: str, window_start: datetime, source: int | str) -> str:
     """The key of a component's record on spend.totals."""
-    return f"{account}|{format_time(window_start)}|{source}"
+    return f"{account}|{remembered_time(window_start)}|{source}"

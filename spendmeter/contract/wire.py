@@ -1,6 +1,6 @@
 """The base of every value on the wire."""
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Strict
 from pydantic_core import ErrorDetails
@@ -11,6 +11,25 @@ class Wire(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
+
+_W = TypeVar("_W", bound=Wire)
+
+
+def made(model: type[_W], fields: dict[str, Any]) -> _W:
+    """A value of fields that are right by construction: all of them, in the model's order.
+
+    What `model_construct` does, without its look at each field; for what is made by the thousand.
+    """
+    value = model.__new__(model)
+    put = object.__setattr__  # the model is frozen
+    put(value, "__dict__", fields)
+    put(value, "__pydantic_fields_set__", _ALL.get(model) or _ALL.setdefault(model, set(model.model_fields)))
+    put(value, "__pydantic_extra__", None)
+    put(value, "__pydantic_private__", None)
+    return value
+
+
+_ALL: dict[type[Wire], set[str]] = {}
 
 Whole = Annotated[int, Strict()]
 """A JSON integer. Not `1.0`: a number that was a float on its way may have lost its last digits."""

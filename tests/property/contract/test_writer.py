@@ -1,0 +1,69 @@
+"""Laws of the quick writer: its bytes are pydantic's, whatever is in the fields."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.signal import Signal, State
+from spendmeter.contract.total import Total
+from spendmeter.contract.wire import Wire, made
+from spendmeter.contract.writer import write_json
+
+whole = st.integers() | st.integers(0, 2**64 + 1)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+times = st.datetimes(
+    datetime(1971, 1, 1),
+    datetime(9998, 1, 1),
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
+)
+offsets = st.dictionaries(st.integers(0, 1000), st.integers(0, 2**63 - 1), max_size=4)
+
+totals = st.builds(
+    Total,
+    account=texts,
+    window_start=times,
+    source_partition=st.integers(0, 1000) | st.just("history"),
+    spent_nanousd=whole.map(NanoUsd),
+    events=st.integers(0),
+    first_offset=st.integers(0),
+    last_offset=st.integers(0),
+    last_event_id=st.none() | st.uuids(),
+    before=st.none() | offsets,
+    shape=st.none() | texts,
+    revision=whole,
+)
+signals = st.builds(
+    Signal,
+    budget_id=texts,
+    account=texts,
+    subject=st.dictionaries(texts, texts, max_size=3),
+    window_start=times,
+    window_end=st.none() | times,
+    limit_nanousd=whole.map(NanoUsd),
+    spent_nanousd=whole.map(NanoUsd),
+    state=st.sampled_from(State),
+    threshold=st.none() | st.floats(0, 1) | st.sampled_from([1e-7, 0.1, 1.0]),
+    watermark=offsets,
+    revision=whole,
+    version=st.integers(0),
+    cause_event_id=st.none() | st.uuids(),
+    forecast_exhausted_at=st.none() | times,
+    opening=st.booleans(),
+    emitted_at=times,
+)
+
+
+@given(totals | signals)
+def test_it_writes_what_pydantic_writes(value: Wire) -> None:
+    assert write_json(value) == value.model_dump_json().encode()
+
+
+@given(totals | signals)
+def test_a_value_made_of_right_fields_is_the_value(value: Wire) -> None:
+    again = made(type(value), dict(value))
+
+    assert again == value
+    assert write_json(again) == write_json(value)
+    assert again.model_fields_set == set(type(value).model_fields)
