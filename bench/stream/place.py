@@ -50,7 +50,7 @@ class Place:
 async def load(bootstrap: str, count: int) -> Place:
     """Create the topics of that size and append its events, as gateways write them."""
     place = Place(bootstrap, count)
-    settings = place.settings
+    settings, topic = place.settings, place.topic  # read once: they are made of the environment anew
     await create_topics(settings)
     kafka = producer(settings)
     await kafka.start()
@@ -63,7 +63,7 @@ async def load(bootstrap: str, count: int) -> Place:
                 record = encode_usage(event)
                 place.bytes_loaded += len(record.value)
                 partition = partition_of(event.key, settings.partitions)
-                records.append(Outgoing(place.topic, partition, *record))
+                records.append(Outgoing(topic, partition, *record))
             await publish(kafka, records)
     finally:
         await kafka.stop()
