@@ -19,6 +19,19 @@ class Charge(NamedTuple):
     cost_nanousd: NanoUsd
 
 
+def charges_at_answer(book: BudgetBook, event: UsageEvent, begun_at: datetime, now: datetime) -> list[Charge]:
+    """What the event costs each account for certain, whenever since `begun_at` it turns out to have occurred.
+
+    LiteLLM tells that when it logs the event. Where a window has begun meanwhile, nobody knows yet which of
+    the two it will be charged to.
+    """
+    return [
+        charge
+        for charge in charges_of(book, event, now)
+        if charge.window_start <= begun_at and charge.cost_nanousd
+    ]
+
+
 def charges_of(book: BudgetBook, event: UsageEvent, now: datetime) -> list[Charge]:
     """A charge for every account of the event whose window has not ended by now."""
     charges = []

@@ -8,12 +8,19 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Mapping
+from heapq import nlargest
+from operator import itemgetter
+from uuid import UUID
 
 from prometheus_client import Counter
 
+from producers.admission import Refuse
 from producers.delivery import Delivery, NotDelivered
 from producers.refusal import Refusal
-from spendmeter.contract.decision import Decision
+from producers.window_spend import Known
+from spendmeter.contract.decision import MAX_NAMED, Decision, Why
+from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_decision
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.settings import Settings
@@ -23,13 +30,19 @@ log = logging.getLogger(__name__)
 LOST = Counter("spendmeter_decisions_lost_total", "Refusals that `spendmeter explain` will not know.")
 
 MAX_WAITING = 10_000
-# Each of about 1 KB: far less than one Kafka batch may hold.
-MAX_SENT_AT_ONCE = 200
+# Each of 1 to 5 KB: together less than one Kafka batch may hold.
+MAX_SENT_AT_ONCE = 50
 _RETRY_SECONDS = 1.0
 
 
-def decision_of(refusal: Refusal, gateway: str, producer_id: str | None, seq: int) -> Decision:
-    """The refusal as it stands on the wire. `producer_id` and `seq` are of the latest own event known."""
+def decision_of(
+    refusal: Refusal, gateway: str, producer_id: str | None, seq: int, pending: Mapping[UUID, int]
+) -> Decision:
+    """The refusal as it stands on the wire.
+
+    `producer_id` and `seq` are of the latest own event recorded, `pending` the cost of those that were to
+    be, looked at before `seq`: one that was recorded in between is known by its `seq`.
+    """
     refuse = refusal.refuse
     told = Decision(
         decision_id=refusal.id,
@@ -56,8 +69,29 @@ def decision_of(refusal: Refusal, gateway: str, producer_id: str | None, seq: in
             "held_nanousd": refuse.held_nanousd,
             "least_nanousd": refuse.least_nanousd,
             "watermark": refuse.known.watermark,
+            "pending_nanousd": NanoUsd(refuse.known.pending_nanousd),
+            "pending": _named(pending, _missing_nanousd(refuse, refuse.known)),
         }
     )
+
+
+def _missing_nanousd(refuse: Refuse, known: Known) -> int:
+    """What the refusal would lack without anything that was pending."""
+    reached = refuse.spent_nanousd - known.pending_nanousd
+    if refuse.why is Why.NO_ROOM:
+        reached += refuse.held_nanousd + (refuse.least_nanousd or 0) - 1
+    return refuse.limit_nanousd - reached
+
+
+def _named(pending: Mapping[UUID, int], missing_nanousd: int) -> tuple[UUID, ...]:
+    """The costliest of them, as many as add up to what is missing."""
+    named: list[UUID] = []
+    for event_id, cost_nanousd in nlargest(MAX_NAMED, pending.items(), key=itemgetter(1)):
+        if missing_nanousd <= 0:
+            break
+        named.append(event_id)
+        missing_nanousd -= cost_nanousd
+    return tuple(named)
 
 
 class DecisionLog:

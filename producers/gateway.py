@@ -18,6 +18,8 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from datetime import datetime
+from uuid import UUID
 
 from prometheus_client import Counter
 
@@ -108,6 +110,10 @@ class Gateway:
             self.unpriced.note(event, time.monotonic())
         return event
 
+    def answered(self, request: UUID, draft: UsageDraft, begun_at: datetime) -> None:
+        """A request that began then was answered: count it until its event is recorded."""
+        self._recorder.answered(request, self._prices.apply(draft), begun_at)
+
     async def admit(
         self, caller: Caller, deployments: Deployments = tuple, asking: Asking | None = None
     ) -> Refusal | None:
@@ -125,13 +131,13 @@ class Gateway:
         return await self._door.admit(caller, lambda: self.views.decide(subject, is_unpriced), asking)
 
     def release(self, request: Hashable) -> None:
-        """A request has ended without an event: nothing is held for it any longer."""
-        self.views.strict.release(request)
+        """A request has ended without an event: nothing counts or is held for it any longer."""
+        self._recorder.end(request)
 
     def _refused(self, refusal: Refusal) -> None:
-        outbox = self._recorder.outbox
+        outbox, pending = self._recorder.outbox, self.views.pending.of(refusal.refuse)
         producer_id, seq = (None, 0) if outbox is None else (outbox.producer_id, outbox.last_seq)
-        self._decision_log.add(decision_of(refusal, self._settings.gateway, producer_id, seq))
+        self._decision_log.add(decision_of(refusal, self._settings.gateway, producer_id, seq, pending))
 
     def _open_outbox(self) -> None:
         root, max_bytes = self._settings.data_dir / "outbox", self._settings.outbox_max_bytes

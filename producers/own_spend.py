@@ -1,8 +1,9 @@
 """Known spend of every account and window: signals, and this gateway's own events that none includes yet."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from producers.charges import Charge
 from producers.window_spend import NOTHING, Acknowledgement, Known, WindowSpend
@@ -10,6 +11,9 @@ from spendmeter.contract.signal import Signal
 
 # Reached only when Kafka has been away for long; further events are counted until the next signal.
 MAX_RECORDED = 100_000
+# As many answers may wait to be logged; the cost of further ones is known once they are.
+MAX_PENDING = 10_000
+_NO_PENDING: dict[UUID, int] = {}
 
 WindowKey = tuple[str, datetime]
 """The name of an account and the start of a window of it."""
@@ -29,6 +33,14 @@ class _Recorded(NamedTuple):
     charged: tuple[tuple[WindowSpend, int], ...]
 
 
+class _Answered(NamedTuple):
+    """An own event that is pending: what answered it is known, LiteLLM has not logged it."""
+
+    at_seconds: float
+    cost_nanousd: int
+    charged: tuple[WindowSpend, ...]
+
+
 class OwnSpend:
     """The spend this gateway knows of. No I/O, no clock, no lock: those are the caller's.
 
@@ -38,6 +50,7 @@ class OwnSpend:
     def __init__(self) -> None:
         self._windows: dict[WindowKey, WindowSpend] = {}
         self._recorded: dict[int, _Recorded] = {}
+        self._answered: dict[UUID, _Answered] = {}
         self._last_seq = 0
 
     def __len__(self) -> int:
@@ -67,6 +80,55 @@ class OwnSpend:
         if signal.window_end is None or now < signal.window_end:
             key = (signal.account, signal.window_start)
             self._window(key, signal.budget_id, signal.window_end).take(signal, self._last_seq)
+
+    def answer(
+        self, event_id: UUID, cost_nanousd: int, charges: Iterable[Charge], now_seconds: float
+    ) -> bool:
+        """Count an event that is to be recorded, until `settle` or `expire`; False beyond MAX_PENDING.
+
+        `settle` it under the same hold of the lock that it is recorded under: then it counts once throughout.
+        """
+        if event_id in self._answered:
+            return True
+        if len(self._answered) >= MAX_PENDING:
+            return False
+        windows = []
+        for charge in charges:
+            window = self._window_charged(charge)
+            window.answer(event_id, int(charge.cost_nanousd))
+            windows.append(window)
+        self._answered[event_id] = _Answered(now_seconds, cost_nanousd, tuple(windows))
+        return True
+
+    def settle(self, event_id: UUID) -> int | None:
+        """The event is pending no longer; what it was thought to cost, None where it was not pending."""
+        answered = self._answered.pop(event_id, None)
+        if answered is None:
+            return None
+        for window in answered.charged:
+            window.settle(event_id)
+        return answered.cost_nanousd
+
+    def expire(self, before_seconds: float) -> list[UUID]:
+        """Forget what has been pending since before that moment, and tell which events that were."""
+        expired = []
+        for event_id, answered in self._answered.items():
+            if answered.at_seconds >= before_seconds:
+                break
+            expired.append(event_id)
+        for event_id in expired:
+            self.settle(event_id)
+        return expired
+
+    @property
+    def pending_count(self) -> int:
+        """How many events are pending."""
+        return len(self._answered)
+
+    def pending(self, account: str, window_start: datetime) -> Mapping[UUID, int]:
+        """The events that are pending in that window, and the cost of each in nano-USD."""
+        window = self._windows.get((account, window_start))
+        return _NO_PENDING if window is None else window.pending
 
     def record(self, seq: int, charges: Iterable[Charge], now_seconds: float) -> None:
         """Count an own event from now on; `seq` rises from call to call.

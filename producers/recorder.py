@@ -3,6 +3,9 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from prometheus_client import Counter
@@ -17,10 +20,16 @@ log = logging.getLogger(__name__)
 
 UNPRICED = Counter("spendmeter_unpriced_total", "Events of a model whose price is not known.", ["model"])
 REPEATED = Counter("spendmeter_repeated_events_total", "Events that LiteLLM logged again, dropped.")
+REPRICED = Counter(
+    "spendmeter_repriced_answers_total",
+    "Events that cost something else than was known when they were answered.",
+)
 DOUBTED = Counter("spendmeter_doubted_costs_total", "Costs that LiteLLM reported and that cannot be.")
 
 # LiteLLM repeats an event within seconds where it does at all (#5118, #31121).
 MAX_EVENTS_REMEMBERED = 10_000
+# An answer that LiteLLM logged before the request path told of it is at most as many requests old.
+MAX_REQUESTS_REMEMBERED = 10_000
 MAX_MODELS_TOLD_APART = 1_000
 _OTHER_MODELS = "other"
 
@@ -33,14 +42,34 @@ class Recorder:
         self._views = views
         self._on_recorded = on_recorded
         self._seen: OrderedDict[UUID, None] = OrderedDict()
+        self._ended: OrderedDict[Hashable, None] = OrderedDict()
         self._unpriced_models: set[str] = set()
         self.outbox: Outbox | None = None
         """None while the file system gives no place for one."""
 
+    def answered(self, request: UUID, draft: UsageDraft, begun_at: datetime) -> None:
+        """Count what a request was answered at, until `record` or `end`, which may have come before.
+
+        What is held for the request, an upper bound, becomes this cost in one step. The event will have
+        the request's id, so that a refusal can name it before it is recorded.
+        """
+        draft = replace(draft, fields={**draft.fields, "event_id": request})
+        event = draft.finish(Origin("pending", self._gateway), 1)
+        with self._views.lock:
+            if request not in self._ended and self._views.answered(event, begun_at):
+                self._views.strict.release(request)
+
+    def end(self, request: Hashable) -> None:
+        """A request has ended and costs nothing, or nothing that was not recorded."""
+        with self._views.lock:
+            self._views.strict.release(request)
+            self._end(request)
+
     def record(self, draft: UsageDraft, ends: Hashable = None) -> UsageEvent | None:
         """Record and count one event; returns it, or None where it was known already.
 
-        `ends` is the request that has ended with it: its hold becomes this cost in one step.
+        `ends` is the request that has ended with it: its hold, or what it was answered at, becomes this
+        cost in one step. A request may have several events; the first that ends it has its id.
         """
         with self._views.lock:
             if ends is not None:
@@ -49,8 +78,20 @@ class Recorder:
             if event_id in self._seen:
                 REPEATED.inc()
                 return None
-            self._remember(event_id)
+            _remember(self._seen, event_id, MAX_EVENTS_REMEMBERED)
+            answered_nanousd = None
+            if isinstance(ends, UUID) and ends not in self._ended:
+                draft = replace(draft, fields={**draft.fields, "event_id": ends})
+                answered_nanousd = self._end(ends)
             event = self._append(draft)
+        if answered_nanousd is not None and answered_nanousd != event.cost_nanousd:
+            REPRICED.inc()
+            log.warning(
+                "event %s was answered at %d nano-USD and logged at %d",
+                event.event_id,
+                answered_nanousd,
+                event.cost_nanousd,
+            )
         self._on_recorded()
         self._tell(event, draft.doubt)
         return event
@@ -72,10 +113,10 @@ class Recorder:
         self._views.count(event, is_recorded=False)
         return event
 
-    def _remember(self, event_id: UUID) -> None:
-        self._seen[event_id] = None
-        if len(self._seen) > MAX_EVENTS_REMEMBERED:
-            self._seen.popitem(last=False)
+    def _end(self, request: Hashable) -> int | None:
+        """What the request was answered at, which counts no longer; None if that was not known."""
+        _remember(self._ended, request, MAX_REQUESTS_REMEMBERED)
+        return self._views.spend.settle(request) if isinstance(request, UUID) else None
 
     def _tell(self, event: UsageEvent, doubt: str | None) -> None:
         if doubt is not None:
@@ -91,3 +132,9 @@ class Recorder:
                 self._unpriced_models.add(model)
                 log.warning("no price is known for model %s: its requests count as unpriced, not free", model)
         UNPRICED.labels(model).inc()
+
+
+def _remember(known: OrderedDict[Any, None], one: Hashable, most: int) -> None:
+    known[one] = None
+    if len(known) > most:
+        known.popitem(last=False)

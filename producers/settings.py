@@ -42,6 +42,8 @@ class GatewaySettings(Settings):
     """`strict`: what is left pays for fewer: refused. 16 is the least that OpenAI's /v1/responses takes."""
     hold_max_seconds: float = Field(default=900.0, gt=0)
     """`strict`: the last resort. A hold that old is dropped and counted: its request's end has escaped us."""
+    pending_max_seconds: float = Field(default=60.0, gt=0)
+    """An answer that LiteLLM has not logged by then counts no longer until it is: perhaps it never is."""
     budget_headers: bool = False
     """Tell clients, on every answer, what is left of the budget that is closest to its limit."""
 

@@ -10,11 +10,12 @@ from typing import NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from producers.admission import ADMIT, Decision, Moment, decide
-from producers.charges import charges_of
+from producers.charges import charges_at_answer, charges_of
 from producers.looks import Looks
 from producers.news import News
 from producers.own_spend import OwnSpend
 from producers.owners import Owners
+from producers.pending import Pending
 from producers.routed import Routed
 from producers.sender import Acknowledged
 from producers.settings import GatewaySettings
@@ -93,6 +94,7 @@ class Views:
         self.budgets = _Budgets(settings, self)
         self.signals = SignalFeed(settings, self._take_signal)
         self.strict = Strict(settings, self.lock, self.spend)
+        self.pending = Pending(settings.pending_max_seconds, self.lock, self.spend)
         self.routed = Routed()
         self._owners = Owners()
         self._looks = Looks()
@@ -145,6 +147,11 @@ class Views:
             self.spend.record(event.seq, charges, time.monotonic())
         else:
             self.spend.count_unplaced(charges)
+
+    def answered(self, event: UsageEvent, begun_at: datetime) -> bool:
+        """Count an own event that is to be recorded, begun then; False where it cannot be. Hold the lock."""
+        charges = charges_at_answer(self.budgets.book, event, begun_at, datetime.now(UTC))
+        return bool(charges) and self.pending.add(event, charges)
 
     def acknowledged(self, stored: Acknowledged, *, resent: bool) -> None:
         """Kafka has stored an own event."""
@@ -210,6 +217,7 @@ class Views:
         """Drop what ended, for ever."""
         while True:
             await asyncio.sleep(PRUNE_EVERY_SECONDS)
+            self.pending.expire(time.monotonic())
             with self.lock:
                 keys = self.spend.keys()
             for first in range(0, len(keys), _PRUNED_AT_ONCE):

@@ -8,11 +8,16 @@ Only a recorded event can be counted twice, and only where a signal arrived afte
 a signal cannot include what came after the signal itself. Such events are doubtful; so is one that
 was sent more than once, because the offset that we were told may be that of a later copy. Every
 other own event is certain. Running sums make each step O(1), or O(1) per event that leaves.
+
+Before all that it may be *pending*: its request was answered, its cost is known, and LiteLLM has not
+logged it yet. No signal can include it then, so it is certain.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from spendmeter.contract.signal import Signal
 
@@ -21,6 +26,7 @@ from spendmeter.contract.signal import Signal
 MAX_UNCOVERED_PER_PARTITION = 1_000
 
 _NO_WATERMARK: dict[int, int] = {}
+_NO_PENDING: dict[UUID, int] = {}
 _NO_SIGNAL = (0, -1)
 
 
@@ -28,7 +34,7 @@ class Known(NamedTuple):
     """What is known to be spent from one account in one window."""
 
     certain_nanousd: int
-    """Spent beyond doubt, each event counted once."""
+    """Spent beyond doubt, each event counted once, pending ones included."""
     doubtful_nanousd: int
     """Own events that may be inside the signal already: an acknowledgement or a signal will tell."""
     signal_nanousd: int
@@ -36,6 +42,8 @@ class Known(NamedTuple):
     """Partition of spend.usage: the last offset that the signal includes. Empty without a signal."""
     uncovered_since_seconds: float | None
     """When the oldest event that is stored and in no signal was acknowledged."""
+    pending_nanousd: int = 0
+    """The part of it all that was answered and is not recorded yet."""
 
 
 NOTHING = Known(0, 0, 0, _NO_WATERMARK, None)
@@ -69,6 +77,8 @@ class WindowSpend:
     __slots__ = (
         "_doubtful_to_seq",
         "_order",
+        "_pending",
+        "_pending_nanousd",
         "_recorded",
         "_recorded_doubtful_nanousd",
         "_recorded_nanousd",
@@ -96,6 +106,8 @@ class WindowSpend:
         self._uncovered_nanousd = 0
         self._uncovered_doubtful_nanousd = 0
         self._unplaced_nanousd = 0
+        self._pending: dict[UUID, int] | None = None
+        self._pending_nanousd = 0
 
     def known(self) -> Known:
         """The sums as they stand."""
@@ -105,18 +117,29 @@ class WindowSpend:
             - self._recorded_doubtful_nanousd
             + self._uncovered_nanousd
             - self._uncovered_doubtful_nanousd
-            + self._unplaced_nanousd,
+            + self._unplaced_nanousd
+            + self._pending_nanousd,
             self._recorded_doubtful_nanousd + self._uncovered_doubtful_nanousd,
             self._signal_nanousd,
             self._watermark,
             min(events[0].since_seconds for events in self._uncovered.values()) if self._uncovered else None,
+            self._pending_nanousd,
         )
 
     def most_nanousd(self) -> int:
         """What is spent if no doubtful event is in the signal: certain and doubtful together."""
         return (
-            self._signal_nanousd + self._recorded_nanousd + self._uncovered_nanousd + self._unplaced_nanousd
+            self._signal_nanousd
+            + self._recorded_nanousd
+            + self._uncovered_nanousd
+            + self._unplaced_nanousd
+            + self._pending_nanousd
         )
+
+    @property
+    def pending(self) -> Mapping[UUID, int]:
+        """The events that are pending, and the cost of each."""
+        return _NO_PENDING if self._pending is None else self._pending
 
     def take(self, signal: Signal, last_seq: int) -> None:
         """Bring a signal of this window in; `last_seq` is that of the latest own event recorded."""
@@ -135,6 +158,20 @@ class WindowSpend:
             self._unplaced_nanousd = 0
         self._order, self._signal_nanousd, self._watermark = order, signal.spent_nanousd, watermark
         self._forget_covered()
+
+    def answer(self, event_id: UUID, cost_nanousd: int) -> None:
+        """An event is pending; `settle` comes once for it."""
+        if self._pending is None:
+            self._pending = {}
+        self._pending[event_id] = cost_nanousd
+        self._pending_nanousd += cost_nanousd
+
+    def settle(self, event_id: UUID) -> None:
+        """It is pending no longer: it is being recorded, or nobody believes in it any more."""
+        if self._pending is not None:
+            self._pending_nanousd -= self._pending.pop(event_id)
+            # An account has them for milliseconds; the dict need not outlive them.
+            self._pending = self._pending or None
 
     def record(self, cost_nanousd: int) -> None:
         """An own event was recorded after every signal that was taken."""
@@ -165,7 +202,9 @@ class WindowSpend:
 
     def is_empty(self) -> bool:
         """Whether nothing would be lost by dropping it."""
-        return self._order == _NO_SIGNAL and not (self._recorded or self._uncovered or self._unplaced_nanousd)
+        return self._order == _NO_SIGNAL and not (
+            self._recorded or self._uncovered or self._unplaced_nanousd or self._pending
+        )
 
     def _forget_covered(self) -> None:
         if not self._uncovered:

@@ -11,6 +11,8 @@ from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
 
 Amount = Annotated[NanoUsd, Strict()]
+MAX_NAMED = 100
+"""So that a decision stays a few kilobytes."""
 
 
 class Why(StrEnum):
@@ -27,7 +29,7 @@ class Why(StrEnum):
 
 
 class Decision(Wire):
-    """A refusal. The events under `watermark`, and `producer_id`'s up to `seq`, are what was known."""
+    """A refusal. Known were the events under `watermark`, `producer_id`'s up to `seq`, and `pending`."""
 
     decision_id: UUID
     """A UUIDv7; the client has it as `x-spendmeter-decision`."""
@@ -59,3 +61,7 @@ class Decision(Wire):
     """Of the gateway's own events; None while it had no outbox."""
     seq: Whole = 0
     """Its own events up to this one had been recorded."""
+    pending_nanousd: Amount | None = None
+    """Of `spent_nanousd`: what had been answered, its cost known, and not yet been recorded."""
+    pending: tuple[UUID, ...] = ()
+    """Their ids: the costliest, as many as it takes to bear the refusal out, MAX_NAMED at most."""

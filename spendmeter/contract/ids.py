@@ -2,6 +2,9 @@
 
 import secrets
 import uuid
+from datetime import datetime, timedelta
+
+from spendmeter.contract.times import EPOCH
 
 
 def uuid7(unix_ms: int) -> uuid.UUID:
@@ -12,3 +15,8 @@ def uuid7(unix_ms: int) -> uuid.UUID:
     value |= 0b10 << 62
     value |= secrets.randbits(62)
     return uuid.UUID(int=value)
+
+
+def made_at(made: uuid.UUID) -> datetime:
+    """The millisecond that a UUIDv7 was made in, from its first instant on."""
+    return EPOCH + timedelta(milliseconds=made.int >> 80)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -50,6 +51,8 @@ class World(RuleBasedStateMachine):
         self.counted: dict[int, dict[int, int]] = {}
         self.included: dict[int, set[int]] = {}
         self.unsent: list[int] = []
+        self.pending: set[int] = set()
+        self.seqs = 0
         self.recorded: set[int] = set()
         self.acknowledged: set[int] = set()
         self.resent: set[int] = set()
@@ -106,12 +109,29 @@ class World(RuleBasedStateMachine):
 
     @rule(cost=st.integers(0, 50), partition=st.integers(0, PARTITIONS - 1))
     def a_request_finishes(self, cost: int, partition: int) -> None:
-        event = self._event(cost, partition, len(self.recorded) + 1)
-        assert event.seq is not None
-        self.recorded.add(event.id)
-        self.unsent.append(event.id)
-        start = MIDNIGHT + timedelta(hours=event.window)
-        self.spend.record(event.seq, [Charge("key-day", ACCOUNT, start, None, NanoUsd(cost))], 0.0)
+        self._record(self._event(cost, partition, None))
+
+    @rule(cost=st.integers(1, 50), partition=st.integers(0, PARTITIONS - 1))
+    def a_request_is_answered(self, cost: int, partition: int) -> None:
+        event = self._event(cost, partition, None)
+        self.pending.add(event.id)
+        assert self.spend.answer(UUID(int=event.id), cost, self._charges(event), 0.0)
+
+    @rule(choice=st.integers(0), costs=st.integers(0, 50))
+    def it_is_logged_at_last_perhaps_at_another_cost(self, choice: int, costs: int) -> None:
+        if self.pending:
+            event = self.events[sorted(self.pending)[choice % len(self.pending)]]
+            self.pending.discard(event.id)
+            assert self.spend.settle(UUID(int=event.id)) == event.cost
+            self._record(event._replace(cost=costs))
+
+    @rule(choice=st.integers(0))
+    def it_is_never_logged(self, choice: int) -> None:
+        if self.pending:
+            event_id = sorted(self.pending)[choice % len(self.pending)]
+            self.pending.discard(event_id)
+            self.spend.settle(UUID(int=event_id))
+            assert self.spend.settle(UUID(int=event_id)) is None
 
     @rule(target=acks)
     def the_sender_sends(self) -> tuple[int, int] | None:
@@ -147,7 +167,7 @@ class World(RuleBasedStateMachine):
         for window in range(self.window + 1):
             held = self.held.get(window)
             spent = (held.includes if held else frozenset()) | {
-                i for i in self.recorded if self.events[i].window == window
+                i for i in self.recorded | self.pending if self.events[i].window == window
             }
             truth = sum(self.events[i].cost for i in spent)
             known = self.spend.known(ACCOUNT, MIDNIGHT + timedelta(hours=window))
@@ -161,6 +181,27 @@ class World(RuleBasedStateMachine):
             most = sum(self.events[i].cost for i in in_doubt if self.events[i].window == window)
             known = self.spend.known(ACCOUNT, MIDNIGHT + timedelta(hours=window))
             assert 0 <= known.doubtful_nanousd <= most
+
+    @invariant()
+    def what_is_pending_is_told(self) -> None:
+        for window in range(self.window + 1):
+            start = MIDNIGHT + timedelta(hours=window)
+            costs = {
+                UUID(int=i): self.events[i].cost for i in self.pending if self.events[i].window == window
+            }
+            assert self.spend.pending(ACCOUNT, start) == costs
+            assert self.spend.known(ACCOUNT, start).pending_nanousd == sum(costs.values())
+
+    def _record(self, event: Event) -> None:
+        self.seqs += 1
+        event = self.events[event.id] = event._replace(seq=self.seqs)
+        self.recorded.add(event.id)
+        self.unsent.append(event.id)
+        self.spend.record(self.seqs, self._charges(event), 0.0)
+
+    def _charges(self, event: Event) -> list[Charge]:
+        start = MIDNIGHT + timedelta(hours=event.window)
+        return [Charge("key-day", ACCOUNT, start, None, NanoUsd(event.cost))]
 
     def _event(self, cost: int, partition: int, seq: int | None) -> Event:
         event = Event(len(self.events), cost, self.window, partition, seq)

@@ -1,6 +1,7 @@
 """The corners of known spend that a random walk seldom reaches."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -173,3 +174,63 @@ def test_the_oldest_event_without_acknowledgement_is_known() -> None:
     spend.acknowledge(1, stored(0))
 
     assert spend.oldest_recorded_seconds() == 11.0
+
+
+def test_an_answer_counts_until_it_is_recorded_and_then_as_it_was_recorded() -> None:
+    spend = OwnSpend()
+    assert spend.answer(UUID(int=1), 7, charge(7), 0.0)
+    assert spend.known(ACCOUNT, START)[:2] == (7, 0)
+
+    assert spend.settle(UUID(int=1)) == 7
+    spend.record(1, charge(5), 0.0)
+    assert spend.known(ACCOUNT, START)[:2] == (5, 0)
+    assert spend.pending_count == 0
+
+
+def test_an_answer_cannot_be_in_a_signal() -> None:
+    spend = OwnSpend()
+    spend.answer(UUID(int=1), 7, charge(7), 0.0)
+    spend.take(signal(50, {0: 4}), NOON)
+
+    assert spend.known(ACCOUNT, START)[:2] == (57, 0)
+
+
+def test_an_answer_counts_once_however_often_it_is_told() -> None:
+    spend = OwnSpend()
+    spend.answer(UUID(int=1), 7, charge(7), 0.0)
+    assert spend.answer(UUID(int=1), 7, charge(7), 0.0)
+
+    assert spend.known(ACCOUNT, START).certain_nanousd == 7
+
+
+@pytest.mark.parametrize(("moment", "left"), [(10.0, 7), (10.1, 0)])
+def test_an_answer_that_is_never_recorded_counts_no_longer(moment: float, left: int) -> None:
+    spend = OwnSpend()
+    spend.answer(UUID(int=1), 7, charge(7), 10.0)
+    spend.answer(UUID(int=2), 3, charge(3), 11.0)
+
+    assert spend.expire(moment) == ([UUID(int=1)] if not left else [])
+    assert spend.known(ACCOUNT, START).certain_nanousd == 3 + left
+
+
+def test_answers_beyond_the_bound_do_not_count_before_they_are_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_spend, "MAX_PENDING", 1)
+    spend = OwnSpend()
+    assert spend.answer(UUID(int=1), 7, charge(7), 0.0)
+    assert not spend.answer(UUID(int=2), 3, charge(3), 0.0)
+
+    assert spend.known(ACCOUNT, START).certain_nanousd == 7
+
+
+def test_a_window_in_which_only_an_answer_counts_is_kept_and_a_removed_one_does_no_harm() -> None:
+    spend = OwnSpend()
+    spend.answer(UUID(int=1), 7, charge(7), 0.0)
+    spend.prune(spend.keys(), NOON, lambda _: False)
+    assert spend.known(ACCOUNT, START).certain_nanousd == 7
+
+    spend.prune(spend.keys(), NOON, lambda _: True)
+    spend.answer(UUID(int=2), 3, charge(3), 0.0)
+    assert spend.settle(UUID(int=1)) == 7
+    assert spend.known(ACCOUNT, START).certain_nanousd == 3

@@ -1,23 +1,28 @@
 """Recording: into the outbox, and into what is known to be spent."""
 
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from producers import recorder as recording
 from producers.charges import charges_of
+from producers.estimate import FEMTO_PER_NANO, Bound
 from producers.mapping import Origin, UsageDraft
 from producers.outbox import LOST, Outbox
+from producers.pending import UNLOGGED
 from producers.recorder import Recorder
 from producers.settings import GatewaySettings
 from producers.views import Views
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import BudgetBook
+from spendmeter.contract.matching import BudgetBook, Subject
 from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
 
 
@@ -149,3 +154,117 @@ def test_an_event_of_an_ended_window_is_charged_to_nobody_here() -> None:
     charged = [(c.account, c.cost_nanousd) for c in charges_of(book, event, now)]
     assert charged == [("b|key=k", NanoUsd(10))]
     assert len(charges_of(book, event, before)) == 2
+
+
+def answered(fixture: Fixture, request: UUID, **changes: Any) -> None:
+    fixture.recorder.answered(request, draft(**changes), datetime.now(UTC))
+
+
+def test_an_answer_counts_at_once_and_its_event_takes_its_place_and_its_id(fixture: Fixture) -> None:
+    request = uuid7(0)
+    answered(fixture, request)
+    assert fixture.spent == 10
+
+    event = fixture.recorder.record(draft(), ends=request)
+    assert event is not None
+    assert event.event_id == request
+    assert fixture.spent == 10
+    assert fixture.views.spend.pending_count == 0
+
+
+def test_an_answer_that_was_logged_first_does_not_count_again(fixture: Fixture) -> None:
+    request = uuid7(0)
+    fixture.recorder.record(draft(), ends=request)
+    answered(fixture, request)
+
+    assert fixture.spent == 10
+
+
+def test_a_repeated_event_of_an_answer_is_recorded_once(fixture: Fixture) -> None:
+    request, repeated = uuid7(0), draft()
+    answered(fixture, request)
+    fixture.recorder.record(repeated, ends=request)
+
+    assert fixture.recorder.record(repeated, ends=request) is None
+    assert fixture.spent == 10
+
+
+def test_further_events_of_a_request_have_ids_of_their_own(fixture: Fixture) -> None:
+    request, further = uuid7(0), draft()
+    answered(fixture, request)
+    events = [fixture.recorder.record(one, ends=request) for one in (draft(), further)]
+
+    assert [event.event_id for event in events if event] == [request, further.fields["event_id"]]
+    assert fixture.spent == 20
+
+
+def test_a_failed_attempt_leaves_the_answer_of_the_next_one(fixture: Fixture) -> None:
+    request = uuid7(0)
+    answered(fixture, request)
+    fixture.recorder.record(draft(cost_nanousd=1))
+
+    assert fixture.spent == 11
+
+
+def test_an_answer_ends_with_its_request(fixture: Fixture) -> None:
+    request = uuid7(0)
+    answered(fixture, request)
+    fixture.recorder.end(request)
+    answered(fixture, request)
+
+    assert fixture.spent == 0
+
+
+def test_what_is_logged_holds_and_a_difference_is_told(
+    fixture: Fixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    request, before = uuid7(0), recording.REPRICED._value.get()
+    answered(fixture, request, cost_nanousd=12)
+    fixture.recorder.record(draft(), ends=request)
+
+    assert fixture.spent == 10
+    assert recording.REPRICED._value.get() == before + 1
+    assert "answered at 12 nano-USD and logged at 10" in caplog.text
+
+
+@pytest.mark.parametrize(("begun", "spent"), [(0, 10), (-1, 0)])
+def test_an_answer_whose_window_began_under_way_waits_for_its_event(
+    tmp_path: Path, begun: int, spent: int
+) -> None:
+    """LiteLLM may log it as of an instant before: into the window that has ended."""
+    reset = datetime.now(UTC)
+    fixture = Fixture(tmp_path, reset_at=reset)
+    fixture.recorder.answered(uuid7(0), draft(), reset + timedelta(microseconds=begun))
+
+    assert fixture.spent == spent
+
+
+def test_an_answer_that_is_not_logged_in_time_is_named_and_counted(
+    fixture: Fixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    request, before = uuid7(0), UNLOGGED._value.get()
+    answered(fixture, request)
+    fixture.views.pending.expire(time.monotonic() + 60)
+
+    assert fixture.spent == 0
+    assert UNLOGGED._value.get() == before + 1
+    assert str(request) in caplog.text
+
+
+def test_an_answer_of_an_unpriced_model_counts_the_budgets_flat_amount(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, unpriced="0.00000005")
+    answered(fixture, uuid7(0), cost_nanousd=0, cost_source=CostSource.UNPRICED)
+
+    assert fixture.spent == 50
+
+
+def test_what_is_held_for_a_request_becomes_its_cost_when_it_is_answered(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, enforcement="strict")
+    request, strict = uuid7(0), fixture.views.strict
+    book, bound = fixture.views.budgets.book, Bound(90 * FEMTO_PER_NANO, 0, 1, 1, 1, True)
+    strict.reserve(request, bound, book, book.accounts_of(Subject(key="k")), 1, False)
+    held = ("b|key=k", EPOCH)
+    assert strict.holds.held(held) == 90
+
+    answered(fixture, request)
+    assert (strict.holds.held(held), fixture.spent) == (0, 10)

@@ -2,16 +2,17 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from producers import decision_log
 from producers.admission import BLIND_AT_START, Refuse
 from producers.decision_log import decision_of
-from producers.refusal import refusal_of
+from producers.refusal import Refusal, refusal_of
 from producers.window_spend import Known
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.decision import Decision, Why
+from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.matching import Account
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.window import Window
@@ -94,7 +95,7 @@ def test_a_blind_gateway_says_so_and_claims_no_exceeded_budget() -> None:
 
 def test_a_decision_names_all_that_it_rests_on() -> None:
     told = refusal_of(refuse(held_nanousd=NanoUsd(7)), "my-key", NOW)
-    decision = decision_of(told, "g1", "producer", 12)
+    decision = decision_of(told, "g1", "producer", 12, {})
 
     assert decision == Decision(
         decision_id=told.id,
@@ -115,11 +116,57 @@ def test_a_decision_names_all_that_it_rests_on() -> None:
         watermark={0: 41, 1: 8},
         producer_id="producer",
         seq=12,
+        pending_nanousd=NanoUsd(0),
     )
 
 
+@pytest.mark.parametrize(
+    ("pending_nanousd", "named"),
+    [
+        # The others reach the limit by themselves; lack 1; lack so much that it takes two; lack it all.
+        (50_000, ()),
+        (50_001, (3,)),
+        (80_001, (3, 1)),
+        (1_050_000, (3, 1, 2)),
+    ],
+)
+def test_a_decision_names_the_costliest_answers_that_it_takes(
+    pending_nanousd: int, named: tuple[int, ...]
+) -> None:
+    known = Known(1_050_000, 0, 840_000, {}, None, pending_nanousd)
+    pending = {UUID(int=1): 20_000, UUID(int=2): 10_000, UUID(int=3): 30_000}
+    decision = decision_of(refusal_of(refuse(known=known), "k", NOW), "g1", "p", 12, pending)
+
+    assert decision.pending_nanousd == pending_nanousd
+    assert decision.pending == tuple(UUID(int=one) for one in named)
+
+
+def test_a_decision_for_want_of_room_names_what_leaves_none() -> None:
+    known = Known(900_000, 0, 0, {}, None, 30_000)
+    short = refuse(why=Why.NO_ROOM, spent_nanousd=NanoUsd(900_000), known=known)
+    pending = {UUID(int=1): 20_000, UUID(int=2): 10_000}
+
+    def named(least_nanousd: int) -> int:
+        told = refuse_with(short, least_nanousd)
+        return len(decision_of(told, "g1", "p", 12, pending).pending)
+
+    assert [named(least) for least in (130_001, 130_000, 110_000)] == [0, 1, 2]
+
+
+def test_a_decision_names_answers_up_to_a_bound() -> None:
+    known = Known(1_000_000, 0, 0, {}, None, 1_000_000)
+    pending = {UUID(int=n): 1 for n in range(MAX_NAMED + 1)}
+    decision = decision_of(refusal_of(refuse(known=known), "k", NOW), "g1", "p", 12, pending)
+
+    assert len(decision.pending) == MAX_NAMED
+
+
+def refuse_with(short: Refuse, least_nanousd: int) -> Refusal:
+    return refusal_of(short._replace(least_nanousd=NanoUsd(least_nanousd)), "k", NOW)
+
+
 def test_a_decision_made_blind_names_no_budget() -> None:
-    decision = decision_of(refusal_of(BLIND_AT_START, "my-key", NOW), "g1", None, 0)
+    decision = decision_of(refusal_of(BLIND_AT_START, "my-key", NOW), "g1", None, 0, {})
 
     assert decision.why is Why.BLIND
     assert decision.budget_id is None
@@ -131,7 +178,7 @@ def test_decisions_beyond_the_bound_are_lost_and_counted(monkeypatch: pytest.Mon
     waiting = decision_log.DecisionLog(Settings())
     before = decision_log.LOST._value.get()
     for _ in range(3):
-        waiting.add(decision_of(refusal_of(refuse(), "k", NOW), "g1", None, 0))
+        waiting.add(decision_of(refusal_of(refuse(), "k", NOW), "g1", None, 0, {}))
 
     assert decision_log.LOST._value.get() - before == 1
 
