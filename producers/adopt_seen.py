@@ -5,12 +5,17 @@ of its own (1.106.2). What is not there is not asked for: no request waits for L
 because of us.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from producers.payload import mapping
+from producers.payload import fields_of, mapping
+from producers.subject import NAMES_OF_A_CALLER
 from spendmeter.contract.matching import Subject
-from spendmeter.litellm_seen import LIMITS, Kind, Seen, from_metadata
+from spendmeter.litellm_seen import LIMITS, METADATA_BUDGET, TAKEN_OVER, Kind, Seen, from_metadata
+
+_OF_A_KEY = (*NAMES_OF_A_CALLER, "team_alias", *LIMITS)
+_OF_METADATA = (METADATA_BUDGET, TAKEN_OVER, "temp_budget_increase", "temp_budget_expiry")
+_OF_A_TABLE = (*LIMITS, "temp_budget_increase", "temp_budget_expiry")
 
 
 class Around(NamedTuple):
@@ -25,9 +30,60 @@ class Around(NamedTuple):
     """`general_settings.apply_user_budget_to_team_keys`."""
 
 
+Reader = Callable[[object], tuple[object, ...]]
+
+
+class Place(NamedTuple):
+    """Where LiteLLM's memory has an object, if it has, and all that is read of it."""
+
+    name: str
+    read: Reader
+
+
+def shown_by(auth: Mapping[str, Any]) -> tuple[object, ...]:
+    """All that is read of a key. What changes with each request, its spend, is not among it."""
+    of_key, of_team = mapping(auth.get("metadata")), mapping(auth.get("team_metadata"))
+    return (*map(auth.get, _OF_A_KEY), *map(of_key.get, _OF_METADATA), *map(of_team.get, _OF_METADATA))
+
+
+def places_of_key(subject: Subject) -> list[Place]:
+    """Where the objects are whose budgets all requests of a key fall under."""
+    places = []
+    if subject.team:
+        places.append(Place(f"team_id:{subject.team}", _read_limited))
+        if subject.user:
+            places.append(Place(f"team_membership:{subject.user}:{subject.team}", _read_tabled))
+    if subject.user:
+        places.append(Place(subject.user, _read_limited))
+    if subject.organization:
+        places.append(Place(f"org_id:{subject.organization}:with_budget", _read_tabled))
+    if subject.project:
+        places.append(Place(f"project_id:{subject.project}", _read_tabled))
+    return places
+
+
+def places_of_request(subject: Subject) -> list[Place]:
+    """Where the objects are that one request of a key names."""
+    places = [Place(f"tag:{tag}", _read_tabled) for tag in subject.tags]
+    return [*places, Place(f"end_user_id:{subject.end_user}", _read_tabled)] if subject.end_user else places
+
+
+def look(memory: Mapping[str, Any], places: Iterable[Place]) -> list[tuple[object, ...] | None]:
+    """All that is read of these objects; None of those that are not there."""
+    return [None if (found := memory.get(name)) is None else read(found) for name, read in places]
+
+
 def seen_by(auth: object, cache: object, subject: Subject, around: Around) -> Iterator[Seen]:
     """Every object of a request that has, or might have, a budget in LiteLLM."""
-    memory = _memory(cache)
+    memory = memory_of(cache)
+    yield from seen_of_key(fields_of(auth), memory, subject, around)
+    yield from seen_of_request(memory, subject, around)
+
+
+def seen_of_key(
+    auth: Mapping[str, Any], memory: Mapping[str, Any], subject: Subject, around: Around
+) -> Iterator[Seen]:
+    """Those that all requests of a key fall under; they follow from `shown_by`, `look` and `around` alone."""
     timezone = around.timezone
     if around.max_budget:
         yield Seen(
@@ -37,7 +93,7 @@ def seen_by(auth: object, cache: object, subject: Subject, around: Around) -> It
             budget_duration=around.budget_duration,
             timezone=timezone,
         )
-    if subject.key and not getattr(auth, "is_session_token", False):
+    if subject.key and not auth.get("is_session_token"):
         yield _key(auth, subject.key, timezone)
     if subject.team:
         yield _team(auth, memory.get(f"team_id:{subject.team}"), subject.team, timezone)
@@ -53,15 +109,24 @@ def seen_by(auth: object, cache: object, subject: Subject, around: Around) -> It
         yield from _tabled(
             "project", (subject.project,), memory.get(f"project_id:{subject.project}"), timezone
         )
+
+
+def seen_of_request(memory: Mapping[str, Any], subject: Subject, around: Around) -> Iterator[Seen]:
+    """Those that one request of a key names."""
     if subject.end_user:
         found = memory.get(f"end_user_id:{subject.end_user}")
-        yield from _tabled("end_user", (subject.end_user,), found, timezone)
+        yield from _tabled("end_user", (subject.end_user,), found, around.timezone)
     for tag in subject.tags:
-        yield from _tabled("tag", (tag,), memory.get(f"tag:{tag}"), timezone)
+        yield from _tabled("tag", (tag,), memory.get(f"tag:{tag}"), around.timezone)
 
 
-def _key(auth: object, key: str, timezone: str) -> Seen:
-    metadata = mapping(getattr(auth, "metadata", None))
+def memory_of(cache: object) -> Mapping[str, Any]:
+    """What LiteLLM's auth keeps in memory, by names of its own."""
+    return mapping(getattr(getattr(cache, "in_memory_cache", None), "cache_dict", None))
+
+
+def _key(auth: Mapping[str, Any], key: str, timezone: str) -> Seen:
+    metadata = mapping(auth.get("metadata"))
     return Seen(
         "key",
         (key,),
@@ -76,8 +141,8 @@ def _key(auth: object, key: str, timezone: str) -> Seen:
     )
 
 
-def _team(auth: object, found: object, team: str, timezone: str) -> Seen:
-    metadata = getattr(auth, "team_metadata", None) or _of(found, "metadata")
+def _team(auth: Mapping[str, Any], found: object, team: str, timezone: str) -> Seen:
+    metadata = auth.get("team_metadata") or fields_of(found).get("metadata")
     return Seen(
         "team",
         (team,),
@@ -91,10 +156,11 @@ def _team(auth: object, found: object, team: str, timezone: str) -> Seen:
 
 def _user(found: object, user: str, around: Around) -> Iterator[Seen]:
     """A user's limit, where it means the same here: LiteLLM leaves out what the user spends through teams."""
-    if found is None or _of(found, "user_role") is None:
+    fields = fields_of(found)
+    if fields.get("user_role") is None:
         return
-    taken_over = from_metadata(mapping(_of(found, "metadata")))["taken_over"]
-    is_ours = around.users_pay_for_teams or not _of(found, "teams")
+    taken_over = from_metadata(mapping(fields.get("metadata")))["taken_over"]
+    is_ours = around.users_pay_for_teams or not fields.get("teams")
     limits = _limits(found) | {"taken_over": taken_over} if is_ours else {}
     yield Seen("user", (user,), **limits, timezone=around.timezone)
 
@@ -103,41 +169,53 @@ def _tabled(kind: Kind, names: tuple[str, ...], found: object, timezone: str) ->
     """An object whose limits stand in LiteLLM's budget table."""
     if found is None:
         return
-    table = _of(found, "litellm_budget_table")
-    if kind == "end_user" and _of(found, "budget_id") is None:
+    fields = fields_of(found)
+    table = fields.get("litellm_budget_table")
+    if kind == "end_user" and fields.get("budget_id") is None:
         # The default of all end users: one budget for each name that a client thinks of would have no bound.
         table = None
-    taken_over = from_metadata(mapping(_of(found, "metadata")))["taken_over"]
+    limits = fields_of(table)
     yield Seen(
         kind,
         names,
         **_limits(table),
-        temp_budget_increase=_of(table, "temp_budget_increase"),
-        temp_budget_expiry=_of(table, "temp_budget_expiry"),
-        taken_over=taken_over,
+        temp_budget_increase=limits.get("temp_budget_increase"),
+        temp_budget_expiry=limits.get("temp_budget_expiry"),
+        taken_over=from_metadata(mapping(fields.get("metadata")))["taken_over"],
         timezone=timezone,
     )
 
 
 def _limits(found: object) -> dict[str, Any]:
-    # Every request comes by here, and of most objects nothing is in memory.
+    # Of most objects nothing is in memory.
     if found is None:
         return {}
-    if isinstance(found, Mapping):
-        return {name: found.get(name) for name in LIMITS}
-    return {name: getattr(found, name, None) for name in LIMITS}
+    fields = fields_of(found)
+    return {name: fields.get(name) for name in LIMITS}
 
 
-def _of(found: object, name: str) -> Any:
-    if found is None:
-        return None
-    return found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)
+def _read_limited(found: object) -> tuple[object, ...]:
+    """Of a team or user."""
+    fields = fields_of(found)
+    metadata = mapping(fields.get("metadata"))
+    return (
+        *map(fields.get, LIMITS),
+        *map(metadata.get, _OF_METADATA),
+        fields.get("user_role") is None,
+        bool(fields.get("teams")),
+    )
 
 
-def _text(found: object, name: str) -> str:
-    value = getattr(found, name, None)
+def _read_tabled(found: object) -> tuple[object, ...]:
+    fields = fields_of(found)
+    table, metadata = fields_of(fields.get("litellm_budget_table")), mapping(fields.get("metadata"))
+    return (
+        *map(table.get, _OF_A_TABLE),
+        *map(metadata.get, _OF_METADATA),
+        fields.get("budget_id") is None,
+    )
+
+
+def _text(found: Mapping[str, Any], name: str) -> str:
+    value = found.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _memory(cache: object) -> Mapping[str, Any]:
-    return mapping(getattr(getattr(cache, "in_memory_cache", None), "cache_dict", None))

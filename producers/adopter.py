@@ -72,6 +72,8 @@ class Adopter:
         self._woken: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_idle = False
+        self.edition = 0
+        """Rises where what several keys show of one object did not agree: then each shall show it again."""
 
     @property
     def is_on(self) -> bool:
@@ -87,10 +89,11 @@ class Adopter:
         """Look at every object again when it is next seen."""
         with self._lock:
             self._known.clear()
+            self.edition += 1
 
-    def note(self, objects: Iterable[Seen]) -> None:
-        """Take in what a request shows."""
-        has_news = False
+    def note(self, objects: Iterable[Seen]) -> bool:
+        """Take in what a request shows; False where some of it has to be shown again."""
+        has_news, is_taken = False, True
         for seen in objects:
             name = (seen.kind, *seen.names)
             with self._lock:
@@ -98,13 +101,17 @@ class Adopter:
                     self._known.move_to_end(name)
                 elif len(self._waiting) >= MAX_WAITING and name not in self._waiting:
                     POSTPONED.inc()
+                    is_taken = False
                 else:
+                    # A key shows itself alone; the rest is as old as the copy that each key has of it.
+                    self.edition += seen.kind != "key" and name in self._known
                     self._waiting[name] = self._known[name] = seen
                     has_news = True
                     if len(self._known) > MAX_REMEMBERED:
                         self._known.popitem(last=False)
-        if has_news and self._loop is not None and self._woken is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._woken.set)
+        if has_news and self._is_idle:
+            self._wake()
+        return is_taken
 
     async def run(self) -> None:
         """Bring into force what is noted."""
@@ -118,8 +125,15 @@ class Adopter:
                 await self._publish()
             else:
                 self._is_idle = True
-                await self._woken.wait()
+                # What was noted until now woke nobody.
+                if not self._waiting:
+                    await self._woken.wait()
                 self._is_idle = False
+
+    def _wake(self) -> None:
+        if self._loop is not None and self._woken is not None and not self._loop.is_closed():
+            self._is_idle = False
+            self._loop.call_soon_threadsafe(self._woken.set)
 
     async def _look(self) -> None:
         while waiting := self._some_waiting():

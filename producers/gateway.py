@@ -26,6 +26,7 @@ from prometheus_client import Counter
 from producers.adopter import Adopter
 from producers.decision_log import DecisionLog, decision_of
 from producers.door import Door
+from producers.known_keys import KnownKeys
 from producers.mapping import UsageDraft
 from producers.outbox import Outbox, OutboxUnwritable
 from producers.predecessors import Predecessor
@@ -62,6 +63,7 @@ class Gateway:
         self._door = Door(settings, self.views, self._refused)
         self.routes = Routes(settings, self.views, self._door)
         self.adopter = Adopter(settings, self.views)
+        self.keys = KnownKeys(self.adopter, settings.gateway)
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)
@@ -113,6 +115,10 @@ class Gateway:
     def answered(self, request: UUID, draft: UsageDraft, begun_at: datetime) -> None:
         """A request that began then was answered: count it until its event is recorded."""
         self._recorder.answered(request, self._prices.apply(draft), begun_at)
+
+    def admits_at_once(self, caller: Caller) -> bool:
+        """Whether `admit` is sure to let the request through, and nothing will ask for it later."""
+        return not self.routes.are_followed and self.views.admits(caller.subject)
 
     async def admit(
         self, caller: Caller, deployments: Deployments = tuple, asking: Asking | None = None

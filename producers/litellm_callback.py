@@ -19,7 +19,6 @@ from typing import Any
 from uuid import UUID
 
 from litellm.integrations.custom_logger import CustomLogger
-from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from litellm.proxy._types import UserAPIKeyAuth
 
 from producers.estimate import Model
@@ -33,15 +32,15 @@ from producers.litellm_models import (
     models_of,
     named,
 )
-from producers.litellm_proxy import note_budgets, the_router
+from producers.litellm_proxy import caller_asking, the_router
 from producers.litellm_refusal import refused
 from producers.mapping import event_id_of, usage_of
-from producers.minting import METADATA, put_event_id
+from producers.minting import put_event_id
 from producers.payload import mapping, text
 from producers.routes import Route
 from producers.settings import GatewaySettings
-from producers.subject import Caller, caller_of
-from spendmeter.contract.ids import uuid7
+from producers.subject import Caller
+from spendmeter.contract.ids import uuid7, uuid7_text
 from spendmeter.contract.money import NanoUsd
 from spendmeter.price_book import PriceBook
 from spendmeter.runtime.settings import load
@@ -76,13 +75,18 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         try:
             # With it, a client would switch the meter off.
             data.pop("no-log", None)
-            request_id = uuid7(_unix_ms())
+            request_id = uuid7_text(_unix_ms())
             put_event_id(data, request_id)
-            caller = self._caller(user_api_key_dict, data)
-            note_budgets(self._gateway().adopter, user_api_key_dict, cache, caller.subject)
-            book = self._gateway().price_book
-            asking = LitellmAsking(request_id, data, call_type, lambda: _models(caller, book), self._settings)
-            refusal = await self._gateway().admit(caller, lambda: _deployments(caller), asking)
+            gateway = self._gateway()
+            caller = caller_asking(gateway.keys, user_api_key_dict, cache, data)
+            if gateway.admits_at_once(caller):
+                # The way of nearly all requests.
+                return data
+            book = gateway.price_book
+            asking = LitellmAsking(
+                UUID(request_id), data, call_type, lambda: _models(caller, book), self._settings
+            )
+            refusal = await gateway.admit(caller, lambda: _deployments(caller), asking)
         except Exception:
             ERRORS.labels("admission").inc()
             log.exception("admission failed; the request is let through")
@@ -185,16 +189,6 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def _gateway(self) -> Gateway:
         return the_gateway(self._settings)
-
-    def _caller(self, auth: UserAPIKeyAuth, data: dict[str, Any]) -> Caller:
-        metadata = {name: mapping(data.get(name)) for name in METADATA}
-        request = mapping(data.get("proxy_server_request"))
-        return caller_of(
-            auth,
-            data,
-            request_tags=StandardLoggingPayloadSetup.get_request_tags(metadata, request),
-            gateway=self._settings.gateway,
-        )
 
     def _record(self, kwargs: dict[str, Any], end_time: object, ends: UUID | None) -> None:
         try:

@@ -2,15 +2,16 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import litellm
 
-from producers.adopt_seen import Around, seen_by
-from producers.adopter import Adopter
+from producers.adopt_seen import Around
 from producers.gateway import ERRORS
-from producers.payload import mapping
-from spendmeter.contract.matching import Subject
+from producers.known_keys import KnownKeys
+from producers.payload import fields_of, mapping
+from producers.subject import Caller, told_by
 
 log = logging.getLogger(__name__)
 
@@ -20,24 +21,28 @@ def the_router() -> Any:
     return getattr(_proxy(), "llm_router", None)
 
 
-def note_budgets(adopter: Adopter, auth: object, cache: object, subject: Subject) -> None:
-    """Take in the budgets that LiteLLM shows with a request; whatever fails costs the request nothing."""
-    if not adopter.is_on:
-        return
+def caller_asking(keys: KnownKeys, auth: object, cache: object, data: Mapping[str, Any]) -> Caller:
+    """Who asks; on the way, the budgets that LiteLLM shows are taken in. That costs the request nothing."""
+    fields = fields_of(auth)
+    key = keys.key(fields)
+    request = keys.request(key, told_by(data, vars(litellm).get("extra_spend_tag_headers") or ()))
     try:
-        adopter.note(seen_by(auth, cache, subject, _around()))
+        keys.note_budgets(key, request, fields, cache, _around())
     except Exception:
         ERRORS.labels("adoption").inc()
         log.exception("LiteLLM's budgets could not be seen")
+    return request.caller
 
 
 def _around() -> Around:
     """What the configuration says by now."""
     general = mapping(getattr(_proxy(), "general_settings", None))
+    # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
+    settings = vars(litellm)
     return Around(
-        getattr(litellm, "timezone", None) or "UTC",
-        litellm.max_budget or None,
-        litellm.budget_duration,
+        settings.get("timezone") or "UTC",
+        settings.get("max_budget") or None,
+        settings.get("budget_duration"),
         general.get("apply_user_budget_to_team_keys") is True,
     )
 

@@ -24,6 +24,11 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if type(value) is dict or isinstance(value, Mapping) else _NOTHING
 
 
+def fields_of(found: object) -> Mapping[str, Any]:
+    """What one of LiteLLM's objects holds: the fields of a model, or the mapping that stands for one."""
+    return found if isinstance(found, Mapping) else getattr(found, "__dict__", _NOTHING)
+
+
 def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
     """The value as text of at most that many characters that UTF-8 can hold; `""` for None."""
     if value is None or value == "":
@@ -100,9 +105,14 @@ def session_of(request: Mapping[str, Any]) -> str | None:
     The same names in the request before it is routed and in the log event's `litellm_params`. LiteLLM's
     own field for it stays empty unless `request_correlation_in_logs` is set.
     """
-    if named := text_or_none(request.get("litellm_session_id")):
-        return named
-    for name in ("metadata", "litellm_metadata"):
-        if in_metadata := mapping(request.get(name)).get("session_id"):
-            return text_or_none(in_metadata)
-    return None
+    return session_among(
+        request.get("litellm_session_id"),
+        *(mapping(request.get(name)).get("session_id") for name in ("metadata", "litellm_metadata")),
+    )
+
+
+def session_among(named: object, *in_metadata: object) -> str | None:
+    """The session, of what a request says in LiteLLM's own field and in each metadata dict."""
+    if text_or_none(named):
+        return text_or_none(named)
+    return text_or_none(next(filter(None, in_metadata), None))

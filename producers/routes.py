@@ -31,9 +31,14 @@ class Routes:
         self._tells_always = settings.budget_headers
         self._callers: OrderedDict[Hashable, Caller] = OrderedDict()
 
+    @property
+    def are_followed(self) -> bool:
+        """Whether anything will be asked about a request after it was admitted."""
+        return self._tells_always or self._views.routed.is_followed
+
     def remember(self, request: Hashable, caller: Caller) -> None:
         """Keep who asks for as long as the request may run, where anything will want to know."""
-        if self._views.routed.is_followed or self._tells_always:
+        if self.are_followed:
             self._callers[request] = caller
             if len(self._callers) > MAX_CALLERS_REMEMBERED:
                 self._callers.popitem(last=False)

@@ -1,10 +1,22 @@
 """Whom a request is for, as known before it is routed: the names that its usage event will bear."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from producers.payload import key_hash, mapping, session_of, tags, text_or_none
+from producers.payload import key_hash, mapping, session_among, tags, text_or_none
 from spendmeter.contract.matching import Subject
+
+NAMES_OF_A_CALLER = (
+    "api_key",
+    "key_alias",
+    "is_session_token",
+    "user_id",
+    "team_id",
+    "org_id",
+    "project_id",
+    "end_user_id",
+)
+"""Fields of LiteLLM's `UserAPIKeyAuth`: all that tells who asks."""
 
 
 class Caller(NamedTuple):
@@ -15,31 +27,75 @@ class Caller(NamedTuple):
     """The key's alias, else its hash."""
 
 
-def caller_of(auth: object, data: Mapping[str, Any], *, request_tags: list[str], gateway: str) -> Caller:
-    """The caller of a request, from LiteLLM's `UserAPIKeyAuth` and the request's body.
+class Told(NamedTuple):
+    """What one request tells of whom it is for, as LiteLLM has it: unread, so cheap to take and compare."""
 
-    `request_tags` are as LiteLLM derives them for its log event, from which mapping.py reads the
-    same names.
+    model: object
+    user: object
+    session: object
+    metadata_session: object
+    litellm_metadata_session: object
+    tags: tuple[object, ...]
+
+
+def told_by(data: Mapping[str, Any], tag_headers: Iterable[str]) -> Told:
+    """What a request's body tells; `tag_headers` are LiteLLM's `extra_spend_tag_headers`.
+
+    Tags as LiteLLM derives them for its log event, from which mapping.py reads the same names, without
+    those that it adds for user agents.
     """
+    metadata, other = mapping(data.get("metadata")), mapping(data.get("litellm_metadata"))
+    request = mapping(data.get("proxy_server_request"))
+    given = metadata.get("tags") or other.get("tags")
+    all_tags = tuple(given) if type(given) is list or isinstance(given, list | tuple) else ()
+    if tag_headers:
+        all_tags += _header_tags(mapping(request.get("headers")), tag_headers)
+    return Told(
+        data.get("model"),
+        mapping(request.get("body")).get("user"),
+        data.get("litellm_session_id"),
+        metadata.get("session_id"),
+        other.get("session_id"),
+        all_tags,
+    )
 
-    def given(name: str) -> str | None:
-        return text_or_none(getattr(auth, name, None))
 
-    alias = given("key_alias")
+def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
+    """Who asks, from the fields of LiteLLM's `UserAPIKeyAuth`: the same for all requests of a key."""
+    alias = text_or_none(auth.get("key_alias"))
     # LiteLLM logs a dashboard session under its alias, since its token changes with each login.
-    logged = alias if getattr(auth, "is_session_token", False) and alias else getattr(auth, "api_key", None)
-    key = key_hash(logged)
-    body = mapping(mapping(data.get("proxy_server_request")).get("body"))
+    key = key_hash(alias if auth.get("is_session_token") and alias else auth.get("api_key"))
     subject = Subject(
         key=key,
-        user=given("user_id"),
-        team=given("team_id"),
-        organization=given("org_id"),
-        project=given("project_id"),
-        end_user=given("end_user_id") or text_or_none(body.get("user")),
-        tags=tags(request_tags),
-        model_group=text_or_none(data.get("model")),
-        session=session_of(data),
+        user=text_or_none(auth.get("user_id")),
+        team=text_or_none(auth.get("team_id")),
+        organization=text_or_none(auth.get("org_id")),
+        project=text_or_none(auth.get("project_id")),
+        end_user=text_or_none(auth.get("end_user_id")),
         gateway=gateway,
     )
     return Caller(subject, alias or key or "none")
+
+
+def caller_of(who: Caller, told: Told) -> Caller:
+    """The caller of one request: who asks, and what the request tells."""
+    of_key = who.subject
+    subject = Subject(
+        of_key.key,
+        of_key.user,
+        of_key.team,
+        of_key.organization,
+        of_key.project,
+        of_key.end_user or text_or_none(told.user),
+        tags(told.tags) if told.tags else (),
+        None,
+        text_or_none(told.model),
+        None,
+        session_among(told.session, told.metadata_session, told.litellm_metadata_session),
+        of_key.gateway,
+    )
+    return Caller(subject, who.name)
+
+
+def _header_tags(headers: Mapping[str, Any], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{name}: {value}" for name in names if (value := headers.get(name)))

@@ -106,6 +106,11 @@ class Views:
         """Whether every budget and signal there was at the start is known."""
         return self.budgets.caught_up.is_set() and self.signals.caught_up.is_set()
 
+    def admits(self, subject: Subject) -> bool:
+        """Whether `decide` is sure to admit the subject before it is routed: a short look, remembered."""
+        with self.lock:
+            return self._looks.admits(subject, self.budgets.book, self.spend, datetime.now(UTC))
+
     def decide(
         self, subject: Subject, is_unpriced: Callable[[], bool] = lambda: False, *, is_routed: bool = False
     ) -> Decision:
@@ -121,7 +126,6 @@ class Views:
         with self.lock:
             book, now = self.budgets.book, datetime.now(UTC)
             if not is_routed and self._looks.admits(subject, book, self.spend, now):
-                # The way of nearly all requests.
                 return ADMIT
             accounts = book.accounts_of(subject) if are_read else ()
             accounts = self.routed.after(accounts) if is_routed else self.routed.before(accounts)

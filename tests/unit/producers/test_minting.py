@@ -1,11 +1,10 @@
 """Whose id an event bears."""
 
 from typing import Any
-from uuid import UUID
 
 from producers.minting import put_event_id
 
-OURS = UUID("01890000-0000-7000-8000-000000000001")
+OURS = "01890000-0000-7000-8000-000000000001"
 FORGED = "01890000-0000-7000-8000-00000000ffff"
 
 
@@ -15,13 +14,13 @@ def put(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_it_goes_where_litellm_keeps_its_own_fields() -> None:
-    assert put({"metadata": {"user_api_key_hash": "h"}})["metadata"]["spendmeter_event_id"] == str(OURS)
+    assert put({"metadata": {"user_api_key_hash": "h"}})["metadata"]["spendmeter_event_id"] == OURS
 
 
 def test_a_forged_id_is_overwritten() -> None:
     data = put({"metadata": {"user_api_key_hash": "h", "spendmeter_event_id": FORGED}})
 
-    assert data["metadata"]["spendmeter_event_id"] == str(OURS)
+    assert data["metadata"]["spendmeter_event_id"] == OURS
 
 
 def test_metadata_that_goes_to_the_provider_gets_nothing_and_keeps_no_forged_id() -> None:
@@ -33,7 +32,7 @@ def test_metadata_that_goes_to_the_provider_gets_nothing_and_keeps_no_forged_id(
     )
 
     assert data["metadata"] == {"user_id": "u"}
-    assert data["litellm_metadata"]["spendmeter_event_id"] == str(OURS)
+    assert data["litellm_metadata"]["spendmeter_event_id"] == OURS
 
 
 def test_a_client_that_forges_litellms_own_field_cannot_name_the_event_either() -> None:
