@@ -2,6 +2,9 @@
 
 import os
 import uuid
+from datetime import datetime, timedelta
+
+from spendmeter.contract.times import EPOCH
 
 _MILLISECONDS = (1 << 48) - 1
 _VERSION_AND_VARIANT = 0x7 << 76 | 0b10 << 62
@@ -23,3 +26,8 @@ def _value(unix_ms: int) -> int:
     # One call of the operating system, where bits of each part's own are two.
     random = int.from_bytes(os.urandom(10), "big") & _RANDOM
     return (unix_ms & _MILLISECONDS) << 80 | random | _VERSION_AND_VARIANT
+
+
+def made_at(made: uuid.UUID) -> datetime:
+    """The millisecond that a UUIDv7 was made in, from its first instant on."""
+    return EPOCH + timedelta(milliseconds=made.int >> 80)
