@@ -19,7 +19,7 @@ from stream.changelog import ACCOUNT, TAKEN, AccountState, AccountWindow, Compon
 from stream.crossings import crossings, recovery
 from stream.dues import Dues, next_change
 from stream.forecast import burnt
-from stream.merging import Merged, merge
+from stream.merging import Merged, merge, rest_on
 from stream.signals import signal_of
 from stream.takings import Takings
 from stream.telling import Told, worth_telling
@@ -155,6 +155,7 @@ class Judge:
         state.burn = burnt(state.burn, state.unburnt_nanousd, window, now)
         state.unburnt_nanousd = 0
         merged = self.merged(where, state, book.shape_of(budget))
+        rest_on(state, merged.taken)
         signal = signal_of(where.account, state, merged, budget, window, now)
         if told is not None and told.window_start > where.window_start and _is_window(book, budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY
-from stream.changelog import Component, Taken
+from stream.changelog import AccountState, Component, Taken
 
 
 class Merged(NamedTuple):
@@ -22,6 +22,8 @@ class Merged(NamedTuple):
     """The source offsets accounted for: it can only rise, and a replay yields the same."""
     is_whole: bool
     """Nothing that was spent in the window, up to the watermark, is missing."""
+    taken: Taken | None
+    """What it rests on."""
 
 
 def merge(
@@ -38,11 +40,12 @@ def merge(
     version = sum(part.last_offset + 1 for part in counted.values())
     taken = _latest(held, whole, shape)
     if taken is None:
-        return Merged(NanoUsd(spent), watermark, version, False)
-    # Also where history has to wait: it may have been part of the account before.
-    version += taken.offsets + 1
+        return Merged(NanoUsd(spent), watermark, version, False, None)
+    # Also where history has to wait: it may have been part of the account before. Of two openings at
+    # the same offsets the one of the present shape comes later.
+    version += taken.offsets + 1 + (taken.shape == shape)
     if any(_straddles(part, taken.before.get(p, 0)) for p, part in counted.items()):
-        return Merged(NanoUsd(spent), watermark, version, False)
+        return Merged(NanoUsd(spent), watermark, version, False, taken)
     adding = {p: part for p, part in counted.items() if part.first_offset >= taken.before.get(p, 0)}
     spent = sum(part.spent_nanousd for part in adding.values())
     if taken is held:
@@ -55,7 +58,15 @@ def merge(
         and taken.shape == shape
         and all(part.first_offset == taken.before.get(p, 0) for p, part in adding.items())
     )
-    return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version, is_whole)
+    return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version, is_whole, taken)
+
+
+def rest_on(state: AccountState, taken: Taken | None) -> None:
+    """Have the account hold what it is told to rest on, so that its stored state says all that was told."""
+    if taken is not None and taken is not state.held:
+        # It had no part of its own; that of an earlier opening is void.
+        state.components[HISTORY] = Component(taken.offsets, NanoUsd(0), 0, 0)
+        state.held = taken
 
 
 def _straddles(part: Component, offset: int) -> bool:
