@@ -196,6 +196,8 @@ def decision_row(decision: Decision, at: Coordinates) -> Row:
         decision.watermark,
         decision.producer_id or "",
         decision.seq,
+        _usd(decision.pending_nanousd),
+        list(decision.pending),
         *at,
     )
 

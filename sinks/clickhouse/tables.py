@@ -236,6 +236,8 @@ DECISIONS = Table(
         "watermark": "Map(UInt32, Int64)",
         "producer_id": "String",
         "seq": "UInt64",
+        "pending_usd": "Nullable(Decimal(38, 9))",
+        "pending": "Array(UUID)",
         **_COORDINATES,
     },
     _decision,

@@ -18,7 +18,7 @@ from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.times import from_unix_us, to_unix_us
 
 _TIMES = ("decided_at", "window_start", "window_end")
-_MONEY = ("limit", "spent", "signal", "held", "least")
+_MONEY = ("limit", "spent", "signal", "held", "least", "pending")
 
 
 class Counted(NamedTuple):
@@ -49,7 +49,7 @@ def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
     condition = "1" if decision_id is None else "decision_id = {id:UUID}"
     rows = client.query(
         f"SELECT decision_id, gateway, why, name, message, budget_id, revision, account, watermark,"
-        f" producer_id, seq, {', '.join(columns)} FROM decisions FINAL WHERE {condition}"
+        f" producer_id, seq, pending, {', '.join(columns)} FROM decisions FINAL WHERE {condition}"
         " ORDER BY decided_at DESC LIMIT 1",
         parameters={"id": str(decision_id)},
     )
@@ -120,9 +120,11 @@ def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tupl
         " gateway, if(cost_source = 'unpriced' AND status = 'success', if(kind = 'usage', 1, -1), 0)"
         f"{columns_of(DIMENSIONS)} FROM usage FINAL"
         f" WHERE topic = {{topic:String}} AND {' AND '.join(conditions)}"
-        f" AND ({up_to(decision.watermark)} OR (producer_id = {{producer:String}} AND seq <= {{seq:UInt64}}))"
+        f" AND ({up_to(decision.watermark)} OR (producer_id = {{producer:String}} AND"
+        " (seq <= {seq:UInt64} OR event_id IN {pending:Array(UUID)})))"
     )
     parameters |= {"topic": usage_topic, "producer": decision.producer_id or "", "seq": decision.seq}
+    parameters["pending"] = [str(event_id) for event_id in decision.pending]
     with client.query_row_block_stream(sql, parameters=parameters) as blocks:
         for block in blocks:
             for cost, occurred_us, event_id, model, name, gateway, flats, *values in block:

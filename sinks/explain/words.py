@@ -47,9 +47,12 @@ def _lines(decision: Decision, evidence: Evidence | None) -> Iterator[str]:
 def _amounts(decision: Decision) -> Iterator[str]:
     spent, limit = decision.spent_nanousd or NanoUsd(0), decision.limit_nanousd or NanoUsd(0)
     own = NanoUsd(spent - (decision.signal_nanousd or 0))
+    pending = decision.pending_nanousd or NanoUsd(0)
     watermark = ", ".join(f"{p}:{o}" for p, o in sorted(decision.watermark.items())) or "none"
     yield f"  limit      {usd(limit)}"
     yield f"  known      {usd(spent)}, {usd(own)} of it this gateway's own and in no signal yet"
+    if pending:
+        yield f"  pending    {usd(pending)} of that had been answered, and LiteLLM had not logged it yet"
     yield f"  watermark  {watermark} (partition:offset of spend.usage)"
     if decision.held_nanousd or decision.least_nanousd is not None:
         least = usd(decision.least_nanousd or NanoUsd(0))
@@ -74,3 +77,5 @@ def _of_events(decision: Decision, evidence: Evidence) -> Iterator[str]:
             f"history does not bear this out: {missing} is missing. An event may not be stored yet (ask again"
             " in a second), or was lost before it was recorded; `spendmeter reconcile` names what is missing"
         )
+        if decision.pending_nanousd:
+            yield "what was pending may have been logged at another cost, or never; the gateway says which"

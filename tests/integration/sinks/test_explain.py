@@ -115,6 +115,34 @@ async def test_exactly_the_events_that_were_known_are_added_up(kept: Kept) -> No
     assert [one.cost_nanousd for one in found.largest] == [700_000, 200_000]
 
 
+async def test_what_was_answered_and_not_yet_recorded_is_added_up_by_its_id(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = usage(7, 300_000, producer_id="own")
+    # Answered after the refusal, or not needed for it.
+    later = usage(8, 9_000_000, producer_id="own")
+    made = decision(watermark={0: 0}, pending_nanousd=300_000, pending=(answered.event_id,))
+    await kept.put([usage(1, 700_000), answered, later], made)
+
+    assert await asyncio.to_thread(find_decision, kept.history, ID) == made
+    found = await kept.evidence()
+    assert (found.events, found.spent_nanousd) == (2, 1_000_000)
+    said = await kept.says(monkeypatch)
+    assert "$0.0003 of that had been answered, and LiteLLM had not logged it yet" in said
+    assert said.rstrip().endswith("so the refusal was right")
+
+
+async def test_an_answer_that_was_logged_at_less_does_not_bear_a_refusal_out(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = usage(7, 299_999, producer_id="own")
+    await kept.put(
+        [usage(1, 700_000), answered], decision(pending_nanousd=300_000, pending=(answered.event_id,))
+    )
+
+    assert "logged at another cost" in await kept.says(monkeypatch, exit_code=1)
+
+
 async def test_an_event_that_another_budget_counts_instead_is_not_among_them(kept: Kept) -> None:
     replacing = budget(id="vip", match={"key": "k1", "team": "red"}, replaces="per-key")
     await kept.put([usage(1, 1_000_000), usage(2, 5_000_000, team="red")], decision(), replacing)

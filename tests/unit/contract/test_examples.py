@@ -193,6 +193,8 @@ DECISION = Decision(
     watermark={0: 88_001, 2: 90_412},
     producer_id="019a2c5e-0000-7abc-8def-0123456789ab",
     seq=311,
+    pending_nanousd=NanoUsd(6_000_000),
+    pending=(UUID("019a2c5e-5000-7abc-8def-0123456789ac"),),
 )
 
 WIRE: dict[str, tuple[Topic, Wire, Record]] = {
