@@ -14,14 +14,16 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from spendmeter.contract.charge import cost_for, flats_of
-from spendmeter.contract.matching import Account, BudgetBook, subject_of
+from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total, total_key
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter.contract.wire import made
 from stream.changelog import (
     OPENING,
     POSITION,
@@ -34,6 +36,7 @@ from stream.changelog import (
     Tally,
 )
 from stream.openings import Openings
+from stream.places import Place, Places
 from stream.recreated import Passed, Usage, refuse_if_recreated
 
 # Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
@@ -116,28 +119,33 @@ class Meter:
         folded = Folded()
         if batch:
             folded.openings = self.open(book, batch[0].offset)
-        dirty: dict[Counted, Tally] = {}
+        places = Places(book, partial(self._place, book))
         seen: set[str] = set()
         for offset, appended_at, event in batch:
-            self._now = appended_at if self._now is None else max(self._now, appended_at)
+            if self._now is None or appended_at > self._now:
+                self._now = appended_at
             replayed = offset <= self.position
-            self.position = max(self.position, offset)
+            if not replayed:
+                self.position = offset
             self._frontier = self.position + replayed
             if event is None:
                 continue
             resent = self._is_resent(event, offset, appended_at)
             seen.add(event.producer_id)
-            folded.replayed += replayed
-            folded.resent += resent is True and not replayed
-            folded.counted += not resent and not replayed
-            if flats_of(event) > 0 and not resent:
+            if replayed:
+                folded.replayed += 1
+            elif resent:
+                folded.resent += 1
+            else:
+                folded.counted += 1
+            if not resent and flats_of(event) > 0:
                 folded.unpriced.append(event)
-            for account in book.accounts_of(subject_of(event)):
-                self._count(event, account, offset, resent, book, dirty)
+            for place in places.of(event, offset):
+                self._count(event, place, offset, resent)
         if self._now is not None and batch:
             passed = self._passed.offset if self._passed is not None else -1
             self._passed = Passed(max(passed, batch[-1].offset), self._now)
-        self._write(dirty, seen, folded)
+        self._write([place for place in places.all() if place.is_changed], seen, folded)
         return folded
 
     def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
@@ -154,64 +162,45 @@ class Meter:
         progress.seq = event.seq
         return False
 
-    def _count(
-        self,
-        event: UsageEvent,
-        account: Account,
-        offset: int,
-        resent: bool | None,
-        book: BudgetBook,
-        dirty: dict[Counted, Tally],
-    ) -> None:
-        window = book.window_of(account.budget, event.occurred_at)
-        if window is None:
-            return
+    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
+        """Where an account is counted in a window, met at that offset."""
         opened, shape = self._openings.open(book, account.budget, self._frontier)
         where = Counted(account.name, window.start, shape)
         tally = self.tallies.get(where)
         if tally is None or tally.first_offset < opened:
             first = max(opened, offset) if self._is_forgotten(window.end) else opened
             tally = self.tallies[where] = _empty(first, window)
+        return Place(where, account.budget, window, tally)
+
+    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+        tally = place.tally
         if offset <= tally.last_offset:
             # A crash may have come between the tally and its total, and no other event may follow.
-            if tally.first_offset <= offset:
-                dirty[where] = tally
+            place.is_changed = place.is_changed or tally.first_offset <= offset
             return
+        place.is_changed = True
         if resent is None:
             # Producers are stored after the tallies: an event that they have passed is in every tally
             # that was open then. As it is not in this one, it begins behind all that cannot be told.
             # Stored even while it holds nothing: a successor would take it to begin at the opening.
-            self.tallies[where] = dirty[where] = _empty(self._frontier, window)
+            place.tally = self.tallies[place.where] = _empty(self._frontier, place.window)
             return
         tally.last_offset = offset
         if not resent:
-            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + cost_for(account.budget, event))
+            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + cost_for(place.budget, event))
             tally.events += 1
             tally.last_event_id = event.event_id
-        dirty[where] = tally
 
     def _is_forgotten(self, window_end: datetime | None) -> bool:
         return (
             window_end is not None and self._now is not None and window_end + KEEP_CLOSED_WINDOWS < self._now
         )
 
-    def _write(self, dirty: dict[Counted, Tally], seen: set[str], folded: Folded) -> None:
-        for where, tally in dirty.items():
+    def _write(self, changed: Sequence[Place], seen: set[str], folded: Folded) -> None:
+        for where, tally in ((place.where, place.tally) for place in changed):
             folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
-            if tally.last_offset < tally.first_offset:
-                continue
-            folded.totals.append(
-                Total(
-                    account=where.account,
-                    window_start=where.window_start,
-                    source_partition=self.partition,
-                    spent_nanousd=tally.spent_nanousd,
-                    events=tally.events,
-                    first_offset=tally.first_offset,
-                    last_offset=tally.last_offset,
-                    last_event_id=tally.last_event_id,
-                )
-            )
+            if tally.last_offset >= tally.first_offset:
+                folded.totals.append(total_of(where, tally, self.partition))
         for producer in sorted(seen):
             folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
         if self._now is not None:
@@ -256,3 +245,23 @@ class Meter:
 
 def _empty(first_offset: int, window: Window) -> Tally:
     return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)
+
+
+def total_of(where: Counted, tally: Tally, partition: int) -> Total:
+    """What the tally says of its account to the judge."""
+    return made(
+        Total,
+        {
+            "account": where.account,
+            "window_start": where.window_start,
+            "source_partition": partition,
+            "spent_nanousd": tally.spent_nanousd,
+            "events": tally.events,
+            "first_offset": tally.first_offset,
+            "last_offset": tally.last_offset,
+            "last_event_id": tally.last_event_id,
+            "before": None,
+            "shape": None,
+            "revision": 0,
+        },
+    )

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
 from itertools import product
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -46,7 +46,7 @@ class Subject(NamedTuple):
         return (value,) if value else ()
 
 
-def _no_dimension(subject: Subject) -> Hashable:
+def _no_dimension(subject: object) -> Hashable:
     return ()
 
 
@@ -113,6 +113,8 @@ class BudgetBook:
 
         Else each session or end user, though no budget names them, would be a subject nobody has seen.
         """
+        self.looked_at_in: Callable[[UsageEvent], Hashable] = _no_dimension
+        """The same of an event."""
         self._windows: dict[str, Window] = {}
         self._shapes: dict[str, str] = {}
         self._replacers: dict[str, dict[str, Budget]] = {}
@@ -173,6 +175,10 @@ class BudgetBook:
             known = self._accounts[seen] = tuple(self._find(subject))
         return known
 
+    def accounts_in(self, event: UsageEvent) -> tuple[Account, ...]:
+        """As `accounts_of` the event's subject, which is not made where its accounts are remembered."""
+        return self._accounts.get(self.looked_at_in(event)) or self.accounts_of(subject_of(event))
+
     def window_of(self, budget: Budget, time: datetime) -> Window | None:
         """The window of the budget that holds the time, as `window.window_of`, remembering the latest."""
         known = self._windows.get(budget.id)
@@ -201,6 +207,7 @@ class BudgetBook:
     def _look_at(self) -> None:
         places = sorted(_place(dimension) for dimension, budgets in self._dimensions.items() if budgets)
         self.looked_at = itemgetter(*places) if places else _no_dimension
+        self.looked_at_in = attrgetter(*(Subject._fields[n] for n in places)) if places else _no_dimension
 
     def _is_replaced(self, budget: Budget, pairs: _Pairs, matched: list[tuple[Budget, _Pairs]]) -> bool:
         return any(

@@ -17,7 +17,7 @@ def _times_of(model: type[Wire]) -> tuple[str, ...]:
     return tuple(name for name, hint in hints.items() if hint == UtcTime or UtcTime in get_args(hint))
 
 
-_TIMES = {model: _times_of(model) for model in (Total, Signal)}
+_TIMES: dict[type[Wire], tuple[str, ...]] = {model: _times_of(model) for model in (Total, Signal)}
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 

@@ -9,48 +9,24 @@ from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from stream.changelog import TALLY, AccountState, AccountWindow, Component, Counted, Entry, Taken, Tally
+from spendmeter.contract.window import Window
+from stream.changelog import TALLY, AccountState, AccountWindow, Component, Counted, Entry, Taken
 from stream.judge import Judge, Judgement
 from stream.merging import Merged, merge
 from stream.meter import Folded, Meter
 from stream.openings import Openings
+from stream.places import Place
 from stream.store import GuardedStore
 from tests.simulation.workers import Parts
 
 
-class _Meter(Meter):
-    """Breaks what happens to one event and one account; `count` is what is right."""
-
-    def _count(
-        self,
-        event: UsageEvent,
-        account: Account,
-        offset: int,
-        resent: bool | None,
-        book: BudgetBook,
-        dirty: dict[Counted, Tally],
-    ) -> None:
-        window = book.window_of(account.budget, event.occurred_at)
-        if window is not None:
-            _, shape = self._openings.open(book, account.budget, self._frontier)
-            where = Counted(account.name, window.start, shape)
-            self.broken(event, account, offset, resent, book, dirty, where)
-
-    def broken(self, *counted: Any) -> None:
-        raise NotImplementedError
-
-    def count(self, *counted: Any) -> None:
-        Meter._count(self, *counted[:6])
-
-
-class NoTallyGuard(_Meter):
-    def broken(self, *counted: Any) -> None:
-        event, account, offset, resent, book, dirty, where = counted
-        tally = self.tallies.get(where)
-        if tally is None or not tally.first_offset <= offset <= tally.last_offset:
-            return self.count(*counted)
+class NoTallyGuard(Meter):
+    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+        tally = place.tally
+        if not tally.first_offset <= offset <= tally.last_offset:
+            return super()._count(event, place, offset, resent)
         last, tally.last_offset = tally.last_offset, offset - 1
-        self.count(event, account, offset, bool(resent), book, dirty)
+        super()._count(event, place, offset, bool(resent))
         tally.last_offset = last
         return None
 
@@ -73,9 +49,13 @@ class OpensInsideReplays(Meter):
         self._openings.open_all(book, first_offset)
         return self._openings.changes()
 
-    def _count(self, event: UsageEvent, account: Account, offset: int, *rest: Any) -> None:
+    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
         self._frontier = offset
-        super()._count(event, account, offset, bool(rest[0]), *rest[1:])
+        return super()._place(book, account, window, offset)
+
+    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+        self._frontier = offset
+        super()._count(event, place, offset, bool(resent))
 
 
 class _OpensLate(Openings):
@@ -94,20 +74,18 @@ class OpensAtTheFirstEvent(Meter):
         return folded
 
 
-class DuplicatesDoNotMoveLastOffset(_Meter):
-    def broken(self, *counted: Any) -> None:
-        if counted[3] is not True:
-            self.count(*counted)
+class DuplicatesDoNotMoveLastOffset(Meter):
+    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+        if resent is not True:
+            super()._count(event, place, offset, resent)
 
 
-class ReplaysSayNothing(_Meter):
-    def broken(self, *counted: Any) -> None:
-        offset, dirty, where = counted[2], counted[5], counted[6]
-        tally, was_dirty = self.tallies.get(where), where in dirty
-        is_known = tally is not None and offset <= tally.last_offset
-        self.count(*counted)
-        if is_known and not was_dirty:
-            dirty.pop(where, None)
+class ReplaysSayNothing(Meter):
+    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+        was_changed, is_known = place.is_changed, offset <= place.tally.last_offset
+        super()._count(event, place, offset, resent)
+        if is_known:
+            place.is_changed = was_changed
 
 
 class _StaysOpen(Openings):
@@ -132,21 +110,19 @@ class TalliesHaveNoShape(Meter):
         ]
         return folded
 
-    def _count(self, event: UsageEvent, account: Account, *rest: Any) -> None:
-        window = rest[2].window_of(account.budget, event.occurred_at)
-        if window is not None:
-            _, shape = self._openings.open(rest[2], account.budget, self._frontier)
-            stored = self.tallies.pop(Counted(account.name, window.start, ""), None)
-            if stored is not None:
-                self.tallies[Counted(account.name, window.start, shape)] = stored
-        super()._count(event, account, *rest)
+    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
+        _, shape = self._openings.open(book, account.budget, self._frontier)
+        stored = self.tallies.pop(Counted(account.name, window.start, ""), None)
+        if stored is not None:
+            self.tallies[Counted(account.name, window.start, shape)] = stored
+        return super()._place(book, account, window, offset)
 
 
-class LateEventsCountNow(_Meter):
-    def broken(self, *counted: Any) -> None:
+class LateEventsCountNow(Meter):
+    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
         assert self._now is not None
-        now = counted[0].model_copy(update={"occurred_at": self._now})
-        self.count(now, *counted[1:])
+        now = book.window_of(account.budget, self._now)
+        return super()._place(book, account, now or window, offset)
 
 
 class TakesLowerOffsets(Judge):

@@ -1,0 +1,75 @@
+"""Places: where the events of one batch count. Looked up once for each subject and window. Pure."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.matching import Account, BudgetBook
+from spendmeter.contract.times import EPOCH
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.window import Window
+from stream.changelog import Counted, Tally
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Place:
+    """An account in a window, as this batch finds and changes it."""
+
+    where: Counted
+    budget: Budget
+    window: Window
+    tally: Tally
+    is_changed: bool = False
+
+
+class _Found(NamedTuple):
+    """The places of a subject, for events from `start` to before `end`."""
+
+    places: Sequence[Place]
+    start: datetime
+    end: datetime
+
+
+class Places:
+    """Those of one batch, under a book that does not change meanwhile."""
+
+    def __init__(self, book: BudgetBook, place: Callable[[Account, Window, int], Place]) -> None:
+        self._book = book
+        self._place = place
+        """Makes the place of an account in a window, first met at that offset."""
+        self._by_subject: dict[Hashable, _Found] = {}
+        self._by_account: dict[tuple[str, datetime], Place] = {}
+
+    def of(self, event: UsageEvent, offset: int) -> Sequence[Place]:
+        """The places that the event counts at."""
+        subject = self._book.looked_at_in(event)
+        found = self._by_subject.get(subject)
+        if found is not None and found.start <= event.occurred_at < found.end:
+            return found.places
+        return self._find(subject, event, offset)
+
+    def all(self) -> Sequence[Place]:
+        """In the order in which they were first met."""
+        return list(self._by_account.values())
+
+    def _find(self, subject: Hashable, event: UsageEvent, offset: int) -> Sequence[Place]:
+        places: list[Place] = []
+        start, end, have_begun = EPOCH, _NEVER, True
+        for account in self._book.accounts_in(event):
+            window = self._book.window_of(account.budget, event.occurred_at)
+            if window is None:
+                have_begun = False
+                continue
+            start, end = max(start, window.start), min(end, window.end or _NEVER)
+            at = (account.name, window.start)
+            place = self._by_account.get(at)
+            if place is None:
+                place = self._by_account[at] = self._place(account, window, offset)
+            places.append(place)
+        if have_begun:
+            self._by_subject[subject] = _Found(places, start, end)
+        return places
