@@ -31,7 +31,7 @@ def outgoing_of(frame: Frame) -> Outgoing:
         # Another version wrote it. The stream puts it with the dead letters, where it is not lost.
         log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
         return Outgoing(frame.seq, "", EPOCH.timestamp(), Record(b"", frame.payload, []))
-    record = encode_usage(event)._replace(value=frame.payload)
+    record = encode_usage(event, frame.payload)
     return Outgoing(frame.seq, event.key, event.occurred_at.timestamp(), record)
 
 

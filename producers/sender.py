@@ -72,7 +72,7 @@ class Sender:
         self._delivery = Delivery(settings)
         self._woken, self._idle = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake_is_due = False
+        self._is_waiting = False
         self._waiting_since: float | None = None
         self._failures = _FailureLog()
         OLDEST_UNSENT_SECONDS.set_function(self._oldest_unsent_seconds)
@@ -80,9 +80,9 @@ class Sender:
     def wake(self) -> None:
         """An event was appended: send it. After each append, from any thread."""
         loop = self._loop
-        # Appends that come faster than the loop turns are one wake: each costs a system call.
-        if loop is not None and not self._wake_is_due:
-            self._wake_is_due = True
+        # Who sends looks again by itself. To wake a loop is a system call, and hands the interpreter over.
+        if self._is_waiting and loop is not None:
+            self._is_waiting = False
             loop.call_soon_threadsafe(self._wake_now)
 
     async def drain(self, timeout_seconds: float) -> bool:
@@ -107,20 +107,24 @@ class Sender:
                 self._predecessors.pop(0)
             while True:
                 self._woken.clear()
+                self._is_waiting = False
                 while await self._send_own():
                     pass
+                self._is_waiting = True
+                # What was appended before that woke nobody.
+                if await self._send_own():
+                    continue
                 if not self._woken.is_set():
                     self._waiting_since = None
                     self._idle.set()
                 await self._woken.wait()
         finally:
-            self._loop = None
+            self._is_waiting, self._loop = False, None
             await self._delivery.close()
             for left in self._predecessors:
                 left.release()
 
     def _wake_now(self) -> None:
-        self._wake_is_due = False
         self._idle.clear()
         self._woken.set()
 

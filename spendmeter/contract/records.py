@@ -63,8 +63,10 @@ class InvalidRecord(Exception):
         self.detail = detail
 
 
-def encode(value: Wire, key: str, event_id: str, source: str, time: datetime) -> Record:
-    """A wire value as a Kafka record with its CloudEvents headers."""
+def encode(
+    value: Wire, key: str, event_id: str, source: str, time: datetime, written: bytes | None = None
+) -> Record:
+    """A wire value as a Kafka record with its CloudEvents headers; `written` is its JSON, if that is there."""
     headers = [
         _SPECVERSION,
         ("ce_id", event_id.encode()),
@@ -73,11 +75,12 @@ def encode(value: Wire, key: str, event_id: str, source: str, time: datetime) ->
         ("ce_time", format_time(time).encode()),
         _CONTENT_TYPE,
     ]
-    return Record(key.encode(), write_json(value), headers)
+    return Record(key.encode(), write_json(value) if written is None else written, headers)
 
 
-def encode_usage(event: UsageEvent) -> Record:
-    return encode(event, event.key, str(event.event_id), f"gateway/{quote(event.gateway)}", event.occurred_at)
+def encode_usage(event: UsageEvent, written: bytes | None = None) -> Record:
+    source = f"gateway/{quote(event.gateway)}"
+    return encode(event, event.key, str(event.event_id), source, event.occurred_at, written)
 
 
 def encode_budget(budget: Budget) -> Record:
