@@ -125,19 +125,21 @@ def running(directory: Path, workers: int) -> Iterator[Settings]:
                 }
                 log = directory / f"stream-{number}.log"
                 children.append(start_child([sys.executable, "-m", "stream"], log=log, env=env))
-                _wait("the stream", partial(says_ready, f"http://{LOOPBACK}:{port}/metrics"))
+                wait_for("the stream", partial(says_ready, f"http://{LOOPBACK}:{port}/metrics"))
             yield settings
         finally:
             for child in reversed(children):
                 stop_child(child, grace_seconds=20)
 
 
-def _wait(what: str, condition: Callable[[], bool]) -> None:
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
+    """Wait for something to start. Raises ClickException."""
     if not wait_until(condition, timeout_seconds=START_WITHIN_SECONDS):
         raise click.ClickException(f"{what} did not start within {START_WITHIN_SECONDS} s")
 
 
-async def _apply_budget(settings: Settings) -> None:
+async def apply_budget(settings: Settings) -> None:
+    """One lifetime budget for each key."""
     fields = {
         "id": "per-key",
         "match": {"key": "*"},
@@ -183,7 +185,8 @@ def share(values: list[float], fraction: float) -> float:
     return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
 
 
-def _drain(probe: Probe) -> None:
+def drain(probe: Probe) -> None:
+    """Wait until each recorded event is in a signal."""
     if not wait_until(lambda: probe.left == 0, timeout_seconds=LEFT_WITHIN_SECONDS):
         raise click.ClickException(f"{probe.left} events are in no signal after {LEFT_WITHIN_SECONDS} s")
 
@@ -199,24 +202,24 @@ def main(rates: tuple[float, ...], seconds: float, workers: int, seed: int) -> N
     with tempfile.TemporaryDirectory(prefix="spendmeter-latency-") as name:
         directory = Path(name)
         with running(directory, workers) as settings:
-            asyncio.run(_apply_budget(settings))
+            asyncio.run(apply_budget(settings))
             gateway = Gateway(
                 GatewaySettings(kafka_bootstrap=settings.kafka_bootstrap, data_dir=directory / "gateway")
             )
             gateway.start()
             try:
-                _wait("the gateway", lambda: gateway.views.are_read)
+                wait_for("the gateway", lambda: gateway.views.are_read)
                 probe = Probe(gateway)
                 for key in range(KEYS):
                     probe.record(f"k{key}", int(CLOSE_NANOUSD))
-                _drain(probe)
+                drain(probe)
                 click.echo("\n".join(f"- {fact}" for fact in describe()) + "\n")
                 click.echo("| events/s | reached | hop 1 p50 | p99 | signal p50 | p99 | max (ms) |")
                 click.echo("|---|---|---|---|---|---|---|")
                 for rate in rates:
                     probe.forget()
                     drive(probe, rate, seconds, chance)
-                    _drain(probe)
+                    drain(probe)
                     hop, signal = probe.hop_ms, probe.signal_ms
                     shares = [share(of, fraction) for of in (hop, signal) for fraction in (0.5, 0.99)]
                     told = " | ".join(f"{ms:.1f}" for ms in (*shares, max(signal)))

@@ -1,4 +1,4 @@
-"""A bar chart as SVG, by hand: nothing to install for one picture."""
+"""Bar and line charts as SVG, by hand: nothing to install for one picture."""
 
 from collections.abc import Sequence
 from html import escape
@@ -40,3 +40,45 @@ def bars(title: str, found: Sequence[Bar]) -> str:
             f'<text x="{end + 8:.1f}" y="{y + 16}">{bar.value:,.1f}</text>',
         ]
     return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+_COLOURS = ("#2563eb", "#dc2626", "#16a34a", "#9333ea", "#ea580c")
+_PLOT_HEIGHT, _LEFT, _RIGHT = 260, 70, 200
+
+
+class Line(NamedTuple):
+    """One figure over time."""
+
+    label: str
+    values: Sequence[float]
+
+
+def lines(title: str, x: Sequence[float], found: Sequence[Line]) -> str:
+    """Lines over a common x axis, from zero."""
+    values = [value for line in found for value in line.values if value == value]
+    highest, last = max(values, default=1.0) or 1.0, x[-1] or 1.0
+    across, up = (_WIDTH - _LEFT - _RIGHT) / last, _PLOT_HEIGHT / highest
+    bottom = _TOP + _PLOT_HEIGHT
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {bottom + 40}"'
+        f' font-family="sans-serif" font-size="13" fill="{_INK}">'
+        f'<rect width="{_WIDTH}" height="{bottom + 40}" fill="white"/>',
+        f'<text x="12" y="26" font-size="15" font-weight="bold">{escape(title)}</text>',
+        f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - _RIGHT}" stroke="{_THEIRS}" fill="none"/>',
+        f'<text x="{_LEFT - 8}" y="{_TOP + 5}" text-anchor="end">{highest:,.0f}</text>',
+        f'<text x="{_LEFT - 8}" y="{bottom}" text-anchor="end">0</text>',
+        f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 20}" text-anchor="end">{last:,.0f}</text>',
+    ]
+    for n, line in enumerate(found):
+        colour = _COLOURS[n % len(_COLOURS)]
+        points = " ".join(
+            f"{_LEFT + at * across:.1f},{bottom - value * up:.1f}"
+            for at, value in zip(x, line.values, strict=True)
+            if value == value
+        )
+        y = _TOP + 14 + n * 20
+        drawn += [
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>',
+            f'<text x="{_WIDTH - _RIGHT + 12}" y="{y}" fill="{colour}">{escape(line.label)}</text>',
+        ]
+    return "\n".join([*drawn, "</svg>"]) + "\n"

@@ -89,6 +89,11 @@ class Positions:
                 )
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
+    async def lag(self, group: str, ends: Mapping[TopicPartition, int]) -> int:
+        """How many records before these offsets the group has not committed."""
+        behind = await self._behind(group, ends)
+        return sum(ends[p] - max(at, 0) for p, at in behind.items())
+
     async def _behind(self, group: str, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         if not ends:
             return {}
