@@ -9,9 +9,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from sinks.clickhouse.batch import PartitionBatches, StoredRecord
-from sinks.clickhouse.letters import Reading, letter_of, read_batch, refused
+from sinks.clickhouse.letters import letter_of, refused
 from sinks.clickhouse.measures import BATCHES, DEAD_LETTERS, REFUSALS, RETRIES, ROWS, UNKEPT_LETTERS
 from sinks.clickhouse.plan import Plan
+from sinks.clickhouse.reading import Reading, Unreadable
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import Table
 from sinks.clickhouse.writer import Refused, Unreachable, Writer
@@ -81,7 +82,7 @@ class History:
         assert plan is not None, "nothing is planned"
         records = queue.planned()
         try:
-            reading = await asyncio.to_thread(read_batch, table, records)
+            reading = await asyncio.to_thread(table.read, records)
             if reading.rows:
                 await self._insert(table, partition, reading, plan, over)
         except Refused as error:
@@ -115,9 +116,7 @@ class History:
         ROWS.labels(table.name).inc(reading.rows)
         BATCHES.labels(table.name).inc()
 
-    async def _put_aside(
-        self, table: Table, unreadable: Sequence[tuple[StoredRecord, InvalidRecord]], over: asyncio.Event
-    ) -> None:
+    async def _put_aside(self, table: Table, unreadable: Sequence[Unreadable], over: asyncio.Event) -> None:
         if table.topic is Topic.DEAD_LETTERS:
             # A letter about a letter could not be read either, and so on for ever.
             for record, invalid in unreadable:

@@ -1,7 +1,7 @@
 """Wire values as rows of history. Pure: the same record always gives the same row.
 
-A row is a tuple in the order of its table's columns (tables.py). Times are integers of microseconds, which
-the driver writes as they are; a datetime would take it through a float.
+A row is a tuple in the order of its table's columns (tables.py); usage has none (usage_columns.py). Times are
+integers of microseconds, which the driver writes as they are; a datetime would take it through a float.
 """
 
 from datetime import datetime
@@ -15,7 +15,6 @@ from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import from_unix_us, to_unix_us
-from spendmeter.contract.usage import UsageEvent
 
 Row = tuple[Any, ...]
 
@@ -32,52 +31,6 @@ class Coordinates(NamedTuple):
     @property
     def appended_at(self) -> datetime:
         return from_unix_us(self.appended_at_ms * 1000)
-
-
-def usage_row(event: UsageEvent, at: Coordinates) -> Row:
-    return (
-        event.event_id,
-        event.kind.value,
-        event.corrects,
-        event.producer_id,
-        event.seq,
-        to_unix_us(event.occurred_at),
-        to_unix_us(event.started_at),
-        event.key,
-        event.key_alias,
-        event.user,
-        event.team,
-        event.organization,
-        event.project,
-        event.end_user,
-        event.tags,
-        event.model,
-        event.model_group,
-        event.provider,
-        event.deployment,
-        event.call_type,
-        event.session,
-        event.gateway,
-        event.input_tokens,
-        event.output_tokens,
-        event.cache_read_tokens,
-        event.cache_write_tokens,
-        event.reasoning_tokens,
-        event.total_tokens,
-        to_usd(event.cost_nanousd),
-        event.cost_source.value,
-        event.prices,
-        event.status.value,
-        event.estimated,
-        event.streamed,
-        event.cache_hit,
-        event.duration_ms,
-        event.call_id,
-        event.response_id,
-        event.reason,
-        event.recorded_by,
-        *at,
-    )
 
 
 def signal_row(signal: Signal, at: Coordinates) -> Row:

@@ -1,9 +1,9 @@
 """Which topic is kept in which table, column by column, and how a record becomes a row. Pure."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sinks.clickhouse.batch import StoredRecord
+from sinks.clickhouse.reading import Read, by_row
 from sinks.clickhouse.rows import (
     Coordinates,
     Row,
@@ -13,12 +13,12 @@ from sinks.clickhouse.rows import (
     decision_row,
     removed_budget_row,
     signal_row,
-    usage_row,
 )
+from sinks.clickhouse.usage_columns import read_usage_columns
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.records import decode, decode_usage
+from spendmeter.contract.records import decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import read_budget
@@ -43,17 +43,13 @@ class Table:
     topic: Topic
     columns: dict[str, str]
     """Name: ClickHouse type, in the order of a row. Those that ClickHouse fills in itself are left out."""
-    row_of: Callable[[StoredRecord], Row | None]
-    """The record's row, None where it says nothing to history. Raises InvalidRecord."""
+    read: Read
+    whole: frozenset[str] = frozenset()
+    """Columns of money or ids whose values are whole numbers already: nano-USD, or the number of a UUID."""
 
 
 def _at(record: StoredRecord) -> Coordinates:
     return Coordinates(record.topic, record.partition, record.offset, record.timestamp)
-
-
-def _usage(record: StoredRecord) -> Row:
-    at = _at(record)
-    return usage_row(decode_usage(record.value, record.headers, at.appended_at), at)
 
 
 def _signal(record: StoredRecord) -> Row | None:
@@ -134,7 +130,8 @@ USAGE = Table(
         "recorded_by": "String",
         **_COORDINATES,
     },
-    _usage,
+    read_usage_columns,
+    frozenset({"event_id", "cost_usd"}),
 )
 
 SIGNALS = Table(
@@ -158,7 +155,7 @@ SIGNALS = Table(
         "emitted_at": _TIME,
         **_COORDINATES,
     },
-    _signal,
+    by_row(_signal),
 )
 
 ALERTS = Table(
@@ -182,7 +179,7 @@ ALERTS = Table(
         "cause_event_id": "Nullable(UUID)",
         **_COORDINATES,
     },
-    _alert,
+    by_row(_alert),
 )
 
 BUDGETS = Table(
@@ -210,7 +207,7 @@ BUDGETS = Table(
         "definition": "String",
         **_COORDINATES,
     },
-    _budget,
+    by_row(_budget),
 )
 
 DECISIONS = Table(
@@ -240,7 +237,7 @@ DECISIONS = Table(
         "pending": "Array(UUID)",
         **_COORDINATES,
     },
-    _decision,
+    by_row(_decision),
 )
 
 DEAD_LETTERS = Table(
@@ -260,7 +257,7 @@ DEAD_LETTERS = Table(
         "failed_at": _TIME,
         **_COORDINATES,
     },
-    _dead_letter,
+    by_row(_dead_letter),
 )
 
 TABLES = (USAGE, SIGNALS, ALERTS, BUDGETS, DECISIONS, DEAD_LETTERS)

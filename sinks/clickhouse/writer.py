@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DataError, Error
 from clickhouse_connect.driver.insert import InsertContext
 from urllib3.exceptions import HTTPError
 
 from sinks.clickhouse.migrate import applied_migrations, migrations
+from sinks.clickhouse.native import type_of
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import Table
 from spendmeter.runtime.clickhouse import client, tell
@@ -124,7 +124,7 @@ class Writer:
         context = InsertContext(
             table.name,
             list(table.columns),
-            [get_from_name(type_name) for type_name in table.columns.values()],
+            [type_of(kind, whole=name in table.whole) for name, kind in table.columns.items()],
             columns,
             column_oriented=True,
             settings={**ONE_INSERT_IS_ONE_BLOCK, "insert_deduplication_token": token},

@@ -1,0 +1,45 @@
+"""What a batch of records comes to: columns for history, and what cannot be read. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sinks.clickhouse.batch import StoredRecord
+from sinks.clickhouse.rows import Row
+from spendmeter.contract.records import InvalidRecord
+
+Unreadable = tuple[StoredRecord, InvalidRecord]
+
+
+@dataclass(slots=True)
+class Reading:
+    """A batch, read. Rows and unreadable records together are all of it, but for tombstones of signals."""
+
+    columns: list[Sequence[Any]] = field(default_factory=list)
+    """One sequence per column, all of the same length: the shape that ClickHouse wants."""
+    rows: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+Read = Callable[[Sequence[StoredRecord]], Reading]
+"""What cannot be read is set apart and never stops the rest."""
+
+
+def by_row(row_of: Callable[[StoredRecord], Row | None]) -> Read:
+    """Read each record by itself: its row, None where it says nothing to history. It raises InvalidRecord."""
+
+    def read(records: Sequence[StoredRecord]) -> Reading:
+        reading = Reading()
+        rows = []
+        for record in records:
+            try:
+                row = row_of(record)
+            except InvalidRecord as invalid:
+                reading.unreadable.append((record, invalid))
+                continue
+            if row is not None:
+                rows.append(row)
+        reading.columns, reading.rows = list(zip(*rows, strict=True)), len(rows)
+        return reading
+
+    return read
