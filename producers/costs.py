@@ -119,12 +119,15 @@ def _custom_prices(kwargs: Mapping[str, Any]) -> dict[str, str]:
     """What the operator wrote under the deployment's `litellm_params` or `model_info`."""
     custom: dict[str, str] = {}
     for metadata in request_metadata(kwargs):
-        custom.update(_prices(mapping(metadata.get("model_info"))))
+        if "model_info" in metadata:
+            custom.update(_prices(mapping(metadata["model_info"])))
     custom.update(_prices(mapping(kwargs.get("litellm_params"))))
     return custom
 
 
 def _prices(source: Mapping[str, Any]) -> dict[str, str]:
+    if not source:
+        return {}
     # Sorted, so that equal prices are equal bytes; LiteLLM's map has a hundred other fields.
     return {
         PRICE_NAMES[name]: _decimal(price)

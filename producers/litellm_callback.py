@@ -194,7 +194,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         try:
             now = datetime.now(UTC)
             # Batches and background polls have no pre-call hook, hence no id.
-            event_id = event_id_of(kwargs) or uuid7(_unix_ms())
+            event_id = ends or event_id_of(kwargs) or uuid7(_unix_ms())
             draft = usage_of(kwargs, event_id=event_id, occurred_at=_finished_at(end_time, now))
             if draft is not None:
                 self._gateway().record(draft, ends)

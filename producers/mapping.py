@@ -65,15 +65,12 @@ def event_id_of(kwargs: Mapping[str, Any]) -> UUID | None:
 
     The hook writes the same id into every metadata dict; two that differ are not both ours.
     """
-    minted = {
-        str(metadata[EVENT_ID_FIELD])
-        for metadata in request_metadata(kwargs)
-        if metadata.get(EVENT_ID_FIELD) is not None
-    }
-    if len(minted) != 1:
+    one, other = (metadata.get(EVENT_ID_FIELD) for metadata in request_metadata(kwargs))
+    minted = one if one is not None else other
+    if minted is None or (other is not None and str(other) != str(minted)):
         return None
     try:
-        event_id = UUID(minted.pop())
+        event_id = UUID(str(minted))
     except ValueError:
         return None
     return event_id if event_id.version == 7 else None

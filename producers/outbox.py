@@ -21,6 +21,7 @@ from producers.ownership import Lock, found
 from producers.unsent import SEGMENT_SUFFIX, Segment, Unsent
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writer import write_json
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Outbox:
         """
         self._seq += 1
         event = draft_to_event(self._seq)
-        payload = event.model_dump_json().encode()
+        payload = write_json(event)
         try:
             self._write(encode(self._seq, payload), len(payload))
         except OutboxFull:

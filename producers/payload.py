@@ -6,13 +6,14 @@ A field that is missing, of another type, or too long never raises: the event mu
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 # A client chooses tags, session and end user. Bounded, so that no event outgrows a Kafka record.
 MAX_TEXT_CHARS = 512
 MAX_TAGS = 32
 MAX_TAG_CHARS = 256
+_MAX_TOKENS = 2**53
 
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _NOTHING: Mapping[str, Any] = {}
@@ -31,23 +32,25 @@ def fields_of(found: object) -> Mapping[str, Any]:
 
 def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
     """The value as text of at most that many characters that UTF-8 can hold; `""` for None."""
-    if value is None or value == "":
-        return ""
     if type(value) is str and len(value) <= max_chars and value.isascii():
         return value
+    if value is None:
+        return ""
     cut = str(value)[:max_chars]
     # A lone surrogate from a client's JSON would not encode.
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode("utf-8")
 
 
 def text_or_none(value: object) -> str | None:
-    return text(value) or None
+    return None if value is None else text(value) or None
 
 
 def tokens(value: object) -> int:
     """A count of tokens: what is no number, or a negative one, counts as 0."""
+    if type(value) is int and 0 <= value <= _MAX_TOKENS:
+        return value
     number = _number(value)
-    return 0 if number is None else int(min(max(number, 0.0), 2.0**53))
+    return 0 if number is None else int(min(max(number, 0.0), _MAX_TOKENS))
 
 
 def seconds(value: object) -> float | None:
@@ -88,15 +91,14 @@ def tags(value: object) -> tuple[str, ...]:
     return tuple(kept)[:MAX_TAGS]
 
 
-def request_metadata(kwargs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def request_metadata(kwargs: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The metadata that travelled with the request.
 
     Chat routes carry it under `metadata`; routes where clients have a field of that name
     (`/v1/messages`, `/v1/responses`) carry it under `litellm_metadata` as well.
     """
     params = mapping(kwargs.get("litellm_params"))
-    for name in ("metadata", "litellm_metadata"):
-        yield mapping(params.get(name))
+    return mapping(params.get("metadata")), mapping(params.get("litellm_metadata"))
 
 
 def session_of(request: Mapping[str, Any]) -> str | None:

@@ -66,7 +66,7 @@ class InvalidRecord(Exception):
 def encode(
     value: Wire, key: str, event_id: str, source: str, time: datetime, written: bytes | None = None
 ) -> Record:
-    """A wire value as a Kafka record with its CloudEvents headers; `written` is its JSON, if that is there."""
+    """A wire value as a Kafka record with its CloudEvents headers; `written` is its JSON, if there."""
     headers = [
         _SPECVERSION,
         ("ce_id", event_id.encode()),

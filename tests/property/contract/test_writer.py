@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import Total
+from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.contract.wire import Wire, made
 from spendmeter.contract.writer import write_json
 
@@ -53,14 +54,33 @@ signals = st.builds(
     opening=st.booleans(),
     emitted_at=times,
 )
+usage_events = st.builds(
+    UsageEvent,
+    event_id=st.uuids(),
+    kind=st.just(UsageKind.USAGE),
+    corrects=st.none(),
+    producer_id=texts.filter(bool),
+    seq=st.integers(1),
+    occurred_at=times,
+    started_at=times,
+    tags=st.lists(texts, max_size=3).map(tuple),
+    key_alias=st.none() | texts,
+    model=texts,
+    input_tokens=st.integers(0, 2**63 - 1),
+    cost_nanousd=st.integers(0, LIMIT_OF_AMOUNTS_NANOUSD),
+    cost_source=st.sampled_from(CostSource),
+    prices=st.dictionaries(texts, texts, max_size=3),
+    status=st.sampled_from(Status),
+    estimated=st.booleans(),
+)
 
 
-@given(totals | signals)
+@given(totals | signals | usage_events)
 def test_it_writes_what_pydantic_writes(value: Wire) -> None:
     assert write_json(value) == value.model_dump_json().encode()
 
 
-@given(totals | signals)
+@given(totals | signals | usage_events)
 def test_a_value_made_of_right_fields_is_the_value(value: Wire) -> None:
     again = made(type(value), dict(value))
 
