@@ -14,6 +14,8 @@ MAX_RECORDED = 100_000
 # As many answers may wait to be logged; the cost of further ones is known once they are.
 MAX_PENDING = 10_000
 _NO_PENDING: dict[UUID, int] = {}
+# Bounds of windows that are alive at a time; forgetting them costs memory, nothing else.
+MAX_MOMENTS = 1_000
 
 WindowKey = tuple[str, datetime]
 """The name of an account and the start of a window of it."""
@@ -52,6 +54,7 @@ class OwnSpend:
         self._recorded: dict[int, _Recorded] = {}
         self._answered: dict[UUID, _Answered] = {}
         self._last_seq = 0
+        self._moments: dict[datetime, datetime] = {}
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -78,8 +81,10 @@ class OwnSpend:
     def take(self, signal: Signal, now: datetime) -> None:
         """Bring a signal in; one that is older than what is known, or of an ended window, changes nothing."""
         if signal.window_end is None or now < signal.window_end:
-            key = (signal.account, signal.window_start)
-            self._window(key, signal.budget_id, signal.window_end).take(signal, self._last_seq)
+            # Each signal brings moments of its own, which are those of thousands.
+            start, end = self._moment(signal.window_start), signal.window_end
+            key = (signal.account, start)
+            self._window(key, None if end is None else self._moment(end)).take(signal, self._last_seq)
 
     def answer(
         self, event_id: UUID, cost_nanousd: int, charges: Iterable[Charge], now_seconds: float
@@ -170,15 +175,21 @@ class OwnSpend:
             if window is not None and (
                 (window.end is not None and window.end <= now)
                 or window.is_empty()
-                or is_removed(window.budget_id)
+                or is_removed(key[0].partition("|")[0])
             ):
                 del self._windows[key]
 
     def _window_charged(self, charge: Charge) -> WindowSpend:
-        return self._window((charge.account, charge.window_start), charge.budget_id, charge.window_end)
+        return self._window((charge.account, charge.window_start), charge.window_end)
 
-    def _window(self, key: WindowKey, budget_id: str, end: datetime | None) -> WindowSpend:
+    def _window(self, key: WindowKey, end: datetime | None) -> WindowSpend:
         window = self._windows.get(key)
         if window is None:
-            window = self._windows[key] = WindowSpend(budget_id, end)
+            window = self._windows[key] = WindowSpend(end)
         return window
+
+    def _moment(self, time: datetime) -> datetime:
+        """One object for all that equal it."""
+        if len(self._moments) >= MAX_MOMENTS:
+            self._moments.clear()
+        return self._moments.setdefault(time, time)

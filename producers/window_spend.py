@@ -19,15 +19,15 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from producers import watermark as watermarks
 from spendmeter.contract.signal import Signal
 
 # Beyond it, events are held together and leave together with the first of them: too little is
 # counted for an instant, never too much. Reached only while the stream is away.
 MAX_UNCOVERED_PER_PARTITION = 1_000
 
-_NO_WATERMARK: dict[int, int] = {}
 _NO_PENDING: dict[UUID, int] = {}
-_NO_SIGNAL = (0, -1)
+_NO_VERSION = -1
 
 
 class Known(NamedTuple):
@@ -46,7 +46,7 @@ class Known(NamedTuple):
     """The part of it all that was answered and is not recorded yet."""
 
 
-NOTHING = Known(0, 0, 0, _NO_WATERMARK, None)
+NOTHING = Known(0, 0, 0, {}, None)
 
 
 class Acknowledgement(NamedTuple):
@@ -76,28 +76,27 @@ class WindowSpend:
 
     __slots__ = (
         "_doubtful_to_seq",
-        "_order",
         "_pending",
         "_pending_nanousd",
         "_recorded",
         "_recorded_doubtful_nanousd",
         "_recorded_nanousd",
+        "_revision",
         "_signal_nanousd",
         "_uncovered",
         "_uncovered_doubtful_nanousd",
         "_uncovered_nanousd",
         "_unplaced_nanousd",
+        "_version",
         "_watermark",
-        "budget_id",
         "end",
     )
 
-    def __init__(self, budget_id: str, end: datetime | None) -> None:
-        self.budget_id = budget_id
+    def __init__(self, end: datetime | None) -> None:
         self.end = end
-        self._order = _NO_SIGNAL
+        self._revision, self._version = 0, _NO_VERSION
         self._signal_nanousd = 0
-        self._watermark = _NO_WATERMARK
+        self._watermark = watermarks.NONE
         self._recorded = 0
         self._recorded_nanousd = 0
         self._recorded_doubtful_nanousd = 0
@@ -121,7 +120,7 @@ class WindowSpend:
             + self._pending_nanousd,
             self._recorded_doubtful_nanousd + self._uncovered_doubtful_nanousd,
             self._signal_nanousd,
-            self._watermark,
+            watermarks.unpacked(self._watermark),
             min(events[0].since_seconds for events in self._uncovered.values()) if self._uncovered else None,
             self._pending_nanousd,
         )
@@ -143,21 +142,23 @@ class WindowSpend:
 
     def take(self, signal: Signal, last_seq: int) -> None:
         """Bring a signal of this window in; `last_seq` is that of the latest own event recorded."""
-        order = (signal.revision, signal.version)
-        if order < self._order:
+        order, known = (signal.revision, signal.version), (self._revision, self._version)
+        if order < known:
             return
-        watermark = dict(signal.watermark)
-        if order == self._order:
+        before, watermark = watermarks.unpacked(self._watermark), dict(signal.watermark)
+        if order == known:
             # The same events. A dropped duplicate moves the watermark alone, and a replay may bring
             # the lower of the two last.
-            for partition, offset in self._watermark.items():
+            for partition, offset in before.items():
                 watermark[partition] = max(offset, watermark.get(partition, offset))
-        if any(offset > self._watermark.get(partition, -1) for partition, offset in watermark.items()):
+        if any(offset > before.get(partition, -1) for partition, offset in watermark.items()):
             self._recorded_doubtful_nanousd = self._recorded_nanousd
             self._doubtful_to_seq = last_seq
             self._unplaced_nanousd = 0
-        self._order, self._signal_nanousd, self._watermark = order, signal.spent_nanousd, watermark
-        self._forget_covered()
+        self._revision, self._version = order
+        self._signal_nanousd, self._watermark = signal.spent_nanousd, watermarks.packed(watermark)
+        if self._uncovered:
+            self._forget_covered(self._uncovered, watermark)
 
     def answer(self, event_id: UUID, cost_nanousd: int) -> None:
         """An event is pending; `settle` comes once for it."""
@@ -188,7 +189,7 @@ class WindowSpend:
         self._recorded_nanousd -= cost_nanousd
         if seq <= self._doubtful_to_seq:
             self._recorded_doubtful_nanousd -= cost_nanousd
-        if not cost_nanousd or at.offset <= self._watermark.get(at.partition, -1):
+        if not cost_nanousd or watermarks.includes(self._watermark, at.partition, at.offset):
             return
         if self._uncovered is None:
             self._uncovered = {}
@@ -202,21 +203,19 @@ class WindowSpend:
 
     def is_empty(self) -> bool:
         """Whether nothing would be lost by dropping it."""
-        return self._order == _NO_SIGNAL and not (
+        return self._version == _NO_VERSION and not (
             self._recorded or self._uncovered or self._unplaced_nanousd or self._pending
         )
 
-    def _forget_covered(self) -> None:
-        if not self._uncovered:
-            return
-        for partition, last in self._watermark.items():
-            events = self._uncovered.get(partition)
+    def _forget_covered(self, uncovered: dict[int, deque[_Uncovered]], watermark: Mapping[int, int]) -> None:
+        for partition, last in watermark.items():
+            events = uncovered.get(partition)
             while events and events[0].first_offset <= last:
                 entry = events.popleft()
                 self._uncovered_nanousd -= entry.certain_nanousd + entry.doubtful_nanousd
                 self._uncovered_doubtful_nanousd -= entry.doubtful_nanousd
             if events is not None and not events:
-                del self._uncovered[partition]
+                del uncovered[partition]
 
 
 def _entry_for(events: deque[_Uncovered], at: Acknowledgement) -> _Uncovered:
