@@ -205,15 +205,15 @@ class AccountState:
     @property
     def guard(self) -> int:
         """The source offsets accounted for, added up: it can only rise, and a replay yields the same."""
-        return sum(component.last_offset + 1 for component in self.components.values())
+        return sum([component.last_offset + 1 for component in self.components.values()])
 
     def value(self) -> bytes:
         return _pack(
             (
                 self.guard,
-                {str(source): component for source, component in self.components.items()},
+                self.components,
                 self.last_event_id,
-                sorted(self.told),
+                sorted(self.told) if self.told else (),
                 self.exceeded,
                 self.crossed,
                 self.burn,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
@@ -11,7 +12,11 @@ from spendmeter.contract.window import Window
 from stream.changelog import AccountState
 from stream.forecast import worth_an_alert
 
+# Limits of budgets and of their raises, with few fractions each.
+_MAX_REMEMBERED = 10_000
 
+
+@lru_cache(_MAX_REMEMBERED)
 def share(limit: NanoUsd, fraction: float) -> int:
     """A fraction of the limit, rounded up: a threshold fires when it has been reached, not before."""
     return -int(-limit * round(fraction * 1_000_000) // 1_000_000)
@@ -20,8 +25,8 @@ def share(limit: NanoUsd, fraction: float) -> int:
 def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
     """The crossings that this signal makes and that were not told before; notes them as told."""
     for fraction in budget.warn_at:
-        is_told = f"{AlertKind.THRESHOLD}/{fraction}" in state.told
-        if not is_told and signal.spent_nanousd >= share(signal.limit_nanousd, fraction):
+        is_reached = signal.spent_nanousd >= share(signal.limit_nanousd, fraction)
+        if is_reached and f"{AlertKind.THRESHOLD}/{fraction}" not in state.told:
             message = (
                 f"{budget.id}: {_who(signal)} has spent {fraction:.0%} of its budget ({_figures(signal)})"
             )

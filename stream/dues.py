@@ -22,6 +22,9 @@ class Dues:
     def __len__(self) -> int:
         return len(self._at)
 
+    def __contains__(self, where: AccountWindow) -> bool:
+        return where in self._at
+
     def put(self, where: AccountWindow, at: datetime | None) -> None:
         """Judge it again then; None: nothing will change by itself."""
         if self._at.get(where) == at:
@@ -46,6 +49,8 @@ class Dues:
 
 def next_change(budget: Budget, window: Window, exceeded: bool, now: datetime) -> datetime | None:
     """When the limit falls because a raise ends, or an exceeded account recovers because its window does."""
+    if not exceeded and not budget.raises:
+        return None
     moments = [r.until for r in budget.raises if r.until > now]
     if exceeded and window.end is not None:
         moments.append(window.end)

@@ -8,6 +8,7 @@ A rate is an estimate, not money: it is the only thing in the stream that is a f
 """
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from math import exp2, expm1, log
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ ALERT_WATCHED_SHARE = 1 / 8
 ALERT_SPENT_SHARE = 0.25
 
 _LN2 = log(2)
+_MAX_REMEMBERED = 10_000
 
 
 class Burn(NamedTuple):
@@ -96,6 +98,7 @@ def _half_life_us(window: Window) -> float:
     return _length_us(window) * HALF_LIFE_SHARE
 
 
+@lru_cache(_MAX_REMEMBERED)
 def _length_us(window: Window) -> float:
     length = ENDLESS if window.end is None else window.end - window.start
     return length / timedelta(microseconds=1)

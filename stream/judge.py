@@ -8,6 +8,7 @@ replay of totals yields signals that readers already have (same version) or that
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
@@ -22,7 +23,7 @@ from stream.forecast import burnt
 from stream.merging import Merged, merge, rest_on
 from stream.signals import signal_of
 from stream.takings import Takings
-from stream.telling import Told, worth_telling
+from stream.telling import COALESCE_FOR, Told, to_tell, worth_telling
 
 
 @dataclass
@@ -43,13 +44,14 @@ class Judge:
 
     def __init__(self) -> None:
         self.accounts: dict[AccountWindow, AccountState] = {}
-        self._by_budget: dict[str, set[AccountWindow]] = {}
+        # Dicts without values where order matters: a set's is another one in each process.
+        self._by_budget: dict[str, dict[AccountWindow, None]] = {}
         self._told: dict[str, Told] = {}
-        self._changed: set[AccountWindow] = set()
+        self._changed: dict[AccountWindow, None] = {}
         """What spent more since it was last judged."""
-        self._waiting: set[AccountWindow] = set()
-        """What spent more since it was last told."""
-        self._again: set[AccountWindow] = set()
+        self._waiting = Dues()
+        """What spent more since it was last told, until it is told in any case."""
+        self._again: dict[AccountWindow, None] = {}
         """What is to be judged though nothing was spent."""
         self._takings = Takings()
         self._dues = Dues()
@@ -65,7 +67,7 @@ class Judge:
                 continue
             where = AccountWindow.read(key[len(ACCOUNT) :])
             judge._keep(where, AccountState.read(value))
-            judge._again.add(where)
+            judge._again[where] = None
         return judge
 
     def take(self, totals: Iterable[Total]) -> None:
@@ -76,7 +78,7 @@ class Judge:
         for total in totals:
             if total.closes_opening:
                 if self._takings.take(total):
-                    self._again |= self._by_budget.get(total.account, set())
+                    self._again |= self._by_budget.get(total.account, {})
                 continue
             where = AccountWindow(total.account, total.window_start)
             state = self.accounts.get(where) or self._keep(where, AccountState())
@@ -93,23 +95,29 @@ class Judge:
                 total.last_offset, total.spent_nanousd, total.events, total.first_offset
             )
             state.last_event_id = total.last_event_id or state.last_event_id
-            self._changed.add(where)
+            self._changed[where] = None
 
     def budget_changed(self, budget_id: str) -> None:
         """Judge every account of the budget again: its limit, window or existence changed."""
-        self._again |= self._by_budget.get(budget_id, set())
+        self._again |= self._by_budget.get(budget_id, {})
 
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
         """Say what the totals taken since the last call, and those still waiting, amount to."""
         judgement = Judgement()
-        self._again.update(self._dues.take(now))
-        written, news, again = self._changed, self._changed | self._waiting, self._again
-        self._changed, self._waiting, self._again = set(), set(), set()
-        for where in sorted(news | again):
+        changed, again = self._changed, self._again
+        self._changed, self._again = {}, {}
+        news = changed | dict.fromkeys(self._waiting.take(now))
+        due = dict.fromkeys(self._dues.take(now))
+        # Of an account's windows the earlier first: the last signal is that of the latest.
+        for where in sorted(news | again | due, key=_beginning):
             state = self.accounts.get(where)
-            if state is not None and self._judge(where, state, where in news, book, now, judgement):
-                written.add(where)
-        judgement.entries += [Entry(ACCOUNT + w.suffix(), self.accounts[w].value()) for w in sorted(written)]
+            is_news = where in news or where in self._waiting
+            self._waiting.put(where, None)
+            if state is None:
+                continue
+            has_told = self._judge(where, state, is_news, book, now, judgement)
+            if has_told or where in changed:
+                judgement.entries.append(Entry(ACCOUNT + where.suffix(), state.value()))
         judgement.entries += self._takings.changes()
         return judgement
 
@@ -156,28 +164,20 @@ class Judge:
         state.unburnt_nanousd = 0
         merged = self.merged(where, state, book.shape_of(budget))
         rest_on(state, merged.taken)
-        signal = signal_of(where.account, state, merged, budget, window, now)
+        news = to_tell(merged, budget, window, now)
         if told is not None and told.window_start > where.window_start and _is_window(book, budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.
+            signal = signal_of(where.account, state, news, merged, window)
             alerts = list(crossings(state, budget, signal))
             judgement.alerts += alerts
             return bool(alerts)
-        if told is not None and not worth_telling(signal, told):
-            # Also a signal that nothing has changed since comes here; it has nothing to wait for.
-            if signal.version > told.version:
-                self._waiting.add(where)
+        if told is not None and not worth_telling(news, told):
+            # Also news that nothing has changed since comes here; it has nothing to wait for.
+            if news.version > told.version:
+                self._waiting.put(where, told.at + COALESCE_FOR)
             return False
-        self._told[where.account] = Told(
-            window.start,
-            signal.revision,
-            signal.version,
-            signal.limit_nanousd,
-            signal.spent_nanousd,
-            signal.state,
-            signal.threshold,
-            now,
-            signal.opening,
-        )
+        self._told[where.account] = news
+        signal = signal_of(where.account, state, news, merged, window)
         judgement.signals.append(signal)
         alerts = list(crossings(state, budget, signal))
         judgement.alerts += alerts
@@ -199,7 +199,8 @@ class Judge:
             there = AccountWindow(where.account, window.start)
             present = self.accounts.get(there) or AccountState()
             merged = self.merged(there, present, book.shape_of(budget))
-            signal = signal_of(where.account, present, merged, budget, window, now)
+            news = to_tell(merged, budget, window, now)
+            signal = signal_of(where.account, present, news, merged, window)
             judgement.alerts += recovery(where.window_start, signal)
         return was_exceeded
 
@@ -213,8 +214,8 @@ class Judge:
             if budget and window and (window.end is None or now < window.end + KEEP_CLOSED_WINDOWS):
                 continue
             del self.accounts[where]
-            self._changed.discard(where)
-            self._by_budget[budget_id].discard(where)
+            self._changed.pop(where, None)
+            self._by_budget[budget_id].pop(where, None)
             judgement.entries.append(Entry(ACCOUNT + where.suffix(), None))
             if state.held is not None:
                 judgement.forgotten.append(total_key(where.account, where.window_start, HISTORY))
@@ -234,8 +235,11 @@ class Judge:
 
     def _keep(self, where: AccountWindow, state: AccountState) -> AccountState:
         self.accounts[where] = state
-        self._by_budget.setdefault(where.account.partition("|")[0], set()).add(where)
+        self._by_budget.setdefault(where.account.partition("|")[0], {})[where] = None
         return state
+
+
+_beginning = itemgetter(AccountWindow._fields.index("window_start"))
 
 
 def _is_window(book: BudgetBook, budget: Budget, told: Told) -> bool:

@@ -35,9 +35,11 @@ def merge(
     taken for all accounts of the budget: one without such a part had spent nothing before.
     """
     counted = {p: part for p, part in components.items() if isinstance(p, int)}
-    spent: int = sum(part.spent_nanousd for part in counted.values())
-    watermark = {p: part.last_offset for p, part in sorted(counted.items())}
-    version = sum(part.last_offset + 1 for part in counted.values())
+    spent, version = 0, 0
+    for part in counted.values():
+        spent += part.spent_nanousd
+        version += part.last_offset + 1
+    watermark = {p: counted[p].last_offset for p in sorted(counted)}
     taken = _latest(held, whole, shape)
     if taken is None:
         return Merged(NanoUsd(spent), watermark, version, False, None)

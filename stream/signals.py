@@ -4,41 +4,41 @@ from datetime import datetime
 from uuid import UUID
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
-from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import subject_in
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.signal import Signal, State
+from spendmeter.contract.signal import Signal
 from spendmeter.contract.window import Window
+from spendmeter.contract.wire import made
 from stream.changelog import AccountState
-from stream.crossings import share
 from stream.forecast import exhausted_at
 from stream.merging import Merged
+from stream.telling import Told
 
 
-def signal_of(
-    account: str, state: AccountState, merged: Merged, budget: Budget, window: Window, now: datetime
-) -> Signal:
-    """The state of an account whose parts add up to `merged`."""
-    spent, limit = merged.spent_nanousd, budget.limit_at(now)
-    reached = [fraction for fraction in budget.warn_at if spent >= share(limit, fraction)]
-    exceeded = spent >= limit
-    return Signal(
-        budget_id=budget.id,
-        account=account,
-        subject=subject_in(account),
-        window_start=window.start,
-        window_end=window.end,
-        limit_nanousd=limit,
-        spent_nanousd=spent,
-        state=State.EXCEEDED if exceeded else State.WARNING if reached else State.OK,
-        threshold=1.0 if exceeded else max(reached, default=None),
-        watermark=merged.watermark,
-        revision=budget.revision,
-        version=merged.version,
-        cause_event_id=state.last_event_id,
-        forecast_exhausted_at=exhausted_at(state.burn, NanoUsd(limit - spent), window, now),
-        opening=not merged.is_whole,
-        emitted_at=now,
+def signal_of(account: str, state: AccountState, news: Told, merged: Merged, window: Window) -> Signal:
+    """The news of an account as a signal."""
+    return made(
+        Signal,
+        {
+            "budget_id": account.partition("|")[0],
+            "account": account,
+            "subject": subject_in(account),
+            "window_start": window.start,
+            "window_end": window.end,
+            "limit_nanousd": news.limit_nanousd,
+            "spent_nanousd": news.spent_nanousd,
+            "state": news.state,
+            "threshold": news.threshold,
+            "watermark": merged.watermark,
+            "revision": news.revision,
+            "version": news.version,
+            "cause_event_id": state.last_event_id,
+            "forecast_exhausted_at": exhausted_at(
+                state.burn, NanoUsd(news.limit_nanousd - news.spent_nanousd), window, news.at
+            ),
+            "opening": news.opening,
+            "emitted_at": news.at,
+        },
     )
 
 

@@ -1,11 +1,14 @@
 """Telling: which change of an account is worth a signal, and which can wait. Pure."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
+from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.signal import Signal, State
+from spendmeter.contract.signal import State
+from spendmeter.contract.window import Window
 from stream.crossings import share
+from stream.merging import Merged
 
 # Far from the limit a signal may wait this long, or until this share of the limit has been spent since.
 COALESCE_FOR = timedelta(seconds=1)
@@ -14,9 +17,8 @@ COALESCE_SHARE = 0.01
 CLOSE_TO_LIMIT_SHARE = 0.8
 
 
-@dataclass(frozen=True)
-class Told:
-    """The last signal of an account, as far as the next one depends on it."""
+class Told(NamedTuple):
+    """What a signal says of an account, as far as the next one depends on it."""
 
     window_start: datetime
     revision: int
@@ -29,22 +31,44 @@ class Told:
     opening: bool = False
 
 
-def worth_telling(signal: Signal, told: Told) -> bool:
-    """Whether readers gain by this signal after the last one."""
-    if (signal.window_start, signal.revision) != (told.window_start, told.revision):
+def to_tell(merged: Merged, budget: Budget, window: Window, now: datetime) -> Told:
+    """What there is to tell of an account whose parts add up to `merged`."""
+    spent, limit = merged.spent_nanousd, budget.limit_at(now)
+    state, threshold = State.OK, None
+    for fraction in budget.warn_at:  # they rise
+        if spent >= share(limit, fraction):
+            state, threshold = State.WARNING, fraction
+    if spent >= limit:
+        state, threshold = State.EXCEEDED, 1.0
+    return Told(
+        window.start,
+        budget.revision,
+        merged.version,
+        limit,
+        spent,
+        state,
+        threshold,
+        now,
+        not merged.is_whole,
+    )
+
+
+def worth_telling(news: Told, told: Told) -> bool:
+    """Whether readers gain by a signal of the news after the last one."""
+    if (news.window_start, news.revision) != (told.window_start, told.revision):
         return True
-    if signal.version < told.version:
+    if news.version < told.version:
         return False
-    if signal.limit_nanousd != told.limit_nanousd:
+    if news.limit_nanousd != told.limit_nanousd:
         # A raise has ended.
         return True
-    if signal.opening != told.opening:
+    if news.opening != told.opening:
         return True
-    if signal.version == told.version:
+    if news.version == told.version:
         return False
-    if signal.state is not told.state or signal.threshold != told.threshold:
+    if news.state is not told.state or news.threshold != told.threshold:
         return True
-    if signal.spent_nanousd >= share(signal.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
+    if news.spent_nanousd >= share(news.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
         return True
-    moved = abs(signal.spent_nanousd - told.spent_nanousd)
-    return moved >= share(signal.limit_nanousd, COALESCE_SHARE) or signal.emitted_at - told.at >= COALESCE_FOR
+    moved = abs(news.spent_nanousd - told.spent_nanousd)
+    return moved >= share(news.limit_nanousd, COALESCE_SHARE) or news.at - told.at >= COALESCE_FOR

@@ -11,6 +11,7 @@ from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window
 from stream.changelog import TALLY, AccountState, AccountWindow, Component, Counted, Entry, Taken
+from stream.dues import Dues
 from stream.judge import Judge, Judgement
 from stream.merging import Merged, merge
 from stream.meter import Folded, Meter
@@ -205,7 +206,7 @@ class CountsItsOwnVersions(Judge):
 
 class ForgetsWhatWaits(Judge):
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
-        self._waiting.clear()
+        self._waiting = Dues()
         return super().judge(book, now)
 
 
@@ -245,6 +246,12 @@ MUTATIONS: dict[str, Parts] = {
     "the sender goes on past a chunk that failed": Parts(sender="overtakes"),
     "the sender does not say that it sent twice": Parts(resends="untold"),
     "own events under the watermark are counted again": Parts(own_spend="under the watermark is counted"),
+    "own events are forgotten when they are acknowledged": Parts(own_spend="forgotten when acknowledged"),
+    "what was answered is forgotten at the next acknowledgement": Parts(
+        answers="until the next acknowledgement"
+    ),
+    "what was answered counts beside its event": Parts(answers="beside their events"),
+    "what was answered counts in the window of that moment": Parts(answers="in the window of the moment"),
     "signals of another window count in this one": Parts(own_windows="together"),
     "acknowledgements of a predecessor's events are taken for own": Parts(
         acknowledges="predecessors' events too"
