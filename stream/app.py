@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from faust import App
 from faust.types import TP
 from yarl import URL
@@ -11,9 +12,10 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime import metrics
 from spendmeter.runtime.kafka import producer
 from stream.drain import DrainTransport
-from stream.processor import JUDGE_TABLE, METER_TABLE, Processor
+from stream.processor import Processor
 from stream.settings import StreamSettings
 from stream.store import GuardedStore, GuardedTable
+from stream.storing import JUDGE_TABLE, METER_TABLE
 
 MAX_POLL_RECORDS = 20_000
 STOP_SECONDS = 5.0
@@ -24,13 +26,15 @@ class StreamApp(App):
 
     processor: Processor
     settings: StreamSettings
+    _kafka: AIOKafkaProducer | None = None
 
     def _new_transport(self) -> DrainTransport:
         return DrainTransport(self.conf.broker_consumer, self)
 
     async def on_start(self) -> None:
-        self.processor.kafka = producer(self.settings)
-        await self.processor.kafka.start()
+        self._kafka = producer(self.settings)
+        await self._kafka.start()
+        self.processor.store_with(self._kafka)
         # Not an app task: Faust starts those after recovery, which itself ends by waiting for the budgets.
         self.add_future(self.processor.budgets.run())
         await super().on_start()
@@ -38,8 +42,8 @@ class StreamApp(App):
     async def on_stop(self) -> None:
         metrics.READY.set(0)
         await super().on_stop()
-        if self.processor.kafka is not None:
-            await asyncio.wait_for(self.processor.kafka.stop(), STOP_SECONDS)
+        if self._kafka is not None:
+            await asyncio.wait_for(self._kafka.stop(), STOP_SECONDS)
 
 
 def make_app(settings: StreamSettings) -> StreamApp:

@@ -17,9 +17,10 @@ The order of the steps is the guarantee. For every batch:
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
+from typing import cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
@@ -27,38 +28,23 @@ from faust.types import TP
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, hold, hold_headers
-from spendmeter.contract.records import (
-    InvalidRecord,
-    Record,
-    decode,
-    decode_usage,
-    encode_alert,
-    encode_dead_letter,
-    encode_opening,
-    encode_signal,
-    encode_total,
-)
+from spendmeter.contract.records import InvalidRecord, decode, read_usage
+from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import partition_of
 from stream import metrics
-from stream.changelog import OPENING, Entry
+from stream.changelog import Entry
 from stream.drain import Position, stop_at_once
-from stream.judge import Judge, Judgement
+from stream.judge import Judge
 from stream.meter import Folded, Meter
-from stream.openings import told
-from stream.publish import Outgoing, publish
 from stream.recreated import Usage
 from stream.settings import StreamSettings
-from stream.signals import unpriced_alert
 from stream.store import GuardedStore
+from stream.storing import JUDGE_TABLE, METER_TABLE, Storing
 
 log = logging.getLogger(__name__)
-
-METER_TABLE, JUDGE_TABLE = "meter", "judge"
-MAX_UNPRICED_MODELS = 10_000
 
 
 class Processor:
@@ -69,14 +55,17 @@ class Processor:
         self._settings = settings
         self._usage_topic = settings.topic(Topic.USAGE)
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
+        self._storing = Storing(settings, self._stores)
         self._meters: dict[int, Meter] = {}
         self._judges: dict[int, Judge] = {}
         self._untold: set[int] = set()
         """Meters whose openings the worker before may have stored without telling them."""
         self._expired_at = monotonic()
-        self._unpriced_told: set[tuple[str, str]] = set()
         self.budgets = BudgetTopic(settings, self._on_budget)
-        self.kafka: AIOKafkaProducer | None = None
+
+    def store_with(self, kafka: AIOKafkaProducer) -> None:
+        """The producer, which is started before this worker joins its group."""
+        self._storing.kafka = kafka
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
         for judge in self._judges.values():
@@ -123,7 +112,7 @@ class Processor:
             for partition, records in usage.items():
                 folded[partition] = self._fold(partition, records, letters)
         self._refuse_if_paused(alive_at)
-        await self._store_folded(folded, letters)
+        await self._storing.store_folded(folded, letters)
 
     async def idle(self, alive_at: float, position: Position) -> None:
         """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
@@ -147,9 +136,9 @@ class Processor:
                 openings[partition] = entries
         if openings:
             self._refuse_if_paused(alive_at)
-        await self._store_openings(openings)
+        await self._storing.store_openings(openings)
         untold, self._untold = self._untold, set()
-        await self._tell_openings({p: m.openings() for p, m in self._meters.items() if p in untold})
+        await self._storing.tell_openings({p: m.openings() for p, m in self._meters.items() if p in untold})
 
     def _meter(self, partition: int) -> Meter:
         meter = self._meters.get(partition)
@@ -166,21 +155,27 @@ class Processor:
             lost = records[0].offset - meter.position - 1
             log.error("spend.usage[%d]: %d records after offset %d are gone", partition, lost, meter.position)
             metrics.GAPS.inc(lost)
-        result = meter.fold([self._usage(record, letters) for record in records], self.budgets.book)
+        result = meter.fold(list(self._usages(records, letters)), self.budgets.book)
         metrics.EVENTS.labels("counted").inc(result.counted)
         metrics.EVENTS.labels("resent").inc(result.resent)
         metrics.EVENTS.labels("replayed").inc(result.replayed)
         metrics.POSITION.labels(str(partition)).set(meter.position)
         return result
 
-    def _usage(self, record: ConsumerRecord, letters: list[DeadLetter]) -> Usage:
-        appended_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        event: UsageEvent | None = None
-        try:
-            event = decode_usage(record.value, record.headers, appended_at)
-        except InvalidRecord as invalid:
-            letters.append(self._letter(record, invalid))
-        return Usage(record.offset, appended_at, event)
+    def _usages(self, records: Sequence[ConsumerRecord], letters: list[DeadLetter]) -> Iterator[Usage]:
+        appended_ms: int | None = None
+        appended_at = EPOCH
+        for record in records:
+            if record.timestamp != appended_ms:
+                # The broker stamps a whole batch of records at once.
+                appended_ms, appended_at = record.timestamp, from_unix_us(record.timestamp * 1000)
+            event: UsageEvent | None = None
+            try:
+                # Its attributes are all that a fold looks at, and an event would cost as much again.
+                event = cast(UsageEvent, read_usage(record.value, record.headers, appended_at))
+            except InvalidRecord as invalid:
+                letters.append(self._letter(record, invalid))
+            yield Usage(record.offset, appended_at, event)
 
     def _totals(self, records: Sequence[ConsumerRecord], letters: list[DeadLetter]) -> Iterable[Total]:
         for record in records:
@@ -214,106 +209,19 @@ class Processor:
             judge = self._judges[partition] = Judge.restore(self._stores[JUDGE_TABLE].entries(partition))
         return judge
 
-    async def _store_folded(self, folded: Mapping[int, Folded], letters: Sequence[DeadLetter]) -> None:
-        await self._store_openings({p: result.openings for p, result in folded.items() if result.openings})
-        now = datetime.now(UTC)
-        beside = [self._outgoing(Topic.DEAD_LETTERS, encode_dead_letter(letter), 0) for letter in letters]
-        for result in folded.values():
-            for total in result.totals:
-                at = partition_of(total.account, self._settings.partitions)
-                beside.append(self._outgoing(Topic.TOTALS, encode_total(total, now), at))
-            beside += self._unpriced(result.unpriced, now)
-        await self._store_entries(METER_TABLE, {p: result.entries for p, result in folded.items()}, beside)
-
-    async def _store_openings(self, openings: Mapping[int, list[Entry]]) -> None:
-        await self._store_entries(METER_TABLE, openings, [])
-        await self._tell_openings(openings)
-
-    async def _tell_openings(self, openings: Mapping[int, list[Entry]]) -> None:
-        now = datetime.now(UTC)
-        telling: list[Outgoing] = []
-        for partition, entries in openings.items():
-            for key, opening in told(entries, partition):
-                if opening is None:
-                    topic = self._settings.topic(Topic.OPENINGS)
-                    telling.append(Outgoing(topic, 0, key.encode(), None, []))
-                else:
-                    telling.append(self._outgoing(Topic.OPENINGS, encode_opening(opening, now), 0))
-        await self._publish(telling)
-
-    def _unpriced(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[Outgoing]:
-        if len(self._unpriced_told) > MAX_UNPRICED_MODELS:
-            self._unpriced_told.clear()
-        for event in events:
-            metrics.UNPRICED.labels(event.model or event.model_group).inc()
-            told = (event.model or event.model_group, now.date().isoformat())
-            if told not in self._unpriced_told:
-                self._unpriced_told.add(told)
-                yield self._outgoing(
-                    Topic.ALERTS, encode_alert(unpriced_alert(told[0], event.event_id, now)), 0
-                )
-
     async def _tell(self) -> None:
         now = datetime.now(UTC)
         told = {p: judge.judge(self.budgets.book, now) for p, judge in self._judges.items()}
-        await self._store_judgements(told)
+        await self._storing.store_judgements(told)
 
     async def _expire(self) -> None:
         # A book that lags would forget the accounts of a budget that is new.
         await self.budgets.catch_up()
         now, book = datetime.now(UTC), self.budgets.book
-        await self._store_judgements({p: judge.expire(book, now) for p, judge in self._judges.items()})
-        entries: dict[int, list[Entry]] = {}
-        openings: dict[int, list[Entry]] = {}
-        totals: list[Outgoing] = []
-        for partition, meter in self._meters.items():
-            entries[partition], keys = meter.expire(book)
-            openings[partition] = [entry for entry in entries[partition] if entry.key.startswith(OPENING)]
-            for key in keys:
-                account = key.rsplit("|", 2)[0]
-                at = partition_of(account, self._settings.partitions)
-                totals.append(Outgoing(self._settings.topic(Topic.TOTALS), at, key.encode(), None, []))
-        # The totals first: a crash in between leaves tallies, and these expire again.
-        await self._publish(totals)
-        await self._store_entries(METER_TABLE, entries, [])
-        await self._tell_openings(openings)
-
-    async def _store_judgements(self, judgements: Mapping[int, Judgement]) -> None:
-        telling: list[Outgoing] = []
-        for partition, judgement in judgements.items():
-            topic = self._settings.topic(Topic.TOTALS)
-            telling += [Outgoing(topic, partition, key.encode(), None, []) for key in judgement.forgotten]
-            for signal in judgement.signals:
-                at = partition_of(signal.account, self._settings.partitions)
-                telling.append(self._outgoing(Topic.SIGNALS, encode_signal(signal), at))
-            for account in judgement.withdrawn:
-                at = partition_of(account, self._settings.partitions)
-                telling.append(Outgoing(self._settings.topic(Topic.SIGNALS), at, account.encode(), None, []))
-            telling += [self._outgoing(Topic.ALERTS, encode_alert(alert), 0) for alert in judgement.alerts]
-            metrics.SIGNALS.inc(len(judgement.signals))
-            for alert in judgement.alerts:
-                metrics.ALERTS.labels(alert.kind).inc()
-        await self._publish(telling)
-        await self._store_entries(JUDGE_TABLE, {p: j.entries for p, j in judgements.items()}, [])
-
-    async def _store_entries(
-        self, table: str, entries: Mapping[int, Sequence[Entry]], beside: Sequence[Outgoing]
-    ) -> None:
-        changelog = self._settings.changelog(table)
-        records = [
-            Outgoing(changelog, p, e.key, e.value, []) for p, written in entries.items() for e in written
-        ]
-        last = await self._publish([*records, *beside])
-        for partition, written in entries.items():
-            if written:
-                self._stores[table].wrote(partition, written, last[changelog, partition], len(written))
-
-    async def _publish(self, records: Sequence[Outgoing]) -> dict[tuple[str, int], int]:
-        assert self.kafka is not None, "the producer is started before the worker joins"
-        return await publish(self.kafka, records) if records else {}
-
-    def _outgoing(self, topic: Topic, record: Record, partition: int) -> Outgoing:
-        return Outgoing(self._settings.topic(topic), partition, *record)
+        await self._storing.store_judgements(
+            {p: judge.expire(book, now) for p, judge in self._judges.items()}
+        )
+        await self._storing.store_expired({p: meter.expire(book) for p, meter in self._meters.items()})
 
     def _refuse_if_paused(self, alive_at: float) -> None:
         """A worker that stood still for longer than its session no longer owns its partitions."""
