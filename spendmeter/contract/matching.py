@@ -10,10 +10,11 @@ from urllib.parse import quote, unquote
 
 from spendmeter.contract.budget import ANY, Budget, Dimension
 from spendmeter.contract.globs import fits, is_glob
+from spendmeter.contract.rules import Rules
 from spendmeter.contract.shape import shape_of
 from spendmeter.contract.shelves import Shelves
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.window import Window, window_of
+from spendmeter.contract.window import Window
 
 # Bounds of the two memories below; both are cleared whole, because to keep them exact costs more
 # than to fill them again.
@@ -116,6 +117,7 @@ class BudgetBook:
         self.looked_at_in: Callable[[UsageEvent], Hashable] = _no_dimension
         """The same of an event."""
         self._windows: dict[str, Window] = {}
+        self._rules = Rules()
         self._shapes: dict[str, str] = {}
         self._replacers: dict[str, dict[str, Budget]] = {}
         """By the budget that they replace."""
@@ -184,7 +186,7 @@ class BudgetBook:
         known = self._windows.get(budget.id)
         if known is not None and known.holds(time) and self._budgets.get(budget.id) is budget:
             return known
-        window = window_of(budget, time)
+        window = self._rules.window_of(budget, time)
         if window is not None and self._budgets.get(budget.id) is budget:
             self._windows[budget.id] = window
         return window

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.period import NAMED_PERIODS, WEEKDAYS
+from spendmeter.contract.rules import Rules
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.window import window_of
 from tests.builders import budget
@@ -217,3 +218,22 @@ def test_a_book_remembers_windows_and_never_a_wrong_one(offered: list[Budget], t
         for time in times:
             assert book.window_of(of, time) == window_of(of, time)
             assert book.window_of(offered[0], time) == window_of(offered[0], time)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["day", "month", "hour", "P2D"]), st.none() | moments),
+        min_size=1,
+        max_size=3,
+    ),
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["UTC", "Europe/Berlin"]), moments), max_size=20),
+)
+def test_a_remembered_rule_says_what_the_budget_says(
+    rules: list[tuple[str, datetime | None]], asked: list[tuple[int, str, datetime]]
+) -> None:
+    remembered = Rules()
+    for which, zone, time in asked:
+        period, reset_at = rules[which % len(rules)]
+        starts_at = FIRST.replace(tzinfo=UTC) if period.startswith("P") else None
+        one = budget(period=period, timezone=zone, reset_at=reset_at, starts_at=starts_at)
+        assert remembered.window_of(one, time) == window_of(one, time)
