@@ -39,7 +39,7 @@ class _Answered(NamedTuple):
     """An own event that is pending: what answered it is known, LiteLLM has not logged it."""
 
     at_seconds: float
-    cost_nanousd: int
+    told: object
     charged: tuple[WindowSpend, ...]
 
 
@@ -86,12 +86,11 @@ class OwnSpend:
             key = (signal.account, start)
             self._window(key, None if end is None else self._moment(end)).take(signal, self._last_seq)
 
-    def answer(
-        self, event_id: UUID, cost_nanousd: int, charges: Iterable[Charge], now_seconds: float
-    ) -> bool:
+    def answer(self, event_id: UUID, told: object, charges: Iterable[Charge], now_seconds: float) -> bool:
         """Count an event that is to be recorded, until `settle` or `expire`; False beyond MAX_PENDING.
 
-        `settle` it under the same hold of the lock that it is recorded under: then it counts once throughout.
+        `told` is what `settle` gives back. Settle it under the same hold of the lock that it is recorded
+        under: then it counts once throughout.
         """
         if event_id in self._answered:
             return True
@@ -102,17 +101,17 @@ class OwnSpend:
             window = self._window_charged(charge)
             window.answer(event_id, int(charge.cost_nanousd))
             windows.append(window)
-        self._answered[event_id] = _Answered(now_seconds, cost_nanousd, tuple(windows))
+        self._answered[event_id] = _Answered(now_seconds, told, tuple(windows))
         return True
 
-    def settle(self, event_id: UUID) -> int | None:
-        """The event is pending no longer; what it was thought to cost, None where it was not pending."""
+    def settle(self, event_id: UUID) -> object:
+        """The event is pending no longer; what `answer` was told of it, None where it was not pending."""
         answered = self._answered.pop(event_id, None)
         if answered is None:
             return None
         for window in answered.charged:
             window.settle(event_id)
-        return answered.cost_nanousd
+        return answered.told
 
     def expire(self, before_seconds: float) -> list[UUID]:
         """Forget what has been pending since before that moment, and tell which events that were."""

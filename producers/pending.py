@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from threading import RLock
+from typing import NamedTuple
 from uuid import UUID
 
 from prometheus_client import Counter, Gauge
@@ -11,13 +12,37 @@ from prometheus_client import Counter, Gauge
 from producers.admission import Refuse
 from producers.charges import Charge
 from producers.own_spend import OwnSpend
+from spendmeter.contract.matching import Subject, subject_of
 from spendmeter.contract.usage import UsageEvent
 
 log = logging.getLogger(__name__)
 
 PENDING = Gauge("spendmeter_pending", "Answers that count although LiteLLM has not logged them yet.")
 UNLOGGED = Counter("spendmeter_unlogged_answers_total", "Answers not logged within pending_max_seconds.")
+MISJUDGED = Counter(
+    "spendmeter_misjudged_answers_total", "Events of another cost or subject than their answers told."
+)
 UNPLACED = Counter("spendmeter_unplaced_answers_total", "Answers beyond MAX_PENDING, known once logged.")
+
+
+class Told(NamedTuple):
+    """What an answer said of the event that it will become."""
+
+    cost_nanousd: int
+    subject: Subject
+
+    def note_event(self, event: UsageEvent) -> None:
+        """Say so where the event is another: LiteLLM logged what it had not answered."""
+        if (event.cost_nanousd, subject_of(event)) != self:
+            MISJUDGED.inc()
+            log.warning(
+                "event %s was answered at %d nano-USD for %s, and logged at %d for %s",
+                event.event_id,
+                self.cost_nanousd,
+                self.subject,
+                event.cost_nanousd,
+                subject_of(event),
+            )
 
 
 class Pending:
@@ -28,11 +53,20 @@ class Pending:
 
     def add(self, event: UsageEvent, charges: Sequence[Charge]) -> bool:
         """Count an event that is to be recorded; False where there is no room. The caller holds the lock."""
-        if not self._spend.answer(event.event_id, event.cost_nanousd, charges, time.monotonic()):
+        told = Told(event.cost_nanousd, subject_of(event))
+        if not self._spend.answer(event.event_id, told, charges, time.monotonic()):
             UNPLACED.inc()
             return False
         PENDING.set(self._spend.pending_count)
         return True
+
+    def settle(self, event_id: UUID) -> Told | None:
+        """It is being recorded, or never will be: what was told of it. The caller holds the lock."""
+        told = self._spend.settle(event_id)
+        if not isinstance(told, Told):
+            return None
+        PENDING.set(self._spend.pending_count)
+        return told
 
     def of(self, refuse: Refuse) -> dict[UUID, int]:
         """What is pending where a request was refused: event and cost in nano-USD."""

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from producers.mapping import Origin, UsageDraft
 from producers.outbox import LOST, Outbox, OutboxFull, OutboxUnwritable
+from producers.pending import Told
 from producers.settings import GatewaySettings
 from producers.views import Views
 from spendmeter.contract.usage import CostSource, UsageEvent
@@ -20,10 +21,6 @@ log = logging.getLogger(__name__)
 
 UNPRICED = Counter("spendmeter_unpriced_total", "Events of a model whose price is not known.", ["model"])
 REPEATED = Counter("spendmeter_repeated_events_total", "Events that LiteLLM logged again, dropped.")
-REPRICED = Counter(
-    "spendmeter_repriced_answers_total",
-    "Events that cost something else than was known when they were answered.",
-)
 DOUBTED = Counter("spendmeter_doubted_costs_total", "Costs that LiteLLM reported and that cannot be.")
 
 # LiteLLM repeats an event within seconds where it does at all (#5118, #31121).
@@ -79,19 +76,13 @@ class Recorder:
                 REPEATED.inc()
                 return None
             _remember(self._seen, event_id, MAX_EVENTS_REMEMBERED)
-            answered_nanousd = None
+            told = None
             if isinstance(ends, UUID) and ends not in self._ended:
                 draft = replace(draft, fields={**draft.fields, "event_id": ends})
-                answered_nanousd = self._end(ends)
+                told = self._end(ends)
             event = self._append(draft)
-        if answered_nanousd is not None and answered_nanousd != event.cost_nanousd:
-            REPRICED.inc()
-            log.warning(
-                "event %s was answered at %d nano-USD and logged at %d",
-                event.event_id,
-                answered_nanousd,
-                event.cost_nanousd,
-            )
+        if told is not None:
+            told.note_event(event)
         self._on_recorded()
         self._tell(event, draft.doubt)
         return event
@@ -113,10 +104,10 @@ class Recorder:
         self._views.count(event, is_recorded=False)
         return event
 
-    def _end(self, request: Hashable) -> int | None:
+    def _end(self, request: Hashable) -> Told | None:
         """What the request was answered at, which counts no longer; None if that was not known."""
         _remember(self._ended, request, MAX_REQUESTS_REMEMBERED)
-        return self._views.spend.settle(request) if isinstance(request, UUID) else None
+        return self._views.pending.settle(request) if isinstance(request, UUID) else None
 
     def _tell(self, event: UsageEvent, doubt: str | None) -> None:
         if doubt is not None:

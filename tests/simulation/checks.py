@@ -1,15 +1,17 @@
 """What must hold after a step, whatever was delayed, repeated, lost or restarted before it."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from producers.admission import Refuse
 from producers.window_spend import Known
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import Account
+from spendmeter.contract.matching import Account, subject_in, subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.window import Window, window_of
 from stream.meter import Folded
 from tests.simulation.broker import PARTITIONS, Broker
+from tests.simulation.calls import Call
 
 
 class Violation(AssertionError):
@@ -38,22 +40,33 @@ def check_folded(broker: Broker, partition: int, folded: Folded) -> None:
             raise Violation(f"{total} claims what is {spent} nano-USD in {len(events)} events")
 
 
-def check_known(broker: Broker, account: Account, window: Window, known: Known) -> None:
-    """What a gateway is certain of never exceeds what was really recorded in that window."""
+def check_known(
+    broker: Broker, account: Account, window: Window, known: Known, calls: Iterable[Call]
+) -> None:
+    """What a gateway is certain of never exceeds what was recorded in that window, or is about to be."""
     if _is_reset(broker, account, window):
         return
-    most = _at_most(broker, account, window)
+    most = _at_most(broker, account, window, calls)
     if known.certain_nanousd > most:
         raise Violation(f"{account.name} {window.start}: certain of {known}, recorded were {most} nano-USD")
 
 
-def check_refusal(broker: Broker, refusal: Refuse) -> None:
+def check_known_enough(account: Account, window: Window, known: Known, least_nanousd: int) -> None:
+    """G5: a gateway knows what its signal tells, and all of its own spend that the signal does not include.
+
+    So what it does not know of is others' spend that is on its way to it, and calls that run.
+    """
+    if known.certain_nanousd + known.doubtful_nanousd < known.signal_nanousd + least_nanousd:
+        raise Violation(f"{account.name} {window.start}: {known} lacks some of {least_nanousd} own nano-USD")
+
+
+def check_refusal(broker: Broker, refusal: Refuse, calls: Iterable[Call]) -> None:
     """G3: a request is refused only when events in the current window add up to the limit."""
     assert refusal.account is not None
     assert refusal.window is not None
     if _is_reset(broker, refusal.account, refusal.window):
         return
-    most = _at_most(broker, refusal.account, refusal.window)
+    most = _at_most(broker, refusal.account, refusal.window, calls)
     if most < refusal.limit_nanousd:
         raise Violation(f"false refusal: {refusal}, recorded were {most} nano-USD")
 
@@ -64,9 +77,19 @@ def _is_reset(broker: Broker, account: Account, window: Window) -> bool:
     return end is not None and end <= broker.now and end == account.budget.reset_at
 
 
-def _at_most(broker: Broker, account: Account, window: Window) -> int:
-    """What was recorded, without the credits that a gateway may not have heard of."""
-    return sum(max(r.event.cost_nanousd, 0) for r in broker.truth.in_window(account.name, window))
+def _at_most(broker: Broker, account: Account, window: Window, calls: Iterable[Call]) -> int:
+    """What was recorded, without the credits that a gateway may not have heard of, and what is pending."""
+    recorded = sum(max(r.event.cost_nanousd, 0) for r in broker.truth.in_window(account.name, window))
+    return recorded + sum(
+        call.cost_nanousd for call in calls if call.is_pending and _counts(call, account, window)
+    )
+
+
+def _counts(call: Call, account: Account, window: Window) -> bool:
+    if call.answered is None or not window.holds(call.answered.occurred_at):
+        return False
+    subject = subject_of(call.answered)
+    return all(value in subject.values(name) for name, value in subject_in(account.name).items())  # type: ignore[arg-type]
 
 
 class SignalChecks:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from producers.admission import Decision, Moment, Policy, Refuse, decide
-from producers.charges import charges_of
+from producers.charges import charges_at_answer, charges_of
 from producers.own_spend import OwnSpend
 from producers.window_spend import Acknowledgement
 from spendmeter.contract.decision import Why
@@ -20,10 +20,14 @@ from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
-from tests.simulation.checks import check_known, check_refusal
+from tests.simulation.calls import Call, Ledger
+from tests.simulation.checks import check_known, check_known_enough, check_refusal
 from tests.simulation.workers import Parts
 
 MAX_CHUNK = 4
+STREAMED = 0.3
+REPRICED = 0.1
+PENDING_MAX_SECONDS = 60.0
 POLICY = Policy(on_stale="allow", stale_after_seconds=30.0, ack_wait_seconds=5.0)
 
 
@@ -73,6 +77,8 @@ class Gateway:
         self.spend = OwnSpend()
         self.signals_read = [0] * PARTITIONS
         self.removed: set[str] = set()
+        self.calls: list[Call] = []
+        self.ledger = Ledger()
         # Until all budgets have been read, none is enforced.
         self.read_budgets(len(broker.budgets))
 
@@ -87,43 +93,98 @@ class Gateway:
     # Requests.
 
     def request(self, subject: dict[str, Any], cost_nanousd: int, is_admitted_anyway: bool) -> Decision:
-        """One request from its admission to its recorded end; `is_admitted_anyway`: it was, long ago."""
+        """One request asks; `is_admitted_anyway`: it was, long ago. What is late or a credit is recorded."""
         event = self._event(subject, cost_nanousd)
         accounts = self.book.accounts_of(subject_of(event))
         moment = Moment(self.now, self.seconds, budgets_are_read=True, views_are_current=True)
         decision = decide(self.book, accounts, self.spend, moment, POLICY)
         self._check(decision, accounts)
-        if not isinstance(decision, Refuse) or is_admitted_anyway:
+        if isinstance(decision, Refuse) and not is_admitted_anyway:
+            return decision
+        if "occurred_at" in subject or cost_nanousd < 0:
             self.record(event)
+        else:
+            self.calls.append(Call(event.event_id, subject, cost_nanousd, self.now))
         return decision
+
+    def answer(self) -> None:
+        """A call is answered; but of a stream only the log event tells what it cost."""
+        waiting = [call for call in self.calls if call.answered is None]
+        if not waiting:
+            return
+        call = self.random.choice(waiting)
+        cost = call.cost_nanousd
+        if self.random.random() < REPRICED:
+            cost = self.random.randint(0, 2 * cost)
+        begun, seconds = call.begun_at, (self.now - call.begun_at).total_seconds()
+        occurred = min(begun + timedelta(seconds=self.random.random() * seconds), self.now)
+        call.answered = self._event(call.fields | {"event_id": call.request, "occurred_at": occurred}, cost)
+        if self.random.random() >= STREAMED:
+            self._answer(call)
+
+    def _answer(self, call: Call) -> None:
+        told = self._event(call.fields | {"event_id": call.request}, call.cost_nanousd)
+        charges = charges_at_answer(self.book, told, call.begun_at, self.now)
+        if self.parts.answers == "in the window of the moment":
+            charges = charges_of(self.book, told, self.now)
+        call.is_pending = self.spend.answer(call.request, call.cost_nanousd, charges, self.seconds)
+        self.ledger.answer(call.request, charges)
+
+    def log(self) -> None:
+        """LiteLLM logs a call that was answered, in any order."""
+        if answered := [call for call in self.calls if call.answered is not None]:
+            self._log(self.random.choice(answered))
+
+    def finish_calls(self) -> None:
+        while any(call.answered is None for call in self.calls):
+            self.answer()
+        while self.calls:
+            self.log()
+
+    def _log(self, call: Call) -> None:
+        assert call.answered is not None
+        self.calls.remove(call)
+        if self.parts.answers != "beside their events":
+            self.spend.settle(call.request)
+        self.ledger.settle(call.request)
+        self.record(call.answered.model_copy(update={"seq": len(self.outbox.events) + 1}))
 
     def record(self, event: UsageEvent) -> None:
         """Append to the outbox and count, in one step: what was appended survives everything."""
         self.outbox.events.append(event)
         self.broker.truth.record(event)
-        self.spend.record(event.seq, charges_of(self.book, event, self.now), self.seconds)
+        charges = charges_of(self.book, event, self.now)
+        self.spend.record(event.seq, charges, self.seconds)
+        self.ledger.record(event.event_id, charges)
 
     def _event(self, fields: dict[str, Any], cost_nanousd: int) -> UsageEvent:
         return UsageEvent(
-            event_id=UUID(int=self.random.getrandbits(128)),
             producer_id=self.outbox.producer_id,
             seq=len(self.outbox.events) + 1,
             started_at=self.now,
             cost_source=CostSource.LITELLM,
             gateway=self.name,
-            **{"cost_nanousd": cost_nanousd, "occurred_at": self.now, **fields},
+            **{
+                "event_id": UUID(int=self.random.getrandbits(128)),
+                "cost_nanousd": cost_nanousd,
+                "occurred_at": self.now,
+                **fields,
+            },
         )
 
     def _check(self, decision: Decision, accounts: tuple[Account, ...]) -> None:
         for account in accounts:
             self._check_account(account)
         if isinstance(decision, Refuse) and decision.why is Why.LIMIT_REACHED:
-            check_refusal(self.broker, decision)
+            check_refusal(self.broker, decision, self.calls)
 
     def _check_account(self, account: Account) -> None:
         window = self.book.window_of(account.budget, self.now)
         if window is not None:
-            check_known(self.broker, account, window, self.spend.known(account.name, window.start))
+            known = self.spend.known(account.name, window.start)
+            check_known(self.broker, account, window, known, self.calls)
+            least = self.ledger.least_nanousd((account.name, window.start), self.broker.truth)
+            check_known_enough(account, window, known, least)
 
     # The sender.
 
@@ -169,7 +230,11 @@ class Gateway:
             resent = batch.is_resent and self.parts.resends == "told"
             for index, event in enumerate(batch.events):
                 at = Acknowledgement(batch.partition, base_offset + index, self.seconds, resent)
+                if self.parts.own_spend == "forgotten when acknowledged":
+                    at = at._replace(offset=-1)
                 self.spend.acknowledge(event.seq, at)
+                if self.parts.answers == "until the next acknowledgement":
+                    self.spend.expire(self.seconds + 1)
                 for account in self.book.accounts_of(subject_of(event)):
                     self._check_account(account)
 
@@ -194,6 +259,11 @@ class Gateway:
             self.budgets_read += 1
 
     def prune(self) -> None:
+        for event_id in self.spend.expire(self.seconds - PENDING_MAX_SECONDS):
+            self.ledger.settle(event_id)
+            for call in self.calls:
+                call.is_pending &= call.request != event_id
+        self.ledger.prune(self.book, self.now, self.removed)
         self.spend.prune(self.spend.keys(), self.now, self.removed.__contains__)
 
     def read_signals(self, partition: int, count: int) -> None:
@@ -213,5 +283,7 @@ class Gateway:
         if self.parts.own_spend == "under the watermark is counted":
             signal = signal.model_copy(update={"watermark": {}})
         self.spend.take(signal, self.now)
+        if signal.window_end is None or self.now < signal.window_end:
+            self.ledger.take(signal)
         if (budget := self.book.get(signal.budget_id)) is not None:
             self._check_account(Account(budget, signal.account, ()))

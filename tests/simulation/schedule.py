@@ -70,6 +70,8 @@ class Schedule:
         """Every schedule has faults of its own: some are frequent in it, some do not come at all."""
         always: list[tuple[Action, float]] = [
             (self.request, 6),
+            (lambda: self.random.choice(self.gateways).answer(), 6),
+            (lambda: self.random.choice(self.gateways).log(), 6),
             (self.send, 5),
             (self.fly, 8),
             (self.read_signals, 5),
@@ -192,6 +194,8 @@ class Schedule:
     def come_to_rest(self) -> None:
         """No more faults: everything that is under way arrives, and everybody reads to the end."""
         self.zombies.clear()
+        for gateway in self.gateways:
+            gateway.finish_calls()
         for _ in range(MAX_QUIET_ROUNDS):
             if self._is_at_rest():
                 break

@@ -50,6 +50,7 @@ class Parts:
     resends: str = "told"
     own_spend: str = "under the watermark is forgotten"
     own_windows: str = "apart"
+    answers: str = "until they are logged"
     acknowledges: str = "own events only"
     history: str = "first copy"
     catches_up: bool = True

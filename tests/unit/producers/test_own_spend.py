@@ -182,6 +182,7 @@ def test_an_answer_counts_until_it_is_recorded_and_then_as_it_was_recorded() -> 
     assert spend.known(ACCOUNT, START)[:2] == (7, 0)
 
     assert spend.settle(UUID(int=1)) == 7
+    assert spend.settle(UUID(int=1)) is None
     spend.record(1, charge(5), 0.0)
     assert spend.known(ACCOUNT, START)[:2] == (5, 0)
     assert spend.pending_count == 0

@@ -14,7 +14,7 @@ from producers.charges import charges_of
 from producers.estimate import FEMTO_PER_NANO, Bound
 from producers.mapping import Origin, UsageDraft
 from producers.outbox import LOST, Outbox
-from producers.pending import UNLOGGED
+from producers.pending import MISJUDGED, UNLOGGED
 from producers.recorder import Recorder
 from producers.settings import GatewaySettings
 from producers.views import Views
@@ -218,13 +218,21 @@ def test_an_answer_ends_with_its_request(fixture: Fixture) -> None:
 def test_what_is_logged_holds_and_a_difference_is_told(
     fixture: Fixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    request, before = uuid7(0), recording.REPRICED._value.get()
+    request, before = uuid7(0), MISJUDGED._value.get()
     answered(fixture, request, cost_nanousd=12)
     fixture.recorder.record(draft(), ends=request)
 
     assert fixture.spent == 10
-    assert recording.REPRICED._value.get() == before + 1
-    assert "answered at 12 nano-USD and logged at 10" in caplog.text
+    assert MISJUDGED._value.get() == before + 1
+    assert "was answered at 12 nano-USD" in caplog.text
+
+
+def test_a_subject_that_is_logged_otherwise_is_told(fixture: Fixture) -> None:
+    request, before = uuid7(0), MISJUDGED._value.get()
+    answered(fixture, request)
+    fixture.recorder.record(draft(tags=("a",)), ends=request)
+
+    assert MISJUDGED._value.get() == before + 1
 
 
 @pytest.mark.parametrize(("begun", "spent"), [(0, 10), (-1, 0)])
