@@ -21,6 +21,7 @@ from uuid import UUID
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
+from producers import litellm_answer
 from producers.estimate import Model
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_asking import LitellmAsking
@@ -93,6 +94,17 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if refusal is not None:
             raise refused(refusal)
         return data
+
+    async def async_post_call_success_hook(
+        self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: object
+    ) -> None:
+        """Count an answer from now on: LiteLLM may log it seconds later. Streams do not come here."""
+        try:
+            if (request_id := _request_id(data)) is not None:
+                litellm_answer.tell(self._gateway(), request_id, data, response)
+        except Exception:
+            ERRORS.labels("answering").inc()
+            log.exception("an answer could not be counted; its event will be")
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object

@@ -19,9 +19,20 @@ from spendmeter.local.probes import http_answers, says_ready
 from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 
+from . import tardy
+
 READY_WITHIN_SECONDS = 240
 PRICE_BOOK = "prices:\n  - {model: no-such-model, valid_from: 2026-01-01T00:00:00Z, usd_per: {request: 1}}\n"
 """What the proxy starts with; a test that adds to it takes that out again."""
+HOUSE_PRICE = """
+  - provider: openai
+    model: house-priced-*
+    valid_from: 2026-01-01T00:00:00Z
+    usd_per_million_tokens: {input: "0", output: "1"}
+"""
+WITHIN_SECONDS = 60
+TARDY = "tardy"
+"""While this file exists beside the proxy's data, LiteLLM logs nothing."""
 
 
 @dataclass
@@ -59,6 +70,23 @@ class Proxy:
 @pytest.fixture(scope="session")
 def proxy(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     with running_proxy(kafka, tmp_path_factory.mktemp("proxy")) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def strict(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy with every way that a request can end, and callbacks of others beside ours: strict.yaml."""
+    folder, data = Path(__file__).parent, tmp_path_factory.mktemp("strict")
+    settings = {
+        "PYTHONPATH": str(folder),
+        "SPENDMETER_BUDGET_HEADERS": "true",
+        "SPENDMETER_STRICT_WAIT_MS": "20000",
+        tardy.ENVIRONMENT: str(data / TARDY),
+    }
+    with running_proxy(kafka, data, "--config", str(folder / "strict.yaml"), **settings) as proxy:
+        proxy.price_book.write_text(PRICE_BOOK + HOUSE_PRICE)
+        entries = "spendmeter_price_book_entries"
+        assert wait_until(lambda: proxy.metric(entries) == 2, timeout_seconds=WITHIN_SECONDS)
         yield proxy
 
 
