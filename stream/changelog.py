@@ -146,6 +146,8 @@ class Component(NamedTuple):
     spent_nanousd: NanoUsd
     events: int
     first_offset: int
+    shape: str = ""
+    """Of the budget, as this was counted."""
 
 
 class Taken(NamedTuple):
@@ -227,7 +229,10 @@ class AccountState:
         _, components, event_id, told, exceeded, *later = _read_any(value)
         crossed, burn, held = (*later, None)[:3] if later else (int(exceeded), None, None)
         return cls(
-            {(int(s) if s.isdecimal() else s): Component(*c) for s, c in components.items()},
+            {
+                (int(s) if s.isdecimal() else s): Component(*c[:4], *map(intern, c[4:]))
+                for s, c in components.items()
+            },
             UUID(event_id) if event_id else None,
             frozenset(told),
             exceeded,

@@ -32,6 +32,15 @@ FRESH_SECONDS = 0.002
 """How long to wait, with records in hand, for those that came meanwhile."""
 BUSY_RECORDS = 5
 """A batch of so many has others behind it."""
+BACKLOG_RECORDS = 5_000
+"""A fetch of so many is part of a backlog: then all that is written for an account is written less often
+if more is taken at once."""
+BACKLOG_SECONDS = 0.05
+"""How long to wait, in a backlog, for the next fetch."""
+ROUND_RECORDS = 40_000
+"""A round takes no more from the first fetch on that makes it so many. It is what bounds memory."""
+ROUND_SECONDS = 1.0
+"""Nor more than this worker, by its last round, does in so long: a slow one is not to seem dead."""
 EXIT_FAILED = 70
 
 
@@ -74,6 +83,7 @@ class DrainConsumer(Consumer):
         self._processor: BatchProcessor = self.app.processor
         self._done: dict[TP, int] = {}
         self._is_busy = False
+        self._at_once = BACKLOG_RECORDS
         self._round = (-1, monotonic())
         self._committed_at = monotonic()
         self._committing: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
@@ -119,7 +129,10 @@ class DrainConsumer(Consumer):
                 await self._give_back(fetched)
                 return
             if ours:
+                began = monotonic()
                 await self._processor.process(ours, alive_at)
+                per_second = _count(ours) / max(monotonic() - began, 1e-3)
+                self._at_once = min(ROUND_RECORDS, int(per_second * ROUND_SECONDS))
                 self._done.update({tp: records[-1].offset + 1 for tp, records in ours.items()})
             await self._processor.idle(alive_at, self.position)
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
@@ -139,11 +152,20 @@ class DrainConsumer(Consumer):
         if fetched and self._is_busy:
             # What lay ready was fetched as the batch before it began, and until it was taken nothing more
             # was. To take once more saves what came since then a whole round.
-            more, _ = await self._wait_next_records(FRESH_SECONDS)
-            for partition, records in (more or {}).items():
-                fetched[partition] = [*fetched.get(partition, ()), *records]
-        self._is_busy = sum(map(len, (fetched or {}).values())) >= BUSY_RECORDS
+            more = _count(fetched)
+            if more < BACKLOG_RECORDS:
+                await self._take_more(fetched, FRESH_SECONDS)
+            while more >= BACKLOG_RECORDS and _count(fetched) < self._at_once:
+                more = await self._take_more(fetched, BACKLOG_SECONDS)
+        self._is_busy = _count(fetched or {}) >= BUSY_RECORDS
         return fetched
+
+    async def _take_more(self, fetched: dict[Any, Sequence[ConsumerRecord]], seconds: float) -> int:
+        """Add what comes within that time to what was fetched; returns how many these are."""
+        more, _ = await self._wait_next_records(seconds)
+        for partition, records in (more or {}).items():
+            fetched[partition] = [*fetched.get(partition, ()), *records]
+        return _count(more or {})
 
     async def _give_back(self, fetched: Mapping[Any, Sequence[ConsumerRecord]]) -> None:
         """Fetch these records of ours again. To have read them twice is harmless, to drop them is not.
@@ -191,6 +213,10 @@ class DrainConsumer(Consumer):
 
 class DrainTransport(Transport):
     Consumer = DrainConsumer
+
+
+def _count(batches: Mapping[Any, Sequence[ConsumerRecord]]) -> int:
+    return sum(map(len, batches.values()))
 
 
 def stop_at_once(why: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
+from sys import intern
 
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
@@ -92,7 +93,11 @@ class Judge:
                 continue
             state.unburnt_nanousd += _newly_spent(total, known)
             state.components[total.source_partition] = Component(
-                total.last_offset, total.spent_nanousd, total.events, total.first_offset
+                total.last_offset,
+                total.spent_nanousd,
+                total.events,
+                total.first_offset,
+                intern(total.shape or ""),
             )
             state.last_event_id = total.last_event_id or state.last_event_id
             self._changed[where] = None

@@ -58,7 +58,9 @@ def merge(
         whole is not None
         and (whole.before, whole.shape) == (taken.before, taken.shape)
         and taken.shape == shape
-        and all(part.first_offset == taken.before.get(p, 0) for p, part in adding.items())
+        and all(
+            (part.first_offset, part.shape) == (taken.before.get(p, 0), shape) for p, part in adding.items()
+        )
     )
     return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version, is_whole, taken)
 

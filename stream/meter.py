@@ -261,7 +261,7 @@ def total_of(where: Counted, tally: Tally, partition: int) -> Total:
             "last_offset": tally.last_offset,
             "last_event_id": tally.last_event_id,
             "before": None,
-            "shape": None,
+            "shape": where.shape,
             "revision": 0,
         },
     )

@@ -34,7 +34,7 @@ class Total(Wire):
     before: dict[int, Offset] | None = None
     """Of an opening balance. Source partition: everything below this offset is in it."""
     shape: str | None = None
-    """Of an opening balance: what the budget counted, see shape.py."""
+    """What the budget counted, see shape.py."""
     revision: Whole = 0
     """Of an opening balance: of the budget, when it was taken."""
 

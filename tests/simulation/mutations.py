@@ -134,7 +134,7 @@ class TakesLowerOffsets(Judge):
                 continue
             state = self.accounts[AccountWindow(total.account, total.window_start)]
             state.components[total.source_partition] = Component(
-                total.last_offset, total.spent_nanousd, total.events, total.first_offset
+                total.last_offset, total.spent_nanousd, total.events, total.first_offset, total.shape or ""
             )
 
 

@@ -91,7 +91,7 @@ def test_each_topic_has_its_row_with_its_partitions(topic: Topic) -> None:
 
 
 def test_every_header_and_type_is_told() -> None:
-    types = {"." + text.removeprefix("dev.spendmeter.") for text in _TYPES.values()}
+    types = {"." + text.decode().removeprefix("dev.spendmeter.") for text in _TYPES.values()}
 
     assert {name for name, _ in encode_usage(usage()).headers} <= named(PAGE)
     assert types - {name.removeprefix("dev.spendmeter") for name in named(PAGE)} == set()

@@ -34,7 +34,7 @@ VALUES = [
     (Opening(9), b"[-9]", -9),
     (
         AccountState(
-            {0: Component(9, NanoUsd(12), 2, 3), "history": Component(2, NanoUsd(5), 1, 0)},
+            {0: Component(9, NanoUsd(12), 2, 3, "5d41402a"), "history": Component(2, NanoUsd(5), 1, 0)},
             ID,
             frozenset({"threshold/0.8", "exceeded/1"}),
             True,
@@ -43,7 +43,7 @@ VALUES = [
             held=Taken({0: 2}, "5d41402a", NOON, 7),
         ),
         (
-            f'[13,{{"0":[9,12,2,3],"history":[2,5,1,0]}},"{ID}",["exceeded/1","threshold/0.8"],true,'
+            f'[13,{{"0":[9,12,2,3,"5d41402a"],"history":[2,5,1,0,""]}},"{ID}",["exceeded/1","threshold/0.8"],true,'
             f'2,[{NOON_US},{NOON_US + 1},0.1],[{{"0":2}},"5d41402a",{NOON_US},7]]'
         ).encode(),
         13,

@@ -13,7 +13,7 @@ BEFORE = {0: 10, 1: 5}
 
 
 def part(first: int, last: int, spent: int) -> Component:
-    return Component(last, NanoUsd(spent), 1, first)
+    return Component(last, NanoUsd(spent), 1, first, "a")
 
 
 def history(spent: int) -> Component:
@@ -55,6 +55,12 @@ def test_without_a_part_of_history_an_account_had_spent_nothing_once_all_were_to
 def test_an_account_is_not_whole_before_it_is_told_that_these_were_all() -> None:
     merged = merge({"history": history(100)}, taken(), None, "a")
     assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (100, {0: 9, 1: 4}, False)
+
+
+def test_a_part_that_was_counted_in_another_shape_is_not_the_whole() -> None:
+    old = part(10, 12, 3)._replace(shape="b")
+    assert merge({0: part(10, 12, 3)}, None, taken(), "a").is_whole
+    assert not merge({0: old}, None, taken(), "a").is_whole
 
 
 def test_what_was_taken_for_another_shape_is_not_the_whole() -> None:
