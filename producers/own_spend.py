@@ -185,6 +185,9 @@ class OwnSpend:
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = WindowSpend(end)
+        elif window.end is not None and (end is None or end > window.end):
+            # It began with a reset, and the budget has a longer period by now.
+            window.end = end
         return window
 
     def _moment(self, time: datetime) -> datetime:

@@ -127,6 +127,19 @@ def test_a_window_is_dropped_when_it_has_ended(moment: datetime, left: int) -> N
     assert len(spend) == left
 
 
+def test_a_window_that_was_made_longer_is_kept_until_its_new_end() -> None:
+    """A reset began it, then the budget got a longer period."""
+    longer = END + timedelta(hours=1)
+    spend = OwnSpend()
+    spend.record(1, charge(7), 0.0)
+    spend.take(signal(0, {}).model_copy(update={"window_end": longer}), NOON)
+    spend.prune(spend.keys(), END, lambda _: False)
+    assert spend.known(ACCOUNT, START).certain_nanousd == 7
+
+    spend.prune(spend.keys(), longer, lambda _: False)
+    assert len(spend) == 0
+
+
 def test_the_windows_of_a_removed_budget_are_dropped_and_late_acknowledgements_do_no_harm() -> None:
     spend = OwnSpend()
     spend.record(1, charge(7), 0.0)
