@@ -1,7 +1,6 @@
 """`python -m stream`: one worker. Start as many as there are partitions; they share the work."""
 
 import asyncio
-import gc
 import logging
 
 from faust import Worker
@@ -17,13 +16,7 @@ from stream.storing import JUDGE_TABLE, METER_TABLE
 _CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "21600000"}
 
 
-# What a batch allocates is nearly all free of cycles, and the state lives for weeks: at Python's own 700, 10
-# and 10 the collector looks through both again and again, for a third of the processor time.
-_COLLECT_AFTER = (200_000, 20, 20)
-
-
 def main() -> None:
-    gc.set_threshold(*_COLLECT_AFTER)
     settings = load(StreamSettings)
     logs.configure(settings)
     for chatty in ("faust", "mode", "stream.app", "stream.drain"):

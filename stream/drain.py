@@ -24,6 +24,8 @@ from aiokafka.structs import ConsumerRecord
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
+from stream.garbage import Collector
+
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
@@ -82,6 +84,8 @@ class DrainConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self._processor: BatchProcessor = self.app.processor
         self._done: dict[TP, int] = {}
+        self._collector = Collector()
+        self._collector.take_over()
         self._is_busy = False
         self._at_once = BACKLOG_RECORDS
         self._round = (-1, monotonic())
@@ -98,6 +102,7 @@ class DrainConsumer(Consumer):
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 await self._drain_once()
+                self._collector.between_rounds()
         except asyncio.CancelledError:
             raise
         except self.consumer_stopped_errors:
@@ -206,6 +211,7 @@ class DrainConsumer(Consumer):
             if done:
                 await self._commit(done)
             self._processor.forget()
+            self._collector.between_assignments()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust would look for stream events that this drain never makes."""

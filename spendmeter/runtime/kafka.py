@@ -30,13 +30,17 @@ def connection(settings: Settings) -> dict[str, Any]:
     return arguments
 
 
-def producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
-    """A producer whose acknowledgement means stored on every in-sync replica, once, in order."""
+def producer(settings: Settings, *, linger_ms: int = 0, compression: str = "lz4") -> AIOKafkaProducer:
+    """A producer whose acknowledgement means stored on every in-sync replica, once, in order.
+
+    aiokafka compresses lz4 at its slowest level: for who writes much, zstd takes a quarter of the time and
+    two thirds of the bytes; lz4 is the quicker one to read.
+    """
     return AIOKafkaProducer(
         **connection(settings),
         acks="all",
         enable_idempotence=True,
-        compression_type="lz4",
+        compression_type=compression,
         linger_ms=linger_ms,
         max_batch_size=512 * 1024,
         max_request_size=4 * 1024 * 1024,
