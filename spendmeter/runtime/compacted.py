@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 POLL_MS = 1_000
 MAX_RECORDS_PER_POLL = 5_000
+RECORDS_PER_BREATH = 50
 CATCH_UP_WITHIN_SECONDS = 30.0
 TOPIC_WITHIN_SECONDS = 10.0
 
@@ -153,8 +154,12 @@ class CompactedTopics:
         batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS_PER_POLL)
         self._note_answers(self._consumer)
         for partition, records in batches.items():
-            for record in records:
-                self._on_record(record)
+            for first in range(0, len(records), RECORDS_PER_BREATH):
+                for record in records[first : first + RECORDS_PER_BREATH]:
+                    self._on_record(record)
+                # The loop's turn lets go of the interpreter: a thread that wants it, such as one that
+                # serves requests, would else wait until it is taken away, after 5 ms.
+                await asyncio.sleep(0)
             # Compaction and aborted batches leave holes, so the position is asked for, not counted.
             self._positions[partition] = await self._consumer.position(partition)
         if batches:
