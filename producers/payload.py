@@ -27,7 +27,10 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 def fields_of(found: object) -> Mapping[str, Any]:
     """What one of LiteLLM's objects holds: the fields of a model, or the mapping that stands for one."""
-    return found if isinstance(found, Mapping) else getattr(found, "__dict__", _NOTHING)
+    if isinstance(found, dict):
+        return found
+    fields: Mapping[str, Any] | None = getattr(found, "__dict__", None)
+    return mapping(found) if fields is None else fields
 
 
 def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from bench.broker import OUTPUT, RunningBroker, running_broker
-from bench.gateway.report import Goal, table, times_goals
+from bench.gateway.report import Goal, alone_goals, table, times_goals
 from bench.gateway.topics import fill
 from bench.machine import describe, load
 from spendmeter.runtime.settings import Settings
@@ -28,6 +28,9 @@ STARTS = 3
 # Long enough that every request of the gateway's to Kafka hangs or has failed.
 SILENCE_SECONDS = 3.0
 START_TIMEOUT_SECONDS = 180
+WARM_UP_CALLS = 500
+# One has all in the processor's caches; of many, each comes back when little of it is left there.
+KEYS_ALONE = (1, 5_000)
 
 
 @click.command()
@@ -105,9 +108,10 @@ async def _hooks(broker: RunningBroker, budgets: int, calls: int, scratch: Path)
     await spendmeter.budgets_read()
     await spendmeter._gateway().views.all_read()
     caller = Caller(spendmeter, Requests(budgets))
-    await caller.serve(range(500), Measured())
+    first = max(KEYS_ALONE)
+    await caller.serve(range(first, first + WARM_UP_CALLS), Measured())
     goals: list[Goal] = []
-    first = 500
+    first += WARM_UP_CALLS
     for state, change in (
         ("Kafka there", None),
         ("Kafka frozen", signal.SIGSTOP),
@@ -119,10 +123,15 @@ async def _hooks(broker: RunningBroker, budgets: int, calls: int, scratch: Path)
         measured = Measured()
         await caller.serve(range(first, first + calls), measured)
         first += calls
-        _say(f"{state}: measured")
         goals += times_goals(state, measured)
-    kept = await caller.allocations(range(first, first + 2_000))
+        for keys in KEYS_ALONE:
+            goals += alone_goals(
+                f"{state}: decision alone, {keys:,} keys in turn", await caller.alone(keys, calls)
+            )
+        _say(f"{state}: measured")
+    kept, blocks = await caller.allocations(range(first, first + 2_000))
     goals += [Goal(what, "bytes", value) for what, value in kept.items()]
+    goals.append(Goal("settled look keeps", "blocks", blocks))
     await spendmeter.close()
     return goals
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import time
 import tracemalloc
 from collections.abc import Awaitable
@@ -17,6 +18,7 @@ from producers.litellm_callback import SpendmeterCallback
 
 # As a proxy that serves some thousand requests a second: other threads get their turns in between.
 CALLS_PER_BREATH, BREATH_SECONDS = 20, 0.005
+CALLS_PER_PIECE = 500
 
 
 @dataclass
@@ -74,8 +76,27 @@ class Caller:
             if n % CALLS_PER_BREATH == 0:
                 await asyncio.sleep(BREATH_SECONDS)
 
-    async def allocations(self, new: range) -> dict[str, float]:
-        """Bytes per call: what a first look keeps, what a settled look keeps, and its most at a time."""
+    async def alone(self, keys: int, calls: int) -> Times:
+        """Settled looks called one after another with nothing in between, by so many keys in turn.
+
+        Each time is the mean of a piece: a clock that is read for every call would be much of what it shows.
+        """
+        times = Times()
+        for round_of in (range(keys), range(calls)):
+            times = Times()
+            for first in range(0, len(round_of), CALLS_PER_PIECE):
+                piece = [n % keys for n in round_of[first : first + CALLS_PER_PIECE]]
+                asked = [(self._requests.auth(n), self._requests.data(n)) for n in piece]
+                cpu, wall = time.thread_time_ns(), time.perf_counter_ns()
+                for auth, data in asked:
+                    await self.look(auth, data)
+                wall_end, cpu_end = time.perf_counter_ns(), time.thread_time_ns()
+                times.wall.append((wall_end - wall) / 1000 / len(asked))
+                times.cpu.append((cpu_end - cpu) / 1000 / len(asked))
+        return times
+
+    async def allocations(self, new: range) -> tuple[dict[str, float], float]:
+        """Per call: bytes that a first and a settled look keep, and that one has at its most; blocks kept."""
         asked = [(self._requests.auth(n), self._requests.data(n), self._requests.data(n)) for n in new]
         gc.collect()
         tracemalloc.start()
@@ -95,8 +116,13 @@ class Caller:
                 most = max(most, tracemalloc.get_traced_memory()[1] - at)
         finally:
             tracemalloc.stop()
-        return {
+        blocks = sys.getallocatedblocks()
+        for auth, _, data in asked:
+            await self.look(auth, data)
+        blocks = sys.getallocatedblocks() - blocks
+        kept = {
             "first look keeps": (after_first - began) / len(asked),
             "settled look keeps": (after_settled - after_first) / len(asked),
             "settled look at its most": float(most),
         }
+        return kept, blocks / len(asked)

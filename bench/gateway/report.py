@@ -33,6 +33,11 @@ def times_goals(state: str, measured: "Measured") -> Iterable[Goal]:
             yield _quantile(f"{state}: {what}, p{fraction * 100:.0f}", times, fraction, at_most)
 
 
+def alone_goals(what: str, times: "Times") -> Iterable[Goal]:
+    """The median of calls without anything in between."""
+    yield _quantile(f"{what}, p50", times, 0.5, DECISION_P50_US)
+
+
 def _quantile(what: str, times: "Times", fraction: float, at_most: float | None) -> Goal:
     from bench.gateway.calls import quantile
 
