@@ -8,7 +8,7 @@ Shapes measured on LiteLLM 1.106.2. Where anything may turn out otherwise in the
 here: then the event tells, as it does for streams.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -19,16 +19,20 @@ from pydantic import BaseModel
 
 from producers.gateway import Gateway
 from producers.mapping import usage_of
-from producers.payload import mapping, request_metadata
+from producers.payload import mapping
 from spendmeter.contract.ids import made_at
 
 # Of these LiteLLM logs the model that was chosen, which is in the answer's text only.
 _MODEL_ROUTERS = ("model_router", "model-router")
+_CALLER = tuple(
+    f"user_api_key_{name}"
+    for name in ("hash", "alias", "user_id", "team_id", "org_id", "project_id", "end_user_id")
+)
 
 
 def tell(gateway: Gateway, request_id: UUID, data: Mapping[str, Any], response: object) -> None:
     """Have the answer counted from now on, until its event is recorded."""
-    answer = answer_of(data, response)
+    answer = answer_of(data, response) if len(gateway.views.budgets.book) else None
     if answer is not None:
         draft = usage_of(answer, event_id=request_id, occurred_at=datetime.now(UTC))
         if draft is not None:
@@ -94,18 +98,10 @@ def _payload(details: Mapping[str, Any], response: object, cost: object) -> dict
         "prompt_tokens": usage.get("prompt_tokens", 0),
         "completion_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
-        "metadata": {**_caller(params), "usage_object": usage},
+        "metadata": {**{name: _in_metadata(params, name) for name in _CALLER}, "usage_object": usage},
         "response": {"data": _of(response, "data")},
         "model_parameters": mapping(details.get("optional_params")),
     }
-
-
-def _caller(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The key's owner, by the names that LiteLLM gives them everywhere."""
-    named: dict[str, Any] = {}
-    for metadata in reversed(list(_metadata(params))):
-        named.update((name, value) for name, value in metadata.items() if name.startswith("user_api_key_"))
-    return named
 
 
 def _listed(log: Any, details: Mapping[str, Any], response: object) -> Any:
@@ -122,12 +118,9 @@ def _listed(log: Any, details: Mapping[str, Any], response: object) -> Any:
 
 
 def _in_metadata(params: Mapping[str, Any], name: str) -> Any:
-    return next((found for one in _metadata(params) if (found := one.get(name)) is not None), None)
-
-
-def _metadata(params: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """In the order in which LiteLLM lets one take precedence."""
-    return request_metadata({"litellm_params": params})
+    """Of the two places, the one that LiteLLM lets take precedence."""
+    found = mapping(params.get("metadata")).get(name)
+    return mapping(params.get("litellm_metadata")).get(name) if found is None else found
 
 
 def _of(response: object, name: str) -> Any:
