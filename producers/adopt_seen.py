@@ -6,6 +6,7 @@ because of us.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from producers.payload import fields_of, mapping
@@ -14,6 +15,7 @@ from spendmeter.contract.matching import Subject
 from spendmeter.litellm_seen import LIMITS, METADATA_BUDGET, TAKEN_OVER, Kind, Seen, from_metadata
 
 _OF_A_KEY = (*NAMES_OF_A_CALLER, "team_alias", *LIMITS)
+_read_key: Callable[[Mapping[str, Any]], tuple[object, ...]] = itemgetter(*_OF_A_KEY)
 _OF_METADATA = (METADATA_BUDGET, TAKEN_OVER, "temp_budget_increase", "temp_budget_expiry")
 _OF_A_TABLE = (*LIMITS, "temp_budget_increase", "temp_budget_expiry")
 
@@ -42,8 +44,15 @@ class Place(NamedTuple):
 
 def shown_by(auth: Mapping[str, Any]) -> tuple[object, ...]:
     """All that is read of a key. What changes with each request, its spend, is not among it."""
-    of_key, of_team = mapping(auth.get("metadata")), mapping(auth.get("team_metadata"))
-    return (*map(auth.get, _OF_A_KEY), *map(of_key.get, _OF_METADATA), *map(of_team.get, _OF_METADATA))
+    try:
+        values = _read_key(auth)
+    except KeyError:
+        # Another version of LiteLLM's lacks some of them.
+        values = tuple(map(auth.get, _OF_A_KEY))
+    for name in ("metadata", "team_metadata"):
+        if metadata := mapping(auth.get(name)):
+            values = (*values, name, *map(metadata.get, _OF_METADATA))
+    return values
 
 
 def places_of_key(subject: Subject) -> list[Place]:
