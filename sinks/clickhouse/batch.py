@@ -1,8 +1,9 @@
 """One topic-partition's records on their way into history, cut into batches. Pure: no clock, no I/O."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate
 from typing import Protocol
 
 from sinks.clickhouse.plan import Plan
@@ -51,21 +52,30 @@ class PartitionBatches:
     def __init__(self, bounds: Bounds, position: int | None, inherited: Plan | None = None) -> None:
         self._bounds = bounds
         self._waiting: list[StoredRecord] = []
+        # Bytes ever taken in, up to and with each record that waits; and up to the first of them.
+        self._bytes_to: list[int] = []
+        self._bytes_done = 0
         self._next_read: int | None = None
         self._rows_at_most = bounds.rows
         self.position = position
         """The first offset not yet in history; None before the first record of a new group."""
         self.plan = inherited
-        self.bytes = 0
 
     def take(self, records: Sequence[StoredRecord], next_offset: int) -> None:
         """Records by rising offset; reading goes on at `next_offset` (compaction leaves holes)."""
         self._waiting.extend(records)
-        self.bytes += sum(_size(r) for r in records)
+        taken = self._bytes_to[-1] if self._bytes_to else self._bytes_done
+        sizes = [len(record.value or b"") + len(record.key or b"") for record in records]
+        self._bytes_to += [*accumulate(sizes, initial=taken)][1:]
         self._next_read = next_offset
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def bytes(self) -> int:
+        """Of the keys and values that wait."""
+        return self._bytes_to[-1] - self._bytes_done if self._bytes_to else 0
 
     @property
     def is_full(self) -> bool:
@@ -90,12 +100,8 @@ class PartitionBatches:
             return None
         if self.plan is not None:
             return self.plan
-        count, size = 0, 0
-        for record in islice(self._waiting, self._rows_at_most):
-            size += _size(record)
-            if count and size > self._bounds.bytes:
-                break
-            count += 1
+        within = bisect_right(self._bytes_to, self._bytes_done + self._bounds.bytes)
+        count = max(1, min(within, self._rows_at_most, len(self._waiting)))
         self.plan = self._plan_of(count)
         return self.plan
 
@@ -107,8 +113,9 @@ class PartitionBatches:
         """The plan's records are in history (or dead letters): go on behind them."""
         assert self.plan is not None, "nothing is planned"
         done = self._count_planned()
-        self.bytes -= sum(_size(r) for r in self._waiting[:done])
-        del self._waiting[:done]
+        if done:
+            self._bytes_done = self._bytes_to[done - 1]
+        del self._waiting[:done], self._bytes_to[:done]
         self.position = self.plan.last + 1
         self.plan = None
         # After a refusal the batches grow again, so that many bad records cost little each.
@@ -147,7 +154,3 @@ class PartitionBatches:
             else:
                 high = middle
         return low
-
-
-def _size(record: StoredRecord) -> int:
-    return len(record.value or b"") + len(record.key or b"")
