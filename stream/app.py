@@ -32,7 +32,7 @@ class StreamApp(App):
         return DrainTransport(self.conf.broker_consumer, self)
 
     async def on_start(self) -> None:
-        self._kafka = producer(self.settings, compression="zstd")
+        self._kafka = producer(self.settings, compression="snappy")
         await self._kafka.start()
         self.processor.store_with(self._kafka)
         # Not an app task: Faust starts those after recovery, which itself ends by waiting for the budgets.

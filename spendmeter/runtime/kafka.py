@@ -33,8 +33,8 @@ def connection(settings: Settings) -> dict[str, Any]:
 def producer(settings: Settings, *, linger_ms: int = 0, compression: str = "lz4") -> AIOKafkaProducer:
     """A producer whose acknowledgement means stored on every in-sync replica, once, in order.
 
-    aiokafka compresses lz4 at its slowest level: for who writes much, zstd takes a quarter of the time and
-    two thirds of the bytes; lz4 is the quicker one to read.
+    aiokafka compresses lz4 at its slowest level. For who writes much and in small batches, too, snappy takes
+    a tenth of the time for a third more bytes.
     """
     return AIOKafkaProducer(
         **connection(settings),
