@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from producers import outbox
 from producers.outbox import Outbox
-from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of
 from spendmeter.runtime.settings import Settings
@@ -77,7 +77,7 @@ async def test_what_this_version_cannot_read_is_sent_as_it_is_and_blocks_nothing
 ) -> None:
     async with sending(settings, tmp_path) as one:
         with monkeypatch.context() as newer:
-            newer.setattr(UsageEvent, "model_dump_json", lambda _: '{"of":"another version"}')
+            newer.setattr(outbox, "write_json", lambda _: b'{"of":"another version"}')
             one.append(1)
         one.append(1)
         await one.drained()
