@@ -106,7 +106,10 @@ async def _hooks(broker: RunningBroker, budgets: int, calls: int, scratch: Path)
     from producers.litellm_callback import spendmeter
 
     await spendmeter.budgets_read()
-    await spendmeter._gateway().views.all_read()
+    async with asyncio.timeout(START_TIMEOUT_SECONDS):
+        # They are read on the gateway's own loop, whose events are not to be awaited from here.
+        while not spendmeter._gateway().views.are_read:
+            await asyncio.sleep(0.01)
     caller = Caller(spendmeter, Requests(budgets))
     first = max(KEYS_ALONE)
     await caller.serve(range(first, first + WARM_UP_CALLS), Measured())
