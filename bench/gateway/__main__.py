@@ -108,7 +108,7 @@ async def _hooks(broker: RunningBroker, budgets: int, calls: int, scratch: Path)
     await spendmeter.budgets_read()
     async with asyncio.timeout(START_TIMEOUT_SECONDS):
         # They are read on the gateway's own loop, whose events are not to be awaited from here.
-        while not spendmeter._gateway().views.are_read:
+        while not spendmeter._gateway().views.are_read:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     caller = Caller(spendmeter, Requests(budgets))
     first = max(KEYS_ALONE)
