@@ -39,6 +39,7 @@ class History:
         self._now = now
         self._writer = Writer(settings)
         self._letters: AIOKafkaProducer = producer(settings)
+        self._reading = asyncio.Lock()
         self._threads = asyncio.Semaphore(settings.sink_insert_threads)
         self._down = False
 
@@ -82,7 +83,9 @@ class History:
         assert plan is not None, "nothing is planned"
         records = queue.planned()
         try:
-            reading = await asyncio.to_thread(table.read, records)
+            # One at a time: the interpreter would only switch between them, while the first can be inserted.
+            async with self._reading:
+                reading = await asyncio.to_thread(table.read, records)
             if reading.rows:
                 await self._insert(table, partition, reading, plan, over)
         except Refused as error:
