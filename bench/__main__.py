@@ -26,6 +26,9 @@ class Part(NamedTuple):
 PARTS = (
     Part("stream", "bench.stream", (), ("--events", "100000", "--rounds", "1")),
     Part("flat", "bench.stream.flat", (), ("--accounts", "1e3,1e5", "--events", "10000")),
+    Part("parts", "bench.stream.parts", (), ("--events", "20000")),
+    Part("recovery", "bench.stream.recovery", (), ("--accounts", "100000")),
+    Part("workers", "bench.stream.workers", (), ("--events", "100000")),
     Part("matching", "bench.matching"),
     Part("gateway", "bench.gateway", (), ("--calls", "1000", "--accounts", "10000")),
     Part("proxy", "bench.proxy", (), ("--rounds", "1", "--seconds", "2")),

@@ -102,8 +102,8 @@ async def measure(contender: Contender, place: Place, broker: RunningBroker, nam
         await _until_ready(start, child, log, began)
         ready = Mark(monotonic(), 0, cpu_seconds(child.pid), cpu_seconds(broker.pid))
         run = Run(contender.name, place.count, ready.at - began, ready.cpu, [ready])
-        async with _admin(place) as admin:
-            await _follow(run, start, place, broker, child, admin, log)
+        async with admin(place) as asked:
+            await _follow(run, start, place, broker, child, asked, log)
         run.peak_mib = peak_mib(child.pid)
         stop_child(child, grace_seconds=STOP_SECONDS)
     run.wrong = await contender.check(place, start, log)
@@ -137,23 +137,22 @@ async def _follow(
 ) -> None:
     """Add a mark for each commit until everything is committed."""
     while True:
-        offsets = await _committed(admin, start.group)
-        committed = sum(offset for tp, offset in offsets.items() if tp.topic == place.topic)
-        done = committed >= place.count and await _has_read(start, place, offsets)
-        if committed > run.marks[-1].committed or done:
+        offsets = await committed(admin, start.group)
+        count = sum(offset for tp, offset in offsets.items() if tp.topic == place.topic)
+        done = count >= place.count and await _has_read(start, place, offsets)
+        if count > run.marks[-1].committed or done:
             run.marks.append(
-                Mark(
-                    monotonic(), min(committed, place.count), cpu_seconds(child.pid), cpu_seconds(broker.pid)
-                )
+                Mark(monotonic(), min(count, place.count), cpu_seconds(child.pid), cpu_seconds(broker.pid))
             )
         if done:
             return
         if child.poll() is not None or monotonic() - run.marks[-1].at > STALLED_SECONDS:
-            raise NotReadyError(f"stopped at {committed} of {place.count}:\n{_end_of(log)}")
+            raise NotReadyError(f"stopped at {count} of {place.count}:\n{_end_of(log)}")
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[Any, int]:
+async def committed(admin: AIOKafkaAdminClient, group: str) -> dict[Any, int]:
+    """What a group has committed, by topic and partition."""
     try:
         found = await admin.list_consumer_group_offsets(group)
     except KafkaError:
@@ -170,13 +169,14 @@ async def _has_read(start: Start, place: Place, offsets: Mapping[Any, int]) -> b
 
 
 @asynccontextmanager
-async def _admin(place: Place) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**connection(place.settings))
-    await admin.start()
+async def admin(place: Place) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client of the place's broker that can ask for a group's offsets."""
+    client = AIOKafkaAdminClient(**connection(place.settings))
+    await client.start()
     try:
-        yield admin
+        yield client
     finally:
-        await admin.close()
+        await client.close()
 
 
 def _end_of(log: Path) -> str:

@@ -46,7 +46,7 @@ def contender(name: str, title: str, budgets: tuple[Budget, ...], note: str = ""
 def _begin(budgets: tuple[Budget, ...]) -> Callable[[Place, str], Awaitable[Start]]:
     async def begin(place: Place, name: str) -> Start:
         settings = StreamSettings(kafka_bootstrap=place.bootstrap, topic_prefix=place.prefix)
-        await _forget(place, settings)
+        await forget(place, settings)
         async with connect(settings, by="bench") as client:
             await client.apply(budgets)
         port = free_port()
@@ -68,7 +68,7 @@ def _begin(budgets: tuple[Budget, ...]) -> Callable[[Place, str], Awaitable[Star
     return begin
 
 
-async def _forget(place: Place, settings: StreamSettings) -> None:
+async def forget(place: Place, settings: StreamSettings) -> None:
     """Everything but the usage topic as if no worker had ever run."""
     names = [settings.topic(t) for t in Topic if t is not Topic.USAGE]
     names += [settings.changelog(table) for table in (METER_TABLE, JUDGE_TABLE)]
