@@ -97,6 +97,8 @@ class Broker:
     """Per budget: the ends of `usage` when what it counts changed last; all that came after is counted."""
     disturbed: set[int] = field(default_factory=set)
     """Partitions into whose changelog two meters wrote at once."""
+    allowed: dict[tuple[str, datetime], int] = field(default_factory=dict)
+    """Per account and window: what may be spent at the most, by what each admission could not know."""
     on_signal: Callable[[Signal], None] = lambda _: None
 
     def begin_of(self, budget_id: str, partition: int, claimed: int | None = None) -> int:

@@ -31,6 +31,10 @@ class Call:
     """The event as it will be, once it is answered: when it occurred, only its log event tells."""
     is_pending: bool = False
 
+    def unknown_nanousd(self, is_own: bool) -> int:
+        """What a gateway cannot know yet of its cost; `is_own`: it runs there."""
+        return 0 if is_own and self.is_pending else self.cost_nanousd
+
 
 class Ledger:
     """A gateway's own events, by account and window."""
@@ -79,12 +83,16 @@ class Ledger:
 
         Credits are left out with what they may take away: one that may be in the signal already counts twice.
         """
+        return sum(self._pending.get(key, {}).values()) + self.uncovered_nanousd(key, truth)
+
+    def uncovered_nanousd(self, key: WindowKey, truth: Truth) -> int:
+        """The same without what is pending."""
         covered = self._covered.get(key, {})
-        least = sum(self._pending.get(key, {}).values())
-        for event_id, cost in self._recorded.get(key, {}).items():
-            if cost < 0 or not is_under(covered, truth.recorded[event_id]):
-                least += cost
-        return least
+        return sum(
+            cost
+            for event_id, cost in self._recorded.get(key, {}).items()
+            if cost < 0 or not is_under(covered, truth.recorded[event_id])
+        )
 
 
 def is_under(watermark: dict[int, int], recorded: Recorded) -> bool:

@@ -5,6 +5,7 @@ one batch per partition. A batch may be stored and its acknowledgement lost, or 
 later than the sender gave it up; it is sent again, as it was, until an acknowledgement comes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -26,7 +27,6 @@ from tests.simulation.workers import Parts
 
 MAX_CHUNK = 4
 STREAMED = 0.3
-REPRICED = 0.1
 PENDING_MAX_SECONDS = 60.0
 POLICY = Policy(on_stale="allow", stale_after_seconds=30.0, ack_wait_seconds=5.0)
 
@@ -66,6 +66,9 @@ class Gateway:
         self, name: str, broker: Broker, parts: Parts, random: Random, outboxes: list[Outbox]
     ) -> None:
         self.name, self.broker, self.parts, self.random = name, broker, parts, random
+        self.all: Callable[[], list[Gateway]] = lambda: [self]
+        self.repriced = 0.1
+        """The part of its calls that LiteLLM logs at another cost than it answered them at."""
         self.skew = timedelta(seconds=random.choice([0, 0, 0, -40, 40]))
         self.outbox = Outbox(f"{name}.{random.getrandbits(32):08x}")
         self.outboxes = [o for o in outboxes if o.position < len(o.events)] + [self.outbox]
@@ -99,13 +102,33 @@ class Gateway:
         moment = Moment(self.now, self.seconds, budgets_are_read=True, views_are_current=True)
         decision = decide(self.book, accounts, self.spend, moment, POLICY)
         self._check(decision, accounts)
-        if isinstance(decision, Refuse) and not is_admitted_anyway:
+        is_heeded = self.parts.refusals == "heeded" and not is_admitted_anyway
+        if isinstance(decision, Refuse) and is_heeded:
             return decision
         if "occurred_at" in subject or cost_nanousd < 0:
             self.record(event)
-        else:
-            self.calls.append(Call(event.event_id, subject, cost_nanousd, self.now))
+            return decision
+        self.calls.append(Call(event.event_id, subject, cost_nanousd, self.now))
+        for account in accounts:
+            self._allow(account)
         return decision
+
+    def _allow(self, account: Account) -> None:
+        """Note what the account may cost in the end if this was the last call that was admitted."""
+        window = self.book.window_of(account.budget, self.now)
+        if window is None:
+            return
+        key = (account.name, window.start)
+        known = self.spend.known(*key)
+        # Own events and answers are known, so none of them is here beside what is in doubt.
+        recorded = sum(r.event.cost_nanousd for r in self.broker.truth.in_window(account.name, window))
+        told = known.signal_nanousd + self.ledger.uncovered_nanousd(key, self.broker.truth)
+        running = sum(
+            call.unknown_nanousd(gateway is self) for gateway in self.all() for call in gateway.calls
+        )
+        past = max(0, recorded - told) + known.doubtful_nanousd + running
+        allowed = account.budget.limit_at(self.now) - 1 + past
+        self.broker.allowed[key] = max(allowed, self.broker.allowed.get(key, 0))
 
     def answer(self) -> None:
         """A call is answered; but of a stream only the log event tells what it cost."""
@@ -114,7 +137,7 @@ class Gateway:
             return
         call = self.random.choice(waiting)
         cost = call.cost_nanousd
-        if self.random.random() < REPRICED:
+        if self.random.random() < self.repriced:
             cost = self.random.randint(0, 2 * cost)
         begun, seconds = call.begun_at, (self.now - call.begun_at).total_seconds()
         occurred = min(begun + timedelta(seconds=self.random.random() * seconds), self.now)

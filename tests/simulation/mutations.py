@@ -252,6 +252,7 @@ MUTATIONS: dict[str, Parts] = {
     ),
     "what was answered counts beside its event": Parts(answers="beside their events"),
     "what was answered counts in the window of that moment": Parts(answers="in the window of the moment"),
+    "who is refused is served": Parts(refusals="told only"),
     "signals of another window count in this one": Parts(own_windows="together"),
     "acknowledgements of a predecessor's events are taken for own": Parts(
         acknowledges="predecessors' events too"

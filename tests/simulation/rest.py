@@ -52,6 +52,15 @@ def check_rest(
             _check_whole(broker, gateways, account, window, merged, events)
 
 
+def check_overspend(broker: Broker) -> None:
+    """G5: no window costs more than its limit and what no gateway could know of. Raises Violation."""
+    for where, (_account, _window, events) in _windows(broker).items():
+        spent = sum(r.event.cost_nanousd for r in events)
+        allowed = broker.allowed.get((where.account, where.window_start), spent)
+        if spent > allowed:
+            raise Violation(f"{where}: {spent} nano-USD were spent, {allowed} may be")
+
+
 def _check_history(broker: Broker, history: Mapping[UUID, NanoUsd]) -> None:
     recorded = {i: r.event.cost_nanousd for i, r in broker.truth.recorded.items()}
     if recorded != history:

@@ -11,8 +11,8 @@ from stream.telling import COALESCE_FOR
 from tests.simulation.broker import PARTITIONS, Broker
 from tests.simulation.budgets import Administrator
 from tests.simulation.checks import SignalChecks, Violation
-from tests.simulation.gateway import Flight, Gateway
-from tests.simulation.rest import check_rest
+from tests.simulation.gateway import Flight, Gateway, Outbox
+from tests.simulation.rest import check_overspend, check_rest
 from tests.simulation.workers import (
     Fenced,
     FillerWorker,
@@ -54,7 +54,9 @@ class Schedule:
         self.workers.append(self._filler())
         self.zombies: list[Worker] = []
         self.flights: list[Flight] = []
-        self.gateways = [Gateway(f"g{n}", self.broker, parts, self.random, []) for n in range(GATEWAYS)]
+        self.is_orderly = self.random.random() < 0.1
+        """Every refusal is heeded, no budget changes, nothing is late: then the overspend has a bound."""
+        self.gateways = [self._gateway(f"g{n}", []) for n in range(GATEWAYS)]
         self.seen: Counter[str] = Counter()
         """How often what happened: a schedule in which nothing happens shows nothing."""
 
@@ -64,12 +66,14 @@ class Schedule:
         for action in self.random.choices(actions, weights, k=self.random.choice(STEPS)):
             action()
         self.come_to_rest()
+        if self.is_orderly:
+            check_overspend(self.broker)
         check_rest(self.broker, self.workers, self.gateways, self.history)
 
     def _actions(self) -> list[tuple[Action, float]]:
         """Every schedule has faults of its own: some are frequent in it, some do not come at all."""
         always: list[tuple[Action, float]] = [
-            (self.request, 6),
+            (self.request, 20 if self.is_orderly else 6),
             (lambda: self.random.choice(self.gateways).answer(), 6),
             (lambda: self.random.choice(self.gateways).log(), 6),
             (self.send, 5),
@@ -83,7 +87,7 @@ class Schedule:
         faults: list[tuple[Action, float]] = [
             (self.crash, 2),
             (self.zombie_works, 6),
-            (self.administrator.change, 1),
+            (self.administrator.change, 0 if self.is_orderly else 1),
             (self.restart_gateway, 0.8),
             (self.roll, 0.3),
             (self.poison, 0.3),
@@ -96,13 +100,15 @@ class Schedule:
         random = self.random
         subject = dict(random.choice(SUBJECTS))
         cost = random.choice([0, 1, random.randint(1, 1_000), random.randint(1, 1_000)])
-        if random.random() < 0.05:
+        if random.random() < 0.05 and not self.is_orderly:
             subject |= {"kind": "correction", "corrects": UUID(int=1)}
             cost = -cost
         gateway = random.choice(self.gateways)
-        if random.random() < 0.2:
+        if random.random() < 0.2 and not self.is_orderly:
             subject["occurred_at"] = gateway.now - timedelta(minutes=random.choice([1, 20, 70]))
-        decision = gateway.request(subject, cost, is_admitted_anyway=random.random() < 0.5)
+        decision = gateway.request(
+            subject, cost, is_admitted_anyway=random.random() < 0.5 and not self.is_orderly
+        )
         self.seen[type(decision).__name__] += 1
 
     def send(self) -> None:
@@ -164,7 +170,7 @@ class Schedule:
         old = self.workers[index]
         if old.is_busy and len(self.zombies) < MAX_ZOMBIES and self.random.random() < 0.6:
             self.zombies.append(old)
-            if self.random.random() < 0.3:
+            if self.random.random() < 0.3 and not self.is_orderly:
                 # What it is about to write is of a budget that its successor knows as another.
                 self.administrator.change()
         self.seen["crash" if old.is_busy else "restart"] += 1
@@ -187,7 +193,7 @@ class Schedule:
         index = self.random.randrange(GATEWAYS)
         old = self.gateways[index]
         self.seen["gateway restarted"] += 1
-        self.gateways[index] = Gateway(old.name, self.broker, self.parts, self.random, old.outboxes)
+        self.gateways[index] = self._gateway(old.name, old.outboxes)
 
     # Rest.
 
@@ -234,6 +240,12 @@ class Schedule:
         if isinstance(old, FillerWorker):
             return self._filler()
         return self._history(old.partition)
+
+    def _gateway(self, name: str, outboxes: list[Outbox]) -> Gateway:
+        gateway = Gateway(name, self.broker, self.parts, self.random, outboxes)
+        gateway.all = lambda: self.gateways
+        gateway.repriced = 0 if self.is_orderly else gateway.repriced
+        return gateway
 
     def _meter(self, partition: int) -> Worker:
         return MeterWorker(partition, self.broker, self.parts, self.random)

@@ -51,6 +51,7 @@ class Parts:
     own_spend: str = "under the watermark is forgotten"
     own_windows: str = "apart"
     answers: str = "until they are logged"
+    refusals: str = "heeded"
     acknowledges: str = "own events only"
     history: str = "first copy"
     catches_up: bool = True
