@@ -31,7 +31,8 @@ class Status(StrEnum):
     FAILURE = "failure"
 
 
-Tokens = Annotated[Whole, Field(ge=0, lt=2**63)]
+Count = Annotated[Whole, Field(ge=0, lt=2**63)]
+"""What history has columns for."""
 Amount = Annotated[NanoUsd, Strict(), Field(ge=-LIMIT_OF_AMOUNTS_NANOUSD, le=LIMIT_OF_AMOUNTS_NANOUSD)]
 
 
@@ -47,7 +48,7 @@ class UsageEvent(Wire):
     kind: UsageKind = UsageKind.USAGE
     corrects: UUID | None = None
     producer_id: str = Field(min_length=1)
-    seq: Whole = Field(ge=1)
+    seq: Whole = Field(ge=1, lt=2**63)
     """Dense per producer_id, from 1: a gap is a loss that can be named."""
     occurred_at: UtcTime
     """When the request finished; decides the window."""
@@ -73,12 +74,12 @@ class UsageEvent(Wire):
     session: str | None = None
     gateway: str = ""
 
-    input_tokens: Tokens = 0
-    output_tokens: Tokens = 0
-    cache_read_tokens: Tokens = 0
-    cache_write_tokens: Tokens = 0
-    reasoning_tokens: Tokens = 0
-    total_tokens: Tokens = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    total_tokens: Count = 0
 
     cost_nanousd: Amount
     cost_source: CostSource
@@ -90,7 +91,7 @@ class UsageEvent(Wire):
     """The client left before the end, so the counts are a lower bound."""
     streamed: bool = False
     cache_hit: bool = False
-    duration_ms: Whole = Field(default=0, ge=0)
+    duration_ms: Count = 0
     call_id: str = ""
     response_id: str = ""
 

@@ -82,7 +82,7 @@ def test_a_budget_with_any_field_spoilt_is_in_force_or_refused_and_stops_nothing
 @given(
     st.builds(
         usage,
-        seq=st.integers(1),
+        seq=st.integers(1, 2**63 - 1),
         cost_nanousd=st.integers(0, 10**18 - 1),
         key=st.text(),
         user=st.none() | st.text(),
