@@ -168,7 +168,7 @@ def test_bytes_that_are_no_event_are_left_to_the_model(value: bytes) -> None:
 @given(
     st.builds(
         usage,
-        seq=st.integers(1),
+        seq=st.integers(1, 2**63 - 1),
         cost_nanousd=st.integers(0, 10**18 - 1),
         occurred_at=st.datetimes(min_value=usage().occurred_at.replace(tzinfo=None)).map(
             lambda t: f"{t.isoformat()}Z"

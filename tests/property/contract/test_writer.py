@@ -60,7 +60,7 @@ usage_events = st.builds(
     kind=st.just(UsageKind.USAGE),
     corrects=st.none(),
     producer_id=texts.filter(bool),
-    seq=st.integers(1),
+    seq=st.integers(1, 2**63 - 1),
     occurred_at=times,
     started_at=times,
     tags=st.lists(texts, max_size=3).map(tuple),
