@@ -87,7 +87,12 @@ def account_name(budget_id: str, subject: Iterable[tuple[str, str]]) -> str:
     >>> account_name("member-day", [("user", "ann"), ("team", "a b")])
     'member-day|team=a%20b&user=ann'
     """
-    return budget_id + "|" + "&".join(f"{d}={quote(v, safe='')}" for d, v in sorted(subject))
+    return budget_id + "|" + "&".join([f"{d}={_quoted(v)}" for d, v in sorted(subject)])
+
+
+def _quoted(value: str) -> str:
+    # Most are: hashes of keys, ids. To ask is quicker than to quote.
+    return value if value.isalnum() and value.isascii() else quote(value, safe="")
 
 
 def subject_in(account: str) -> dict[str, str]:
@@ -231,8 +236,9 @@ class BudgetBook:
             for budget in self._shelves.candidates(subject.values)
             for pairs in _match(budget, subject)
         ]
+        may_replace = any(budget.replaces is not None for budget, _ in matched)
         for budget, pairs in matched:
-            if not self._is_replaced(budget, pairs, matched):
+            if not (may_replace and self._is_replaced(budget, pairs, matched)):
                 yield Account(budget, account_name(budget.id, pairs), pairs)
 
 
@@ -244,6 +250,18 @@ def _agree(one: _Pairs, other: _Pairs) -> bool:
 
 def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
     """Every way the subject fits the match: none, one, or one for each of several tags."""
+    if "tag" in budget.match or any(is_glob(d, wanted) for d, wanted in budget.match.items()):
+        return _match_several(budget, subject)
+    pairs: list[tuple[Dimension, str]] = []
+    for dimension, wanted in sorted(budget.match.items()):
+        value = getattr(subject, dimension)
+        if not value or wanted not in (ANY, value):
+            return []
+        pairs.append((dimension, value))
+    return [tuple(pairs)]
+
+
+def _match_several(budget: Budget, subject: Subject) -> list[_Pairs]:
     choices: list[list[tuple[Dimension, str]]] = []
     for dimension, wanted in sorted(budget.match.items()):
         values = subject.values(dimension)

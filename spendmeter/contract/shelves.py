@@ -41,6 +41,8 @@ class Shelves:
         """Those that name neither are tried every time."""
         self._cuts: Counter[tuple[Dimension, Literal["whole", "head", "tail"], int]] = Counter()
         """How many places there are for ends of that length: where a lookup has to cut a value."""
+        self._wholes: dict[Dimension, int] = {}
+        """How many places there are for whole values of a dimension."""
 
     def __len__(self) -> int:
         return len(self._shelves) + len(self._for_all) + len(self._cuts)
@@ -55,6 +57,8 @@ class Shelves:
             self._shelves[place] = {}
             if place.part != "whole":
                 self._cuts[place.dimension, place.part, len(place.text)] += 1
+            else:
+                self._wholes[place.dimension] = self._wholes.get(place.dimension, 0) + 1
         self._shelves[place][budget.id] = budget
 
     def remove(self, budget: Budget) -> None:
@@ -67,7 +71,9 @@ class Shelves:
         if self._shelves[place]:
             return
         del self._shelves[place]
-        if place.part != "whole":
+        if place.part == "whole":
+            self._wholes[place.dimension] -= 1
+        else:
             cut = (place.dimension, place.part, len(place.text))
             self._cuts[cut] -= 1
             if not self._cuts[cut]:
@@ -77,7 +83,7 @@ class Shelves:
         """Every budget that may match, each once at most per value that it is filed under."""
         yield from self._for_all.values()
         for dimension in _MOST_SELECTIVE_FIRST:
-            for value in values(dimension):
+            for value in values(dimension) if self._wholes.get(dimension) else ():
                 yield from self._shelves.get(_Place(dimension, "whole", value), {}).values()
         for dimension, part, length in self._cuts:
             for value in values(dimension):
