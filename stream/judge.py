@@ -8,6 +8,7 @@ replay of totals yields signals that readers already have (same version) or that
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from operator import itemgetter
 from sys import intern
 
@@ -25,6 +26,9 @@ from stream.merging import Merged, merge, rest_on
 from stream.signals import signal_of
 from stream.takings import Takings
 from stream.telling import COALESCE_FOR, Told, to_tell, worth_telling
+
+MAX_AGAIN = 20_000
+"""How many accounts are judged again at once: all of a million would keep the worker from its session."""
 
 
 @dataclass
@@ -53,7 +57,7 @@ class Judge:
         self._waiting = Dues()
         """What spent more since it was last told, until it is told in any case."""
         self._again: dict[AccountWindow, None] = {}
-        """What is to be judged though nothing was spent."""
+        """What is to be judged though nothing was spent, some of it at each call."""
         self._takings = Takings()
         self._dues = Dues()
         """What is to be judged once its time has come."""
@@ -109,13 +113,14 @@ class Judge:
     def judge(self, book: BudgetBook, now: datetime) -> Judgement:
         """Say what the totals taken since the last call, and those still waiting, amount to."""
         judgement = Judgement()
-        changed, again = self._changed, self._again
-        self._changed, self._again = {}, {}
+        changed, self._changed = self._changed, {}
         news = changed | dict.fromkeys(self._waiting.take(now))
+        again = dict.fromkeys(islice(self._again, MAX_AGAIN))
         due = dict.fromkeys(self._dues.take(now))
         # Of an account's windows the earlier first: the last signal is that of the latest.
         for where in sorted(news | again | due, key=_beginning):
             state = self.accounts.get(where)
+            self._again.pop(where, None)
             is_news = where in news or where in self._waiting
             self._waiting.put(where, None)
             if state is None:

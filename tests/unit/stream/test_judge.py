@@ -403,3 +403,24 @@ def test_entries_are_written_for_what_was_taken_even_where_nothing_is_told() -> 
     say(judge, rules, total(1, 0))
     quiet = say(judge, rules, total(2, 1))
     assert (quiet.signals, [type(e) for e in quiet.entries]) == ([], [Entry])
+
+
+def test_what_a_restart_judges_again_is_judged_some_at_a_time_and_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream.judge.MAX_AGAIN", 2)
+    accounts = [f"per-key|key=k{n}" for n in range(5)]
+    judge = restored(say(Judge(), book(), *(total(1, n, account=a) for n, a in enumerate(accounts))))
+    told = [[signal.account for signal in judge.judge(book(), NOON).signals] for _ in range(4)]
+    assert [len(some) for some in told] == [2, 2, 1, 0]
+    assert sorted(account for some in told for account in some) == accounts
+
+
+def test_what_is_spent_meanwhile_does_not_wait_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.judge.MAX_AGAIN", 1)
+    accounts = [f"per-key|key=k{n}" for n in range(3)]
+    judge = restored(say(Judge(), book(), *(total(1, n, account=a) for n, a in enumerate(accounts))))
+    first = say(judge, book(), total(2, 9, account=accounts[2]))
+    assert [(s.account, s.spent_nanousd) for s in first.signals] == [(accounts[2], 2), (accounts[0], 1)]
+    assert [s.account for s in judge.judge(book(), NOON).signals] == [accounts[1]]
+    assert judge.judge(book(), NOON) == Judgement()
