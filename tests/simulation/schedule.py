@@ -24,7 +24,7 @@ from tests.simulation.workers import (
     Worker,
 )
 
-STEPS = (60, 120, 250)
+STEPS = (70, 140, 300)
 GATEWAYS = 2
 MAX_ZOMBIES = 3
 MAX_QUIET_ROUNDS = 2_000
@@ -74,8 +74,8 @@ class Schedule:
         """Every schedule has faults of its own: some are frequent in it, some do not come at all."""
         always: list[tuple[Action, float]] = [
             (self.request, 20 if self.is_orderly else 6),
-            (lambda: self.random.choice(self.gateways).answer(), 6),
-            (lambda: self.random.choice(self.gateways).log(), 6),
+            (lambda: self.random.choice(self.gateways).answer(), 3),
+            (lambda: self.random.choice(self.gateways).log(), 3),
             (self.send, 5),
             (self.fly, 8),
             (self.read_signals, 5),
