@@ -23,7 +23,6 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total, total_key
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
-from spendmeter.contract.wire import made
 from stream.changelog import (
     OPENING,
     POSITION,
@@ -38,6 +37,7 @@ from stream.changelog import (
 from stream.openings import Openings
 from stream.places import Place, Places
 from stream.recreated import Passed, Usage, refuse_if_recreated
+from stream.totals import total_of
 
 # Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
 KEEP_PRODUCERS = timedelta(days=40)
@@ -245,23 +245,3 @@ class Meter:
 
 def _empty(first_offset: int, window: Window) -> Tally:
     return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)
-
-
-def total_of(where: Counted, tally: Tally, partition: int) -> Total:
-    """What the tally says of its account to the judge."""
-    return made(
-        Total,
-        {
-            "account": where.account,
-            "window_start": where.window_start,
-            "source_partition": partition,
-            "spent_nanousd": tally.spent_nanousd,
-            "events": tally.events,
-            "first_offset": tally.first_offset,
-            "last_offset": tally.last_offset,
-            "last_event_id": tally.last_event_id,
-            "before": None,
-            "shape": where.shape,
-            "revision": 0,
-        },
-    )
