@@ -15,8 +15,8 @@ from spendmeter.contract.writer import write_json
 whole = st.integers() | st.integers(0, 2**64 + 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 times = st.datetimes(
-    datetime(1971, 1, 1),
-    datetime(9998, 1, 1),
+    datetime(1971, 1, 1),  # noqa: DTZ001
+    datetime(9998, 1, 1),  # noqa: DTZ001
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
 )
 offsets = st.dictionaries(st.integers(0, 1000), st.integers(0, 2**63 - 1), max_size=4)
