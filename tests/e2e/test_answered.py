@@ -88,8 +88,9 @@ def client(strict: Proxy) -> Client:
     return Client(strict, PLENTY, enforcement="settled")
 
 
-@pytest.mark.parametrize("where", [tardy.QUEUE, tardy.CALLBACK])
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    ("route", "where"), [*((route, tardy.QUEUE) for route in ROUTES), ("chat", tardy.CALLBACK)]
+)
 def test_an_answer_costs_what_its_event_will(
     unlogged: Unlogged, client: Client, route: str, where: str
 ) -> None:
