@@ -112,7 +112,8 @@ class SignalChecks:
         before, after = sorted((self._highest.setdefault(where, signal), signal), key=_version)
         includes_less = any(offset > after.watermark.get(p, -1) for p, offset in before.watermark.items())
         # A budget that counts anew says that something is missing, or was away and all of it forgotten.
-        anew = after.revision > before.revision and (after.opening or self._was_away(before))
+        older, newer = sorted((before, after), key=_revision)
+        anew = newer.revision > older.revision and (newer.opening or self._was_away(older))
         if includes_less and not anew:
             raise Violation(f"a higher version that includes less: {after} after {before}")
         self._highest[where] = after
@@ -151,6 +152,10 @@ def _is_of(budget: Budget | None, signal: Signal) -> bool:
     return budget is not None and all(
         wanted in ("*", signal.subject[dimension]) for dimension, wanted in budget.match.items()
     )
+
+
+def _revision(signal: Signal) -> int:
+    return signal.revision
 
 
 def _version(signal: Signal) -> int:
