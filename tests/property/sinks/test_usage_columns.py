@@ -38,7 +38,7 @@ def stored(offset: int, value: bytes | None) -> Stored:
 names = st.sampled_from(["", "a", "b", "né"]) | st.text(max_size=3)
 events = st.builds(
     usage,
-    seq=st.integers(1, 2**64 - 1),
+    seq=st.integers(1, 2**63 - 1),
     event_id=st.uuids(),
     cost_nanousd=st.integers(0, 10**18 - 1),
     cost_source=st.sampled_from(CostSource),
