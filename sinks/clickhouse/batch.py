@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import attrgetter
 from typing import Protocol
 
 from sinks.clickhouse.plan import Plan
@@ -146,11 +147,7 @@ class PartitionBatches:
 
     def _count_planned(self) -> int:
         assert self.plan is not None, "nothing is planned"
-        low, high = 0, len(self._waiting)
-        while low < high:
-            middle = (low + high) // 2
-            if self._waiting[middle].offset <= self.plan.last:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_right(self._waiting, self.plan.last, key=_offset)
+
+
+_offset = attrgetter("offset")
