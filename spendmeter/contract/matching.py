@@ -184,7 +184,8 @@ class BudgetBook:
 
     def accounts_in(self, event: UsageEvent) -> tuple[Account, ...]:
         """As `accounts_of` the event's subject, which is not made where its accounts are remembered."""
-        return self._accounts.get(self.looked_at_in(event)) or self.accounts_of(subject_of(event))
+        known = self._accounts.get(self.looked_at_in(event))
+        return self.accounts_of(subject_of(event)) if known is None else known
 
     def window_of(self, budget: Budget, time: datetime) -> Window | None:
         """The window of the budget that holds the time, as `window.window_of`, remembering the latest."""
