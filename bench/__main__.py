@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import click
 
-from bench.broker import OUTPUT
 from bench.machine import load
+from bench.output import OUTPUT
 
 
 class Part(NamedTuple):

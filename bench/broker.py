@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from bench.output import OUTPUT
 from spendmeter.local.children import kill_child, start_child
 from spendmeter.local.kafka import Broker
 from spendmeter.local.kafka_jars import fetch_jars
@@ -14,7 +14,6 @@ from spendmeter.local.probes import kafka_answers
 from spendmeter.local.waiting import wait_until
 
 READY_WITHIN_SECONDS = 120
-OUTPUT = Path(".spendmeter/bench").absolute()
 
 
 class NotReadyError(RuntimeError):

@@ -18,8 +18,9 @@ from time import monotonic
 import click
 from clickhouse_connect.driver.client import Client
 
-from bench.broker import OUTPUT, NotReadyError, RunningBroker, running_broker
+from bench.broker import NotReadyError, RunningBroker, running_broker
 from bench.machine import describe
+from bench.output import OUTPUT
 from bench.processes import cpu_seconds, peak_mib
 from bench.stream.place import Place, load
 from sinks.clickhouse.consumer import GROUP

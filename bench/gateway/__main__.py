@@ -18,10 +18,11 @@ from typing import Any
 
 import click
 
-from bench.broker import OUTPUT, RunningBroker, running_broker
+from bench.broker import RunningBroker, running_broker
 from bench.gateway.report import Goal, alone_goals, table, times_goals
 from bench.gateway.topics import fill
 from bench.machine import describe, load
+from bench.output import tell
 from spendmeter.runtime.settings import Settings
 
 STARTS = 3
@@ -45,9 +46,7 @@ def main(budgets: int, accounts: int, calls: int) -> None:
         goals += asyncio.run(_hooks(broker, budgets, calls, Path(scratch)))
     facts.append(f"load average at the end: {load()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     told = table(goals, facts)
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / "gateway.md").write_text(told)
-    click.echo(told)
+    tell("gateway.md", told)
 
 
 def _settings(broker: RunningBroker, prefix: str) -> Settings:

@@ -18,9 +18,9 @@ from pathlib import Path
 import click
 
 from bench import machine
-from bench.broker import OUTPUT
 from bench.latency import CLOSE_NANOUSD, KEYS, Probe, apply_budget, drain, drive, wait_for
 from bench.local import local_stack
+from bench.output import OUTPUT
 from bench.soak import watch
 from bench.soak.report import pictures, table
 from bench.soak.watch import Sample

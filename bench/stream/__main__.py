@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 import click
 
-from bench.broker import OUTPUT, NotReadyError, RunningBroker, running_broker
+from bench.broker import NotReadyError, RunningBroker, running_broker
 from bench.machine import describe
+from bench.output import OUTPUT, tell
 from bench.stream.contender import Contender, NotAvailable
 from bench.stream.contenders import CONTENDERS
 from bench.stream.measure import Run, measure
@@ -36,10 +37,8 @@ def main(only: tuple[str, ...], events: int, rounds: int) -> None:
     facts += [f"{name}: {said}" for name, said in versions.items() if said]
     facts.append(f"{events:,} events, {rounds} rounds, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
     told = table(contenders, runs, facts)
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / "stream.md").write_text(told)
+    tell("stream.md", told)
     (OUTPUT / "stream.svg").write_text(chart(contenders, runs))
-    click.echo(told)
     if any(run.wrong for run in runs):
         raise SystemExit(1)
 

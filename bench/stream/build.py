@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.broker import OUTPUT
+from bench.output import OUTPUT
 from bench.stream.contender import NotAvailable
 from spendmeter.local.java import find_java
 from spendmeter.local.kafka_jars import KAFKA_VERSION

@@ -15,8 +15,8 @@ from uuid import UUID
 
 import click
 
-from bench.broker import OUTPUT
 from bench.machine import describe
+from bench.output import tell
 from bench.stream.job import key_name
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
@@ -44,9 +44,7 @@ def main(budgets: str, accounts: str, events: int) -> None:
     by_accounts = [(_FEW_BUDGETS, count) for count in _numbers(accounts)]
     lines += _curve(f"accounts ({_FEW_BUDGETS} budgets)", 1, by_accounts, events)
     told = "\n".join(lines) + "\n"
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / "flat.md").write_text(told)
-    click.echo(told)
+    tell("flat.md", told)
 
 
 def _numbers(given: str) -> list[int]:

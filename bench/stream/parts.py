@@ -15,8 +15,8 @@ from typing import cast
 
 import click
 
-from bench.broker import OUTPUT
 from bench.machine import describe
+from bench.output import tell
 from bench.stream.job import events
 from bench.stream.meter import ONE, THREE
 from spendmeter.contract.budget import Budget
@@ -101,9 +101,7 @@ def main(count: int, batch: int) -> None:
         name = f"*{step} per event*" if step in ("totals", "signals") else step
         lines.append(f"| {name} | {one:.2f} | {three:.2f} |")
     told = "\n".join(lines) + "\n"
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / "parts.md").write_text(told)
-    click.echo(told)
+    tell("parts.md", told)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiokafka import TopicPartition
 
-from bench.broker import OUTPUT
+from bench.output import OUTPUT
 from bench.stream.job import Sums, events
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic

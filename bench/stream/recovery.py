@@ -18,8 +18,9 @@ from uuid import UUID
 
 import click
 
-from bench.broker import OUTPUT, RunningBroker, running_broker
+from bench.broker import RunningBroker, running_broker
 from bench.machine import describe
+from bench.output import OUTPUT, tell
 from bench.processes import cpu_seconds, peak_mib
 from bench.stream.job import key_name
 from bench.stream.meter import KEY_HOUR
@@ -73,9 +74,7 @@ def main(accounts: int) -> None:
                 f"| {count:,} | {start.seconds:.1f} | {start.cpu_seconds:.1f} | {start.peak_mib:,.0f} |"
                 f" {verdict if count else ''} |"
             )
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / "recovery.md").write_text("\n".join(told) + "\n")
-    click.echo("\n".join(told))
+    tell("recovery.md", "\n".join(told) + "\n")
 
 
 async def _prepare(settings: StreamSettings, accounts: int) -> None:

@@ -19,9 +19,10 @@ from time import monotonic
 import click
 from aiokafka.admin import AIOKafkaAdminClient
 
-from bench.broker import OUTPUT, NotReadyError, running_broker
+from bench.broker import NotReadyError, running_broker
 from bench.latency import share
 from bench.machine import describe
+from bench.output import OUTPUT, tell
 from bench.stream.job import events, key_name
 from bench.stream.measure import admin, committed
 from bench.stream.meter import KEY_HOUR, forget
@@ -204,9 +205,7 @@ def main(event_count: int) -> None:
         for what, gaps in asyncio.run(pauses(broker.bootstrap)):
             lines.append(f"| {what} | {share(gaps, 0.5):.0f} | {share(gaps, 0.99):.0f} | {gaps[-1]:,.0f} |")
     told = "\n".join(lines) + "\n"
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / "workers.md").write_text(told)
-    click.echo(told)
+    tell("workers.md", told)
 
 
 if __name__ == "__main__":
