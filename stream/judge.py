@@ -22,7 +22,7 @@ from stream.changelog import ACCOUNT, TAKEN, AccountState, AccountWindow, Compon
 from stream.crossings import crossings, recovery
 from stream.dues import Dues, next_change
 from stream.forecast import burnt
-from stream.merging import Merged, merge, rest_on
+from stream.merging import Merged, is_newer, merge, newly_spent, rest_on
 from stream.signals import signal_of
 from stream.takings import Takings
 from stream.telling import COALESCE_FOR, Told, to_tell, worth_telling
@@ -76,9 +76,9 @@ class Judge:
         return judge
 
     def take(self, totals: Iterable[Total]) -> None:
-        """Merge totals: per source the one with the highest last_offset stays. Order does not matter.
+        """Merge totals: per source the newest stays; order matters only where merging.is_newer says so.
 
-        But what history had for a budget counts once the word that this is all comes after it.
+        What history had for a budget counts once the word that this is all comes after it.
         """
         for total in totals:
             if total.closes_opening:
@@ -93,9 +93,9 @@ class Judge:
                 if state.held is not None and state.held.rank > taken.rank:
                     continue
                 state.held = taken
-            elif known is not None and known.last_offset >= total.last_offset:
+            elif known is not None and not is_newer(total, known):
                 continue
-            state.unburnt_nanousd += _newly_spent(total, known)
+            state.unburnt_nanousd += newly_spent(total, known)
             state.components[total.source_partition] = Component(
                 total.last_offset,
                 total.spent_nanousd,
@@ -256,11 +256,3 @@ def _is_window(book: BudgetBook, budget: Budget, told: Told) -> bool:
     """Whether the window last told of is still one of the budget's: its period may have changed."""
     window = book.window_of(budget, told.window_start)
     return window is not None and window.start == told.window_start
-
-
-def _newly_spent(total: Total, known: Component | None) -> int:
-    """What was spent between two totals of a source; what history adds was spent before."""
-    if total.source_partition == HISTORY:
-        return 0
-    continues = known is not None and known.first_offset == total.first_offset
-    return total.spent_nanousd - (known.spent_nanousd if known and continues else 0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.total import HISTORY
+from spendmeter.contract.total import HISTORY, Total
 from stream.changelog import AccountState, Component, Taken
 
 
@@ -63,6 +63,25 @@ def merge(
         )
     )
     return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version, is_whole, taken)
+
+
+def is_newer(total: Total, known: Component) -> bool:
+    """Whether a total of a source partition takes the place of what is known of it.
+
+    At the same offset it does if it was counted in another shape: the budget changed while a worker replayed.
+    Then what was opened later is the newer, or, where both begin at the same offset, what was told later.
+    """
+    if total.last_offset != known.last_offset:
+        return total.last_offset > known.last_offset
+    return (total.shape or "") != known.shape and total.first_offset >= known.first_offset
+
+
+def newly_spent(total: Total, known: Component | None) -> int:
+    """What was spent between two totals of a source; what history adds was spent before."""
+    if total.source_partition == HISTORY:
+        return 0
+    continues = known is not None and known.first_offset == total.first_offset
+    return total.spent_nanousd - (known.spent_nanousd if known and continues else 0)
 
 
 def rest_on(state: AccountState, taken: Taken | None) -> None:

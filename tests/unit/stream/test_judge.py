@@ -73,6 +73,24 @@ def test_the_total_with_the_highest_offset_stays() -> None:
     assert judge.accounts[next(iter(judge.accounts))].components[0].spent_nanousd == 7
 
 
+def test_a_total_told_again_in_another_shape_takes_the_place_of_the_first() -> None:
+    judge, rules = Judge(), book()
+    shape = rules.shape_of(next(iter(rules)))
+    whole = of_history(2, shape, account="per-key")
+    # The worker before knew the budget as it was, and stopped before it had stored anything.
+    assert say(judge, rules, total(5, 3, shape="0ld"), whole).signals[0].opening is True
+    signal = say(judge, rules, total(5, 3, shape=shape)).signals[0]
+    assert (signal.spent_nanousd, signal.opening) == (5, False)
+
+
+def test_at_the_same_offset_a_total_that_was_opened_earlier_takes_nothing_back() -> None:
+    judge, rules = Judge(), book()
+    shape = rules.shape_of(next(iter(rules)))
+    say(judge, rules, total(2, 3, shape=shape, first_offset=2))
+    assert say(judge, rules, total(5, 3, shape="0ld", first_offset=1)) == Judgement()
+    assert say(judge, rules, total(2, 3, shape=shape, first_offset=2)) == Judgement()
+
+
 def of_history(revision: int, shape: str, **fields: Any) -> Total:
     """A total of history, taken of the empty log."""
     nothing = {"last_event_id": None, "before": {0: 0}, "shape": shape, "revision": revision}
