@@ -153,9 +153,9 @@ class Gateway:
         except (OSError, OutboxUnwritable) as error:
             log.error("there is no outbox, events are LOST until there is one: %s", error)
 
-    def _wake(self) -> None:
+    def _wake(self, is_urgent: bool) -> None:
         if self._sender is not None and not self._loop.is_closed():
-            self._sender.wake()
+            self._sender.wake(is_urgent=is_urgent)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -193,7 +193,9 @@ class Gateway:
             self._open_outbox()
         self._has_outbox.set()
         outbox, left, self._predecessors = self._recorder.outbox, self._predecessors, ()
-        self._sender = Sender(self._settings, outbox, left, self._acknowledged)
+        self._sender = Sender(
+            self._settings, outbox, left, self._acknowledged, self._settings.linger_ms / 1000
+        )
         try:
             await self._sender.run()
         finally:

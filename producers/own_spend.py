@@ -134,22 +134,24 @@ class OwnSpend:
         window = self._windows.get((account, window_start))
         return _NO_PENDING if window is None else window.pending
 
-    def record(self, seq: int, charges: Iterable[Charge], now_seconds: float) -> None:
-        """Count an own event from now on; `seq` rises from call to call.
+    def record(self, seq: int, charges: Iterable[Charge], now_seconds: float) -> bool:
+        """Count an own event from now on; `seq` rises from call to call. Returns whether it is urgent.
 
         No signal that includes the event may have been taken before: append to the outbox and
         record under the one lock that `take` is called under, too.
         """
         if len(self._recorded) >= MAX_RECORDED:
             self.count_unplaced(charges)
-            return
-        charged = []
+            return True
+        charged, is_urgent = [], False
         for charge in charges:
             window = self._window_charged(charge)
             window.record(charge.cost_nanousd)
+            is_urgent = is_urgent or window.is_urgent()
             charged.append((window, int(charge.cost_nanousd)))
         self._recorded[seq] = _Recorded(now_seconds, tuple(charged))
         self._last_seq = seq
+        return is_urgent
 
     def count_unplaced(self, charges: Iterable[Charge]) -> None:
         """Count an event that will never be acknowledged, until its accounts' next signals."""

@@ -34,7 +34,7 @@ _OTHER_MODELS = "other"
 class Recorder:
     """Records drafts. It never raises: what cannot be recorded is counted and logged as lost."""
 
-    def __init__(self, settings: GatewaySettings, views: Views, on_recorded: Callable[[], None]) -> None:
+    def __init__(self, settings: GatewaySettings, views: Views, on_recorded: Callable[[bool], None]) -> None:
         self._gateway = settings.gateway
         self._views = views
         self._on_recorded = on_recorded
@@ -80,14 +80,15 @@ class Recorder:
             if isinstance(ends, UUID) and ends not in self._ended:
                 draft = replace(draft, fields={**draft.fields, "event_id": ends})
                 told = self._end(ends)
-            event = self._append(draft)
+            event, is_urgent = self._append(draft)
         if told is not None:
             told.note_event(event)
-        self._on_recorded()
+        self._on_recorded(is_urgent)
         self._tell(event, draft.doubt)
         return event
 
-    def _append(self, draft: UsageDraft) -> UsageEvent:
+    def _append(self, draft: UsageDraft) -> tuple[UsageEvent, bool]:
+        """The event as recorded and counted, and whether it is urgent."""
         if self.outbox is not None:
             origin = Origin(self.outbox.producer_id, self._gateway)
             try:
@@ -95,14 +96,12 @@ class Recorder:
             except (OutboxFull, OutboxUnwritable):
                 pass
             else:
-                self._views.count(event, is_recorded=True)
-                return event
+                return event, self._views.count(event, is_recorded=True)
         else:
             LOST.labels("unwritable").inc()
         # It cost money all the same, and this gateway knows.
         event = draft.finish(Origin("lost", self._gateway), 1)
-        self._views.count(event, is_recorded=False)
-        return event
+        return event, self._views.count(event, is_recorded=False)
 
     def _end(self, request: Hashable) -> Told | None:
         """What the request was answered at, which counts no longer; None if that was not known."""

@@ -8,6 +8,9 @@ batch is acknowledged; only then the next chunk is read. So for one producer and
 - what arrives again is the same bytes with the same seq, and so at or below the highest seq seen;
 - nothing new arrives before all that came before it is stored, so no resend brings a first arrival late.
 
+A chunk is worth a request to Kafka, whatever is in it, and the proxy pays for it. So events wait up to
+a linger for others, unless one of them is urgent: then all go at once.
+
 A reader therefore drops a resend by comparing its seq with the highest it has seen from that
 producer on that partition. The partition of an event stays what it was when it was first sent,
 across restarts and even where partitions were added meanwhile.
@@ -24,6 +27,7 @@ from typing import NamedTuple
 from prometheus_client import Counter, Gauge
 
 from producers.delivery import Delivery, NotDelivered
+from producers.failure_log import FailureLog
 from producers.outbox import Outbox
 from producers.outgoing import Outgoing, by_partition, outgoing_of
 from producers.predecessors import Predecessor
@@ -34,16 +38,14 @@ log = logging.getLogger(__name__)
 
 SENT = Counter("spendmeter_sender_sent_total", "Events that Kafka has acknowledged.")
 RESENT = Counter("spendmeter_sender_resent_total", "Events sent again, since it was unknown if they arrived.")
-FAILED = Counter("spendmeter_sender_failures_total", "Attempts to send that failed.")
 OLDEST_UNSENT_SECONDS = Gauge(
     "spendmeter_outbox_oldest_unsent_seconds", "Age of the oldest event that Kafka has not acknowledged."
 )
 
 # A chunk's bytes are bounded by the piece that the outbox reads, which is about one Kafka batch.
 MAX_CHUNK_EVENTS = 500
-_FIRST_BACKOFF_SECONDS = 0.05
-_MAX_BACKOFF_SECONDS = 2.0
-_SECONDS_BETWEEN_LOGS = 30.0
+# So much does not wait for more.
+WORTH_A_REQUEST_BYTES = 64 * 1024
 
 
 class Acknowledged(NamedTuple):
@@ -65,31 +67,47 @@ class Sender:
         outbox: Outbox,
         predecessors: Sequence[Predecessor],
         on_acknowledged: Callable[[Acknowledged], None],
+        linger_seconds: float = 0.0,
     ) -> None:
         self._outbox = outbox
         self._predecessors = list(predecessors)
         self._on_acknowledged = on_acknowledged
+        self._linger_seconds = linger_seconds
         self._delivery = Delivery(settings)
-        self._woken, self._idle = asyncio.Event(), asyncio.Event()
+        self._woken, self._hurried, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_waiting = False
+        # What of it a wake would change: set by the loop, cleared by who wakes it.
+        self._is_waiting = self._is_lingering = False
+        self._is_urgent = False
         self._waiting_since: float | None = None
-        self._failures = _FailureLog()
+        self._failures = FailureLog()
         OLDEST_UNSENT_SECONDS.set_function(self._oldest_unsent_seconds)
 
-    def wake(self) -> None:
-        """An event was appended: send it. After each append, from any thread."""
-        loop = self._loop
+    @property
+    def is_lingering(self) -> bool:
+        """Whether what is unsent waits for more."""
+        return self._is_lingering
+
+    def wake(self, *, is_urgent: bool = True) -> None:
+        """An event was appended: send it, within the linger unless it is urgent.
+
+        After each append, from any thread.
+        """
+        if is_urgent:
+            self._is_urgent = True
         # Who sends looks again by itself. To wake a loop is a system call, and hands the interpreter over.
-        if self._is_waiting and loop is not None:
-            self._is_waiting = False
-            loop.call_soon_threadsafe(self._wake_now)
+        if self._is_waiting or (is_urgent and self._is_lingering):
+            loop = self._loop
+            if loop is not None:
+                self._is_waiting = self._is_lingering = False
+                loop.call_soon_threadsafe(self._wake_now)
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Wait until all that was appended is acknowledged; False if it is not by then.
 
         On the loop that `run` runs on.
         """
+        self._is_urgent = True
         self._wake_now()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_seconds)
@@ -106,18 +124,10 @@ class Sender:
                 await self._finish(self._predecessors[0])
                 self._predecessors.pop(0)
             while True:
-                self._woken.clear()
-                self._is_waiting = False
-                while await self._send_own():
-                    pass
-                self._is_waiting = True
-                # What was appended before that woke nobody.
-                if await self._send_own():
-                    continue
-                if not self._woken.is_set():
-                    self._waiting_since = None
-                    self._idle.set()
-                await self._woken.wait()
+                self._is_urgent = False
+                if not await self._send_own():
+                    await self._wait()
+                await self._linger()
         finally:
             self._is_waiting, self._loop = False, None
             await self._delivery.close()
@@ -127,6 +137,28 @@ class Sender:
     def _wake_now(self) -> None:
         self._idle.clear()
         self._woken.set()
+
+    async def _wait(self) -> None:
+        """Return once something is appended; all that was is stored."""
+        self._woken.clear()
+        self._is_waiting = True
+        # What was appended before that woke nobody.
+        if not self._outbox.unsent.waiting_bytes:
+            self._waiting_since = None
+            self._idle.set()
+            await self._woken.wait()
+        self._is_waiting = False
+
+    async def _linger(self) -> None:
+        """Return once what is unsent shall be sent: it is urgent, or much, or has waited for long enough."""
+        self._woken.clear()
+        self._is_lingering = True
+        # What became urgent before that woke nobody.
+        if not self._is_urgent and self._outbox.unsent.waiting_bytes < WORTH_A_REQUEST_BYTES:
+            later = asyncio.get_running_loop().call_later(self._linger_seconds, self._woken.set)
+            await self._woken.wait()
+            later.cancel()
+        self._is_lingering = False
 
     async def _finish(self, predecessor: Predecessor) -> None:
         producer_id = predecessor.unsent.producer_id
@@ -207,26 +239,3 @@ class Sender:
 
     def _oldest_unsent_seconds(self) -> float:
         return 0.0 if self._waiting_since is None else max(0.0, time.time() - self._waiting_since)
-
-
-class _FailureLog:
-    """Waits longer after each failure in a row, and says so at most once in thirty seconds."""
-
-    def __init__(self) -> None:
-        self._backoff_seconds = 0.0
-        self._quiet_until = 0.0
-
-    async def back_off(self, what: str) -> None:
-        FAILED.inc()
-        if time.monotonic() >= self._quiet_until:
-            log.warning("%s; events stay in the outbox and are sent when it works again", what)
-            self._quiet_until = time.monotonic() + _SECONDS_BETWEEN_LOGS
-        self._backoff_seconds = min(
-            max(2 * self._backoff_seconds, _FIRST_BACKOFF_SECONDS), _MAX_BACKOFF_SECONDS
-        )
-        await asyncio.sleep(self._backoff_seconds)
-
-    def end(self) -> None:
-        if self._backoff_seconds:
-            log.warning("Kafka takes events again")
-        self._backoff_seconds = self._quiet_until = 0.0

@@ -23,6 +23,9 @@ class GatewaySettings(Settings):
     outbox_max_bytes: int = Field(default=1024**3, ge=1024**2)
     """Beyond it, events that Kafka has not taken are lost, counted and reported."""
 
+    linger_ms: int = Field(default=100, ge=0, le=5_000)
+    """How long an event may wait for others, to be sent with them. One that takes an account to 80 % of a
+    limit, or whose account has 1 % of it unsent, does not wait and takes the others along."""
     start_wait_ms: int = Field(default=5_000, ge=0, le=60_000)
     """How long a request may wait, after a start, for budgets and signals to have been read."""
     ack_wait_ms: int = Field(default=300, ge=0, le=5_000)

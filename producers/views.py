@@ -144,13 +144,16 @@ class Views:
         answered = (self.budgets.last_answer or 0.0, self.signals.last_answer or 0.0)
         return self.are_read and seconds - min(answered) < self._policy.stale_after_seconds
 
-    def count(self, event: UsageEvent, *, is_recorded: bool) -> None:
-        """Count an own event from now on. The caller holds the lock since before it was recorded."""
+    def count(self, event: UsageEvent, *, is_recorded: bool) -> bool:
+        """Count an own event from now on; returns whether others shall hear of it at once.
+
+        The caller holds the lock since before it was recorded.
+        """
         charges = charges_of(self.budgets.book, event, datetime.now(UTC))
         if is_recorded:
-            self.spend.record(event.seq, charges, time.monotonic())
-        else:
-            self.spend.count_unplaced(charges)
+            return self.spend.record(event.seq, charges, time.monotonic())
+        self.spend.count_unplaced(charges)
+        return False
 
     def answered(self, event: UsageEvent, begun_at: datetime) -> bool:
         """Count an own event that is to be recorded, begun then; False where it cannot be. Hold the lock."""

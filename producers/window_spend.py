@@ -20,7 +20,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from producers import watermark as watermarks
-from spendmeter.contract.signal import Signal
+from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, Signal
 
 # Beyond it, events are held together and leave together with the first of them: too little is
 # counted for an instant, never too much. Reached only while the stream is away.
@@ -76,6 +76,7 @@ class WindowSpend:
 
     __slots__ = (
         "_doubtful_to_seq",
+        "_limit_nanousd",
         "_pending",
         "_pending_nanousd",
         "_recorded",
@@ -95,7 +96,7 @@ class WindowSpend:
     def __init__(self, end: datetime | None) -> None:
         self.end = end
         self._revision, self._version = 0, _NO_VERSION
-        self._signal_nanousd = 0
+        self._signal_nanousd = self._limit_nanousd = 0
         self._watermark = watermarks.NONE
         self._recorded = 0
         self._recorded_nanousd = 0
@@ -135,6 +136,13 @@ class WindowSpend:
             + self._pending_nanousd
         )
 
+    def is_urgent(self) -> bool:
+        """Whether others shall hear of it at once: the limit is close, or what is unsent is much of it."""
+        return (
+            self._recorded_nanousd >= self._limit_nanousd * COALESCE_SHARE
+            or self.most_nanousd() >= self._limit_nanousd * CLOSE_TO_LIMIT_SHARE
+        )
+
     @property
     def pending(self) -> Mapping[UUID, int]:
         """The events that are pending, and the cost of each."""
@@ -157,6 +165,7 @@ class WindowSpend:
             self._unplaced_nanousd = 0
         self._revision, self._version = order
         self._signal_nanousd, self._watermark = signal.spent_nanousd, watermarks.packed(watermark)
+        self._limit_nanousd = signal.limit_nanousd
         if self._uncovered:
             self._forget_covered(self._uncovered, watermark)
 

@@ -5,16 +5,13 @@ from typing import NamedTuple
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.signal import State
+from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, State
 from spendmeter.contract.window import Window
 from stream.crossings import share
 from stream.merging import Merged
 
-# Far from the limit a signal may wait this long, or until this share of the limit has been spent since.
+# Far from the limit a signal may wait this long, or until COALESCE_SHARE of the limit has been spent since.
 COALESCE_FOR = timedelta(seconds=1)
-COALESCE_SHARE = 0.01
-# From this share of the limit on, every change is sent.
-CLOSE_TO_LIMIT_SHARE = 0.8
 
 
 class Told(NamedTuple):

@@ -11,6 +11,11 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
 
+CLOSE_TO_LIMIT_SHARE = 0.8
+"""From this share of the limit on, every event and every signal travels at once."""
+COALESCE_SHARE = 0.01
+"""So does what is this share of the limit, or has become it since. Anything less may wait for others."""
+
 
 class State(StrEnum):
     OK = "ok"

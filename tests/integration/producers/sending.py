@@ -55,15 +55,21 @@ class Stored(NamedTuple):
 class Sending:
     """An outbox that is being sent, and what was acknowledged."""
 
-    def __init__(self, settings: Settings, root: Path, predecessors: Sequence[Predecessor] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        predecessors: Sequence[Predecessor] = (),
+        linger_seconds: float = 0.0,
+    ) -> None:
         self.outbox = Outbox.open(root, max_bytes=MAX_BYTES, predecessors=predecessors)
         self.acknowledged: list[Acknowledged] = []
-        self.sender = Sender(settings, self.outbox, predecessors, self.acknowledged.append)
+        self.sender = Sender(settings, self.outbox, predecessors, self.acknowledged.append, linger_seconds)
 
-    def append(self, count: int) -> None:
+    def append(self, count: int, *, is_urgent: bool = True) -> None:
         for _ in range(count):
             self.outbox.append(lambda seq: event(self.outbox.producer_id, seq))
-            self.sender.wake()
+            self.sender.wake(is_urgent=is_urgent)
 
     async def acknowledged_more_than(self, count: int) -> None:
         await until(lambda: len(self.acknowledged) > count)
@@ -89,9 +95,12 @@ def event(producer_id: str, seq: int) -> UsageEvent:
 
 @asynccontextmanager
 async def sending(
-    settings: Settings, root: Path, predecessors: Sequence[Predecessor] = ()
+    settings: Settings,
+    root: Path,
+    predecessors: Sequence[Predecessor] = (),
+    linger_seconds: float = 0.0,
 ) -> AsyncIterator[Sending]:
-    one = Sending(settings, root, predecessors)
+    one = Sending(settings, root, predecessors, linger_seconds)
     running = asyncio.create_task(one.sender.run())
     try:
         yield one

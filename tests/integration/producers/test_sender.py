@@ -21,6 +21,7 @@ from tests.integration.producers.sending import (
     sending,
     seqs_of,
     total,
+    until,
     without_resends,
 )
 
@@ -61,6 +62,42 @@ async def test_each_acknowledgement_names_where_its_event_lies(settings: Setting
     lies_at = {stored.event.seq: (stored.partition, stored.offset) for stored in log}
     assert {a.seq: (a.partition, a.offset) for a in one.acknowledged} == lies_at
     assert not any(a.resent for a in one.acknowledged)
+
+
+# Longer than any wait of these tests: what is sent all the same was not kept for it.
+LONG_SECONDS = 3_600.0
+
+
+async def test_what_is_not_urgent_waits_for_what_is_and_goes_with_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with sending(settings, tmp_path, linger_seconds=LONG_SECONDS) as one:
+        one.append(1)
+        await one.acknowledged_more_than(0)
+        one.append(3, is_urgent=False)
+        await until(lambda: one.sender.is_lingering)
+        assert len(one.acknowledged) == 1
+        one.append(1)
+        await one.acknowledged_more_than(4)
+
+
+async def test_what_is_not_urgent_goes_after_the_linger(settings: Settings, tmp_path: Path) -> None:
+    async with sending(settings, tmp_path, linger_seconds=0.05) as one:
+        one.append(3, is_urgent=False)
+        await one.acknowledged_more_than(2)
+
+
+async def test_a_stop_waits_for_no_linger(settings: Settings, tmp_path: Path) -> None:
+    async with sending(settings, tmp_path, linger_seconds=LONG_SECONDS) as one:
+        one.append(3, is_urgent=False)
+        await until(lambda: one.sender.is_lingering)
+        await one.drained()
+
+
+async def test_what_is_much_waits_for_no_linger(settings: Settings, tmp_path: Path) -> None:
+    async with sending(settings, tmp_path, linger_seconds=LONG_SECONDS) as one:
+        one.append(1_200, is_urgent=False)
+        await one.acknowledged_more_than(1_000)
 
 
 async def test_a_stop_with_nothing_unsent_leaves_no_file(settings: Settings, tmp_path: Path) -> None:

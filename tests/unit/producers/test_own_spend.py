@@ -58,6 +58,36 @@ def test_a_signal_that_came_before_the_event_leaves_no_doubt() -> None:
     assert spend.known(ACCOUNT, START)[:2] == (57, 0)
 
 
+@pytest.mark.parametrize(
+    ("spent", "cost", "is_urgent"), [(0, 99, False), (0, 100, True), (7_999, 0, False), (8_000, 0, True)]
+)
+def test_an_event_is_urgent_that_is_much_of_a_limit_or_close_to_it(
+    spent: int, cost: int, is_urgent: bool
+) -> None:
+    spend = OwnSpend()
+    spend.take(signal(spent, {0: 4}).model_copy(update={"limit_nanousd": NanoUsd(10_000)}), NOON)
+
+    assert spend.record(1, charge(cost), 0.0) is is_urgent
+
+
+def test_events_become_urgent_together_until_they_are_stored() -> None:
+    spend = OwnSpend()
+    spend.take(signal(0, {0: 4}).model_copy(update={"limit_nanousd": NanoUsd(10_000)}), NOON)
+
+    assert not spend.record(1, charge(60), 0.0)
+    assert spend.record(2, charge(60), 0.0)
+    spend.acknowledge(1, stored(5))
+    spend.acknowledge(2, stored(6))
+    assert not spend.record(3, charge(60), 0.0)
+
+
+def test_an_event_of_an_unknown_limit_is_urgent_and_one_without_account_is_not() -> None:
+    spend = OwnSpend()
+
+    assert spend.record(1, charge(1), 0.0)
+    assert not spend.record(2, [], 0.0)
+
+
 def test_a_signal_that_came_after_the_event_may_include_it() -> None:
     spend = OwnSpend()
     spend.record(1, charge(7), 0.0)

@@ -59,7 +59,7 @@ class Fixture:
         self.recorder = Recorder(settings, self.views, self.wake)
         self.recorder.outbox = Outbox.open(root, max_bytes=1_000_000)
 
-    def wake(self) -> None:
+    def wake(self, is_urgent: bool) -> None:
         self.wakes += 1
 
     @property
