@@ -34,35 +34,41 @@ def merge(
     `held` is what the account's part from history rests on; `whole`, if it is about this window, what was
     taken for all accounts of the budget: one without such a part had spent nothing before.
     """
-    counted = {p: part for p, part in components.items() if isinstance(p, int)}
-    spent, version = 0, 0
-    for part in counted.values():
-        spent += part.spent_nanousd
-        version += part.last_offset + 1
-    watermark = {p: counted[p].last_offset for p in sorted(counted)}
     taken = _latest(held, whole, shape)
+    before = taken.before if taken is not None else {}
+    counted, adding, version = 0, 0, 0
+    watermark: dict[int, int] = {}
+    fits, straddles = True, False
+    for partition, part in components.items():
+        if not isinstance(partition, int):
+            continue
+        counted += part.spent_nanousd
+        version += part.last_offset + 1
+        watermark[partition] = part.last_offset
+        opened = before.get(partition, 0)
+        if part.first_offset >= opened:
+            adding += part.spent_nanousd
+            fits = fits and part.first_offset == opened and part.shape == shape
+        elif part.last_offset >= opened:
+            straddles = True
     if taken is None:
-        return Merged(NanoUsd(spent), watermark, version, False, None)
+        return Merged(NanoUsd(counted), _in_order(watermark), version, False, None)
     # Also where history has to wait: it may have been part of the account before. Of two openings at
     # the same offsets the one of the present shape comes later.
     version += taken.offsets + 1 + (taken.shape == shape)
-    if any(_straddles(part, taken.before.get(p, 0)) for p, part in counted.items()):
-        return Merged(NanoUsd(spent), watermark, version, False, taken)
-    adding = {p: part for p, part in counted.items() if part.first_offset >= taken.before.get(p, 0)}
-    spent = sum(part.spent_nanousd for part in adding.values())
+    if straddles:
+        return Merged(NanoUsd(counted), _in_order(watermark), version, False, taken)
     if taken is held:
-        spent += components[HISTORY].spent_nanousd
-    for partition, offset in taken.before.items():
+        adding += components[HISTORY].spent_nanousd
+    for partition, offset in before.items():
         watermark[partition] = max(watermark.get(partition, -1), offset - 1)
-    is_whole = (
-        whole is not None
-        and (whole.before, whole.shape) == (taken.before, taken.shape)
-        and taken.shape == shape
-        and all(
-            (part.first_offset, part.shape) == (taken.before.get(p, 0), shape) for p, part in adding.items()
-        )
-    )
-    return Merged(NanoUsd(spent), dict(sorted(watermark.items())), version, is_whole, taken)
+    is_told = whole is not None and (whole.before, whole.shape) == (before, taken.shape)
+    is_whole = is_told and taken.shape == shape and fits
+    return Merged(NanoUsd(adding), _in_order(watermark), version, is_whole, taken)
+
+
+def _in_order(watermark: dict[int, int]) -> dict[int, int]:
+    return dict(sorted(watermark.items())) if len(watermark) > 1 else watermark
 
 
 def is_newer(total: Total, known: Component) -> bool:
@@ -90,10 +96,6 @@ def rest_on(state: AccountState, taken: Taken | None) -> None:
         # It had no part of its own; that of an earlier opening is void.
         state.components[HISTORY] = Component(taken.offsets, NanoUsd(0), 0, 0)
         state.held = taken
-
-
-def _straddles(part: Component, offset: int) -> bool:
-    return part.first_offset < offset <= part.last_offset
 
 
 def _latest(held: Taken | None, whole: Taken | None, shape: str) -> Taken | None:
