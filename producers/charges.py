@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from spendmeter.contract.charge import cost_for
-from spendmeter.contract.matching import BudgetBook, subject_of
+from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import UsageEvent
 
@@ -35,7 +35,7 @@ def charges_at_answer(book: BudgetBook, event: UsageEvent, begun_at: datetime, n
 def charges_of(book: BudgetBook, event: UsageEvent, now: datetime) -> list[Charge]:
     """A charge for every account of the event whose window has not ended by now."""
     charges = []
-    for account in book.accounts_of(subject_of(event)):
+    for account in book.accounts_in(event):
         window = book.window_of(account.budget, event.occurred_at)
         if window is not None and (window.end is None or now < window.end):
             cost = cost_for(account.budget, event)

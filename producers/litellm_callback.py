@@ -43,6 +43,7 @@ from producers.settings import GatewaySettings
 from producers.subject import Caller
 from spendmeter.contract.ids import uuid7, uuid7_text
 from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import EPOCH
 from spendmeter.price_book import PriceBook
 from spendmeter.runtime.settings import load
 
@@ -237,7 +238,7 @@ def _unix_ms() -> int:
 
 def _finished_at(end_time: object, now: datetime) -> datetime:
     """When the request finished: decides the window. LiteLLM logs it a little later, with a local time."""
-    return min(end_time.astimezone(UTC), now) if isinstance(end_time, datetime) else now
+    return max(EPOCH, min(end_time.astimezone(UTC), now)) if isinstance(end_time, datetime) else now
 
 
 def _deployments(caller: Caller) -> list[str]:

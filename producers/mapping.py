@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from producers.costs import cost_of, images_of, prices_of
@@ -26,6 +26,7 @@ from producers.payload import (
 )
 from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CostSource, Status, UsageEvent
+from spendmeter.contract.wire import made
 
 EVENT_ID_FIELD = "spendmeter_event_id"
 """Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
@@ -37,6 +38,12 @@ _MANAGEMENT_CALL = re.compile(
 )
 
 
+# Every field, in the model's order.
+_NO_FIELDS = {
+    name: field.get_default(call_default_factory=True) for name, field in UsageEvent.model_fields.items()
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Which outbox of which gateway an event comes from."""
@@ -45,19 +52,23 @@ class Origin:
     gateway: str
 
 
-@dataclass(frozen=True, slots=True)
-class UsageDraft:
+class UsageDraft(NamedTuple):
     """A usage event that still lacks its place in an outbox."""
 
     fields: Mapping[str, Any]
+    """As the event's model would take them, and those that it requires: nobody asks it again."""
     doubt: str | None = None
     """What LiteLLM reported, where it cannot be a cost: the caller logs it."""
     images: int = 0
     """How many it made; no event tells, but the price book may have a price for each."""
 
-    def finish(self, origin: Origin, seq: int) -> UsageEvent:
-        """The event at that place."""
-        return UsageEvent(producer_id=origin.producer_id, gateway=origin.gateway, seq=seq, **self.fields)
+    def finish(self, origin: Origin, seq: int, event_id: UUID | None = None) -> UsageEvent:
+        """The event at that place, with that id if one is given."""
+        fields = {**_NO_FIELDS, **self.fields}
+        fields["producer_id"], fields["gateway"], fields["seq"] = origin.producer_id, origin.gateway, seq
+        if event_id is not None:
+            fields["event_id"] = event_id
+        return made(UsageEvent, fields)
 
 
 def event_id_of(kwargs: Mapping[str, Any]) -> UUID | None:
@@ -221,7 +232,7 @@ def _event_id(request_id: UUID, payload: Mapping[str, Any]) -> UUID:
     if payload.get("status") == "failure":
         # A failure's id is the call's, so the attempts of one call differ by deployment and time only.
         told_apart += [payload.get("model_id"), payload.get("startTime")]
-    seed = "\0".join([request_id.hex, *(str(part) for part in told_apart)])
+    seed = "\0".join([request_id.hex, *map(str, told_apart)])
     digest = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()[:10], "big")
     value = (request_id.int >> 80 << 80) | digest
     value = value & ~(0xF << 76) | 0x7 << 76

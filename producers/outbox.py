@@ -20,12 +20,13 @@ from producers.frames import MAX_PAYLOAD_BYTES, encode
 from producers.ownership import Lock, found
 from producers.unsent import SEGMENT_SUFFIX, Segment, Unsent
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.contract.writer import write_json
 
 log = logging.getLogger(__name__)
 
 RECORDED = Counter("spendmeter_outbox_recorded_total", "Events recorded.", ["cost_source"])
+_RECORDED = {source: RECORDED.labels(source.value) for source in CostSource}
 LOST = Counter("spendmeter_outbox_lost_total", "Events that could not be recorded.", ["reason"])
 BYTES = Gauge("spendmeter_outbox_bytes", "Bytes of events that await Kafka, predecessors' included.")
 FILL = Gauge("spendmeter_outbox_fill_ratio", "The outbox's size on disk as a share of its bound.")
@@ -136,7 +137,7 @@ class Outbox:
         except OutboxUnwritable as error:
             self._losses.add("unwritable", self._seq, str(error))
             raise
-        RECORDED.labels(event.cost_source.value).inc()
+        _RECORDED[event.cost_source].inc()
         return event
 
     def close(self) -> None:

@@ -45,6 +45,9 @@ def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
 
 
 def text_or_none(value: object) -> str | None:
+    # As `text`, asked here too: it is what nearly every name is, and there are ten in a request.
+    if type(value) is str and len(value) <= MAX_TEXT_CHARS and value.isascii():
+        return value or None
     return None if value is None else text(value) or None
 
 
@@ -89,8 +92,10 @@ def tags(value: object) -> tuple[str, ...]:
     """The tags a caller gave, each once; LiteLLM's own `User-Agent: …` entries are none of them."""
     if not isinstance(value, list | tuple):
         return ()
-    given = (text(tag, MAX_TAG_CHARS) for tag in value if isinstance(tag, str))
-    kept = dict.fromkeys(tag for tag in given if tag and not tag.startswith("User-Agent: "))
+    kept: dict[str, None] = {}
+    for tag in value:
+        if isinstance(tag, str) and tag and not tag.startswith("User-Agent: "):
+            kept[text(tag, MAX_TAG_CHARS)] = None
     return tuple(kept)[:MAX_TAGS]
 
 

@@ -1,7 +1,6 @@
 """Pricing: a cost for what LiteLLM has no price for, or whose price the book overrides. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_CEILING
 from typing import Any, NamedTuple
@@ -36,7 +35,7 @@ def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None)
     try:
         found = _look_up(draft, source, book, fallback)
     except InvalidAmount as error:
-        return replace(draft, doubt=f"by the price book, {error}")
+        return draft._replace(doubt=f"by the price book, {error}")
     if found is None:
         return draft
     changed = {
@@ -44,7 +43,7 @@ def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None)
         "cost_source": CostSource.PRICEBOOK,
         "prices": dict(found.prices),
     }
-    return replace(draft, fields={**fields, **changed})
+    return draft._replace(fields={**fields, **changed})
 
 
 def _look_up(

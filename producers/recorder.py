@@ -3,7 +3,6 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -50,8 +49,7 @@ class Recorder:
         What is held for the request, an upper bound, becomes this cost in one step. The event will have
         the request's id, so that a refusal can name it before it is recorded.
         """
-        draft = replace(draft, fields={**draft.fields, "event_id": request})
-        event = draft.finish(Origin("pending", self._gateway), 1)
+        event = draft.finish(Origin("pending", self._gateway), 1, request)
         with self._views.lock:
             if request not in self._ended and self._views.answered(event, begun_at):
                 self._views.strict.release(request)
@@ -71,28 +69,27 @@ class Recorder:
         with self._views.lock:
             if ends is not None:
                 self._views.strict.release(ends)
-            event_id = draft.fields["event_id"]
+            event_id: UUID = draft.fields["event_id"]
             if event_id in self._seen:
                 REPEATED.inc()
                 return None
             _remember(self._seen, event_id, MAX_EVENTS_REMEMBERED)
             told = None
             if isinstance(ends, UUID) and ends not in self._ended:
-                draft = replace(draft, fields={**draft.fields, "event_id": ends})
-                told = self._end(ends)
-            event, is_urgent = self._append(draft)
+                event_id, told = ends, self._end(ends)
+            event, is_urgent = self._append(draft, event_id)
         if told is not None:
             told.note_event(event)
         self._on_recorded(is_urgent)
         self._tell(event, draft.doubt)
         return event
 
-    def _append(self, draft: UsageDraft) -> tuple[UsageEvent, bool]:
+    def _append(self, draft: UsageDraft, event_id: UUID) -> tuple[UsageEvent, bool]:
         """The event as recorded and counted, and whether it is urgent."""
         if self.outbox is not None:
             origin = Origin(self.outbox.producer_id, self._gateway)
             try:
-                event = self.outbox.append(lambda seq: draft.finish(origin, seq))
+                event = self.outbox.append(lambda seq: draft.finish(origin, seq, event_id))
             except (OutboxFull, OutboxUnwritable):
                 pass
             else:
@@ -100,7 +97,7 @@ class Recorder:
         else:
             LOST.labels("unwritable").inc()
         # It cost money all the same, and this gateway knows.
-        event = draft.finish(Origin("lost", self._gateway), 1)
+        event = draft.finish(Origin("lost", self._gateway), 1, event_id)
         return event, self._views.count(event, is_recorded=False)
 
     def _end(self, request: Hashable) -> Told | None:

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
 from threading import Lock
 from typing import Any
 from uuid import UUID
@@ -112,4 +111,4 @@ class Calls:
     def named(self, draft: UsageDraft, who: Subject) -> UsageDraft:
         """The event in the names that the call was admitted under."""
         names = {name: getattr(who, name) for name in _DIMENSIONS if getattr(who, name)}
-        return replace(draft, fields={**draft.fields, **names, **({"tags": who.tags} if who.tags else {})})
+        return draft._replace(fields={**draft.fields, **names, **({"tags": who.tags} if who.tags else {})})

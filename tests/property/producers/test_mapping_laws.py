@@ -62,6 +62,9 @@ def test_whatever_litellm_passes_is_an_event_that_the_stream_can_read(kwargs: di
         event = draft.finish(Origin("p", "g"), 1)
         record = encode_usage(event)
         assert decode(UsageEvent, record.value, record.headers) == event
+        # The model is not asked where an event is made: this is why it need not be.
+        assert UsageEvent.model_validate(vars(event), strict=True) == event
+        assert list(vars(event)) == list(UsageEvent.model_fields)
 
 
 @given(st.text(min_size=1))
