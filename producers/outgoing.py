@@ -8,6 +8,7 @@ from producers.frames import Frame
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.usage_reader import event_of, read_fields
 from spendmeter.runtime.kafka import partition_of
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ class Outgoing(NamedTuple):
 def outgoing_of(frame: Frame) -> Outgoing:
     """The record of an event; its value is the very bytes that were recorded."""
     try:
-        event = decode(UsageEvent, frame.payload)
+        fields = read_fields(frame.payload)
+        event = decode(UsageEvent, frame.payload) if fields is None else event_of(fields)
     except InvalidRecord as invalid:
         # Another version wrote it. The stream puts it with the dead letters, where it is not lost.
         log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
