@@ -5,7 +5,7 @@ Source: CloudEvents 1.0.2, Kafka protocol binding, section 3.2.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -16,8 +16,9 @@ from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import format_time
+from spendmeter.contract.times import format_time, remembered_time
 from spendmeter.contract.total import Total
+from spendmeter.contract.total_reader import read_total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.usage_reader import UsageFields, event_of, read_fields
 from spendmeter.contract.wire import Wire, what_is_wrong
@@ -67,12 +68,14 @@ def encode(
     value: Wire, key: str, event_id: str, source: str, time: datetime, written: bytes | None = None
 ) -> Record:
     """A wire value as a Kafka record with its CloudEvents headers; `written` is its JSON, if there."""
+    # What is written by the thousand is of one moment; only the times of events never come again.
+    format_one = format_time if type(value) is UsageEvent else remembered_time
     headers = [
         _SPECVERSION,
         ("ce_id", event_id.encode()),
         ("ce_source", source.encode()),
         ("ce_type", _TYPES[type(value)]),
-        ("ce_time", format_time(time).encode()),
+        ("ce_time", format_one(time).encode()),
         _CONTENT_TYPE,
     ]
     return Record(key.encode(), write_json(value) if written is None else written, headers)
@@ -130,6 +133,8 @@ def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, by
     _check_type(model, headers)
     if not value:
         raise InvalidRecord(Reason.NOT_JSON, "the record has no value")
+    if model is Total and (total := read_total(value)) is not None:
+        return cast(_W, total)
     try:
         return model.model_validate_json(value)
     except ValidationError as error:

@@ -39,6 +39,10 @@ def parse_time(text: str) -> datetime:
     return _in_utc(time)
 
 
+remembered_parse = lru_cache(_MAX_REMEMBERED)(parse_time)
+"""`parse_time` for times that come again, as of `remembered_time`."""
+
+
 def _in_utc(time: datetime) -> datetime:
     try:
         # Asked first because it is what is written here, and read for every event.

@@ -5,8 +5,9 @@ another version wrote, or wrote oddly, is not read here and is left to the model
 of the event, and what is dropped does not hang on who was asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias, get_type_hints
 from uuid import UUID
 
@@ -26,18 +27,23 @@ UsageFields: TypeAlias = msgspec.Struct
 _READ_ALIKE = (str, int, bool, UUID, str | None, UUID | None, tuple[str, ...], dict[str, str])
 
 
-def struct_of(model: type[Wire]) -> type[msgspec.Struct]:
+def struct_of(model: type[Wire], only: Mapping[str, Any] = MappingProxyType({})) -> type[msgspec.Struct]:
     """A struct with the model's fields, bounds and defaults; times are text in it.
 
-    It refuses fields that the model does not have: msgspec would skip them without looking inside, and
-    they may be what makes a record unreadable.
+    Of a field that `only` names it takes what is of that type, and no other that the model takes. It refuses
+    fields that the model does not have: msgspec would skip them without looking inside, and they may be what
+    makes a record unreadable.
 
     Raises:
         TypeError: a field is of a type, or bounded in a way, that is not known to be read alike.
     """
     hints = get_type_hints(model, include_extras=True)
     fields = [
-        (name, str if hints[name] == UtcTime else _type_of(name, field), *_default_of(field))
+        (
+            name,
+            only[name] if name in only else str if hints[name] == UtcTime else _type_of(name, field),
+            *_default_of(field),
+        )
         for name, field in model.model_fields.items()
     ]
     # No collector: a struct holds text and numbers, never a cycle.
