@@ -32,7 +32,7 @@ faults: install  ## Inject faults into the real stack under traffic (about an ho
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.faults.run $(ARGS)
 
-bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (about half an hour; ARGS="--brief")
+bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (two hours, one of them the soak; ARGS="--brief")
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m bench $(ARGS)
 

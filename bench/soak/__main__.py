@@ -7,6 +7,7 @@ change is told. At the end `spendmeter reconcile` must find everything equal.
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -32,6 +33,8 @@ from spendmeter.runtime.settings import Settings
 
 PARTS = ("kafka", "clickhouse", "topics", "schema", "stream", "clickhouse-sink")
 WATCHED = ("kafka", "stream", "clickhouse-sink", "clickhouse")
+# The gateway and who drives it are this process.
+DRIVER = "gateway"
 SAMPLES = 360
 
 
@@ -106,7 +109,7 @@ async def _watch(
                 Sample(
                     minutes,
                     recorded,
-                    watch.memory(pids),
+                    watch.memory({**pids, DRIVER: os.getpid()}),
                     watch.cpu(pids),
                     await watch.lag(positions),
                     p50,
