@@ -49,8 +49,10 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
 def _forecast(state: AccountState, signal: Signal) -> Iterable[Alert]:
     """Once for each limit that the window had: a forecast may come and go, a new limit is a new question."""
     at, limit = signal.forecast_exhausted_at, signal.limit_nanousd
+    if at is None:
+        return
     window = Window(signal.window_start, signal.window_end)
-    if at is None or not worth_an_alert(state.burn, signal.spent_nanousd, limit, window, signal.emitted_at):
+    if not worth_an_alert(state.burn, signal.spent_nanousd, limit, window, signal.emitted_at):
         return
     message = (
         f"{signal.budget_id}: {_who(signal)} will have spent its budget by {at:%Y-%m-%d %H:%M} UTC"

@@ -27,6 +27,8 @@ ALERT_SPENT_SHARE = 0.25
 
 _LN2 = log(2)
 _MAX_REMEMBERED = 10_000
+# The moments of rounds, each for all accounts that are judged in it.
+_us = lru_cache(_MAX_REMEMBERED)(to_unix_us)
 
 
 class Burn(NamedTuple):
@@ -43,7 +45,7 @@ def burnt(burn: Burn | None, spent_nanousd: int, window: Window, now: datetime) 
     The first call only begins the watch: how long its spend took, nobody knows. A clock that runs
     back adds the spend where the last call was.
     """
-    now_us = to_unix_us(now)
+    now_us = _us(now)
     if burn is None:
         return Burn(now_us, now_us, 0.0)
     passed_us = max(now_us - burn.at_us, 0)
@@ -65,17 +67,16 @@ def exhausted_at(
     if burn is None or remaining_nanousd <= 0 or not _watched(burn, window, now, MIN_WATCHED_SHARE):
         return None
     left_us = remaining_us(burn, remaining_nanousd, window, now)
-    end = window.end or now + ENDLESS
-    if left_us is None or left_us >= (end - now) / timedelta(microseconds=1):
+    if left_us is None or left_us >= _us(window.end or now + ENDLESS) - _us(now):
         return None
-    at = from_unix_us(to_unix_us(now) + int(left_us))
+    at = from_unix_us(_us(now) + int(left_us))
     return at.replace(microsecond=0)
 
 
 def remaining_us(burn: Burn, remaining_nanousd: NanoUsd, window: Window, now: datetime) -> float | None:
     """How long the rest will last at the present rate, however long; None at no rate."""
     half_life_us = _half_life_us(window)
-    now_us = max(to_unix_us(now), burn.at_us)
+    now_us = max(_us(now), burn.at_us)
     decayed = burn.decayed_nanousd * exp2((burn.at_us - now_us) / half_life_us)
     # The weight of all the time watched: without it, a young account would seem to spend too little.
     weight_us = -half_life_us / _LN2 * expm1((burn.since_us - now_us) / half_life_us * _LN2)
@@ -91,7 +92,7 @@ def worth_an_alert(
 
 
 def _watched(burn: Burn, window: Window, now: datetime, share: float) -> bool:
-    return to_unix_us(now) - burn.since_us >= share * _length_us(window)
+    return _us(now) - burn.since_us >= share * _length_us(window)
 
 
 def _half_life_us(window: Window) -> float:

@@ -189,6 +189,8 @@ class Budget(Wire):
 
     def limit_at(self, time: datetime) -> NanoUsd:
         """The limit in force: the standing one and every raise that has not ended."""
+        if not self.raises:
+            return self.limit_nanousd
         return NanoUsd(self.limit_nanousd + sum(r.amount_nanousd for r in self.raises if time < r.until))
 
     def unpriced_flat_nanousd(self) -> NanoUsd:
