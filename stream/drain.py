@@ -20,10 +20,10 @@ from time import monotonic
 from typing import Any, Protocol
 
 from aiokafka.errors import IllegalStateError
-from aiokafka.structs import ConsumerRecord
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
+from spendmeter.runtime.fetched import FetchedRecord, fetch_cheaply
 from stream.garbage import Collector
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class BatchProcessor(Protocol):
     topics: frozenset[str]
     """The source topics; everything else that is fetched is Faust's (changelogs of standbys)."""
 
-    def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], alive_at: float) -> Awaitable[None]:
+    def process(self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float) -> Awaitable[None]:
         """Do all that these records lead to; return once it is stored.
 
         `alive_at`: when this process was last seen to be alive, in monotonic seconds.
@@ -82,6 +82,7 @@ class DrainConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        fetch_cheaply()
         self._processor: BatchProcessor = self.app.processor
         self._done: dict[TP, int] = {}
         self._collector = Collector()
@@ -121,7 +122,7 @@ class DrainConsumer(Consumer):
             await self._give_back(fetched or {})
             await asyncio.sleep(0)
             return
-        ours: dict[TP, Sequence[ConsumerRecord]] = {}
+        ours: dict[TP, Sequence[FetchedRecord]] = {}
         for partition, records in fetched.items():
             tp = TP(partition.topic, partition.partition)
             if tp.topic in self._processor.topics:
@@ -150,9 +151,9 @@ class DrainConsumer(Consumer):
         before, self._round = self._round, (generation, monotonic())
         return before[1] if before[0] == generation else self._round[1]
 
-    async def _fetch(self) -> dict[Any, Sequence[ConsumerRecord]] | None:
+    async def _fetch(self) -> dict[Any, Sequence[FetchedRecord]] | None:
         """What there is now, None in a rebalance."""
-        fetched: dict[Any, Sequence[ConsumerRecord]] | None
+        fetched: dict[Any, Sequence[FetchedRecord]] | None
         fetched, _ = await self._wait_next_records(POLL_SECONDS)
         if fetched and self._is_busy:
             # What lay ready was fetched as the batch before it began, and until it was taken nothing more
@@ -165,14 +166,14 @@ class DrainConsumer(Consumer):
         self._is_busy = _count(fetched or {}) >= BUSY_RECORDS
         return fetched
 
-    async def _take_more(self, fetched: dict[Any, Sequence[ConsumerRecord]], seconds: float) -> int:
+    async def _take_more(self, fetched: dict[Any, Sequence[FetchedRecord]], seconds: float) -> int:
         """Add what comes within that time to what was fetched; returns how many these are."""
         more, _ = await self._wait_next_records(seconds)
         for partition, records in (more or {}).items():
             fetched[partition] = [*fetched.get(partition, ()), *records]
         return _count(more or {})
 
-    async def _give_back(self, fetched: Mapping[Any, Sequence[ConsumerRecord]]) -> None:
+    async def _give_back(self, fetched: Mapping[Any, Sequence[FetchedRecord]]) -> None:
         """Fetch these records of ours again. To have read them twice is harmless, to drop them is not.
 
         Faust only goes back to committed offsets, and where nothing was committed yet (aiokafka's
@@ -189,7 +190,7 @@ class DrainConsumer(Consumer):
             except IllegalStateError:
                 log.info("%s[%d] has another owner now", tp.topic, tp.partition)
 
-    async def _hand_to_faust(self, tp: TP, records: Sequence[ConsumerRecord]) -> None:
+    async def _hand_to_faust(self, tp: TP, records: Sequence[FetchedRecord]) -> None:
         for record in records:
             read = self._read_offset[tp]
             if read is None or record.offset >= read:
@@ -221,7 +222,7 @@ class DrainTransport(Transport):
     Consumer = DrainConsumer
 
 
-def _count(batches: Mapping[Any, Sequence[ConsumerRecord]]) -> int:
+def _count(batches: Mapping[Any, Sequence[FetchedRecord]]) -> int:
     return sum(map(len, batches.values()))
 
 

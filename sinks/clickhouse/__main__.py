@@ -16,6 +16,7 @@ from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
 from sinks.opening.filler import Filler
 from spendmeter.runtime import logs, metrics
+from spendmeter.runtime.fetched import fetch_cheaply
 from spendmeter.runtime.settings import load
 
 log = logging.getLogger("sinks.clickhouse")
@@ -43,6 +44,7 @@ async def run(settings: SinkSettings) -> None:
 
 def main() -> None:
     gc.set_threshold(*_COLLECT_AFTER)
+    fetch_cheaply()
     if sys.argv[1:] not in ([], ["migrate"]):
         sys.exit("usage: python -m sinks.clickhouse [migrate]")
     settings = load(SinkSettings)
