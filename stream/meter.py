@@ -68,6 +68,9 @@ class Meter:
         self.tallies: dict[Counted, Tally] = {}
         self.producers: dict[str, Progress] = {}
         self._openings = Openings()
+        self._places: Places | None = None
+        self._changed: list[Place] = []
+        """What this batch has changed, in the order in which it did."""
         self._now: datetime | None = None
         self._passed: Passed | None = None
         self._frontier = 0
@@ -119,10 +122,13 @@ class Meter:
         folded = Folded()
         if batch:
             folded.openings = self.open(book, batch[0].offset)
-        places = Places(book, partial(self._place, book))
+        if self._places is None or not self._places.hold_for(book):
+            self._places = Places(book, partial(self._place, book))
+        places_of, count = self._places.of, self._count
         seen: set[str] = set()
         for offset, appended_at, event in batch:
-            if self._now is None or appended_at > self._now:
+            # The records of one chunk share their time, which is then one object.
+            if appended_at is not self._now and (self._now is None or appended_at > self._now):
                 self._now = appended_at
             replayed = offset <= self.position
             if not replayed:
@@ -140,12 +146,12 @@ class Meter:
                 folded.counted += 1
             if not resent and flats_of(event) > 0:
                 folded.unpriced.append(event)
-            for place in places.of(event, offset):
-                self._count(event, place, offset, resent)
+            for place in places_of(event, offset):
+                count(event, place, offset, resent)
         if self._now is not None and batch:
             passed = self._passed.offset if self._passed is not None else -1
             self._passed = Passed(max(passed, batch[-1].offset), self._now)
-        self._write([place for place in places.all() if place.is_changed], seen, folded)
+        self._write(seen, folded)
         return folded
 
     def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
@@ -176,9 +182,11 @@ class Meter:
         tally = place.tally
         if offset <= tally.last_offset:
             # A crash may have come between the tally and its total, and no other event may follow.
-            place.is_changed = place.is_changed or tally.first_offset <= offset
+            if tally.first_offset <= offset and not place.is_changed:
+                self._note(place)
             return
-        place.is_changed = True
+        if not place.is_changed:
+            self._note(place)
         if resent is None:
             # Producers are stored after the tallies: an event that they have passed is in every tally
             # that was open then. As it is not in this one, it begins behind all that cannot be told.
@@ -191,13 +199,20 @@ class Meter:
             tally.events += 1
             tally.last_event_id = event.event_id
 
+    def _note(self, place: Place) -> None:
+        place.is_changed = True
+        self._changed.append(place)
+
     def _is_forgotten(self, window_end: datetime | None) -> bool:
         return (
             window_end is not None and self._now is not None and window_end + KEEP_CLOSED_WINDOWS < self._now
         )
 
-    def _write(self, changed: Sequence[Place], seen: set[str], folded: Folded) -> None:
-        for where, tally in ((place.where, place.tally) for place in changed):
+    def _write(self, seen: set[str], folded: Folded) -> None:
+        changed, self._changed = self._changed, []
+        for place in changed:
+            place.is_changed = False
+            where, tally = place.where, place.tally
             folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
             if tally.last_offset >= tally.first_offset:
                 folded.totals.append(total_of(where, tally, self.partition))
@@ -220,6 +235,8 @@ class Meter:
         self._openings.follow(book)
         tombstones = self._openings.changes()
         gone = [where for where, tally in self.tallies.items() if self._is_over(where, tally)]
+        if gone:
+            self._places = None
         for where in gone:
             del self.tallies[where]
             tombstones.append(Entry(TALLY + where.suffix(), None))

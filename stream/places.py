@@ -1,4 +1,4 @@
-"""Places: where the events of one batch count. Looked up once for each subject and window. Pure."""
+"""Places: where events count, remembered for each subject from batch to batch. Pure."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,15 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window
 from stream.changelog import Counted, Tally
 
+# Beyond, all are looked up again. So many weigh some 60 MB, in each source partition.
+MAX_REMEMBERED = 150_000
+
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
 class Place:
-    """An account in a window, as this batch finds and changes it."""
+    """An account in a window, and whether this batch has changed it."""
 
     where: Counted
     budget: Budget
@@ -35,26 +38,29 @@ class _Found(NamedTuple):
 
 
 class Places:
-    """Those of one batch, under a book that does not change meanwhile."""
+    """Those under one edition of a book, while no tally is dropped."""
 
     def __init__(self, book: BudgetBook, place: Callable[[Account, Window, int], Place]) -> None:
         self._book = book
+        self._edition = book.edition
+        self._subject_of = book.looked_at_in
         self._place = place
         """Makes the place of an account in a window, first met at that offset."""
         self._by_subject: dict[Hashable, _Found] = {}
         self._by_account: dict[tuple[str, datetime], Place] = {}
 
+    def hold_for(self, book: BudgetBook) -> bool:
+        """Whether they may serve another batch, under that book as it is now."""
+        is_same = self._book is book and self._edition == book.edition
+        return is_same and max(len(self._by_subject), len(self._by_account)) < MAX_REMEMBERED
+
     def of(self, event: UsageEvent, offset: int) -> Sequence[Place]:
         """The places that the event counts at."""
-        subject = self._book.looked_at_in(event)
+        subject = self._subject_of(event)
         found = self._by_subject.get(subject)
         if found is not None and found.start <= event.occurred_at < found.end:
             return found.places
         return self._find(subject, event, offset)
-
-    def all(self) -> Sequence[Place]:
-        """In the order in which they were first met."""
-        return list(self._by_account.values())
 
     def _find(self, subject: Hashable, event: UsageEvent, offset: int) -> Sequence[Place]:
         places: list[Place] = []
@@ -71,5 +77,5 @@ class Places:
                 place = self._by_account[at] = self._place(account, window, offset)
             places.append(place)
         if have_begun:
-            self._by_subject[subject] = _Found(places, start, end)
+            self._by_subject[subject] = _Found(tuple(places), start, end)
         return places

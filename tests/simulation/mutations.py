@@ -85,8 +85,9 @@ class ReplaysSayNothing(Meter):
     def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
         was_changed, is_known = place.is_changed, offset <= place.tally.last_offset
         super()._count(event, place, offset, resent)
-        if is_known:
-            place.is_changed = was_changed
+        if is_known and place.is_changed and not was_changed:
+            place.is_changed = False
+            self._changed.remove(place)
 
 
 class _StaysOpen(Openings):
