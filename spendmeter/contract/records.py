@@ -180,7 +180,7 @@ def read_usage(
     read: Any = read_fields(value) if value else None
     if read is None:
         read = decode(UsageEvent, value)
-    if read.occurred_at - appended_at > MAX_AHEAD:
+    if read.occurred_at > appended_at and read.occurred_at - appended_at > MAX_AHEAD:
         raise InvalidRecord(
             Reason.FROM_THE_FUTURE,
             f"occurred_at {format_time(read.occurred_at)} is more than {MAX_AHEAD} after the broker's"

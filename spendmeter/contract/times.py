@@ -34,6 +34,9 @@ def parse_time(text: str) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text[:50]!r} is not a time; {_AS_THIS}") from None
+    # Asked first because it is what is written here, and read for every event.
+    if time.tzinfo is UTC and time >= EPOCH:
+        return time
     if time.tzinfo is None:
         raise ValueError(f"{text!r} has no UTC offset; {_AS_THIS}")
     return _in_utc(time)
@@ -45,8 +48,7 @@ remembered_parse = lru_cache(_MAX_REMEMBERED)(parse_time)
 
 def _in_utc(time: datetime) -> datetime:
     try:
-        # Asked first because it is what is written here, and read for every event.
-        utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+        utc = time.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{time.isoformat()} lies outside the years 1970 to 9999 UTC") from None
     if utc < EPOCH:
