@@ -13,6 +13,9 @@ from stream.merging import Merged
 # Far from the limit a signal may wait this long, or until COALESCE_SHARE of the limit has been spent since.
 COALESCE_FOR = timedelta(seconds=1)
 
+# To look into an enum costs as much as a comparison of money.
+_OK, _WARNING, _EXCEEDED = State.OK, State.WARNING, State.EXCEEDED
+
 
 class Told(NamedTuple):
     """What a signal says of an account, as far as the next one depends on it."""
@@ -31,12 +34,12 @@ class Told(NamedTuple):
 def to_tell(merged: Merged, budget: Budget, window: Window, now: datetime) -> Told:
     """What there is to tell of an account whose parts add up to `merged`."""
     spent, limit = merged.spent_nanousd, budget.limit_at(now)
-    state, threshold = State.OK, None
+    state, threshold = _OK, None
     for fraction in budget.warn_at:  # they rise
         if spent >= share(limit, fraction):
-            state, threshold = State.WARNING, fraction
+            state, threshold = _WARNING, fraction
     if spent >= limit:
-        state, threshold = State.EXCEEDED, 1.0
+        state, threshold = _EXCEEDED, 1.0
     return Told(
         window.start,
         budget.revision,

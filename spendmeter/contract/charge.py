@@ -4,10 +4,13 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 
+# To look into an enum costs more than all else that is asked here for every event.
+_UNPRICED = CostSource.UNPRICED
+
 
 def cost_for(budget: Budget, event: UsageEvent) -> NanoUsd:
     """The event's cost, and the budget's flat amount for each unpriced request that it tells of."""
-    if event.cost_source is not CostSource.UNPRICED:
+    if event.cost_source is not _UNPRICED:
         return event.cost_nanousd
     return NanoUsd(event.cost_nanousd + flats_of(event) * budget.unpriced_flat_nanousd())
 
@@ -19,6 +22,6 @@ def flats_of(event: UsageEvent) -> int:
     cost, so the flat amount that stood for it goes. Any later one of the same request says
     another source.
     """
-    if event.cost_source is not CostSource.UNPRICED or event.status is not Status.SUCCESS:
+    if event.cost_source is not _UNPRICED or event.status is not Status.SUCCESS:
         return 0
     return 1 if event.kind is UsageKind.USAGE else -1
