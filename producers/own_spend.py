@@ -21,18 +21,23 @@ WindowKey = tuple[str, datetime]
 """The name of an account and the start of a window of it."""
 
 
-class Limit(NamedTuple):
-    """What an account may spend in a window."""
+class Limit:
+    """What an account may spend in a window, for `is_below` to ask again and again."""
 
-    window: WindowKey
-    nanousd: int
+    __slots__ = ("key", "nanousd", "window")
+
+    def __init__(self, key: WindowKey, nanousd: int) -> None:
+        self.key, self.nanousd = key, nanousd
+        self.window: WindowSpend | None = None
+        """As it was found last: to look it up takes most of the time where little of it is in the caches."""
 
 
 class _Recorded(NamedTuple):
     """An own event whose acknowledgement is still out."""
 
     at_seconds: float
-    charged: tuple[tuple[WindowSpend, int], ...]
+    charged: tuple[WindowSpend, ...]
+    costs_nanousd: tuple[int, ...]
 
 
 class _Answered(NamedTuple):
@@ -66,9 +71,11 @@ class OwnSpend:
 
     def is_below(self, limits: Iterable[Limit]) -> bool:
         """Whether all that may be spent in each of these windows, doubtful events too, is below its limit."""
-        for key, limit_nanousd in limits:
-            window = self._windows.get(key)
-            if window is not None and window.most_nanousd() >= limit_nanousd:
+        for limit in limits:
+            window = limit.window
+            if window is None or window.is_dropped:
+                limit.window = window = self._windows.get(limit.key)
+            if window is not None and window.most_nanousd() >= limit.nanousd:
                 return False
         return True
 
@@ -140,16 +147,27 @@ class OwnSpend:
         No signal that includes the event may have been taken before: append to the outbox and
         record under the one lock that `take` is called under, too.
         """
+        charges = list(charges)
+        costs_nanousd = tuple([int(charge.cost_nanousd) for charge in charges])
+        return self.record_in(seq, self.windows(charges), costs_nanousd, now_seconds)
+
+    def windows(self, charges: Iterable[Charge]) -> tuple[WindowSpend, ...]:
+        """The window of each charge."""
+        return tuple([self._window_charged(charge) for charge in charges])
+
+    def record_in(
+        self, seq: int, windows: tuple[WindowSpend, ...], costs_nanousd: tuple[int, ...], now_seconds: float
+    ) -> bool:
+        """As `record`, in windows of which none is dropped, each at its cost."""
         if len(self._recorded) >= MAX_RECORDED:
-            self.count_unplaced(charges)
+            for window, cost_nanousd in zip(windows, costs_nanousd, strict=True):
+                window.count_unplaced(cost_nanousd)
             return True
-        charged, is_urgent = [], False
-        for charge in charges:
-            window = self._window_charged(charge)
-            window.record(charge.cost_nanousd)
+        is_urgent = False
+        for window, cost_nanousd in zip(windows, costs_nanousd, strict=True):
+            window.record(cost_nanousd)
             is_urgent = is_urgent or window.is_urgent()
-            charged.append((window, int(charge.cost_nanousd)))
-        self._recorded[seq] = _Recorded(now_seconds, tuple(charged))
+        self._recorded[seq] = _Recorded(now_seconds, windows, costs_nanousd)
         self._last_seq = seq
         return is_urgent
 
@@ -162,7 +180,7 @@ class OwnSpend:
         """An own event has been stored; a seq that is unknown or acknowledged already changes nothing."""
         recorded = self._recorded.pop(seq, None)
         if recorded is not None:
-            for window, cost_nanousd in recorded.charged:
+            for window, cost_nanousd in zip(recorded.charged, recorded.costs_nanousd, strict=True):
                 window.acknowledge(seq, cost_nanousd, at)
 
     def keys(self) -> list[WindowKey]:
@@ -179,6 +197,7 @@ class OwnSpend:
                 or is_removed(key[0].partition("|")[0])
             ):
                 del self._windows[key]
+                window.is_dropped = True
 
     def _window_charged(self, charge: Charge) -> WindowSpend:
         return self._window((charge.account, charge.window_start), charge.window_end)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from producers.admission import ADMIT, Decision, Moment, decide
+from producers.charged import Charged
 from producers.charges import charges_at_answer, charges_of
 from producers.looks import Looks
 from producers.news import News
@@ -98,6 +99,7 @@ class Views:
         self.routed = Routed()
         self._owners = Owners()
         self._looks = Looks()
+        self._charged = Charged()
         self._policy = settings.policy
         self._removed: set[str] = set()
 
@@ -149,10 +151,11 @@ class Views:
 
         The caller holds the lock since before it was recorded.
         """
-        charges = charges_of(self.budgets.book, event, datetime.now(UTC))
+        now = datetime.now(UTC)
         if is_recorded:
-            return self.spend.record(event.seq, charges, time.monotonic())
-        self.spend.count_unplaced(charges)
+            windows, costs_nanousd = self._charged.where(event, self.budgets.book, self.spend, now)
+            return self.spend.record_in(event.seq, windows, costs_nanousd, time.monotonic())
+        self.spend.count_unplaced(charges_of(self.budgets.book, event, now))
         return False
 
     def answered(self, event: UsageEvent, begun_at: datetime) -> bool:

@@ -91,10 +91,13 @@ class WindowSpend:
         "_version",
         "_watermark",
         "end",
+        "is_dropped",
     )
 
     def __init__(self, end: datetime | None) -> None:
         self.end = end
+        self.is_dropped = False
+        """Its account has another one by now, or none: what happens is not to be counted here."""
         self._revision, self._version = 0, _NO_VERSION
         self._signal_nanousd = self._limit_nanousd = 0
         self._watermark = watermarks.NONE

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from producers.admission import Decision, Moment, Policy, Refuse, decide
+from producers.charged import Charged
 from producers.charges import charges_at_answer, charges_of
 from producers.own_spend import OwnSpend
 from producers.window_spend import Acknowledgement
@@ -77,7 +78,7 @@ class Gateway:
         self.chunk_end = self.sent
         self.book = BudgetBook()
         self.budgets_read = 0
-        self.spend = OwnSpend()
+        self.spend, self.charged = OwnSpend(), Charged()
         self.signals_read = [0] * PARTITIONS
         self.removed: set[str] = set()
         self.calls: list[Call] = []
@@ -177,7 +178,8 @@ class Gateway:
         self.outbox.events.append(event)
         self.broker.truth.record(event)
         charges = charges_of(self.book, event, self.now)
-        self.spend.record(event.seq, charges, self.seconds)
+        windows, costs_nanousd = self.charged.where(event, self.book, self.spend, self.now)
+        self.spend.record_in(event.seq, windows, costs_nanousd, self.seconds)
         self.ledger.record(event.event_id, charges)
 
     def _event(self, fields: dict[str, Any], cost_nanousd: int) -> UsageEvent:
