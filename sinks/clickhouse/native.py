@@ -15,6 +15,8 @@ from clickhouse_connect.datatypes.string import String
 from clickhouse_connect.driver.common import write_array
 from clickhouse_connect.driver.insert import InsertContext
 
+from sinks.clickhouse.names import Names
+
 
 class NanoUsdColumn(Decimal, registered=False):  # type: ignore[call-arg,misc]
     """Decimal(18, 9) USD from whole nano-USD: they are the number that ClickHouse keeps."""
@@ -38,6 +40,8 @@ class NameColumn(String, registered=False):  # type: ignore[call-arg,misc]
     def _build_lc_dictionary(
         self, column: Sequence[str | None], _ctx: InsertContext
     ) -> tuple[list[str | None], list[int]]:
+        if isinstance(column, Names):
+            return column.dictionary, column.places
         # ClickHouse has None at the place 0 of a nullable column's dictionary.
         places: dict[str | None, int] = {None: 0} if self.nullable else {}
         places.update(dict.fromkeys(column, 0))

@@ -1,18 +1,22 @@
 """Records of usage as columns, without a row for each: of all tables only this one has to be fast. Pure.
 
-A batch outlives the processor's caches, so little of it is kept: equal texts once.
+A batch outlives the processor's caches, so little of it is kept: equal texts once. Rows are turned into
+columns by zip, not field by field.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple, get_type_hints
 
+import msgspec
+from msgspec.structs import astuple
 from pydantic.fields import FieldInfo
 
 from sinks.clickhouse.batch import StoredRecord
+from sinks.clickhouse.names import Names
 from sinks.clickhouse.reading import Reading, Unreadable
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, read_usage
@@ -23,14 +27,15 @@ from spendmeter.contract.usage import UsageEvent
 EVENTS_AT_ONCE = 128
 _MICROSECOND = timedelta(microseconds=1)
 
-_Get = Callable[[Any], Any]
+_Values = tuple[Any, ...]
 
 
 class _Column(NamedTuple):
-    """What is kept of one field, and how it is taken from events."""
+    """What is kept of one field, and what it is made of a block of the field's values."""
 
-    values: list[Any]
-    take: Callable[[Sequence[Any]], Iterable[Any]]
+    kept: list[Any] | Names
+    of: Callable[[_Values], Sequence[Any]] | None = None
+    """None: kept as they are."""
 
 
 def read_usage_columns(records: Sequence[StoredRecord]) -> Reading:
@@ -40,26 +45,28 @@ def read_usage_columns(records: Sequence[StoredRecord]) -> Reading:
     timestamp. Times are whole microseconds, the cost is whole nano-USD, the event's id a number.
     """
     fields = [start() for start in _STARTS]
-    topics: list[str] = []
+    topics = Names(nullable=False)
     partitions, offsets, stamps = array("q"), array("q"), array("q")
     unreadable: list[Unreadable] = []
     for start in range(0, len(records), EVENTS_AT_ONCE):
         events, kept = _read(records[start : start + EVENTS_AT_ONCE], unreadable)
-        for values, take in fields:
-            values.extend(take(events))
+        # Nothing, where none could be read.
+        for values, (into, of) in zip(zip(*events, strict=True), fields, strict=False):
+            into.extend(values if of is None else of(values))
         topics.extend([record.topic for record in kept])
         partitions.extend([record.partition for record in kept])
         offsets.extend([record.offset for record in kept])
         stamps.extend([record.timestamp for record in kept])
-    columns: list[Sequence[Any]] = [values for values, _ in fields]
+    columns: list[Sequence[Any]] = [into for into, _ in fields]
     columns += [topics, partitions, offsets, stamps]
     return Reading(columns, len(topics), unreadable)
 
 
 def _read(
     records: Sequence[StoredRecord], unreadable: list[Unreadable]
-) -> tuple[list[Any], list[StoredRecord]]:
-    events: list[Any] = []
+) -> tuple[list[_Values], list[StoredRecord]]:
+    """The fields of each event in their order, and the records that these are of."""
+    events: list[_Values] = []
     kept: list[StoredRecord] = []
     stamp_ms, appended_at = 0, EPOCH
     for record in records:
@@ -68,52 +75,76 @@ def _read(
             stamp_ms = record.timestamp
             appended_at = from_unix_us(stamp_ms * 1000)
         try:
-            events.append(read_usage(record.value, record.headers, appended_at))
+            read = read_usage(record.value, record.headers, appended_at)
         except InvalidRecord as invalid:
             unreadable.append((record, invalid))
             continue
+        # The struct has the model's fields in their order, too.
+        events.append(_fields_of(read) if isinstance(read, UsageEvent) else astuple(read))
         kept.append(record)
     return events, kept
 
 
 def _start(name: str, kind: Any, field: FieldInfo) -> Callable[[], _Column]:
     """How the field's column begins."""
-    get = attrgetter(name)
+    if name in NAMES:
+        # Of a StrEnum the text itself: a member is hashed by a function in Python.
+        of = _texts if isinstance(kind, type) and issubclass(kind, StrEnum) else None
+        return lambda: _Column(Names(nullable=kind == str | None), of)
     if kind == UtcTime:
-        # As to_unix_us, without a call for each.
-        return lambda: _Column([], lambda events: [(t - EPOCH) // _MICROSECOND for t in map(get, events)])
+        return lambda: _Column([], _microseconds)
     if name == "event_id":
-        return _plain(attrgetter("event_id.int"))
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        # The text itself: a member is hashed by a function in Python.
-        return _plain(attrgetter(f"{name}._value_"))
+        return lambda: _Column([], _numbers)
     if name == "prices":
-        return _shared(get, lambda prices: (*prices.items(),))
-    if name in _EACH_ITS_OWN or field.annotation in _NUMBERS:
-        return _plain(get)
-    return _shared(get)
+        # Their JSON tells them apart, order included, in half the time of a tuple.
+        return _shared(msgspec.json.Encoder().encode)
+    if name in _EACH_ITS_OWN or field.annotation in _WHOLE:
+        return lambda: _Column([])
+    return _shared()
 
 
-def _plain(get: _Get) -> Callable[[], _Column]:
-    return lambda: _Column([], lambda events: map(get, events))
+def _texts(members: _Values) -> list[str]:
+    return [*map(_text, members)]
 
 
-def _shared(get: _Get, key: _Get | None = None) -> Callable[[], _Column]:
-    """Equal values are kept once. `key` tells whether they are, for those that cannot be hashed."""
+def _microseconds(times: _Values) -> list[int]:
+    # As to_unix_us, without a call for each.
+    return [(time - EPOCH) // _MICROSECOND for time in times]
+
+
+def _numbers(ids: _Values) -> list[int]:
+    return [*map(_number, ids)]
+
+
+def _shared(key: Callable[[Any], Any] | None = None) -> Callable[[], _Column]:
+    """Equal values are kept once. `key` tells whether they are, for those that cannot be hashed
+    and may be equal without being the same."""
 
     def start() -> _Column:
         seen: dict[Any, Any] = {}
 
-        def take(events: Sequence[Any]) -> Iterable[Any]:
-            values = [*map(get, events)]
-            return map(seen.setdefault, map(key, values) if key else values, values)
+        def of(values: _Values) -> list[Any]:
+            if key is not None:
+                return [*map(seen.setdefault, map(key, values), values)]
+            first = values[0]
+            if first == values[-1] and values.count(first) == len(values):
+                return [seen.setdefault(first, first)] * len(values)
+            return [*map(seen.setdefault, values, values)]
 
-        return _Column([], take)
+        return _Column([], of)
 
     return start
 
 
-_NUMBERS = (bool, int, NanoUsd)
+NAMES = frozenset(
+    {"kind", "key_alias", "team", "organization", "project", "model", "model_group", "provider"}
+    | {"deployment", "call_type", "gateway", "cost_source", "status"}
+)
+"""Those whose column is a LowCardinality(String), nullable or not."""
+
+_WHOLE = (bool, int, NanoUsd)
 _EACH_ITS_OWN = frozenset({"corrects", "call_id", "response_id"})
 _KINDS = get_type_hints(UsageEvent, include_extras=True)
 _STARTS = [_start(name, _KINDS[name], field) for name, field in UsageEvent.model_fields.items()]
+_fields_of = attrgetter(*UsageEvent.model_fields)
+_text, _number = attrgetter("_value_"), attrgetter("int")

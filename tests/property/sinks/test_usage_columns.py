@@ -10,9 +10,10 @@ from clickhouse_connect.driver.insert import InsertContext
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sinks.clickhouse.names import Names
 from sinks.clickhouse.native import type_of
 from sinks.clickhouse.tables import USAGE
-from sinks.clickhouse.usage_columns import EVENTS_AT_ONCE, read_usage_columns
+from sinks.clickhouse.usage_columns import EVENTS_AT_ONCE, NAMES, read_usage_columns
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
@@ -123,6 +124,48 @@ def test_names_are_written_as_the_driver_writes_them(some: list[str], or_none: l
         ("LowCardinality(String)", [*some, *map(str, range(300))]),
     ):
         assert written(kind, column) == by_the_driver(kind, column)
+
+
+@given(st.lists(st.lists(st.none() | names, max_size=4)), st.booleans())
+def test_names_kept_once_are_written_as_the_driver_writes_them(
+    blocks: list[list[str | None]], nullable: bool
+) -> None:
+    if not nullable:
+        blocks = [[name or "" for name in block] for block in blocks]
+    column, kind = Names(nullable=nullable), "Nullable(String)" if nullable else "String"
+    for block in blocks:
+        column.extend(block)
+    plain = [name for block in blocks for name in block]
+
+    assert list(column) == plain
+    assert [column[n] for n in range(len(column))] == column[:] == plain
+    assert written(f"LowCardinality({kind})", column) == by_the_driver(f"LowCardinality({kind})", plain)
+
+
+def test_the_names_of_an_event_are_those_that_the_table_has_as_such() -> None:
+    """Any other column has no place for a dictionary."""
+    of_the_record = {"topic"}
+    low = {name for name, kind in USAGE.columns.items() if kind.startswith("LowCardinality")}
+
+    assert low == NAMES | of_the_record
+
+
+@given(st.lists(st.sampled_from([(), ("a",), ("a", "b"), ("b", "a")]), max_size=6))
+def test_prices_that_are_kept_once_keep_their_order(orders: list[tuple[str, ...]]) -> None:
+    recorded = [usage(prices=dict.fromkeys(order, "1")) for order in orders]
+    reading = read_usage_columns([stored(n, encode_usage(event).value) for n, event in enumerate(recorded)])
+    prices = dict(zip(USAGE.columns, reading.columns, strict=True))["prices"] if recorded else []
+
+    assert [(*kept,) for kept in prices] == orders
+
+
+def test_what_only_the_model_reads_has_the_same_columns() -> None:
+    event = usage(user="u", tags=("a",), total_tokens=3)
+    plain = encode_usage(event).value
+    newer = plain[:-1] + b',"of_another_version":1}'
+    reading = read_usage_columns([stored(n, value) for n, value in enumerate((plain, newer, plain))])
+
+    assert list(zip(*reading.columns, strict=True)) == [row(event, n) for n in range(3)]
 
 
 def written(kind: str, column: Sequence[Any], whole: bool = False) -> bytes:
