@@ -105,7 +105,11 @@ class Meter:
         self._openings.follow(book)
         # Behind all that may have been folded: there, resends can no longer be told from first copies.
         self._openings.open_all(book, self.position + 1 if self.position >= 0 else first_offset)
-        return self._openings.changes()
+        changes = self._openings.changes()
+        if changes:
+            # A place rests on its budget's opening.
+            self._places = None
+        return changes
 
     def openings(self) -> list[Entry]:
         """Every opening, as it is stored."""
@@ -235,11 +239,11 @@ class Meter:
         self._openings.follow(book)
         tombstones = self._openings.changes()
         gone = [where for where, tally in self.tallies.items() if self._is_over(where, tally)]
-        if gone:
-            self._places = None
         for where in gone:
             del self.tallies[where]
             tombstones.append(Entry(TALLY + where.suffix(), None))
+        if tombstones:
+            self._places = None
         kept = {where[:2] for where in self.tallies} if gone else set()
         totals = [
             total_key(where.account, where.window_start, self.partition)

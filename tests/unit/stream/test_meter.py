@@ -8,6 +8,7 @@ import pytest
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.contract.window import KEEP_CLOSED_WINDOWS
+from stream import places
 from stream.changelog import TALLY, AccountWindow, Counted, Entry
 from stream.meter import KEEP_PRODUCERS, Folded, Meter
 from stream.recreated import TopicRecreated, Usage
@@ -61,6 +62,31 @@ def test_events_add_up_per_account_and_window() -> None:
         (K1, 12, 0, 1),
         ("per-key|key=k2", 11, 0, 2),
     ]
+
+
+def test_places_that_are_not_remembered_change_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = book()
+    batches = [
+        log(
+            usage(2 * n + 1, 5),
+            usage(2 * n + 2, 7, key="k2", occurred_at=NOON - timedelta(days=n)),
+            start=2 * n,
+        )
+        for n in range(3)
+    ]
+    remembering, forgetting = Meter(0), Meter(0)
+    said = [remembering.fold(batch, rules) for batch in batches]
+    monkeypatch.setattr(places, "MAX_REMEMBERED", 0)
+    assert [forgetting.fold(batch, rules) for batch in batches] == said
+    assert forgetting.tallies == remembering.tallies
+
+
+def test_what_another_book_opened_meanwhile_is_counted_anew() -> None:
+    meter, rules = Meter(0), book()
+    meter.fold(log(usage(1, 5)), rules)
+    meter.open(BudgetBook(), 1)
+    total = meter.fold(log(usage(2, 7), start=1), rules).totals[0]
+    assert (total.spent_nanousd, total.first_offset) == (7, 1)
 
 
 def test_an_event_of_no_budget_only_moves_the_position() -> None:
