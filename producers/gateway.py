@@ -209,6 +209,8 @@ class Gateway:
     async def _become_ready(self) -> None:
         await self.views.all_read()
         await self._has_outbox.wait()
+        if self._stopping.is_set():
+            return
         metrics.READY.set(1)
         log.info("ready: %d budgets, %d windows", len(self.views.budgets.book), len(self.views.spend))
         await asyncio.Future()
