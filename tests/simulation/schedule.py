@@ -57,6 +57,7 @@ class Schedule:
         self.is_orderly = self.random.random() < 0.1
         """Every refusal is heeded, no budget changes, nothing is late: then the overspend has a bound."""
         self.gateways = [self._gateway(f"g{n}", []) for n in range(GATEWAYS)]
+        self.late_crashes = self.random.choice([0, 2, 5])
         self.seen: Counter[str] = Counter()
         """How often what happened: a schedule in which nothing happens shows nothing."""
 
@@ -213,6 +214,7 @@ class Schedule:
                     self.flights += gateway.send()
             for worker in self.workers:
                 worker.step()
+            self._die_late()
         else:
             raise Violation("the system does not come to rest")
         self.broker.pass_time(COALESCE_FOR)
@@ -224,6 +226,14 @@ class Schedule:
             gateway.read_budgets(len(self.broker.budgets))
             for partition in range(PARTITIONS):
                 gateway.read_signals(partition, len(self.broker.signals[partition]))
+
+    def _die_late(self) -> None:
+        """Nothing later makes good what a worker did last: some of the stream's die until the very end."""
+        for index, worker in enumerate(self.workers):
+            may_die = isinstance(worker, MeterWorker) or (isinstance(worker, JudgeWorker) and worker.is_busy)
+            if may_die and self.late_crashes and self.random.random() < 0.2:
+                self.late_crashes -= 1
+                self.workers[index] = self._successor(worker)
 
     def _is_at_rest(self) -> bool:
         return not (

@@ -1,14 +1,14 @@
 """The stream's and the sink's processes: the real meter and judge, between effects that a crash may part.
 
 Each `step` does at most one effect: one append of some records to one log, or one commit. The order
-of the effects is that of stream/processor.py. What is stored "beside" the tallies may come in any
-interleaving, each log in its own order.
+of the effects is that of stream/processor.py. What is stored "beside" the tallies, or beside what a
+judge remembers, may come in any interleaving, each log in its own order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import UUID
 
 from sinks.opening.balance import Balances, Row
@@ -16,6 +16,7 @@ from sinks.opening.ledger import Due, Ledger, is_covered, taken, taken_key
 from spendmeter.contract.budget import Dimension
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.total import HISTORY
 from spendmeter.contract.usage import UsageEvent
@@ -25,11 +26,18 @@ from stream.meter import Folded, Meter
 from stream.openings import told
 from stream.recreated import Usage
 from stream.store import GuardedStore
+from stream.storing import must_be_told_first
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.checks import check_folded
 
 MAX_BATCH = 6
 T = TypeVar("T")
+
+
+class Log(Protocol):
+    """Something that records are appended to."""
+
+    def extend(self, records: Iterable[Any], /) -> None: ...
 
 
 class Fenced(Exception):
@@ -112,7 +120,7 @@ class Worker:
         if not self.broker.commit(self.group, self.partition, self.generation, self.position):
             raise Fenced
 
-    def store(self, *appends: tuple[list[Any], Sequence[Any]]) -> Iterator[None]:
+    def store(self, *appends: tuple[Log, Sequence[Any]]) -> Iterator[None]:
         """Append to several logs at once: each in its order, in any interleaving, a few records at a time."""
         left = [(log, list(records)) for log, records in appends if records]
         while left:
@@ -253,17 +261,35 @@ class JudgeWorker(Worker):
             yield
 
     def store_judged(self, said: Judgement) -> Iterator[None]:
-        broker = self.broker
-        changelog = broker.changelog("judge", self.partition)
-        if self.parts.alerts == "after remembering":
-            yield from self.store((changelog, said.entries))
-        for signal in said.signals:
-            broker.append_signal(signal)
-            yield
-        broker.signals[self.partition].extend(said.withdrawn)
-        yield from self.store((broker.alerts, said.alerts))
-        if self.parts.alerts == "before remembering":
-            yield from self.store((changelog, said.entries))
+        broker, alerts = self.broker, self.parts.alerts
+        remembered = (broker.changelog("judge", self.partition), said.entries)
+        telling = (
+            (_Signals(broker, self.partition), [*said.signals, *said.withdrawn]),
+            (broker.alerts, said.alerts),
+        )
+        if alerts == "after remembering":
+            yield from self.store(remembered)
+            yield from self.store(*telling)
+        elif alerts == "before remembering" and must_be_told_first(said):
+            yield from self.store(*telling)
+            yield from self.store(remembered)
+        else:
+            yield from self.store(*telling, remembered)
+
+
+@dataclass
+class _Signals:
+    """One partition of spend.signals, to be appended to; each signal is checked as it is stored."""
+
+    broker: Broker
+    partition: int
+
+    def extend(self, told: Iterable[Signal | str]) -> None:
+        for signal in told:
+            if isinstance(signal, Signal):
+                self.broker.append_signal(signal)
+            else:
+                self.broker.signals[self.partition].append(signal)
 
 
 @dataclass
