@@ -1,7 +1,6 @@
 """`python -m sinks.clickhouse`: keep history. `python -m sinks.clickhouse migrate`: make its tables."""
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from clickhouse_connect.driver.exceptions import Error
 
 from sinks.clickhouse.consumer import Sink
+from sinks.clickhouse.garbage import leave_to_the_sink
 from sinks.clickhouse.history import History
 from sinks.clickhouse.migrate import SchemaMismatch, migrate
 from sinks.clickhouse.settings import SinkSettings
@@ -20,10 +20,6 @@ from spendmeter.runtime.fetched import fetch_cheaply
 from spendmeter.runtime.settings import load
 
 log = logging.getLogger("sinks.clickhouse")
-
-# Nearly all that a batch allocates is free of cycles: at its own 700, 10 and 10 the collector looks through
-# it again and again. Not never: aiokafka leaves a cycle around each fetched block.
-_COLLECT_AFTER = (50_000, 20, 20)
 
 
 async def run(settings: SinkSettings) -> None:
@@ -43,7 +39,7 @@ async def run(settings: SinkSettings) -> None:
 
 
 def main() -> None:
-    gc.set_threshold(*_COLLECT_AFTER)
+    leave_to_the_sink()
     fetch_cheaply()
     if sys.argv[1:] not in ([], ["migrate"]):
         sys.exit("usage: python -m sinks.clickhouse [migrate]")

@@ -23,6 +23,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from sinks.clickhouse.batch import Bounds, PartitionBatches
+from sinks.clickhouse.garbage import Collector
 from sinks.clickhouse.history import Abandoned, History
 from sinks.clickhouse.measures import LAG, OLDEST_WAITING, RECOVERED
 from sinks.clickhouse.plan import read_plan
@@ -55,6 +56,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._bounds = Bounds(settings.sink_max_batch_rows, settings.sink_max_batch_bytes)
         self._assignment: Assignment | None = None
         self._assigned = asyncio.Event()
+        self._collector = Collector()
         self._consumer: AIOKafkaConsumer = consumer(
             settings,
             group=GROUP,
@@ -225,6 +227,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             *(self._history.keep(self._tables[p.topic], p, ours.queues[p], ours.over) for p in planned)
         )
         ours.settle()
+        self._collector.between_inserts()
 
     async def _commit(self, ours: Assignment) -> None:
         """Write down what is done and what is planned. Nothing is sent while nothing has changed."""
