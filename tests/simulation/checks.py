@@ -56,7 +56,8 @@ def check_known_enough(account: Account, window: Window, known: Known, least_nan
 
     So what it does not know of is others' spend that is on its way to it, and calls that run.
     """
-    if known.certain_nanousd + known.doubtful_nanousd < known.signal_nanousd + least_nanousd:
+    # A credit in doubt may be in the signal already, and is not owed then.
+    if known.certain_nanousd + max(known.doubtful_nanousd, 0) < known.signal_nanousd + least_nanousd:
         raise Violation(f"{account.name} {window.start}: {known} lacks some of {least_nanousd} own nano-USD")
 
 
