@@ -64,15 +64,24 @@ class Ledger:
             covered[partition] = max(offset, covered.get(partition, -1))
 
     def prune(self, book: BudgetBook, now: datetime, removed: set[str]) -> None:
-        """Forget windows that have ended, and those of removed budgets."""
-        for windows in (self._recorded, self._pending, self._covered):
+        """Forget windows that have ended, and those of removed budgets, but for their credits.
+
+        What a change of the budget made shorter ends here, and the next change may make it longer again. To
+        have forgotten what was spent is harmless then: the gateway knows more.
+        """
+        everything: tuple[dict[WindowKey, dict[Any, int]], ...] = (
+            self._recorded,
+            self._pending,
+            self._covered,
+        )
+        for windows in everything:
             for account, start in list(windows):
                 budget_id = account.partition("|")[0]
                 budget = book.get(budget_id)
                 window = None if budget is None else book.window_of(budget, start)
                 has_ended = window is not None and window.end is not None and window.end <= now
                 if budget_id in removed or has_ended:
-                    del windows[account, start]
+                    windows[account, start] = {k: v for k, v in windows[account, start].items() if v < 0}
 
     def holds(self, key: WindowKey, event_id: UUID) -> bool:
         """Whether the event is an own one that was recorded in that window."""
