@@ -47,7 +47,7 @@ class Schedule:
         self.administrator = Administrator(self.broker, self.random)
         self.administrator.begin()
         self.history: dict[UUID, Kept] = {}
-        self.history_lags = self.random.choice([0, 0, 0.5, 0.9])
+        self.history_lags = self.random.choice([0, 0.5, 0.9, 0.9])
         self.workers: list[Worker] = []
         for partition in range(PARTITIONS):
             self.workers += [self._meter(partition), self._judge(partition), self._history(partition)]

@@ -250,7 +250,7 @@ class JudgeWorker(Worker):
                 self.read_budgets(len(self.broker.budgets))
             self.judge.take(totals)
             yield from self.store_judged(self.judge.judge(self.book, self.broker.now))
-            if self.may_expire and self.random.random() < 0.05:
+            if self.may_expire and self.random.random() < 0.2:
                 # Totals of a budget may arrive before the budget itself is read.
                 if self.parts.catches_up:
                     self.read_budgets(len(self.broker.budgets))
