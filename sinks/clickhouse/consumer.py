@@ -74,10 +74,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         return 0.0 if since is None else time.monotonic() - since
 
     @property
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Those that this worker has now."""
+        return frozenset() if self._assignment is None else self._assignment.partitions
+
+    @property
     def owns_the_first(self) -> bool:
         """Whether this worker has the first partition of usage: of all workers, one at most."""
-        ours = self._assignment
-        return ours is not None and TopicPartition(self._settings.topic(Topic.USAGE), 0) in ours.partitions
+        return TopicPartition(self._settings.topic(Topic.USAGE), 0) in self.partitions
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         if self._assignment is not None:
@@ -168,6 +172,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             if offset is not None:
                 ours.committed[partition] = (offset, metadata)
             ours.queues[partition] = PartitionBatches(self._bounds, offset, plan)
+        # aiokafka has a poll wait through a rebalance, and gives it the first records of the assignment that
+        # comes after. It was one of the assignment before, which has dropped them.
+        new = [partition for partition in ours.partitions if partition not in ours.committed]
+        for partition, (offset, _) in ours.committed.items():
+            self._consumer.seek(partition, offset)
+        if new:
+            await self._consumer.seek_to_beginning(*new)
 
     async def _committed(self, ours: Assignment) -> dict[TopicPartition, tuple[int, str]]:
         # The consumer itself gives offsets without their metadata.
@@ -209,7 +220,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             if queue.plan is None or queue.is_complete:
                 continue
             position = await self._consumer.position(partition)
-            queue.take((), position)
+            ours.take(partition, (), position, _now())
             end = self._consumer.highwater(partition)
             if end is not None and end <= queue.plan.last and position >= end:
                 log.error(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from sinks.clickhouse import assignment
 from sinks.clickhouse.consumer import Sink
 from sinks.clickhouse.history import History
 from sinks.clickhouse.migrate import migrate
@@ -108,6 +109,30 @@ async def test_an_hour_of_traffic_that_clickhouse_missed_is_all_there_once_it_is
     there = client.query("SELECT count(), sum(cost_nanousd) FROM usage FINAL").result_rows
     assert there == [(HOUR_OF_EVENTS, HOUR_OF_EVENTS * (HOUR_OF_EVENTS + 1) // 2)]
     client.close()
+
+
+async def test_a_poll_that_outlasts_a_rebalance_takes_nothing_with_it(
+    settings: SinkSettings, history: Client, eventually: Eventually, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignment, "IDLE_POLL_SECONDS", 60.0)
+    settings = settings.model_copy(update={"sink_instance": None})
+    stops = [asyncio.Event(), asyncio.Event()]
+    sinks = [sink_of(settings), sink_of(settings)]
+    workers = [asyncio.create_task(sinks[0].run(stops[0]))]
+    await put(Topic.USAGE, [encode_usage(usage(1, 1))])
+    await eventually("SELECT count() FROM usage", [(1,)])
+    # From now on the first one waits in a poll for what comes, whoever it will belong to.
+    workers.append(asyncio.create_task(sinks[1].run(stops[1])))
+    async with asyncio.timeout(60):
+        while not all(sink.partitions for sink in sinks) or sinks[0].partitions & sinks[1].partitions:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await put(Topic.USAGE, [encode_usage(usage(n, n, key=f"k{n}")) for n in range(2, 101)])
+    await eventually("SELECT count(), uniqExact(event_id) FROM usage", [(100, 100)])
+    for stop in stops:
+        stop.set()
+    # What ends their polls.
+    await put(Topic.USAGE, [encode_usage(usage(n, n, key=f"k{n}")) for n in range(101, 121)])
+    await asyncio.gather(*workers)
 
 
 async def test_a_second_worker_joins_and_the_first_leaves_without_a_doubled_row(
