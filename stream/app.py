@@ -26,17 +26,15 @@ class StreamApp(App):
 
     processor: Processor
     settings: StreamSettings
-    _producers: tuple[AIOKafkaProducer, ...] = ()
+    _kafka: AIOKafkaProducer | None = None
 
     def _new_transport(self) -> DrainTransport:
         return DrainTransport(self.conf.broker_consumer, self)
 
     async def on_start(self) -> None:
-        meters, judges = (producer(self.settings, compression="snappy") for _ in range(2))
-        for one in (meters, judges):
-            await one.start()
-            self._producers += (one,)
-        self.processor.store_with(meters, judges)
+        self._kafka = producer(self.settings, compression="snappy")
+        await self._kafka.start()
+        self.processor.store_with(self._kafka)
         # Not an app task: Faust starts those after recovery, which itself ends by waiting for the budgets.
         self.add_future(self.processor.budgets.run())
         await super().on_start()
@@ -44,9 +42,8 @@ class StreamApp(App):
     async def on_stop(self) -> None:
         metrics.READY.set(0)
         await super().on_stop()
-        async with asyncio.timeout(STOP_SECONDS):
-            for one in self._producers:
-                await one.stop()
+        if self._kafka is not None:
+            await asyncio.wait_for(self._kafka.stop(), STOP_SECONDS)
 
 
 def make_app(settings: StreamSettings) -> StreamApp:

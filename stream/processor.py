@@ -11,8 +11,7 @@ The order of the steps is the guarantee. For every batch:
    of unpriced models beside them. A crash before this is a replay; in the middle, the guards make
    the replay add nothing twice; after it, neither.
 5. Beside 1 to 4, for the totals of the batch: store signals and alerts, and only then what the
-   judge remembers of having told them. Signals alone are stored beside it: whoever restores the
-   judge tells them again.
+   judge remembers of having told them.
 6. Now the source offsets may be committed.
 """
 
@@ -23,6 +22,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import cast
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
@@ -56,13 +56,16 @@ class Processor:
         self._usage_topic = settings.topic(Topic.USAGE)
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
         self._storing = Storing(settings, self._stores)
-        self.store_with = self._storing.store_with
         self._meters: dict[int, Meter] = {}
         self._judges: dict[int, Judge] = {}
         self._untold: set[int] = set()
         """Meters whose openings the worker before may have stored without telling them."""
         self._expired_at = monotonic()
         self.budgets = BudgetTopic(settings, self._on_budget)
+
+    def store_with(self, kafka: AIOKafkaProducer) -> None:
+        """The producer, which is started before this worker joins its group."""
+        self._storing.kafka = kafka
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
         for judge in self._judges.values():

@@ -35,22 +35,8 @@ METER_TABLE, JUDGE_TABLE = "meter", "judge"
 MAX_UNPRICED_MODELS = 10_000
 
 
-def must_be_told_first(judgement: Judgement) -> bool:
-    """Whether a crash between what it tells and what it remembers could leave something untold for ever.
-
-    A signal is told again by whoever restores the judge, whatever the judge remembers. An alert that is
-    remembered is never told again, and of what is forgotten nobody withdraws anything later.
-    """
-    return bool(judgement.alerts or judgement.withdrawn or judgement.forgotten)
-
-
 class Storing:
-    """The worker's one way to write.
-
-    Meters and judges have a producer each: aiokafka has one request at a time under way to a broker, so
-    that on one connection the signals of a round would wait until its totals are stored. They write to
-    other partitions, or other keys of them, so no order between the two is lost.
-    """
+    """The worker's one way to write."""
 
     def __init__(self, settings: StreamSettings, stores: Mapping[str, GuardedStore]) -> None:
         self._partitions = settings.partitions
@@ -58,11 +44,7 @@ class Storing:
         self._changelogs = {table: settings.changelog(table) for table in stores}
         self._stores = stores
         self._unpriced_told: set[tuple[str, str]] = set()
-        self._kafka: dict[str, AIOKafkaProducer] = {}
-
-    def store_with(self, meters: AIOKafkaProducer, judges: AIOKafkaProducer) -> None:
-        """The producers, which are started before the worker joins its group."""
-        self._kafka = {METER_TABLE: meters, JUDGE_TABLE: judges}
+        self.kafka: AIOKafkaProducer | None = None
 
     async def store_folded(self, folded: Mapping[int, Folded], letters: Sequence[DeadLetter]) -> None:
         """Openings first; then tallies, producers and position, and beside them what else a fold leads to."""
@@ -94,13 +76,12 @@ class Storing:
                     telling.append(self._removal(Topic.OPENINGS, 0, key))
                 else:
                     telling.append(self._outgoing(Topic.OPENINGS, encode_opening(opening, now), 0))
-        await self._publish(METER_TABLE, telling)
+        await self._publish(telling)
 
     async def store_judgements(self, judgements: Mapping[int, Judgement]) -> None:
-        """By partition of spend.totals: signals and alerts, and what the judges remember of having told.
+        """Signals and alerts, by partition of spend.totals; then what the judges remember of having told.
 
-        What judges remember is stored behind alerts and removals, and beside signals where there are none
-        (docs/decisions/0012). An account has the same partition number in spend.totals and in spend.signals.
+        An account has the same partition number in spend.totals and in spend.signals.
         """
         telling: list[Outgoing] = []
         for partition, judgement in judgements.items():
@@ -111,10 +92,8 @@ class Storing:
             metrics.SIGNALS.inc(len(judgement.signals))
             for alert in judgement.alerts:
                 metrics.ALERTS.labels(alert.kind).inc()
-        if any(map(must_be_told_first, judgements.values())):
-            await self._publish(JUDGE_TABLE, telling)
-            telling = []
-        await self._store_entries(JUDGE_TABLE, {p: j.entries for p, j in judgements.items()}, telling)
+        await self._publish(telling)
+        await self._store_entries(JUDGE_TABLE, {p: j.entries for p, j in judgements.items()}, [])
 
     async def store_expired(self, expired: Mapping[int, tuple[list[Entry], list[str]]]) -> None:
         """By source partition: tombstones of the changelog, and the keys of totals to remove."""
@@ -124,7 +103,7 @@ class Storing:
                 account = key.rsplit("|", 2)[0]
                 totals.append(self._removal(Topic.TOTALS, partition_of(account, self._partitions), key))
         # The totals first: a crash in between leaves tallies, and these expire again.
-        await self._publish(METER_TABLE, totals)
+        await self._publish(totals)
         entries = {p: tombstones for p, (tombstones, _) in expired.items()}
         await self._store_entries(METER_TABLE, entries, [])
         await self.tell_openings(
@@ -150,13 +129,14 @@ class Storing:
         records = [
             Outgoing(changelog, p, e.key, e.value, []) for p, written in entries.items() for e in written
         ]
-        last = await self._publish(table, [*records, *beside])
+        last = await self._publish([*records, *beside])
         for partition, written in entries.items():
             if written:
                 self._stores[table].wrote(partition, written, last[changelog, partition], len(written))
 
-    async def _publish(self, table: str, records: Sequence[Outgoing]) -> dict[tuple[str, int], int]:
-        return await publish(self._kafka[table], records) if records else {}
+    async def _publish(self, records: Sequence[Outgoing]) -> dict[tuple[str, int], int]:
+        assert self.kafka is not None, "the producer is started before the worker joins"
+        return await publish(self.kafka, records) if records else {}
 
     def _outgoing(self, topic: Topic, record: Record, partition: int) -> Outgoing:
         return Outgoing(self._topics[topic], partition, *record)

@@ -211,16 +211,6 @@ class ForgetsWhatWaits(Judge):
         return super().judge(book, now)
 
 
-class TellsNothingAgain(Judge):
-    """A restored judge trusts that what it remembers was told."""
-
-    @classmethod
-    def restore(cls, entries: Iterable[tuple[bytes, bytes]]) -> "Judge":
-        judge = super().restore(entries)
-        judge._again.clear()
-        return judge
-
-
 class IsDeafToBudgets(Judge):
     def budget_changed(self, budget_id: str) -> None:
         """The accounts of the budget are judged when something is spent again."""
@@ -249,10 +239,9 @@ MUTATIONS: dict[str, Parts] = {
     "the judge takes totals of a lower offset": Parts(judge=TakesLowerOffsets),
     "versions come from a counter of the judge's own": Parts(judge=CountsItsOwnVersions),
     "what was held back is never told": Parts(judge=ForgetsWhatWaits),
-    "a restored judge tells nothing again": Parts(judge=TellsNothingAgain),
     "a changed budget is not judged again": Parts(judge=IsDeafToBudgets),
     "alerts are remembered before they are sent": Parts(alerts="after remembering"),
-    "alerts are stored beside what is remembered": Parts(alerts="beside remembering"),
+    "what is told is stored beside what is remembered": Parts(alerts="beside remembering"),
     "budgets are expired by a book that lags": Parts(catches_up=False),
     "the changelog keeps what was written last": Parts(store=LastWriteWins),
     "offsets are committed before the batch is stored": Parts(commits="before storing"),

@@ -1,8 +1,8 @@
 """The stream's and the sink's processes: the real meter and judge, between effects that a crash may part.
 
 Each `step` does at most one effect: one append of some records to one log, or one commit. The order
-of the effects is that of stream/processor.py. What is stored "beside" the tallies, or beside what a
-judge remembers, may come in any interleaving, each log in its own order.
+of the effects is that of stream/processor.py. What is stored "beside" the tallies may come in any
+interleaving, each log in its own order.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +26,6 @@ from stream.meter import Folded, Meter
 from stream.openings import told
 from stream.recreated import Usage
 from stream.store import GuardedStore
-from stream.storing import must_be_told_first
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.checks import check_folded
 
@@ -270,11 +269,11 @@ class JudgeWorker(Worker):
         if alerts == "after remembering":
             yield from self.store(remembered)
             yield from self.store(*telling)
-        elif alerts == "before remembering" and must_be_told_first(said):
+        elif alerts == "beside remembering":
+            yield from self.store(*telling, remembered)
+        else:
             yield from self.store(*telling)
             yield from self.store(remembered)
-        else:
-            yield from self.store(*telling, remembered)
 
 
 @dataclass
