@@ -11,6 +11,7 @@ from yarl import URL
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import metrics
 from spendmeter.runtime.kafka import producer
+from stream.credentials import credentials
 from stream.drain import DrainTransport
 from stream.processor import Processor
 from stream.settings import StreamSettings
@@ -51,6 +52,7 @@ def make_app(settings: StreamSettings) -> StreamApp:
     app = StreamApp(
         settings.app_id,
         broker=[URL(f"kafka://{server}") for server in settings.kafka_bootstrap.split(",")],
+        broker_credentials=credentials(settings),
         datadir=settings.data_dir,
         store="memory://",
         Table=GuardedTable,

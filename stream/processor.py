@@ -23,7 +23,6 @@ from time import monotonic
 from typing import cast
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import ConsumerRecord
 from faust.types import TP
 
 from spendmeter.contract.budget import Budget
@@ -34,6 +33,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.fetched import FetchedRecord
 from stream import metrics
 from stream.changelog import Entry
 from stream.drain import Position, stop_at_once
@@ -83,7 +83,7 @@ class Processor:
         for partition in judges:
             self._judge(partition)
 
-    async def process(self, batches: Mapping[TP, Sequence[ConsumerRecord]], alive_at: float) -> None:
+    async def process(self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float) -> None:
         """See the module's steps. Raises KafkaError when something could not be stored.
 
         What the meters fold and what the judges tell now rest on other records and go to other
@@ -104,7 +104,7 @@ class Processor:
         await asyncio.gather(self._count(usage, letters, alive_at), self._tell())
 
     async def _count(
-        self, usage: Mapping[int, Sequence[ConsumerRecord]], letters: list[DeadLetter], alive_at: float
+        self, usage: Mapping[int, Sequence[FetchedRecord]], letters: list[DeadLetter], alive_at: float
     ) -> None:
         folded: dict[int, Folded] = {}
         if usage:
@@ -148,7 +148,7 @@ class Processor:
             self._untold.add(partition)
         return meter
 
-    def _fold(self, partition: int, records: Sequence[ConsumerRecord], letters: list[DeadLetter]) -> Folded:
+    def _fold(self, partition: int, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Folded:
         meter = self._meter(partition)
         if records[0].offset > meter.position + 1 and meter.position >= 0:
             # Only what the broker's retention took can be missing here.
@@ -162,7 +162,7 @@ class Processor:
         metrics.POSITION.labels(str(partition)).set(meter.position)
         return result
 
-    def _usages(self, records: Sequence[ConsumerRecord], letters: list[DeadLetter]) -> Iterator[Usage]:
+    def _usages(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Iterator[Usage]:
         appended_ms: int | None = None
         appended_at = EPOCH
         for record in records:
@@ -177,7 +177,7 @@ class Processor:
                 letters.append(self._letter(record, invalid))
             yield Usage(record.offset, appended_at, event)
 
-    def _totals(self, records: Sequence[ConsumerRecord], letters: list[DeadLetter]) -> Iterable[Total]:
+    def _totals(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Iterable[Total]:
         for record in records:
             if record.value is None:
                 continue
@@ -186,7 +186,7 @@ class Processor:
             except InvalidRecord as invalid:
                 letters.append(self._letter(record, invalid))
 
-    def _letter(self, record: ConsumerRecord, invalid: InvalidRecord) -> DeadLetter:
+    def _letter(self, record: FetchedRecord, invalid: InvalidRecord) -> DeadLetter:
         metrics.DEAD_LETTERS.labels(record.topic, invalid.reason).inc()
         log.warning(
             "%s[%d] offset %d is a dead letter: %s", record.topic, record.partition, record.offset, invalid

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord
 from clickhouse_connect.driver.exceptions import Error
 from urllib3.exceptions import HTTPError
 
@@ -39,6 +38,7 @@ from spendmeter.contract.total import Total
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.clickhouse import tell
 from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.kafka import connection, partition_of, producer
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Filler:
             self._ledger.forget(budget_id)
             self._removed.add(budget_id)
 
-    def _on_opening(self, record: ConsumerRecord) -> None:
+    def _on_opening(self, record: FetchedRecord) -> None:
         key = (record.key or b"").decode(errors="replace")
         if record.value is None:
             self._ledger.take(key, None)
