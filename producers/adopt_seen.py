@@ -82,13 +82,6 @@ def look(memory: Mapping[str, Any], places: Iterable[Place]) -> list[tuple[objec
     return [None if (found := memory.get(name)) is None else read(found) for name, read in places]
 
 
-def seen_by(auth: object, cache: object, subject: Subject, around: Around) -> Iterator[Seen]:
-    """Every object of a request that has, or might have, a budget in LiteLLM."""
-    memory = memory_of(cache)
-    yield from seen_of_key(fields_of(auth), memory, subject, around)
-    yield from seen_of_request(memory, subject, around)
-
-
 def seen_of_key(
     auth: Mapping[str, Any], memory: Mapping[str, Any], subject: Subject, around: Around
 ) -> Iterator[Seen]:

@@ -66,11 +66,6 @@ class Asked(NamedTuple):
     caches_for_an_hour: bool
     texts: tuple[str, ...]
 
-    @classmethod
-    def of_nothing(cls) -> "Asked":
-        """A request without input or output."""
-        return cls(0, 0, 0, False, False, False, None, 0, 1, False, False, ())
-
 
 def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
     """The size of a request body; None for calls whose cost is in neither tokens in nor tokens out."""

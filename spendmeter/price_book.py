@@ -16,17 +16,6 @@ from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.contract.times import format_time
 
 MAX_REMEMBERED_MODELS = 10_000
-UNITS = (
-    "input_token",
-    "output_token",
-    "cache_read_token",
-    "cache_write_token",
-    "output_reasoning_token",
-    "image",
-    "second",
-    "request",
-)
-"""What a price can be for, by the names that a usage event's `prices` has."""
 
 # Holds the sum of any counts at any prices that a book may have; were it not to, it would say so.
 _EXACT = Context(prec=120, traps=[Inexact])
@@ -71,7 +60,8 @@ class Entry:
     valid_to: datetime | None
     """Exclusive; None is open."""
     usd_per_unit: dict[str, Decimal]
-    """By UNITS; what is not named costs as much as what it is part of, or nothing."""
+    """By the names that a usage event's `prices` has; what is not named costs as much as what it is part of,
+    or nothing."""
     override: bool = False
     """Whether this counts also where the gateway knows a price of its own."""
 

@@ -6,8 +6,6 @@ from sinks.clickhouse.batch import StoredRecord
 from spendmeter.contract.dead_letter import DeadLetter, Reason, hold, hold_headers
 from spendmeter.contract.records import InvalidRecord
 
-MAX_DETAIL_CHARACTERS = 1_000
-
 
 def letter_of(record: StoredRecord, invalid: InvalidRecord, component: str, now: datetime) -> DeadLetter:
     """The letter that keeps the record whole and names what is wrong with it."""
@@ -16,7 +14,7 @@ def letter_of(record: StoredRecord, invalid: InvalidRecord, component: str, now:
         source_partition=record.partition,
         source_offset=record.offset,
         reason=invalid.reason,
-        detail=invalid.detail[:MAX_DETAIL_CHARACTERS],
+        detail=invalid.detail,
         component=component,
         headers=hold_headers(record.headers),
         failed_at=now,

@@ -13,13 +13,12 @@ from sinks.clickhouse.migrate import applied_migrations, migrations
 from sinks.clickhouse.native import type_of
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import Table
-from spendmeter.runtime.clickhouse import client, tell
+from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
 from spendmeter.runtime.settings import ClickHouseSettings
 
 log = logging.getLogger(__name__)
 
 _ANY_NUMBER = 1 << 40
-UNKNOWN_DATABASE = 81  # ClickHouse's code
 
 # A block is what ClickHouse keeps whole or not at all, and what a token stands for.
 ONE_INSERT_IS_ONE_BLOCK = {

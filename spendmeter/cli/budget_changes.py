@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 from pydantic import ValidationError
@@ -14,42 +13,13 @@ from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.money_option import Usd
 from spendmeter.cli.printing import print_json
 from spendmeter.cli.stack import dir_option, json_option
+from spendmeter.cli.time_options import Moment, Span
 from spendmeter.client import SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import tell
-from spendmeter.contract.times import parse_time
-
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_MAX_UNITS = 100_000
 
 id_argument = click.argument("budget_id", metavar="ID")
-
-
-class Moment(click.ParamType):
-    """A time with its offset from UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            return parse_time(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Span(click.ParamType):
-    """`30m`, `2h`, `3d` or `1w`."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        count, unit = value[:-1], value[-1:]
-        if unit not in _UNITS or not count.isascii() or not count.isdecimal():
-            self.fail(f"{value!r} is no span of time; write 30m, 2h, 3d or 1w", param, ctx)
-        if not 0 < int(count) <= _MAX_UNITS:
-            self.fail(f"{value!r} is not between 1 and {_MAX_UNITS} units", param, ctx)
-        return int(count) * _UNITS[unit]
 
 
 @click.command(name="set")

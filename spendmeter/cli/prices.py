@@ -9,24 +9,13 @@ import click
 
 from spendmeter.cli.printing import clock, print_json, print_table, table
 from spendmeter.cli.stack import json_option
-from spendmeter.contract.times import format_time, parse_time
+from spendmeter.cli.time_options import Moment
+from spendmeter.contract.times import format_time
 from spendmeter.price_book import Entry, Model, PriceBook
 from spendmeter.price_book_file import InvalidPriceBook, read_price_book
 
 INVALID_FILE = 2
 NO_PRICE = 1
-
-
-class Moment(click.ParamType):
-    """A time with its offset from UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            return value if isinstance(value, datetime) else parse_time(value)
-        except ValueError as error:
-            self.fail(f"{error}; such as 2026-11-22T10:00:00Z", param, ctx)
 
 
 @click.group()

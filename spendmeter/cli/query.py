@@ -20,7 +20,6 @@ from spendmeter.runtime import clickhouse
 from spendmeter.runtime.settings import ClickHouseSettings
 
 MAX_ROWS_SHOWN = 1_000
-UNKNOWN_DATABASE = 81  # ClickHouse's code
 
 
 @click.command()
@@ -54,7 +53,7 @@ def _ask(settings: ClickHouseSettings, sql: str) -> QueryResult:
         client = clickhouse.client(settings, database=settings.clickhouse_database, tz_mode="aware")
         return client.query(sql)
     except Error as error:
-        if error.code == UNKNOWN_DATABASE:
+        if error.code == clickhouse.UNKNOWN_DATABASE:
             told = f"{clickhouse.tell(error)}. To make our tables: python -m sinks.clickhouse migrate"
         elif error.code is None:
             told = f"no ClickHouse answers; `spendmeter status` says what runs. {clickhouse.tell(error)}"

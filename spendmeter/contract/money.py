@@ -6,7 +6,6 @@ from typing import NewType
 NanoUsd = NewType("NanoUsd", int)
 """A signed amount in nano-USD: 1 USD = 1_000_000_000."""
 
-NANO_PER_USD = 1_000_000_000
 # ClickHouse's Decimal(18, 9) holds 18 digits; an amount beyond it could not be kept in history.
 LIMIT_OF_AMOUNTS_NANOUSD = NanoUsd(10**18 - 1)
 

@@ -3,7 +3,7 @@
 Source: CloudEvents 1.0.2, Kafka protocol binding, section 3.2.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
@@ -23,8 +23,6 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.usage_reader import UsageFields, event_of, read_fields
 from spendmeter.contract.wire import Wire, what_is_wrong
 from spendmeter.contract.writer import write_json
-
-Headers = Sequence[tuple[str, bytes]]
 
 # A gateway whose clock is ahead by more is broken: its events would fill windows not yet begun.
 MAX_AHEAD = timedelta(hours=1)

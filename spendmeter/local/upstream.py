@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -32,7 +32,6 @@ MAX_RESPONSES_KEPT = 1_000
 """To be read again with `GET /v1/responses/{id}`; the oldest go first."""
 
 Body = dict[str, Any]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Upstream:

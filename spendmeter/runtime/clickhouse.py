@@ -10,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 from spendmeter.runtime.settings import ClickHouseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
+UNKNOWN_DATABASE = 81  # ClickHouse's code
 
 # Else the first insert imports pandas to learn that it was given none, where it happens to be installed
 # (chDB brings it): seconds after each start in which nothing is inserted.

@@ -18,10 +18,10 @@ from litellm.proxy._types import (
     UserAPIKeyAuth,
 )
 
-from producers.adopt_seen import Around, seen_by
+from producers.adopt_seen import Around, memory_of, seen_of_key, seen_of_request
 from producers.adopter import Adopter
 from producers.known_keys import KnownKeys
-from producers.payload import tags
+from producers.payload import fields_of, tags
 from producers.settings import GatewaySettings
 from producers.subject import caller_of, told_by, who_asks
 
@@ -130,7 +130,9 @@ class Proxy:
         self.keys.note_budgets(key, request, vars(auth), cache, around)
 
         assert request.caller == caller_of(who_asks(vars(auth), "g"), told)
-        for seen in seen_by(auth, cache, request.caller.subject, around):
+        memory, subject = memory_of(cache), request.caller.subject
+        of_key = seen_of_key(fields_of(auth), memory, subject, around)
+        for seen in (*of_key, *seen_of_request(memory, subject, around)):
             assert self.adopter._known[seen.kind, *seen.names] == seen
 
 

@@ -7,7 +7,8 @@ import pytest
 from litellm.caching.caching import DualCache
 from litellm.proxy._types import LiteLLM_TeamMembership, LiteLLM_TeamTable, UserAPIKeyAuth
 
-from producers.adopt_seen import Around, seen_by
+from producers.adopt_seen import Around, memory_of, seen_of_key, seen_of_request
+from producers.payload import fields_of
 from spendmeter.contract.matching import Subject
 from spendmeter.litellm_seen import Seen
 
@@ -15,11 +16,17 @@ RESET = datetime(2026, 11, 23, tzinfo=UTC)
 TABLE = {"max_budget": 0.5, "budget_duration": "1d", "soft_budget": None}
 
 
+def seen_by(auth: object, cache: object, subject: Subject, around: Around) -> list[Seen]:
+    memory = memory_of(cache)
+    of_key = seen_of_key(fields_of(auth), memory, subject, around)
+    return [*of_key, *seen_of_request(memory, subject, around)]
+
+
 def seen(subject: Subject, around: Around | None = None, auth: Any = None, **memory: Any) -> list[Seen]:
     cache = DualCache()
     for name, value in memory.items():
         cache.in_memory_cache.cache_dict[name.replace("__", ":").replace("_ID", "_id")] = value
-    return list(seen_by(auth or UserAPIKeyAuth(), cache, subject, around or Around()))
+    return seen_by(auth or UserAPIKeyAuth(), cache, subject, around or Around())
 
 
 def test_a_keys_limits_stand_on_the_key() -> None:
@@ -134,7 +141,7 @@ def test_the_proxys_own_limit_is_in_its_configuration() -> None:
 
 @pytest.mark.parametrize("cache", [None, object(), DualCache()])
 def test_a_memory_of_another_shape_shows_nothing_and_breaks_nothing(cache: object) -> None:
-    found = list(seen_by(UserAPIKeyAuth(), cache, Subject(key="h", user="ann", end_user="c"), Around()))
+    found = seen_by(UserAPIKeyAuth(), cache, Subject(key="h", user="ann", end_user="c"), Around())
 
     assert [one.kind for one in found] == ["key"]
 

@@ -18,10 +18,11 @@ from spendmeter.contract.money import from_float_usd
 from spendmeter.price_book import Entry, Used, cost_of
 
 PRICES = {"input_cost_per_token": 3e-06, "output_cost_per_token": 1.5e-05}
+NOTHING = Asked(0, 0, 0, False, False, False, None, 0, 1, False, False, ())
 
 
 def size(**changes: Any) -> Asked:
-    return Asked.of_nothing()._replace(**{"text_bytes": 1000, "has_output": True} | changes)
+    return NOTHING._replace(**{"text_bytes": 1000, "has_output": True} | changes)
 
 
 def model(prices: Mapping[str, Any] = PRICES, **changes: Any) -> Model:
@@ -195,7 +196,7 @@ def test_litellm_never_bills_more_than_the_bound(
     )
     cost = litellm.completion_cost(ModelResponse(model=name, usage=usage), model=name)
     info = litellm.get_model_info(name)
-    asked = Asked.of_nothing()._replace(text_bytes=tokens, has_output=True, max_output_tokens=output)
+    asked = NOTHING._replace(text_bytes=tokens, has_output=True, max_output_tokens=output)
     found = certain(asked, Model(prices_in(info), None, None))
 
     assert from_float_usd(cost) <= found.nanousd(output)
