@@ -146,10 +146,15 @@ class Gateway:
         self._decision_log.add(decision_of(refusal, self._settings.gateway, producer_id, seq, pending))
 
     def _open_outbox(self) -> None:
-        root, max_bytes = self._settings.data_dir / "outbox", self._settings.outbox_max_bytes
+        root = self._settings.data_dir / "outbox"
         try:
             self._predecessors = Outbox.predecessors(root)
-            self._recorder.outbox = Outbox.open(root, max_bytes=max_bytes, predecessors=self._predecessors)
+            self._recorder.outbox = Outbox.open(
+                root,
+                max_bytes=self._settings.outbox_max_bytes,
+                fsync=self._settings.outbox_fsync,
+                predecessors=self._predecessors,
+            )
         except (OSError, OutboxUnwritable) as error:
             log.error("there is no outbox, events are LOST until there is one: %s", error)
 

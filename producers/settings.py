@@ -22,6 +22,8 @@ class GatewaySettings(Settings):
     """Where the outbox lies; keep it across restarts, and share it with no other host."""
     outbox_max_bytes: int = Field(default=1024**3, ge=1024**2)
     """Beyond it, events that Kafka has not taken are lost, counted and reported."""
+    outbox_fsync: bool = False
+    """Flush each event to the disk: it then survives the machine too, and who records it waits for that."""
 
     linger_ms: int = Field(default=100, ge=0, le=5_000)
     """How long an event may wait for others, to be sent with them. One that takes an account to 80 % of a
