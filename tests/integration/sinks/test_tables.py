@@ -1,6 +1,6 @@
 """Each topic's records as a person finds them in ClickHouse."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -98,6 +98,18 @@ async def test_every_signal_is_history_and_the_latest_is_now(
             LATER.replace(tzinfo=None),
         )
     ]
+
+
+async def test_now_is_the_month_of_a_budget_that_was_one_of_a_day(
+    running: Running, put: Put, eventually: Eventually, history: Client
+) -> None:
+    of_the_day = signal(revision=5, window_start=NOON, version=11)
+    of_the_month = signal(revision=6, window_start=NOON - timedelta(days=20), version=10, spent_nanousd=7)
+    async with running():
+        await put(Topic.SIGNALS, [encode_signal(of_the_month), encode_signal(of_the_day)])
+        await eventually("SELECT count() FROM signals FINAL", [(2,)])
+    now = history.query("SELECT revision, spent_usd FROM signals_now").result_rows
+    assert now == [(6, Decimal("0.000000007"))]
 
 
 async def test_a_repeated_alert_is_one_alert_the_first(
