@@ -1,0 +1,106 @@
+"""The pages of settings and metrics say what there is, with its default, and nothing else."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+from producers.settings import GatewaySettings
+from sinks.clickhouse.settings import SinkSettings
+from spendmeter.runtime.settings import ClickHouseSettings, Settings
+from stream.settings import StreamSettings
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+# Set by the local stack for its own processes.
+OF_THE_LOCAL_STACK = {"SPENDMETER_UPSTREAM_URL", "SPENDMETER_UPSTREAM_API_BASE"}
+OF_THE_TESTS = {"SPENDMETER_SCHEDULES"}
+
+
+def rows(heading: str) -> dict[str, str]:
+    """Setting to default, as the table under the heading has them."""
+    section = SETTINGS.partition(f"## {heading}")[2].partition("\n## ")[0]
+    return {
+        name.lower(): default for name, default in re.findall(r"(?m)^\| `([A-Z_]+)` \| (.*?) \|", section)
+    }
+
+
+def default(settings: type[BaseSettings], name: str) -> str:
+    if name == "component":
+        return "by process"
+    field = settings.model_fields[name]
+    if field.default_factory is not None:
+        return "the host's name"
+    value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    if value is None:
+        return "–"
+    if value == "":
+        return "empty"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+@pytest.mark.parametrize(
+    ("heading", "settings", "base"),
+    [
+        ("All processes", Settings, BaseSettings),
+        ("Gateway", GatewaySettings, Settings),
+        ("Stream worker", StreamSettings, Settings),
+        ("ClickHouse sink", SinkSettings, Settings),
+    ],
+)
+def test_each_setting_is_told_with_its_default(
+    heading: str, settings: type[BaseSettings], base: type[BaseSettings]
+) -> None:
+    names = set(settings.model_fields) - set(base.model_fields)
+
+    assert rows(heading) == {name: default(settings, name) for name in names}
+
+
+def test_the_settings_of_history_are_those_of_the_sink() -> None:
+    assert set(ClickHouseSettings.model_fields) <= set(SinkSettings.model_fields)
+
+
+def test_no_page_and_no_command_names_a_setting_that_is_not_on_the_page() -> None:
+    told = {f"SPENDMETER_{name}" for name in re.findall(r"`(?:SPENDMETER_)?([A-Z][A-Z_]+)`", SETTINGS)}
+    told |= OF_THE_LOCAL_STACK | OF_THE_TESTS
+    read = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.yaml"), *sources()]
+
+    named = {
+        name
+        for path in read
+        for name in re.findall(r"SPENDMETER_[A-Z_]*[A-Z](?![A-Z_])", path.read_text("utf-8"))
+    }
+
+    assert named <= told
+
+
+def test_each_metric_is_told_and_no_other() -> None:
+    told = set(re.findall(r"`(spendmeter_[a-z_]+)", METRICS))
+
+    assert told == {name for path in sources() for name in metrics_in(path)}
+
+
+def test_what_operations_wakes_people_by_exists() -> None:
+    operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+    named = set(re.findall(r"spendmeter_[a-z_]+", operations))
+
+    assert named <= set(re.findall(r"`(spendmeter_[a-z_]+)", METRICS))
+
+
+def sources() -> Iterator[Path]:
+    for package in ("spendmeter", "producers", "stream", "sinks"):
+        yield from (ROOT / package).glob("**/*.py")
+
+
+def metrics_in(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+            name = node.args[0]
+            if node.func.id in ("Counter", "Gauge", "Histogram") and isinstance(name, ast.Constant):
+                yield str(name.value)
