@@ -1,4 +1,4 @@
-"""The alert: a crossing, told once to people and webhooks."""
+"""The alert: a crossing, told once."""
 
 import uuid
 from datetime import datetime
@@ -19,6 +19,7 @@ class AlertKind(StrEnum):
     FORECAST = "forecast"
     UNPRICED = "unpriced"
     DRIFT = "drift"
+    """Nothing sends it yet; who reads alerts shall know it before anything does."""
 
 
 def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: str) -> uuid.UUID:

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     )
 
     component: str = "spendmeter"
-    """What this process is called in logs, metrics and dead letters."""
+    """What this process is called in its log, to Kafka and in dead letters."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)
