@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
+import sys
 
 from faust import Worker
 
 from spendmeter.runtime import logs, metrics
-from spendmeter.runtime.create_topics import create
 from spendmeter.runtime.settings import load
 from stream.app import make_app
 from stream.settings import StreamSettings
-from stream.storing import JUDGE_TABLE, METER_TABLE
-
-# A tombstone must outlive every worker that may still have to read it; values are small and many.
-_CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "21600000"}
+from stream.topics import WrongTopics, prepare
 
 
 def main() -> None:
@@ -22,10 +19,10 @@ def main() -> None:
     for chatty in ("faust", "mode", "stream.app", "stream.drain"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
     metrics.serve(settings)
-    changelogs = {
-        settings.changelog(t): (settings.partitions, _CHANGELOG) for t in (METER_TABLE, JUDGE_TABLE)
-    }
-    asyncio.run(create(settings, changelogs))
+    try:
+        asyncio.run(prepare(settings))
+    except WrongTopics as wrong:
+        sys.exit(f"spendmeter stream: {wrong}")
     Worker(make_app(settings), override_logging=False, loglevel=settings.log_level).execute_from_commandline()
 
 

@@ -6,7 +6,7 @@ step of its own. It may be run again at any time.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
@@ -53,6 +53,23 @@ async def create(settings: Settings, wanted: Mapping[str, tuple[int, Mapping[str
             if code and error is not TopicAlreadyExistsError:
                 raise error(f"{name}: {message[0] if message else ''}")
         await _until_known(admin, list(wanted))
+    finally:
+        await admin.close()
+
+
+async def partitions_of(settings: Settings, names: Collection[str]) -> dict[str, int]:
+    """How many partitions each of these topics has; those that there are not, are left out.
+
+    Raises:
+        aiokafka.errors.KafkaError: the broker cannot be reached.
+    """
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    try:
+        there = sorted(set(names) & set(await admin.list_topics()))
+        described = await admin.describe_topics(there) if there else []
+        # One with an error has gone since it was listed.
+        return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
     finally:
         await admin.close()
 
