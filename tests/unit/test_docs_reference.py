@@ -1,4 +1,4 @@
-"""The pages of settings and metrics say what there is, with its default, and nothing else."""
+"""The pages of reference say what there is, with its default, and nothing else."""
 
 import ast
 import re
@@ -11,6 +11,16 @@ from pydantic_settings import BaseSettings
 
 from producers.settings import GatewaySettings
 from sinks.clickhouse.settings import SinkSettings
+from spendmeter.budget_file import FIELDS, REQUIRED
+from spendmeter.contract.alert import Alert
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.decision import Decision
+from spendmeter.contract.opening import Opening
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.total import Total
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.wire import Wire
 from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from stream.settings import StreamSettings
 
@@ -91,6 +101,48 @@ def test_what_operations_wakes_people_by_exists() -> None:
     named = set(re.findall(r"spendmeter_[a-z_]+", operations))
 
     assert named <= set(re.findall(r"`(spendmeter_[a-z_]+)", METRICS))
+
+
+def test_each_field_of_a_budget_file_is_told_with_its_default() -> None:
+    page = (ROOT / "docs/budgets.md").read_text(encoding="utf-8")
+    section = page.partition("## The fields of a budget\n")[2].partition("\n## ")[0]
+
+    told = dict(re.findall(r"(?m)^\| `([a-z_]+)` \| (.*?) \|", section))
+
+    assert set(told) == set(FIELDS)
+    assert {name for name, default in told.items() if default == "required"} == set(REQUIRED)
+    quoted = {name: default.strip("`") for name, default in told.items() if default.startswith("`")}
+    assert quoted == {name: in_a_file(Budget.model_fields[name].default) for name in quoted}
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("Usage event", UsageEvent),
+        ("Budget", Budget),
+        ("Total", Total),
+        ("Opening", Opening),
+        ("Signal", Signal),
+        ("Alert", Alert),
+        ("Decision", Decision),
+        ("Dead letter", DeadLetter),
+    ],
+)
+def test_each_field_of_a_record_is_told_and_no_other(heading: str, model: type[Wire]) -> None:
+    page = (ROOT / "docs/reference/contract.md").read_text(encoding="utf-8")
+    section = page.partition(f"### {heading}\n")[2].partition("\n### ")[0]
+    first_columns = re.findall(r"(?m)^\| (`.*?) \|", section)
+
+    told = [name for column in first_columns for name in re.findall(r"`([a-z_]+)`", column)]
+
+    assert sorted(told) == sorted(model.model_fields)
+
+
+def in_a_file(value: object) -> str:
+    """A default as YAML has it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def sources() -> Iterator[Path]:
