@@ -21,8 +21,10 @@ _NOTHING: Mapping[str, Any] = {}
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is a mapping, else an empty one."""
-    # Nearly always a dict; asked for twenty times a request, where an abstract class costs ten times as much.
-    return value if type(value) is dict or isinstance(value, Mapping) else _NOTHING
+    # A dict or None, nearly always. Asked twenty times a request; an abstract class costs five times as much.
+    if type(value) is dict:
+        return value
+    return _NOTHING if value is None or not isinstance(value, Mapping) else value
 
 
 def fields_of(found: object) -> Mapping[str, Any]:
