@@ -232,19 +232,26 @@ async def _again_and_again(what: str, run: Callable[[], Awaitable[None]]) -> Non
         await asyncio.sleep(_RETRY_SECONDS)
 
 
-_the_gateway: tuple[int, Gateway] | None = None
+_the_gateway: Gateway | None = None
 _starting = threading.Lock()
 
 
 def the_gateway(settings: GatewaySettings) -> Gateway:
     """The one gateway of this process, started at the first call; a forked child gets its own."""
     global _the_gateway
-    known = _the_gateway
-    if known is not None and known[0] == os.getpid():
-        return known[1]
+    if _the_gateway is not None:
+        return _the_gateway
     with _starting:
-        if _the_gateway is None or _the_gateway[0] != os.getpid():
+        if _the_gateway is None:
             gateway = Gateway(settings)
             gateway.start()
-            _the_gateway = (os.getpid(), gateway)
-        return _the_gateway[1]
+            _the_gateway = gateway
+        return _the_gateway
+
+
+def _forget_the_parents() -> None:
+    global _the_gateway
+    _the_gateway = None
+
+
+os.register_at_fork(after_in_child=_forget_the_parents)
