@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from producers.payload import fields_of, mapping
 from producers.subject import NAMES_OF_A_CALLER
 from spendmeter.contract.matching import Subject
@@ -20,7 +22,7 @@ _OF_METADATA = (METADATA_BUDGET, TAKEN_OVER, "temp_budget_increase", "temp_budge
 _OF_A_TABLE = (*LIMITS, "temp_budget_increase", "temp_budget_expiry")
 
 
-class Around(NamedTuple):
+class Around(Struct, frozen=True):
     """What LiteLLM's configuration says that a limit depends on."""
 
     timezone: str = "UTC"
@@ -50,7 +52,8 @@ def shown_by(auth: Mapping[str, Any]) -> tuple[object, ...]:
         # Another version of LiteLLM's lacks some of them.
         values = tuple(map(auth.get, _OF_A_KEY))
     for name in ("metadata", "team_metadata"):
-        if metadata := mapping(auth.get(name)):
+        metadata = mapping(auth.get(name))
+        if not metadata.keys().isdisjoint(_OF_METADATA):
             values = (*values, name, *map(metadata.get, _OF_METADATA))
     return values
 

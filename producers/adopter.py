@@ -72,13 +72,10 @@ class Adopter:
         self._woken: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_idle = False
+        self.is_on = settings.adopt != "off"
+        """Whether anything is adopted."""
         self.edition = 0
         """Rises where what several keys show of one object did not agree: then each shall show it again."""
-
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is adopted."""
-        return self._settings.adopt != "off"
 
     @property
     def has_work(self) -> bool:

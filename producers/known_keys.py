@@ -87,5 +87,7 @@ class KnownKeys:
         if found != key.noted:
             seen = seen_of_key(auth, memory, key.who.subject, around)
             key.noted = found if self._adopter.note(seen) else None
-        if any(place.name in memory for place in request.places):
-            self._adopter.note(seen_of_request(memory, request.caller.subject, around))
+        for place in request.places:
+            if place.name in memory:
+                self._adopter.note(seen_of_request(memory, request.caller.subject, around))
+                return

@@ -25,20 +25,20 @@ def caller_asking(keys: KnownKeys, auth: object, cache: object, data: Mapping[st
     """Who asks; on the way, the budgets that LiteLLM shows are taken in. That costs the request nothing."""
     fields = fields_of(auth)
     key = keys.key(fields)
-    request = keys.request(key, told_by(data, vars(litellm).get("extra_spend_tag_headers") or ()))
+    # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
+    settings = vars(litellm)
+    request = keys.request(key, told_by(data, settings.get("extra_spend_tag_headers") or ()))
     try:
-        keys.note_budgets(key, request, fields, cache, _around())
+        keys.note_budgets(key, request, fields, cache, _around(settings))
     except Exception:
         ERRORS.labels("adoption").inc()
         log.exception("LiteLLM's budgets could not be seen")
     return request.caller
 
 
-def _around() -> Around:
-    """What the configuration says by now."""
+def _around(settings: Mapping[str, Any]) -> Around:
+    """What the configuration says by now: LiteLLM's `settings`, and the proxy's."""
     general = mapping(getattr(_proxy(), "general_settings", None))
-    # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
-    settings = vars(litellm)
     return Around(
         settings.get("timezone") or "UTC",
         settings.get("max_budget") or None,

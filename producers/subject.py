@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from producers.payload import key_hash, mapping, session_among, tags, text_or_none
 from spendmeter.contract.matching import Subject
 
@@ -27,7 +29,7 @@ class Caller(NamedTuple):
     """The key's alias, else its hash."""
 
 
-class Told(NamedTuple):
+class Told(Struct, frozen=True):
     """What one request tells of whom it is for, as LiteLLM has it: unread, so cheap to take and compare."""
 
     model: object
