@@ -102,7 +102,7 @@ def _signature(path: Path) -> _Signature:
 
 
 def has_genai_prices() -> bool:
-    """Whether the library is installed (`pip install spendmeter[prices]`)."""
+    """Whether the library is installed (our extra `prices`)."""
     return importlib.util.find_spec("genai_prices") is not None
 
 

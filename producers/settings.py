@@ -75,7 +75,7 @@ class GatewaySettings(Settings):
     @classmethod
     def _fallback_is_installed(cls, value: str) -> str:
         if value == GENAI_PRICES and not has_genai_prices():
-            raise ValueError(f"{value} is not installed; pip install 'spendmeter[prices]'")
+            raise ValueError(f"{value} is not installed; pip install genai-prices")
         return value
 
     @property

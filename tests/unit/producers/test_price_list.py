@@ -118,7 +118,7 @@ def test_a_fallback_that_is_not_installed_is_told(
     monkeypatch.setattr("producers.settings.has_genai_prices", lambda: False)
     with pytest.raises(SystemExit):
         load(GatewaySettings)
-    assert "pip install 'spendmeter[prices]'" in capsys.readouterr().err
+    assert "pip install genai-prices" in capsys.readouterr().err
 
 
 def test_genai_prices_knows_the_models_of_known_providers_only() -> None:
