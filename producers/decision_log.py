@@ -23,6 +23,7 @@ from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_decision
 from spendmeter.contract.topics import Topic
+from spendmeter.runtime.kafka import batch_of
 from spendmeter.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 LOST = Counter("spendmeter_decisions_lost_total", "Refusals that `spendmeter explain` will not know.")
 
 MAX_WAITING = 10_000
-# Each of 1 to 5 KB: together less than one Kafka batch may hold.
+# Nor more bytes than one Kafka batch holds.
 MAX_SENT_AT_ONCE = 50
 _RETRY_SECONDS = 1.0
 
@@ -140,9 +141,11 @@ class DecisionLog:
     async def _send_some(self) -> None:
         while self._waiting and len(self._sending) < MAX_SENT_AT_ONCE:
             self._sending.append(self._waiting.popleft())
+        # They may be long: names that a client chooses are in them.
+        batch = batch_of(encode_decision(one) for one in self._sending)
         try:
-            await self._delivery.send({0: [encode_decision(one) for one in self._sending]})
-            self._sending.clear()
+            await self._delivery.send({0: batch})
+            del self._sending[: len(batch)]
         except NotDelivered as error:
             log.warning("decisions cannot be sent, trying again: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)

@@ -21,7 +21,7 @@ CONNECT_TIMEOUT_SECONDS = 15.0
 _STOP_TIMEOUT_SECONDS = 2.0
 
 Batches = Mapping[int, Sequence[Record]]
-"""Records by partition; each partition's become one Kafka batch."""
+"""Records by partition; each partition's become one Kafka batch, so no more than `batch_of` gives."""
 
 
 class NotDelivered(Exception):
@@ -92,7 +92,7 @@ def _batch(connected: AIOKafkaProducer, records: Sequence[Record]) -> object:
     batch = connected.create_batch()
     for record in records:
         added = batch.append(key=record.key, value=record.value, headers=record.headers, timestamp=None)
-        assert added is not None, "a chunk is far smaller than a batch may be"
+        assert added is not None, "who sends takes no more than batch_of gives"
     batch.close()
     return batch
 

@@ -11,9 +11,8 @@ batch is acknowledged; only then the next chunk is read. So for one producer and
 A chunk is worth a request to Kafka, whatever is in it, and the proxy pays for it. So events wait up to
 a linger for others, unless one of them is urgent: then all go at once.
 
-A reader therefore drops a resend by comparing its seq with the highest it has seen from that
-producer on that partition. The partition of an event stays what it was when it was first sent,
-across restarts and even where partitions were added meanwhile.
+So a reader drops a resend by comparing its seq with the highest it has seen from that producer on
+that partition. An event's partition stays what it was first, even where partitions were added meanwhile.
 
 Outboxes that dead processes left are finished first, each under its own producer id.
 """
@@ -32,6 +31,7 @@ from producers.outbox import Outbox
 from producers.outgoing import Outgoing, by_partition, outgoing_of
 from producers.predecessors import Predecessor
 from producers.unsent import Unsent
+from spendmeter.runtime.kafka import batch_of
 from spendmeter.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ OLDEST_UNSENT_SECONDS = Gauge(
     "spendmeter_outbox_oldest_unsent_seconds", "Age of the oldest event that Kafka has not acknowledged."
 )
 
-# A chunk's bytes are bounded by the piece that the outbox reads, which is about one Kafka batch.
+# Nor does a chunk have more bytes than one Kafka batch holds.
 MAX_CHUNK_EVENTS = 500
 # So much does not wait for more.
 WORTH_A_REQUEST_BYTES = 64 * 1024
@@ -74,11 +74,12 @@ class Sender:
         self._on_acknowledged = on_acknowledged
         self._linger_seconds = linger_seconds
         self._delivery = Delivery(settings)
-        self._woken, self._hurried, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._woken, self._idle = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         # What of it a wake would change: set by the loop, cleared by who wakes it.
         self._is_waiting = self._is_lingering = False
-        self._is_urgent = False
+        self._is_urgent = self._is_draining = False
+        self._urgent_to_seq = 0
         self._waiting_since: float | None = None
         self._failures = FailureLog()
         OLDEST_UNSENT_SECONDS.set_function(self._oldest_unsent_seconds)
@@ -89,10 +90,7 @@ class Sender:
         return self._is_lingering
 
     def wake(self, *, is_urgent: bool = True) -> None:
-        """An event was appended: send it, within the linger unless it is urgent.
-
-        After each append, from any thread.
-        """
+        """An event was appended: send it, within the linger unless it is urgent. From any thread."""
         if is_urgent:
             self._is_urgent = True
         # Who sends looks again by itself. To wake a loop is a system call, and hands the interpreter over.
@@ -107,7 +105,7 @@ class Sender:
 
         On the loop that `run` runs on.
         """
-        self._is_urgent = True
+        self._is_draining = True
         self._wake_now()
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_seconds)
@@ -124,7 +122,6 @@ class Sender:
                 await self._finish(self._predecessors[0])
                 self._predecessors.pop(0)
             while True:
-                self._is_urgent = False
                 if not await self._send_own():
                     await self._wait()
                 await self._linger()
@@ -154,11 +151,19 @@ class Sender:
         self._woken.clear()
         self._is_lingering = True
         # What became urgent before that woke nobody.
-        if not self._is_urgent and self._outbox.unsent.waiting_bytes < WORTH_A_REQUEST_BYTES:
+        if not self._is_hurried() and self._outbox.unsent.waiting_bytes < WORTH_A_REQUEST_BYTES:
             later = asyncio.get_running_loop().call_later(self._linger_seconds, self._woken.set)
             await self._woken.wait()
             later.cancel()
         self._is_lingering = False
+
+    def _is_hurried(self) -> bool:
+        """Whether something urgent is unsent: a chunk may end before it."""
+        if self._is_urgent:
+            # Cleared before the look: what becomes urgent after it is told again.
+            self._is_urgent = False
+            self._urgent_to_seq = self._outbox.last_seq
+        return self._is_draining or self._outbox.unsent.position.acknowledged_seq < self._urgent_to_seq
 
     async def _finish(self, predecessor: Predecessor) -> None:
         producer_id = predecessor.unsent.producer_id
@@ -186,13 +191,16 @@ class Sender:
         if not frames:
             return False
         left = [outgoing_of(frame) for frame in frames]
+        # One partition may get them all, in one batch.
+        left = left[: len(batch_of(one.record for one in left))]
+        last_seq = left[-1].seq
         self._waiting_since = left[0].occurred_at_seconds
         while left:
             await self._place(unsent)
             if unsent.is_in_doubt:
                 RESENT.inc(len(left))
             left = await self._attempt(unsent, left, tell)
-        unsent.acknowledge(frames[-1].seq)
+        unsent.acknowledge(last_seq)
         return True
 
     async def _attempt(

@@ -1,13 +1,20 @@
 """Kafka clients as every process makes them, and where a key is put."""
 
 import ssl
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
+from spendmeter.contract.records import Record
 from spendmeter.runtime.settings import Settings
+
+MAX_BATCH_BYTES = 512 * 1024
+"""What one batch of a producer holds, before compression; a single larger record is a batch, too."""
+# More than Kafka puts around a batch, a record and a header of one: lengths, times, offsets.
+_BATCH_FRAME_BYTES, _RECORD_FRAME_BYTES, _HEADER_FRAME_BYTES = 64, 40, 10
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -42,7 +49,7 @@ def producer(settings: Settings, *, linger_ms: int = 0, compression: str = "lz4"
         enable_idempotence=True,
         compression_type=compression,
         linger_ms=linger_ms,
-        max_batch_size=512 * 1024,
+        max_batch_size=MAX_BATCH_BYTES,
         max_request_size=4 * 1024 * 1024,
         request_timeout_ms=10_000,
     )
@@ -66,6 +73,20 @@ def consumer(
         max_partition_fetch_bytes=4 * 1024 * 1024,
         **more,
     )
+
+
+def batch_of(records: Iterable[Record]) -> list[Record]:
+    """The first of these records, as many as one batch is sure to hold, and at least one."""
+    batch: list[Record] = []
+    left_bytes = MAX_BATCH_BYTES - _BATCH_FRAME_BYTES
+    for record in records:
+        left_bytes -= _RECORD_FRAME_BYTES + len(record.key) + len(record.value)
+        for name, value in record.headers:
+            left_bytes -= _HEADER_FRAME_BYTES + len(name) + len(value)
+        if batch and left_bytes < 0:
+            break
+        batch.append(record)
+    return batch
 
 
 @lru_cache(maxsize=200_000)

@@ -14,6 +14,7 @@ from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of
 from spendmeter.runtime.settings import Settings
 from tests.integration.producers.sending import (
+    KEYS,
     MAX_BYTES,
     PARTITIONS,
     event,
@@ -98,6 +99,22 @@ async def test_what_is_much_waits_for_no_linger(settings: Settings, tmp_path: Pa
     async with sending(settings, tmp_path, linger_seconds=LONG_SECONDS) as one:
         one.append(1_200, is_urgent=False)
         await one.acknowledged_more_than(1_000)
+
+
+async def test_a_backlog_of_one_key_goes_although_it_is_more_than_a_kafka_batch_holds(
+    settings: Settings, tmp_path: Path
+) -> None:
+    count = 1_000
+    async with sending(settings, tmp_path, linger_seconds=LONG_SECONDS) as one:
+        for _ in range(count):
+            one.outbox.append(
+                lambda seq: event(one.outbox.producer_id, seq).model_copy(update={"key": KEYS[0]})
+            )
+        one.sender.wake()
+        await one.drained()
+        log = await log_of(settings)
+
+    assert [stored.event.seq for stored in log] == list(range(1, count + 1))
 
 
 async def test_a_stop_with_nothing_unsent_leaves_no_file(settings: Settings, tmp_path: Path) -> None:

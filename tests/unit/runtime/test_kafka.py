@@ -2,8 +2,10 @@
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner, murmur2
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from spendmeter.runtime.kafka import connection, partition_of
+from spendmeter.contract.records import Record
+from spendmeter.runtime.kafka import MAX_BATCH_BYTES, batch_of, connection, partition_of
 from spendmeter.runtime.settings import Settings
 
 
@@ -51,3 +53,23 @@ def test_sasl_over_tls_carries_both() -> None:
 
     assert (made["sasl_plain_username"], made["sasl_plain_password"]) == ("u", "p")
     assert made["ssl_context"].check_hostname
+
+
+@pytest.mark.parametrize("value_bytes", [0, 1, 127, 128, 856, 16_384, MAX_BATCH_BYTES - 1_000])
+def test_a_batch_takes_all_that_it_is_sure_to_hold(value_bytes: int) -> None:
+    headers = [(f"h{number}", b"x" * 40) for number in range(6)]
+    records = [Record(b"k" * 64, b"v" * value_bytes, headers)] * (MAX_BATCH_BYTES // (value_bytes + 300))
+
+    batch = batch_of(records)
+
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, MAX_BATCH_BYTES)
+    for offset, record in enumerate(batch):
+        added = builder.append(offset, 2**41 + offset, record.key, record.value, record.headers)
+        assert added is not None, f"{offset} of {len(batch)}"
+    assert len(batch) == len(records) or builder.size() > MAX_BATCH_BYTES * 0.75
+
+
+def test_what_is_larger_than_a_batch_goes_alone() -> None:
+    large = Record(b"", b"v" * MAX_BATCH_BYTES, [])
+
+    assert batch_of([large, large]) == [large]
