@@ -12,7 +12,9 @@ from spendmeter.contract.usage import CostSource
 
 _NOTHING_NANOUSD = NanoUsd(0)
 _UNITS = ("token", "reasoning_token", "audio_token", "image_token", "image", "second", "character", "query")
-_TIERS = ("", *(f"_above_{thousands}k_tokens" for thousands in (128, 200, 272, 512)))
+TIERS_THOUSANDS = (100, 128, 200, 272, 512)
+"""From so many thousand input tokens on LiteLLM may have other prices."""
+_TIERS = ("", *(f"_above_{thousands}k_tokens" for thousands in TIERS_THOUSANDS))
 
 # LiteLLM's name of a price: ours. Batch, flex and priority prices are left out: they bill no
 # request that this payload describes, and the tiers name what may have.
@@ -25,7 +27,10 @@ PRICE_NAMES: Mapping[str, str] = {
     },
     **{f"cache_read_input_token_cost{tier}": f"cache_read_token{tier}" for tier in _TIERS},
     **{f"cache_creation_input_token_cost{tier}": f"cache_write_token{tier}" for tier in _TIERS},
-    "cache_creation_input_token_cost_above_1hr": "cache_write_token_above_1hr",
+    **{
+        f"cache_creation_input_token_cost_above_1hr{tier}": f"cache_write_token_above_1hr{tier}"
+        for tier in _TIERS
+    },
 }
 
 

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from producers.asked import Asked
+from producers.costs import TIERS_THOUSANDS
 
 FEMTO_PER_NANO = 10**6
 FEMTO_PER_USD = 10**15
@@ -20,7 +21,7 @@ IMAGE_TOKENS = 8_000
 """An upper bound of the tokens of one picture at every provider known, save the next."""
 IMAGE_TOKENS_OF_GPT_4O_MINI = 50_000
 
-_TIERS = tuple((thousands * 1000, f"_above_{thousands}k_tokens") for thousands in (100, 128, 200, 272, 512))
+_TIERS = tuple((thousands * 1000, f"_above_{thousands}k_tokens") for thousands in TIERS_THOUSANDS)
 _INPUT = ("input_cost_per_token", "cache_creation_input_token_cost")
 _INPUT_FOR_AN_HOUR = ("cache_creation_input_token_cost_above_1hr",)
 _INPUT_OTHER = ("input_cost_per_image_token", "input_cost_per_audio_token", "input_cost_per_video_token")
