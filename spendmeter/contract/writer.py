@@ -1,12 +1,13 @@
 """Writes what there is thousands of as JSON quickly; byte for byte what pydantic writes."""
 
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any, get_args, get_type_hints
 
 import msgspec
 
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import UtcTime, format_time, remembered_time
+from spendmeter.contract.times import UtcTime, remembered_time
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
@@ -28,10 +29,9 @@ def write_json(value: Wire) -> bytes:
     if times is None:
         return value.model_dump_json().encode()
     fields = value.__dict__.copy()
-    # No two events are of one moment; all that is written of an account is of few.
-    format_one = format_time if type(value) is UsageEvent else remembered_time
     for name in times:
         time = fields[name]
-        if time is not None:
-            fields[name] = format_one(time)
+        # msgspec leaves out the decimals of a whole second; it writes any other as `format_time` does.
+        if time is not None and (time.tzinfo is not UTC or not time.microsecond):
+            fields[name] = remembered_time(time)
     return _encode(fields)

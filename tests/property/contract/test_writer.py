@@ -14,11 +14,12 @@ from spendmeter.contract.writer import write_json
 
 whole = st.integers() | st.integers(0, 2**64 + 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
-times = st.datetimes(
+moments = st.datetimes(
     datetime(1971, 1, 1),  # noqa: DTZ001
     datetime(9998, 1, 1),  # noqa: DTZ001
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
 )
+times = moments | moments.map(lambda time: time.replace(microsecond=0))
 offsets = st.dictionaries(st.integers(0, 1000), st.integers(0, 2**63 - 1), max_size=4)
 
 totals = st.builds(
@@ -87,3 +88,10 @@ def test_a_value_made_of_right_fields_is_the_value(value: Wire) -> None:
     assert again == value
     assert write_json(again) == write_json(value)
     assert again.model_fields_set == set(type(value).model_fields)
+
+
+@given(usage_events, times)
+def test_a_time_of_another_zone_is_written_in_utc(event: UsageEvent, time: datetime) -> None:
+    unchecked = made(UsageEvent, {**dict(event), "occurred_at": time})
+
+    assert write_json(unchecked) == unchecked.model_dump_json().encode()
