@@ -7,10 +7,11 @@ Nothing that a user or a model wrote passes through here.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
+
+from msgspec import Struct
 
 from producers.costs import cost_of, images_of, prices_of
 from producers.payload import (
@@ -44,8 +45,7 @@ _NO_FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Which outbox of which gateway an event comes from."""
 
     producer_id: str
@@ -76,7 +76,8 @@ def event_id_of(kwargs: Mapping[str, Any]) -> UUID | None:
 
     The hook writes the same id into every metadata dict; two that differ are not both ours.
     """
-    one, other = (metadata.get(EVENT_ID_FIELD) for metadata in request_metadata(kwargs))
+    metadata, other_metadata = request_metadata(kwargs)
+    one, other = metadata.get(EVENT_ID_FIELD), other_metadata.get(EVENT_ID_FIELD)
     minted = one if one is not None else other
     if minted is None or (other is not None and str(other) != str(minted)):
         return None
