@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 RECORDED = Counter("spendmeter_outbox_recorded_total", "Events recorded.", ["cost_source"])
 _RECORDED = {source: RECORDED.labels(source.value) for source in CostSource}
 LOST = Counter("spendmeter_outbox_lost_total", "Events that could not be recorded.", ["reason"])
+UNFLUSHED = Counter(
+    "spendmeter_outbox_unflushed_total", "Events recorded that could not be flushed to the disk."
+)
 BYTES = Gauge("spendmeter_outbox_bytes", "Bytes of events that await Kafka, predecessors' included.")
 FILL = Gauge("spendmeter_outbox_fill_ratio", "The outbox's size on disk as a share of its bound.")
 
@@ -67,7 +70,7 @@ class Outbox:
         self._fd: int | None = None
         self._segment = Segment(directory, 0)
         self._segments_begun = 0
-        self._warned_fill = 0.0
+        self._warned_fill = self._quiet_until = 0.0
         self._losses = LossLog(self.producer_id)
         self._is_closed = False
         BYTES.set_function(lambda: float(self.waiting_bytes))
@@ -141,10 +144,7 @@ class Outbox:
         return event
 
     def close(self) -> None:
-        """Leave the outbox: what is unsent is for the next process; with nothing unsent it is removed.
-
-        Raises OSError.
-        """
+        """Leave what is unsent to the next process; with nothing unsent, remove it all. Raises OSError."""
         self._is_closed = True
         self._end_segment()
         is_finished = not self.unsent.read(max_events=1)
@@ -179,9 +179,19 @@ class Outbox:
             # The disk is full. Nothing may follow half a frame, so the next event begins a segment.
             self._end_segment()
             raise OSError(f"{written} of {len(frame)} bytes written")
-        if self._fsync:
-            os.fdatasync(self._fd)
+        # It is in the file, and sent from there, even if it cannot be flushed.
         self._segment.size += len(frame)
+        if self._fsync:
+            self._flush(self._fd)
+
+    def _flush(self, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            UNFLUSHED.inc()
+            if time.monotonic() >= self._quiet_until:
+                log.error("events are recorded, but not flushed to the disk: %s", error)
+                self._quiet_until = time.monotonic() + _SECONDS_BETWEEN_LOSS_LOGS
 
     def _begin_segment(self) -> None:
         path = self._directory / f"{self._segments_begun + 1:012d}{SEGMENT_SUFFIX}"

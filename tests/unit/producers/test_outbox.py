@@ -142,6 +142,23 @@ class TestAppending:
         assert len(synced) == 2
         abandon(outbox)
 
+    def test_an_event_that_cannot_be_flushed_is_recorded_and_costs_no_later_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        outbox = Outbox.open(tmp_path, max_bytes=MEGABYTE, fsync=True)
+        flush = os.fdatasync
+
+        def refused(fd: int) -> None:
+            raise OSError(errno.EIO, "the disk is gone")
+
+        monkeypatch.setattr(os, "fdatasync", refused)
+        append(outbox)
+        monkeypatch.setattr(os, "fdatasync", flush)
+        append(outbox, 2)
+
+        assert finish(outbox.unsent) == [1, 2, 3]
+        abandon(outbox)
+
     def test_what_waits_is_measured_and_nothing_waits_once_it_is_acknowledged(self, outbox: Outbox) -> None:
         append(outbox, 2)
         assert metric("spendmeter_outbox_bytes") > 2 * HEADER_BYTES
