@@ -148,7 +148,8 @@ class Gateway:
     def _open_outbox(self) -> None:
         root = self._settings.data_dir / "outbox"
         try:
-            self._predecessors = Outbox.predecessors(root)
+            # Where the outbox could not be opened, they are taken already and would not be found again.
+            self._predecessors = self._predecessors or Outbox.predecessors(root)
             self._recorder.outbox = Outbox.open(
                 root,
                 max_bytes=self._settings.outbox_max_bytes,
@@ -189,8 +190,7 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._recorder.outbox is not None:
-            self._recorder.outbox.close()
+        self._recorder.close()
 
     async def _send(self) -> None:
         while self._recorder.outbox is None:

@@ -84,6 +84,12 @@ class Recorder:
         self._tell(event, draft.doubt)
         return event
 
+    def close(self) -> None:
+        """Record no more: whoever records at this moment comes first, or is told. Raises OSError."""
+        with self._views.lock:
+            if self.outbox is not None:
+                self.outbox.close()
+
     def _append(self, draft: UsageDraft, event_id: UUID) -> tuple[UsageEvent, bool]:
         """The event as recorded and counted, and whether it is urgent."""
         if self.outbox is not None:

@@ -2,13 +2,17 @@
 
 import asyncio
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from producers.gateway import Gateway
+from producers.mapping import Origin
+from producers.outbox import Outbox, OutboxUnwritable
 from producers.settings import GatewaySettings
 
-from .conftest import recorded
+from .conftest import draft, recorded
 
 
 @pytest.mark.parametrize(("is_on", "flushes"), [(True, 2), (False, 0)])
@@ -25,3 +29,29 @@ async def test_with_outbox_fsync_each_event_is_flushed_and_else_none(
         assert len(flushed) == flushes
     finally:
         await asyncio.to_thread(gateway.stop)
+
+
+def test_what_was_left_behind_is_sent_although_the_outbox_opens_only_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = Outbox.open(tmp_path / "outbox", max_bytes=1_000_000)
+    earlier.append(lambda seq: draft(1).finish(Origin(earlier.producer_id, "g"), seq))
+    earlier.close()
+    refusals = iter([OutboxUnwritable("the disk is full")])
+    begin = Outbox.open
+
+    def refused_at_first(*args: Any, **given: Any) -> Outbox:
+        for refusal in refusals:
+            raise refusal
+        return begin(*args, **given)
+
+    monkeypatch.setattr(Outbox, "open", refused_at_first)
+    gateway = Gateway(GatewaySettings(data_dir=tmp_path))
+    gateway._open_outbox()
+    gateway._open_outbox()
+
+    assert [frame.seq for left in gateway._predecessors for frame in left.unsent.read(10)] == [1]
+    for left in gateway._predecessors:
+        left.release()
+    gateway._recorder.close()
+    gateway._loop.close()

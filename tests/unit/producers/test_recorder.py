@@ -1,6 +1,7 @@
 """Recording: into the outbox, and into what is known to be spent."""
 
 import logging
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -112,6 +113,27 @@ def test_a_full_outbox_loses_the_event_and_knows_its_cost(fixture: Fixture, tmp_
     fixture.recorder.record(draft())
 
     assert fixture.spent == 10
+
+
+def test_a_stop_lets_the_event_that_is_being_recorded_come_first(fixture: Fixture, tmp_path: Path) -> None:
+    outbox = fixture.recorder.outbox
+    assert outbox is not None
+    stop = threading.Thread(target=fixture.recorder.close)
+    append = outbox._append
+
+    def append_while_it_stops(frame: bytes) -> None:
+        stop.start()
+        # It has to wait, so that this runs into its bound; without a lock it is over at once.
+        stop.join(timeout=0.2)
+        append(frame)
+
+    outbox._append = append_while_it_stops  # type: ignore[method-assign]
+    fixture.recorder.record(draft())
+    stop.join()
+
+    (left,) = Outbox.predecessors(tmp_path)
+    assert [frame.seq for frame in left.unsent.read(10)] == [1]
+    left.release()
 
 
 def test_an_unpriced_model_is_said_once_and_counted_each_time(
