@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from spendmeter.litellm_api import Row
 from spendmeter.litellm_seen import LIMITS, Kind, Seen, from_metadata
+from spendmeter.litellm_values import mapping
 
 
 class Owned(NamedTuple):
@@ -23,8 +24,8 @@ class Owned(NamedTuple):
 
 def key_of(row: Row, budgets: Mapping[str, Row], timezone: str) -> Owned:
     """A virtual key. Its soft budget stands in the budget table."""
-    metadata = _mapping(row.get("metadata"))
-    table = _mapping(row.get("litellm_budget_table")) or budgets.get(row.get("budget_id") or "", {})
+    metadata = mapping(row.get("metadata"))
+    table = mapping(row.get("litellm_budget_table")) or budgets.get(row.get("budget_id") or "", {})
     seen = Seen(
         "key",
         (str(row["token"]),),
@@ -40,7 +41,7 @@ def key_of(row: Row, budgets: Mapping[str, Row], timezone: str) -> Owned:
 
 def team_of(row: Row, timezone: str) -> Owned:
     """A team."""
-    metadata = _mapping(row.get("metadata"))
+    metadata = mapping(row.get("metadata"))
     alias = row.get("team_alias") or ""
     found = {**_limits(row), **from_metadata(metadata), "timezone": timezone, "alias": alias}
     return Owned(Seen("team", (str(row["team_id"]),), **found), row.get("spend"), metadata=metadata)
@@ -48,7 +49,7 @@ def team_of(row: Row, timezone: str) -> Owned:
 
 def user_of(row: Row, timezone: str) -> Owned:
     """A user, whose limit LiteLLM does not apply to what is spent through teams."""
-    metadata = _mapping(row.get("metadata"))
+    metadata = mapping(row.get("metadata"))
     names = (str(row["user_id"]),)
     if row.get("teams"):
         why = "in LiteLLM it leaves out what the user spends through teams, here it would not"
@@ -61,7 +62,7 @@ def user_of(row: Row, timezone: str) -> Owned:
 
 def tabled(kind: Kind, names: tuple[str, ...], row: Row, budgets: Mapping[str, Row], timezone: str) -> Owned:
     """A member, customer, tag, organization or project: its limit stands in the budget table."""
-    table = _mapping(row.get("litellm_budget_table")) or budgets.get(row.get("budget_id") or "", {})
+    table = mapping(row.get("litellm_budget_table")) or budgets.get(row.get("budget_id") or "", {})
     seen = Seen(
         kind,
         names,
@@ -76,7 +77,3 @@ def tabled(kind: Kind, names: tuple[str, ...], row: Row, budgets: Mapping[str, R
 
 def _limits(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row.get(name) for name in LIMITS}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.litellm_api import Row
+from spendmeter.litellm_values import mapping
 
 CALL_TYPE = "import"
 _DIGITS = 12
@@ -48,9 +49,9 @@ class Known(NamedTuple):
 def spent_of(days: Iterable[Row]) -> Iterator[Spent]:
     """The results of `/user/daily/activity`."""
     for row in days:
-        for model_group, found in _mapping(_mapping(row.get("breakdown")).get("model_groups")).items():
-            for key, of_key in _mapping(_mapping(found).get("api_key_breakdown")).items():
-                metrics = _mapping(_mapping(of_key).get("metrics"))
+        for model_group, found in mapping(mapping(row.get("breakdown")).get("model_groups")).items():
+            for key, of_key in mapping(mapping(found).get("api_key_breakdown")).items():
+                metrics = mapping(mapping(of_key).get("metrics"))
                 cost = _amount(metrics.get("spend"))
                 if cost > 0:
                     yield Spent(
@@ -151,7 +152,3 @@ def _amount(value: object) -> NanoUsd:
 
 def _count(value: object) -> int:
     return max(0, value) if isinstance(value, int) else 0
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

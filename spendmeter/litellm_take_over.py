@@ -11,6 +11,7 @@ from spendmeter.contract.money import format_usd
 from spendmeter.litellm_changes import ADOPTED_BY
 from spendmeter.litellm_rows import Owned
 from spendmeter.litellm_seen import TAKEN_OVER
+from spendmeter.litellm_values import mapping
 
 # Not the soft budget: it refuses nothing.
 _MOVED = ("max_budget", "budget_limits", "model_max_budget")
@@ -38,7 +39,7 @@ def taking_over(owned: Owned) -> Call | None:
         if "max_budget" not in limits or owned.budget_id is None:
             return None
         return Call("/budget/update", {"budget_id": owned.budget_id, "max_budget": None})
-    kept = {**_mapping(seen.taken_over), **limits}
+    kept = {**mapping(seen.taken_over), **limits}
     return _update(owned, dict.fromkeys(limits), {**owned.metadata, TAKEN_OVER: kept})
 
 
@@ -50,7 +51,7 @@ def giving_back(owned: Owned, ours: Budget | None) -> Call | None:
             return None
         limit = float(format_usd(ours.limit_nanousd))
         return Call("/budget/update", {"budget_id": owned.budget_id, "max_budget": limit})
-    kept = _mapping(owned.seen.taken_over)
+    kept = mapping(owned.seen.taken_over)
     limits = {name: value for name in _MOVED if (value := kept.get(name)) and not getattr(owned.seen, name)}
     if not kept:
         return None
@@ -64,7 +65,3 @@ def giving_back(owned: Owned, ours: Budget | None) -> Call | None:
 def _update(owned: Owned, fields: Mapping[str, Any], metadata: Mapping[str, Any]) -> Call:
     path, name = _UPDATES[owned.seen.kind]
     return Call(path, {name: owned.seen.names[0], **fields, "metadata": dict(metadata)})
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
