@@ -82,12 +82,14 @@ class Unsent:
         """
         while (piece := self._next_piece()) is not None:
             parsed = self._parse(piece, max_events)
-            new = [frame for frame in parsed.frames if frame.seq > self.position.acknowledged_seq]
-            if new:
-                self._read = Parsed(new, parsed.end, parsed.skipped_bytes)
-                return new
+            stored = [frame for frame in parsed.frames if frame.seq <= self.position.acknowledged_seq]
+            if parsed.frames and not stored:
+                self._read = parsed
+                return parsed.frames
+            # Only where a process left off in the midst of a segment. What it had sent begins behind them,
+            # and all of that is in doubt: so it is read from there, as it was then.
             self._cut(parsed.skipped_bytes)
-            self._offset = parsed.end
+            self._offset = stored[-1].end if stored else parsed.end
         return []
 
     def place(self, partitions: int) -> None:

@@ -250,6 +250,19 @@ class TestRefusedByTheFileSystem:
 
         assert finish(outbox.unsent) == [1, 3]
 
+    def test_what_a_killed_process_was_sending_is_read_again_as_a_whole(self, tmp_path: Path) -> None:
+        killed = Outbox.open(tmp_path, max_bytes=64 * MEGABYTE)
+        append(killed, 1_500, end_user="x" * 300)
+        first = [frame.seq for frame in killed.unsent.read(100)]
+        killed.unsent.acknowledge(first[-1])
+        in_doubt = [frame.seq for frame in killed.unsent.read(MANY)]
+        abandon(killed)
+
+        (left,) = Outbox.predecessors(tmp_path)
+
+        assert [frame.seq for frame in left.unsent.read(MANY)] == in_doubt
+        left.release()
+
     def test_a_successor_finds_every_event_around_half_a_frame(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
