@@ -15,6 +15,8 @@ from spendmeter.local.ports import LOOPBACK
 from tests.faults.ledger import Entry, Ledger, Request, Requests
 
 KEYS = [f"k{number}" for number in range(20)]
+# Two thirds are one key's: so is a backlog then, and all of it one partition's.
+WEIGHTS = [2 * (len(KEYS) - 1)] + [1] * (len(KEYS) - 1)
 # LiteLLM passes `user`, by which a request is known again, on for models that it knows.
 MODELS = ("gpt-4o-mini", "gpt-4o")
 MAX_COST_NANOUSD = 50_000_000
@@ -120,7 +122,7 @@ class GatewayTraffic:
         entry = Entry(
             new_id(now),
             self.name,
-            self._chance.choice(KEYS),
+            self._chance.choices(KEYS, WEIGHTS)[0],
             self._chance.randrange(MAX_COST_NANOUSD),
             now,
         )
