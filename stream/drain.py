@@ -185,7 +185,8 @@ class DrainConsumer(Consumer):
                 continue
             try:
                 position = await self.position(tp)
-                first: int = records[0].offset
+                # What two fetches took is not in order if a rebalance fell between them.
+                first = min(record.offset for record in records)
                 await self.seek_wait({tp: first if position is None else min(first, position)})
             except IllegalStateError:
                 log.info("%s[%d] has another owner now", tp.topic, tp.partition)
