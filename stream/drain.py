@@ -193,6 +193,9 @@ class DrainConsumer(Consumer):
 
     async def _hand_to_faust(self, tp: TP, records: Sequence[FetchedRecord]) -> None:
         for record in records:
+            if not self.flow_active:
+                # Recovery reads the rest again. Handed on after the rebalance, it would stand behind a hole.
+                return
             read = self._read_offset[tp]
             if read is None or record.offset >= read:
                 await self.wait_first(self.callback(self._to_message(tp, record)), self.suspend_flow.wait())
