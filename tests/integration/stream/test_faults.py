@@ -115,6 +115,26 @@ async def test_a_frozen_worker_that_wakes_up_takes_nothing_back(stream: Any, wor
     await stream.until_spent(traffic.expected)
 
 
+async def test_standbys_take_over_from_killed_workers_and_go_back_to_being_standbys(
+    stream: Any, workers: Any
+) -> None:
+    """Each of the two is killed once while the other follows its tables, and comes back as a follower."""
+    traffic = await start(stream)
+    pair = [workers(name, SPENDMETER_STANDBY_REPLICAS="1") for name in ("stream-1", "stream-2")]
+    for worker in pair:
+        worker.wait_ready()
+    for worker in pair:
+        burst = asyncio.create_task(traffic.burst(1500))
+        await asyncio.sleep(0.2)  # the moment of the fault
+        worker.kill()
+        await burst
+        await stream.until_spent(traffic.expected)
+        worker.start()
+        worker.wait_ready()
+    await traffic.burst(600)
+    await stream.until_spent(traffic.expected)
+
+
 async def test_a_source_topic_that_was_made_anew_stops_the_worker_and_says_what_to_do(
     stream: Any, workers: Any
 ) -> None:
