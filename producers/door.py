@@ -50,9 +50,14 @@ class Door:
         self._settings, self._views, self._on_refused = settings, views, on_refused
 
     async def admit(
-        self, caller: Caller, decide: Callable[[], Decision], asking: Asking | None
+        self,
+        caller: Caller,
+        decide: Callable[[], Decision],
+        asking: Asking | None,
+        *,
+        holds: bool = True,
     ) -> Refusal | None:
-        """Let a request through (None) or refuse it."""
+        """Let a request through (None) or refuse it; `holds` is False where its calls will hold."""
         decision: Decision | None = None
         if self._views.are_read:
             decision = decide()
@@ -61,6 +66,8 @@ class Door:
                 return None
         if decision is None or isinstance(decision, WaitForAcknowledgement):
             decision = await self._decided(decide)
+        if isinstance(decision, Reserve) and not holds:
+            return None
         if isinstance(decision, Reserve):
             decision = await self._reserved(decision, decide, asking or Unbounded())
         return self.refuse(decision, caller) if isinstance(decision, Refuse) else None

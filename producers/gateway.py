@@ -26,6 +26,7 @@ from prometheus_client import Counter
 from producers.adopter import Adopter
 from producers.decision_log import DecisionLog, decision_of
 from producers.door import Door
+from producers.exchange import Exchange
 from producers.known_keys import KnownKeys
 from producers.mapping import UsageDraft
 from producers.outbox import Outbox, OutboxUnwritable
@@ -36,6 +37,7 @@ from producers.refusal import Refusal
 from producers.routes import Routes
 from producers.sender import Acknowledged, Sender
 from producers.settings import GatewaySettings
+from producers.settlement import Drafts, Settlement
 from producers.subject import Caller
 from producers.unpriced_models import Deployments, UnpricedModels
 from producers.views import Views
@@ -67,6 +69,7 @@ class Gateway:
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)
+        self._settlement = Settlement(settings.pending_max_seconds, self.record, self.release)
         self._predecessors: Sequence[Predecessor] = ()
         self._sender: Sender | None = None
         self._resent_to_seq = 0
@@ -117,28 +120,38 @@ class Gateway:
         self._recorder.answered(request, self._prices.apply(draft), begun_at)
 
     def admits_at_once(self, caller: Caller) -> bool:
-        """Whether `admit` is sure to let the request through, and nothing will ask for it later."""
-        return not self.routes.are_followed and self.views.admits(caller.subject)
+        """Whether `admit` is sure to let the request through."""
+        return self.views.admits(caller.subject)
 
     async def admit(
-        self, caller: Caller, deployments: Deployments = tuple, asking: Asking | None = None
+        self,
+        caller: Caller,
+        deployments: Deployments = tuple,
+        asking: Asking | None = None,
+        *,
+        holds: bool = True,
     ) -> Refusal | None:
         """Let a request through (None) or refuse it; waits only as long as the settings say.
 
-        Under `strict` budgets what `asking` may cost is held, until `record` or `release` ends it.
+        Under `strict` budgets what `asking` may cost is held, until `record` or `release` ends it;
+        not where its calls will be judged one by one (`holds` is False).
         """
         subject = caller.subject
-        if asking is not None:
-            self.routes.remember(asking.id, caller)
 
         def is_unpriced() -> bool:
             return self.unpriced.knows(subject.model_group, deployments, time.monotonic())
 
-        return await self._door.admit(caller, lambda: self.views.decide(subject, is_unpriced), asking)
+        return await self._door.admit(
+            caller, lambda: self.views.decide(subject, is_unpriced), asking, holds=holds
+        )
 
     def release(self, request: Hashable) -> None:
         """A request has ended without an event: nothing counts or is held for it any longer."""
         self._recorder.end(request)
+
+    def exchange_ended(self, exchange: Exchange, drafts: Drafts) -> None:
+        """An HTTP exchange is over: what LiteLLM does not log of it is settled soon. Any thread."""
+        self._settlement.add(exchange, drafts)
 
     def _refused(self, refusal: Refusal) -> None:
         outbox, pending = self._recorder.outbox, self.views.pending.of(refusal.refuse)
@@ -180,10 +193,12 @@ class Gateway:
                 ("prune", self.views.prune),
                 ("prices", self._prices.follow),
                 ("sweep", self.views.strict.sweep),
+                ("settlement", self._settlement.run),
             )
         ]
         await self._stopping.wait()
         metrics.READY.set(0)
+        self._settlement.settle_all()
         if self._sender is not None and not await self._sender.drain(self._settings.drain_seconds):
             log.warning("Kafka has not taken everything; the next start sends the rest of the outbox")
         await self._decision_log.drain(_DECISIONS_WITHIN_SECONDS)

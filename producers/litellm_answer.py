@@ -9,18 +9,13 @@ here: then the event tells, as it does for streams.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from litellm.litellm_core_utils.core_helpers import reconstruct_model_name
 from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from pydantic import BaseModel
 
-from producers.gateway import Gateway
-from producers.mapping import usage_of
 from producers.payload import mapping
-from spendmeter.contract.ids import made_at
 
 # Of these LiteLLM logs the model that was chosen, which is in the answer's text only.
 _MODEL_ROUTERS = ("model_router", "model-router")
@@ -28,15 +23,6 @@ _CALLER = tuple(
     f"user_api_key_{name}"
     for name in ("hash", "alias", "user_id", "team_id", "org_id", "project_id", "end_user_id")
 )
-
-
-def tell(gateway: Gateway, request_id: UUID, data: Mapping[str, Any], response: object) -> None:
-    """Have the answer counted from now on, until its event is recorded."""
-    answer = answer_of(data, response) if len(gateway.views.budgets.book) else None
-    if answer is not None:
-        draft = usage_of(answer, event_id=request_id, occurred_at=datetime.now(UTC))
-        if draft is not None:
-            gateway.answered(request_id, draft, made_at(request_id))
 
 
 def answer_of(data: Mapping[str, Any], response: object) -> Mapping[str, Any] | None:

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -21,27 +21,42 @@ from uuid import UUID
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
-from producers import litellm_answer
+from producers.asgi_watch import install
+from producers.call_drafts import CallDrafts, charged_fields, charged_to
+from producers.call_failures import was_cut
 from producers.estimate import Model
+from producers.exchange import (
+    CALLS_AT_ADMISSION,
+    Call,
+    Exchange,
+    Exchanges,
+    Outcome,
+    current_call,
+    current_exchange,
+    enter_call,
+)
 from producers.gateway import ERRORS, Gateway, the_gateway
+from producers.litellm_answer import answer_of
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_models import (
+    deployment_called,
+    deployment_in_router,
     deployment_of,
     deployments_of,
-    model_group_of,
+    is_list_of_models,
     model_of,
     models_of,
-    named,
 )
 from producers.litellm_proxy import caller_asking, the_router
 from producers.litellm_refusal import refused
-from producers.mapping import event_id_of, usage_of
+from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
-from producers.payload import mapping, text
-from producers.routes import Route
+from producers.pass_through import deployment_at
+from producers.payload import fields_of, mapping, text, text_or_none
+from producers.refusal import Refusal
 from producers.settings import GatewaySettings
-from producers.subject import Caller
-from spendmeter.contract.ids import uuid7, uuid7_text
+from producers.subject import Caller, who_asks
+from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import EPOCH
 from spendmeter.price_book import PriceBook
@@ -58,6 +73,9 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         # LiteLLM loads its callbacks while the server starts. Without a server's loop only the
         # configuration is being looked at, perhaps before a fork: then begin at the first request.
         is_starting = _has_loop()
+        self._drafts = CallDrafts()
+        self._exchanges = Exchanges()
+        self._is_watching = False
         try:
             self._settings = load(GatewaySettings)
         except SystemExit:
@@ -68,6 +86,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             raise
         if is_starting:
             self._gateway()
+            self._watch()
 
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
@@ -75,34 +94,75 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         """Mint the event's id and admit the request, or refuse it. LiteLLM looks for it on the leaf class."""
         refusal = None
         try:
-            # With it, a client would switch the meter off.
-            data.pop("no-log", None)
-            request_id = uuid7_text(_unix_ms())
-            put_event_id(data, request_id)
-            gateway = self._gateway()
-            caller = caller_asking(gateway.keys, user_api_key_dict, cache, data)
-            if gateway.admits_at_once(caller):
-                # The way of nearly all requests.
-                return data
-            book = gateway.price_book
-            asking = LitellmAsking(
-                UUID(request_id), data, call_type, lambda: _models(caller, book), self._settings
-            )
-            refusal = await gateway.admit(caller, lambda: _deployments(caller), asking)
+            refusal = await self._admit(user_api_key_dict, cache, data, call_type)
         except Exception:
             ERRORS.labels("admission").inc()
-            log.exception("admission failed; the request is let through")
+            log.exception("admission failed; only what authentication says is enforced")
+            refusal = await self._admit_by_key(user_api_key_dict)
         if refusal is not None:
             raise refused(refusal)
         return data
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: object) -> None:
+        """A call to a deployment begins: judge it where it really goes, and hold what it may cost there."""
+        refusal = None
+        try:
+            exchange = self._exchange_of(kwargs)
+            if exchange is None or exchange.caller is None:
+                return
+            refusal = await self._open(exchange, kwargs, str(getattr(call_type, "value", call_type)))
+        except Exception:
+            ERRORS.labels("routing").inc()
+            log.exception("a call could not be judged; it goes ahead")
+        if refusal is not None:
+            raise refused(refusal)
+
+    def log_pre_api_call(self, model: object, messages: object, kwargs: dict[str, Any]) -> None:
+        """A request goes to a provider, whatever led to it."""
+        call = current_call()
+        if call is not None:
+            call.sends += 1
+
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: object
+    ) -> None:
+        """A call was answered. Streams do not come here."""
+        call = current_call()
+        if call is None:
+            return
+        call.answered(response)
+        enter_call(call.parent)
+        if call.exchange.has_ended:
+            self._ended(call.exchange)
+
+    async def async_post_call_failure_deployment_hook(
+        self, request_data: Any, exception: Exception, call_type: object, fallback_depth: int | None = None
+    ) -> None:
+        """A call has failed: nothing is billed for it, unless it was given up after it had been sent."""
+        call = current_call()
+        if call is None or call.outcome is not Outcome.RUNNING:
+            return
+        if call.sends and was_cut(sys.exc_info()[1] or exception):
+            call.outcome = Outcome.CUT
+        else:
+            call.exchange.give_back(call)
+        enter_call(call.parent)
+        if call.exchange.has_ended:
+            self._ended(call.exchange)
 
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: UserAPIKeyAuth, response: object
     ) -> None:
         """Count an answer from now on: LiteLLM may log it seconds later. Streams do not come here."""
         try:
-            if (request_id := _request_id(data)) is not None:
-                litellm_answer.tell(self._gateway(), request_id, data, response)
+            exchange = self._exchange_of(data)
+            if exchange is None:
+                return
+            if len(self._gateway().views.budgets.book):
+                self._count_answers(exchange, data, response)
+            if not exchange.is_watched:
+                exchange.has_ended = exchange.is_complete = True
+                self._ended(exchange)
         except Exception:
             ERRORS.labels("answering").inc()
             log.exception("an answer could not be counted; its event will be")
@@ -110,14 +170,14 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
-        """Record what a request used, and with that end it."""
-        self._record(kwargs, end_time, ends=event_id_of(kwargs))
+        """Record what a call used, and with that settle it."""
+        self._record(kwargs, end_time, is_success=True)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """Record what a failed attempt used, if anything. It is not the end: a retry may follow."""
-        self._record(kwargs, end_time, ends=None)
+        self._record(kwargs, end_time, is_success=False)
 
     async def async_post_call_failure_hook(
         self,
@@ -127,8 +187,15 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         traceback_str: str | None = None,
     ) -> None:
         """A request has failed for good, after all retries and fallbacks: nothing is held for it now."""
-        request_id = _request_id(request_data)
-        if request_id is not None:
+        exchange = self._exchange_of(request_data)
+        if exchange is None:
+            return
+        exchange.has_logged = True
+        if not exchange.is_watched:
+            exchange.has_ended = True
+            self._ended(exchange)
+            return
+        while (request_id := exchange.take_admitted()) is not None:
             self._gateway().release(request_id)
 
     async def async_filter_deployments(
@@ -142,39 +209,21 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         """Leave the deployments whose budgets have something left; if none has, refuse or fall back."""
         refusal = None
         try:
-            routes, request_id = self._gateway().routes, _request_id(request_kwargs or {})
-            found = routes.refused(request_id, [Route(*named(one)) for one in healthy_deployments])
+            routes, exchange = self._gateway().routes, self._exchange_of(request_kwargs or {})
+            if exchange is None or exchange.caller is None or not routes.are_judged:
+                return healthy_deployments
+            found = routes.refused(
+                exchange.caller, [deployment_in_router(one) for one in healthy_deployments]
+            )
             left = [one for one, refuse in zip(healthy_deployments, found, strict=True) if refuse is None]
             if left or not found or found[0] is None:
                 return left
-            refusal = routes.refusal(request_id, found[0])
+            refusal = exchange.refusal = routes.refusal(found[0], exchange.caller)
         except Exception:
             ERRORS.labels("routing").inc()
             log.exception("deployments could not be judged; all are left")
             return healthy_deployments
         raise refused(refusal)
-
-    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: object) -> None:
-        """Judge the deployment that was chosen, and hold what the request may cost there."""
-        refusal = None
-        try:
-            routes, request_id = self._gateway().routes, _request_id(kwargs)
-            if request_id is None or not routes.is_of_interest(request_id):
-                return
-            router, group, book = the_router(), model_group_of(kwargs), self._gateway().price_book
-            asking = LitellmAsking(
-                request_id,
-                kwargs,
-                str(getattr(call_type, "value", call_type)),
-                lambda: [model_of(router, deployment_of(kwargs), group or "", book)],
-                self._settings,
-            )
-            refusal = await routes.admit(request_id, Route(*named({"litellm_params": kwargs})), group, asking)
-        except Exception:
-            ERRORS.labels("routing").inc()
-            log.exception("a deployment could not be judged; the request goes ahead")
-        if refusal is not None:
-            raise refused(refusal)
 
     async def async_post_call_response_headers_hook(
         self,
@@ -185,7 +234,11 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         litellm_call_info: object = None,
     ) -> dict[str, str] | None:
         """Tell, on an answer, what is left of the budget that has the least left."""
-        standing = None if response is None else self._gateway().routes.standing(_request_id(data))
+        routes = self._gateway().routes
+        exchange = self._exchange_of(data) if response is not None and routes.are_shown else None
+        if exchange is None or exchange.caller is None:
+            return None
+        standing = routes.standing(exchange.caller)
         return None if standing is None else standing.headers
 
     async def budgets_read(self) -> None:
@@ -203,24 +256,219 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     def _gateway(self) -> Gateway:
         return the_gateway(self._settings)
 
-    def _record(self, kwargs: dict[str, Any], end_time: object, ends: UUID | None) -> None:
+    def _watch(self) -> None:
+        if not self._is_watching:
+            self._is_watching = install(self._ended)
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._gateway().exchange_ended(exchange, self._drafts)
+
+    def _exchange_of(self, data: Mapping[str, Any]) -> Exchange | None:
+        """The exchange that a hook is called for: that of its context, else the one its metadata names."""
+        return current_exchange() or self._exchanges.get(_request_id(data))
+
+    async def _admit(
+        self, auth: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
+    ) -> Refusal | None:
+        # With it, a client would switch the meter off.
+        data.pop("no-log", None)
+        gateway = self._gateway()
+        caller = caller_asking(gateway.keys, auth, cache, data)
+        exchange = current_exchange()
+        if exchange is None:
+            # A server that the wrapper could not be put around: metadata names the exchange.
+            self._watch()
+            exchange = Exchange()
+        request_id = exchange.begin(caller)
+        if not exchange.is_watched:
+            self._exchanges.put(request_id, exchange)
+        put_event_id(data, str(request_id))
+        if call_type in CALLS_AT_ADMISSION:
+            # No hook for a deployment follows.
+            return await self._open_at_admission(exchange, caller, request_id, data, call_type)
+        if gateway.admits_at_once(caller):
+            # The way of nearly all requests.
+            return None
+        book = gateway.price_book
+        asking = LitellmAsking(request_id, data, call_type, lambda: _models(caller, book), self._settings)
+        # Of a list each is judged, and holds what it may cost, by itself.
+        holds = not is_list_of_models(data, call_type)
+        exchange.refusal = await gateway.admit(caller, lambda: _deployments(caller), asking, holds=holds)
+        if exchange.refusal is not None:
+            exchange.take_admitted(request_id)
+        return exchange.refusal
+
+    async def _admit_by_key(self, auth: UserAPIKeyAuth) -> Refusal | None:
+        """The last resort: by what a key, user, team or organization may spend."""
+        try:
+            caller = who_asks(fields_of(auth), self._settings.gateway)
+            exchange = current_exchange()
+            if exchange is not None and exchange.caller is None:
+                exchange.begin(caller)
+            return await self._gateway().admit(caller)
+        except Exception:
+            ERRORS.labels("admission").inc()
+            log.exception("admission failed altogether; the request is let through")
+            return None
+
+    async def _open_at_admission(
+        self, exchange: Exchange, caller: Caller, request_id: UUID, data: dict[str, Any], call_type: str
+    ) -> Refusal | None:
+        gateway = self._gateway()
+        deployment = deployment_at(exchange.path, data)
+        call = exchange.open(caller, deployment, call_type, data, None, request_id)
+        enter_call(call)
+        if gateway.routes.admits_at_once(caller, deployment):
+            return None
+        refusal = await gateway.routes.admit(
+            caller, deployment, self._asking(call, data, call_type), is_admitted=False
+        )
+        if refusal is not None:
+            call.outcome = Outcome.VOID
+            exchange.refusal = refusal
+        return refusal
+
+    async def _open(self, exchange: Exchange, kwargs: dict[str, Any], call_type: str) -> Refusal | None:
+        routes, caller = self._gateway().routes, exchange.caller
+        if caller is None:
+            return None
+        parent = current_call()
+        is_first = not exchange.calls
+        call = exchange.open(caller, deployment_called(kwargs), call_type, kwargs, parent)
+        is_same = call.deployment.model_group == caller.subject.model_group
+        if is_first and is_same and not routes.are_judged:
+            # As its request, a moment ago.
+            enter_call(call)
+            return None
+        if not routes.admits_at_once(caller, call.deployment):
+            refusal = await routes.admit(
+                caller, call.deployment, self._asking(call, kwargs, call_type), is_admitted=is_first
+            )
+            if refusal is not None:
+                exchange.give_back(call)
+                exchange.refusal = refusal
+                return refusal
+        enter_call(call)
+        return None
+
+    def _asking(self, call: Call, arguments: dict[str, Any], call_type: str) -> LitellmAsking:
+        group, book = call.deployment.model_group, self._gateway().price_book
+        return LitellmAsking(
+            call.id,
+            arguments,
+            call_type,
+            lambda: [model_of(the_router(), deployment_of(arguments), group, book)],
+            self._settings,
+        )
+
+    def _count_answers(self, exchange: Exchange, data: Mapping[str, Any], response: object) -> None:
+        answered = [
+            call for call in exchange.open_calls() if call.outcome is Outcome.ANSWERED and not call.is_pending
+        ]
+        is_one = not exchange.made_several
+        for call in answered:
+            draft = self._drafts_at_answer(call, data, response) if is_one else self._drafts.answered(call)
+            if draft is not None:
+                call.is_pending = True
+                self._gateway().answered(call.id, draft, made_at(call.id))
+
+    def _drafts_at_answer(self, call: Call, data: Mapping[str, Any], response: object) -> UsageDraft | None:
+        answer = answer_of(data, response)
+        if answer is None:
+            return None
+        draft = usage_of(answer, event_id=call.id, occurred_at=datetime.now(UTC))
+        return None if draft is None else charged_to(draft, call)
+
+    def _record(self, kwargs: dict[str, Any], end_time: object, *, is_success: bool) -> None:
         try:
             now = datetime.now(UTC)
-            # Batches and background polls have no pre-call hook, hence no id.
-            event_id = ends or event_id_of(kwargs) or uuid7(_unix_ms())
-            draft = usage_of(kwargs, event_id=event_id, occurred_at=_finished_at(end_time, now))
-            if draft is not None:
-                self._gateway().record(draft, ends)
-            elif ends is not None:
-                self._gateway().release(ends)
+            minted = event_id_of(kwargs)
+            exchange = current_exchange() or self._exchanges.get(minted)
+            finished_at = _finished_at(end_time, now)
+            if exchange is None:
+                self._record_alone(kwargs, minted, finished_at, is_success=is_success)
+            elif exchange.caller is not None:
+                self._record_in(exchange, kwargs, finished_at, is_success=is_success)
+            elif is_success:
+                self._record_alone(kwargs, None, finished_at, is_success=True)
+            # Else somebody who is not authenticated: a failure that cost nothing and belongs to nobody.
         except Exception:
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
-            if ends is not None:
-                self._gateway().release(ends)
+
+    def _record_alone(
+        self, kwargs: dict[str, Any], minted: UUID | None, finished_at: datetime, *, is_success: bool
+    ) -> None:
+        """Of what no exchange is known for: jobs of LiteLLM's own, and requests of long ago."""
+        event_id, ends = minted or uuid7(_unix_ms()), minted if is_success else None
+        draft = usage_of(kwargs, event_id=event_id, occurred_at=finished_at)
+        if draft is not None:
+            self._gateway().record(draft, ends)
+        elif ends is not None:
+            self._gateway().release(ends)
+
+    def _record_in(
+        self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime, *, is_success: bool
+    ) -> None:
+        payload = mapping(kwargs.get("standard_logging_object"))
+        call_type = text(payload.get("call_type") or kwargs.get("call_type"))
+        if not is_success:
+            self._record_failure(exchange, kwargs, finished_at)
+            return
+        exchange.has_logged = True
+        call = exchange.find(call_type, text(payload.get("id")), text_or_none(payload.get("model_id")))
+        if call is None:
+            request_id = exchange.take_admitted()
+            draft = usage_of(kwargs, event_id=request_id or exchange.request_id, occurred_at=finished_at)
+            if draft is not None:
+                self._gateway().record(_charged_to_caller(draft, exchange), request_id)
+            elif request_id is not None:
+                self._gateway().release(request_id)
+            return
+        draft = self._drafts.answered(call) if exchange.made_several else None
+        if draft is None:
+            draft = usage_of(kwargs, event_id=call.id, occurred_at=finished_at)
+            draft = None if draft is None else charged_to(draft, call)
+        else:
+            draft = draft._replace(fields={**draft.fields, "occurred_at": finished_at})
+        self._settle(call, draft)
+
+    def _settle(self, call: Call, draft: UsageDraft | None) -> None:
+        gateway = self._gateway()
+        if not call.exchange.claim(call):
+            self._record_rest(call, draft)
+        elif draft is None:
+            gateway.release(call.id)
+        else:
+            event = gateway.record(draft, call.id)
+            call.recorded_nanousd = 0 if event is None else event.cost_nanousd
+
+    def _record_rest(self, call: Call, draft: UsageDraft | None) -> None:
+        """LiteLLM logs a call that was settled without it: what it cost beyond the estimate counts, too."""
+        if draft is None or not call.is_estimated:
+            return
+        rest = draft.fields["cost_nanousd"] - call.recorded_nanousd
+        if rest > 0:
+            call.recorded_nanousd += rest
+            counts = {name: 0 for name in draft.fields if name.endswith("_tokens")}
+            fields = {**draft.fields, **counts, "cost_nanousd": rest}
+            self._gateway().record(draft._replace(fields=fields))
+
+    def _record_failure(self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime) -> None:
+        """An attempt that cost nothing; one that was cut is settled when the exchange ends."""
+        draft = usage_of(kwargs, event_id=exchange.request_id, occurred_at=finished_at)
+        if draft is not None:
+            self._gateway().record(_charged_to_caller(draft, exchange))
 
 
-def _request_id(data: dict[str, Any]) -> UUID | None:
+def _charged_to_caller(draft: UsageDraft, exchange: Exchange) -> UsageDraft:
+    caller = exchange.caller
+    if caller is None:
+        return draft
+    return draft._replace(fields={**draft.fields, **charged_fields(caller.subject, caller.alias)})
+
+
+def _request_id(data: Mapping[str, Any]) -> UUID | None:
     return event_id_of({"litellm_params": data})
 
 

@@ -1,5 +1,6 @@
 """What LiteLLM's router, its prices and the price book say of the deployments that may serve a request."""
 
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ from producers.estimate import (
     femtousd,
     prices_in,
 )
-from producers.payload import mapping, request_metadata
+from producers.exchange import Deployment
+from producers.payload import mapping, request_metadata, tags, text, text_or_none
 from producers.pricing import bounding_prices
 from spendmeter.price_book import Entry, PriceBook
 from spendmeter.price_book import Model as PricedModel
@@ -105,6 +107,58 @@ def model_group_of(kwargs: Mapping[str, Any]) -> str | None:
         if isinstance(group := metadata.get("model_group"), str):
             return group
     return None
+
+
+def deployment_called(kwargs: Mapping[str, Any]) -> Deployment:
+    """Where a call goes, from the arguments that LiteLLM makes it with.
+
+    The group is the deployment's own name in the router, whatever the request called it: an alias, the
+    deployment's id, the provider's name of the model. Where that is a wildcard it is what was requested.
+    """
+    model, provider = named({"litellm_params": kwargs})
+    deployment_id = text_or_none(mapping(kwargs.get("model_info")).get("id"))
+    configured = _configured(deployment_id)
+    group = _group_of(configured)
+    if not group or "*" in group:
+        group = model_group_of(kwargs) or model
+    return Deployment(
+        text(group),
+        model,
+        provider,
+        deployment_id,
+        tags(mapping(configured.get("litellm_params")).get("tags")),
+    )
+
+
+def deployment_in_router(deployment: Mapping[str, Any]) -> Deployment:
+    """The same of a deployment that the router may choose."""
+    model, provider = named(deployment)
+    deployment_id = text_or_none(mapping(deployment.get("model_info")).get("id"))
+    configured_tags = tags(mapping(deployment.get("litellm_params")).get("tags"))
+    return Deployment(_group_of(deployment), model, provider, deployment_id, configured_tags)
+
+
+def is_list_of_models(data: Mapping[str, Any], call_type: str) -> bool:
+    """Whether a chat names several models, and each is called."""
+    model = data.get("model")
+    return call_type in ("completion", "acompletion") and isinstance(model, str) and "," in model
+
+
+def _configured(deployment_id: str | None) -> Mapping[str, Any]:
+    """The deployment as the router has it: found by its id, which no client can put on a call."""
+    router: Any = getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
+    index = getattr(router, "model_id_to_deployment_index_map", None)
+    place = index.get(deployment_id) if isinstance(index, dict) else None
+    if place is None:
+        return {}
+    found = router.model_list[place]
+    return mapping(found if isinstance(found, dict) else found.model_dump())
+
+
+def _group_of(configured: Mapping[str, Any]) -> str:
+    """A team's own model has a name that its team knows, and one that no other group has."""
+    public = mapping(configured.get("model_info")).get("team_public_model_name")
+    return text(public or configured.get("model_name"))
 
 
 def named(deployment: Mapping[str, Any]) -> tuple[str, str]:

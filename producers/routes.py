@@ -1,108 +1,99 @@
-"""After routing: which deployments a request may go to, what it holds there, and where its budgets stand."""
+"""After routing: may a call go to the deployment that was chosen, and what does it hold there."""
 
-from collections import OrderedDict
-from collections.abc import Hashable
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from producers.admission import Decision, Refuse, Reserve
 from producers.door import Door
+from producers.exchange import Deployment
 from producers.refusal import Refusal
 from producers.settings import GatewaySettings
 from producers.subject import Caller
-from producers.views import Standing, Views
+from producers.views import Scope, Standing, Views
 from producers.visit import Asking
-
-# As many requests may run at a time. One that is forgotten is not judged by model and provider.
-MAX_CALLERS_REMEMBERED = 10_000
-
-
-class Route(NamedTuple):
-    """Where a request may go, in the words that its usage event will use."""
-
-    model: str
-    provider: str
+from spendmeter.contract.matching import Subject
 
 
 class Routes:
-    """Remembers who asked, and judges again when a deployment is chosen. Any thread may call."""
+    """Judges each call where it really goes. Any thread may call."""
 
     def __init__(self, settings: GatewaySettings, views: Views, door: Door) -> None:
         self._views, self._door = views, door
         self._tells_always = settings.budget_headers
-        self._callers: OrderedDict[Hashable, Caller] = OrderedDict()
 
     @property
-    def are_followed(self) -> bool:
-        """Whether anything will be asked about a request after it was admitted."""
-        return self._tells_always or self._views.routed.is_followed
-
-    def remember(self, request: Hashable, caller: Caller) -> None:
-        """Keep who asks for as long as the request may run, where anything will want to know."""
-        if self.are_followed:
-            self._callers[request] = caller
-            if len(self._callers) > MAX_CALLERS_REMEMBERED:
-                self._callers.popitem(last=False)
-
-    def refused(self, request: Hashable, routes: list[Route]) -> list[Refuse | None]:
-        """For each route, why the request may not take it; None where it may."""
-        caller = self._callers.get(request) if self._views.routed.has_any else None
-        if caller is None:
-            return [None] * len(routes)
-        decisions = [self._judge(caller, route) for route in routes]
-        return [decision if isinstance(decision, Refuse) else None for decision in decisions]
-
-    def refusal(self, request: Hashable, refuse: Refuse) -> Refusal:
-        """The refusal of a request that may take no route."""
-        return self._door.refuse(refuse, self._callers[request])
-
-    def is_of_interest(self, request: Hashable) -> bool:
-        """Whether `admit` has anything to do for the request."""
-        return request in self._callers and self._is_judged_later()
-
-    async def admit(
-        self, request: Hashable, route: Route, model_group: str | None, asking: Asking
-    ) -> Refusal | None:
-        """Admit a request to the deployment that was chosen, and hold what it may cost there.
-
-        After a fallback that is another amount, and other accounts.
-        """
-        caller = self._callers[request]
-
-        def decide() -> Decision:
-            return self._both(caller, route)
-
-        decision = decide()
-        if isinstance(decision, Reserve):
-            has_moved = model_group is not None and model_group != caller.subject.model_group
-            is_held = request in self._views.strict.holds
-            if is_held and not has_moved and not self._routed_strict(caller, route):
-                return None
-        return await self._door.admit(caller, decide, asking)
-
-    def standing(self, request: Hashable) -> Standing | None:
-        """Where the budget stands that has the least left, if clients are to be told."""
-        caller = self._callers.get(request) if self._is_told() else None
-        return None if caller is None else self._views.tightest(caller.subject)
-
-    def _is_judged_later(self) -> bool:
+    def are_judged(self) -> bool:
+        """Whether a call's deployment can lead to another decision than its request did."""
         return self._views.routed.has_any or self._views.routed.has_strict
 
-    def _is_told(self) -> bool:
+    def refused(self, caller: Caller, deployments: Sequence[Deployment]) -> list[Refuse | None]:
+        """For each deployment, why the caller may not use it; None where it may."""
+        if not self._views.routed.has_any:
+            return [None] * len(deployments)
+        decisions = [self._judge(subject_at(caller, one), Scope.AFTER) for one in deployments]
+        return [decision if isinstance(decision, Refuse) else None for decision in decisions]
+
+    def refusal(self, refuse: Refuse, caller: Caller) -> Refusal:
+        """The refusal of a request that may go nowhere."""
+        return self._door.refuse(refuse, caller)
+
+    def admits_at_once(self, caller: Caller, deployment: Deployment) -> bool:
+        """Whether `admit` is sure to let the call through."""
+        return not self.are_judged and self._views.admits(subject_at(caller, deployment))
+
+    async def admit(
+        self, caller: Caller, deployment: Deployment, asking: Asking, *, is_admitted: bool
+    ) -> Refusal | None:
+        """Admit a call to the deployment that was chosen, and hold what it may cost there.
+
+        `is_admitted`: its request was admitted a moment ago, under the budgets that could be judged then.
+        After a retry or fallback all are judged, and what is held is another amount on other accounts.
+        """
+        subject = subject_at(caller, deployment)
+        is_same = is_admitted and deployment.model_group == caller.subject.model_group
+
+        def decide() -> Decision:
+            return self._both(subject) if is_same else self._judge(subject, Scope.ALL)
+
+        decision = decide()
+        if (
+            isinstance(decision, Reserve)
+            and is_same
+            and asking.id in self._views.strict.holds
+            and not isinstance(self._judge(subject, Scope.AFTER), Reserve)
+        ):
+            return None
+        return await self._door.admit(caller._replace(subject=subject), decide, asking)
+
+    def standing(self, caller: Caller) -> Standing | None:
+        """Where the budget stands that has the least left, if clients are to be shown it."""
+        return self._views.tightest(caller.subject) if self.are_shown else None
+
+    @property
+    def are_shown(self) -> bool:
+        """Whether clients are shown what is left of their budgets."""
         return self._tells_always or self._views.routed.has_tellers
 
-    def _judge(self, caller: Caller, route: Route) -> Decision:
-        subject = caller.subject._replace(model=route.model, provider=route.provider)
-        return self._views.decide(subject, is_routed=True)
+    def _judge(self, subject: Subject, scope: Scope) -> Decision:
+        return self._views.decide(subject, scope=scope)
 
-    def _routed_strict(self, caller: Caller, route: Route) -> bool:
-        return isinstance(self._judge(caller, route), Reserve)
-
-    def _both(self, caller: Caller, route: Route) -> Decision:
-        """By the budgets of the route; those judged before it only add to what is held."""
-        routed = self._judge(caller, route)
-        before = self._views.decide(caller.subject)
+    def _both(self, subject: Subject) -> Decision:
+        """By the budgets of the deployment; those judged before it only add to what is held."""
+        routed = self._judge(subject, Scope.AFTER)
+        before = self._judge(subject, Scope.BEFORE)
         if not isinstance(before, Reserve):
             return routed
         if isinstance(routed, Reserve):
             return Reserve(before.accounts + routed.accounts)
         return routed if isinstance(routed, Refuse) else before
+
+
+def subject_at(caller: Caller, deployment: Deployment) -> Subject:
+    """Whom and what a call to that deployment counts for: the same as of its usage event."""
+    subject = caller.subject
+    tags = subject.tags + tuple(tag for tag in deployment.tags if tag not in subject.tags)
+    return subject._replace(
+        model=deployment.model,
+        provider=deployment.provider,
+        model_group=deployment.model_group or subject.model_group,
+        tags=tags,
+    )

@@ -27,11 +27,11 @@ from uuid import UUID
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
+from producers.exchange import Deployment
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_models import deployment_of, model_group_of, model_of, named
 from producers.mapping import event_id_of, usage_of
-from producers.routes import Route
 from producers.sdk_calls import BudgetRefused, Calls, subject_for
 from producers.settings import GatewaySettings
 from producers.subject import Caller
@@ -160,8 +160,10 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             )
             gateway = self._gateway()
             refusal = await gateway.admit(caller, tuple, asking)
-            if refusal is None and not is_router and gateway.routes.is_of_interest(request_id):
-                refusal = await gateway.routes.admit(request_id, _route(kwargs, group), group, asking)
+            if refusal is None and not is_router and gateway.routes.are_judged:
+                refusal = await gateway.routes.admit(
+                    caller, _deployment(kwargs, group), asking, is_admitted=True
+                )
             self._see(who)
         except Exception:
             ERRORS.labels("admission").inc()
@@ -213,10 +215,12 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             )
 
 
-def _route(kwargs: Mapping[str, Any], group: str | None) -> Route:
+def _deployment(kwargs: Mapping[str, Any], group: str | None) -> Deployment:
     """Model and provider as the event will name them: LiteLLM logs a Router's model as it is configured."""
     model, provider = named({"litellm_params": kwargs})
-    return Route(model if group is not None else model.removeprefix(f"{provider}/"), provider)
+    return Deployment(
+        group or "", model if group is not None else model.removeprefix(f"{provider}/"), provider
+    )
 
 
 def _finished(work: Coroutine[Any, Any, T]) -> T:

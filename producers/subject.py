@@ -27,6 +27,8 @@ class Caller(NamedTuple):
     subject: Subject
     name: str
     """The key's alias, else its hash."""
+    alias: str | None = None
+    """The key's alias, as its events name it."""
 
 
 class Told(Struct, frozen=True):
@@ -76,7 +78,7 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
         end_user=text_or_none(auth.get("end_user_id")),
         gateway=gateway,
     )
-    return Caller(subject, alias or key or "none")
+    return Caller(subject, alias or key or "none", alias)
 
 
 def caller_of(who: Caller, told: Told) -> Caller:
@@ -96,7 +98,7 @@ def caller_of(who: Caller, told: Told) -> Caller:
         session_among(told.session, told.metadata_session, told.litellm_metadata_session),
         of_key.gateway,
     )
-    return Caller(subject, who.name)
+    return Caller(subject, who.name, who.alias)
 
 
 def _header_tags(headers: Mapping[str, Any], names: Iterable[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import Enum
 from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
@@ -63,6 +64,14 @@ class _Budgets(BudgetTopic):
         self._views.tell()
 
 
+class Scope(Enum):
+    """Which budgets judge: those that can be told before routing, the others, or all of them."""
+
+    BEFORE = "before"
+    AFTER = "after"
+    ALL = "all"
+
+
 class Standing(NamedTuple):
     """How far an account is from its limit."""
 
@@ -114,11 +123,13 @@ class Views:
             return self._looks.admits(subject, self.budgets.book, self.spend, datetime.now(UTC))
 
     def decide(
-        self, subject: Subject, is_unpriced: Callable[[], bool] = lambda: False, *, is_routed: bool = False
+        self,
+        subject: Subject,
+        is_unpriced: Callable[[], bool] = lambda: False,
+        *,
+        scope: Scope = Scope.BEFORE,
     ) -> Decision:
-        """Judge a request by what is known now; `is_unpriced` is asked where a budget wants to know.
-
-        Before it is routed, by the budgets that can be told then; after, by the others.
+        """Judge a request or call by what is known now; `is_unpriced` is asked where a budget wants to know.
 
         Until all budgets have been read, none is enforced: the one at hand may be an old revision.
         """
@@ -127,14 +138,22 @@ class Views:
         are_current = self._are_current(seconds)
         with self.lock:
             book, now = self.budgets.book, datetime.now(UTC)
-            if not is_routed and self._looks.admits(subject, book, self.spend, now):
+            if scope is not Scope.AFTER and self._looks.admits(subject, book, self.spend, now):
                 return ADMIT
             accounts = book.accounts_of(subject) if are_read else ()
-            accounts = self.routed.after(accounts) if is_routed else self.routed.before(accounts)
+            if scope is Scope.BEFORE:
+                accounts = self.routed.before(accounts)
+            elif scope is Scope.AFTER:
+                accounts = self.routed.after(accounts)
             unpriced = any(account.budget.unpriced == "block" for account in accounts) and is_unpriced()
             at = Moment(now, seconds, are_read, are_current, unpriced)
             decision = decide(book, accounts, self.spend, at, self._policy)
-            if decision is ADMIT and are_read and not is_routed and self._policy.on_stale == "allow":
+            if (
+                decision is ADMIT
+                and are_read
+                and scope is not Scope.AFTER
+                and self._policy.on_stale == "allow"
+            ):
                 self._looks.remember(subject, book, accounts, now)
             return decision
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from producers.routes import Route
+from producers.exchange import Deployment
 from spendmeter.contract.decision import Why
 
 from .conftest import Made
@@ -12,7 +12,7 @@ from .strict_world import CALLER, Request, World
 
 
 class TestAfterRouting:
-    OPENAI = Route("openai/gpt", "openai")
+    OPENAI = Deployment("group", "openai/gpt", "openai")
 
     @pytest.fixture
     def world(self, make: Made) -> World:
@@ -25,7 +25,7 @@ class TestAfterRouting:
         assert await world.asks(request) is None
         assert world.held() == 60
 
-        assert await world.gateway.routes.admit(request.id, self.OPENAI, "group", request) is None
+        assert await world.gateway.routes.admit(CALLER, self.OPENAI, request, is_admitted=True) is None
         assert request.limited_to == 40
         assert world.held() == 100, "as much on each of the two accounts"
         world.gateway.release(request.id)
@@ -35,8 +35,8 @@ class TestAfterRouting:
         world.spends(50, provider="openai")
         request = Request()
         assert await world.asks(request) is None
-        routes = [self.OPENAI, Route("anthropic/claude", "anthropic")]
-        found = world.gateway.routes.refused(request.id, routes)
+        routes = [self.OPENAI, Deployment("group", "anthropic/claude", "anthropic")]
+        found = world.gateway.routes.refused(CALLER, routes)
 
         assert found[0] is not None
         assert found[0].why is Why.LIMIT_REACHED
@@ -46,11 +46,11 @@ class TestAfterRouting:
         world.spends(45, provider="openai")
         request = Request()
         assert await world.asks(request) is None
-        assert await world.gateway.routes.admit(request.id, self.OPENAI, "group", request) is not None
+        assert await world.gateway.routes.admit(CALLER, self.OPENAI, request, is_admitted=True) is not None
         assert world.held() == 0
 
-        other = Route("anthropic/claude", "anthropic")
-        assert await world.gateway.routes.admit(request.id, other, "group", request) is None
+        other = Deployment("group", "anthropic/claude", "anthropic")
+        assert await world.gateway.routes.admit(CALLER, other, request, is_admitted=True) is None
         assert world.held() == 55
 
     async def test_a_budget_that_a_routed_one_replaces_is_judged_after_routing(self, world: World) -> None:
@@ -58,8 +58,8 @@ class TestAfterRouting:
         world.spends(100, provider="anthropic")
         request = Request()
         assert await world.asks(request) is None
-        routes = [self.OPENAI, Route("anthropic/claude", "anthropic")]
-        found = world.gateway.routes.refused(request.id, routes)
+        routes = [self.OPENAI, Deployment("group", "anthropic/claude", "anthropic")]
+        found = world.gateway.routes.refused(CALLER, routes)
 
         assert found[0] is None
         assert found[1] is not None
@@ -70,22 +70,26 @@ class TestAfterRouting:
         assert await world.asks(request) is None
         request.most = 50
 
-        assert await world.gateway.routes.admit(request.id, self.OPENAI, "group", request) is None
+        assert await world.gateway.routes.admit(CALLER, self.OPENAI, request, is_admitted=True) is None
         assert world.held() == 30, "a retry in the same group is what was asked for"
-        assert await world.gateway.routes.admit(request.id, self.OPENAI, "dearer", request) is None
+        assert (
+            await world.gateway.routes.admit(
+                CALLER, self.OPENAI._replace(model_group="dearer"), request, is_admitted=True
+            )
+            is None
+        )
         assert world.held() == 60
 
 
 class TestStanding:
     def standing(self, world: World) -> dict[str, str]:
-        found = world.gateway.routes.standing("request")
+        found = world.gateway.routes.standing(CALLER)
         return {} if found is None else found.headers
 
     async def test_the_budget_with_the_least_left_is_told(self, make: Made) -> None:
         world = make(budget_headers=True)
         world.sets(id="small", limit_nanousd=70, period="day")
         world.spends(30)
-        world.gateway.routes.remember("request", CALLER)
 
         told = self.standing(world)
         assert told["x-spendmeter-budget"] == "small"
@@ -94,12 +98,10 @@ class TestStanding:
         assert datetime.fromisoformat(told["x-spendmeter-budget-resets-at"]) > datetime.now(UTC)
 
     async def test_nothing_is_told_unless_somebody_wants_it(self, world: World) -> None:
-        world.gateway.routes.remember("request", CALLER)
         assert self.standing(world) == {}
 
     async def test_a_budget_that_warns_is_always_told_even_past_its_limit(self, world: World) -> None:
         world.sets(action="warn", revision=2)
         world.spends(130)
-        world.gateway.routes.remember("request", CALLER)
 
         assert self.standing(world)["x-spendmeter-budget-remaining-usd"] == "-0.00000003"

@@ -1,0 +1,35 @@
+"""What a failed call tells of its bill: whether the provider may have worked before it was given up. Pure."""
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+
+# Nothing reached the provider.
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NEVER_SENT_NAMES = ("ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError")
+_CUT = (httpx.TimeoutException, httpx.TransportError, asyncio.TimeoutError, TimeoutError, ConnectionError)
+_CUT_NAMES = ("Timeout", "APITimeoutError", "ServerDisconnectedError", "ClientPayloadError", "ClientOSError")
+_MAX_CAUSES = 20
+
+
+def was_cut(error: BaseException) -> bool:
+    """Whether the call may have been worked on: it timed out, or the connection broke before the answer.
+
+    A provider that answers with an error bills nothing. LiteLLM wraps what happened several times over.
+    """
+    causes = list(_causes(error))
+    if any(isinstance(one, _NEVER_SENT) or type(one).__name__ in _NEVER_SENT_NAMES for one in causes):
+        return False
+    if any(isinstance(one, httpx.HTTPStatusError) for one in causes):
+        return False
+    return any(isinstance(one, _CUT) or type(one).__name__ in _CUT_NAMES for one in causes)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen and len(seen) < _MAX_CAUSES:
+        seen.add(id(at))
+        yield at
+        at = at.__cause__ or at.__context__
