@@ -14,6 +14,8 @@ from uuid import UUID
 from msgspec import Struct
 
 from producers.costs import cost_of, images_of, prices_of
+from producers.estimated_usage import answer_texts, estimated_usage
+from producers.free_calls import is_free_call, pass_through_request
 from producers.payload import (
     key_hash,
     mapping,
@@ -25,19 +27,13 @@ from producers.payload import (
     text_or_none,
     tokens,
 )
+from producers.usage_counts import UsageCounts, counts_of
 from spendmeter.contract.times import from_unix_us
-from spendmeter.contract.usage import CostSource, Status, UsageEvent
+from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
 from spendmeter.contract.wire import made
 
 EVENT_ID_FIELD = "spendmeter_event_id"
 """Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
-
-# Calls that read or manage what an earlier call made and billed (LiteLLM #17814, #25015).
-_MANAGEMENT_CALL = re.compile(
-    r"a?_?(get|list|retrieve|delete|cancel|create|update|modify|upload|add)_(?!(video|interaction)\b)\w+"
-    r"|a?(file|vector_store|vector_store_file|video)_(create|list|retrieve|update|delete|content|get)\w*"
-)
-
 
 # Every field, in the model's order.
 _NO_FIELDS = {
@@ -96,23 +92,28 @@ def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime
     gets an id of its own, derived from the request's and the same whenever the same event is logged.
     """
     payload = mapping(kwargs.get("standard_logging_object"))
-    prices = prices_of(kwargs)
-    cost = cost_of(kwargs, prices)
     counts = _counts(payload)
-    if _is_poll(payload) or (cost.amount == 0 and _cost_nothing(kwargs, payload, counts["total_tokens"])):
+    is_estimate = _lacks_usage(kwargs, payload, counts)
+    if is_estimate:
+        counts = _estimated(kwargs, payload)
+    cost = cost_of(kwargs, counts)
+    if _is_poll(payload) or (cost.amount == 0 and _cost_nothing(kwargs, payload, counts.total_tokens)):
         return None
     fields = {
         "event_id": _event_id(event_id, payload),
         "occurred_at": occurred_at,
         "cost_nanousd": cost.amount,
         "cost_source": cost.source,
-        "prices": {} if cost.source is CostSource.UNPRICED else prices,
+        "cost_doubt": cost.doubt or Doubt.NONE,
+        "prices": {} if cost.source is CostSource.UNPRICED else prices_of(kwargs),
         **_who(kwargs, payload),
         **_what(kwargs, payload),
         **_when(payload, occurred_at),
-        **counts,
+        **{name: getattr(counts, name) for name in _COUNTS},
     }
-    return UsageDraft(fields, cost.doubt, images_of(payload))
+    if is_estimate:
+        fields["estimated"] = True
+    return UsageDraft(fields, cost.message, images_of(payload))
 
 
 def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,29 +161,50 @@ def _when(payload: Mapping[str, Any], occurred_at: datetime) -> dict[str, Any]:
     return {"started_at": started_at, "duration_ms": max(0, round(((ended or started) - started) * 1000))}
 
 
-def _counts(payload: Mapping[str, Any]) -> dict[str, int]:
-    """Token counts, inclusive: cached input is part of the input, reasoning of the output."""
-    usage = mapping(mapping(payload.get("metadata")).get("usage_object"))
-    details = mapping(usage.get("prompt_tokens_details"))
-    cache_read = tokens(usage.get("cache_read_input_tokens")) or tokens(details.get("cached_tokens"))
-    cache_write = tokens(usage.get("cache_creation_input_tokens")) or tokens(
-        details.get("cache_creation_tokens") or details.get("cache_write_tokens")
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+)
+"""Those that an event tells."""
+
+
+def _counts(payload: Mapping[str, Any]) -> UsageCounts:
+    """What LiteLLM says that the call used."""
+    return counts_of(
+        mapping(mapping(payload.get("metadata")).get("usage_object")),
+        input_tokens=tokens(payload.get("prompt_tokens")),
+        output_tokens=tokens(payload.get("completion_tokens")),
+        total_tokens=tokens(payload.get("total_tokens")),
     )
-    given = tokens(payload.get("prompt_tokens")) or tokens(usage.get("input_tokens"))
-    output = tokens(payload.get("completion_tokens")) or tokens(usage.get("output_tokens"))
-    # LiteLLM includes the cached tokens; a raw Anthropic usage, which some routes hand on, does not.
-    is_raw = "prompt_tokens" not in usage and "input_tokens" in usage
-    is_exclusive = is_raw or given < cache_read + cache_write
-    inclusive = given + cache_read + cache_write if is_exclusive else given
-    reasoning = tokens(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
-    return {
-        "input_tokens": inclusive,
-        "output_tokens": output,
-        "cache_read_tokens": cache_read,
-        "cache_write_tokens": cache_write,
-        "reasoning_tokens": min(reasoning, output),
-        "total_tokens": max(tokens(payload.get("total_tokens")), inclusive + output),
-    }
+
+
+# Calls that every provider bills by their tokens: an answer without a count of them lacks it.
+_BILLED_BY_TOKENS = re.compile(
+    r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?)"
+)
+
+
+def _lacks_usage(kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: UsageCounts) -> bool:
+    """Whether a model served this call and nobody says what it used."""
+    if counts.total_tokens or payload.get("status") != "success" or payload.get("response_cost"):
+        return False
+    if payload.get("cache_hit") is True or kwargs.get("cache_hit") is True:
+        return False
+    call_type = str(payload.get("call_type") or kwargs.get("call_type"))
+    return _BILLED_BY_TOKENS.fullmatch(call_type) is not None and _is_a_body(kwargs)
+
+
+def _is_a_body(kwargs: Mapping[str, Any]) -> bool:
+    return any(kwargs.get(name) for name in ("messages", "input", "prompt", "contents"))
+
+
+def _estimated(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> UsageCounts:
+    call_type = str(payload.get("call_type") or kwargs.get("call_type"))
+    return estimated_usage(kwargs, answer_texts(payload.get("response")), call_type=call_type)
 
 
 def _was_cut(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
@@ -213,12 +235,10 @@ def _cost_nothing(kwargs: Mapping[str, Any], payload: Mapping[str, Any], total_t
     """Whether a cost of zero means that nothing was used, rather than that no price is known."""
     if _is_refusal(kwargs, payload):
         return True
-    return total_tokens == 0 and is_management_call(str(payload.get("call_type")))
-
-
-def is_management_call(call_type: str) -> bool:
-    """Whether a call only reads or manages what another made and billed."""
-    return _MANAGEMENT_CALL.fullmatch(call_type) is not None
+    if total_tokens:
+        return False
+    method, url = pass_through_request(kwargs)
+    return is_free_call(str(payload.get("call_type")), method=method, url=url)
 
 
 def _is_poll(payload: Mapping[str, Any]) -> bool:
