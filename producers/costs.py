@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from producers.payload import mapping, request_metadata, tokens
@@ -46,6 +47,17 @@ PRICE_NAMES: Mapping[str, str] = {
 }
 
 
+_NO_PRICES: Mapping[str, Any] = MappingProxyType({})
+
+
+class PriceMap(NamedTuple):
+    """The prices of a call under LiteLLM's names."""
+
+    prices: Mapping[str, Any]
+    custom: Mapping[str, Any] = _NO_PRICES
+    """Those of them that the operator wrote under the deployment's `litellm_params` or `model_info`."""
+
+
 class Cost(NamedTuple):
     """The amount billed, and how much it can be trusted."""
 
@@ -80,28 +92,41 @@ def price_of(
     return Cost(amount, CostSource.TOKENS)
 
 
-def cost_of(kwargs: Mapping[str, Any], counts: UsageCounts) -> Cost:
+def cost_of(
+    kwargs: Mapping[str, Any],
+    counts: UsageCounts,
+    price_map: PriceMap,
+    provider: str,
+    *,
+    is_estimate: bool = False,
+) -> Cost:
     """What a logged call cost: LiteLLM's figure, or tokens times prices where that figure cannot be.
 
-    The rule is in docs/prices.md. The payload's figure is the model's cost and that of guardrails;
+    The rule is in docs/prices.md. Where the counts are an estimate of ours, LiteLLM's figure lacks something
+    too: ours counts, without a doubt. The payload's figure is the model's cost and that of guardrails;
     `kwargs["response_cost"]`, the model's alone, is None where LiteLLM found no price and its payload says 0.
     """
     payload = mapping(kwargs.get("standard_logging_object"))
     model_usd = kwargs.get("response_cost")
-    total, problem = _amount(payload.get("response_cost", model_usd))
-    model, model_problem = _amount(model_usd)
+    total_usd = payload.get("response_cost", model_usd)
+    total, problem = _amount(total_usd)
+    model, model_problem = (total, problem) if model_usd == total_usd else _amount(model_usd)
     if payload.get("cache_hit") is True or kwargs.get("cache_hit") is True:
         doubt = None if problem is None else Doubt.NOT_A_COST
         return Cost(total, CostSource.CACHE, doubt, problem)
-    prices, is_free = price_map_of(kwargs), _is_free(kwargs)
-    ours = _reckoned(kwargs, payload, counts, prices)
+    prices, custom = price_map
+    is_free = bool(custom) and is_free_by_price(custom)
+    ours = _reckoned(payload, counts, prices, provider)
     if problem is not None or model_problem is not None:
         return _instead(Doubt.NOT_A_COST, max(ours, total), problem or model_problem)
     besides = NanoUsd(max(0, total - model))
-    parts = _parts(payload)
-    if doubt := _doubted(kwargs, payload, counts, model, ours, parts, is_free):
+    parts = _parts_above(payload, model)
+    doubt = _doubted(kwargs, payload, provider, price_map, model, ours, parts)
+    # The list may have other prices of a model that the operator made free.
+    if doubt and not (is_free and not model):
         message = f"a cost of {model} nano-USD where its parts come to {parts} and its tokens to {ours}"
-        return _instead(doubt, NanoUsd(max(ours, parts, model) + besides), message)
+        amount = NanoUsd(max(ours, parts, model) + besides)
+        return Cost(amount, CostSource.TOKENS) if is_estimate else _instead(doubt, amount, message)
     if payload.get("status") == "failure" or is_free or total:
         is_known = model_usd is not None or is_free or payload.get("status") == "failure"
         return Cost(total, CostSource.LITELLM if is_known else CostSource.UNPRICED)
@@ -118,30 +143,27 @@ def _instead(doubt: Doubt, ours: NanoUsd, message: str | None) -> Cost:
 def _doubted(
     kwargs: Mapping[str, Any],
     payload: Mapping[str, Any],
-    counts: UsageCounts,
+    provider: str,
+    price_map: PriceMap,
     model: NanoUsd,
     ours: NanoUsd,
     parts: NanoUsd,
-    is_free: bool,
 ) -> Doubt | None:
-    if is_free and not model:
-        return None
     if not model and ours:
         return Doubt.ZERO
     if model + _ROUNDING_NANOUSD < parts:
         return Doubt.BELOW_PARTS
     call_type = str(payload.get("call_type") or kwargs.get("call_type"))
     if model + _ROUNDING_NANOUSD < ours and _TOKENS_ARE_ALL.fullmatch(call_type):
-        provider = payload.get("custom_llm_provider")
         # Their bill is what they say, unless the operator has written prices of their own.
-        if provider in _TELL_THEIR_COST and not _custom_map(kwargs):
+        if provider in _TELL_THEIR_COST and not price_map.custom:
             return None
         return Doubt.BELOW_TOKENS
     return None
 
 
 def _reckoned(
-    kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: UsageCounts, prices: Mapping[str, Any]
+    payload: Mapping[str, Any], counts: UsageCounts, prices: Mapping[str, Any], provider: str
 ) -> NanoUsd:
     """The least that these tokens can cost at these prices; 0 where there is none.
 
@@ -151,7 +173,6 @@ def _reckoned(
     if not (counts.input_tokens or counts.output_tokens):
         return _NOTHING_NANOUSD
     breakdown = mapping(payload.get("cost_breakdown"))
-    provider = str(payload.get("custom_llm_provider") or "")
     tier = breakdown.get("service_tier")
     if tier is None:
         tier = mapping(mapping(payload.get("metadata")).get("usage_object")).get("service_tier")
@@ -173,6 +194,8 @@ def _reckoned(
 def _factor(breakdown: Mapping[str, Any]) -> Fraction | int:
     """What the operator's discount leaves, and a margin below zero."""
     discount, margin = breakdown.get("discount_percent"), breakdown.get("margin_percent")
+    if not discount and not margin:
+        return 1
     left = Fraction(1)
     if isinstance(discount, int | float) and 0 < discount <= 1:
         left *= 1 - Fraction(repr(float(discount)))
@@ -181,8 +204,8 @@ def _factor(breakdown: Mapping[str, Any]) -> Fraction | int:
     return left if left != 1 else 1
 
 
-def _parts(payload: Mapping[str, Any]) -> NanoUsd:
-    """What LiteLLM's own parts come to after discount and margin; 0 where it tells none.
+def _parts_above(payload: Mapping[str, Any], model: NanoUsd) -> NanoUsd:
+    """What LiteLLM's own parts come to after discount and margin; 0 where that is no more than its figure.
 
     The other items of `cost_breakdown` are parts of these and are never added.
     """
@@ -196,39 +219,29 @@ def _parts(payload: Mapping[str, Any]) -> NanoUsd:
     below = min(0.0, margin) if isinstance(margin, int | float) and isfinite(margin) else 0.0
     discount = breakdown.get("discount_amount")
     below -= discount if isinstance(discount, int | float) and isfinite(discount) else 0.0
-    return max(_NOTHING_NANOUSD, _amount(max(0.0, sum(known) + below))[0])
+    total = sum(known) + below
+    return _amount(total)[0] if total * 1e9 > model else _NOTHING_NANOUSD
 
 
-def price_map_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The call's prices under LiteLLM's names: its list's, and over them what the operator wrote."""
+def price_map_of(kwargs: Mapping[str, Any]) -> PriceMap:
+    """The prices of a logged call: its list's, and over them what the operator wrote."""
     model_map = mapping(mapping(kwargs.get("standard_logging_object")).get("model_map_information"))
-    listed, custom = mapping(model_map.get("model_map_value")), _custom_map(kwargs)
-    return {**listed, **custom} if custom else listed
-
-
-def _custom_map(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    listed = mapping(model_map.get("model_map_value"))
     custom: dict[str, Any] = {}
     for metadata in request_metadata(kwargs):
-        if "model_info" in metadata:
-            custom.update(_written(mapping(metadata["model_info"])))
+        if info := metadata.get("model_info"):
+            custom.update(_written(mapping(info)))
     custom.update(_written(mapping(kwargs.get("litellm_params"))))
-    return custom
+    return PriceMap({**listed, **custom}, custom) if custom else PriceMap(listed)
 
 
 def _written(source: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: price
-        for name in PRICE_NAMES.keys() & source.keys()
-        if isinstance(price := source[name], int | float) and not isinstance(price, bool)
-    }
-
-
-def _is_free(kwargs: Mapping[str, Any]) -> bool:
-    return is_free_by_price(_custom_map(kwargs))
+    names = PRICE_NAMES.keys() & source.keys()
+    return {name: source[name] for name in names if type(source[name]) in (int, float)}
 
 
 def is_free_by_price(*sources: Mapping[str, Any]) -> bool:
-    """Whether the operator wrote that a model costs nothing, in a deployment's `litellm_params` or `model_info`.
+    """Whether the operator wrote, in `litellm_params` or `model_info`, that a deployment costs nothing.
 
     Both prices of tokens are zero and nothing else has one; LiteLLM's own zeros are no such word.
     """
@@ -245,14 +258,11 @@ def _has_price_above_zero(prices: Mapping[str, Any]) -> bool:
     )
 
 
-def prices_of(kwargs: Mapping[str, Any]) -> dict[str, str]:
+def prices_of(price_map: PriceMap) -> dict[str, str]:
     """USD per unit as exact decimal strings, and `version`: `custom`, or LiteLLM's own price list."""
-    model_map = mapping(mapping(kwargs.get("standard_logging_object")).get("model_map_information"))
-    prices = _prices(mapping(model_map.get("model_map_value")))
-    custom = _prices(_custom_map(kwargs))
-    prices.update(custom)
+    prices = _prices(price_map.prices)
     if prices:
-        prices["version"] = "custom" if custom else f"litellm {litellm_version()}"
+        prices["version"] = "custom" if price_map.custom else f"litellm {litellm_version()}"
     return prices
 
 

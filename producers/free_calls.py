@@ -4,11 +4,7 @@ What is free makes no event, no alert and no flat amount where it used no tokens
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
-
-from producers.payload import mapping
 
 # Calls that read or manage what an earlier call made and billed (LiteLLM #17814, #25015).
 _MANAGEMENT_CALL = re.compile(
@@ -61,9 +57,3 @@ def is_free_path(method: str, url: str) -> bool:
     if _FREE_VERB.fullmatch(last):
         return True
     return any(map(_FREE_RESOURCE.fullmatch, parts)) and not any(map(_MODEL_VERB.fullmatch, parts))
-
-
-def pass_through_request(kwargs: Mapping[str, Any]) -> tuple[str, str]:
-    """Method and target of a pass-through call, as LiteLLM logs them; empty where it is none."""
-    logged = mapping(kwargs.get("passthrough_logging_payload"))
-    return str(logged.get("request_method") or ""), str(logged.get("url") or "")

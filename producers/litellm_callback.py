@@ -28,6 +28,7 @@ from producers.litellm_asking import LitellmAsking
 from producers.litellm_models import (
     deployment_of,
     deployments_of,
+    listed_prices,
     model_group_of,
     model_of,
     models_of,
@@ -208,7 +209,9 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             now = datetime.now(UTC)
             # Batches and background polls have no pre-call hook, hence no id.
             event_id = ends or event_id_of(kwargs) or uuid7(_unix_ms())
-            draft = usage_of(kwargs, event_id=event_id, occurred_at=_finished_at(end_time, now))
+            draft = usage_of(
+                kwargs, event_id=event_id, occurred_at=_finished_at(end_time, now), listed=listed_prices
+            )
             if draft is not None:
                 self._gateway().record(draft, ends)
             elif ends is not None:

@@ -6,16 +6,17 @@ Nothing that a user or a model wrote passes through here.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
 
-from producers.costs import cost_of, images_of, prices_of
+from producers.costs import PriceMap, cost_of, images_of, price_map_of, prices_of
 from producers.estimated_usage import answer_texts, estimated_usage
-from producers.free_calls import is_free_call, pass_through_request
+from producers.free_calls import is_free_call
+from producers.pass_through import PassThrough, estimate_of, pass_through_of, usage_in
 from producers.payload import (
     key_hash,
     mapping,
@@ -84,7 +85,13 @@ def event_id_of(kwargs: Mapping[str, Any]) -> UUID | None:
     return event_id if event_id.version == 7 else None
 
 
-def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime) -> UsageDraft | None:
+Listed = Callable[[str, str], Mapping[str, Any]]
+"""Provider and model: what LiteLLM's price list has, under its own names; empty where it has nothing."""
+
+
+def usage_of(
+    kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime, listed: Listed | None = None
+) -> UsageDraft | None:
     """What this finished request used; None where there is nothing to bill.
 
     `event_id` is the request's. One request can log several events (a failure and the retry that
@@ -92,12 +99,16 @@ def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime
     gets an id of its own, derived from the request's and the same whenever the same event is logged.
     """
     payload = mapping(kwargs.get("standard_logging_object"))
-    counts = _counts(payload)
-    is_estimate = _lacks_usage(kwargs, payload, counts)
-    if is_estimate:
-        counts = _estimated(kwargs, payload)
-    cost = cost_of(kwargs, counts)
-    if _is_poll(payload) or (cost.amount == 0 and _cost_nothing(kwargs, payload, counts.total_tokens)):
+    passed = pass_through_of(kwargs)
+    counts, is_estimate = _counts(kwargs, payload, passed)
+    what = _what(kwargs, payload, passed)
+    prices = price_map_of(kwargs)
+    if not prices.prices and listed is not None and counts.total_tokens:
+        prices = PriceMap(listed(what["provider"], what["model"]))
+    cost = cost_of(kwargs, counts, prices, what["provider"], is_estimate=is_estimate)
+    if _is_poll(payload) or (
+        cost.amount == 0 and _cost_nothing(kwargs, payload, passed, counts.total_tokens)
+    ):
         return None
     fields = {
         "event_id": _event_id(event_id, payload),
@@ -105,9 +116,9 @@ def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime
         "cost_nanousd": cost.amount,
         "cost_source": cost.source,
         "cost_doubt": cost.doubt or Doubt.NONE,
-        "prices": {} if cost.source is CostSource.UNPRICED else prices_of(kwargs),
+        "prices": {} if cost.source is CostSource.UNPRICED else prices_of(prices),
         **_who(kwargs, payload),
-        **_what(kwargs, payload),
+        **what,
         **_when(payload, occurred_at),
         **{name: getattr(counts, name) for name in _COUNTS},
     }
@@ -135,13 +146,16 @@ def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _what(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+def _what(
+    kwargs: Mapping[str, Any], payload: Mapping[str, Any], passed: PassThrough | None
+) -> dict[str, Any]:
     is_failure = payload.get("status") == "failure"
     is_streamed = bool(payload.get("stream") or kwargs.get("stream"))
     return {
         "model": text(payload.get("model") or kwargs.get("model")),
         "model_group": text(payload.get("model_group")),
-        "provider": text(payload.get("custom_llm_provider") or kwargs.get("custom_llm_provider")),
+        "provider": text(payload.get("custom_llm_provider") or kwargs.get("custom_llm_provider"))
+        or ("" if passed is None else passed.provider),
         "deployment": text_or_none(payload.get("model_id")),
         "call_type": text(payload.get("call_type") or kwargs.get("call_type")),
         "status": Status.FAILURE if is_failure else Status.SUCCESS,
@@ -172,14 +186,28 @@ _COUNTS = (
 """Those that an event tells."""
 
 
-def _counts(payload: Mapping[str, Any]) -> UsageCounts:
-    """What LiteLLM says that the call used."""
-    return counts_of(
+def _counts(
+    kwargs: Mapping[str, Any], payload: Mapping[str, Any], passed: PassThrough | None
+) -> tuple[UsageCounts, bool]:
+    """What the call used, and whether that is an estimate of ours."""
+    counts = counts_of(
         mapping(mapping(payload.get("metadata")).get("usage_object")),
         input_tokens=tokens(payload.get("prompt_tokens")),
         output_tokens=tokens(payload.get("completion_tokens")),
         total_tokens=tokens(payload.get("total_tokens")),
     )
+    if payload.get("status") != "success" or counts.input_tokens:
+        return counts, False
+    if passed is not None:
+        if not passed.is_billed_by_tokens:
+            return counts, False
+        found = usage_in(passed)
+        return (estimate_of(passed, counts.output_tokens), True) if found is None else (found, False)
+    if _lacks_usage(kwargs, payload, counts):
+        call_type = str(payload.get("call_type") or kwargs.get("call_type"))
+        answer = answer_texts(payload.get("response"))
+        return estimated_usage(kwargs, answer, call_type=call_type), True
+    return counts, False
 
 
 # Calls that every provider bills by their tokens: an answer without a count of them lacks it.
@@ -190,7 +218,7 @@ _BILLED_BY_TOKENS = re.compile(
 
 def _lacks_usage(kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: UsageCounts) -> bool:
     """Whether a model served this call and nobody says what it used."""
-    if counts.total_tokens or payload.get("status") != "success" or payload.get("response_cost"):
+    if counts.total_tokens or payload.get("response_cost"):
         return False
     if payload.get("cache_hit") is True or kwargs.get("cache_hit") is True:
         return False
@@ -200,11 +228,6 @@ def _lacks_usage(kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: 
 
 def _is_a_body(kwargs: Mapping[str, Any]) -> bool:
     return any(kwargs.get(name) for name in ("messages", "input", "prompt", "contents"))
-
-
-def _estimated(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> UsageCounts:
-    call_type = str(payload.get("call_type") or kwargs.get("call_type"))
-    return estimated_usage(kwargs, answer_texts(payload.get("response")), call_type=call_type)
 
 
 def _was_cut(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
@@ -231,14 +254,15 @@ def _is_refusal(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
     )
 
 
-def _cost_nothing(kwargs: Mapping[str, Any], payload: Mapping[str, Any], total_tokens: int) -> bool:
+def _cost_nothing(
+    kwargs: Mapping[str, Any], payload: Mapping[str, Any], passed: PassThrough | None, total_tokens: int
+) -> bool:
     """Whether a cost of zero means that nothing was used, rather than that no price is known."""
     if _is_refusal(kwargs, payload):
         return True
     if total_tokens:
         return False
-    method, url = pass_through_request(kwargs)
-    return is_free_call(str(payload.get("call_type")), method=method, url=url)
+    return passed.is_free if passed is not None else is_free_call(str(payload.get("call_type")))
 
 
 def _is_poll(payload: Mapping[str, Any]) -> bool:

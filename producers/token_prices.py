@@ -1,8 +1,8 @@
 """Tokens times listed prices, in exact integers. Pure.
 
-The rates are LiteLLM's own fields (of a deployment's `model_info`, `litellm_params`, or its price list). Which of
-them a token is billed at is LiteLLM's rule (`generic_cost_per_token` of 1.106.2): by input size, service tier
-and kind of token. tests/property/producers/test_token_prices.py holds it to `litellm.completion_cost`.
+The rates are LiteLLM's own fields, of a deployment's `model_info` and `litellm_params` or its price list.
+Which of them a token is billed at is LiteLLM's rule (`generic_cost_per_token` of 1.106.2): by input size,
+service tier and kind of token. tests/property/producers/test_token_prices.py holds it to LiteLLM's figure.
 """
 
 from collections.abc import Mapping
@@ -33,6 +33,7 @@ _SUFFIX_OF_TIER: Final = {
 _TIER_BEGINS_AT_ITS_LIMIT = ("xai",)
 _REASONING_IS_OUTPUT = ("xai",)
 _CACHE_READ_IS_HALF = ("fireworks_ai",)
+_FIRST_OTHER: Final = UsageCounts._fields.index("input_images")
 _BY_TIME = ("cost_per_second", "input_cost_per_second", "output_cost_per_second")
 
 
@@ -46,8 +47,8 @@ def cost_in_tokens(
 ) -> NanoUsd | None:
     """What was used at these prices, rounded once, half to even at the nano-dollar; None without any price.
 
-    `factor` multiplies it: a regional surcharge, a discount. Zero is a price here, although LiteLLM has a stub
-    of zeros for each model that it does not know.
+    `factor` multiplies it: a regional surcharge, a discount. Zero is a price here, although LiteLLM has a
+    stub of zeros for each model that it does not know.
 
     Raises:
         InvalidAmount: beyond the largest amount we hold.
@@ -91,23 +92,29 @@ def _token_units(
     hour = counts.cache_write_1h_tokens
     total = 0 if by_characters else text * rates.input
     total += (counts.cache_read_tokens - cached_audio) * rates.cache_read
-    total += cached_audio * rates.of("cache_read_input_audio_token_cost", rates.cache_read)
     total += (counts.cache_write_tokens - hour) * rates.cache_write + hour * rates.cache_write_1h
-    total += counts.input_audio_tokens * rates.of("input_cost_per_audio_token", rates.input)
-    if not by_pictures:
-        total += counts.input_image_tokens * rates.of("input_cost_per_image_token", rates.input)
-    total += counts.input_video_tokens * rates.of("input_cost_per_video_token", rates.input)
+    if cached_audio:
+        total += cached_audio * rates.of("cache_read_input_audio_token_cost", rates.cache_read)
+    if media:
+        total += counts.input_audio_tokens * rates.of("input_cost_per_audio_token", rates.input)
+        total += counts.input_video_tokens * rates.of("input_cost_per_video_token", rates.input)
+        if not by_pictures:
+            total += counts.input_image_tokens * rates.of("input_cost_per_image_token", rates.input)
     if provider in _REASONING_IS_OUTPUT:
         return total + counts.output_tokens * rates.output
     made = counts.output_audio_tokens + counts.output_image_tokens + counts.output_video_tokens
     plain = max(0, counts.output_tokens - counts.reasoning_tokens - made)
     total += plain * rates.output + counts.reasoning_tokens * rates.reasoning
-    total += counts.output_audio_tokens * _or(prices, "output_cost_per_audio_token", rates.output)
-    total += counts.output_image_tokens * _or(prices, "output_cost_per_image_token", rates.output)
-    return total + counts.output_video_tokens * _or(prices, "output_cost_per_video_token", rates.output)
+    if made:
+        total += counts.output_audio_tokens * _or(prices, "output_cost_per_audio_token", rates.output)
+        total += counts.output_image_tokens * _or(prices, "output_cost_per_image_token", rates.output)
+        total += counts.output_video_tokens * _or(prices, "output_cost_per_video_token", rates.output)
+    return total
 
 
 def _other_units(counts: UsageCounts, prices: Mapping[str, Any]) -> int:
+    if not any(counts[_FIRST_OTHER:]):
+        return 0
     total = counts.input_characters * _or(prices, "input_cost_per_character", 0)
     total += counts.input_images * _or(prices, "input_cost_per_image", 0)
     total += counts.queries * _or(prices, "input_cost_per_query", 0)
