@@ -41,15 +41,36 @@ TIERS = (None, "flex", "priority")
 
 
 def _models() -> list[tuple[str, str]]:
-    """Up to EACH models of each provider, those with the most kinds of prices first."""
-    found: dict[str, list[tuple[int, str]]] = {}
+    """Of each provider EACH models: those that have a kind of price which none before them has come first."""
+    found: dict[str, list[str]] = {}
     for name, prices in litellm.model_cost.items():
         provider = str(prices.get("litellm_provider"))
         is_asked = provider in PROVIDERS and prices.get("mode") in ("chat", "responses")
         if is_asked and _is_plain(prices) and _is_named(name):
-            kinds = sum("cost" in field for field in prices)
-            found.setdefault(provider, []).append((-kinds, name))
-    return [(p, name) for p, names in found.items() for _, name in sorted(names)[:EACH]]
+            found.setdefault(provider, []).append(name)
+    return [(provider, name) for provider, names in found.items() for name in _most_kinds(names)]
+
+
+def _most_kinds(names: list[str]) -> list[str]:
+    chosen: list[str] = []
+    seen: set[str] = set()
+    left = {name: _kinds(litellm.model_cost[name]) for name in names}
+    while left and len(chosen) < EACH:
+        name = max(left, key=lambda one: (len(left[one] - seen), one))
+        seen |= left.pop(name)
+        chosen.append(name)
+    return chosen
+
+
+def _kinds(prices: Mapping[str, Any]) -> set[str]:
+    """The names of its prices, and what it leaves out or prices unlike the tokens that it is part of."""
+    kinds = {field for field in prices if "cost" in field or field == "tiered_pricing"}
+    per_output = prices.get("output_cost_per_token")
+    if prices.get("output_cost_per_reasoning_token") not in (None, per_output):
+        kinds.add("reasoning unlike output")
+    if "cache_read_input_token_cost" not in prices:
+        kinds.add("no cache read")
+    return kinds
 
 
 def _is_plain(prices: Mapping[str, Any]) -> bool:
@@ -74,22 +95,24 @@ MODELS = _models()
 # LiteLLM's own models say ReadOnly of fields; pydantic warns of it when they are first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.*ReadOnly:UserWarning")
 
-counts = st.integers(0, 5_000) | st.sampled_from(
-    [99_999, 100_000, 100_001, 128_001, 200_000, 200_001, 272_001, 600_000]
-)
+LIMITS = [n * 1_000 + more for n in (32, 100, 128, 200, 256, 272, 512) for more in (0, 1)]
+few = st.integers(0, 3_000)
 
 
 @st.composite
 def usages(draw: st.DrawFn) -> dict[str, Any]:
-    plain, read, write, hour, audio, image = (draw(st.integers(0, 3_000) if i else counts) for i in range(6))
-    answer, reasoning, spoken = draw(counts), draw(st.integers(0, 900)), draw(st.integers(0, 900))
-    given = plain + read + write + hour + audio + image
+    read, write, hour, audio, image = (draw(few) for _ in range(5))
+    detailed = draw(st.integers(0, 3)) > 0
+    given = draw(few) + read + write + hour + audio + image
+    if draw(st.booleans()):
+        given = draw(st.sampled_from(LIMITS))
+    answer, reasoning, spoken = draw(st.integers(0, 200_000)), draw(few), draw(few)
     usage: dict[str, Any] = {
         "prompt_tokens": given,
         "completion_tokens": answer + reasoning + spoken,
         "total_tokens": given + answer + reasoning + spoken,
     }
-    if draw(st.booleans()):
+    if detailed:
         usage["prompt_tokens_details"] = {
             "cached_tokens": read,
             "cache_creation_tokens": write + hour,
