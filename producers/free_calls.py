@@ -12,6 +12,7 @@ _MANAGEMENT_CALL = re.compile(
     r"|a?(file|vector_store|vector_store_file|video)_(create|list|retrieve|update|delete|content|get)\w*"
 )
 _FREE_CALL = re.compile(r"a?moderation|call_mcp_tool|list_mcp_tools|a?count_tokens|a?token_count\w*")
+_MAY_HAVE_A_PRICE = ("call_mcp_tool",)
 _PASS_THROUGH_CALL = re.compile(r"pass_through_endpoint|a?llm_passthrough_route")
 _READING_METHODS = ("GET", "HEAD", "OPTIONS", "DELETE")
 # What a provider's API has beside its models; a POST to them stores, counts or checks something.
@@ -37,6 +38,11 @@ def is_free_call(call_type: str, *, method: str = "", url: str = "") -> bool:
     if is_management_call(call_type) or _FREE_CALL.fullmatch(call_type):
         return True
     return bool(_PASS_THROUGH_CALL.fullmatch(call_type)) and is_free_path(method, url)
+
+
+def is_free_beforehand(call_type: str, *, method: str = "", url: str = "") -> bool:
+    """Whether a call is sure to cost nothing before it is made: an MCP tool may have a price."""
+    return call_type not in _MAY_HAVE_A_PRICE and is_free_call(call_type, method=method, url=url)
 
 
 def is_free_path(method: str, url: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from producers.free_calls import is_free_call, is_free_path
+from producers.free_calls import is_free_beforehand, is_free_call, is_free_path
 from producers.litellm_models import listed_prices
 from producers.mapping import Origin, usage_of
 from producers.pass_through import UsageChunkFilter, ask_for_usage
@@ -171,6 +171,12 @@ def test_which_calls_are_free_by_their_nature(call_type: str) -> None:
 )
 def test_a_model_call_is_not_free(call_type: str) -> None:
     assert not is_free_call(call_type)
+
+
+def test_an_mcp_tool_may_have_a_price_so_nobody_knows_beforehand() -> None:
+    assert is_free_call("call_mcp_tool")
+    assert not is_free_beforehand("call_mcp_tool")
+    assert is_free_beforehand("amoderation")
 
 
 class TestAskingForUsage:
