@@ -1,8 +1,7 @@
 """Usage events of calls that LiteLLM logs late, mixed up with others of their request, or not at all."""
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,29 +12,16 @@ from litellm.litellm_core_utils.litellm_logging import (
 )
 from litellm.types.utils import ModelResponse, Usage
 
+from producers.estimated_usage import answer_texts, estimated_usage
 from producers.exchange import Call, Exchange
+from producers.litellm_models import listed_prices
 from producers.mapping import UsageDraft, usage_of
 from producers.payload import mapping
 from producers.routes import subject_at
-from spendmeter.contract.usage import CostSource
 
-log = logging.getLogger(__name__)
-
-_UNPRICED = CostSource.UNPRICED
-# Of one call's texts and output; a longer text is counted by its length.
+# Of one call's texts and output; what is longer is counted by its length.
 _MAX_COUNTED_CHARS = 1_000_000
-_MAX_PARTS = 20_000
 _CHARS_PER_TOKEN = 4
-_TOKENS_PER_PART = 4
-_NOT_TEXT = ("data", "url", "image_url", "file_data", "b64_json", "signature", "encrypted_content")
-_INPUT = (
-    "messages", "prompt", "input", "system", "instructions", "tools", "functions", "contents",
-    "systemInstruction", "system_instruction", "query", "documents", "text",
-)  # fmt: skip
-_OUTPUT = (
-    "text", "content", "delta", "partial_json", "arguments", "thinking", "reasoning_content", "refusal",
-    "choices", "candidates", "parts", "message", "function", "tool_calls",
-)  # fmt: skip
 
 
 class CallDrafts:
@@ -50,12 +36,12 @@ class CallDrafts:
 
     def cut(self, call: Call) -> UsageDraft | None:
         """The event of a call that was given up: an estimate of what went in and what has come out."""
-        input_tokens = _tokens_in([call.arguments.get(name) for name in _INPUT])
-        output_tokens = _tokens_out(call.exchange) if call.is_streamed else 0
+        came = _texts_sent(call.exchange) if call.is_streamed else []
+        found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
         usage = Usage(
-            prompt_tokens=input_tokens,
-            completion_tokens=output_tokens,
-            total_tokens=input_tokens + output_tokens,
+            prompt_tokens=found.input_tokens,
+            completion_tokens=found.output_tokens,
+            total_tokens=found.total_tokens,
         )
         response = ModelResponse(model=call.deployment.model, usage=usage)
         draft = _draft(call, response, None)
@@ -121,7 +107,7 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
         "response_cost": cost,
         "litellm_params": {**arguments, "metadata": {"model_info": arguments.get("model_info")}},
     }
-    draft = usage_of(logged, event_id=call.id, occurred_at=datetime.now(UTC))
+    draft = usage_of(logged, event_id=call.id, occurred_at=datetime.now(UTC), listed=listed_prices)
     return None if draft is None else charged_to(draft, call)
 
 
@@ -165,50 +151,20 @@ def _of(response: object, name: str) -> Any:
     return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
 
 
-def _tokens_in(values: list[object]) -> int:
+def _texts_sent(exchange: Exchange) -> list[str]:
+    """The texts of what a stream has sent, up to a bound."""
     texts: list[str] = []
-    parts = 0
-    for value in values:
-        for text in _texts(value, None):
-            parts += 1
-            texts.append(text)
-    return _count(texts) + _TOKENS_PER_PART * parts
-
-
-def _tokens_out(exchange: Exchange) -> int:
-    """The tokens of what a stream has sent, of which more than the bound counts by its length."""
-    sent = b"".join(exchange.output)
-    texts = []
-    for line in sent.split(b"\n"):
+    for line in b"".join(exchange.output).split(b"\n"):
         if line.startswith(b"data:"):
             try:
-                event = json.loads(line[5:])
-            except ValueError:
+                texts += answer_texts(json.loads(line[5:]))
+            except (ValueError, RecursionError):
                 continue
-            texts += list(_texts(event, _OUTPUT))
-    tokens = _count(texts)
-    return (
-        tokens * exchange.output_bytes // max(1, len(sent)) if exchange.output_bytes > len(sent) else tokens
-    )
+    return texts
 
 
-def _texts(value: object, names: tuple[str, ...] | None) -> Iterator[str]:
-    """The texts in a value of any shape; of objects only what stands under these names."""
-    waiting, left = [value], _MAX_PARTS
-    while waiting and left:
-        left -= 1
-        part = waiting.pop()
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, list | tuple):
-            waiting.extend(part)
-        elif isinstance(part, Mapping):
-            waiting.extend(
-                of for name, of in part.items() if name not in _NOT_TEXT and (names is None or name in names)
-            )
-
-
-def _count(texts: list[str]) -> int:
+def _count(texts: Sequence[str]) -> int:
+    """Tokens by LiteLLM's default tokenizer, which takes milliseconds: off the request path."""
     from litellm.litellm_core_utils.default_encoding import encoding  # its file takes a while to load
 
     text, rest = [], 0

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from producers.asked import Asked
-from producers.costs import TIERS_THOUSANDS
+from producers.token_prices import TIERS_THOUSANDS
 
 FEMTO_PER_NANO = 10**6
 FEMTO_PER_USD = 10**15

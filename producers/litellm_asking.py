@@ -7,13 +7,12 @@ from uuid import UUID
 
 from producers.asked import Asked, asked_by, limited
 from producers.estimate import Bound, Model, bound_of
-from producers.mapping import is_management_call
+from producers.free_calls import is_free_beforehand
 from producers.settings import GatewaySettings
 
 # A counter does about 3 MB a second; a longer text is bounded by its bytes.
 MAX_COUNTED_BYTES = 1_000_000
 _FREE = Bound(0, 0, 0, 0, 0, True)
-_FREE_CALLS = ("moderation", "amoderation")
 
 
 class LitellmAsking:
@@ -34,7 +33,7 @@ class LitellmAsking:
 
     def bound(self) -> Bound | None:
         """What it may cost at the most; None where nothing tells."""
-        if is_management_call(self._call_type) or self._call_type in _FREE_CALLS:
+        if is_free_beforehand(self._call_type):
             return _FREE
         if self._asked is None:
             self._asked = asked_by(self._data, self._call_type)

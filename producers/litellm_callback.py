@@ -44,6 +44,7 @@ from producers.litellm_models import (
     deployment_of,
     deployments_of,
     is_list_of_models,
+    listed_prices,
     model_of,
     models_of,
 )
@@ -51,7 +52,7 @@ from producers.litellm_proxy import caller_asking, the_router
 from producers.litellm_refusal import refused
 from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
-from producers.pass_through import deployment_at
+from producers.pass_through_route import deployment_at
 from producers.payload import fields_of, mapping, text, text_or_none
 from producers.refusal import Refusal
 from producers.settings import GatewaySettings
@@ -401,7 +402,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     ) -> None:
         """Of what no exchange is known for: jobs of LiteLLM's own, and requests of long ago."""
         event_id, ends = minted or uuid7(_unix_ms()), minted if is_success else None
-        draft = usage_of(kwargs, event_id=event_id, occurred_at=finished_at)
+        draft = usage_of(kwargs, event_id=event_id, occurred_at=finished_at, listed=listed_prices)
         if draft is not None:
             self._gateway().record(draft, ends)
         elif ends is not None:
@@ -419,7 +420,12 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         call = exchange.find(call_type, text(payload.get("id")), text_or_none(payload.get("model_id")))
         if call is None:
             request_id = exchange.take_admitted()
-            draft = usage_of(kwargs, event_id=request_id or exchange.request_id, occurred_at=finished_at)
+            draft = usage_of(
+                kwargs,
+                event_id=request_id or exchange.request_id,
+                occurred_at=finished_at,
+                listed=listed_prices,
+            )
             if draft is not None:
                 self._gateway().record(_charged_to_caller(draft, exchange), request_id)
             elif request_id is not None:
@@ -427,7 +433,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             return
         draft = self._drafts.answered(call) if exchange.made_several else None
         if draft is None:
-            draft = usage_of(kwargs, event_id=call.id, occurred_at=finished_at)
+            draft = usage_of(kwargs, event_id=call.id, occurred_at=finished_at, listed=listed_prices)
             draft = None if draft is None else charged_to(draft, call)
         else:
             draft = draft._replace(fields={**draft.fields, "occurred_at": finished_at})
@@ -456,7 +462,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def _record_failure(self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime) -> None:
         """An attempt that cost nothing; one that was cut is settled when the exchange ends."""
-        draft = usage_of(kwargs, event_id=exchange.request_id, occurred_at=finished_at)
+        draft = usage_of(kwargs, event_id=exchange.request_id, occurred_at=finished_at, listed=listed_prices)
         if draft is not None:
             self._gateway().record(_charged_to_caller(draft, exchange))
 

@@ -181,6 +181,18 @@ def named(deployment: Mapping[str, Any]) -> tuple[str, str]:
     return model, str(provider)
 
 
+def listed_prices(provider: str, model: str) -> Mapping[str, Any]:
+    """LiteLLM's prices of a model by its name; empty where its list has none or nobody says whose it is."""
+    if not provider:
+        return {}
+    bare = model.removeprefix(f"{provider}/")
+    for name in (f"{provider}/{bare}", bare):
+        found = mapping(litellm.model_cost.get(name))
+        if found and provider in str(found.get("litellm_provider")):
+            return found
+    return {}
+
+
 def _listed(router: Any, deployment: Mapping[str, Any], model_group: str) -> Mapping[str, Any]:
     try:
         if router is not None:

@@ -6,14 +6,17 @@ Nothing that a user or a model wrote passes through here.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
 
-from producers.costs import cost_of, images_of, prices_of
+from producers.costs import PriceMap, cost_of, images_of, price_map_of, prices_of
+from producers.estimated_usage import answer_texts, estimated_usage
+from producers.free_calls import is_free_call
+from producers.pass_through import PassThrough, estimate_of, pass_through_of, usage_in
 from producers.payload import (
     key_hash,
     mapping,
@@ -25,19 +28,13 @@ from producers.payload import (
     text_or_none,
     tokens,
 )
+from producers.usage_counts import UsageCounts, counts_of
 from spendmeter.contract.times import from_unix_us
-from spendmeter.contract.usage import CostSource, Status, UsageEvent
+from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
 from spendmeter.contract.wire import made
 
 EVENT_ID_FIELD = "spendmeter_event_id"
 """Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
-
-# Calls that read or manage what an earlier call made and billed (LiteLLM #17814, #25015).
-_MANAGEMENT_CALL = re.compile(
-    r"a?_?(get|list|retrieve|delete|cancel|create|update|modify|upload|add)_(?!(video|interaction)\b)\w+"
-    r"|a?(file|vector_store|vector_store_file|video)_(create|list|retrieve|update|delete|content|get)\w*"
-)
-
 
 # Every field, in the model's order.
 _NO_FIELDS = {
@@ -88,7 +85,13 @@ def event_id_of(kwargs: Mapping[str, Any]) -> UUID | None:
     return event_id if event_id.version == 7 else None
 
 
-def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime) -> UsageDraft | None:
+Listed = Callable[[str, str], Mapping[str, Any]]
+"""Provider and model: what LiteLLM's price list has, under its own names; empty where it has nothing."""
+
+
+def usage_of(
+    kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime, listed: Listed | None = None
+) -> UsageDraft | None:
     """What this finished request used; None where there is nothing to bill.
 
     `event_id` is the request's. One request can log several events (a failure and the retry that
@@ -96,23 +99,32 @@ def usage_of(kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime
     gets an id of its own, derived from the request's and the same whenever the same event is logged.
     """
     payload = mapping(kwargs.get("standard_logging_object"))
-    prices = prices_of(kwargs)
-    cost = cost_of(kwargs, prices)
-    counts = _counts(payload)
-    if _is_poll(payload) or (cost.amount == 0 and _cost_nothing(kwargs, payload, counts["total_tokens"])):
+    passed = pass_through_of(kwargs)
+    counts, is_estimate = _counts(kwargs, payload, passed)
+    what = _what(kwargs, payload, passed)
+    prices = price_map_of(kwargs)
+    if not prices.prices and listed is not None and counts.total_tokens:
+        prices = PriceMap(listed(what["provider"], what["model"]))
+    cost = cost_of(kwargs, counts, prices, what["provider"], is_estimate=is_estimate)
+    if _is_poll(payload) or (
+        cost.amount == 0 and _cost_nothing(kwargs, payload, passed, counts.total_tokens)
+    ):
         return None
     fields = {
         "event_id": _event_id(event_id, payload),
         "occurred_at": occurred_at,
         "cost_nanousd": cost.amount,
         "cost_source": cost.source,
-        "prices": {} if cost.source is CostSource.UNPRICED else prices,
+        "cost_doubt": cost.doubt or Doubt.NONE,
+        "prices": {} if cost.source is CostSource.UNPRICED else prices_of(prices),
         **_who(kwargs, payload),
-        **_what(kwargs, payload),
+        **what,
         **_when(payload, occurred_at),
-        **counts,
+        **{name: getattr(counts, name) for name in _COUNTS},
     }
-    return UsageDraft(fields, cost.doubt, images_of(payload))
+    if is_estimate:
+        fields["estimated"] = True
+    return UsageDraft(fields, cost.message, images_of(payload))
 
 
 def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,13 +146,16 @@ def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _what(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+def _what(
+    kwargs: Mapping[str, Any], payload: Mapping[str, Any], passed: PassThrough | None
+) -> dict[str, Any]:
     is_failure = payload.get("status") == "failure"
     is_streamed = bool(payload.get("stream") or kwargs.get("stream"))
     return {
         "model": text(payload.get("model") or kwargs.get("model")),
         "model_group": text(payload.get("model_group")),
-        "provider": text(payload.get("custom_llm_provider") or kwargs.get("custom_llm_provider")),
+        "provider": text(payload.get("custom_llm_provider") or kwargs.get("custom_llm_provider"))
+        or ("" if passed is None else passed.provider),
         "deployment": text_or_none(payload.get("model_id")),
         "call_type": text(payload.get("call_type") or kwargs.get("call_type")),
         "status": Status.FAILURE if is_failure else Status.SUCCESS,
@@ -160,29 +175,59 @@ def _when(payload: Mapping[str, Any], occurred_at: datetime) -> dict[str, Any]:
     return {"started_at": started_at, "duration_ms": max(0, round(((ended or started) - started) * 1000))}
 
 
-def _counts(payload: Mapping[str, Any]) -> dict[str, int]:
-    """Token counts, inclusive: cached input is part of the input, reasoning of the output."""
-    usage = mapping(mapping(payload.get("metadata")).get("usage_object"))
-    details = mapping(usage.get("prompt_tokens_details"))
-    cache_read = tokens(usage.get("cache_read_input_tokens")) or tokens(details.get("cached_tokens"))
-    cache_write = tokens(usage.get("cache_creation_input_tokens")) or tokens(
-        details.get("cache_creation_tokens") or details.get("cache_write_tokens")
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+)
+"""Those that an event tells."""
+
+
+def _counts(
+    kwargs: Mapping[str, Any], payload: Mapping[str, Any], passed: PassThrough | None
+) -> tuple[UsageCounts, bool]:
+    """What the call used, and whether that is an estimate of ours."""
+    counts = counts_of(
+        mapping(mapping(payload.get("metadata")).get("usage_object")),
+        input_tokens=tokens(payload.get("prompt_tokens")),
+        output_tokens=tokens(payload.get("completion_tokens")),
+        total_tokens=tokens(payload.get("total_tokens")),
     )
-    given = tokens(payload.get("prompt_tokens")) or tokens(usage.get("input_tokens"))
-    output = tokens(payload.get("completion_tokens")) or tokens(usage.get("output_tokens"))
-    # LiteLLM includes the cached tokens; a raw Anthropic usage, which some routes hand on, does not.
-    is_raw = "prompt_tokens" not in usage and "input_tokens" in usage
-    is_exclusive = is_raw or given < cache_read + cache_write
-    inclusive = given + cache_read + cache_write if is_exclusive else given
-    reasoning = tokens(mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
-    return {
-        "input_tokens": inclusive,
-        "output_tokens": output,
-        "cache_read_tokens": cache_read,
-        "cache_write_tokens": cache_write,
-        "reasoning_tokens": min(reasoning, output),
-        "total_tokens": max(tokens(payload.get("total_tokens")), inclusive + output),
-    }
+    if payload.get("status") != "success" or counts.input_tokens:
+        return counts, False
+    if passed is not None:
+        if not passed.is_billed_by_tokens:
+            return counts, False
+        found = usage_in(passed)
+        return (estimate_of(passed, counts.output_tokens), True) if found is None else (found, False)
+    if _lacks_usage(kwargs, payload, counts):
+        call_type = str(payload.get("call_type") or kwargs.get("call_type"))
+        answer = answer_texts(payload.get("response"))
+        return estimated_usage(kwargs, answer, call_type=call_type), True
+    return counts, False
+
+
+# Calls that every provider bills by their tokens: an answer without a count of them lacks it.
+_BILLED_BY_TOKENS = re.compile(
+    r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?)"
+)
+
+
+def _lacks_usage(kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: UsageCounts) -> bool:
+    """Whether a model served this call and nobody says what it used."""
+    if counts.total_tokens or payload.get("response_cost"):
+        return False
+    if payload.get("cache_hit") is True or kwargs.get("cache_hit") is True:
+        return False
+    call_type = str(payload.get("call_type") or kwargs.get("call_type"))
+    return _BILLED_BY_TOKENS.fullmatch(call_type) is not None and _is_a_body(kwargs)
+
+
+def _is_a_body(kwargs: Mapping[str, Any]) -> bool:
+    return any(kwargs.get(name) for name in ("messages", "input", "prompt", "contents"))
 
 
 def _was_cut(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
@@ -209,16 +254,15 @@ def _is_refusal(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
     )
 
 
-def _cost_nothing(kwargs: Mapping[str, Any], payload: Mapping[str, Any], total_tokens: int) -> bool:
+def _cost_nothing(
+    kwargs: Mapping[str, Any], payload: Mapping[str, Any], passed: PassThrough | None, total_tokens: int
+) -> bool:
     """Whether a cost of zero means that nothing was used, rather than that no price is known."""
     if _is_refusal(kwargs, payload):
         return True
-    return total_tokens == 0 and is_management_call(str(payload.get("call_type")))
-
-
-def is_management_call(call_type: str) -> bool:
-    """Whether a call only reads or manages what another made and billed."""
-    return _MANAGEMENT_CALL.fullmatch(call_type) is not None
+    if total_tokens:
+        return False
+    return passed.is_free if passed is not None else is_free_call(str(payload.get("call_type")))
 
 
 def _is_poll(payload: Mapping[str, Any]) -> bool:

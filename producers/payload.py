@@ -55,6 +55,8 @@ def text_or_none(value: object) -> str | None:
 
 def tokens(value: object) -> int:
     """A count of tokens: what is no number, or a negative one, counts as 0."""
+    if value is None:
+        return 0
     if type(value) is int and 0 <= value <= _MAX_TOKENS:
         return value
     number = _number(value)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from producers.estimate import FEMTO_PER_USD
 from producers.mapping import UsageDraft
 from spendmeter.contract.money import InvalidAmount, NanoUsd
-from spendmeter.contract.usage import CostSource, Status
+from spendmeter.contract.usage import CostSource, Doubt, Status
 from spendmeter.price_book import Entry, Model, PriceBook, Used, cost_of
 
 
@@ -43,6 +43,9 @@ def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None)
         "cost_source": CostSource.PRICEBOOK,
         "prices": dict(found.prices),
     }
+    if source is CostSource.TOKENS:
+        # The operator's own price counts whatever LiteLLM said, so nothing is doubted.
+        return draft._replace(fields={**fields, **changed, "cost_doubt": Doubt.NONE}, doubt=None)
     return draft._replace(fields={**fields, **changed})
 
 

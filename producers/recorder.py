@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 
 UNPRICED = Counter("spendmeter_unpriced_total", "Events of a model whose price is not known.", ["model"])
 REPEATED = Counter("spendmeter_repeated_events_total", "Events that LiteLLM logged again, dropped.")
-DOUBTED = Counter("spendmeter_doubted_costs_total", "Costs that LiteLLM reported and that cannot be.")
+DOUBTED = Counter(
+    "spendmeter_doubted_costs_total", "Costs that LiteLLM reported and that cannot be.", ["reason"]
+)
 
 # LiteLLM repeats an event within seconds where it does at all (#5118, #31121).
 MAX_EVENTS_REMEMBERED = 10_000
@@ -112,8 +114,9 @@ class Recorder:
         return self._views.pending.settle(request) if isinstance(request, UUID) else None
 
     def _tell(self, event: UsageEvent, doubt: str | None) -> None:
+        if event.cost_doubt:
+            DOUBTED.labels(event.cost_doubt.value).inc()
         if doubt is not None:
-            DOUBTED.inc()
             log.warning("event %s, model %s: %s", event.event_id, event.model, doubt)
         if event.cost_source is not CostSource.UNPRICED:
             return

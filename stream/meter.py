@@ -53,6 +53,8 @@ class Folded:
     """Tallies, then producers, then the position: the order that makes a crash between any two harmless."""
     totals: list[Total] = field(default_factory=list)
     unpriced: list[UsageEvent] = field(default_factory=list)
+    doubted: list[UsageEvent] = field(default_factory=list)
+    """Those whose cost is not the one that LiteLLM reported."""
     counted: int = 0
     resent: int = 0
     replayed: int = 0
@@ -150,6 +152,8 @@ class Meter:
                 folded.counted += 1
             if not resent and flats_of(event) > 0:
                 folded.unpriced.append(event)
+            if event.cost_doubt and not resent:
+                folded.doubted.append(event)
             for place in places_of(event, offset):
                 count(event, place, offset, resent)
         if self._now is not None and batch:

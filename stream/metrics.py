@@ -6,6 +6,9 @@ EVENTS = Counter("spendmeter_stream_events_total", "Usage events read, by what b
 POSITION = Gauge("spendmeter_stream_position", "Last offset of spend.usage that was folded.", ["partition"])
 SIGNALS = Counter("spendmeter_stream_signals_total", "Budget signals sent.")
 ALERTS = Counter("spendmeter_stream_alerts_total", "Alerts sent.", ["kind"])
+DOUBTED = Counter(
+    "spendmeter_stream_doubted_total", "Events whose cost LiteLLM reported cannot be.", ["reason"]
+)
 UNPRICED = Counter("spendmeter_stream_unpriced_total", "Served requests whose model has no price.", ["model"])
 DEAD_LETTERS = Counter(
     "spendmeter_dead_letters_total",

@@ -1,4 +1,4 @@
-"""Signals as the judge makes them, and the one alert that is of no account. Pure."""
+"""Signals as the judge makes them, and the alerts that are of no account. Pure."""
 
 from datetime import datetime
 from uuid import UUID
@@ -7,6 +7,7 @@ from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.matching import subject_in
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
+from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window
 from spendmeter.contract.wire import made
 from stream.changelog import AccountState
@@ -49,5 +50,20 @@ def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:
         alert_id=alert_id(f"model={model}", day, AlertKind.UNPRICED, "day"),
         kind=AlertKind.UNPRICED,
         message=f"model {model} has no price: its requests count as 0 USD (first seen in event {event_id})",
+        emitted_at=now,
+    )
+
+
+def doubted_alert(event: UsageEvent, now: datetime) -> Alert:
+    """Tell, once a day, model and reason, that LiteLLM reports costs that cannot be."""
+    model = event.model or event.model_group
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return Alert(
+        alert_id=alert_id(f"model={model}", day, AlertKind.DOUBTED, event.cost_doubt),
+        kind=AlertKind.DOUBTED,
+        message=(
+            f"the costs that LiteLLM reports for model {model} are doubted ({event.cost_doubt}): tokens "
+            f"times listed prices count instead (first seen in event {event.event_id})"
+        ),
         emitted_at=now,
     )

@@ -28,11 +28,12 @@ from stream.meter import Folded
 from stream.openings import told
 from stream.publish import Outgoing, publish
 from stream.settings import StreamSettings
-from stream.signals import unpriced_alert
+from stream.signals import doubted_alert, unpriced_alert
 from stream.store import GuardedStore
 
 METER_TABLE, JUDGE_TABLE = "meter", "judge"
 MAX_UNPRICED_MODELS = 10_000
+MAX_DOUBTED_MODELS = 10_000
 
 
 class Storing:
@@ -44,6 +45,7 @@ class Storing:
         self._changelogs = {table: settings.changelog(table) for table in stores}
         self._stores = stores
         self._unpriced_told: set[tuple[str, str]] = set()
+        self._doubts_alerted: set[tuple[str, str, str]] = set()
         self.kafka: AIOKafkaProducer | None = None
 
     async def store_folded(self, folded: Mapping[int, Folded], letters: Sequence[DeadLetter]) -> None:
@@ -59,6 +61,7 @@ class Storing:
                 for total in result.totals
             ]
             beside += self._unpriced(result.unpriced, now)
+            beside += self._doubted(result.doubted, now)
         await self._store_entries(METER_TABLE, {p: result.entries for p, result in folded.items()}, beside)
 
     async def store_openings(self, openings: Mapping[int, list[Entry]]) -> None:
@@ -121,6 +124,16 @@ class Storing:
                 yield self._outgoing(
                     Topic.ALERTS, encode_alert(unpriced_alert(told[0], event.event_id, now)), 0
                 )
+
+    def _doubted(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[Outgoing]:
+        if len(self._doubts_alerted) > MAX_DOUBTED_MODELS:
+            self._doubts_alerted.clear()
+        for event in events:
+            metrics.DOUBTED.labels(event.cost_doubt).inc()
+            alerted = (event.model or event.model_group, event.cost_doubt.value, now.date().isoformat())
+            if alerted not in self._doubts_alerted:
+                self._doubts_alerted.add(alerted)
+                yield self._outgoing(Topic.ALERTS, encode_alert(doubted_alert(event, now)), 0)
 
     async def _store_entries(
         self, table: str, entries: Mapping[int, Sequence[Entry]], beside: Sequence[Outgoing]

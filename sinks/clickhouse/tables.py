@@ -119,6 +119,7 @@ USAGE = Table(
         "cost_usd": "Decimal(18, 9)",
         "cost_source": _NAME,
         "prices": "Map(LowCardinality(String), String)",
+        "cost_doubt": _NAME,
         "status": _NAME,
         "estimated": "Bool",
         "streamed": "Bool",

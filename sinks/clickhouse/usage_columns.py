@@ -138,7 +138,7 @@ def _shared(key: Callable[[Any], Any] | None = None) -> Callable[[], _Column]:
 
 NAMES = frozenset(
     {"kind", "key_alias", "team", "organization", "project", "model", "model_group", "provider"}
-    | {"deployment", "call_type", "gateway", "cost_source", "status"}
+    | {"deployment", "call_type", "gateway", "cost_source", "cost_doubt", "status"}
 )
 """Those whose column is a LowCardinality(String), nullable or not."""
 

@@ -18,6 +18,8 @@ class AlertKind(StrEnum):
     RECOVERED = "recovered"
     FORECAST = "forecast"
     UNPRICED = "unpriced"
+    DOUBTED = "doubted"
+    """A model's costs, as LiteLLM reports them, cannot be; others count."""
     DRIFT = "drift"
     """Nothing sends it yet; who reads alerts shall know it before anything does."""
 
@@ -27,7 +29,7 @@ def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: s
 
     `qualifier` tells apart what may happen several times in one window: the threshold of a
     threshold alert, the count of crossings of exceeded and recovered, the limit of a forecast, the
-    day of an unpriced model.
+    day of an unpriced or doubted model.
     """
     return uuid.uuid5(_NAMESPACE, "\n".join((account, format_time(window_start), kind, qualifier)))
 

@@ -24,6 +24,22 @@ class CostSource(StrEnum):
     PRICEBOOK = "pricebook"
     UNPRICED = "unpriced"
     CACHE = "cache"
+    TOKENS = "tokens"
+    """Reckoned at the gateway, tokens times listed prices: LiteLLM reported nothing, or what cannot be."""
+
+
+class Doubt(StrEnum):
+    """Why the cost that LiteLLM reported does not count."""
+
+    NONE = ""
+    NOT_A_COST = "not_a_cost"
+    """Negative, not finite, not a number, or more than we hold."""
+    ZERO = "zero"
+    """Nothing, beside tokens that have a price."""
+    BELOW_PARTS = "below_parts"
+    """Less than what LiteLLM itself says that its parts cost."""
+    BELOW_TOKENS = "below_tokens"
+    """Less than tokens times prices, whatever discount or service tier LiteLLM names."""
 
 
 class Status(StrEnum):
@@ -86,9 +102,12 @@ class UsageEvent(Wire):
     prices: dict[str, str] = Field(default_factory=dict)
     """USD per unit as decimal strings (`input_token`, `output_token`, …), and `version`."""
 
+    cost_doubt: Doubt = Doubt.NONE
+    """Why the cost is not the one that LiteLLM reported; empty where it is, or where it reported none."""
+
     status: Status = Status.SUCCESS
     estimated: bool = False
-    """The client left before the end, so the counts are a lower bound."""
+    """No provider gave these counts: the client left before the end, or the answer came without any."""
     streamed: bool = False
     cache_hit: bool = False
     duration_ms: Count = 0

@@ -87,6 +87,21 @@ async def test_an_unpriced_model_is_told_once_not_silently_free(stream: Any, wor
     assert ["homegrown" in a.message for a in alerts] == [True, False]
 
 
+async def test_a_model_whose_cost_is_doubted_is_told_once_a_reason(stream: Any, workers: Any) -> None:
+    workers().wait_ready()
+    await stream.send(
+        [now_usage(n, 9, model="m", cost_source="tokens", cost_doubt="zero") for n in (1, 2, 3)]
+    )
+    await stream.send([now_usage(4, 9, model="m", cost_source="tokens", cost_doubt="below_tokens")])
+
+    alerts = await stream.until(Topic.ALERTS, lambda found: len(found) >= 2)
+    assert [a.kind for a in alerts] == [AlertKind.DOUBTED] * 2
+    assert [word in a.message for a, word in zip(alerts, ("zero", "below_tokens"), strict=True)] == [
+        True,
+        True,
+    ]
+
+
 async def test_a_raise_recovers_and_a_removal_withdraws_the_signal(stream: Any, workers: Any) -> None:
     await stream.client.apply([budget()])
     workers().wait_ready()

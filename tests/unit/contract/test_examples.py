@@ -34,7 +34,7 @@ from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.times import parse_time
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
-from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
+from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent, UsageKind
 from spendmeter.contract.wire import Wire
 
 EXAMPLES = files("spendmeter.contract") / "examples"
@@ -76,6 +76,7 @@ USAGE = UsageEvent(
     cost_nanousd=NanoUsd(-285_000),
     cost_source=CostSource.PRICEBOOK,
     prices={"input_token": "0.00000015", "output_token": "0.0000006", "version": "2026-11-01"},
+    cost_doubt=Doubt.BELOW_TOKENS,
     status=Status.FAILURE,
     estimated=True,
     streamed=True,

@@ -13,7 +13,7 @@ import pytest
 
 from producers.mapping import Origin, event_id_of, usage_of
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.usage import CostSource, Status, UsageEvent
+from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
 
 PAYLOADS = {path.stem: path for path in (Path(__file__).parent / "payloads").glob("*.json")}
 REQUEST_ID = UUID("01935000-0000-7000-8000-000000000001")
@@ -39,6 +39,13 @@ def mapped(name: str) -> UsageEvent:
 def with_cost(cost: object, name: str = "chat") -> dict[str, Any]:
     kwargs = payload(name)
     kwargs["response_cost"] = kwargs["standard_logging_object"]["response_cost"] = cost
+    return kwargs
+
+
+def with_model_cost(cost: object, name: str = "chat") -> dict[str, Any]:
+    """LiteLLM found no price: it says None of the model's cost, and 0.0 in its payload."""
+    kwargs = payload(name)
+    kwargs["response_cost"], kwargs["standard_logging_object"]["response_cost"] = cost, cost or 0.0
     return kwargs
 
 
@@ -150,12 +157,17 @@ def test_a_model_that_the_operator_made_free_is_free() -> None:
     assert (event.cost_nanousd, event.cost_source) == (0, CostSource.LITELLM)
 
 
-def test_a_cost_that_litellm_could_not_work_out_is_unpriced() -> None:
-    kwargs = payload("chat")
-    kwargs["response_cost"] = None
-    kwargs["standard_logging_object"]["response_cost"] = 0.0
+def test_a_cost_that_litellm_could_not_work_out_is_reckoned_from_the_tokens() -> None:
+    event = event_of(with_model_cost(None))
 
-    assert event_of(kwargs).cost_source is CostSource.UNPRICED
+    assert (event.cost_nanousd, event.cost_source) == (36_750, CostSource.TOKENS)
+    assert event.cost_doubt is Doubt.ZERO
+
+
+def test_a_cost_that_nobody_can_work_out_is_unpriced() -> None:
+    event = event_of(with_model_cost(None, "unknown_model"))
+
+    assert (event.cost_source, event.cost_doubt) == (CostSource.UNPRICED, Doubt.NONE)
 
 
 def test_an_answer_from_the_cache_is_free_and_says_why() -> None:
@@ -164,14 +176,26 @@ def test_an_answer_from_the_cache_is_free_and_says_why() -> None:
     assert (event.cost_nanousd, event.cost_source, event.cache_hit) == (0, CostSource.CACHE, True)
 
 
-@pytest.mark.parametrize("cost", [-0.5, float("nan"), float("inf"), 1e12, "0.5", True])
+NO_COSTS = [-0.5, float("nan"), float("inf"), 1e12, "0.5", True]
+
+
+@pytest.mark.parametrize("cost", NO_COSTS)
 def test_what_cannot_be_a_cost_is_recorded_as_unpriced_and_told(cost: object) -> None:
-    draft = usage_of(with_cost(cost), event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(with_cost(cost, "unknown_model"), event_id=REQUEST_ID, occurred_at=NOW)
 
     assert draft is not None
     assert draft.doubt is not None
     event = draft.finish(Origin("p", "g"), 1)
     assert (event.cost_nanousd, event.cost_source) == (0, CostSource.UNPRICED)
+    assert event.cost_doubt is Doubt.NOT_A_COST
+
+
+@pytest.mark.parametrize("cost", NO_COSTS)
+def test_what_cannot_be_a_cost_beside_priced_tokens_is_reckoned_from_them(cost: object) -> None:
+    event = event_of(with_cost(cost))
+
+    assert (event.cost_nanousd, event.cost_source) == (36_750, CostSource.TOKENS)
+    assert event.cost_doubt is Doubt.NOT_A_COST
 
 
 def test_a_cost_in_order_leaves_no_doubt() -> None:

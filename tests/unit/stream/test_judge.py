@@ -13,9 +13,9 @@ from spendmeter.contract.total import Total
 from spendmeter.contract.window import KEEP_CLOSED_WINDOWS
 from stream.changelog import Entry
 from stream.judge import Judge, Judgement
-from stream.signals import unpriced_alert
+from stream.signals import doubted_alert, unpriced_alert
 from stream.telling import COALESCE_FOR
-from tests.builders import NOON, budget
+from tests.builders import NOON, budget, usage
 
 ACCOUNT = "per-key|key=k1"
 MIDNIGHT = NOON.replace(hour=0)
@@ -196,6 +196,15 @@ def test_only_a_budget_that_blocks_says_that_requests_are_refused() -> None:
 def test_an_unpriced_model_is_told_once_a_day() -> None:
     at = [unpriced_alert("m", UUID(int=n), NOON + timedelta(hours=6 * n)).alert_id for n in range(3)]
     assert at[0] == at[1] != at[2]
+
+
+def test_doubt_of_a_model_is_told_once_a_day_and_reason() -> None:
+    def at(doubt: str, hours: int) -> UUID:
+        event = usage(hours + 1, 5, model="m", cost_source="tokens", cost_doubt=doubt)
+        return doubted_alert(event, NOON + timedelta(hours=hours)).alert_id
+
+    assert at("zero", 0) == at("zero", 6) != at("zero", 12)
+    assert at("zero", 0) != at("below_tokens", 0)
 
 
 HOUR = timedelta(hours=1)

@@ -132,6 +132,12 @@ def test_only_a_served_request_without_a_price_is_told_as_unpriced() -> None:
     assert Meter(0).fold(log(*events), book()).unpriced == [events[0]]
 
 
+def test_a_doubted_cost_is_told_once_whatever_is_resent() -> None:
+    doubted = usage(1, 5, cost_source=CostSource.TOKENS, cost_doubt="zero")
+    events = [doubted, usage(2, 5, cost_source=CostSource.TOKENS), doubted]
+    assert Meter(0).fold(log(*events), book()).doubted == [doubted]
+
+
 # Resends and replays.
 
 
