@@ -26,7 +26,7 @@ class Caller(NamedTuple):
 
     subject: Subject
     name: str
-    """The key's alias, else its hash."""
+    """The key's alias, else its hash; without a key (JWT) the user, team, organization or end user."""
 
 
 class Told(Struct, frozen=True):
@@ -76,7 +76,8 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
         end_user=text_or_none(auth.get("end_user_id")),
         gateway=gateway,
     )
-    return Caller(subject, alias or key or "none")
+    named = (alias, key, subject.user, subject.team, subject.organization, subject.end_user)
+    return Caller(subject, next((name for name in named if name), "none"))
 
 
 def caller_of(who: Caller, told: Told) -> Caller:
