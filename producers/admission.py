@@ -59,6 +59,8 @@ class Refuse(NamedTuple):
     """What other running requests hold of the limit."""
     least_nanousd: NanoUsd | None = None
     """What the request needed at the least, where that is why."""
+    named: str | None = None
+    """The control or dimension that is why; where it came from a client, as it came."""
 
 
 class Reserve(NamedTuple):

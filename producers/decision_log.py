@@ -50,7 +50,7 @@ def decision_of(
         decided_at=refusal.at,
         gateway=gateway,
         why=refuse.why,
-        name=refusal.key,
+        name=refusal.caller.name,
         message=refusal.message,
         producer_id=producer_id,
         seq=seq,

@@ -129,7 +129,7 @@ class Door:
 
     def refuse(self, refuse: Refuse, caller: Caller) -> Refusal:
         """Tell and keep a decision to refuse."""
-        refusal = refusal_of(refuse, caller.name, datetime.now(UTC))
+        refusal = refusal_of(refuse, caller, datetime.now(UTC))
         REFUSED.labels(refuse.why.value).inc()
         log.warning("refused %s", refusal.facts)
         self._on_refused(refusal)

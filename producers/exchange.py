@@ -113,6 +113,7 @@ class Exchange:
         "_admitted",
         "_lock",
         "_request_id",
+        "auth",
         "caller",
         "calls",
         "has_ended",
@@ -130,8 +131,10 @@ class Exchange:
         self.method, self.path = method, path
         self.is_watched = is_watched
         """Whether its end will be seen."""
+        self.auth: object = None
+        """LiteLLM's `UserAPIKeyAuth`, as soon as it is authenticated; LiteLLM completes it afterwards."""
         self.caller: Caller | None = None
-        """Who pays: what authentication said. None until a request of it was admitted."""
+        """Who pays: what authentication said. None until a request or call of it is judged."""
         self.calls: list[Call] = []
         self.refusal: Refusal | None = None
         """The latest refusal of a request or call of it."""

@@ -35,9 +35,11 @@ from producers.exchange import (
     current_exchange,
     enter_call,
 )
+from producers.free_requests import are_free, is_free, is_free_route, is_free_type
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_answer import answer_of
 from producers.litellm_asking import LitellmAsking
+from producers.litellm_authentication import observe_authentication
 from producers.litellm_models import (
     deployment_called,
     deployment_in_router,
@@ -49,7 +51,7 @@ from producers.litellm_models import (
     models_of,
 )
 from producers.litellm_proxy import caller_asking, the_router
-from producers.litellm_refusal import refused
+from producers.litellm_refusal import litellm_status, refused
 from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
 from producers.pass_through_route import deployment_at
@@ -60,7 +62,6 @@ from producers.subject import Caller, who_asks
 from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import EPOCH
-from spendmeter.price_book import PriceBook
 from spendmeter.runtime.settings import load
 
 log = logging.getLogger(__name__)
@@ -109,9 +110,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         refusal = None
         try:
             exchange = self._exchange_of(kwargs)
-            if exchange is None or exchange.caller is None:
-                return
-            refusal = await self._open(exchange, kwargs, str(getattr(call_type, "value", call_type)))
+            if exchange is not None and self._is_owned(exchange):
+                refusal = await self._open(exchange, kwargs, str(getattr(call_type, "value", call_type)))
         except Exception:
             ERRORS.labels("routing").inc()
             log.exception("a call could not be judged; it goes ahead")
@@ -259,7 +259,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def _watch(self) -> None:
         if not self._is_watching:
-            self._is_watching = install(self._ended)
+            self._is_watching = install(self._ended, litellm_status)
+            observe_authentication(_authenticated)
 
     def _ended(self, exchange: Exchange) -> None:
         self._gateway().exchange_ended(exchange, self._drafts)
@@ -290,8 +291,15 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if gateway.admits_at_once(caller):
             # The way of nearly all requests.
             return None
-        book = gateway.price_book
-        asking = LitellmAsking(request_id, data, call_type, lambda: _models(caller, book), self._settings)
+        if is_free(call_type, exchange.method, exchange.path, data, lambda name: self._models(name, caller)):
+            return None
+        asking = LitellmAsking(
+            request_id,
+            data,
+            call_type,
+            lambda: self._models(caller.subject.model_group, caller),
+            self._settings,
+        )
         # Of a list each is judged, and holds what it may cost, by itself.
         holds = not is_list_of_models(data, call_type)
         exchange.refusal = await gateway.admit(caller, lambda: _deployments(caller), asking, holds=holds)
@@ -319,7 +327,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         deployment = deployment_at(exchange.path, data)
         call = exchange.open(caller, deployment, call_type, data, None, request_id)
         enter_call(call)
-        if gateway.routes.admits_at_once(caller, deployment):
+        is_free = is_free_route(call_type, exchange.method, exchange.path)
+        if is_free or gateway.routes.admits_at_once(caller, deployment):
             return None
         refusal = await gateway.routes.admit(
             caller, deployment, self._asking(call, data, call_type), is_admitted=False
@@ -341,7 +350,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             # As its request, a moment ago.
             enter_call(call)
             return None
-        if not routes.admits_at_once(caller, call.deployment):
+        if not routes.admits_at_once(caller, call.deployment) and not self._is_free(call):
             refusal = await routes.admit(
                 caller, call.deployment, self._asking(call, kwargs, call_type), is_admitted=is_first
             )
@@ -353,14 +362,23 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         return None
 
     def _asking(self, call: Call, arguments: dict[str, Any], call_type: str) -> LitellmAsking:
-        group, book = call.deployment.model_group, self._gateway().price_book
-        return LitellmAsking(
-            call.id,
-            arguments,
-            call_type,
-            lambda: [model_of(the_router(), deployment_of(arguments), group, book)],
-            self._settings,
-        )
+        return LitellmAsking(call.id, arguments, call_type, lambda: [self._model(call)], self._settings)
+
+    def _is_owned(self, exchange: Exchange) -> bool:
+        """Whether it is known who pays; where no request was admitted, authentication alone says so."""
+        if exchange.caller is None and exchange.auth is not None:
+            exchange.caller = who_asks(fields_of(exchange.auth), self._settings.gateway)
+        return exchange.caller is not None
+
+    def _is_free(self, call: Call) -> bool:
+        return is_free_type(call.call_type) or are_free([self._model(call)])
+
+    def _model(self, call: Call) -> Model:
+        deployment = deployment_of(call.arguments)
+        return model_of(the_router(), deployment, call.deployment.model_group, self._gateway().price_book)
+
+    def _models(self, name: str | None, caller: Caller) -> Sequence[Model]:
+        return models_of(the_router(), name, caller.subject.team, self._gateway().price_book)
 
     def _count_answers(self, exchange: Exchange, data: Mapping[str, Any], response: object) -> None:
         answered = [
@@ -388,7 +406,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             finished_at = _finished_at(end_time, now)
             if exchange is None:
                 self._record_alone(kwargs, minted, finished_at, is_success=is_success)
-            elif exchange.caller is not None:
+            elif self._is_owned(exchange):
                 self._record_in(exchange, kwargs, finished_at, is_success=is_success)
             elif is_success:
                 self._record_alone(kwargs, None, finished_at, is_success=True)
@@ -501,8 +519,10 @@ def _deployments(caller: Caller) -> list[str]:
     return [text(mapping(one.get("model_info")).get("id")) for one in listed]
 
 
-def _models(caller: Caller, book: PriceBook | None) -> Sequence[Model]:
-    return models_of(the_router(), caller.subject.model_group, caller.subject.team, book)
+def _authenticated(auth: object) -> None:
+    exchange = current_exchange()
+    if exchange is not None:
+        exchange.auth = auth
 
 
 spendmeter = SpendmeterCallback()

@@ -13,7 +13,6 @@ from producers.minting import METADATA
 from producers.payload import key_hash, mapping, session_of, tags, text_or_none
 from producers.refusal import Refusal
 from producers.subject import Caller
-from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import to_usd
 
@@ -23,7 +22,6 @@ _DIMENSIONS = ("key", "user", "team", "organization", "project", "end_user", "se
 # On these, `metadata` is a field of the provider's.
 _METADATA_IS_THE_PROVIDERS = ("input", "max_output_tokens", "previous_response_id")
 _STREAMS_TELL_USAGE_IF_ASKED = ("completion", "acompletion", "text_completion", "atext_completion")
-_TYPES = {Why.BLIND: "budget_unverified", Why.UNPRICED: "budget_unpriced", Why.UNBOUNDED: "budget_unpriced"}
 
 
 class BudgetRefused(litellm.BudgetExceededError):  # type: ignore[misc]
@@ -36,7 +34,7 @@ class BudgetRefused(litellm.BudgetExceededError):  # type: ignore[misc]
             max_budget=float(to_usd(refuse.limit_nanousd)),
             message=refusal.message,
         )
-        self.type = _TYPES.get(refuse.why, "budget_exceeded")
+        self.type = refusal.type
         self.headers = refusal.headers
         self.budget = None if refuse.account is None else refuse.account.budget.id
 

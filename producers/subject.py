@@ -26,7 +26,7 @@ class Caller(NamedTuple):
 
     subject: Subject
     name: str
-    """The key's alias, else its hash."""
+    """The key's alias, else its hash; without a key (JWT) the user, team, organization or end user."""
     alias: str | None = None
     """The key's alias, as its events name it."""
 
@@ -78,7 +78,8 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
         end_user=text_or_none(auth.get("end_user_id")),
         gateway=gateway,
     )
-    return Caller(subject, alias or key or "none", alias)
+    named = (alias, key, subject.user, subject.team, subject.organization, subject.end_user)
+    return Caller(subject, next((name for name in named if name), "none"), alias)
 
 
 def caller_of(who: Caller, told: Told) -> Caller:

@@ -11,6 +11,8 @@ _NO_SPEND = {
     Why.BLIND: "The gateway could not verify what had been spent, and `on_stale` is `block`.",
     Why.UNPRICED: "Nobody knows the model's price, and the budget's `unpriced` is `block`.",
     Why.UNBOUNDED: "Nothing bounds what the request may cost, and the budget's `unpriced` is `block`.",
+    Why.CONTROL: "The request's body had a control of LiteLLM's under which it could not be metered.",
+    Why.TAG_MISSING: "The request did not name what every request under the budget must name.",
 }
 
 
@@ -30,7 +32,7 @@ def tell(decision: Decision, evidence: Evidence | None) -> str:
 
 
 def _lines(decision: Decision, evidence: Evidence | None) -> Iterator[str]:
-    yield f"refused      {clock(decision.decided_at)} UTC at gateway {decision.gateway}, key {decision.name}"
+    yield f"refused      {clock(decision.decided_at)} UTC at gateway {decision.gateway}, for {decision.name}"
     yield f"  told       {decision.message}"
     yield f"  decision   {decision.decision_id}"
     if decision.budget_id is not None:

@@ -26,6 +26,10 @@ class Why(StrEnum):
     """`strict`: what is left of the limit, less what running requests may yet cost, does not pay for it."""
     UNBOUNDED = "unbounded"
     """`strict`: nothing bounds what it may cost, and the budget's `unpriced` is `block`."""
+    CONTROL = "control"
+    """The body has a control of LiteLLM's under which the request cannot be metered; the message names it."""
+    TAG_MISSING = "tag_missing"
+    """A dimension that every request must name is not named; the message says which."""
 
 
 class Decision(Wire):
@@ -37,7 +41,7 @@ class Decision(Wire):
     gateway: str
     why: Why
     name: str
-    """The key's alias, else its hash, as the client was told."""
+    """The key's alias, else its hash; of a caller without a key, its user, team, organization or end user."""
     message: str
     """As the client was told."""
     budget_id: str | None = None

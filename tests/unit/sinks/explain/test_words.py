@@ -50,14 +50,14 @@ def test_a_refusal_for_want_of_room_is_right_where_the_least_did_not_fit(spent: 
     assert is_right(made, evidence(spent)) is right
 
 
-@pytest.mark.parametrize("why", [Why.BLIND, Why.UNPRICED, Why.UNBOUNDED])
+@pytest.mark.parametrize("why", [Why.BLIND, Why.UNPRICED, Why.UNBOUNDED, Why.CONTROL, Why.TAG_MISSING])
 def test_a_refusal_that_claims_no_spend_needs_no_events(why: Why) -> None:
     assert is_right(decision(why=why), evidence(0))
 
 
 def test_all_that_it_rests_on_is_told() -> None:
     assert tell(decision(), evidence(100, events=3)) == (
-        "refused      2026-11-22 12:00:00 UTC at gateway eu-1, key ci\n"
+        "refused      2026-11-22 12:00:00 UTC at gateway eu-1, for ci\n"
         "  told       Budget has been exceeded!\n"
         "  decision   00000000-0000-0000-0000-000000000007\n"
         "  budget     per-key, revision 3, account per-key|key=k1\n"
