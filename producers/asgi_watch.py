@@ -70,7 +70,7 @@ class _Sending:
         """Send a message on, or hold it back until it is known what it is."""
         kind = message["type"]
         if kind == "http.response.start":
-            if message["status"] >= 400 and self._exchange.refusal is not None:
+            if message["status"] >= 400 and self._exchange.refusals:
                 self._start = message
                 return
         elif kind == "http.response.body":
@@ -94,11 +94,14 @@ class _Sending:
 
     async def _sent_error(self, message: Message, *, has_more: bool) -> Message:
         """Send the beginning of an error; returns what of it is yet to be sent."""
-        start, refusal, body = self._start, self._exchange.refusal, self._body
+        start, body = self._start, self._body
         self._start, self._body = None, b""
-        if start is None or refusal is None or has_more or not is_about(body, refusal):
-            if start is not None:
-                await self._send(start)
+        refusals = () if has_more else self._exchange.refusals
+        refusal = next((one for one in refusals if is_about(body, one)), None)
+        if start is None:
+            return {**message, "body": body}
+        if refusal is None:
+            await self._send(start)
             return {**message, "body": body}
         shaped = refusal_response(refusal, self._exchange.path, litellm_status=self._litellm_status())
         headers = with_refusal_headers(start.get("headers", ()), shaped)

@@ -22,6 +22,7 @@ from spendmeter.contract.ids import uuid7
 
 # One request may name a list of models; each call beyond it is refused.
 MAX_CALLS = 1_000
+MAX_REFUSALS = 20
 # Of what a stream has sent, for an estimate if it is cut; the rest counts by its length.
 MAX_OUTPUT_BYTES = 256 * 1024
 CALLS_AT_ADMISSION = ("pass_through_endpoint", "call_mcp_tool")
@@ -124,7 +125,7 @@ class Exchange:
         "output",
         "output_bytes",
         "path",
-        "refusal",
+        "refusals",
     )  # fmt: skip
 
     def __init__(self, method: str = "", path: str = "", *, is_watched: bool = False) -> None:
@@ -136,8 +137,8 @@ class Exchange:
         self.caller: Caller | None = None
         """Who pays: what authentication said. None until a request or call of it is judged."""
         self.calls: list[Call] = []
-        self.refusal: Refusal | None = None
-        """The latest refusal of a request or call of it."""
+        self.refusals: deque[Refusal] = deque(maxlen=MAX_REFUSALS)
+        """The latest refusals of requests and calls: LiteLLM may go on after one, or answer with any."""
         self.has_logged = False
         """Whether LiteLLM has logged an answer of it, or that it failed for good. It logs a request once,
         however many calls it made."""

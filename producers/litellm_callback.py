@@ -219,7 +219,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             left = [one for one, refuse in zip(healthy_deployments, found, strict=True) if refuse is None]
             if left or not found or found[0] is None:
                 return left
-            refusal = exchange.refusal = routes.refusal(found[0], exchange.caller)
+            refusal = routes.refusal(found[0], exchange.caller)
+            exchange.refusals.append(refusal)
         except Exception:
             ERRORS.labels("routing").inc()
             log.exception("deployments could not be judged; all are left")
@@ -302,10 +303,11 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         )
         # Of a list each is judged, and holds what it may cost, by itself.
         holds = not is_list_of_models(data, call_type)
-        exchange.refusal = await gateway.admit(caller, lambda: _deployments(caller), asking, holds=holds)
-        if exchange.refusal is not None:
+        refusal = await gateway.admit(caller, lambda: _deployments(caller), asking, holds=holds)
+        if refusal is not None:
             exchange.take_admitted(request_id)
-        return exchange.refusal
+            exchange.refusals.append(refusal)
+        return refusal
 
     async def _admit_by_key(self, auth: UserAPIKeyAuth) -> Refusal | None:
         """The last resort: by what a key, user, team or organization may spend."""
@@ -314,7 +316,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             exchange = current_exchange()
             if exchange is not None and exchange.caller is None:
                 exchange.begin(caller)
-            return await self._gateway().admit(caller)
+            refusal = await self._gateway().admit(caller)
+            if exchange is not None and refusal is not None:
+                exchange.refusals.append(refusal)
+            return refusal
         except Exception:
             ERRORS.labels("admission").inc()
             log.exception("admission failed altogether; the request is let through")
@@ -335,7 +340,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         )
         if refusal is not None:
             call.outcome = Outcome.VOID
-            exchange.refusal = refusal
+            exchange.refusals.append(refusal)
         return refusal
 
     async def _open(self, exchange: Exchange, kwargs: dict[str, Any], call_type: str) -> Refusal | None:
@@ -356,7 +361,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             )
             if refusal is not None:
                 exchange.give_back(call)
-                exchange.refusal = refusal
+                exchange.refusals.append(refusal)
                 return refusal
         enter_call(call)
         return None

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 from uuid import UUID, uuid4
 
 import httpx
@@ -18,8 +17,6 @@ from spendmeter.local.waiting import wait_until
 
 from .conftest import Proxy, running_proxy
 
-AUTHENTICATED = "x-test-authenticated"
-"""As rewriter.py calls it, which LiteLLM alone may load."""
 RECORDED = "spendmeter_outbox_recorded_total"
 WITHIN_SECONDS = 30
 MESSAGES = [{"role": "user", "content": "Say something. [[in=1000 out=100]]"}]
@@ -218,20 +215,22 @@ def test_openais_client_reads_it_and_does_not_try_again(spent: Spent) -> None:
     assert spent.proxy.metric("spendmeter_refused_total") == before + 1
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/model/info", "/health/history", "/utils/model_info"])
-def test_who_is_authenticated_is_known_where_no_hook_runs(spent: Spent, path: str) -> None:
+def test_health_checks_call_no_model_for_whoever_has_spent_its_budget(spent: Spent) -> None:
+    def served() -> int:
+        calls: int = httpx.get(f"{spent.proxy.upstream_url}/served").json()["requests"]
+        return calls
+
+    before = served()
     answer = httpx.get(
-        f"{spent.proxy.url}{path}", headers={"Authorization": f"Bearer {spent.key}"}, timeout=30
+        f"{spent.proxy.url}/health",
+        params={"model": "gpt-4o-mini"},
+        headers={"Authorization": f"Bearer {spent.key}"},
+        timeout=60,
     )
 
-    assert unquote(answer.headers[AUTHENTICATED]) == spent.user, answer.text
-
-
-def test_nobody_is_known_where_nobody_is_authenticated(spent: Spent) -> None:
-    url, unknown = f"{spent.proxy.url}/v1/models", {"Authorization": "Bearer sk-unknown"}
-
-    assert httpx.get(url, headers=unknown, timeout=30).headers[AUTHENTICATED] == "None"
-    assert httpx.get(f"{spent.proxy.url}/health/liveliness", timeout=30).headers[AUTHENTICATED] == "None"
+    assert answer.status_code == 200, answer.text
+    assert "Budget has been exceeded!" in answer.text
+    assert served() == before
 
 
 def test_nothing_failed_inside(proxy: Proxy) -> None:

@@ -207,7 +207,7 @@ def test_what_is_left_limits_the_answer_and_then_refuses(strict: Proxy) -> None:
     assert 0 < client.spent() <= client.budget.limit_nanousd
     refused = client.asks()
     assert refused.json()["error"]["type"] == "budget_exceeded"
-    assert "Budget would be exceeded! Key=k-" in refused.text
+    assert f"Budget would be exceeded! User={client.name} " in refused.text
     assert refused.headers["x-spendmeter-budget"] == client.budget.id
 
 
@@ -283,7 +283,7 @@ class TestAfterRouting:
 
         assert refused.status_code == 422, refused.text
         assert refused.json()["error"]["type"] == "budget_exceeded"
-        assert "Budget has been exceeded! Key=k-" in refused.text
+        assert f"Budget has been exceeded! User={client.name} Provider=" in refused.text
         assert refused.headers["x-spendmeter-budget"].startswith(client.name)
         until_held(strict, 0)
 
