@@ -47,7 +47,7 @@ def test_calls_are_served_until_the_budget_is_spent_and_then_refused_as_litellm_
     assert told["calls_refused"] == 1
     assert (last["status"], told["refusal"]["type"]) == (422, "budget_exceeded")
     assert told["refusal"]["message"].startswith("Budget has been exceeded!")
-    assert told["refusal"]["message"].endswith("Max budget: 0.001")
+    assert ", Max budget: 0.001 (budget key:demo-" in told["refusal"]["message"]
     assert told["refusal"]["headers"]["x-should-retry"] == "false"
     assert told["spent_nanousd"]["history"] >= 1_000_000
 
