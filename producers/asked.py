@@ -41,6 +41,9 @@ _TOKENS_OF_A_REQUEST = 32
 _TOKENS_OF_A_PART = 8
 _TOKENS_OF_AN_ENTRY = 6
 _TOKENS_OF_TOOLS = 1_000
+_CHARS_OF_A_FLOAT = 25
+# LiteLLM's own, which no provider is sent.
+_CHARS_OF_AN_OBJECT = 100
 # LiteLLM turns an effort into a budget for thinking of at most so many tokens; answers must be longer.
 _TOKENS_OF_AN_EFFORT = 4_096
 
@@ -130,7 +133,7 @@ class _Reading:
                 self.frame_tokens += _TOKENS_OF_A_PART
                 waiting.extend(part)
             elif part is not None:
-                self.frame_tokens += len(str(part))
+                self.frame_tokens += _digits(part)
 
     def _read_text(self, text: str) -> None:
         self.text_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
@@ -152,6 +155,13 @@ class _Reading:
                 continue
             self.frame_tokens += len(str(name))
             waiting.append(value)
+
+
+def _digits(value: object) -> int:
+    """How long a number, or whatever else it is, is at the most when it is written out."""
+    if isinstance(value, int):
+        return value.bit_length() // 3 + 2
+    return _CHARS_OF_A_FLOAT if isinstance(value, float) else _CHARS_OF_AN_OBJECT
 
 
 def _count(value: object) -> int | None:

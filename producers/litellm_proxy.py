@@ -27,7 +27,9 @@ def caller_asking(keys: KnownKeys, auth: object, cache: object, data: Mapping[st
     key = keys.key(fields)
     # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
     settings = vars(litellm)
-    request = keys.request(key, told_by(data, settings.get("extra_spend_tag_headers") or ()))
+    request = keys.request(
+        key, told_by(data, settings.get("extra_spend_tag_headers") or (), keys.client_values)
+    )
     try:
         keys.note_budgets(key, request, fields, cache, _around(settings))
     except Exception:

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from producers.costs import cost_of, images_of, prices_of
 from producers.payload import (
+    first_text,
     key_hash,
     mapping,
     request_metadata,
@@ -127,11 +128,23 @@ def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any
         "team": text_or_none(metadata.get("user_api_key_team_id")),
         "organization": text_or_none(metadata.get("user_api_key_org_id")),
         "project": text_or_none(metadata.get("user_api_key_project_id")),
-        "end_user": text_or_none(payload.get("end_user") or metadata.get("user_api_key_end_user_id")),
-        "tags": tags(payload.get("request_tags")),
+        "end_user": first_text((payload.get("end_user"), metadata.get("user_api_key_end_user_id"))),
+        "tags": tags_of(kwargs, payload),
         "session": text_or_none(payload.get("session_id"))
         or session_of(mapping(kwargs.get("litellm_params"))),
     }
+
+
+def tags_of(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tags of a log event: those of key, team and project first, as admission has them (subject.py)."""
+    metadata, other = request_metadata(kwargs)
+    own = [
+        mapping(of.get(name)).get("tags")
+        for of in (metadata, other)
+        if "user_api_key_hash" in of
+        for name in ("user_api_key_metadata", "user_api_key_team_metadata", "user_api_key_project_metadata")
+    ]
+    return tags(*own, other.get("tags"), metadata.get("tags"), payload.get("request_tags"))
 
 
 def _what(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
