@@ -82,6 +82,11 @@ ADMIT = Admit()
 BLIND_AT_START = Refuse(Why.BLIND, None, None, NanoUsd(0), NanoUsd(0), None)
 
 
+def lacks(name: str) -> Refuse:
+    """A request that does not name what every request must."""
+    return Refuse(Why.TAG_MISSING, None, None, NanoUsd(0), NanoUsd(0), None, named=name)
+
+
 def decide(
     book: BudgetBook, accounts: Iterable[Account], spend: OwnSpend, at: Moment, policy: Policy
 ) -> Decision:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from producers.payload import fields_of, mapping
-from producers.subject import NAMES_OF_A_CALLER
+from producers.subject import NAMES_OF_A_CALLER, own_tags
 from spendmeter.contract.matching import Subject
 from spendmeter.litellm_seen import LIMITS, METADATA_BUDGET, TAKEN_OVER, Kind, Seen, from_metadata
 
@@ -55,7 +55,8 @@ def shown_by(auth: Mapping[str, Any]) -> tuple[object, ...]:
         metadata = mapping(auth.get(name))
         if not metadata.keys().isdisjoint(_OF_METADATA):
             values = (*values, name, *map(metadata.get, _OF_METADATA))
-    return values
+    tags = own_tags(auth)
+    return (*values, tags) if tags else values
 
 
 def places_of_key(subject: Subject) -> list[Place]:

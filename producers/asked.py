@@ -41,6 +41,9 @@ _TOKENS_OF_A_REQUEST = 32
 _TOKENS_OF_A_PART = 8
 _TOKENS_OF_AN_ENTRY = 6
 _TOKENS_OF_TOOLS = 1_000
+_CHARS_OF_A_FLOAT = 25
+# LiteLLM's own, which no provider is sent.
+_CHARS_OF_AN_OBJECT = 100
 # LiteLLM turns an effort into a budget for thinking of at most so many tokens; answers must be longer.
 _TOKENS_OF_AN_EFFORT = 4_096
 
@@ -71,11 +74,12 @@ def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
     """The size of a request body; None for calls whose cost is in neither tokens in nor tokens out."""
     if call_type not in _OWN_MAXIMUM and call_type not in _WITHOUT_OUTPUT:
         return None
+    most = _most(data)
+    data = {**data, **_extra(data)}
     reading = _Reading()
     for name in _FIRST_LEVEL:
         if data.get(name) is not None:
             reading.read(data[name], may_hold_media=name not in _TOOLS)
-    maxima = [n for name in MAXIMA if (n := _count(data.get(name))) is not None]
     return Asked(
         text_bytes=reading.text_bytes,
         frame_tokens=reading.frame_tokens
@@ -85,7 +89,7 @@ def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
         is_open=reading.is_open or any(data.get(name) for name in _STORED_BY_THE_PROVIDER),
         has_paid_tools=_has_paid_tools(data),
         has_output=call_type in _OWN_MAXIMUM,
-        max_output_tokens=max(maxima, default=None),
+        max_output_tokens=most,
         least_output_tokens=_least(data),
         answers=_answers(data),
         is_hurried=data.get("service_tier") in ("auto", "priority", "ultrafast") or bool(data.get("speed")),
@@ -95,10 +99,37 @@ def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
 
 
 def limited(data: dict[str, Any], call_type: str, max_output_tokens: int) -> None:
-    """Put a maximum for the answer into a request; one that it has already is only ever lowered."""
+    """Put a maximum for the answer into a request; one that it has already is only ever lowered.
+
+    Also where `extra_body` would override it at the provider, and where LiteLLM was told to leave it out.
+    """
     given = [name for name in MAXIMA if _count(data.get(name)) is not None]
     for name in given or [_OWN_MAXIMUM.get(call_type, MAXIMA[0])]:
-        data[name] = min(_count(data.get(name)) or max_output_tokens, max_output_tokens)
+        data[name] = _lower(data.get(name), max_output_tokens)
+    if extra := _extra(data):
+        lowered = {name: _lower(extra[name], max_output_tokens) for name in MAXIMA if name in extra}
+        data["extra_body"] = {**extra, **lowered}
+    dropped = data.get("additional_drop_params")
+    if isinstance(dropped, list):
+        data["additional_drop_params"] = [name for name in dropped if name not in MAXIMA]
+
+
+def _lower(given: object, most: int) -> int:
+    count = _count(given)
+    return most if count is None else min(count, most)
+
+
+def _extra(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What LiteLLM adds to the body that a provider gets, over what stands there."""
+    extra = data.get("extra_body")
+    return extra if isinstance(extra, dict) else {}
+
+
+def _most(data: Mapping[str, Any]) -> int | None:
+    """The highest maximum that the provider may go by; None where one of them is no number."""
+    given = [of[name] for of in (data, _extra(data)) for name in MAXIMA if of.get(name) is not None]
+    counts = [_count(value) for value in given]
+    return None if None in counts else max((n for n in counts if n is not None), default=None)
 
 
 class _Reading:
@@ -130,7 +161,7 @@ class _Reading:
                 self.frame_tokens += _TOKENS_OF_A_PART
                 waiting.extend(part)
             elif part is not None:
-                self.frame_tokens += len(str(part))
+                self.frame_tokens += _digits(part)
 
     def _read_text(self, text: str) -> None:
         self.text_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
@@ -152,6 +183,13 @@ class _Reading:
                 continue
             self.frame_tokens += len(str(name))
             waiting.append(value)
+
+
+def _digits(value: object) -> int:
+    """How long a number, or whatever else it is, is at the most when it is written out."""
+    if isinstance(value, int):
+        return value.bit_length() // 3 + 2
+    return _CHARS_OF_A_FLOAT if isinstance(value, float) else _CHARS_OF_AN_OBJECT
 
 
 def _count(value: object) -> int | None:

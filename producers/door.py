@@ -33,6 +33,10 @@ class Unbounded:
         """Nothing tells."""
         return None
 
+    def is_unpriced(self) -> bool:
+        """Nothing tells."""
+        return False
+
     async def count(self) -> bool:
         """There is nothing to count."""
         return False

@@ -65,7 +65,7 @@ class Gateway:
         self._door = Door(settings, self.views, self._refused)
         self.routes = Routes(settings, self.views, self._door)
         self.adopter = Adopter(settings, self.views)
-        self.keys = KnownKeys(self.adopter, settings.gateway)
+        self.keys = KnownKeys(self.adopter, settings.gateway, settings.client_values)
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)

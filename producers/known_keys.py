@@ -20,7 +20,7 @@ from producers.adopt_seen import (
     shown_by,
 )
 from producers.adopter import Adopter
-from producers.subject import Caller, Told, caller_of, who_asks
+from producers.subject import ACCEPTED, Caller, ClientValues, Told, caller_of, who_asks
 
 # Then all are forgotten, because to keep the latest costs more than to look again.
 MAX_KEYS_REMEMBERED = 50_000
@@ -52,8 +52,9 @@ class Key:
 class KnownKeys:
     """Tells who asks, and hands what is new of LiteLLM's budgets to the adopter. Any thread may call."""
 
-    def __init__(self, adopter: Adopter, gateway: str) -> None:
+    def __init__(self, adopter: Adopter, gateway: str, client_values: ClientValues = ACCEPTED) -> None:
         self._adopter, self._gateway = adopter, gateway
+        self.client_values = client_values
         self._keys: dict[object, Key] = {}
 
     def key(self, auth: Mapping[str, Any]) -> Key:
@@ -72,7 +73,7 @@ class KnownKeys:
         latest = key.request
         if latest is not None and latest.told == told:
             return latest
-        caller = caller_of(key.who, told)
+        caller = caller_of(key.who, told, self.client_values)
         key.request = request = Request(told, caller, places_of_request(caller.subject))
         return request
 

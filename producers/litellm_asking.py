@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from producers.asked import Asked, asked_by, limited
-from producers.estimate import Bound, Model, bound_of
+from producers.estimate import Bound, Model, bound_of, femtousd
 from producers.free_calls import is_free_beforehand
 from producers.settings import GatewaySettings
 
@@ -37,15 +37,24 @@ class LitellmAsking:
             return _FREE
         if self._asked is None:
             self._asked = asked_by(self._data, self._call_type)
-        if self._asked is None:
-            return None
-        return bound_of(
-            self._asked,
-            self._models(),
-            default_output_tokens=self._settings.strict_default_output_tokens,
-            min_output_tokens=self._settings.strict_min_output_tokens,
-            counted_tokens=self._counted_tokens,
-        )
+        bound = None
+        if self._asked is not None:
+            bound = bound_of(
+                self._asked,
+                self._models(),
+                default_output_tokens=self._settings.strict_default_output_tokens,
+                min_output_tokens=self._settings.strict_min_output_tokens,
+                counted_tokens=self._counted_tokens,
+            )
+        stated_usd = self._settings.strict_unbounded_usd
+        if bound is None and stated_usd is not None and not self.is_unpriced():
+            return Bound(femtousd(float(stated_usd)), 0, 0, 0, 0, True)
+        return bound
+
+    def is_unpriced(self) -> bool:
+        """Whether none of the models that may serve it has a price, so that it counts as free or flat."""
+        models = self._models()
+        return bool(models) and not any(model.prices for model in models)
 
     async def count(self) -> bool:
         """Count its tokens, in a thread, unless it is too long for that or holds what cannot be counted."""

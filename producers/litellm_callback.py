@@ -20,10 +20,13 @@ from uuid import UUID
 
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
+from prometheus_client import Counter
 
+from producers.admission import lacks
 from producers.asgi_watch import install
 from producers.call_drafts import CallDrafts, charged_fields, charged_to
 from producers.call_failures import was_cut
+from producers.controls import strip_controls
 from producers.estimate import Model
 from producers.exchange import (
     CALLS_AT_ADMISSION,
@@ -50,7 +53,7 @@ from producers.litellm_models import (
     model_of,
     models_of,
 )
-from producers.litellm_proxy import caller_asking, the_router
+from producers.litellm_proxy import request_of, the_router
 from producers.litellm_refusal import litellm_status, refused
 from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
@@ -58,13 +61,15 @@ from producers.pass_through_route import deployment_at
 from producers.payload import fields_of, mapping, text, text_or_none
 from producers.refusal import Refusal
 from producers.settings import GatewaySettings
-from producers.subject import Caller, who_asks
+from producers.subject import Caller, missing, who_asks
 from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import EPOCH
 from spendmeter.runtime.settings import load
 
 log = logging.getLogger(__name__)
+
+STRIPPED = Counter("spendmeter_stripped_requests_total", "Requests with a control taken out of their body.")
 
 
 class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
@@ -273,10 +278,12 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     async def _admit(
         self, auth: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
     ) -> Refusal | None:
-        # With it, a client would switch the meter off.
-        data.pop("no-log", None)
+        if stripped := strip_controls(data, call_type):
+            STRIPPED.inc()
+            log.info("taken out of a request's body, since it could change owner, price or log: %s", stripped)
         gateway = self._gateway()
-        caller = caller_asking(gateway.keys, auth, cache, data)
+        request = request_of(gateway.keys, auth, cache, data)
+        caller = request.caller
         exchange = current_exchange()
         if exchange is None:
             # A server that the wrapper could not be put around: metadata names the exchange.
@@ -286,6 +293,11 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if not exchange.is_watched:
             self._exchanges.put(request_id, exchange)
         put_event_id(data, str(request_id))
+        lacking = missing(caller, request.told, gateway.keys.client_values)
+        if lacking and not is_free_route(call_type, exchange.method, exchange.path):
+            exchange.take_admitted(request_id)
+            exchange.refusals.append(gateway.routes.refusal(lacks(lacking[0]), caller))
+            return exchange.refusals[-1]
         if call_type in CALLS_AT_ADMISSION:
             # No hook for a deployment follows.
             return await self._open_at_admission(exchange, caller, request_id, data, call_type)

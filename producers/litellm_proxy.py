@@ -9,9 +9,9 @@ import litellm
 
 from producers.adopt_seen import Around
 from producers.gateway import ERRORS
-from producers.known_keys import KnownKeys
+from producers.known_keys import KnownKeys, Request
 from producers.payload import fields_of, mapping
-from producers.subject import Caller, told_by
+from producers.subject import told_by
 
 log = logging.getLogger(__name__)
 
@@ -21,19 +21,21 @@ def the_router() -> Any:
     return getattr(_proxy(), "llm_router", None)
 
 
-def caller_asking(keys: KnownKeys, auth: object, cache: object, data: Mapping[str, Any]) -> Caller:
-    """Who asks; on the way, the budgets that LiteLLM shows are taken in. That costs the request nothing."""
+def request_of(keys: KnownKeys, auth: object, cache: object, data: Mapping[str, Any]) -> Request:
+    """Who asks for what; on the way, the budgets that LiteLLM shows are taken in, which costs nothing."""
     fields = fields_of(auth)
     key = keys.key(fields)
     # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
     settings = vars(litellm)
-    request = keys.request(key, told_by(data, settings.get("extra_spend_tag_headers") or ()))
+    request = keys.request(
+        key, told_by(data, settings.get("extra_spend_tag_headers") or (), keys.client_values)
+    )
     try:
         keys.note_budgets(key, request, fields, cache, _around(settings))
     except Exception:
         ERRORS.labels("adoption").inc()
         log.exception("LiteLLM's budgets could not be seen")
-    return request.caller
+    return request
 
 
 def _around(settings: Mapping[str, Any]) -> Around:

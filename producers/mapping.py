@@ -18,6 +18,7 @@ from producers.estimated_usage import answer_texts, estimated_usage
 from producers.free_calls import is_free_call
 from producers.pass_through import PassThrough, estimate_of, pass_through_of, usage_in
 from producers.payload import (
+    first_text,
     key_hash,
     mapping,
     request_metadata,
@@ -139,11 +140,23 @@ def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any
         "team": text_or_none(metadata.get("user_api_key_team_id")),
         "organization": text_or_none(metadata.get("user_api_key_org_id")),
         "project": text_or_none(metadata.get("user_api_key_project_id")),
-        "end_user": text_or_none(payload.get("end_user") or metadata.get("user_api_key_end_user_id")),
-        "tags": tags(payload.get("request_tags")),
+        "end_user": first_text((payload.get("end_user"), metadata.get("user_api_key_end_user_id"))),
+        "tags": tags_of(kwargs, payload),
         "session": text_or_none(payload.get("session_id"))
         or session_of(mapping(kwargs.get("litellm_params"))),
     }
+
+
+def tags_of(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tags of a log event: those of key, team and project first, as admission has them (subject.py)."""
+    metadata, other = request_metadata(kwargs)
+    own = [
+        mapping(of.get(name)).get("tags")
+        for of in (metadata, other)
+        if "user_api_key_hash" in of
+        for name in ("user_api_key_metadata", "user_api_key_team_metadata", "user_api_key_project_metadata")
+    ]
+    return tags(*own, other.get("tags"), metadata.get("tags"), payload.get("request_tags"))
 
 
 def _what(

@@ -6,14 +6,17 @@ A field that is missing, of another type, or too long never raises: the event mu
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 # A client chooses tags, session and end user. Bounded, so that no event outgrows a Kafka record.
 MAX_TEXT_CHARS = 512
 MAX_TAGS = 32
 MAX_TAG_CHARS = 256
 _MAX_TOKENS = 2**53
+# Python refuses to write out an integer of more than 4,300 digits.
+_MAX_INTEGER_BITS = 8 * MAX_TEXT_CHARS
 
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _NOTHING: Mapping[str, Any] = {}
@@ -35,19 +38,37 @@ def fields_of(found: object) -> Mapping[str, Any]:
     return mapping(found) if fields is None else fields
 
 
+def scalar(value: object) -> str | int | float | UUID | None:
+    """The value if it can be a name: a text, a number, an id. None for lists, objects and all else.
+
+    A client decides how deep its JSON is nested, and to compare or print a deep value raises
+    RecursionError. So whatever is a name passes through here before anything else is done with it.
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, str):
+        # An enumeration's member is its text, whatever its class makes of `str()`.
+        return str.__str__(value)
+    if isinstance(value, int):
+        return value if value.bit_length() <= _MAX_INTEGER_BITS else None
+    return value if isinstance(value, float | UUID) else None
+
+
 def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """The value as text of at most that many characters that UTF-8 can hold; `""` for None."""
+    """The name as text of at most that many characters that UTF-8 can hold; `""` for what is none."""
     if type(value) is str and len(value) <= max_chars and value.isascii():
         return value
-    if value is None:
+    found = scalar(value)
+    if found is None:
         return ""
-    cut = str(value)[:max_chars]
+    cut = str(found)[:max_chars]
     # A lone surrogate from a client's JSON would not encode.
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode("utf-8")
 
 
 def text_or_none(value: object) -> str | None:
-    # As `text`, asked here too: it is what nearly every name is, and there are ten in a request.
+    """As `text`, but None where there is none."""
+    # Asked here too: it is what nearly every name is, and there are ten in a request.
     if type(value) is str and len(value) <= MAX_TEXT_CHARS and value.isascii():
         return value or None
     return None if value is None else text(value) or None
@@ -84,23 +105,30 @@ def key_hash(key: object) -> str:
 
     SHA-256 in hex is what LiteLLM itself makes of a key. Empty for no key.
     """
-    if not key:
+    found = scalar(key)
+    if not found:
         return ""
-    key = str(key)
+    key = str(found)
     if _HASH.fullmatch(key):
         return key.lower()
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def tags(value: object) -> tuple[str, ...]:
-    """The tags a caller gave, each once; LiteLLM's own `User-Agent: …` entries are none of them."""
-    if not isinstance(value, list | tuple):
-        return ()
+def tags(*sources: object) -> tuple[str, ...]:
+    """The tags of these lists, each once, the first MAX_TAGS of them.
+
+    LiteLLM's own `User-Agent: …` entries are none, nor is what is no text.
+    """
     kept: dict[str, None] = {}
-    for tag in value:
-        if isinstance(tag, str) and tag and not tag.startswith("User-Agent: "):
-            kept[text(tag, MAX_TAG_CHARS)] = None
-    return tuple(kept)[:MAX_TAGS]
+    for source in sources:
+        if not isinstance(source, list | tuple):
+            continue
+        for tag in source:
+            if isinstance(tag, str) and tag and not tag.startswith("User-Agent: "):
+                kept[text(tag, MAX_TAG_CHARS)] = None
+                if len(kept) == MAX_TAGS:
+                    return tuple(kept)
+    return tuple(kept)
 
 
 def request_metadata(kwargs: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -125,8 +153,15 @@ def session_of(request: Mapping[str, Any]) -> str | None:
     )
 
 
-def session_among(named: object, *in_metadata: object) -> str | None:
-    """The session, of what a request says in LiteLLM's own field and in each metadata dict."""
-    if text_or_none(named):
-        return text_or_none(named)
-    return text_or_none(next(filter(None, in_metadata), None))
+def session_among(*named: object) -> str | None:
+    """The session, of what a request says in LiteLLM's own field and then in each metadata dict."""
+    return first_text(named)
+
+
+def first_text(values: Iterable[object]) -> str | None:
+    """The first of these that is a name."""
+    for value in values:
+        found = text_or_none(value)
+        if found is not None:
+            return found
+    return None

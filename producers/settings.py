@@ -1,6 +1,7 @@
 """Settings of the callback, read from the environment (`SPENDMETER_…`) of the LiteLLM proxy."""
 
 import socket
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +9,7 @@ from pydantic import Field, field_validator
 
 from producers.admission import OnStale, Policy
 from producers.price_list import GENAI_PRICES, has_genai_prices, load_book
+from producers.subject import ClientValue, ClientValues
 from spendmeter.litellm_budgets import Adopt
 from spendmeter.runtime.settings import Settings
 
@@ -56,6 +58,18 @@ class GatewaySettings(Settings):
     """Which budgets of LiteLLM's become ours when a request shows them: its `native` limits, those in the
     `metadata` of keys and teams, `both`, or none (`off`)."""
 
+    strict_unbounded_usd: Decimal | None = Field(default=None, gt=0)
+    """What is held under `strict` for a request that nothing bounds: paid tools, media, a model's own
+    search. Without it such a request is refused."""
+
+    client_tags: ClientValue = "accept"
+    """Tags that a request brings: counted beside those of its key, team and project; not counted; or a
+    request without any is refused. Whatever it says, their own always count."""
+    client_end_user: ClientValue = "accept"
+    """The end user that a request names, likewise."""
+    client_session: ClientValue = "accept"
+    """The session that a request names, likewise."""
+
     pricebook: Path | None = None
     """A YAML file with prices for models that LiteLLM knows none of; read again when it changes."""
     price_fallback: Literal["none", "genai-prices"] = "none"
@@ -77,6 +91,11 @@ class GatewaySettings(Settings):
         if value == GENAI_PRICES and not has_genai_prices():
             raise ValueError(f"{value} is not installed; pip install genai-prices")
         return value
+
+    @property
+    def client_values(self) -> ClientValues:
+        """What becomes of the names that clients make up."""
+        return ClientValues(self.client_tags, self.client_end_user, self.client_session)
 
     @property
     def policy(self) -> Policy:

@@ -35,6 +35,9 @@ class Asking(Protocol):
     def bound(self) -> Bound | None:
         """What it may cost at the most; None where nothing tells."""
 
+    def is_unpriced(self) -> bool:
+        """Whether it has no price, so that nothing bounds it but nothing is counted for it either."""
+
     async def count(self) -> bool:
         """Count its tokens, which takes milliseconds. False if that gives no tighter bound."""
 
@@ -63,7 +66,7 @@ class Visit:
         """Hold, or stand in line (`waits` is then true), or be refused."""
         if self._bound is None:
             for account in accounts:
-                if account.budget.unpriced == "block":
+                if account.budget.unpriced == "block" or not self._is_stated(account):
                     return self._unbounded(account, book)
         waits = time.monotonic() < self._deadline
         outcome, wanted, self._future = self._strict.reserve(
@@ -116,6 +119,10 @@ class Visit:
         self._strict.leave(self._ticket)
         if not self._is_admitted:
             self._strict.release(self._asking.id)
+
+    def _is_stated(self, account: Account) -> bool:
+        """Whether it is known what a request without a bound counts for there: a flat amount, or nothing."""
+        return account.budget.unpriced_flat_nanousd() > 0 or self._asking.is_unpriced()
 
     def _unbounded(self, account: Account, book: BudgetBook) -> Refuse | None:
         now = datetime.now(UTC)

@@ -35,6 +35,9 @@ class Request:
         self.id: UUID = uuid7(time.time_ns() // 1_000_000)
         self._tokens = tokens
 
+    def is_unpriced(self) -> bool:
+        return False
+
     def bound(self) -> Bound:
         base, token = INPUT * FEMTO_PER_NANO, TOKEN * FEMTO_PER_NANO
         return Bound(base, token, MOST_TOKENS, MOST_TOKENS, 1, True)

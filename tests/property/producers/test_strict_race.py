@@ -52,6 +52,9 @@ class Request:
         self.tokens = chance.randrange(1, most + 1)
         self.yields = chance.randrange(1, 4)
 
+    def is_unpriced(self) -> bool:
+        return False
+
     def bound(self) -> Bound:
         return self._bound
 

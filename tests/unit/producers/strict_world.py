@@ -37,6 +37,9 @@ class Request:
     def bound(self) -> Bound | None:
         return Bound(self.base * FEMTO_PER_NANO, FEMTO_PER_NANO, self.most, self.enough, 1, True)
 
+    def is_unpriced(self) -> bool:
+        return False
+
     async def count(self) -> bool:
         is_tighter, self.base = self.counted < self.base, self.counted
         return is_tighter
@@ -48,6 +51,11 @@ class Request:
 class Unbounded(Request):
     def bound(self) -> Bound | None:
         return None
+
+
+class Unpriced(Unbounded):
+    def is_unpriced(self) -> bool:
+        return True
 
 
 class World:

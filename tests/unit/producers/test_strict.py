@@ -11,7 +11,7 @@ from spendmeter.contract.budget import Action
 from spendmeter.contract.decision import Why
 
 from .conftest import Made
-from .strict_world import Request, Unbounded, World
+from .strict_world import Request, Unbounded, Unpriced, World
 
 
 async def test_what_fits_is_held_until_its_cost_is_recorded(world: World) -> None:
@@ -243,13 +243,21 @@ async def test_budgets_that_do_not_block_hold_nothing(world: World, action: Acti
 
 
 @pytest.mark.parametrize(
-    ("unpriced", "held", "why"), [("allow", 0, None), ("0.00000002", 20, None), ("block", 0, Why.UNBOUNDED)]
+    ("asks", "unpriced", "held", "why"),
+    [
+        (Unpriced, "allow", 0, None),
+        (Unpriced, "0.00000002", 20, None),
+        (Unpriced, "block", 0, Why.UNBOUNDED),
+        (Unbounded, "allow", 0, Why.UNBOUNDED),
+        (Unbounded, "0.00000002", 20, None),
+        (Unbounded, "block", 0, Why.UNBOUNDED),
+    ],
 )
 async def test_of_what_nothing_bounds_the_budget_says_what_to_do(
-    world: World, unpriced: str, held: int, why: Why | None
+    world: World, asks: type[Unbounded], unpriced: str, held: int, why: Why | None
 ) -> None:
     world.sets(unpriced=unpriced, revision=2)
-    refusal = await world.asks(Unbounded())
+    refusal = await world.asks(asks())
 
     assert (refusal.refuse.why if refusal else None) is why
     assert world.held() == held
