@@ -27,7 +27,8 @@ class Case:
     """A name in routes.py."""
     model: str
     owner: str = "plain"
-    """Whose key: `plain`, `small` (a strict budget that little fits into) or a spent budget's name."""
+    """Whose key: `plain`, `crowd` (a strict budget that is never filled), `small` (one that little fits
+    into), or of which kind the budget is that they have spent."""
     words: int = 12
     """Of the prompt."""
     directive: tuple[tuple[str, int | str], ...] = ()

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import HTTPException
 from litellm.integrations.custom_guardrail import CustomGuardrail
 
-BEFORE, DURING, AFTER = "BLOCKEDBEFORE", "BLOCKEDDURING", "BLOCKEDAFTER"
+from tests.adversary.markers import AFTER, BEFORE, DURING
+
 UNTIL_THE_CALL_HAS_BEGUN_SECONDS = 0.1
 
 

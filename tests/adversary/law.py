@@ -33,6 +33,8 @@ class Violation:
     kind: str
     owner: str
     detail: str
+    nonce: int | None = None
+    """Of the request, where one is known to be it."""
 
 
 @dataclass
@@ -81,31 +83,33 @@ def accounts(
 def violations(account: Account) -> list[Violation]:
     """What is wrong with one owner's account."""
     owner, billed, charged = account.owner, account.billed, account.charged
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, str, int | None]] = []
     figures = (
         f"billed {billed.least}..{billed.most}, charged {charged} nano-USD by {len(account.calls)} calls,"
         f" {len(account.events)} events"
     )
     if charged < billed.least:
-        found.append((LESS, figures))
+        found.append((LESS, figures, None))
     elif charged > billed.most:
-        found.append((MORE if account.calls else OTHER if owner.is_victim else MORE, figures))
+        found.append((OTHER if owner.is_victim else MORE, figures, None))
     if any(not bill(call).is_exact for call in account.calls) and charged and not _has_estimate(account):
         exact = sum(one.least for call in account.calls if (one := bill(call)).is_exact)
         if charged != exact:
-            found.append((UNMARKED, figures))
+            found.append((UNMARKED, figures, None))
     for event in account.events:
-        if (event.get("user"), event.get("team")) != (owner.user, owner.team):
-            found.append((MIXED, _short(event)))
+        # A request that LiteLLM refuses while it reads it is nobody's but the key's, and costs nothing.
+        is_more = int(event["cost_nanousd"]) or event.get("status") == "success"
+        if is_more and (event.get("user"), event.get("team")) != (owner.user, owner.team):
+            found.append((MIXED, _short(event), None))
     for call in account.calls:
         if bill(call).least and owner.forbids(call):
-            found.append((PAST, f"{call['path']} {call['model']}"))
+            found.append((PAST, f"{call['path']} {call['model']}", call["nonce"]))
     if (
         owner.strict_limit_nanousd is not None
         and owner.spent_nanousd + billed.least > owner.strict_limit_nanousd
     ):
-        found.append((OVER, f"limit {owner.strict_limit_nanousd}, {figures}"))
-    return [Violation(kind, owner.name, detail) for kind, detail in found]
+        found.append((OVER, f"limit {owner.strict_limit_nanousd}, {figures}", None))
+    return [Violation(kind, owner.name, detail, nonce) for kind, detail, nonce in found]
 
 
 def by_route(calls: Iterable[tuple[str, Call]]) -> Mapping[str, Bill]:

@@ -8,6 +8,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from spendmeter.contract.ids import uuid7
+from spendmeter.contract.money import NanoUsd
+
 ENVIRONMENT = "ADVERSARY_MUTATION"
 
 
@@ -34,9 +37,9 @@ def _the_log_says_who_pays() -> None:
 
 def _cached_input_is_free() -> None:
     """What was read from a provider's cache is not billed."""
-    from producers import mapping
+    from producers import costs, mapping
 
-    right = mapping.cost_of
+    right = costs.cost_of
 
     def cost_of(kwargs: Mapping[str, Any], prices: Mapping[str, str]) -> Any:
         cost = right(kwargs, prices)
@@ -44,15 +47,13 @@ def _cached_input_is_free() -> None:
         usage = (payload.get("metadata") or {}).get("usage_object") or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         each = float(prices.get("cache_read_token", "0"))
-        return cost._replace(amount=max(0, cost.amount - round(cached * each * 1e9)))
+        return cost._replace(amount=NanoUsd(max(0, cost.amount - round(cached * each * 1e9))))
 
     vars(mapping)["cost_of"] = cost_of
 
 
 def _every_event_is_recorded_twice() -> None:
     """No event is dropped as known already."""
-    from spendmeter.contract.ids import uuid7
-
     from producers.recorder import Recorder
 
     right = Recorder.record
@@ -64,7 +65,6 @@ def _every_event_is_recorded_twice() -> None:
             right(self, draft._replace(fields=again))
         return event
 
-    vars(Recorder)  # a class's namespace is read-only: set the attribute
     Recorder.record = record  # type: ignore[method-assign]
 
 
@@ -82,7 +82,7 @@ def _refusals_are_logged_only() -> None:
     async def admit(*args: Any, **kwargs: Any) -> None:
         return None
 
-    Gateway.admit = admit  # type: ignore[assignment, method-assign]
+    Gateway.admit = admit  # type: ignore[method-assign]
 
 
 def _left_streams_are_lost() -> None:

@@ -1,6 +1,6 @@
 """Who sends requests: keys, users, teams and tags, and what their budgets forbid."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,18 +47,22 @@ def _is_group_gpt_4o(call: Call) -> bool:
     return call["model"] == "gpt-4o" and "/deployments/" not in call["path"]
 
 
+def _is_model_gpt_4o(call: Call) -> bool:
+    return bool(call["model"] == "gpt-4o")
+
+
 def _is_any(_: Call) -> bool:
     return True
 
 
-SPENT = {
+SPENT: Mapping[str, Callable[[Call], bool]] = {
     "user": _is_any,
     "key": _is_any,
     "team": _is_any,
     "tag": _is_any,
     "provider": _is_openai,
     "model_group": _is_group_gpt_4o,
-    "model": lambda call: call["model"] == "gpt-4o",
+    "model": _is_model_gpt_4o,
 }
 """The kinds of spent budgets, each with the calls that it forbids where they cost something."""
 

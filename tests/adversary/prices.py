@@ -59,7 +59,8 @@ def bill(call: Mapping[str, Any]) -> Bill:
     if call["outcome"] == "served" and (call["usage_given"] or call["model"] in _BY_UNIT):
         return Bill(whole, whole)
     words, output = call["input_words"], call["output_tokens"]
-    least = _price(call, words, 0) * ESTIMATE_LEAST
+    # A stream that was left may have given its input by then.
+    least = _price(call, min(words, call["input_tokens"]), 0) * ESTIMATE_LEAST
     most = _price(
         call,
         int(ESTIMATE_MOST * (max(words, call["input_tokens"]) + ESTIMATE_EXTRA_INPUT_TOKENS)),

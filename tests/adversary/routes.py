@@ -7,10 +7,14 @@ from typing import Any
 
 from tests.adversary.case import Case
 
-FILLER = (
-    "people count what they spend because a number that is known in time changes what they do next and"
-    " nothing else about money is as simple or as often forgotten by those who build machines for it"
-).split()
+FILLER = tuple(
+    word
+    for line in (
+        "people count what they spend because a number that is known in time changes what they do next and",
+        "nothing else about money is as simple or as often forgotten by those who build machines for it",
+    )
+    for word in line.split()
+)
 CHAT_MODELS = ("gpt-4o-mini", "gpt-4o", "my-4o", "claude", "gem", "deep", "azure-4o", "house")
 TEXT = "$TEXT"
 
@@ -62,7 +66,7 @@ ROUTES: Mapping[str, Route] = {
     "completions": Route(
         "/v1/completions", {"model": "$MODEL", "prompt": TEXT}, ("instruct", "gpt-4o-mini"), can_stream=True
     ),
-    "messages": _messages("/v1/messages", ("claude", "gpt-4o-mini", "deep")),
+    "messages": _messages("/v1/messages", ("claude", "gpt-4o-mini")),
     "responses": Route(
         "/v1/responses",
         {"model": "$MODEL", "input": TEXT},

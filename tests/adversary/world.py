@@ -3,9 +3,9 @@
 import asyncio
 import json
 import time
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -21,16 +21,15 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime.kafka import consumer
 from tests.adversary import law
 from tests.adversary.case import Case
-from tests.adversary.law import Account, Call, Event, Violation
+from tests.adversary.law import Call, Event, Violation
 from tests.adversary.owners import SPENT, Owner, budgets_of
-from tests.adversary.prices import bill
 from tests.adversary.routes import ROUTES, request
 from tests.adversary.stack import Stack
 
 PLENTY_NANOUSD = 10**15
 SMALL_NANOUSD = 20_000_000
 CROWD = "crowd"
-"""The team of every second plain owner: under a strict budget that it never fills."""
+"""Owners in a team under a strict budget that it never fills; also the team's name."""
 IN_PARALLEL = 12
 SETTLES_WITHIN_SECONDS = 6.0
 """After the last answer and the last provider call, nothing may be held, pending or uneven for longer."""
@@ -51,6 +50,7 @@ class Sent:
     statuses: list[int] = field(default_factory=list)
     """0 where the client left."""
     errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 @dataclass
@@ -60,7 +60,8 @@ class Batch:
     sent: list[Sent]
     calls: list[Call]
     events: list[Event]
-    found: list[tuple[Violation, Case | None]]
+    found: list[tuple[Violation, list[Case]]]
+    """Each breach with the cases that may have done it; none where that may be any."""
     seconds: float
 
     def calls_by_route(self) -> list[tuple[str, Call]]:
@@ -83,31 +84,32 @@ class World:
 
     def __init__(self, stack: Stack, http: httpx.AsyncClient, usage: AIOKafkaConsumer) -> None:
         self.stack = stack
-        self._http = http
+        self.http = http
         self._usage = usage
-        self._nonces = count(int(time.time()) * 1000)
+        self.nonces = count(int(time.time()) * 1000)
         self._read_calls = 0
         self._read_events = 0
         self._errors = 0.0
         self._held = 0
         self.plain: list[Owner] = []
+        self.crowd: list[Owner] = []
         self.spent: dict[str, Owner] = {}
         self.victim: Owner
-        self._last: dict[str, Case] = {}
 
     @property
     def owners(self) -> list[Owner]:
-        return [*self.plain, *self.spent.values(), self.victim]
+        return [*self.plain, *self.crowd, *self.spent.values(), self.victim]
 
-    async def prepare(self, plain: int) -> None:
+    async def prepare(self, most: int) -> None:
         """Make the owners and spend what is to be spent."""
-        await self._apply(
-            _budget("everybody", {"user": "*"}, PLENTY_NANOUSD),
-            _budget("crowd", {"team": CROWD}, PLENTY_NANOUSD, enforcement="strict"),
+        await self.apply(
+            budget("everybody", {"user": "*"}, PLENTY_NANOUSD),
+            budget("crowd", {"team": CROWD}, PLENTY_NANOUSD, enforcement="strict"),
         )
-        self.victim = await self._owner("victim", user="victim", is_victim=True)
-        for number in range(plain):
-            self.plain.append(await self._owner(f"plain-{number}", team=CROWD if number % 2 else None))
+        self.victim = await self.owner("victim", user="victim", is_victim=True)
+        for number in range(most):
+            self.plain.append(await self.owner(f"plain-{number}"))
+            self.crowd.append(await self.owner(f"crowd-{number}", team=CROWD))
         await self.small(0)
         await self._spend_budgets()
 
@@ -115,50 +117,46 @@ class World:
         """Run them at one time, each plain one by an owner of its own, and judge."""
         begun = time.monotonic()
         smalls = iter(await self.small(sum(case.owner == "small" for case in cases)))
-        plain = iter(self.plain)
+        own = {"plain": iter(self.plain), CROWD: iter(self.crowd), "small": smalls}
         sent = []
         for case in cases:
-            if case.owner == "small":
-                owner = next(smalls)
-            else:
-                owner = next(plain) if case.owner == "plain" else self.spent[case.owner]
-            sent.append(Sent(case, owner, next(self._nonces)))
+            owner = next(own[case.owner]) if case.owner in own else self.spent[case.owner]
+            sent.append(Sent(case, owner, next(self.nonces)))
         gate = asyncio.Semaphore(IN_PARALLEL)
         await asyncio.gather(*(self._run(one, gate) for one in sent))
         batch = await self._judge(sent)
         batch.seconds = time.monotonic() - begun
-        self._last = {one.owner.key_hash: one.case for one in sent}
         return batch
 
     async def small(self, wanted: int) -> list[Owner]:
         """New owners, each under a strict budget of $0.02."""
         names = [f"small-{uuid4().hex[:8]}" for _ in range(wanted)]
-        await self._apply(
-            *(_budget(name, {"user": name}, SMALL_NANOUSD, enforcement="strict") for name in names)
+        await self.apply(
+            *(budget(name, {"user": name}, SMALL_NANOUSD, enforcement="strict") for name in names)
         )
-        made = [replace(await self._owner(n, user=n), strict_limit_nanousd=SMALL_NANOUSD) for n in names]
+        made = [replace(await self.owner(n, user=n), strict_limit_nanousd=SMALL_NANOUSD) for n in names]
         # A key with a budget is answered once every budget is being enforced.
-        await self._owner(f"gate-{uuid4().hex[:8]}", max_budget=9)
+        await self.owner(f"gate-{uuid4().hex[:8]}", max_budget=9)
         return made
 
     async def _spend_budgets(self) -> None:
         made = []
         for kind in SPENT:
             name, team = f"spent-{kind}", f"team-{kind}"
-            owner = await self._owner(name, user=name, team=team, metadata={"tags": ["house-tag"]})
+            owner = await self.owner(name, user=name, team=team, metadata={"tags": ["house-tag"]})
             self.spent[kind] = replace(owner, spent=kind)
-            made.append(_budget(name, budgets_of(kind, name, team, owner.key_hash), 1))
-        await self._apply(*made)
+            made.append(budget(name, budgets_of(kind, name, team, owner.key_hash), 1))
+        await self.apply(*made)
         await self.small(0)
-        spend = [Sent(Case("chat", "gpt-4o"), owner, next(self._nonces)) for owner in self.spent.values()]
+        spend = [Sent(Case("chat", "gpt-4o"), owner, next(self.nonces)) for owner in self.spent.values()]
         await asyncio.gather(*(self._run(one, asyncio.Semaphore(4)) for one in spend))
         assert all(one.statuses == [200] for one in spend), spend
         wanted = len(spend)
         while wanted > 0:
-            wanted -= len(await self._events())
-        await self._calls()
+            wanted -= len(await self.events())
+        await self.calls()
 
-    async def _owner(
+    async def owner(
         self,
         name: str,
         *,
@@ -167,9 +165,10 @@ class World:
         is_victim: bool = False,
         **given: Any,
     ) -> Owner:
+        """A new key, and the user of its own that it belongs to."""
         user = user or f"u-{name}"
         body = {"key_alias": name, "user_id": user, "team_id": team, **given}
-        answer = await self._http.post(
+        answer = await self.http.post(
             f"{self.stack.url}/key/generate",
             json=body,
             headers={"Authorization": f"Bearer {self.stack.master_key}"},
@@ -178,19 +177,22 @@ class World:
         made = answer.json()
         return Owner(name, made["key"], made["token"], user, team, is_victim)
 
-    async def _apply(self, *budgets: Budget) -> None:
+    async def apply(self, *budgets: Budget) -> None:
+        """Put budgets in force; `small` or a key with `max_budget` waits until the gateway has them."""
         if budgets:
             async with connect(self.stack.settings) as client:
                 await client.apply(list(budgets))
 
     async def _run(self, sent: Sent, gate: asyncio.Semaphore) -> None:
         async with gate:
+            begun = time.monotonic()
             once = [self._once] * sent.case.repeat
             if sent.case.is_parallel:
                 await asyncio.gather(*(send(sent) for send in once))
             else:
                 for send in once:
                     await send(sent)
+            sent.seconds = time.monotonic() - begun
 
     async def _once(self, sent: Sent) -> None:
         case = sent.case
@@ -210,7 +212,7 @@ class World:
                 async with asyncio.timeout(case.after_ms / 1000):
                     await self._whole(sent, url, headers, arguments)
             elif case.reads == "stalls":
-                async with self._http.stream("POST", url, headers=headers, **arguments) as answer:
+                async with self.http.stream("POST", url, headers=headers, **arguments) as answer:
                     sent.statuses.append(answer.status_code)
                     await asyncio.sleep(case.after_ms / 1000)
             else:
@@ -222,7 +224,7 @@ class World:
             sent.errors.append(repr(error))
 
     async def _whole(self, sent: Sent, url: str, headers: dict[str, str], arguments: dict[str, Any]) -> None:
-        answer = await self._http.post(url, headers=headers, **arguments)
+        answer = await self.http.post(url, headers=headers, **arguments)
         sent.statuses.append(answer.status_code)
         if answer.status_code >= 400:
             sent.errors.append(answer.text[:300])
@@ -231,18 +233,18 @@ class World:
             return
         found = answer.json().get("id")
         for _ in range(sent.case.polls):
-            again = await self._http.get(f"{self.stack.url}{path.format(id=found)}", headers=headers)
+            again = await self.http.get(f"{self.stack.url}{path.format(id=found)}", headers=headers)
             sent.statuses.append(again.status_code)
 
     async def _judge(self, sent: list[Sent]) -> Batch:
-        calls, events = await self._calls(), list[Event]()
+        calls, events = await self.calls(), list[Event]()
         senders = {one.nonce: one.owner for one in sent}
         owners = {owner.key_hash: owner for owner in (*self.owners, *(one.owner for one in sent))}
         deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
         while True:
-            events += await self._events()
-            calls += await self._calls()
-            figures = await self._metrics()
+            events += await self.events()
+            calls += await self.calls()
+            figures = await self.metrics()
             accounts, strays = law.accounts(owners.values(), senders, calls, events)
             is_still = (
                 figures[_HOLDS] <= self._held
@@ -261,16 +263,15 @@ class World:
         if figures[_ERRORS] > self._errors:
             found.append(Violation(law.ERRORS, "", f"{figures[_ERRORS] - self._errors:.0f} errors"))
         self._errors, self._held = figures[_ERRORS], int(figures[_HOLDS])
-        by_owner = {one.owner.name: one.case for one in sent}
-        return Batch(sent, calls, events, [(one, by_owner.get(one.owner)) for one in found], 0.0)
+        return Batch(sent, calls, events, [(one, _suspects(one, sent)) for one in found], 0.0)
 
-    async def _calls(self) -> list[Call]:
+    async def calls(self) -> list[Call]:
         """What the upstream has served since, once nothing is running there."""
         deadline = time.monotonic() + UPSTREAM_WITHIN_SECONDS
         calls: list[Call] = []
         while True:
             url = f"{self.stack.upstream_url}/served/calls?since={self._read_calls}"
-            answer = (await self._http.get(url)).json()
+            answer = (await self.http.get(url)).json()
             calls += answer["calls"]
             if answer["calls"]:
                 self._read_calls = answer["calls"][-1]["number"]
@@ -279,16 +280,17 @@ class World:
             assert time.monotonic() < deadline, "the upstream does not come to rest"
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _events(self) -> list[Event]:
+    async def events(self) -> list[Event]:
         """What lies in `spend.usage` beyond what was read, of the next moment."""
         batches = await self._usage.getmany(timeout_ms=int(POLL_SECONDS * 1000))
         events = [json.loads(record.value) for records in batches.values() for record in records]
         self._read_events += len(events)
         return events
 
-    async def _metrics(self) -> Mapping[str, float]:
-        sums: Counter[str] = Counter()
-        text = (await self._http.get(self.stack.metrics_url)).text
+    async def metrics(self) -> Mapping[str, float]:
+        """The gateway's own figures, each summed over its labels."""
+        sums: dict[str, float] = defaultdict(float)
+        text = (await self.http.get(self.stack.metrics_url)).text
         for line in text.splitlines():
             if not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
@@ -297,8 +299,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(stack: Stack, *, plain: int) -> AsyncIterator[World]:
-    """A world with so many plain owners: the most that a batch can hold."""
+async def world(stack: Stack, *, most: int) -> AsyncIterator[World]:
+    """A world with owners for so many cases in a batch."""
     usage = consumer(stack.settings)
     usage.subscribe([stack.settings.topic(Topic.USAGE)])
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
@@ -306,13 +308,20 @@ async def world(stack: Stack, *, plain: int) -> AsyncIterator[World]:
         await usage.start()
         try:
             made = World(stack, http, usage)
-            await made.prepare(plain)
+            await made.prepare(most)
             yield made
         finally:
             await usage.stop()
 
 
-def _budget(name: str, match: Mapping[str, str], limit_nanousd: int, **more: Any) -> Budget:
+def _suspects(violation: Violation, sent: Iterable[Sent]) -> list[Case]:
+    return [
+        one.case for one in sent if one.owner.name == violation.owner and violation.nonce in (None, one.nonce)
+    ]
+
+
+def budget(name: str, match: Mapping[str, str], limit_nanousd: int, **more: Any) -> Budget:
+    """A budget for ever, unless `more` says otherwise."""
     return Budget.model_validate(
         {
             "id": name,
