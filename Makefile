@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults bench check format lock
+.PHONY: help install demo test adversary faults bench check format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,6 +27,10 @@ demo: install  ## Start the local stack, watch a budget being spent, refused, ra
 test: install  ## Run every test on the real broker, the real engine and the real proxy
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m pytest tests
+
+adversary: install  ## Send what anybody may send and compare bills with charges (ARGS="--seed 7 --requests 20000 --busy")
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m tests.adversary $(ARGS)
 
 faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
 	@$(BIN)/spendmeter fetch

@@ -14,13 +14,18 @@ A directive anywhere in the last user message sets it, and survives any proxy in
 | `chunk_delay_ms` | wait before each further chunk of a stream | 0 |
 | `chunks` | chunks that carry text in a stream | up to 8 |
 | `status` | answer this error instead | 200 |
+| `nonce` | a number that the log of calls repeats: who sent it is known without asking the proxy | none |
+| `tool` | rounds that answer with a call of the request's first tool, where it has tools | 0 |
+| `usage`, `fault` | how the answer goes wrong: upstream_quirks.py | as it should be |
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
+
+from spendmeter.local.upstream_quirks import Fault, UsageForm
 
 MAX_TOKENS = 200_000
 MAX_DELAY_MS = 60_000
@@ -45,7 +50,10 @@ _BOUNDS = {
     "chunk_delay_ms": MAX_DELAY_MS,
     "chunks": MAX_TOKENS,
     "status": 599,
+    "nonce": 10**15,
+    "tool": 9,
 }
+_WORDS: dict[str, tuple[str, ...]] = {"usage": get_args(UsageForm), "fault": get_args(Fault)}
 
 
 class BadDirectiveError(ValueError):
@@ -68,6 +76,12 @@ class Plan:
     status: int = 200
     cut_short: bool = False
     """The request's own maximum ended the reply."""
+    input_words: int = 0
+    """Of the request's texts without the directive: what an estimate without the counts can rest on."""
+    nonce: int | None = None
+    tool_rounds: int = 0
+    usage: UsageForm = "plain"
+    fault: Fault = "none"
 
     @property
     def text(self) -> str:
@@ -99,6 +113,11 @@ def plan_completion(body: dict[str, Any]) -> Plan:
     return _plan(prompt, prompt, _maximum(body))
 
 
+def plan_texts(texts: str) -> Plan:
+    """For a request whose text stands elsewhere: a query, a form's field. Raises BadDirectiveError."""
+    return _plan(texts, texts, None)
+
+
 def plan_embedding(body: dict[str, Any]) -> Plan:
     """For `input`: no output tokens, whatever a directive says. Raises BadDirectiveError."""
     texts = _text(body.get("input"))
@@ -106,7 +125,7 @@ def plan_embedding(body: dict[str, Any]) -> Plan:
 
 
 def _plan(asked: str, everything: str, maximum: int | None) -> Plan:
-    said = _directive(asked)
+    said, chosen = _directive(asked)
     words_in = len(_DIRECTIVE.sub(" ", everything).split())
     reply = SENTENCES[words_in % len(SENTENCES)].split()
     wanted = said.get("out", len(reply))
@@ -124,16 +143,29 @@ def _plan(asked: str, everything: str, maximum: int | None) -> Plan:
         chunks=said.get("chunks", DEFAULT_CHUNKS),
         status=said.get("status", 200),
         cut_short=output < wanted,
+        input_words=words_in,
+        nonce=said.get("nonce"),
+        tool_rounds=said.get("tool", 0),
+        usage=chosen.get("usage", "plain"),  # type: ignore[arg-type]  # checked by _directive
+        fault=chosen.get("fault", "none"),  # type: ignore[arg-type]
     )
 
 
-def _directive(asked: str) -> dict[str, int]:
+def _directive(asked: str) -> tuple[dict[str, int], dict[str, str]]:
+    """The numbers of a directive, and its words."""
     found = _DIRECTIVE.search(asked)
     said: dict[str, int] = {}
+    chosen: dict[str, str] = {}
     for item in found.group(1).split() if found else ():
         name, _, number = item.partition("=")
+        if number in _WORDS.get(name, ()):
+            chosen[name] = number
+            continue
         if name not in _BOUNDS or not number.isdecimal() or int(number) > _BOUNDS[name]:
-            known = ", ".join(f"{known}=0..{bound}" for known, bound in _BOUNDS.items())
+            known = ", ".join(
+                [f"{known}=0..{bound}" for known, bound in _BOUNDS.items()]
+                + [f"{known}={'|'.join(words)}" for known, words in _WORDS.items()]
+            )
             raise BadDirectiveError(f"{item!r} is not one of {known}")
         said[name] = int(number)
     cached = said.get("cached", 0) + said.get("cache_write", 0)
@@ -141,7 +173,7 @@ def _directive(asked: str) -> dict[str, int]:
         raise BadDirectiveError("cached and cache_write are parts of in: give an in that holds them")
     if not 200 <= said.get("status", 200) <= 599:
         raise BadDirectiveError("status must be 200..599")
-    return said
+    return said, chosen
 
 
 @lru_cache(maxsize=1024)

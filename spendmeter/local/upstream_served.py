@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from spendmeter.local.upstream_plan import Plan
+from spendmeter.local.upstream_quirks import Fault
 
 MAX_CALLS_KEPT = 200_000
 MAX_CALLS_PER_ANSWER = 20_000
@@ -32,6 +33,15 @@ class Call:
     cache_write_tokens: int
     reasoning_tokens: int
     chunks_written: int
+    nonce: int | None = None
+    """Of the request's directive: who sent it is known without asking the proxy."""
+    input_words: int = 0
+    """Of the request's texts: what an estimate without the counts can rest on."""
+    units: int = 0
+    """What is billed where it is not tokens: searches, characters."""
+    usage_given: bool = True
+    """The proxy was told, in numbers, all that was used."""
+    fault: Fault = "none"
 
 
 class Served:
@@ -57,6 +67,8 @@ class Served:
         user: str | None,
         streamed: bool,
         chunks_written: int,
+        units: int = 0,
+        usage_given: bool = True,
     ) -> None:
         """Count one call. A cancelled one is counted with what it would have cost if completed."""
         self._last += 1
@@ -75,6 +87,11 @@ class Served:
             plan.cache_write_tokens,
             plan.reasoning_tokens,
             chunks_written,
+            plan.nonce,
+            plan.input_words,
+            units,
+            usage_given,
+            plan.fault,
         )
         self._calls.append(call)
         sums = self._by_outcome[outcome].setdefault(model, Counter())

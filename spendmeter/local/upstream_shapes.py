@@ -20,6 +20,8 @@ class Reply:
     id: str
     created: int
     model: str
+    tool: str | None = None
+    """The tool that it calls, instead of saying something."""
 
 
 def openai_usage(plan: Plan) -> dict[str, Any]:
@@ -42,21 +44,35 @@ def _openai(reply: Reply, kind: str, **rest: Any) -> dict[str, Any]:
 
 def chat(reply: Reply) -> dict[str, Any]:
     """POST /v1/chat/completions."""
-    message = {"role": "assistant", "content": reply.plan.text}
-    choice = {"index": 0, "message": message, "finish_reason": _finish(reply.plan), "logprobs": None}
+    message: dict[str, Any] = {"role": "assistant", "content": reply.plan.text}
+    finish = _finish(reply.plan)
+    if reply.tool:
+        message |= {"content": None, "tool_calls": [tool_call(reply)]}
+        finish = "tool_calls"
+    choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
     return _openai(reply, "chat.completion", choices=[choice], usage=openai_usage(reply.plan))
+
+
+def tool_call(reply: Reply) -> dict[str, Any]:
+    """OpenAI's shape of a call of a tool, without arguments."""
+    return {"id": f"call_{reply.id}", "type": "function", "function": {"name": reply.tool, "arguments": "{}"}}
 
 
 def chat_events(reply: Reply, *, include_usage: bool) -> Iterator[Event]:
     """The same, streamed."""
 
-    def chunk(delta: dict[str, str], finish: str | None = None) -> Event:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> Event:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         return None, _openai(reply, "chat.completion.chunk", choices=[choice])
 
-    for number, piece in enumerate(reply.plan.pieces()):
-        yield chunk({"content": piece} if number else {"role": "assistant", "content": piece})
-    yield chunk({}, _finish(reply.plan))
+    if reply.tool:
+        calls = [{"index": 0, **tool_call(reply)}]
+        yield chunk({"role": "assistant", "content": None, "tool_calls": calls})
+        yield chunk({}, "tool_calls")
+    else:
+        for number, piece in enumerate(reply.plan.pieces()):
+            yield chunk({"content": piece} if number else {"role": "assistant", "content": piece})
+        yield chunk({}, _finish(reply.plan))
     yield from _openai_end(reply, "chat.completion.chunk", include_usage)
 
 
