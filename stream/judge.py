@@ -104,6 +104,16 @@ class Judge:
             state.last_event_id = total.last_event_id or state.last_event_id
             self._changed[where] = None
 
+    def opening(self, book: BudgetBook, now: datetime) -> list[str]:
+        """The budgets whose opening balance has not been read here, for the window that runs now."""
+        found = []
+        for budget in book:
+            window = book.window_of(budget, now)
+            taken = self._takings.of(budget.id, window.start) if window is not None else None
+            if window is not None and (taken is None or taken.shape != book.shape_of(budget)):
+                found.append(budget.id)
+        return found
+
     def budget_changed(self, budget_id: str) -> None:
         """Judge every account of the budget again: its limit, window or existence changed."""
         self._again |= self._by_budget.get(budget_id, {})
