@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -46,8 +46,18 @@ ROUND_SECONDS = 1.0
 EXIT_FAILED = 70
 
 
-Position = Callable[[TP], Awaitable[int | None]]
-"""The offset of the record that a partition will be read on from, if that is known yet."""
+LOOK_EVERY_SECONDS = 1.0
+"""How often, while nothing comes, to see whether reading has gone on behind the last record."""
+
+
+class Source(Protocol):
+    """What can be asked of the consumer."""
+
+    def position(self, tp: TP) -> Awaitable[int | None]:
+        """The offset of the record that a partition will be read on from, if that is known yet."""
+
+    def earliest_offsets(self, *partitions: TP) -> Awaitable[Mapping[TP, int]]:
+        """Where the logs begin."""
 
 
 class BatchProcessor(Protocol):
@@ -56,13 +66,18 @@ class BatchProcessor(Protocol):
     topics: frozenset[str]
     """The source topics; everything else that is fetched is Faust's (changelogs of standbys)."""
 
-    def process(self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float) -> Awaitable[None]:
+    def process(
+        self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float, source: Source
+    ) -> Awaitable[None]:
         """Do all that these records lead to; return once it is stored.
 
         `alive_at`: when this process was last seen to be alive, in monotonic seconds.
         """
 
-    def idle(self, alive_at: float, position: "Position") -> Awaitable[None]:
+    def passed(self, tp: TP, next_offset: int, source: Source) -> Awaitable[None]:
+        """Reading goes on at `next_offset`, and no record was left before it."""
+
+    def idle(self, alive_at: float, source: Source) -> Awaitable[None]:
         """Do what is due by time. Called in each round."""
 
     def forget(self) -> None:
@@ -91,6 +106,9 @@ class DrainConsumer(Consumer):
         self._at_once = BACKLOG_RECORDS
         self._round = (-1, monotonic())
         self._committed_at = monotonic()
+        self._looked_at = monotonic()
+        self._reached: dict[TP, int] = {}
+        """The offset after all that was processed, or passed without a record."""
         self._committing: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
         self._committing.set_result(True)
         # Held while a batch is under way: a rebalance waits for its end, and none begins meanwhile.
@@ -136,13 +154,36 @@ class DrainConsumer(Consumer):
                 return
             if ours:
                 began = monotonic()
-                await self._processor.process(ours, alive_at)
+                await self._processor.process(ours, alive_at, self)
                 per_second = _count(ours) / max(monotonic() - began, 1e-3)
                 self._at_once = min(ROUND_RECORDS, int(per_second * ROUND_SECONDS))
-                self._done.update({tp: records[-1].offset + 1 for tp, records in ours.items()})
-            await self._processor.idle(alive_at, self.position)
+                self._note_reached({tp: records[-1].offset + 1 for tp, records in ours.items()})
+            elif monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+                self._looked_at = monotonic()
+                await self._pass_over_holes()
+            await self._processor.idle(alive_at, self)
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
                 self._commit_later()
+
+    def _note_reached(self, offsets: Mapping[TP, int]) -> None:
+        self._reached.update(offsets)
+        self._done.update(offsets)
+
+    async def _pass_over_holes(self) -> None:
+        """Go on behind markers of transactions, and what retention took, where no record follows them.
+
+        Who waits until the group has read to the end of the log would else wait for ever.
+        """
+        for tp in self.assignment():
+            if tp.topic in self._processor.topics:
+                try:
+                    position = await self.position(tp)
+                except IllegalStateError:
+                    # A rebalance has begun; it waits for this round.
+                    return
+                if position is not None and position > self._reached.get(tp, 0):
+                    await self._processor.passed(tp, position, self)
+                    self._note_reached({tp: position})
 
     def _begin_round(self, generation: int) -> float:
         """When the last round of this generation began: whoever stands still between then and a write
@@ -215,6 +256,7 @@ class DrainConsumer(Consumer):
             done, self._done = self._done, {}
             if done:
                 await self._commit(done)
+            self._reached.clear()
             self._processor.forget()
             self._collector.between_assignments()
 

@@ -16,13 +16,13 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.total import HISTORY, Total, total_key
+from spendmeter.contract.total import HISTORY, Total, is_newer, total_key
 from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
 from stream.changelog import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry, Taken
 from stream.crossings import crossings, recovery
 from stream.dues import Dues, next_change
 from stream.forecast import burnt
-from stream.merging import Merged, is_newer, merge, newly_spent, rest_on
+from stream.merging import Merged, merge, newly_spent, rest_on
 from stream.signals import signal_of
 from stream.takings import Takings
 from stream.telling import COALESCE_FOR, Told, to_tell, worth_telling
@@ -76,7 +76,7 @@ class Judge:
         return judge
 
     def take(self, totals: Iterable[Total]) -> None:
-        """Merge totals: per source the newest stays; order matters only where merging.is_newer says so.
+        """Merge totals: per source the newest stays; order matters only where total.is_newer says so.
 
         What history had for a budget counts once the word that this is all comes after it.
         """
@@ -88,13 +88,11 @@ class Judge:
             where = AccountWindow(total.account, total.window_start)
             state = self.accounts.get(where) or self._keep(where, AccountState())
             known = state.components.get(total.source_partition)
-            if total.source_partition == HISTORY:
-                taken = Taken.of(total)
-                if state.held is not None and state.held.rank > taken.rank:
-                    continue
-                state.held = taken
-            elif known is not None and not is_newer(total, known):
+            revision = state.held.revision if state.held is not None else 0
+            if known is not None and not is_newer(total, known, revision):
                 continue
+            if total.source_partition == HISTORY:
+                state.held = Taken.of(total)
             state.unburnt_nanousd += newly_spent(total, known)
             state.components[total.source_partition] = Component(
                 total.last_offset,
@@ -105,6 +103,16 @@ class Judge:
             )
             state.last_event_id = total.last_event_id or state.last_event_id
             self._changed[where] = None
+
+    def opening(self, book: BudgetBook, now: datetime) -> list[str]:
+        """The budgets whose opening balance has not been read here, for the window that runs now."""
+        found = []
+        for budget in book:
+            window = book.window_of(budget, now)
+            taken = self._takings.of(budget.id, window.start) if window is not None else None
+            if window is not None and (taken is None or taken.shape != book.shape_of(budget)):
+                found.append(budget.id)
+        return found
 
     def budget_changed(self, budget_id: str) -> None:
         """Judge every account of the budget again: its limit, window or existence changed."""

@@ -71,17 +71,6 @@ def _in_order(watermark: dict[int, int]) -> dict[int, int]:
     return dict(sorted(watermark.items())) if len(watermark) > 1 else watermark
 
 
-def is_newer(total: Total, known: Component) -> bool:
-    """Whether a total of a source partition takes the place of what is known of it.
-
-    At the same offset it does if it was counted in another shape: the budget changed while a worker replayed.
-    Then what was opened later is the newer, or, where both begin at the same offset, what was told later.
-    """
-    if total.last_offset != known.last_offset:
-        return total.last_offset > known.last_offset
-    return (total.shape or "") != known.shape and total.first_offset >= known.first_offset
-
-
 def newly_spent(total: Total, known: Component | None) -> int:
     """What was spent between two totals of a source; what history adds was spent before."""
     if total.source_partition == HISTORY:

@@ -15,6 +15,10 @@ DEAD_LETTERS = Counter(
     "Records that could not be read, kept in spend.dead-letters.",
     ["topic", "reason"],
 )
+OPENING = Gauge(
+    "spendmeter_stream_budgets_opening",
+    "Budgets whose signals lack what was spent before they were counted, for want of an opening balance.",
+)
 GAPS = Counter(
     "spendmeter_stream_records_gone_total", "Source records that retention took before they were read."
 )

@@ -36,7 +36,7 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.fetched import FetchedRecord
 from stream import metrics
 from stream.changelog import Entry
-from stream.drain import Position, stop_at_once
+from stream.drain import Source, stop_at_once
 from stream.judge import Judge
 from stream.meter import Folded, Meter
 from stream.recreated import Usage
@@ -45,6 +45,11 @@ from stream.store import GuardedStore
 from stream.storing import JUDGE_TABLE, METER_TABLE, Storing
 
 log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 5.0
+WARN_AFTER_SECONDS = 60.0
+MAX_NAMED = 10
+"""Budgets in one line of the log."""
 
 
 class Processor:
@@ -61,6 +66,10 @@ class Processor:
         self._untold: set[int] = set()
         """Meters whose openings the worker before may have stored without telling them."""
         self._expired_at = monotonic()
+        self._looked_at = monotonic()
+        self._waiting_since = monotonic()
+        self._gone_to: dict[int, int] = {}
+        """By source partition: up to where it is said what retention took."""
         self.budgets = BudgetTopic(settings, self._on_budget)
 
     def store_with(self, kafka: AIOKafkaProducer) -> None:
@@ -83,7 +92,9 @@ class Processor:
         for partition in judges:
             self._judge(partition)
 
-    async def process(self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float) -> None:
+    async def process(
+        self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float, source: Source
+    ) -> None:
         """See the module's steps. Raises KafkaError when something could not be stored.
 
         What the meters fold and what the judges tell now rest on other records and go to other
@@ -100,6 +111,8 @@ class Processor:
         if from_history:
             # A book that lags would take a balance of the budget as it is now for an outdated one.
             await self.budgets.catch_up()
+        for partition, read in usage.items():
+            await self._note_gone(partition, read[0].offset, source)
         self._refuse_if_paused(alive_at)
         await asyncio.gather(self._count(usage, letters, alive_at), self._tell())
 
@@ -114,15 +127,54 @@ class Processor:
         self._refuse_if_paused(alive_at)
         await self._storing.store_folded(folded, letters)
 
-    async def idle(self, alive_at: float, position: Position) -> None:
+    async def passed(self, tp: TP, next_offset: int, source: Source) -> None:
+        """Reading goes on at `next_offset`, and no record was left before it."""
+        if tp.topic == self._usage_topic:
+            await self._note_gone(tp.partition, next_offset, source)
+
+    async def _note_gone(self, partition: int, next_offset: int, source: Source) -> None:
+        """Say what retention took before it was counted. Markers of transactions leave holes, too."""
+        position = self._meter(partition).position
+        expected = max(position + 1, self._gone_to.get(partition, 0))
+        if position < 0 or next_offset <= expected:
+            return
+        tp = TP(self._usage_topic, partition)
+        gone = min((await source.earliest_offsets(tp))[tp], next_offset) - expected
+        self._gone_to[partition] = next_offset
+        if gone > 0:
+            log.error("%s[%d]: retention took %d records from offset %d on uncounted", *tp, gone, expected)
+            metrics.GAPS.inc(gone)
+
+    async def idle(self, alive_at: float, source: Source) -> None:
         """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
-        await self._open(alive_at, position)
+        await self._open(alive_at, source)
         await self._tell()
         if monotonic() - self._expired_at >= self._settings.expire_interval_seconds:
             self._expired_at = monotonic()
             await self._expire()
+        if monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self._looked_at = monotonic()
+            self._say_waiting()
 
-    async def _open(self, alive_at: float, position: Position) -> None:
+    def _say_waiting(self) -> None:
+        """Count the budgets whose signals say `opening`; warn once some have done so for a minute."""
+        judge = next(iter(self._judges.values()), None)
+        waiting = judge.opening(self.budgets.book, datetime.now(UTC)) if judge is not None else []
+        metrics.OPENING.set(len(waiting))
+        if not waiting:
+            self._waiting_since = monotonic()
+        elif monotonic() - self._waiting_since >= WARN_AFTER_SECONDS:
+            self._waiting_since = monotonic()
+            log.warning(
+                "%d budgets have lacked their opening balance for %g s (%s): their signals say `opening`, and"
+                " what was spent before they were counted is not in them. A ClickHouse sink takes it; if one"
+                " runs, its log says what it waits for",
+                len(waiting),
+                WARN_AFTER_SECONDS,
+                ", ".join(waiting[:MAX_NAMED]) + (", …" if len(waiting) > MAX_NAMED else ""),
+            )
+
+    async def _open(self, alive_at: float, source: Source) -> None:
         """Open what is new in the book, also where nothing is spent."""
         if not self.budgets.caught_up.is_set():
             return
@@ -131,7 +183,7 @@ class Processor:
             await self.budgets.catch_up()
         openings: dict[int, list[Entry]] = {}
         for partition, meter in list(self._meters.items()):
-            at = 0 if meter.position >= 0 else await position(TP(self._usage_topic, partition))
+            at = 0 if meter.position >= 0 else await source.position(TP(self._usage_topic, partition))
             if at is not None and (entries := meter.open(self.budgets.book, at)):
                 openings[partition] = entries
         if openings:
@@ -150,11 +202,6 @@ class Processor:
 
     def _fold(self, partition: int, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Folded:
         meter = self._meter(partition)
-        if records[0].offset > meter.position + 1 and meter.position >= 0:
-            # Only what the broker's retention took can be missing here.
-            lost = records[0].offset - meter.position - 1
-            log.error("spend.usage[%d]: %d records after offset %d are gone", partition, lost, meter.position)
-            metrics.GAPS.inc(lost)
         result = meter.fold(list(self._usages(records, letters)), self.budgets.book)
         metrics.EVENTS.labels("counted").inc(result.counted)
         metrics.EVENTS.labels("resent").inc(result.resent)

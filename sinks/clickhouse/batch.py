@@ -110,6 +110,20 @@ class PartitionBatches:
         """The records of the plan. Fewer than its range where compaction or retention took some."""
         return self._waiting[: self._count_planned()]
 
+    @property
+    def next_offset(self) -> int | None:
+        """The offset after all that was read or passed; None before the first."""
+        return self.position if self._next_read is None else self._next_read
+
+    def pass_over(self, next_offset: int) -> None:
+        """Nothing before `next_offset` is left to read: markers of transactions, or what retention took.
+
+        Only what comes after everything that was read is passed over by this; it does nothing while
+        records wait or a plan is under way.
+        """
+        if self.plan is None and not self._waiting and (self.position is None or self.position < next_offset):
+            self.position = self._next_read = next_offset
+
     def finish(self) -> None:
         """The plan's records are in history (or dead letters): go on behind them."""
         assert self.plan is not None, "nothing is planned"

@@ -25,11 +25,11 @@ from sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from sinks.clickhouse.batch import Bounds, PartitionBatches
 from sinks.clickhouse.garbage import Collector
 from sinks.clickhouse.history import Abandoned, History
-from sinks.clickhouse.measures import LAG, OLDEST_WAITING, RECOVERED
+from sinks.clickhouse.measures import GONE, LAG, OLDEST_WAITING, RECOVERED
 from sinks.clickhouse.plan import read_plan
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import TABLES
-from spendmeter.contract.topics import Topic
+from spendmeter.contract.topics import COMPACTED, Topic
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter.runtime.metrics import READY
 
@@ -179,6 +179,40 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.seek(partition, offset)
         if new:
             await self._consumer.seek_to_beginning(*new)
+        await self._say_what_is_gone(ours)
+
+    async def _say_what_is_gone(self, ours: Assignment) -> None:
+        """Nobody else would: aiokafka goes on at the first record that the log still has."""
+        for partition, begin in (await self._begins(ours, *ours.partitions)).items():
+            expected = ours.queues[partition].position or 0
+            table = self._tables[partition.topic]
+            if begin > expected and table.topic not in COMPACTED:
+                # It may be there all the same: the group's offsets expire, and a commit can be lost.
+                reached = await self._history.reached(table, partition, ours.over)
+                self._note_gone(partition, max(expected, reached), begin)
+
+    async def _begins(self, ours: Assignment, *partitions: TopicPartition) -> dict[TopicPartition, int]:
+        """The first offset that each log has."""
+        while not ours.over.is_set():
+            try:
+                begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets(partitions)
+                return begins
+            except KafkaError as error:
+                log.warning("cannot read where our partitions begin, trying again: %r", error)
+            await asyncio.sleep(RETRY_SECONDS)
+        raise Abandoned
+
+    def _note_gone(self, partition: TopicPartition, expected: int, begin: int) -> None:
+        if begin <= expected:
+            return
+        GONE.labels(partition.topic).inc(begin - expected)
+        log.error(
+            "%s:%d begins at %d: the %d records from %d on were taken by retention before history had them",
+            *partition,
+            begin,
+            begin - expected,
+            expected,
+        )
 
     async def _committed(self, ours: Assignment) -> dict[TopicPartition, tuple[int, str]]:
         # The consumer itself gives offsets without their metadata.
@@ -210,9 +244,41 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if ours.over.is_set():
             raise Abandoned
         for partition, records in batches.items():
+            await self._look_at_hole(ours, partition, records[0].offset)
             ours.take(partition, records, records[-1].offset + 1, _now())
+        await self._pass_over_holes(ours)
         await self._follow_holes(ours)
         self._measure(ours)
+
+    async def _pass_over_holes(self, ours: Assignment) -> None:
+        """Go on to where reading stands, though no record is there: who waits for history up to the end
+        of the log would wait for ever where that is a transaction's marker, or nothing at all.
+        """
+        for partition, queue in ours.queues.items():
+            position = self._position(partition)
+            if position is not None and position != queue.next_offset and not len(queue):
+                await self._look_at_hole(ours, partition, position)
+                queue.pass_over(position)
+
+    async def _look_at_hole(self, ours: Assignment, partition: TopicPartition, first: int) -> None:
+        """Say so if retention made it. In a compacted topic there are holes without that."""
+        expected = ours.queues[partition].next_offset
+        if expected is None or first <= expected or self._tables[partition.topic].topic in COMPACTED:
+            return
+        begins = await self._begins(ours, partition)
+        if ours.over.is_set():
+            raise Abandoned
+        self._note_gone(partition, expected, min(first, begins[partition]))
+
+    def _position(self, partition: TopicPartition) -> int | None:
+        """Where reading goes on; None while the client asks the broker, which `position` would wait for."""
+        subscribed = self._consumer._subscription.subscription
+        assignment = subscribed.assignment if subscribed is not None else None
+        state = assignment.state_value(partition) if assignment is not None else None
+        if state is None or not state.has_valid_position:
+            return None
+        position: int = state.position
+        return position
 
     async def _follow_holes(self, ours: Assignment) -> None:
         """An inherited plan may end in records that compaction or retention has taken meanwhile."""

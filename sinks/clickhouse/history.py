@@ -70,6 +70,20 @@ class History:
         await self._letters.stop()
         await asyncio.to_thread(self._writer.close)
 
+    async def reached(self, table: Table, partition: TopicPartition, over: asyncio.Event) -> int:
+        """The offset after the last record of the partition that history has a row of; 0 for none.
+
+        Raises:
+            Abandoned: `over` was set before ClickHouse answered.
+        """
+        while not over.is_set():
+            try:
+                return await asyncio.to_thread(self._writer.reached, table, *partition)
+            except Unreachable as error:
+                self._tell_down(error)
+            await asyncio.sleep(FIRST_BACKOFF_SECONDS)
+        raise Abandoned
+
     async def keep(
         self, table: Table, partition: TopicPartition, queue: PartitionBatches, over: asyncio.Event
     ) -> None:

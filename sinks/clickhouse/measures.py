@@ -15,6 +15,11 @@ UNKEPT_LETTERS = Counter(
 RECOVERED = Counter(
     "spendmeter_sink_recovered_batches_total", "Batches planned by the worker before, sent again as planned."
 )
+GONE = Counter(
+    "spendmeter_sink_records_gone_total",
+    "Records that retention took before they were in history.",
+    ["topic"],
+)
 LAG = Gauge(
     "spendmeter_sink_lag_records", "Records in Kafka that are not yet in ClickHouse.", ["topic", "partition"]
 )

@@ -111,6 +111,27 @@ class Writer:
                 " run `python -m sinks.clickhouse migrate`"
             )
 
+    def reached(self, table: Table, topic: str, partition: int) -> int:
+        """The offset after the last record of the partition that the table has a row of; 0 for none.
+
+        Raises:
+            Unreachable: ClickHouse does not answer.
+        """
+        try:
+            rows = (
+                self._connected()
+                .query(
+                    f"SELECT toInt64(max(offset)) + 1, count() FROM {table.name}"
+                    " WHERE topic = {topic:String} AND partition = {partition:UInt32}",
+                    parameters={"topic": topic, "partition": partition},
+                )
+                .result_rows
+            )
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+        ((end, count),) = rows
+        return int(end) if count else 0
+
     def insert(self, table: Table, columns: Sequence[Sequence[Any]], token: str) -> None:
         """Write a batch once, however often it is called with that token.
 

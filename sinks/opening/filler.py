@@ -14,6 +14,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
+from time import monotonic
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -47,6 +49,9 @@ LOOK_EVERY_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 10.0
 QUERY_WITHIN_SECONDS = 300
 MAX_IN_FLIGHT = 1_000
+SAY_WAITING_EVERY_SECONDS = 60.0
+MAX_NAMED = 10
+"""Budgets in one line of the log."""
 
 
 class Filler:
@@ -57,6 +62,7 @@ class Filler:
         self._is_in_charge = is_in_charge
         self._ledger = Ledger()
         self._removed: set[str] = set()
+        self._said_at = monotonic()
         self._budgets = BudgetTopic(settings, self._on_budget)
         self._openings = CompactedTopics(settings, [settings.topic(Topic.OPENINGS)], self._on_opening)
         self._kafka: AIOKafkaProducer = producer(settings)
@@ -110,6 +116,8 @@ class Filler:
         while True:
             await asyncio.sleep(pause)
             if not self._is_in_charge():
+                WAITING.set(0)
+                self._said_at = monotonic()
                 continue
             try:
                 await self._round()
@@ -121,17 +129,33 @@ class Filler:
     async def _round(self) -> None:
         await self._tell_removed()
         partitions = sorted(await self._kafka.partitions_for(self._settings.topic(Topic.USAGE)))
-        WAITING.set(self._ledger.waiting(self._budgets.book, partitions))
-        dues = self._ledger.due(self._budgets.book, partitions)
-        if not dues:
+        waiting = self._ledger.waiting(self._budgets.book, partitions)
+        WAITING.set(waiting)
+        if not waiting:
+            self._said_at = monotonic()
             return
         committed = await self._committed(partitions)
-        dues = [due for due in dues if is_covered(due, committed)]
+        self._say_waiting(waiting, partitions, committed)
+        dues = [due for due in self._ledger.due(self._budgets.book, partitions) if is_covered(due, committed)]
         if not dues:
             return
         balances = Balances(dues, BudgetBook(self._budgets.book), datetime.now(UTC))
         await asyncio.to_thread(self._add_up, balances)
         await self._publish(balances, dues)
+
+    def _say_waiting(self, waiting: int, partitions: Sequence[int], committed: Mapping[int, int]) -> None:
+        """Say for what budgets wait, once they have done so for a minute, and every minute."""
+        if monotonic() - self._said_at < SAY_WAITING_EVERY_SECONDS:
+            return
+        self._said_at = monotonic()
+        reasons = dict(islice(self._ledger.reasons(self._budgets.book, partitions, committed), MAX_NAMED))
+        log.warning(
+            "%d budgets wait for their opening balance; until then their signals say `opening`, and what was"
+            " spent before they were counted is missing: %s%s",
+            waiting,
+            "; ".join(f"{budget_id}: {reason}" for budget_id, reason in reasons.items()),
+            "; …" if waiting > len(reasons) else "",
+        )
 
     async def _tell_removed(self) -> None:
         removed = self._removed | set(self._ledger.gone(self._budgets.book))
@@ -142,7 +166,9 @@ class Filler:
         self._removed -= removed
 
     async def _committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Source partition: the offset up to which history holds everything."""
+        """Source partition: the offset up to which history holds everything. Of one that the sink never
+        committed for there is none: aiokafka says -1, which is no offset.
+        """
         name = self._settings.topic(Topic.USAGE)
         admin = AIOKafkaAdminClient(**connection(self._settings))
         try:
@@ -150,7 +176,7 @@ class Filler:
             found = await admin.list_consumer_group_offsets(
                 self._settings.topic_prefix + GROUP, partitions=[TopicPartition(name, p) for p in partitions]
             )
-            return {tp.partition: at.offset for tp, at in found.items()}
+            return {tp.partition: at.offset for tp, at in found.items() if at.offset >= 0}
         finally:
             await admin.close()
 

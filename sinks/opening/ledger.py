@@ -1,6 +1,6 @@
 """The ledger: which budgets still need an opening balance, as spend.openings tells. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from spendmeter.contract.budget import Budget
@@ -44,6 +44,23 @@ class Ledger:
                 if not self._is_taken(due):
                     found.append(due)
         return found
+
+    def reasons(
+        self, book: BudgetBook, partitions: Sequence[int], committed: Mapping[int, int]
+    ) -> Iterator[tuple[str, str]]:
+        """For each budget that lacks its balance what it waits for, as people read it."""
+        for budget in book:
+            shape = book.shape_of(budget)
+            uncounted = [p for p in partitions if f"{budget.id}|{shape}|{p}" not in self._openings]
+            if uncounted:
+                yield budget.id, f"no stream worker counts it in partitions {uncounted} of spend.usage yet"
+        for due in self.due(book, partitions):
+            behind = [
+                f"[{p}] up to {committed[p] if p in committed else 'nothing'}, needed up to {offset}"
+                for p, offset in sorted(due.before.items())
+                if committed.get(p, 0) < offset
+            ]
+            yield due.budget.id, f"history holds spend.usage {', '.join(behind)}" if behind else "its turn"
 
     def waiting(self, book: BudgetBook, partitions: Sequence[int]) -> int:
         """How many budgets lack theirs, those that the stream has not opened everywhere included."""

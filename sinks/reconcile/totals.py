@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from spendmeter.contract.times import parse_time
-from spendmeter.contract.total import HISTORY, Total
+from spendmeter.contract.total import HISTORY, Total, is_newer
 
 Source = int | str
 """A partition of spend.usage, or `history` for an opening balance."""
@@ -29,13 +29,16 @@ class Version(NamedTuple):
     events: int
     before: dict[int, int] | None = None
     """Of an opening balance: it holds everything below these offsets."""
+    shape: str = ""
+    revision: int = 0
+    """Of an opening balance: the budget's."""
 
 
 Components = dict[AccountWindow, dict[Source, Version]]
 
 
 class Totals:
-    """Follows spend.totals by its readers' rule: of two totals of a component the higher last_offset."""
+    """Follows spend.totals by the rule of all its readers: total.is_newer."""
 
     def __init__(self) -> None:
         self.latest: Components = {}
@@ -50,12 +53,17 @@ class Totals:
             return
         where = AccountWindow(total.account, total.window_start)
         version = Version(
-            total.first_offset, total.last_offset, total.spent_nanousd, total.events, total.before
+            total.first_offset,
+            total.last_offset,
+            total.spent_nanousd,
+            total.events,
+            total.before,
+            total.shape or "",
+            total.revision,
         )
         components = self.latest.setdefault(where, {})
         known = components.get(total.source_partition)
-        is_history = total.source_partition == HISTORY
-        if known is not None and known.last_offset >= version.last_offset + is_history:
+        if known is not None and not is_newer(total, known, known.revision):
             return
         components[total.source_partition] = version
         if self._since is not None:

@@ -31,6 +31,9 @@ class Topic(StrEnum):
 PARTITIONED = (Topic.USAGE, Topic.TOTALS, Topic.SIGNALS)
 """These share the load; the others are small and have one partition, so that they keep one order."""
 
+COMPACTED = (Topic.TOTALS, Topic.OPENINGS, Topic.BUDGETS, Topic.SIGNALS)
+"""Of these only the latest record per key is kept, so their logs have holes."""
+
 CONFIG: dict[Topic, dict[str, str]] = {
     # The broker's clock stamps the record: retention by an event's own, possibly old, time would
     # reap it at once (OpenMeter #5005), and the stream needs a clock that gateways cannot set.

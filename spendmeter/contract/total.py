@@ -1,7 +1,7 @@
 """The total: what one source partition has added to one account in one window, cumulative."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
 from pydantic import Field, Strict
@@ -53,3 +53,31 @@ class Total(Wire):
 def total_key(account: str, window_start: datetime, source: int | str) -> str:
     """The key of a component's record on spend.totals."""
     return f"{account}|{remembered_time(window_start)}|{source}"
+
+
+class HeldTotal(Protocol):
+    """What a reader keeps of the total that it has of a component."""
+
+    @property
+    def first_offset(self) -> int: ...
+
+    @property
+    def last_offset(self) -> int: ...
+
+    @property
+    def shape(self) -> str | None: ...
+
+
+def is_newer(total: Total, held: HeldTotal, held_revision: int = 0) -> bool:
+    """Whether a reader that holds `held` of the component takes `total` in its place: every reader's rule.
+
+    The higher last_offset is the newer. At the same offset a total replaces one that was counted in another
+    shape: the budget changed while a worker replayed. Then what was opened later is the newer, or, where both
+    begin at the same offset, what was written later. Of two opening balances at the same offsets the one of
+    the lower revision is the older (`held_revision`: of the one held).
+    """
+    if total.last_offset != held.last_offset:
+        return total.last_offset > held.last_offset
+    if total.source_partition == HISTORY:
+        return total.revision >= held_revision
+    return (total.shape or "") != (held.shape or "") and total.first_offset >= held.first_offset

@@ -116,3 +116,19 @@ def test_batches_grow_again_after_a_refusal() -> None:
         sizes.append(plan.last - plan.first + 1)
         batches.finish()
     assert sizes[:6] == [1, 2, 4, 8, 10, 10]
+
+
+def test_a_log_that_ends_in_what_is_no_record_is_read_to_its_end() -> None:
+    batches = PartitionBatches(TEN_ROWS, None)
+    batches.pass_over(0)
+    assert batches.committable() == (0, "")
+    batches.pass_over(4)
+    assert batches.committable() == (4, "")
+    batches.take([Stored(4)], 5)
+    batches.pass_over(6)
+    assert batches.committable() == (4, ""), "a record waits"
+    batches.cut()
+    batches.finish()
+    assert batches.committable() == (5, "")
+    batches.pass_over(6)
+    assert batches.committable() == (6, "")

@@ -91,6 +91,21 @@ def test_a_balance_waits_for_the_last_offset_below_it() -> None:
     assert is_covered(due, {0: 7})
 
 
+def test_a_partition_without_a_commit_is_covered_where_nothing_lies_below_the_offset() -> None:
+    assert is_covered(Due(budget(), "s", {0: 0, 1: 0}), {})
+    assert not is_covered(Due(budget(), "s", {0: 1}), {})
+
+
+def test_what_a_budget_waits_for_is_said() -> None:
+    one, other = budget(id="one"), budget(id="other")
+    book = BudgetBook([one, other])
+    ledger = ledger_of(*(opened(book, one, p, offset) for p, offset in enumerate((7, 3, 0))))
+    assert dict(ledger.reasons(book, [0, 1, 2], {0: 5})) == {
+        "one": "history holds spend.usage [0] up to 5, needed up to 7, [1] up to nothing, needed up to 3",
+        "other": "no stream worker counts it in partitions [0, 1, 2] of spend.usage yet",
+    }
+
+
 # What it adds up to.
 
 

@@ -1,0 +1,202 @@
+"""Opening balances from the first second on: partitions that are empty, emptied, or end in a marker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from sinks.clickhouse.consumer import GROUP as SINK_GROUP
+from sinks.clickhouse.migrate import migrate
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.writer import open_client
+from sinks.reconcile.positions import STREAM_GROUP
+from sinks.reconcile.run import reconcile
+from sinks.reconcile.scope import Chosen
+from spendmeter.contract.records import encode_usage
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.kafka import connection, partition_of
+from tests.builders import budget, usage
+from tests.integration.sinks.test_opening_balance import SinkProcess
+from tests.integration.stream.conftest import Stream, Worker, open_stream
+
+Start = Callable[[], tuple[Worker, SinkProcess]]
+WITHIN_SECONDS = 60.0
+
+
+def now_usage(seq: int, cost_nanousd: int, **fields: Any) -> UsageEvent:
+    now = datetime.now(UTC)
+    return usage(seq, cost_nanousd, **{"event_id": uuid4(), "occurred_at": now, "started_at": now, **fields})
+
+
+@pytest.fixture
+async def settings(kafka: str, clickhouse: str, topic_prefix: str, database: str) -> SinkSettings:
+    settings = SinkSettings(
+        kafka_bootstrap=kafka,
+        clickhouse_url=clickhouse,
+        topic_prefix=topic_prefix,
+        clickhouse_database=database,
+    )
+    await create_topics(settings)
+    server = open_client(settings, database=None)
+    migrate(server, database)
+    server.close()
+    return settings
+
+
+@pytest.fixture
+def start(settings: SinkSettings, tmp_path: Path) -> Iterator[Start]:
+    """Starts a stream worker and a sink, and returns them once they are ready."""
+    running: list[Any] = []
+
+    def start() -> tuple[Worker, SinkProcess]:
+        worker, sink = Worker(settings, tmp_path, "stream-1"), SinkProcess(settings, tmp_path / "sink.log")
+        running.extend([worker, sink])
+        worker.wait_ready()
+        sink.wait_ready()
+        return worker, sink
+
+    yield start
+    for process in running:
+        process.kill()
+
+
+@asynccontextmanager
+async def admin_of(settings: SinkSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**connection(settings))
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def take_by_retention(settings: SinkSettings, partition: int, before: int) -> None:
+    """What retention does, at once: the log then begins at `before`."""
+    tp = TopicPartition(settings.topic(Topic.USAGE), partition)
+    async with admin_of(settings) as admin:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=before)})
+
+
+async def until_committed(settings: SinkSettings, group: str, partition: int, offset: int) -> None:
+    tp = TopicPartition(settings.topic(Topic.USAGE), partition)
+    async with admin_of(settings) as admin, asyncio.timeout(WITHIN_SECONDS):
+        while True:
+            found = await admin.list_consumer_group_offsets(settings.topic_prefix + group, partitions=[tp])
+            if tp in found and found[tp].offset >= offset:
+                return
+            await asyncio.sleep(0.1)
+
+
+def is_told(account: str, spent_nanousd: int) -> Callable[[list[Signal]], bool]:
+    return lambda signals: any(
+        s.account == account and s.spent_nanousd == spent_nanousd and not s.opening for s in signals
+    )
+
+
+async def test_what_was_spent_while_other_partitions_are_empty_counts(
+    settings: SinkSettings, start: Start
+) -> None:
+    start()
+    async with open_stream(settings) as stream:
+        # One key, so one of four partitions.
+        await stream.send([now_usage(seq, 500_000) for seq in range(1, 6)])
+        await stream.client.apply([budget(period="lifetime")])
+        await stream.until(Topic.SIGNALS, is_told("per-key|key=k1", 2_500_000))
+    await is_equal(settings)
+
+
+async def test_a_partition_that_retention_emptied_is_covered_and_that_is_said(
+    settings: SinkSettings, start: Start
+) -> None:
+    emptied = partition_of("k1", settings.partitions)
+    other = next(k for k in map(str, range(99)) if partition_of(k, settings.partitions) != emptied)
+    async with open_stream(settings) as stream:
+        await stream.send([now_usage(seq, 1) for seq in range(1, 8)])
+        await take_by_retention(settings, emptied, 7)
+        _, sink = start()
+        await stream.send([now_usage(1, 300, key=other, producer_id="p2")])
+        await stream.client.apply([budget(period="lifetime")])
+        await stream.until(Topic.SIGNALS, is_told(f"per-key|key={other}", 300))
+    assert f"spend.usage:{emptied} begins at 7: the 7 records from 0 on were taken by retention" in (
+        sink.log.read_text()
+    )
+
+
+async def test_what_retention_takes_from_processes_that_were_away_is_said(
+    settings: SinkSettings, start: Start
+) -> None:
+    partition = partition_of("k1", settings.partitions)
+    async with open_stream(settings) as stream:
+        worker, sink = start()
+        await stream.client.apply([budget(period="lifetime")])
+        await stream.send([now_usage(seq, 100) for seq in range(1, 4)])
+        await until_committed(settings, SINK_GROUP, partition, 3)
+        await until_committed(settings, STREAM_GROUP, partition, 3)
+        worker.kill()
+        sink.kill()
+        await stream.send([now_usage(seq, 100) for seq in range(4, 10)])
+        await take_by_retention(settings, partition, 8)
+        start()
+        # Nothing comes after it: also a log that is silent is read on.
+        await until_committed(settings, SINK_GROUP, partition, 9)
+        await until_committed(settings, STREAM_GROUP, partition, 9)
+    said = "5 records from offset 3 on"
+    assert "begins at 8: the 5 records from 3 on were taken by retention" in sink.log.read_text()
+    assert f"retention took {said} uncounted" in worker.log.read_text()
+
+
+async def test_markers_of_transactions_hold_up_nobody_and_are_no_loss(
+    settings: SinkSettings, start: Start
+) -> None:
+    partition = partition_of("k1", settings.partitions)
+    worker, sink = start()
+    async with open_stream(settings) as stream:
+        await in_transactions(settings, partition, [now_usage(1, 100)], [now_usage(2, 100)])
+        # A record and a marker, twice.
+        await until_committed(settings, SINK_GROUP, partition, 4)
+        await until_committed(settings, STREAM_GROUP, partition, 4)
+        await stream.client.apply([budget(period="lifetime")])
+        await stream.until(Topic.SIGNALS, is_told("per-key|key=k1", 200))
+        await in_transactions(settings, partition, [now_usage(3, 100)])
+        await stream.until(Topic.SIGNALS, is_told("per-key|key=k1", 300))
+    await is_equal(settings)
+    for log in (worker.log, sink.log):
+        assert "retention" not in log.read_text()
+
+
+async def in_transactions(settings: SinkSettings, partition: int, *events: list[UsageEvent]) -> None:
+    kafka = AIOKafkaProducer(**connection(settings), transactional_id=settings.topic_prefix)
+    await kafka.start()
+    try:
+        for group in events:
+            async with kafka.transaction():
+                for event in group:
+                    record = encode_usage(event)
+                    await kafka.send(
+                        settings.topic(Topic.USAGE),
+                        key=record.key,
+                        value=record.value,
+                        headers=record.headers,
+                        partition=partition,
+                    )
+    finally:
+        await kafka.stop()
+
+
+async def is_equal(settings: SinkSettings) -> None:
+    client = open_client(settings, settings.clickhouse_database)
+    try:
+        report = await reconcile(settings, client, Chosen(), datetime.now(UTC), 20.0, 1.0)
+    finally:
+        client.close()
+    assert report.equal, report.differences

@@ -1,0 +1,90 @@
+"""Which of two totals is the newer: the judge and the reconciler keep the same one, whatever comes."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sinks.reconcile.totals import Totals
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.total import HISTORY, Total
+from stream.changelog import AccountWindow
+from stream.judge import Judge
+from tests.builders import NOON
+
+ACCOUNT = "per-key|key=k1"
+
+
+def total(spent: int, **fields: Any) -> Total:
+    return Total(
+        **{
+            "account": ACCOUNT,
+            "window_start": NOON,
+            "source_partition": 0,
+            "spent_nanousd": NanoUsd(spent),
+            "events": 1,
+            "first_offset": 0,
+            "last_offset": 5,
+            "shape": "a",
+            **fields,
+        }
+    )
+
+
+def kept_by_both(*totals: Total) -> tuple[int, int]:
+    """What judge and reconciler hold of the component afterwards, in nano-USD."""
+    judge, reconciler = Judge(), Totals()
+    judge.take(totals)
+    for one in totals:
+        reconciler.take(one)
+    source = totals[0].source_partition
+    (judged,) = judge.accounts.values()
+    (reconciled,) = reconciler.latest.values()
+    assert list(judge.accounts) == [AccountWindow(ACCOUNT, NOON)]
+    return judged.components[source].spent_nanousd, reconciled[source].spent_nanousd
+
+
+def test_a_total_of_another_shape_at_the_same_offset_replaces_the_one_before() -> None:
+    assert kept_by_both(total(500), total(200, shape="b")) == (200, 200)
+
+
+def test_one_of_another_shape_that_was_opened_earlier_does_not() -> None:
+    assert kept_by_both(total(500, first_offset=2), total(200, shape="b", first_offset=1)) == (500, 500)
+
+
+def test_an_opening_balance_of_an_older_revision_does_not_replace_the_newer_one() -> None:
+    newer = total(500, source_partition=HISTORY, before={0: 5}, revision=2)
+    older = total(200, source_partition=HISTORY, before={0: 5}, revision=1)
+    assert kept_by_both(newer, older) == (500, 500)
+    assert kept_by_both(older, newer) == (500, 500)
+
+
+counted = st.builds(
+    lambda spent, first, length, shape: total(
+        spent, first_offset=first, last_offset=first + length, shape=shape
+    ),
+    st.integers(0, 1_000),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.sampled_from(["a", "b", None]),
+)
+balances = st.builds(
+    lambda spent, before, revision, shape: total(
+        spent,
+        source_partition=HISTORY,
+        last_offset=sum(before.values()),
+        before=before,
+        revision=revision,
+        shape=shape,
+    ),
+    st.integers(0, 1_000),
+    st.dictionaries(st.integers(0, 1), st.integers(1, 4), max_size=2),
+    st.integers(0, 2),
+    st.sampled_from(["a", "b"]),
+)
+
+
+@given(st.lists(counted, min_size=1, max_size=8) | st.lists(balances, min_size=1, max_size=8))
+def test_judge_and_reconciler_keep_the_same_total(totals: list[Total]) -> None:
+    judged, reconciled = kept_by_both(*totals)
+    assert judged == reconciled
