@@ -36,6 +36,9 @@ class CallDrafts:
 
     def cut(self, call: Call) -> UsageDraft | None:
         """The event of a call that was given up: an estimate of what went in and what has come out."""
+        if call.usage is not None:
+            response = ModelResponse(model=call.deployment.model, usage=call.usage)
+            return _draft(call, response, call.response_id)
         came = _texts_sent(call.exchange) if call.is_streamed else []
         found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
         usage = Usage(

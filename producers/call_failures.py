@@ -10,11 +10,13 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, http
 _NEVER_SENT_NAMES = ("ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError")
 _CUT = (httpx.TimeoutException, httpx.TransportError, asyncio.TimeoutError, TimeoutError, ConnectionError)
 _CUT_NAMES = ("Timeout", "APITimeoutError", "ServerDisconnectedError", "ClientPayloadError", "ClientOSError")
+# The provider has answered, and it cannot be read.
+_UNREADABLE_NAMES = ("JSONDecodeError", "APIResponseValidationError")
 _MAX_CAUSES = 20
 
 
 def was_cut(error: BaseException) -> bool:
-    """Whether the call may have been worked on: it timed out, or the connection broke before the answer.
+    """Whether the call may have been worked on: it timed out, its connection broke, its answer is unreadable.
 
     A provider that answers with an error bills nothing. LiteLLM wraps what happened several times over.
     """
@@ -23,6 +25,8 @@ def was_cut(error: BaseException) -> bool:
         return False
     if any(isinstance(one, httpx.HTTPStatusError) for one in causes):
         return False
+    if any(type(one).__name__ in _UNREADABLE_NAMES for one in causes):
+        return True
     return any(isinstance(one, _CUT) or type(one).__name__ in _CUT_NAMES for one in causes)
 
 

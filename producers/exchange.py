@@ -61,6 +61,7 @@ class Call:
         "arguments", "call_type", "caller", "deployment", "exchange", "has_children", "id", "is_estimated",
         "is_pending", "is_recorded", "is_streamed", "outcome", "parent", "recorded_nanousd", "response",
         "response_id", "sends",
+        "usage",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,8 @@ class Call:
         """How often LiteLLM said that it sends a request to the provider."""
         self.has_children = False
         self.response: object = None
+        self.usage: object = None
+        """Of a stream, as LiteLLM has read it at its end."""
         self.response_id: str | None = None
         """What the provider calls its answer."""
         self.is_pending = False
@@ -214,6 +217,14 @@ class Exchange:
             call.is_recorded = True
             return True
 
+    def stream_ended(self, call: Call | None, usage: object, response_id: str | None) -> None:
+        """LiteLLM has read the end of a stream: that of this call, else of the oldest that it may be."""
+        streams = [c for c in self.calls if c.is_streamed and c.is_open and c.usage is None]
+        if call is None or call not in streams or call.is_wrapper:
+            call = next(iter(streams), None)
+        if call is not None:
+            call.usage, call.response_id = usage, response_id
+
     def open_calls(self) -> list[Call]:
         """The calls that have no event yet and need one, or may."""
         return [call for call in self.calls if call.is_open]
@@ -236,7 +247,8 @@ class Exchange:
         for call in (*named, *alike, *unnamed):
             if not call.is_recorded:
                 return call
-        return next(iter(named), None) or next((c for c in alike if c.is_estimated), None)
+        settled = [c for c in calls if c.is_estimated and _may_be(c, call_type, deployment_id)]
+        return next(iter(named or settled), None)
 
     def sent(self, body: bytes) -> None:
         """A part of a streamed answer went to the client."""

@@ -69,7 +69,13 @@ class Gateway:
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)
-        self._settlement = Settlement(settings.pending_max_seconds, self.record, self.release)
+        self._settlement = Settlement(
+            settings.pending_max_seconds,
+            self.record,
+            self.release,
+            self.answered,
+            self.views.strict.holds.__contains__,
+        )
         self._predecessors: Sequence[Predecessor] = ()
         self._sender: Sender | None = None
         self._resent_to_seq = 0

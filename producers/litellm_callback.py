@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -141,6 +141,17 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if call.exchange.has_ended:
             self._ended(call.exchange)
 
+    async def async_post_call_streaming_deployment_hook(
+        self, request_data: dict[str, Any], response_chunk: Any, call_type: object
+    ) -> None:
+        """The last chunk of a stream: it says what was used, also where LiteLLM will not log it."""
+        exchange = current_exchange()
+        usage = getattr(response_chunk, "usage", None)
+        if usage is None:
+            usage = mapping(getattr(response_chunk, "_hidden_params", None)).get("usage")
+        if exchange is not None and usage is not None and getattr(usage, "prompt_tokens", None):
+            exchange.stream_ended(current_call(), usage, text_or_none(getattr(response_chunk, "id", None)))
+
     async def async_post_call_failure_deployment_hook(
         self, request_data: Any, exception: Exception, call_type: object, fallback_depth: int | None = None
     ) -> None:
@@ -197,6 +208,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if exchange is None:
             return
         exchange.has_logged = True
+        self._failed(exchange, original_exception, CALLS_AT_ADMISSION)
         if not exchange.is_watched:
             exchange.has_ended = True
             self._ended(exchange)
@@ -381,6 +393,15 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     def _asking(self, call: Call, arguments: dict[str, Any], call_type: str) -> LitellmAsking:
         return LitellmAsking(call.id, arguments, call_type, lambda: [self._model(call)], self._settings)
 
+    def _failed(self, exchange: Exchange, error: object, call_types: Container[str]) -> None:
+        """What failed without a hook of its own: pass-through calls, and streams that had begun."""
+        for call in exchange.open_calls():
+            if call.outcome is Outcome.RUNNING and call.call_type in call_types:
+                if isinstance(error, BaseException) and not was_cut(error):
+                    exchange.give_back(call)
+                else:
+                    call.outcome = Outcome.CUT
+
     def _is_owned(self, exchange: Exchange) -> bool:
         """Whether it is known who pays; where no request was admitted, authentication alone says so."""
         if exchange.caller is None and exchange.auth is not None:
@@ -496,10 +517,18 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             self._gateway().record(draft._replace(fields=fields))
 
     def _record_failure(self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime) -> None:
-        """An attempt that cost nothing; one that was cut is settled when the exchange ends."""
+        """An attempt that failed: what was cut is settled when the exchange ends."""
+        streams = [c for c in exchange.open_calls() if c.is_streamed and c.outcome is Outcome.RUNNING]
+        if len(streams) == 1 and not exchange.output_bytes:
+            self._failed(exchange, kwargs.get("exception"), (streams[0].call_type,))
         draft = usage_of(kwargs, event_id=exchange.request_id, occurred_at=finished_at, listed=listed_prices)
-        if draft is not None:
-            self._gateway().record(_charged_to_caller(draft, exchange))
+        if draft is None:
+            return
+        if draft.fields["cost_nanousd"] and any(c.is_recorded or c.is_open for c in exchange.calls):
+            # A guardrail kept the answer back, and LiteLLM logs what it cost with the failure.
+            exchange.has_logged = True
+            return
+        self._gateway().record(_charged_to_caller(draft, exchange))
 
 
 def _charged_to_caller(draft: UsageDraft, exchange: Exchange) -> UsageDraft:

@@ -9,12 +9,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from datetime import datetime
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from prometheus_client import Counter
 
 from producers.exchange import Call, Exchange, Outcome
 from producers.mapping import UsageDraft
+from spendmeter.contract.ids import made_at
 from spendmeter.contract.usage import UsageEvent
 
 log = logging.getLogger(__name__)
@@ -54,9 +57,15 @@ class Settlement:
         max_seconds: float,
         record: Callable[[UsageDraft, Hashable], UsageEvent | None],
         release: Callable[[Hashable], None],
+        count: Callable[[UUID, UsageDraft, datetime], None],
+        is_held: Callable[[Hashable], bool],
     ) -> None:
-        """`max_seconds`: how long LiteLLM may take to log an answer that was given."""
+        """`max_seconds`: how long LiteLLM may take to log an answer that was given.
+
+        `count` has a call count at a draft's cost until it is recorded, in place of what is held for it.
+        """
         self._max_seconds, self._record, self._release = max_seconds, record, release
+        self._count, self._is_held = count, is_held
         self._ended: deque[_Ended] = deque()
         self._waiting: deque[_Ended] = deque()
 
@@ -101,22 +110,34 @@ class Settlement:
         for call in exchange.open_calls():
             if is_last or not _may_be_logged(call):
                 self._end(call, ended.drafts)
+        for call in exchange.open_calls():
+            self._count_held(call, ended.drafts)
         if exchange.open_calls():
             self._waiting.append(ended)
         else:
             exchange.forget()
 
+    def _count_held(self, call: Call, drafts: Drafts) -> None:
+        """No hold outlives its exchange: while LiteLLM takes its time, an estimate counts instead."""
+        if self._is_held(call.id):
+            draft = self._draft(call, drafts)
+            if draft is not None:
+                self._count(call.id, draft, made_at(call.id))
+
+    def _draft(self, call: Call, drafts: Drafts) -> UsageDraft | None:
+        try:
+            if call.outcome is Outcome.ANSWERED:
+                return drafts.answered(call)
+            if call.sends or call.exchange.output_bytes:
+                return drafts.cut(call)
+        except Exception:
+            log.exception("call %s could not be estimated: it costs nothing", call.id)
+        return None
+
     def _end(self, call: Call, drafts: Drafts) -> None:
         if not call.exchange.claim(call):
             return
-        draft = None
-        try:
-            if call.outcome is Outcome.ANSWERED:
-                draft = drafts.answered(call)
-            elif call.sends or call.exchange.output_bytes:
-                draft = drafts.cut(call)
-        except Exception:
-            log.exception("call %s could not be estimated: it costs nothing", call.id)
+        draft = self._draft(call, drafts)
         if draft is None:
             self._release(call.id)
             return

@@ -56,7 +56,7 @@ class Ledger:
                 yield budget.id, f"no stream worker counts it in partitions {uncounted} of spend.usage yet"
         for due in self.due(book, partitions):
             behind = [
-                f"[{p}] up to {committed[p] if p in committed else 'nothing'}, needed up to {offset}"
+                f"[{p}] up to {committed.get(p, 'nothing')}, needed up to {offset}"
                 for p, offset in sorted(due.before.items())
                 if committed.get(p, 0) < offset
             ]

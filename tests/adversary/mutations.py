@@ -23,33 +23,37 @@ def install() -> None:
 
 def _the_log_says_who_pays() -> None:
     """The owner is what a client can write into a request's metadata."""
-    from producers import mapping
+    from producers import call_drafts, litellm_callback
 
-    right = mapping._who
+    right = call_drafts.charged_to
 
-    def who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
-        found = right(kwargs, payload)
-        forged = _client_metadata(kwargs).get("user_api_key_hash")
-        return {**found, "key": forged} if forged else found
+    def charged_to(draft: Any, call: Any) -> Any:
+        found = right(draft, call)
+        metadata = call.arguments.get("metadata") or {}
+        forged = metadata.get("user_api_key_hash") if isinstance(metadata, dict) else None
+        fallbacks = (call.arguments.get("proxy_server_request") or {}).get("body") or {}
+        forged = _client_hash(fallbacks) or forged
+        return found._replace(fields={**found.fields, "key": forged}) if forged else found
 
-    vars(mapping)["_who"] = who
+    vars(call_drafts)["charged_to"] = charged_to
+    vars(litellm_callback)["charged_to"] = charged_to
 
 
 def _cached_input_is_free() -> None:
     """What was read from a provider's cache is not billed."""
-    from producers import costs, mapping
+    from producers import call_drafts, litellm_callback
 
-    right = costs.cost_of
+    right = call_drafts.charged_to
 
-    def cost_of(kwargs: Mapping[str, Any], prices: Mapping[str, str]) -> Any:
-        cost = right(kwargs, prices)
-        payload = kwargs.get("standard_logging_object") or {}
-        usage = (payload.get("metadata") or {}).get("usage_object") or {}
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        each = float(prices.get("cache_read_token", "0"))
-        return cost._replace(amount=NanoUsd(max(0, cost.amount - round(cached * each * 1e9))))
+    def charged_to(draft: Any, call: Any) -> Any:
+        found = right(draft, call)
+        each = float(found.fields["prices"].get("cache_read_token", "0"))
+        cached = round(found.fields["cache_read_tokens"] * each * 1e9)
+        cost = NanoUsd(max(0, found.fields["cost_nanousd"] - cached))
+        return found._replace(fields={**found.fields, "cost_nanousd": cost})
 
-    vars(mapping)["cost_of"] = cost_of
+    vars(call_drafts)["charged_to"] = charged_to
+    vars(litellm_callback)["charged_to"] = charged_to
 
 
 def _every_event_is_recorded_twice() -> None:
@@ -96,20 +100,70 @@ def _left_streams_are_lost() -> None:
         return None if draft is not None and draft.fields["estimated"] else draft
 
     _everywhere("usage_of", usage_of)
+    _calls_that_are_cut_cost_nothing()
+
+
+def _calls_that_are_cut_cost_nothing() -> None:
+    """What LiteLLM does not log is not billed."""
+    from producers.settlement import Settlement
+
+    Settlement._draft = lambda self, call, drafts: None  # type: ignore[method-assign]
+
+
+def _only_the_request_is_counted() -> None:
+    """A request has one event, however many calls it makes."""
+    from producers.exchange import Exchange
+
+    Exchange.made_several = property(lambda self: False)  # type: ignore[assignment, method-assign]
+    _calls_that_are_cut_cost_nothing()
+
+
+def _controls_stay() -> None:
+    """What a client writes of prices and logging is believed."""
+    from producers import litellm_callback
+
+    vars(litellm_callback)["strip_controls"] = lambda data, call_type: ()
+
+
+def _calls_are_not_judged() -> None:
+    """Where a call really goes does not matter once its request was admitted."""
+    from producers.litellm_callback import SpendmeterCallback
+
+    async def hook(self: Any, kwargs: Any, call_type: Any) -> None:
+        return None
+
+    setattr(SpendmeterCallback, "async_pre_call_deployment_hook", hook)  # noqa: B010  # mypy has it as a method
+
+
+def _zero_is_believed() -> None:
+    """LiteLLM's figure counts, whatever the tokens say."""
+    from producers import costs
+
+    vars(costs)["cost_in_tokens"] = lambda *args, **kwargs: None
 
 
 def _everywhere(name: str, function: Callable[..., Any]) -> None:
     """Replace a function in each module that imports it by name."""
-    from producers import litellm_answer, litellm_callback, mapping
+    from producers import call_drafts, litellm_callback, mapping
 
-    for module in (mapping, litellm_answer, litellm_callback):
+    for module in (mapping, call_drafts, litellm_callback):
         vars(module)[name] = function
 
 
-def _client_metadata(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    request = (kwargs.get("litellm_params") or {}).get("proxy_server_request") or {}
-    metadata = (request.get("body") or {}).get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
+def _client_hash(body: Any) -> Any:
+    """A key's hash in any metadata of a client's body, also in its fallbacks."""
+    waiting = [body]
+    for _ in range(1_000):
+        if not waiting:
+            return None
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting.extend(part)
+        elif isinstance(part, dict):
+            if part.get("user_api_key_hash"):
+                return part["user_api_key_hash"]
+            waiting.extend(part.values())
+    return None
 
 
 MUTATIONS: Mapping[str, Callable[[], None]] = {
@@ -119,4 +173,8 @@ MUTATIONS: Mapping[str, Callable[[], None]] = {
     "holds are kept": _holds_are_kept,
     "refusals are logged only": _refusals_are_logged_only,
     "left streams are lost": _left_streams_are_lost,
+    "only the request is counted": _only_the_request_is_counted,
+    "controls stay": _controls_stay,
+    "calls are not judged": _calls_are_not_judged,
+    "zero is believed": _zero_is_believed,
 }

@@ -26,6 +26,10 @@ ESTIMATE_MOST = Decimal(2)
 ESTIMATE_EXTRA_INPUT_TOKENS = 60
 ESTIMATE_EXTRA_OUTPUT_TOKENS = 20
 
+BROKEN_OFF = ("reset",)
+"""The connection broke before an answer: whether the provider bills that, no client can know."""
+MOST_ATTEMPTS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Bill:
@@ -47,7 +51,8 @@ NOTHING = Bill(0, 0)
 
 def bill(call: Mapping[str, Any]) -> Bill:
     """Of one call of the upstream's log."""
-    if call["outcome"] == "failed":
+    is_broken_off = call["fault"] in BROKEN_OFF
+    if call["outcome"] == "failed" and not is_broken_off:
         return NOTHING
     whole = _price(
         call,
@@ -56,7 +61,8 @@ def bill(call: Mapping[str, Any]) -> Bill:
         cached=call["cached_tokens"],
         written=call["cache_write_tokens"],
     )
-    if call["outcome"] == "served" and (call["usage_given"] or call["model"] in _BY_UNIT):
+    is_read = not call.get("is_unread") and not is_broken_off
+    if call["outcome"] == "served" and is_read and (call["usage_given"] or call["model"] in _BY_UNIT):
         return Bill(whole, whole)
     words, output = call["input_words"], call["output_tokens"]
     # A stream that was left may have given its input by then.
@@ -66,10 +72,12 @@ def bill(call: Mapping[str, Any]) -> Bill:
         int(ESTIMATE_MOST * (max(words, call["input_tokens"]) + ESTIMATE_EXTRA_INPUT_TOKENS)),
         int(ESTIMATE_MOST * (output + ESTIMATE_EXTRA_OUTPUT_TOKENS)),
     )
-    if call["fault"] == "late" or call["model"] in _BY_UNIT:
-        # An error status says that nothing is billed.
+    if call["fault"] == "late" or call["model"] in _BY_UNIT or is_broken_off:
+        # An error status says that nothing is billed; of a broken connection nobody knows.
         least = Decimal(0)
-    return Bill(int(least), max(whole, most))
+    # A client of the provider's tries a broken connection again before the upstream has read a request.
+    times = MOST_ATTEMPTS if is_broken_off else 1
+    return Bill(int(least), max(whole, most) * times)
 
 
 def _price(

@@ -79,6 +79,17 @@ class Batch:
         ]
 
 
+def _marked(calls: Sequence[Call], sent: Sequence[Sent]) -> list[Call]:
+    """What was written to a proxy whose client had left, or was blocked, the proxy need not have read."""
+    cases = {one.nonce: one.case for one in sent}
+    marked: list[Call] = []
+    for call in calls:
+        case = cases.get(call["nonce"])
+        is_unread = case is not None and (case.reads != "all" or bool(case.stream and case.marker))
+        marked.append({**call, "is_unread": is_unread})
+    return marked
+
+
 class World:
     """A stack with owners, a reader of `spend.usage`, and a position in the upstream's log."""
 
@@ -244,6 +255,7 @@ class World:
         while True:
             events += await self.events()
             calls += await self.calls()
+            calls = _marked(calls, sent)
             figures = await self.metrics()
             accounts, strays = law.accounts(owners.values(), senders, calls, events)
             is_still = (

@@ -27,7 +27,7 @@ from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import connection, partition_of
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
-from tests.integration.stream.conftest import Stream, Worker, open_stream
+from tests.integration.stream.conftest import Worker, open_stream
 
 Start = Callable[[], tuple[Worker, SinkProcess]]
 WITHIN_SECONDS = 60.0
