@@ -36,6 +36,10 @@ faults: install  ## Inject faults into the real stack under traffic (about an ho
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.faults.run $(ARGS)
 
+adversary: install  ## Send what anybody may send, and hold the bill against what was charged (ARGS="--seed 7 --requests 20000 --busy")
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m tests.adversary $(ARGS)
+
 bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (two hours, one of them the soak; ARGS="--brief")
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m bench $(ARGS)

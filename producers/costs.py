@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from producers.payload import mapping, request_metadata, tokens
 from producers.token_prices import TIERS_THOUSANDS, cost_in_tokens
 from producers.usage_counts import UsageCounts
-from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
+from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd, from_usd
 from spendmeter.contract.usage import CostSource, Doubt
 
 _NOTHING_NANOUSD = NanoUsd(0)
@@ -116,7 +116,7 @@ def cost_of(
         return Cost(total, CostSource.CACHE, doubt, problem)
     prices, custom = price_map
     is_free = bool(custom) and is_free_by_price(custom)
-    ours = _reckoned(payload, counts, prices, provider)
+    ours = max(_reckoned(payload, counts, prices, provider), _spoken(kwargs, payload, prices))
     if problem is not None or model_problem is not None:
         return _instead(Doubt.NOT_A_COST, max(ours, total), problem or model_problem)
     besides = NanoUsd(max(0, total - model))
@@ -134,6 +134,9 @@ def cost_of(
         return Cost(total, CostSource.UNPRICED)
     # Too little to be a nano-dollar, or nothing of what has a price was used.
     return Cost(total, CostSource.LITELLM)
+
+
+_SPEECH = ("speech", "aspeech")
 
 
 def _instead(doubt: Doubt, ours: NanoUsd, message: str | None) -> Cost:
@@ -154,12 +157,24 @@ def _doubted(
     if model + _ROUNDING_NANOUSD < parts:
         return Doubt.BELOW_PARTS
     call_type = str(payload.get("call_type") or kwargs.get("call_type"))
-    if model + _ROUNDING_NANOUSD < ours and _TOKENS_ARE_ALL.fullmatch(call_type):
+    is_all = call_type in _SPEECH or _TOKENS_ARE_ALL.fullmatch(call_type) is not None
+    if model + _ROUNDING_NANOUSD < ours and is_all:
         # Their bill is what they say, unless the operator has written prices of their own.
         if provider in _TELL_THEIR_COST and not price_map.custom:
             return None
         return Doubt.BELOW_TOKENS
     return None
+
+
+def _spoken(kwargs: Mapping[str, Any], payload: Mapping[str, Any], prices: Mapping[str, Any]) -> NanoUsd:
+    """What speech costs by the characters of its text: LiteLLM leaves the spaces out, providers bill them."""
+    given, price = kwargs.get("input"), prices.get("input_cost_per_character")
+    call_type = payload.get("call_type") or kwargs.get("call_type")
+    if call_type not in _SPEECH or not isinstance(given, str) or payload.get("status") != "success":
+        return _NOTHING_NANOUSD
+    if isinstance(price, bool) or not isinstance(price, int | float) or not 0 < price < 1:
+        return _NOTHING_NANOUSD
+    return from_usd(Decimal(repr(price)) * len(given))
 
 
 def _reckoned(

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
+from openai import APIError
 from prometheus_client import Counter
 
 from producers.admission import lacks
@@ -519,8 +520,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     def _record_failure(self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime) -> None:
         """An attempt that failed: what was cut is settled when the exchange ends."""
         streams = [c for c in exchange.open_calls() if c.is_streamed and c.outcome is Outcome.RUNNING]
-        if len(streams) == 1 and not exchange.output_bytes:
-            self._failed(exchange, kwargs.get("exception"), (streams[0].call_type,))
+        error = kwargs.get("exception")
+        if len(streams) == 1 and not exchange.output_bytes and isinstance(error, APIError):
+            # The provider's own; a guardrail's says nothing of what the call costs.
+            self._failed(exchange, error, (streams[0].call_type,))
         draft = usage_of(kwargs, event_id=exchange.request_id, occurred_at=finished_at, listed=listed_prices)
         if draft is None:
             return

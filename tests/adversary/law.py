@@ -92,7 +92,14 @@ def violations(account: Account) -> list[Violation]:
         found.append((LESS, figures, None))
     elif charged > billed.most:
         found.append((OTHER if owner.is_victim else MORE, figures, None))
-    if any(not bill(call).is_exact for call in account.calls) and charged and not _has_estimate(account):
+    unknown = [call for call in account.calls if not bill(call).is_exact]
+    # What was written to a proxy whose client had left it may have read all the same.
+    if (
+        unknown
+        and not any(call.get("is_unread") for call in unknown)
+        and charged
+        and not _has_estimate(account)
+    ):
         exact = sum(one.least for call in account.calls if (one := bill(call)).is_exact)
         if charged != exact:
             found.append((UNMARKED, figures, None))
