@@ -210,6 +210,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             return
         exchange.has_logged = True
         self._failed(exchange, original_exception, CALLS_AT_ADMISSION)
+        self._stream_failed(exchange, original_exception)
         if not exchange.is_watched:
             exchange.has_ended = True
             self._ended(exchange)
@@ -403,6 +404,12 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
                 else:
                     call.outcome = Outcome.CUT
 
+    def _stream_failed(self, exchange: Exchange, error: object) -> None:
+        """A stream that failed before its first byte. Only a provider's error says what it costs."""
+        streams = [c for c in exchange.open_calls() if c.is_streamed and c.outcome is Outcome.RUNNING]
+        if len(streams) == 1 and not exchange.output_bytes and isinstance(error, APIError):
+            self._failed(exchange, error, (streams[0].call_type,))
+
     def _is_owned(self, exchange: Exchange) -> bool:
         """Whether it is known who pays; where no request was admitted, authentication alone says so."""
         if exchange.caller is None and exchange.auth is not None:
@@ -519,11 +526,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def _record_failure(self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime) -> None:
         """An attempt that failed: what was cut is settled when the exchange ends."""
-        streams = [c for c in exchange.open_calls() if c.is_streamed and c.outcome is Outcome.RUNNING]
-        error = kwargs.get("exception")
-        if len(streams) == 1 and not exchange.output_bytes and isinstance(error, APIError):
-            # The provider's own; a guardrail's says nothing of what the call costs.
-            self._failed(exchange, error, (streams[0].call_type,))
+        self._stream_failed(exchange, kwargs.get("exception"))
         draft = usage_of(kwargs, event_id=exchange.request_id, occurred_at=finished_at, listed=listed_prices)
         if draft is None:
             return
