@@ -92,10 +92,8 @@ def violations(account: Account) -> list[Violation]:
         found.append((LESS, figures, None))
     elif charged > billed.most:
         found.append((OTHER if owner.is_victim else MORE, figures, None))
-    if any(not bill(call).is_exact for call in account.calls) and charged and not _has_estimate(account):
-        exact = sum(one.least for call in account.calls if (one := bill(call)).is_exact)
-        if charged != exact:
-            found.append((UNMARKED, figures, None))
+    if charged and not _is_known(account) and not any(event.get("estimated") for event in account.events):
+        found.append((UNMARKED, figures, None))
     for event in account.events:
         # A request that LiteLLM refuses while it reads it is nobody's but the key's, and costs nothing.
         is_more = int(event["cost_nanousd"]) or event.get("status") == "success"
@@ -120,8 +118,10 @@ def by_route(calls: Iterable[tuple[str, Call]]) -> Mapping[str, Bill]:
     return sums
 
 
-def _has_estimate(account: Account) -> bool:
-    return any(event.get("estimated") for event in account.events)
+def _is_known(account: Account) -> bool:
+    """Whether what was charged is what the upstream said that it used, estimates aside."""
+    said = [bill({**call, "is_unread": False}) for call in account.calls]
+    return account.charged == sum(one.least for one in said if one.is_exact)
 
 
 def _short(event: Event) -> str:

@@ -85,7 +85,7 @@ def _marked(calls: Sequence[Call], sent: Sequence[Sent]) -> list[Call]:
     marked: list[Call] = []
     for call in calls:
         case = cases.get(call["nonce"])
-        is_unread = case is not None and (case.reads != "all" or bool(case.stream and case.marker))
+        is_unread = case is not None and (case.is_left or bool(case.stream and case.marker))
         marked.append({**call, "is_unread": is_unread})
     return marked
 
