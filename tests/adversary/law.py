@@ -92,7 +92,12 @@ def violations(account: Account) -> list[Violation]:
         found.append((LESS, figures, None))
     elif charged > billed.most:
         found.append((OTHER if owner.is_victim else MORE, figures, None))
-    if charged and not _is_known(account) and not any(event.get("estimated") for event in account.events):
+    if (
+        charged
+        and account.is_even
+        and not _is_known(account)
+        and not any(event.get("estimated") for event in account.events)
+    ):
         found.append((UNMARKED, figures, None))
     for event in account.events:
         # A request that LiteLLM refuses while it reads it is nobody's but the key's, and costs nothing.
