@@ -47,6 +47,11 @@ class Case:
     polls: int = 0
     """How often what was answered is read again by its id."""
 
+    @property
+    def is_left(self) -> bool:
+        """Whether somebody may give up before all that the upstream wrote was read."""
+        return self.reads != "all" or any("timeout" in control.name for control in self.controls)
+
     def to_json(self) -> str:
         """What `--replay` reads."""
         return json.dumps(asdict(self), indent=1)

@@ -92,17 +92,13 @@ def violations(account: Account) -> list[Violation]:
         found.append((LESS, figures, None))
     elif charged > billed.most:
         found.append((OTHER if owner.is_victim else MORE, figures, None))
-    unknown = [call for call in account.calls if not bill(call).is_exact]
-    # What was written to a proxy whose client had left it may have read all the same.
     if (
-        unknown
-        and not any(call.get("is_unread") for call in unknown)
-        and charged
-        and not _has_estimate(account)
+        charged
+        and account.is_even
+        and not _is_known(account)
+        and not any(event.get("estimated") for event in account.events)
     ):
-        exact = sum(one.least for call in account.calls if (one := bill(call)).is_exact)
-        if charged != exact:
-            found.append((UNMARKED, figures, None))
+        found.append((UNMARKED, figures, None))
     for event in account.events:
         # A request that LiteLLM refuses while it reads it is nobody's but the key's, and costs nothing.
         is_more = int(event["cost_nanousd"]) or event.get("status") == "success"
@@ -127,8 +123,10 @@ def by_route(calls: Iterable[tuple[str, Call]]) -> Mapping[str, Bill]:
     return sums
 
 
-def _has_estimate(account: Account) -> bool:
-    return any(event.get("estimated") for event in account.events)
+def _is_known(account: Account) -> bool:
+    """Whether what was charged is what the upstream said that it used, estimates aside."""
+    said = [bill({**call, "is_unread": False}) for call in account.calls]
+    return account.charged == sum(one.least for one in said if one.is_exact)
 
 
 def _short(event: Event) -> str:

@@ -86,7 +86,7 @@ def _marked(calls: Sequence[Call], sent: Sequence[Sent]) -> list[Call]:
     marked: list[Call] = []
     for call in calls:
         case = cases.get(call["nonce"])
-        is_unread = case is not None and _may_be_unread(case)
+        is_unread = case is not None and (case.is_left or _may_be_unread(case))
         marked.append({**call, "is_unread": is_unread})
     return marked
 
@@ -96,7 +96,7 @@ def _may_be_unread(case: Case) -> bool:
     that is on its way when a guardrail blocks beside it."""
     if not case.stream:
         return case.marker == DURING
-    return case.reads != "all" or bool(case.marker) or case.route == "tool loop" or "," in case.model
+    return bool(case.marker) or case.route == "tool loop" or "," in case.model
 
 
 class World:
@@ -108,7 +108,7 @@ class World:
         self._usage = usage
         self.nonces = count(int(time.time()) * 1000)
         self._read_calls = 0
-        self._read_events = 0
+        self.read_events = 0
         self._errors = 0.0
         self._held = 0
         self.plain: list[Owner] = []
@@ -147,6 +147,17 @@ class World:
         batch = await self._judge(sent)
         batch.seconds = time.monotonic() - begun
         return batch
+
+    async def rest(self) -> None:
+        """Take in what is left of earlier requests, and begin anew from there."""
+        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        while time.monotonic() < deadline:
+            await self.calls()
+            await self.events()
+            figures = await self.metrics()
+            self._errors, self._held = figures[_ERRORS], int(figures[_HOLDS])
+            if figures[_RECORDED] == self.read_events and not figures[_HOLDS] and not figures[_PENDING]:
+                return
 
     async def small(self, wanted: int) -> list[Owner]:
         """New owners, each under a strict budget of $0.02."""
@@ -270,7 +281,7 @@ class World:
             is_still = (
                 figures[_HOLDS] <= self._held
                 and figures[_PENDING] == 0
-                and figures[_RECORDED] == self._read_events
+                and figures[_RECORDED] == self.read_events
             )
             if is_still and all(account.is_even for account in accounts.values()):
                 break
@@ -305,7 +316,7 @@ class World:
         """What lies in `spend.usage` beyond what was read, of the next moment."""
         batches = await self._usage.getmany(timeout_ms=int(POLL_SECONDS * 1000))
         events = [json.loads(record.value) for records in batches.values() for record in records]
-        self._read_events += len(events)
+        self.read_events += len(events)
         return events
 
     async def metrics(self) -> Mapping[str, float]:

@@ -1,0 +1,492 @@
+"""What was seen to go wrong, each as a request or a few: issue 13, by number and by its small inputs."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.adversary.conftest import GPT_4O, Adversary
+from tests.adversary.markers import AFTER, DURING
+from tests.adversary.owners import Owner
+
+HOLDS = "spendmeter_holds"
+PASS_OPENAI, PASS_ANTHROPIC = "/openai_passthrough/v1/chat/completions", "/anthropic/v1/messages"
+PASS_GEMINI = "/gemini/v1beta/models/gemini-2.5-flash:generateContent"
+SPENT = {"limit_usd": "0.000001"}
+MCP = [{"type": "mcp", "server_url": "litellm_proxy/mcp/toolbox", "require_approval": "never"}]
+
+
+def charged(adversary: Adversary, owner: Owner) -> tuple[int, int]:
+    """What was charged, and by how many events that cost something."""
+    account = adversary.account(owner)
+    return account.charged, sum(1 for event in account.events if int(event["cost_nanousd"]))
+
+
+def only_event(adversary: Adversary, owner: Owner) -> Any:
+    (event,) = [one for one in adversary.account(owner).events if int(one["cost_nanousd"])]
+    return event
+
+
+# 1, case 04
+
+
+@pytest.mark.parametrize("models", ["gpt-4o,gpt-4o,gpt-4o,gpt-4o,gpt-4o", "gpt-4o,gpt-4o-mini"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_01_each_call_of_a_list_of_models_is_charged(adversary: Adversary, models: str, stream: bool) -> None:
+    owner = adversary.owner()
+    adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, model=models, stream=stream))
+    account = adversary.account(owner)
+    assert account.is_even, (account.billed, account.charged)
+
+
+def test_01_a_list_of_models_is_refused_once_the_budget_is_spent(adversary: Adversary) -> None:
+    owner = adversary.owner({"limit_usd": "0.05"})
+    for _ in range(6):
+        adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, model=",".join(["gpt-4o"] * 20)))
+    account = adversary.account(owner)
+    assert account.is_even
+    assert account.billed.most <= 50_000_000 + 20 * GPT_4O, "one request past the limit at the most"
+
+
+def test_01_a_list_of_models_fits_into_a_strict_budget_or_is_refused(adversary: Adversary) -> None:
+    owner = adversary.owner({"limit_usd": "0.02", "enforcement": "strict"})
+    for _ in range(4):
+        body = adversary.chat(owner, model=",".join(["gpt-4o"] * 10), max_tokens=100)
+        adversary.post(owner, "/v1/chat/completions", body)
+    assert adversary.account(owner).billed.least <= 20_000_000
+
+
+def test_01_a_spent_group_stops_a_list_that_names_it(adversary: Adversary) -> None:
+    owner = adversary.owner({**SPENT, "match": {"model_group": "gpt-4o"}})
+    adversary.spend(owner)
+    adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, model="gpt-4o,gpt-4o"))
+    assert adversary.account(owner).billed.most == GPT_4O
+
+
+# 2
+
+
+@pytest.mark.parametrize("metadata", ["metadata", "litellm_metadata"])
+@pytest.mark.parametrize("is_forged", [False, True])
+@pytest.mark.parametrize("timeout", [None, 0.05])
+def test_02_a_fallback_of_the_client_is_charged_to_who_sent_it(
+    adversary: Adversary, metadata: str, is_forged: bool, timeout: float | None
+) -> None:
+    owner, victim = adversary.owner(), adversary.owner()
+    forged = {"user_api_key_hash": victim.key_hash, "user_api_key_user_id": victim.user} if is_forged else {}
+    fallbacks = [{"model": "gpt-4o", metadata: forged, "timeout": 30}]
+    model = "failing" if timeout is None else "gpt-4o-mini"
+    directive = "in=1000 out=100" + ("" if timeout is None else " delay_ms=200")
+    body = adversary.chat(owner, directive, model=model, fallbacks=fallbacks, timeout=timeout)
+    adversary.post(owner, "/v1/chat/completions", body)
+    account = adversary.account(owner)
+    assert account.is_even, (account.billed, account.charged)
+    assert charged(adversary, victim) == (0, 0)
+
+
+def test_02_a_fallback_of_the_client_does_not_choose_the_price(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    fallbacks = [{"model": "gpt-4o", "base_model": "gpt-4o-mini", "input_cost_per_token": 0}]
+    adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, model="failing", fallbacks=fallbacks))
+    assert adversary.account(owner).is_even
+
+
+# 3
+
+
+@pytest.mark.parametrize("depth", [10, 940, 100_000])
+def test_03_a_nested_user_does_not_pass_a_spent_budget(adversary: Adversary, depth: int) -> None:
+    owner = adversary.owner(SPENT)
+    adversary.spend(owner)
+    errors = adversary.metric("spendmeter_internal_errors_total")
+    body = json.dumps(adversary.chat(owner)).replace("{", f'{{"user": {"[" * depth}{"]" * depth}, ', 1)
+    answer = adversary.post(owner, "/v1/chat/completions", body.encode())
+    assert answer is not None
+    assert 400 <= answer.status_code < 500, answer.text[:300]
+    assert charged(adversary, owner) == (GPT_4O, 1)
+    assert adversary.metric("spendmeter_internal_errors_total") == errors
+
+
+# 4, cases 08 and 12
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_04_each_round_of_a_tool_loop_is_charged(adversary: Adversary, stream: bool) -> None:
+    owner = adversary.owner()
+    adversary.post(
+        owner,
+        "/v1/chat/completions",
+        adversary.chat(owner, "in=1000 out=100 tool=1", tools=MCP, stream=stream),
+    )
+    account = adversary.account(owner)
+    assert len(account.calls) == 2
+    assert account.charged == 2 * GPT_4O
+
+
+@pytest.mark.parametrize("marker", [DURING, AFTER])
+@pytest.mark.parametrize("route", ["chat", "messages", "responses"])
+def test_04_an_answer_that_a_guardrail_blocks_is_charged(
+    adversary: Adversary, marker: str, route: str
+) -> None:
+    owner = adversary.owner()
+    # Long enough for the guardrail that runs beside it to block it after it was sent.
+    directive = "in=1000 out=100 delay_ms=300" if marker is DURING else "in=1000 out=100"
+    body: Any = adversary.chat(owner, directive, marker)
+    path = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}[route]
+    if route == "responses":
+        body = {"model": "gpt-4o", "input": body["messages"][0]["content"]}
+    if route == "messages":
+        body |= {"model": "claude", "max_tokens": 200}
+    answer = adversary.post(owner, path, body)
+    assert answer is not None
+    assert answer.status_code >= 400, "blocked"
+    account = adversary.account(owner, calls=1)
+    assert len(account.calls) == 1
+    assert account.is_even, (account.billed, account.charged)
+
+
+def test_04_each_attempt_that_was_cut_off_is_charged_its_input(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    words = "word " * 400
+    body = adversary.chat(owner, "delay_ms=2000", words, timeout=0.2, num_retries=5)
+    adversary.post(owner, "/v1/chat/completions", body)
+    account = adversary.account(owner)
+    assert len(account.calls) > 1
+    assert account.is_even, (account.billed, account.charged, len(account.calls))
+
+
+# 5, case 10
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_05_a_cost_of_zero_beside_priced_tokens_is_not_believed(adversary: Adversary, stream: bool) -> None:
+    owner = adversary.owner(SPENT)
+    adversary.served(owner, adversary.chat(owner, "in=1000 out=100 usage=costless", stream=stream))
+    assert charged(adversary, owner) == (GPT_4O, 1)
+    adversary.refused(owner, adversary.chat(owner))
+
+
+@pytest.mark.parametrize("usage", ["missing", "zero"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", PASS_OPENAI])
+def test_05_missing_usage_is_estimated(adversary: Adversary, usage: str, stream: bool, path: str) -> None:
+    owner = adversary.owner()
+    text = "a few words that are sent " * 10
+    adversary.served(owner, adversary.chat(owner, f"out=100 usage={usage}", text, stream=stream), path)
+    account = adversary.account(owner)
+    assert account.is_even, (account.billed, account.charged)
+    assert only_event(adversary, owner)["estimated"] is True
+
+
+# 6, case 07
+
+
+@pytest.mark.parametrize("enforcement", ["settled", "strict"])
+@pytest.mark.parametrize(
+    "route", ["messages over openai", "completions", "gemini", "chat", "messages", "responses"]
+)
+def test_06_a_stream_that_was_left_is_charged_and_holds_nothing(
+    adversary: Adversary, route: str, enforcement: str
+) -> None:
+    assert adversary.until_metric(HOLDS, 0), "nothing is held before"
+    owner = adversary.owner({"limit_usd": "1", "enforcement": enforcement})
+    text = adversary.prompt(owner, "out=100 chunks=100 chunk_delay_ms=50", "some words to be counted " * 5)
+    chat: dict[str, Any] = {
+        "messages": [{"role": "user", "content": text}],
+        "stream": True,
+        "max_tokens": 500,
+    }
+    path, body = {
+        "messages over openai": ("/v1/messages", chat | {"model": "gpt-4o-mini"}),
+        "messages": ("/v1/messages", chat | {"model": "claude"}),
+        "chat": ("/v1/chat/completions", chat | {"model": "gpt-4o"}),
+        "completions": (
+            "/v1/completions",
+            {"model": "gpt-4o-mini", "prompt": text, "stream": True, "max_tokens": 500},
+        ),
+        "responses": ("/v1/responses", {"model": "gpt-4o", "input": text, "stream": True}),
+        "gemini": (
+            "/v1beta/models/gem:streamGenerateContent?alt=sse",
+            {"contents": [{"role": "user", "parts": [{"text": text}]}]},
+        ),
+    }[route]
+    answer = adversary.post(owner, path, body, leaves_after=0.6)
+    assert answer is None, answer.text
+    account = adversary.account(owner, calls=1)
+    assert len(account.calls) == 1
+    assert account.is_even, (account.billed, account.charged)
+    assert only_event(adversary, owner)["estimated"] is True
+    assert adversary.until_metric(HOLDS, 0)
+
+
+# 7
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_07_no_hold_stays_when_many_leave_at_once(adversary: Adversary, stream: bool) -> None:
+    assert adversary.until_metric(HOLDS, 0), "nothing is held before"
+    owner = adversary.owner({"limit_usd": "100", "enforcement": "strict"})
+
+    async def leave() -> None:
+        bodies = [
+            adversary.chat(owner, "out=5 delay_ms=1000", model="gpt-4o-mini", stream=stream, max_tokens=50)
+            for _ in range(40)
+        ]
+        await asyncio.gather(
+            *(
+                adversary.send(owner, "POST", "/v1/chat/completions", body, 0.2 + number / 80)
+                for number, body in enumerate(bodies)
+            )
+        )
+
+    adversary.run(leave())
+    assert adversary.until_metric(HOLDS, 0), adversary.metric(HOLDS)
+    assert adversary.metric("spendmeter_holds_expired_total") == 0
+
+
+# 8, cases 01, 02 and 03
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_08_a_background_response_is_charged_once_however_often_it_is_read(
+    adversary: Adversary, stream: bool
+) -> None:
+    owner, reader = adversary.owner(), adversary.owner()
+    body = {"model": "gpt-4o", "input": adversary.prompt(owner), "background": True, "stream": stream}
+    made = adversary.served(owner, body, "/v1/responses")
+    found = _response_id(made, stream)
+    for who in (owner, owner, owner, owner, reader):
+        adversary.get(who, f"/v1/responses/{found}")
+    assert charged(adversary, owner) == (GPT_4O, 1)
+    assert only_event(adversary, owner)["model_group"] == "gpt-4o"
+    assert charged(adversary, reader) == (0, 0)
+
+
+def _response_id(answer: httpx.Response, stream: bool) -> str:
+    if not stream:
+        return str(answer.json()["id"])
+    lines = [line for line in answer.text.splitlines() if line.startswith("data: {")]
+    return str(json.loads(lines[0].removeprefix("data: "))["response"]["id"])
+
+
+def test_08_a_batch_is_charged_once_however_often_it_is_read(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    line = {
+        "custom_id": "1",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": adversary.chat(owner, model="gpt-4o-mini"),
+    }
+    content = "\n".join(json.dumps(line | {"custom_id": str(number)}) for number in (1, 2))
+
+    async def upload() -> httpx.Response:
+        return await adversary.world.http.post(
+            f"{adversary.world.stack.url}/v1/files",
+            headers={"Authorization": f"Bearer {owner.key}"},
+            data={"purpose": "batch", "custom_llm_provider": "openai"},
+            files={"file": ("lines.jsonl", content.encode(), "application/jsonl")},
+        )
+
+    uploaded = adversary.run(upload())
+    assert uploaded.status_code == 200, uploaded.text
+    batch = adversary.served(
+        owner,
+        {
+            "input_file_id": uploaded.json()["id"],
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+        },
+        "/v1/batches",
+    )
+    for _ in range(3):
+        assert adversary.get(owner, f"/v1/batches/{batch.json()['id']}").status_code == 200
+    assert charged(adversary, owner) == (210_000, 1), "two lines at the price of a batch"
+    assert "gpt-4o-mini" in only_event(adversary, owner)["model"]
+
+
+# 9, case 13
+
+
+def test_09_what_is_no_model_call_is_not_unpriced(adversary: Adversary) -> None:
+    owner = adversary.owner({"limit_usd": "0.025", "unpriced": "0.01"})
+    for _ in range(3):
+        adversary.served(owner, {"model": "moderate", "input": adversary.prompt(owner)}, "/v1/moderations")
+        assert adversary.get(owner, "/openai_passthrough/v1/models").status_code == 200
+    adversary.spend(owner)
+    assert [one for one in adversary.account(owner).events if one["cost_source"] == "unpriced"] == []
+
+
+# 10, cases 05 and 06
+
+
+@pytest.mark.parametrize(
+    ("match", "path"),
+    [
+        ({"provider": "anthropic"}, PASS_ANTHROPIC),
+        ({"provider": "openai"}, PASS_OPENAI),
+        ({"provider": "gemini"}, PASS_GEMINI),
+        ({"model": "gpt-4o"}, PASS_OPENAI),
+        ({"model": "openai/gpt-4o"}, PASS_OPENAI),
+        ({"model_group": "gpt-4o"}, PASS_OPENAI),
+        ({"tag": "house-tag"}, PASS_OPENAI),
+        ({"tag": "*"}, PASS_ANTHROPIC),
+    ],
+    ids=str,
+)
+def test_10_a_pass_through_is_refused_once_the_budget_is_spent(
+    adversary: Adversary, match: dict[str, str], path: str
+) -> None:
+    owner = adversary.owner({**SPENT, "match": match}, metadata={"tags": ["house-tag"]})
+
+    def body() -> dict[str, Any]:
+        if path == PASS_GEMINI:
+            return {"contents": [{"role": "user", "parts": [{"text": adversary.prompt(owner)}]}]}
+        model = {"model": "claude-sonnet-4-5", "max_tokens": 500} if path == PASS_ANTHROPIC else {}
+        return {**adversary.chat(owner), **model}
+
+    adversary.served(owner, body(), path)
+    assert charged(adversary, owner)[1] == 1
+    adversary.refused(owner, body(), path)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "openai/gpt-4o", "deployment-of-gpt-4o", "my-4o"])
+def test_10_a_spent_group_is_not_walked_around(adversary: Adversary, model: str) -> None:
+    owner = adversary.owner({**SPENT, "match": {"model_group": "gpt-4o"}})
+    adversary.spend(owner)
+    adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, model=model))
+    assert adversary.account(owner).billed.most == GPT_4O
+
+
+@pytest.mark.parametrize("fallbacks", [None, ["gpt-4o"], [{"model": "gpt-4o"}]], ids=str)
+@pytest.mark.parametrize("dimension", [{"model_group": "gpt-4o"}, {"provider": "openai"}], ids=str)
+def test_10_a_fallback_into_a_spent_budget_is_refused(
+    adversary: Adversary, fallbacks: Any, dimension: dict[str, str]
+) -> None:
+    owner = adversary.owner({**SPENT, "match": dimension})
+    adversary.spend(owner)
+    adversary.refused(owner, adversary.chat(owner, model="failing", fallbacks=fallbacks))
+    assert adversary.account(owner).billed.most == GPT_4O
+
+
+def test_10_tags_of_a_client_do_not_push_out_the_keys(adversary: Adversary) -> None:
+    owner = adversary.owner({**SPENT, "match": {"tag": "house-tag"}}, metadata={"tags": ["house-tag"]})
+    adversary.spend(owner)
+    tags = [f"tag-{number}" for number in range(40)]
+    adversary.refused(owner, adversary.chat(owner, metadata={"tags": tags}))
+
+
+def test_10_tags_in_the_body_of_messages_do_not_hide_the_keys(adversary: Adversary) -> None:
+    owner = adversary.owner({**SPENT, "match": {"tag": "house-tag"}}, metadata={"tags": ["house-tag"]})
+    adversary.spend(owner)
+    body = adversary.chat(owner, model="claude", max_tokens=200, metadata={"tags": ["client"]})
+    adversary.refused(owner, body, "/v1/messages")
+
+
+# 11
+
+
+@pytest.mark.parametrize(
+    "control",
+    [{"extra_body": {"max_tokens": 16_000}}, {"extra_body": {"max_completion_tokens": 16_000}}, {"n": 100}],
+    ids=str,
+)
+def test_11_a_strict_budget_bounds_whatever_is_sent(adversary: Adversary, control: dict[str, Any]) -> None:
+    owner = adversary.owner({"limit_usd": "0.01", "enforcement": "strict"})
+    adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, "in=10 out=16000", **control))
+    assert adversary.account(owner).billed.least <= 10_000_000
+
+
+def test_11_a_paid_tool_is_held_or_refused_under_strict(adversary: Adversary) -> None:
+    owner = adversary.owner({"limit_usd": "0.01", "enforcement": "strict"})
+    answer = adversary.post(
+        owner, "/v1/chat/completions", adversary.chat(owner, model="gpt-4o-mini", web_search_options={})
+    )
+    assert answer is not None
+    assert answer.status_code >= 400, "a search alone costs $0.025"
+
+
+# 12
+
+
+def test_12_who_is_not_authenticated_makes_no_event(adversary: Adversary) -> None:
+    adversary.run(adversary.read())
+    before = len(adversary.events)
+    nobody = Owner("nobody", "sk-nobody-at-all", "", None)
+    for number in range(10):
+        answer = adversary.post(nobody, "/v1/chat/completions", {"metadata": {"tags": [f"new-{number}"]}})
+        assert answer is not None
+        assert answer.status_code == 401
+    adversary.spend(adversary.owner())
+    assert len(adversary.events) == before + 1, "only the one that was served"
+
+
+def test_12_a_request_that_fails_costs_nothing_and_is_one_event_at_most(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, "status=400", num_retries=3))
+    adversary.spend(owner)
+    costless = [one for one in adversary.account(owner).events if not int(one["cost_nanousd"])]
+    assert len(costless) <= 1, "an account is opened by none of them: tests/integration/stream"
+
+
+# 13
+
+
+def test_13_a_health_check_is_refused_under_a_spent_budget(adversary: Adversary) -> None:
+    owner = adversary.owner(SPENT)
+    adversary.spend(owner)
+    adversary.run(adversary.read())
+    before = len(adversary.calls)
+    answer = adversary.get(owner, "/health")
+    adversary.run(adversary.read())
+    assert adversary.calls[before:] == [], answer.text
+
+
+# 14, case 14
+
+
+def test_14_what_is_free_stays_open_under_a_spent_budget(adversary: Adversary) -> None:
+    owner = adversary.owner(SPENT)
+    response = adversary.served(owner, {"model": "gpt-4o", "input": adversary.prompt(owner)}, "/v1/responses")
+    assert charged(adversary, owner) == (GPT_4O, 1)
+    adversary.refused(owner, adversary.chat(owner))
+    adversary.served(owner, adversary.chat(owner, model="free-local"))
+    adversary.served(owner, {"model": "moderate", "input": adversary.prompt(owner)}, "/v1/moderations")
+    for path in (f"/v1/responses/{response.json()['id']}", "/openai_passthrough/v1/models"):
+        answer = adversary.get(owner, path)
+        assert answer.status_code == 200, (path, answer.text)
+    assert charged(adversary, owner) == (GPT_4O, 1)
+
+
+# 15, case 15
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/rerank", {"model": "rank", "query": "x", "documents": ["y"]}),
+        ("/v1/images/generations", {"model": "image", "prompt": "x"}),
+        ("/v1/audio/speech", {"model": "speak", "input": "x", "voice": "alloy"}),
+        ("/v1/embeddings", {"model": "embed", "input": "x"}),
+        (
+            "/v1/messages",
+            {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]},
+        ),
+        ("/v1beta/models/gem:generateContent", {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_15_a_refusal_has_its_headers_and_names_the_budget(
+    adversary: Adversary, path: str, body: dict[str, Any]
+) -> None:
+    owner = adversary.owner(SPENT)
+    adversary.spend(owner)
+    refused = adversary.refused(owner, body, path)
+    names = ("x-should-retry", "retry-after", "x-spendmeter-budget", "x-spendmeter-decision")
+    # A budget for ever has nothing to wait for.
+    assert [name for name in names if name not in refused.headers and name != "retry-after"] == []
+    assert owner.name in refused.text
+    if path == "/v1/messages":
+        assert refused.json()["error"]["type"] == "budget_exceeded"
