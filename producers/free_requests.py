@@ -96,11 +96,18 @@ def is_free(call_type: str, method: str, path: str, data: Mapping[str, Any], ser
     if call_type in _PASS_THROUGH:
         # There `model` is the provider's, whatever the router calls by that name.
         return False
-    names = _models_in(data.get("model"))
+    names = _models_in(data.get("model")) or ()
     if call_type in _MODERATIONS:
-        # Without a model it is OpenAI's, which bills none.
-        return not any(_bills(served) for name in names or () for served in served_by(name))
-    return bool(names) and all(are_free(served_by(name)) for name in names or ())
+        return is_free_at(call_type, [served for name in names for served in served_by(name)])
+    return bool(names) and all(is_free_at(call_type, served_by(name)) for name in names)
+
+
+def is_free_at(call_type: str, deployments: Sequence[Served]) -> bool:
+    """Whether a call of that type bills nothing at any of these deployments."""
+    if call_type in _MODERATIONS:
+        # OpenAI's, which bills none, unless somebody has set a price.
+        return not any(map(_bills, deployments))
+    return is_free_type(call_type) or are_free(deployments)
 
 
 def is_free_type(call_type: str) -> bool:

@@ -39,7 +39,7 @@ from producers.exchange import (
     current_exchange,
     enter_call,
 )
-from producers.free_requests import are_free, is_free, is_free_route, is_free_type
+from producers.free_requests import is_free, is_free_at, is_free_route
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_answer import answer_of
 from producers.litellm_asking import LitellmAsking
@@ -425,7 +425,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def _is_free(self, call: Call) -> bool:
         book = self._gateway().price_book
-        return is_free_type(call.call_type) or are_free(served_at(the_router(), call.deployment, book))
+        return is_free_at(call.call_type, served_at(the_router(), call.deployment, book))
 
     def _model(self, call: Call) -> Model:
         deployment = deployment_of(call.arguments)

@@ -14,7 +14,15 @@ from litellm.types.utils import CallTypes
 
 from producers.estimate import Model
 from producers.exchange import Deployment
-from producers.free_requests import MAX_MODELS, Served, are_free, is_free, is_free_route, is_free_type
+from producers.free_requests import (
+    MAX_MODELS,
+    Served,
+    are_free,
+    is_free,
+    is_free_at,
+    is_free_route,
+    is_free_type,
+)
 from producers.litellm_free import served_at, served_by
 
 FREE = Model({"input_cost_per_token": 0, "output_cost_per_token": 0}, None, None)
@@ -183,6 +191,10 @@ def test_moderations_are_free_unless_somebody_priced_them() -> None:
     assert asks("unpriced", "moderation", "/v1/moderations")
     assert asks("free-local", "amoderation", "/v1/moderations")
     assert not asks("gpt-4o", "amoderation", "/v1/moderations")
+    # As a call to a deployment, which the router need not have.
+    assert is_free_at("amoderation", [])
+    assert not is_free_at("amoderation", models("gpt-4o"))
+    assert not is_free_at("acompletion", [])
 
 
 FREE_TYPES = {
