@@ -7,12 +7,23 @@ never what a body says of a price. Each call to a deployment is judged again whe
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from producers.estimate import Model
+from producers.payload import mapping
 
-ModelsOf = Callable[[str], Sequence[Model]]
-"""Every deployment that a model's name may lead to, with its prices in force; empty where there is none."""
+
+class Served(NamedTuple):
+    """One deployment that a model's name may lead to."""
+
+    model: Model
+    """Its prices in force, the price book's included."""
+    configured: Mapping[str, Any]
+    """As the router has it."""
+
+
+ServedBy = Callable[[str], Sequence[Served]]
+"""Every deployment that may serve a model of that name; empty where there is none."""
 
 MAX_MODELS = 20
 """A longer list of models is judged."""
@@ -73,7 +84,7 @@ _OTHER_FREE_TYPES = frozenset(
 _MODERATIONS = frozenset({"moderation", "amoderation"})
 
 
-def is_free(call_type: str, method: str, path: str, data: Mapping[str, Any], models_of: ModelsOf) -> bool:
+def is_free(call_type: str, method: str, path: str, data: Mapping[str, Any], served_by: ServedBy) -> bool:
     """Whether a request may be served though its budget is spent.
 
     `call_type` is LiteLLM's; `method` and `path` are the HTTP request's, `method` empty for a websocket;
@@ -85,11 +96,18 @@ def is_free(call_type: str, method: str, path: str, data: Mapping[str, Any], mod
     if call_type in _PASS_THROUGH:
         # There `model` is the provider's, whatever the router calls by that name.
         return False
-    names = _models_in(data.get("model"))
+    names = _models_in(data.get("model")) or ()
     if call_type in _MODERATIONS:
-        # Without a model it is OpenAI's, which bills none.
-        return not any(_bills(model) for name in names or () for model in models_of(name))
-    return bool(names) and all(are_free(models_of(name)) for name in names or ())
+        return is_free_at(call_type, [served for name in names for served in served_by(name)])
+    return bool(names) and all(is_free_at(call_type, served_by(name)) for name in names)
+
+
+def is_free_at(call_type: str, deployments: Sequence[Served]) -> bool:
+    """Whether a call of that type bills nothing at any of these deployments."""
+    if call_type in _MODERATIONS:
+        # OpenAI's, which bills none, unless somebody has set a price.
+        return not any(map(_bills, deployments))
+    return is_free_type(call_type) or are_free(deployments)
 
 
 def is_free_type(call_type: str) -> bool:
@@ -122,13 +140,38 @@ def is_free_route(call_type: str, method: str, path: str) -> bool:
     )
 
 
-def are_free(models: Sequence[Model]) -> bool:
-    """Whether every one of these deployments has prices and all of them are zero."""
-    return bool(models) and all(bool(model.prices) and not _bills(model) for model in models)
+def are_free(deployments: Sequence[Served]) -> bool:
+    """Whether every one of these has prices and all of them are zero, those that bound no cost as well."""
+    return bool(deployments) and all(bool(one.model.prices) and not _bills(one) for one in deployments)
 
 
-def _bills(model: Model) -> bool:
-    return any(model.prices.values()) or model.surcharge_femtousd > 0
+def _bills(served: Served) -> bool:
+    model = served.model
+    return any(model.prices.values()) or model.surcharge_femtousd > 0 or _names_a_price(served.configured)
+
+
+def _names_a_price(configured: Mapping[str, Any]) -> bool:
+    """Whether any price is above zero, whatever its unit: a page, an hour of reserved capacity, a search."""
+    return any(
+        _is_positive(value)
+        for part in ("litellm_params", "model_info")
+        for name, value in mapping(configured.get(part)).items()
+        if "cost" in str(name) or "pric" in str(name)
+    )
+
+
+def _is_positive(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(_is_positive(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return any(_is_positive(inner) for inner in value)
+    if isinstance(value, bool):
+        return False
+    try:
+        # YAML reads 1e-6 as text.
+        return float(value) > 0  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _models_in(model: object) -> list[str] | None:

@@ -39,11 +39,12 @@ from producers.exchange import (
     current_exchange,
     enter_call,
 )
-from producers.free_requests import are_free, is_free, is_free_route, is_free_type
+from producers.free_requests import is_free, is_free_at, is_free_route
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_answer import answer_of
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_authentication import observe_authentication
+from producers.litellm_free import served_at, served_by
 from producers.litellm_models import (
     deployment_called,
     deployment_in_router,
@@ -318,7 +319,13 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if gateway.admits_at_once(caller):
             # The way of nearly all requests.
             return None
-        if is_free(call_type, exchange.method, exchange.path, data, lambda name: self._models(name, caller)):
+        if is_free(
+            call_type,
+            exchange.method,
+            exchange.path,
+            data,
+            lambda name: served_by(the_router(), name, caller.subject.team, gateway.price_book),
+        ):
             return None
         asking = LitellmAsking(
             request_id,
@@ -417,7 +424,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         return exchange.caller is not None
 
     def _is_free(self, call: Call) -> bool:
-        return is_free_type(call.call_type) or are_free([self._model(call)])
+        book = self._gateway().price_book
+        return is_free_at(call.call_type, served_at(the_router(), call.deployment, book))
 
     def _model(self, call: Call) -> Model:
         deployment = deployment_of(call.arguments)

@@ -117,7 +117,7 @@ def deployment_called(kwargs: Mapping[str, Any]) -> Deployment:
     """
     model, provider = named({"litellm_params": kwargs})
     deployment_id = text_or_none(mapping(kwargs.get("model_info")).get("id"))
-    configured = _configured(deployment_id)
+    configured = deployment_by_id(deployment_id)
     group = _group_of(configured)
     if not group or "*" in group:
         group = model_group_of(kwargs) or model
@@ -144,7 +144,7 @@ def is_list_of_models(data: Mapping[str, Any], call_type: str) -> bool:
     return call_type in ("completion", "acompletion") and isinstance(model, str) and "," in model
 
 
-def _configured(deployment_id: str | None) -> Mapping[str, Any]:
+def deployment_by_id(deployment_id: str | None) -> Mapping[str, Any]:
     """The deployment as the router has it: found by its id, which no client can put on a call."""
     router: Any = getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
     index = getattr(router, "model_id_to_deployment_index_map", None)

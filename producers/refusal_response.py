@@ -5,6 +5,7 @@ that reads this on every route, and what Anthropic's, Google's, AWS's or JSON-RP
 """
 
 import json
+import zlib
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -37,6 +38,10 @@ _AWSS = {
 # JSON-RPC leaves -32000 to -32099 to the server; LiteLLM answers -32000 as well.
 _JSON_RPC_CODE = -32000
 _OF_THE_OLD_BODY = frozenset({b"content-length", b"content-encoding", b"transfer-encoding", b"etag"})
+
+_OF_AN_ERROR = frozenset({"error", "detail", "message"})
+_GZIP = b"\x1f\x8b"
+MAX_UNPACKED_BYTES = 1024 * 1024
 
 Body = dict[str, Any]
 
@@ -86,7 +91,29 @@ def is_about(body: bytes, refusal: Refusal) -> bool:
 
     A request that was refused one deployment may have failed at the next for another reason.
     """
+    body = _unpacked(body)
+    if _is_report(body):
+        return False
     return json.dumps(refusal.message)[1:-1].encode() in body or _unescaped(refusal.message) in body
+
+
+def _is_report(body: bytes) -> bool:
+    """Whether it is an object that tells of errors and is none itself: /health's, with one for each model."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not _OF_AN_ERROR & value.keys()
+
+
+def _unpacked(body: bytes) -> bytes:
+    """The body as it was before LiteLLM's middleware compressed it, as it does with longer ones."""
+    if not body.startswith(_GZIP):
+        return body
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MAX_UNPACKED_BYTES)
+    except zlib.error:
+        return body
 
 
 def _unescaped(message: str) -> bytes:

@@ -233,6 +233,67 @@ def test_health_checks_call_no_model_for_whoever_has_spent_its_budget(spent: Spe
     assert served() == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/batches/b1"),
+        ("POST", "/v1/batches/b1/cancel"),
+        ("GET", "/v1/files"),
+        ("GET", "/v1/responses/r1"),
+        ("DELETE", "/v1/responses/r1"),
+        ("GET", "/v1/models"),
+        ("POST", "/v1/moderations"),
+        ("GET", "/openai_passthrough/v1/models"),
+    ],
+)
+def test_what_was_paid_can_be_read_and_cancelled_under_a_spent_budget(
+    spent: Spent, method: str, path: str
+) -> None:
+    """Whatever the provider answers, and here there is none, nobody is refused."""
+    body = {"input": "x"} if path.endswith("moderations") else None
+    before = spent.proxy.metric("spendmeter_refused_total")
+    answer = httpx.request(
+        method,
+        f"{spent.proxy.url}{path}",
+        json=body,
+        headers={"Authorization": f"Bearer {spent.key}"},
+        timeout=30,
+    )
+
+    assert "budget" not in answer.text, answer.text
+    assert spent.proxy.metric("spendmeter_refused_total") == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_whose_every_price_is_zero_is_served_under_a_spent_budget(spent: Spent, stream: bool) -> None:
+    answer = ask(spent, Route("/v1/chat/completions", CHAT | {"model": "free-local", "stream": stream}))
+
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "free-but-for-pages"},
+        {"model": "free-local,gpt-4o-mini"},
+        {"model": "free-and-down"},
+    ],
+)
+def test_what_is_free_leads_to_nothing_that_is_not(spent: Spent, body: dict[str, Any]) -> None:
+    """Not by a list, the router's fallback or a price of another unit."""
+    before = _served(spent.proxy)
+    answer = ask(spent, Route("/v1/chat/completions", CHAT | body))
+
+    assert "Budget has been exceeded!" in answer.text, answer.text
+    assert "gpt-4o-mini" not in _served(spent.proxy)[len(before) :]
+
+
+def _served(proxy: Proxy) -> list[str]:
+    """The models of all calls that the upstream has served."""
+    answer = httpx.get(f"{proxy.upstream_url}/served/calls", params={"since": 0}, timeout=30)
+    return [str(call["model"]) for call in answer.json()["calls"]]
+
+
 def test_nothing_failed_inside(proxy: Proxy) -> None:
     assert proxy.metric("spendmeter_internal_errors_total") == 0, proxy.log.read_text()[-4000:]
     assert proxy.metric("spendmeter_refused_total") > 0

@@ -1,26 +1,37 @@
 """What a spent budget leaves open, and what it does not."""
 
+import sys
 from collections.abc import Sequence
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import litellm
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litellm.proxy.auth.auth_checks import is_model_cost_zero
-from litellm.types.router import Deployment
 from litellm.types.utils import CallTypes
 
 from producers.estimate import Model
-from producers.free_requests import MAX_MODELS, are_free, is_free, is_free_route, is_free_type
-from producers.litellm_models import models_of
+from producers.exchange import Deployment
+from producers.free_requests import (
+    MAX_MODELS,
+    Served,
+    are_free,
+    is_free,
+    is_free_at,
+    is_free_route,
+    is_free_type,
+)
+from producers.litellm_free import served_at, served_by
 
 FREE = Model({"input_cost_per_token": 0, "output_cost_per_token": 0}, None, None)
 PRICED = Model({"input_cost_per_token": 150, "output_cost_per_token": 0}, None, None)
 UNPRICED = Model({}, None, None)
+CALLED = Deployment("group", "openai/house-model-of-nobody", "openai")
 PER_REQUEST = Model({"input_cost_per_token": 0, "input_cost_per_request": 5}, None, None)
 WITH_MARGIN = FREE._replace(surcharge_femtousd=1)
-MODELS: dict[str, Sequence[Model]] = {
+MODELS: dict[str, list[Model]] = {
     "free-local": [FREE],
     "also-free": [FREE, FREE],
     "gpt-4o": [PRICED],
@@ -32,8 +43,8 @@ MODELS: dict[str, Sequence[Model]] = {
 }
 
 
-def models(name: str) -> Sequence[Model]:
-    return MODELS.get(name, ())
+def models(name: str) -> Sequence[Served]:
+    return [Served(model, {}) for model in MODELS.get(name, ())]
 
 
 def asks(model: object = None, call_type: str = "acompletion", path: str = "/v1/chat/completions") -> bool:
@@ -180,6 +191,10 @@ def test_moderations_are_free_unless_somebody_priced_them() -> None:
     assert asks("unpriced", "moderation", "/v1/moderations")
     assert asks("free-local", "amoderation", "/v1/moderations")
     assert not asks("gpt-4o", "amoderation", "/v1/moderations")
+    # As a call to a deployment, which the router need not have.
+    assert is_free_at("amoderation", [])
+    assert not is_free_at("amoderation", models("gpt-4o"))
+    assert not is_free_at("acompletion", [])
 
 
 FREE_TYPES = {
@@ -260,16 +275,63 @@ def test_nothing_that_a_client_sends_makes_it_raise(
     assert is_free(call_type, method, path, {"model": model}, models) in (True, False)
 
 
+@pytest.mark.parametrize(
+    ("price", "free"),
+    [
+        ({}, True),
+        ({"ocr_cost_per_page": 0}, True),
+        ({"ocr_cost_per_page": 0.001}, False),
+        ({"ocr_cost_per_page": "1e-3"}, False),
+        ({"ptu_count": 5, "cost_per_ptu_per_hour": 1.0}, False),
+        ({"search_context_cost_per_query": {"search_context_size_low": 0.03}}, False),
+        ({"search_context_cost_per_query": {"search_context_size_low": 0.0}}, True),
+        ({"tiered_pricing": [{"range": [0, 1], "input_cost_per_token": 1e-6}]}, False),
+        ({"cost": True, "price_of": "nothing", "rpm": 5}, True),
+    ],
+)
+@pytest.mark.parametrize("part", ["litellm_params", "model_info"])
+def test_a_price_of_another_unit_is_a_price(price: dict[str, Any], free: bool, part: str) -> None:
+    assert are_free([Served(FREE, {part: price})]) is free
+
+
+@pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")
+def test_a_call_is_free_by_its_deployment_in_the_router_and_by_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    router = _router([(0, 0, False), (1e-6, 0, False)])
+    monkeypatch.setitem(sys.modules, "litellm.proxy.proxy_server", SimpleNamespace(llm_router=router))
+
+    def at(deployment_id: str | None) -> bool:
+        return are_free(served_at(router, CALLED._replace(id=deployment_id), None))
+
+    assert at(f"{id(router)}-0")
+    assert not at(f"{id(router)}-1")
+    assert not at("nobody's")
+    assert not at(None)
+
+
+def test_without_a_router_nothing_is_free() -> None:
+    assert not are_free(served_by(None, "free-local", None, None))
+
+
 PRICES = st.sampled_from([None, 0, 0.0, 1e-6])
 DEPLOYMENTS = st.lists(st.tuples(PRICES, PRICES, st.booleans()), min_size=1, max_size=2)
 
 
-@pytest.mark.filterwarnings("ignore:Item .* using the `ReadOnly` qualifier:UserWarning")
+@pytest.fixture(scope="module")
+def is_model_cost_zero() -> Any:
+    """LiteLLM's own check. Not imported above: as it loads, pydantic warns of its types."""
+    return import_module("litellm.proxy.auth.auth_checks").is_model_cost_zero
+
+
+@pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")
 @given(deployments=DEPLOYMENTS)
-def test_what_is_free_here_is_free_for_litellm(deployments: list[tuple[Any, Any, bool]]) -> None:
+def test_what_is_free_here_is_free_for_litellm(
+    is_model_cost_zero: Any, deployments: list[tuple[Any, Any, bool]]
+) -> None:
     """One group on a real router: never free where LiteLLM's own check would judge it."""
     router = _router(deployments)
-    ours = are_free(models_of(router, f"group-{id(router)}", None, None))
+    ours = are_free(served_by(router, f"group-{id(router)}", None, None))
     theirs = is_model_cost_zero(f"group-{id(router)}", router)
     every_price_is_zero = all(price == 0 for one in deployments for price in one[:2])
 
@@ -280,6 +342,7 @@ def test_what_is_free_here_is_free_for_litellm(deployments: list[tuple[Any, Any,
 
 
 def _router(deployments: list[tuple[Any, Any, bool]]) -> litellm.Router:
+    configured = import_module("litellm.types.router").Deployment
     router = litellm.Router(model_list=[])
     for number, (input_price, output_price, in_info) in enumerate(deployments):
         prices = {
@@ -293,6 +356,6 @@ def _router(deployments: list[tuple[Any, Any, bool]]) -> litellm.Router:
         params = {"model": "openai/house-model-of-nobody", "api_key": "x", **({} if in_info else prices)}
         info = {"id": f"{id(router)}-{number}", **(prices if in_info else {})}
         router.add_deployment(
-            Deployment(model_name=f"group-{id(router)}", litellm_params=params, model_info=info)
+            configured(model_name=f"group-{id(router)}", litellm_params=params, model_info=info)
         )
     return router

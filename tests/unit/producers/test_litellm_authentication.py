@@ -1,18 +1,27 @@
 """What authentication said is known on every route."""
 
 import asyncio
+import inspect
+from importlib import import_module
 from typing import Any
 
 import pytest
-from litellm.proxy.auth import user_api_key_auth as module
 
 from producers.litellm_authentication import observe_authentication
 
+# As LiteLLM's module loads, pydantic warns of its types.
+pytestmark = pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")
 NAMES = ("user_api_key_auth_builder", "_user_api_key_auth_builder")
 
 
+@pytest.fixture
+def module() -> Any:
+    """LiteLLM's own."""
+    return import_module("litellm.proxy.auth.user_api_key_auth")
+
+
 @pytest.fixture(params=NAMES)
-def builder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def builder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, module: Any) -> str:
     """LiteLLM with its function under that name only, which says what it was called with."""
 
     async def build(request: object, **given: Any) -> object:
@@ -27,14 +36,15 @@ def builder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def authenticate(name: str, *args: Any, **given: Any) -> object:
+    module = import_module("litellm.proxy.auth.user_api_key_auth")
     return asyncio.run(getattr(module, name)(*args, **given))
 
 
-def test_litellm_has_one_of_the_two_and_calls_it_by_its_name_in_the_module() -> None:
+def test_litellm_has_one_of_the_two_and_calls_it_by_its_name_in_the_module(module: Any) -> None:
     name = next(name for name in NAMES if hasattr(module, name))
-    code = module.user_api_key_auth.__wrapped__ if hasattr(module.user_api_key_auth, "__wrapped__") else None
+    authenticates = inspect.unwrap(module.user_api_key_auth)
 
-    assert name in (code or module.user_api_key_auth).__code__.co_names
+    assert name in authenticates.__code__.co_names
 
 
 def test_what_it_said_is_kept_and_handed_on(builder: str) -> None:
@@ -78,7 +88,7 @@ def test_to_observe_again_replaces_and_does_not_pile_up(builder: str) -> None:
 
 
 def test_a_litellm_without_either_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, module: Any
 ) -> None:
     for name in NAMES:
         monkeypatch.setattr(module, name, None, raising=False)

@@ -1,5 +1,6 @@
 """The answer that a refused client gets, route by route."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from producers.admission import BLIND_AT_START, Refuse
 from producers.refusal import MAX_ACCOUNT_HEADER_CHARS, Refusal, refusal_of
 from producers.refusal_response import (
+    MAX_UNPACKED_BYTES,
     RefusalResponse,
     is_about,
     refusal_response,
@@ -278,12 +280,31 @@ def test_litellms_other_headers_stay_and_those_of_its_body_go() -> None:
         ({"error": {"message": MESSAGE}}, True),
         ({"error": {"message": MESSAGE + "\n\nLiteLLM: model group 'x' failed with the error above."}}, True),
         ({"detail": {"error": MESSAGE}}, True),
+        ({"message": MESSAGE}, True),
+        ([{"error": {"message": MESSAGE}}], True),
+        ({"healthy_endpoints": [], "unhealthy_endpoints": [{"error": MESSAGE}]}, False),
         ({"error": {"message": "litellm.APIConnectionError: the upstream is down"}}, False),
         ({"error": {"message": MESSAGE.replace("Team=red", "Team=blue")}}, False),
     ],
 )
 def test_the_refusal_is_known_in_whatever_litellm_made_of_it(body: object, about: bool) -> None:
     assert is_about(json.dumps(body).encode(), refusal()) is about
+
+
+def test_the_refusal_is_known_in_a_compressed_body_as_well() -> None:
+    body = json.dumps({"error": {"message": MESSAGE}}).encode()
+    other = json.dumps({"error": {"message": "the upstream is down"}}).encode()
+
+    assert is_about(gzip.compress(body), refusal())
+    assert not is_about(gzip.compress(other), refusal())
+    assert not is_about(gzip.compress(body)[:20], refusal())
+    assert not is_about(b"\x1f\x8b is no gzip", refusal())
+
+
+def test_a_body_that_would_unpack_to_too_much_is_read_no_further() -> None:
+    bomb = gzip.compress(b" " * MAX_UNPACKED_BYTES + json.dumps(MESSAGE).encode())
+
+    assert not is_about(bomb, refusal())
 
 
 @given(
