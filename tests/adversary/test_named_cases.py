@@ -53,7 +53,7 @@ def test_01_a_list_of_models_is_refused_once_the_budget_is_spent(adversary: Adve
 def test_01_a_list_of_models_fits_into_a_strict_budget_or_is_refused(adversary: Adversary) -> None:
     owner = adversary.owner({"limit_usd": "0.02", "enforcement": "strict"})
     for _ in range(4):
-        body = adversary.chat(owner, model=",".join(["gpt-4o"] * 10), max_tokens=100)
+        body = adversary.chat(owner, "out=100", model=",".join(["gpt-4o"] * 10), max_tokens=100)
         adversary.post(owner, "/v1/chat/completions", body)
     assert adversary.account(owner).billed.least <= 20_000_000
 
