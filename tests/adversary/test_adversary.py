@@ -5,7 +5,7 @@ import pytest
 from tests.adversary.conftest import Adversary
 from tests.adversary.run import run
 
-REQUESTS = 400
+REQUESTS = 200
 
 
 @pytest.mark.parametrize("seed", [1])
