@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary faults bench check format lock
+.PHONY: help install demo test adversary matrix faults bench check format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,13 +32,13 @@ adversary: install  ## Send what anybody may send and compare bills with charges
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.adversary $(ARGS)
 
+matrix: install  ## Run a short suite beside each supported release of LiteLLM, and write the table of them
+	@$(BIN)/spendmeter fetch
+	@SPENDMETER_MATRIX=all $(BIN)/python -m pytest tests/matrix $(ARGS)
+
 faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.faults.run $(ARGS)
-
-adversary: install  ## Send what anybody may send, and hold the bill against what was charged (ARGS="--seed 7 --requests 20000 --busy")
-	@$(BIN)/spendmeter fetch
-	@$(BIN)/python -m tests.adversary $(ARGS)
 
 bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (two hours, one of them the soak; ARGS="--brief")
 	@$(BIN)/spendmeter fetch

@@ -15,6 +15,7 @@ from litellm.litellm_core_utils.core_helpers import reconstruct_model_name
 from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from pydantic import BaseModel
 
+from producers.litellm_compat import has_custom_pricing, request_tags, response_cost, session_id
 from producers.payload import mapping
 
 # Of these LiteLLM logs the model that was chosen, which is in the answer's text only.
@@ -44,7 +45,7 @@ def answer_of(data: Mapping[str, Any], response: object) -> Mapping[str, Any] | 
         cost = hidden["response_cost"]
     elif isinstance(response, dict):
         # /v1/messages: LiteLLM itself asks this for the header that tells the cost.
-        cost = log.response_cost_calculator(result=response)  # type: ignore[union-attr]
+        cost = response_cost(log, response)
     else:
         return None
     payload = _payload(details, response, cost)
@@ -79,8 +80,8 @@ def _payload(details: Mapping[str, Any], response: object, cost: object) -> dict
         "model_id": mapping(_in_metadata(params, "model_info")).get("id"),
         "end_user": _in_metadata(params, "user_api_key_end_user_id")
         or mapping(request.get("body")).get("user"),
-        "request_tags": StandardLoggingPayloadSetup.get_request_tags(params, request),
-        "session_id": StandardLoggingPayloadSetup.get_standard_logging_payload_session_id(None, params),
+        "request_tags": request_tags(params, request),
+        "session_id": session_id(params),
         "prompt_tokens": usage.get("prompt_tokens", 0),
         "completion_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
@@ -95,7 +96,7 @@ def _listed(log: Any, details: Mapping[str, Any], response: object) -> Any:
     params = mapping(details.get("litellm_params"))
     return StandardLoggingPayloadSetup.get_model_cost_information(
         base_model=_in_metadata(params, "deployment"),
-        custom_pricing=log.custom_pricing_for(response),
+        custom_pricing=has_custom_pricing(log, params, response),
         custom_llm_provider=details.get("custom_llm_provider"),
         init_response_obj=response,
         api_base=params.get("api_base"),

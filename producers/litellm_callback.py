@@ -44,6 +44,7 @@ from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_answer import answer_of
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_authentication import observe_authentication
+from producers.litellm_compat import litellm_status, make_up_for_what_is_missing
 from producers.litellm_free import served_at, served_by
 from producers.litellm_models import (
     deployment_called,
@@ -56,7 +57,8 @@ from producers.litellm_models import (
     models_of,
 )
 from producers.litellm_proxy import request_of, the_router
-from producers.litellm_refusal import litellm_status, refused
+from producers.litellm_refusal import refused
+from producers.litellm_release import refuse_compromised
 from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
 from producers.pass_through_route import deployment_at
@@ -86,6 +88,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         self._exchanges = Exchanges()
         self._is_watching = False
         try:
+            refuse_compromised()
             self._settings = load(GatewaySettings)
         except SystemExit:
             if is_starting:
@@ -93,6 +96,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
                 sys.stderr.flush()
                 os._exit(2)
             raise
+        make_up_for_what_is_missing()
         if is_starting:
             self._gateway()
             self._watch()

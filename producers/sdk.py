@@ -31,6 +31,7 @@ from producers.exchange import Deployment
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_models import deployment_of, model_group_of, model_of, named
+from producers.litellm_release import refuse_compromised
 from producers.mapping import event_id_of, usage_of
 from producers.sdk_calls import BudgetRefused, Calls, subject_for
 from producers.settings import GatewaySettings
@@ -76,6 +77,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
     """
 
     def __init__(self, fractions: Fractions | None = None) -> None:
+        refuse_compromised()
         super().__init__()
         self._settings = GatewaySettings()
         self._fractions = fractions

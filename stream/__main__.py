@@ -4,13 +4,16 @@ import asyncio
 import logging
 import sys
 
-from faust import Worker
+from spendmeter.extras import needs
 
-from spendmeter.runtime import logs, metrics
-from spendmeter.runtime.settings import load
-from stream.app import make_app
-from stream.settings import StreamSettings
-from stream.topics import WrongTopics, prepare
+with needs("stream"):
+    from faust import Worker
+
+    from spendmeter.runtime import logs, metrics
+    from spendmeter.runtime.settings import load
+    from stream.app import make_app
+    from stream.settings import StreamSettings
+    from stream.topics import WrongTopics, prepare
 
 
 def main() -> None:

@@ -6,18 +6,21 @@ import signal
 import sys
 from datetime import UTC, datetime
 
-from clickhouse_connect.driver.exceptions import Error
+from spendmeter.extras import needs
 
-from sinks.clickhouse.consumer import Sink
-from sinks.clickhouse.garbage import leave_to_the_sink
-from sinks.clickhouse.history import History
-from sinks.clickhouse.migrate import SchemaMismatch, migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
-from sinks.opening.filler import Filler
-from spendmeter.runtime import logs, metrics
-from spendmeter.runtime.fetched import fetch_cheaply
-from spendmeter.runtime.settings import load
+with needs("sink"):
+    from clickhouse_connect.driver.exceptions import Error
+
+    from sinks.clickhouse.consumer import Sink
+    from sinks.clickhouse.garbage import leave_to_the_sink
+    from sinks.clickhouse.history import History
+    from sinks.clickhouse.migrate import SchemaMismatch, migrate
+    from sinks.clickhouse.settings import SinkSettings
+    from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
+    from sinks.opening.filler import Filler
+    from spendmeter.runtime import logs, metrics
+    from spendmeter.runtime.fetched import fetch_cheaply
+    from spendmeter.runtime.settings import load
 
 log = logging.getLogger("sinks.clickhouse")
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("spendmeter", "producers", "stream", "sinks")
@@ -86,6 +87,26 @@ def test_the_wheel_can_be_uploaded_to_no_public_index(unpacked: Path) -> None:
     [metadata] = unpacked.glob("*.dist-info/METADATA")
 
     assert "Classifier: Private :: Do Not Upload\n" in metadata.read_text()
+
+
+def test_a_gateway_is_given_nothing_that_only_commands_and_other_processes_use(unpacked: Path) -> None:
+    """And nothing with an upper bound: pip would take LiteLLM's own libraries back below it."""
+    [metadata] = unpacked.glob("*.dist-info/METADATA")
+    lines = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist: ")]
+    wanted = [Requirement(line.removeprefix("Requires-Dist: ")) for line in lines if "extra ==" not in line]
+
+    assert {one.name for one in wanted} == {
+        "aiokafka",
+        "annotated-types",
+        "msgspec",
+        "prometheus-client",
+        "pydantic",
+        "pydantic-settings",
+        "pyyaml",
+        "tzdata",
+    }
+    bounded = {one.name for one in wanted if any(spec.operator != ">=" for spec in one.specifier)}
+    assert bounded == {"aiokafka"}, "LiteLLM does not use it"
 
 
 KAFKA, STREAM, GATEWAY = {"aiokafka"}, {"faust", "mode"}, {"litellm"}

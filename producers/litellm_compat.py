@@ -1,0 +1,177 @@
+"""What older releases of the LiteLLM proxy lack, made up for: see docs/reference/litellm-versions.md.
+
+Each difference is found by what the release has, not by its number.
+"""
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+import litellm
+from litellm import utils as litellm_utils
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils.litellm_logging import (
+    Logging,
+    StandardLoggingPayloadSetup,
+    use_custom_pricing_for_model,
+)
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.proxy import common_request_processing
+from litellm.proxy.auth.auth_exception_handler import UserAPIKeyAuthExceptionHandler
+
+log = logging.getLogger(__name__)
+
+_FIXED_STATUS: Final = 400
+_DEFAULT_STATUS: Final = 429
+_FAILURE_HOOK: Final = "async_post_call_failure_deployment_hook"
+_ALREADY: Final = "_spendmeter"
+
+Kwargs = dict[str, Any]
+_PreCall = Callable[[Kwargs, str], Awaitable[Kwargs | None]]
+
+_attempt: ContextVar[tuple[Kwargs, str] | None] = ContextVar("spendmeter_attempt", default=None)
+"""The arguments and the call type of the call to a deployment that runs in this task."""
+
+
+def litellm_status() -> int:
+    """The status with which the installed LiteLLM answers where its own budgets refuse."""
+    # Not as an attribute: LiteLLM would look for one that it lacks in all that it can load.
+    return native_status(vars(litellm).get("budget_exceeded_status_code"), is_fixed=_has_fixed_status)
+
+
+def native_status(setting: object, *, is_fixed: bool) -> int:
+    """The same, by the setting, None where there is none; in 1.84 the status `is_fixed` in the code."""
+    if isinstance(setting, int) and not isinstance(setting, bool) and 400 <= setting <= 599:
+        return setting
+    return _FIXED_STATUS if is_fixed else _DEFAULT_STATUS
+
+
+def make_up_for_what_is_missing() -> None:
+    """Add, once a process, what this release lacks: the failure hook, and the usage of streams."""
+    _wrap_pre_call()
+    _add_failure_hook()
+    _hide_usage_that_we_asked_for()
+
+
+def request_tags(params: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
+    """The tags that LiteLLM will log of a request."""
+    # Without the underscore only from 1.105.
+    tags: list[str] = StandardLoggingPayloadSetup._get_request_tags(params, request)
+    return tags
+
+
+def session_id(params: Mapping[str, Any]) -> str | None:
+    """The session that LiteLLM will log; None where it logs none."""
+    find = getattr(StandardLoggingPayloadSetup, "get_standard_logging_payload_session_id", None)
+    return None if find is None else find(None, params)
+
+
+def has_custom_pricing(logged: Any, params: Mapping[str, Any], response: object) -> bool:
+    """Whether the deployment that answered has prices of its own. `logged` is the call's logging object."""
+    find = getattr(logged, "custom_pricing_for", None)
+    return bool(use_custom_pricing_for_model(params) if find is None else find(response))
+
+
+def response_cost(logged: Any, response: object) -> float | None:
+    """What LiteLLM makes of an answer. `logged` is the call's logging object."""
+    # Without the underscore only from 1.105.
+    cost: float | None = logged._response_cost_calculator(result=response)
+    return cost
+
+
+class _AskedByUs(dict[str, Any]):
+    """`stream_options` that the client did not send: what they bring is for the meter alone."""
+
+
+_handler: Any = UserAPIKeyAuthExceptionHandler._handle_authentication_error
+# 1.84 has the number in its code, whatever the exception says; later ones ask the exception.
+_has_fixed_status: Final = _FIXED_STATUS in _handler.__code__.co_consts
+_has_failure_hook: Final = hasattr(CustomLogger, _FAILURE_HOOK)
+# Every release that asks for it has functions and flags of that name there; 1.94 and before have none.
+_has_usage_of_streams: Final = any("stream_usage" in name.lower() for name in vars(common_request_processing))
+
+
+def _wrap_pre_call() -> None:
+    """Where LiteLLM starts a call to a deployment: remember it, and ask for its usage."""
+    own: _PreCall = litellm_utils.async_pre_call_deployment_hook
+    if (_has_failure_hook and _has_usage_of_streams) or hasattr(own, _ALREADY):
+        return
+
+    async def pre_call(kwargs: Kwargs, call_type: str) -> Kwargs | None:
+        _attempt.set(None)
+        changed = await own(kwargs, call_type)
+        sent = kwargs if changed is None else changed
+        if not _has_usage_of_streams and call_type == "acompletion":
+            sent = _with_usage(sent)
+        _attempt.set((sent, call_type))
+        return sent
+
+    setattr(pre_call, _ALREADY, True)
+    litellm_utils.async_pre_call_deployment_hook = pre_call
+
+
+def _add_failure_hook() -> None:
+    """Call the hook of our callbacks that tells of a failed attempt: LiteLLM logs only a request's first."""
+    own = Logging.async_failure_handler
+    if _has_failure_hook or hasattr(own, _ALREADY):
+        return
+
+    async def failed(self: Any, exception: Exception, *rest: Any, **named: Any) -> None:
+        running = _attempt.get()
+        if running is not None and running[0].get("litellm_logging_obj") is self:
+            _attempt.set(None)
+            await _announce_failure(*running, exception)
+        await own(self, exception, *rest, **named)
+
+    setattr(failed, _ALREADY, True)
+    Logging.async_failure_handler = failed
+
+
+async def _announce_failure(kwargs: Kwargs, call_type: str, exception: Exception) -> None:
+    try:
+        typed = litellm.types.utils.CallTypes(call_type)
+    except ValueError:
+        typed = None
+    for callback in litellm.callbacks:
+        hook = getattr(callback, _FAILURE_HOOK, None)
+        if isinstance(callback, CustomLogger) and hook is not None:
+            try:
+                await hook(kwargs, exception, typed)
+            except Exception:
+                log.exception("a failed call could not be noted")
+
+
+def _with_usage(kwargs: Kwargs) -> Kwargs:
+    """The same call, asking for usage at the end of the stream, unless operator or client forbid it."""
+    options = kwargs.get("stream_options")
+    if kwargs.get("stream") is not True or (isinstance(options, dict) and "include_usage" in options):
+        return kwargs
+    proxy = sys.modules.get("litellm.proxy.proxy_server")
+    if getattr(proxy, "general_settings", {}).get("always_include_stream_usage") is False:
+        return kwargs
+    try:
+        model, provider, _, _ = litellm.get_llm_provider(
+            model=str(kwargs.get("model")),
+            custom_llm_provider=kwargs.get("custom_llm_provider"),
+            api_base=kwargs.get("api_base"),
+        )
+        known = litellm.get_supported_openai_params(model=model, custom_llm_provider=provider) or ()
+    except Exception:  # LiteLLM raises its own BadRequestError for a provider that it cannot tell
+        return kwargs
+    if "stream_options" not in known:
+        return kwargs
+    return {**kwargs, "stream_options": _AskedByUs({**(options or {}), "include_usage": True})}
+
+
+def _hide_usage_that_we_asked_for() -> None:
+    own = CustomStreamWrapper.check_send_stream_usage
+    if _has_usage_of_streams or hasattr(own, _ALREADY):
+        return
+
+    def sends_usage(self: Any, stream_options: dict[str, Any] | None) -> bool:
+        return not isinstance(stream_options, _AskedByUs) and bool(own(self, stream_options))
+
+    setattr(sends_usage, _ALREADY, True)
+    CustomStreamWrapper.check_send_stream_usage = sends_usage

@@ -1,0 +1,39 @@
+"""Releases of LiteLLM that nothing of ours runs beside.
+
+It imports nothing of LiteLLM: with one of these that alone does the harm.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+COMPROMISED: Final[Mapping[str, str]] = {
+    "1.82.7": "an intruder uploaded it, and it steals credentials when the proxy is imported",
+    "1.82.8": "an intruder uploaded it, and it steals credentials whenever Python starts",
+    "1.107.0": "it was a compromised release and was withdrawn",
+}
+"""Release to what is wrong with it. The index has none of them any more; a mirror or an image may."""
+
+
+def refuse_compromised(installed: str | None = None) -> None:
+    """End the process, with one sentence, where LiteLLM is a release that is known to be compromised.
+
+    Args:
+        installed: the release, if not the one that is installed here.
+
+    Raises:
+        SystemExit: 2, as for a configuration that cannot be used.
+    """
+    try:
+        found = installed or version("litellm")
+    except PackageNotFoundError:
+        # A source tree on the path: no release.
+        return
+    if (why := COMPROMISED.get(found)) is not None:
+        print(
+            f"spendmeter cannot start beside LiteLLM {found}: {why}; install another release and replace"
+            " every secret that was within this machine's reach.",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)

