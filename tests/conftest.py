@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from spendmeter.local.children import kill_child, start_child
 from spendmeter.local.kafka import Broker
@@ -18,6 +19,10 @@ from spendmeter.local.kafka_jars import fetch_jars
 from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.local.probes import http_answers, kafka_answers
 from spendmeter.local.waiting import wait_until
+
+# A busy machine is no failure: nothing here is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 READY_WITHIN_SECONDS = 240
 
