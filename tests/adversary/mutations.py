@@ -17,8 +17,15 @@ ENVIRONMENT = "ADVERSARY_MUTATION"
 def install() -> None:
     """Break what the environment names, if anything. Must run in the proxy's process, before its start."""
     name = os.environ.get(ENVIRONMENT)
-    if name:
-        MUTATIONS[name]()
+    if not name:
+        return
+    MUTATIONS[name]()
+    # The callback is imported now, without a server's loop, and would start its gateway at the first request.
+    from producers.gateway import the_gateway
+    from producers.settings import GatewaySettings
+    from spendmeter.runtime.settings import load
+
+    the_gateway(load(GatewaySettings))
 
 
 def _the_log_says_who_pays() -> None:

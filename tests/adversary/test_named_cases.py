@@ -10,6 +10,7 @@ import pytest
 from tests.adversary.conftest import GPT_4O, Adversary
 from tests.adversary.markers import AFTER, DURING
 from tests.adversary.owners import Owner
+from tests.adversary.prices import bill
 
 HOLDS = "spendmeter_holds"
 PASS_OPENAI, PASS_ANTHROPIC = "/openai_passthrough/v1/chat/completions", "/anthropic/v1/messages"
@@ -51,11 +52,11 @@ def test_01_a_list_of_models_is_refused_once_the_budget_is_spent(adversary: Adve
 
 
 def test_01_a_list_of_models_fits_into_a_strict_budget_or_is_refused(adversary: Adversary) -> None:
-    owner = adversary.owner({"limit_usd": "0.02", "enforcement": "strict"})
+    owner = adversary.owner({"limit_usd": "0.005", "enforcement": "strict"})
     for _ in range(4):
         body = adversary.chat(owner, "out=100", model=",".join(["gpt-4o"] * 10), max_tokens=100)
         adversary.post(owner, "/v1/chat/completions", body)
-    assert adversary.account(owner).billed.least <= 20_000_000
+    assert adversary.account(owner).billed.least <= 5_000_000
 
 
 def test_01_a_spent_group_stops_a_list_that_names_it(adversary: Adversary) -> None:
@@ -122,7 +123,8 @@ def test_04_each_round_of_a_tool_loop_is_charged(adversary: Adversary, stream: b
     )
     account = adversary.account(owner)
     assert len(account.calls) == 2
-    assert account.charged == 2 * GPT_4O
+    assert account.is_even, (account.billed, account.charged)
+    assert account.charged > GPT_4O
 
 
 @pytest.mark.parametrize("marker", [DURING, AFTER])
@@ -150,7 +152,7 @@ def test_04_an_answer_that_a_guardrail_blocks_is_charged(
 def test_04_each_attempt_that_was_cut_off_is_charged_its_input(adversary: Adversary) -> None:
     owner = adversary.owner()
     words = "word " * 400
-    body = adversary.chat(owner, "delay_ms=2000", words, timeout=0.2, num_retries=5)
+    body = adversary.chat(owner, "delay_ms=2000", words, timeout=0.2, num_retries=2)
     adversary.post(owner, "/v1/chat/completions", body)
     account = adversary.account(owner)
     assert len(account.calls) > 1
@@ -209,7 +211,10 @@ def test_06_a_stream_that_was_left_is_charged_and_holds_nothing(
         "responses": ("/v1/responses", {"model": "gpt-4o", "input": text, "stream": True}),
         "gemini": (
             "/v1beta/models/gem:streamGenerateContent?alt=sse",
-            {"contents": [{"role": "user", "parts": [{"text": text}]}]},
+            {
+                "contents": [{"role": "user", "parts": [{"text": text}]}],
+                "generationConfig": {"maxOutputTokens": 500},
+            },
         ),
     }[route]
     answer = adversary.post(owner, path, body, leaves_after=0.6)
@@ -440,7 +445,7 @@ def test_13_a_health_check_is_refused_under_a_spent_budget(adversary: Adversary)
     before = len(adversary.calls)
     answer = adversary.get(owner, "/health")
     adversary.run(adversary.read())
-    assert adversary.calls[before:] == [], answer.text
+    assert [call for call in adversary.calls[before:] if bill(call).most] == [], answer.text
 
 
 # 14, case 14
