@@ -44,6 +44,8 @@ def _the_log_says_who_pays() -> None:
 
     vars(call_drafts)["charged_to"] = charged_to
     vars(litellm_callback)["charged_to"] = charged_to
+    # Else what a client writes there is taken out before.
+    _controls_stay()
 
 
 def _cached_input_is_free() -> None:
