@@ -29,21 +29,14 @@ def install() -> None:
 
 
 def _the_log_says_who_pays() -> None:
-    """The owner is what a client can write into a request's metadata."""
+    """The owner is what LiteLLM's log says, which a client's metadata reaches by its fallbacks."""
     from producers import call_drafts, litellm_callback
 
-    right = call_drafts.charged_to
+    def charged(draft: Any, call_or_exchange: Any) -> Any:
+        return draft
 
-    def charged_to(draft: Any, call: Any) -> Any:
-        found = right(draft, call)
-        metadata = call.arguments.get("metadata") or {}
-        forged = metadata.get("user_api_key_hash") if isinstance(metadata, dict) else None
-        fallbacks = (call.arguments.get("proxy_server_request") or {}).get("body") or {}
-        forged = _client_hash(fallbacks) or forged
-        return found._replace(fields={**found.fields, "key": forged}) if forged else found
-
-    vars(call_drafts)["charged_to"] = charged_to
-    vars(litellm_callback)["charged_to"] = charged_to
+    vars(call_drafts)["charged_to"] = vars(litellm_callback)["charged_to"] = charged
+    vars(litellm_callback)["_charged_to_caller"] = charged
     # Else what a client writes there is taken out before.
     _controls_stay()
 
