@@ -121,7 +121,7 @@ def _only_the_request_is_counted() -> None:
 
 
 def _controls_stay() -> None:
-    """What a client writes of prices and logging is believed."""
+    """What a client writes of prices and logging stays. By itself nothing follows: a second line of defence."""
     from producers import litellm_callback
 
     vars(litellm_callback)["strip_controls"] = lambda data, call_type: ()
@@ -176,7 +176,6 @@ MUTATIONS: Mapping[str, Callable[[], None]] = {
     "refusals are logged only": _refusals_are_logged_only,
     "left streams are lost": _left_streams_are_lost,
     "only the request is counted": _only_the_request_is_counted,
-    "controls stay": _controls_stay,
     "calls are not judged": _calls_are_not_judged,
     "zero is believed": _zero_is_believed,
 }

@@ -31,7 +31,6 @@ CASES = [
     Case("chat", "gpt-4o", directive=(("in", 1000),), controls=(Control("input_cost_per_token", "0"),)),
     Case("chat", "gpt-4o", directive=(("in", 1000),), controls=(Control("no-log", "true"),)),
     Case("chat", "openai/gpt-4o", owner="model_group"),
-    Case("chat", "gpt-4o", words=60, directive=(("fault", "cut"),), controls=(Control("max_retries", "3"),)),
 ]
 """A few that the generator makes too: what each mutation breaks is among them."""
 
