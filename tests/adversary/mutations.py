@@ -121,7 +121,7 @@ def _only_the_request_is_counted() -> None:
 
 
 def _controls_stay() -> None:
-    """What a client writes of prices and logging stays. By itself nothing follows: a second line of defence."""
+    """What a client writes of prices and logging stays. Alone it is harmless: others stand behind it."""
     from producers import litellm_callback
 
     vars(litellm_callback)["strip_controls"] = lambda data, call_type: ()

@@ -29,6 +29,8 @@ ESTIMATE_EXTRA_OUTPUT_TOKENS = 20
 BROKEN_OFF = ("reset",)
 """The connection broke before an answer: whether the provider bills that, no client can know."""
 MOST_ATTEMPTS = 3
+DEAREST_INPUT_NANOUSD = 15_000
+"""A token's, or a character's, in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ def bill(call: Mapping[str, Any]) -> Bill:
     # A client of the provider's tries a broken connection again before the upstream has read a request.
     times = MOST_ATTEMPTS if is_broken_off else 1
     return Bill(int(least), max(whole, most) * times)
+
+
+def unsent_most(words: int) -> int:
+    """What a request of so many words is estimated at where its client left before it was sent."""
+    return int(ESTIMATE_MOST * (words + ESTIMATE_EXTRA_INPUT_TOKENS)) * DEAREST_INPUT_NANOUSD
 
 
 def _price(

@@ -70,6 +70,16 @@ def test_an_estimate_that_says_so_is_even() -> None:
     assert kinds([CALL | {"usage_given": False}], [EVENT | {"estimated": True}]) == set()
 
 
+def test_what_was_left_before_it_was_sent_may_be_estimated_and_only_that() -> None:
+    def found(event: dict[str, Any]) -> set[str]:
+        account = Account(OWNER, [], [event], unsent_most=3_500_000)
+        return {one.kind for one in law.violations(account)}
+
+    assert found(EVENT | {"estimated": True}) == set()
+    assert found(EVENT) == {law.MORE}
+    assert found(EVENT | {"estimated": True, "cost_nanousd": "3500001"}) == {law.MORE}
+
+
 def test_what_nobody_sent_and_what_the_victim_pays_are_seen() -> None:
     victim = replace(OWNER, is_victim=True)
     assert kinds([], [EVENT], victim) == {law.OTHER}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -21,9 +21,10 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime.kafka import consumer
 from tests.adversary import law
 from tests.adversary.case import Case
-from tests.adversary.law import Call, Event, Violation
+from tests.adversary.law import Account, Call, Event, Violation
 from tests.adversary.markers import DURING
 from tests.adversary.owners import SPENT, Owner, budgets_of
+from tests.adversary.prices import unsent_most
 from tests.adversary.routes import ROUTES, request
 from tests.adversary.stack import Stack
 
@@ -278,6 +279,7 @@ class World:
             calls = _marked(calls, sent)
             figures = await self.metrics()
             accounts, strays = law.accounts(owners.values(), senders, calls, events)
+            _allow_unsent(accounts, sent, calls)
             is_still = (
                 figures[_HOLDS] <= self._held
                 and figures[_PENDING] == 0
@@ -344,6 +346,14 @@ async def world(stack: Stack, *, most: int) -> AsyncIterator[World]:
             yield made
         finally:
             await usage.stop()
+
+
+def _allow_unsent(accounts: Mapping[str, Account], sent: Iterable[Sent], calls: Iterable[Call]) -> None:
+    arrived = Counter(call["nonce"] for call in calls)
+    for one in sent:
+        missing = len(one.statuses) - arrived[one.nonce]
+        if one.case.is_left and missing > 0:
+            accounts[one.owner.key_hash].unsent_most += missing * unsent_most(one.case.words)
 
 
 def _suspects(violation: Violation, sent: Iterable[Sent]) -> list[Case]:
