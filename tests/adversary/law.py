@@ -132,8 +132,8 @@ def by_route(calls: Iterable[tuple[str, Call]]) -> Mapping[str, Bill]:
 
 
 def _is_known(account: Account) -> bool:
-    """Whether what was charged is what the upstream said that it used, estimates aside."""
-    said = [bill({**call, "is_unread": False}) for call in account.calls]
+    """Whether what was charged is what the upstream served: then nothing needs to be marked."""
+    said = [bill({**call, "is_unread": False, "usage_given": True}) for call in account.calls]
     return account.charged == sum(one.least for one in said if one.is_exact)
 
 
