@@ -148,9 +148,7 @@ class History:
         # Batches of other bounds write the same rows: so no token is needed, and none would help.
         await self._answered(USAGE_OBJECTS, over, self._writer.insert, USAGE_OBJECTS, bills, "")
         ids = sorted(set(bills[0]))
-        repeats = repeats_in(
-            bills, await self._answered(USAGE_OBJECTS, over, self._writer.first_bills, ids)
-        )
+        repeats = repeats_in(bills, await self._answered(USAGE_OBJECTS, over, self._writer.first_bills, ids))
         if not repeats:
             return reading
         REPEATED_BILLS.inc(len(repeats))

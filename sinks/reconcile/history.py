@@ -48,7 +48,8 @@ class History(UsageRows):
         """Every producer with how far its sequence has come."""
         rows = self._query(
             "SELECT producer_id, count(), groupBitmap(seq), max(seq) FROM"
-            f" (SELECT producer_id, seq FROM usage WHERE topic = {{topic:String}} UNION ALL {_REPEATED_BILLS})"
+            " (SELECT producer_id, seq FROM usage WHERE topic = {topic:String}"
+            f" UNION ALL {_REPEATED_BILLS})"
             " GROUP BY producer_id ORDER BY producer_id"
         )
         return [Recorded(*row) for row in rows]

@@ -1,7 +1,7 @@
 """A thing that a provider keeps and bills once: a background response, a batch, a tuning job, a video.
 
-Whoever reads it, from whichever gateway and at any time, names it alike: `object_name`. Its usage event bears
-that name, is placed by it, and counts once. What this record holds is who made it, for the read that bills it.
+Whoever reads it, from whichever gateway and at any time, names it alike: `object_name`. Its usage event
+bears that name, is placed by it, and counts once. This record says who made it, for the read that bills it.
 """
 
 import hashlib

@@ -44,7 +44,7 @@ CONFIG: dict[Topic, dict[str, str]] = {
     Topic.BUDGETS: _COMPACTED,
     Topic.SIGNALS: _COMPACTED,
     Topic.ALERTS: {"retention.ms": str(35 * _DAY_MS)},
-    # Nobody asks who made what was billed long ago: longer than BILLED_WITHIN after a day or two in the making.
+    # Nobody asks who made what was billed long ago: BILLED_WITHIN, and some days in the making.
     Topic.OBJECTS: {**_COMPACTED, "cleanup.policy": "compact,delete", "retention.ms": str(45 * _DAY_MS)},
     Topic.DECISIONS: {"retention.ms": str(35 * _DAY_MS)},
     # A dead letter holds a whole record and may be base64, hence larger than one.

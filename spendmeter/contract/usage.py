@@ -10,7 +10,6 @@ from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
 
-
 CREATOR_UNKNOWN = "creator unknown"
 """The `reason` of an object's event that is charged to who read it, for nobody knows who made it."""
 
@@ -118,7 +117,7 @@ class UsageEvent(Wire):
     call_id: str = ""
     response_id: str = ""
     object_id: str = ""
-    """What the provider bills once, if this is its bill (provider_object.py): counted once, whoever sends it."""
+    """What the provider bills once, if this is its bill: counted once, whoever sends it."""
 
     reason: str = ""
     """Why a correction or void was made, in the words of whoever made it; `CREATOR_UNKNOWN`, or empty."""

@@ -113,11 +113,12 @@ class UpstreamObjects:
         if plan.status != 200:
             return None
         reply = Reply(plan, f"resp_{next(self._ids)}", int(time.time()), str(body.get("model", "")))
-        told = {"background": True, "metadata": body.get("metadata") or {}}
-        ends = told["metadata"].get("ends", "completed")
+        metadata: Body = body.get("metadata") or {}
+        told: Body = {"background": True, "metadata": metadata}
+        ends = metadata.get("ends", "completed")
         after = shapes.response(reply, "completed") | told | {"status": ends}
         before = shapes.response(reply, "queued") | told
-        kept = self._keep("responses", reply.id, _Kept(before, after, _reads(told["metadata"])))
+        kept = self._keep("responses", reply.id, _Kept(before, after, _reads(metadata)))
         self._bill(reply.plan, reply.id, request.path, reply.model, body.get("user"))
         if not body.get("stream"):
             return web.json_response(kept.before)
@@ -125,8 +126,8 @@ class UpstreamObjects:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         for name, event in shapes.response_events(reply):
-            if "response" in event:
-                event = {**event, "response": {**event["response"], **told}}  # noqa: PLW2901
+            if isinstance(event, dict) and "response" in event:
+                event["response"] |= told
             await answer.write(f"event: {name}\ndata: {json.dumps(event)}\n\n".encode())
         await answer.write_eof()
         return answer
@@ -136,7 +137,7 @@ class UpstreamObjects:
         return web.json_response(self._put_file(fields["file"], fields.get("purpose", "batch")))
 
     def _put_file(self, content: bytes, purpose: str) -> Body:
-        told = {
+        told: Body = {
             "id": f"file-{next(self._ids)}",
             "object": "file",
             "bytes": len(content),
@@ -159,7 +160,9 @@ class UpstreamObjects:
         return web.Response(body=found[1], content_type="application/jsonl")
 
     def _batch(self, body: Body) -> web.Response:
-        lines = [json.loads(line) for line in self._kept["files"][body["input_file_id"]][1].splitlines() if line]
+        lines = [
+            json.loads(line) for line in self._kept["files"][body["input_file_id"]][1].splitlines() if line
+        ]
         batch_id, metadata = f"batch_{next(self._ids)}", body.get("metadata") or {}
         ends = metadata.get("ends", "completed")
         done = lines if ends == "completed" else lines[:1]
@@ -185,7 +188,9 @@ class UpstreamObjects:
             f"{ends}_at": int(time.time()),
             "request_counts": counts,
         }
-        return web.json_response(self._keep("batches", batch_id, _Kept(before, after, _reads(metadata))).before)
+        return web.json_response(
+            self._keep("batches", batch_id, _Kept(before, after, _reads(metadata))).before
+        )
 
     def _line(self, batch_id: str, line: Body) -> bytes:
         request = line["body"]
@@ -292,5 +297,7 @@ async def _fields(request: web.Request) -> dict[str, Any]:
 
 
 def _error(status: int, message: str) -> web.Response:
-    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": str(status)}}
+    body = {
+        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": str(status)}
+    }
     return web.json_response(body, status=status)
