@@ -1,4 +1,4 @@
-"""What a provider keeps and bills once, on the real proxy: one event, however often and by whom it is read."""
+"""What a provider keeps and bills once, on the real proxy: one event, whoever reads it and how often."""
 
 import asyncio
 import json
@@ -54,7 +54,10 @@ model_list:
   - model_name: film
     litellm_params: {<<: *openai, model: openai/sora-2}
 files_settings:
-  - &files {custom_llm_provider: openai, api_base: os.environ/SPENDMETER_UPSTREAM_API_BASE, api_key: sk-upstream}
+  - &files
+    custom_llm_provider: openai
+    api_base: os.environ/SPENDMETER_UPSTREAM_API_BASE
+    api_key: sk-upstream
 finetune_settings:
   - *files
 general_settings:

@@ -4,8 +4,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from clickhouse_connect.driver.client import Client
 
+from sinks.clickhouse import consumer as consuming
 from sinks.clickhouse.settings import SinkSettings
 from sinks.reconcile.history import History as Recounted
 from spendmeter.contract.provider_object import object_event_id
@@ -60,15 +62,20 @@ async def test_the_first_bill_of_an_object_is_kept_and_no_other(
     assert recounted.conflicts(["g1", "g2", "g3"]) == []
 
 
-async def test_a_batch_that_is_repeated_keeps_the_same_rows(
-    put: Put, running: Running, eventually: Eventually, history: Client
+async def test_a_topic_that_is_read_again_keeps_the_same_rows(
+    put: Put, running: Running, eventually: Eventually, history: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in one batch, and where the sink reads all of the topic once more without its plan."""
+    """All copies in one batch, then once more by a group that knows nothing, with one more behind."""
     await put(Topic.USAGE, [encode_usage(event) for event in COPIES])
-    for _ in range(2):
-        async with running():
-            await eventually("SELECT count() FROM usage_objects FINAL", [(4,)])
-            await eventually("SELECT count() FROM usage FINAL", [(1,)])
+    async with running():
+        await eventually("SELECT count() FROM usage_objects FINAL", [(4,)])
+        await eventually("SELECT count() FROM usage FINAL", [(1,)])
+    await put(Topic.USAGE, [encode_usage(bill("g4", 1, key="reader"))])
+    monkeypatch.setattr(consuming, "GROUP", "another")
+    async with running():
+        await eventually("SELECT count() FROM usage_objects FINAL", [(5,)])
+        await put(Topic.USAGE, [encode_usage(usage(2, producer_id="g4"))])
+        await eventually("SELECT max(offset) FROM usage", [(5,)])
 
-    rows = history.query("SELECT event_id, key FROM usage FINAL").result_rows
+    rows = history.query("SELECT event_id, key FROM usage FINAL WHERE object_id != ''").result_rows
     assert rows == [(UUID(str(object_event_id("openai/resp_1"))), "creator")]
