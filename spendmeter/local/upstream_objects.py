@@ -7,6 +7,7 @@ finds it finished); `ends` there says how: `completed`, `failed`, `cancelled`, `
 A batch that ends early has an output file with its first line only.
 """
 
+import asyncio
 import itertools
 import json
 import time
@@ -128,6 +129,8 @@ class UpstreamObjects:
         for name, event in shapes.response_events(reply):
             if isinstance(event, dict) and "response" in event:
                 event["response"] |= told
+            if reply.plan.chunk_delay_ms:
+                await asyncio.sleep(reply.plan.chunk_delay_ms / 1000)
             await answer.write(f"event: {name}\ndata: {json.dumps(event)}\n\n".encode())
         await answer.write_eof()
         return answer

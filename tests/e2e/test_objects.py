@@ -28,6 +28,7 @@ LINE = {
     "body": {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": ASK}]},
 }
 LINES = "\n".join(json.dumps({"custom_id": f"c{number}", **LINE}) for number in range(2))
+SLOWLY_MS = 300
 LINE_NANOUSD = 105_000
 """At half of gpt-4o-mini's price, which batches have."""
 
@@ -54,12 +55,9 @@ model_list:
   - model_name: film
     litellm_params: {<<: *openai, model: openai/sora-2}
 files_settings:
-  - &files
-    custom_llm_provider: openai
+  - custom_llm_provider: openai
     api_base: os.environ/SPENDMETER_UPSTREAM_API_BASE
     api_key: sk-upstream
-finetune_settings:
-  - *files
 general_settings:
   # Else nobody but a response's maker may read it.
   disable_responses_id_security: true
@@ -184,6 +182,29 @@ def test_a_background_stream_and_its_reads_are_one_event(
 
     assert (event.cost_nanousd, event.key_alias, event.model_group) == (RESPONSE_NANOUSD, "ann", "smart")
     assert event.object_id
+
+
+def test_a_background_stream_that_is_left_is_billed_by_its_next_read(
+    gateway: Proxy, ann: Person, bob: Person, before: int
+) -> None:
+    """The provider goes on with it, whoever listens."""
+    asked = f"Think. [[in=1000 out=100 chunks=8 chunk_delay_ms={SLOWLY_MS}]]"
+    with httpx.stream(
+        "POST",
+        f"{gateway.url}/v1/responses",
+        json={"model": "smart", "input": asked, "background": True, "stream": True},
+        headers={"Authorization": f"Bearer {ann.key}"},
+        timeout=30,
+    ) as answer:
+        told = next(json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {"))
+    response_id = told["response"]["id"]
+    for reader in (bob, ann):
+        assert reader.get(f"/v1/responses/{response_id}")["status"] == "completed"
+
+    (event,) = events_of(gateway, before)
+
+    assert (event.cost_nanousd, event.estimated) == (RESPONSE_NANOUSD, False)
+    assert (event.key_alias, event.model_group) == ("ann", "smart")
 
 
 def test_a_response_that_is_cancelled_is_billed_once(gateway: Proxy, ann: Person, before: int) -> None:
