@@ -123,9 +123,7 @@ def bill_now(
         fields |= {"model": deployment.model, "provider": deployment.provider or fields["provider"]}
     if seen.is_made:
         # Of a stream, whose answer was seen by no hook before; any other is known already.
-        gateway.objects.made(
-            objects.maker_of(seen, fields | {"model": ""}, datetime.now(UTC), gateway.name)
-        )
+        gateway.objects.made(objects.maker_of(seen, fields | {"model": ""}, datetime.now(UTC), gateway.name))
         made = gateway.objects.maker(seen.object_id)
     elif made is None:
         # LiteLLM routes a read by the deployment's id and logs that as what was asked for.

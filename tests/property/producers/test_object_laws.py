@@ -64,7 +64,7 @@ READS = st.lists(
 
 def events(reads: list[Read]) -> Iterator[UsageEvent]:
     """What the gateways send."""
-    outboxes = [[0, 0, set[Any]()] for _ in range(3)]
+    outboxes: list[Any] = [[0, 0, set()] for _ in range(3)]
     for read in reads:
         outbox = outboxes[read.gateway]
         if read.restarts:
@@ -125,7 +125,7 @@ def kept_by_history(log: list[Usage], ends: list[int]) -> set[str]:
         batch = [(offset, event) for offset, _, event in log[start:end] if event is not None]
         for offset, event in batch:
             first.setdefault(event.object_id, At("t", 0, offset))
-        bills = [
+        bills: list[list[Any]] = [
             [event.object_id for _, event in batch],
             [event.producer_id for _, event in batch],
             [event.seq for _, event in batch],

@@ -14,7 +14,7 @@ from producers.mapping import Origin, UsageDraft, usage_of
 from producers.provider_objects import (
     Sighting,
     bill_of,
-    is_read,
+    is_billed_apart,
     is_to_be_billed,
     made_by,
     maker_of,
@@ -284,10 +284,12 @@ def test_whatever_is_answered_nothing_is_raised(shown: object) -> None:
             bill_of(draft(), seen, None, NOW)
 
 
-def test_which_calls_make_and_which_read() -> None:
+def test_which_calls_make_an_object_and_which_have_no_event_of_their_own() -> None:
     assert makes("aresponses")
     assert makes("create_batch")
     assert not makes("aretrieve_batch")
-    assert is_read("acancel_responses")
-    assert not is_read("aresponses")
-    assert not is_read("acompletion")
+    assert is_billed_apart("acancel_responses", {})
+    assert is_billed_apart("aresponses", {"background": True})
+    assert not is_billed_apart("aresponses", {})
+    assert not is_billed_apart("acompletion", {"background": True})
+    assert not is_billed_apart("avideo_generation", {}), "it has its price when it is asked for"
