@@ -17,6 +17,7 @@ from producers.exchange import Call, Exchange
 from producers.litellm_models import listed_prices
 from producers.mapping import UsageDraft, usage_of
 from producers.payload import mapping
+from producers.provider_objects import is_billed_apart
 from producers.routes import subject_at
 
 # Of one call's texts and output; what is longer is counted by its length.
@@ -29,6 +30,8 @@ class CallDrafts:
 
     def answered(self, call: Call) -> UsageDraft | None:
         """The event of a call that was answered, priced by LiteLLM's prices for its deployment."""
+        if is_billed_apart(call.call_type, call.arguments):
+            return None
         response = call.response
         if response is None:
             return self.cut(call)
@@ -36,6 +39,9 @@ class CallDrafts:
 
     def cut(self, call: Call) -> UsageDraft | None:
         """The event of a call that was given up: an estimate of what went in and what has come out."""
+        if is_billed_apart(call.call_type, call.arguments):
+            # The provider goes on with it, and a later read tells what it cost.
+            return None
         if call.usage is not None:
             response = ModelResponse(model=call.deployment.model, usage=call.usage)
             return _draft(call, response, call.response_id)

@@ -1,13 +1,5 @@
-"""Refusals on their way to spend.decisions: kept in memory, sent by Kafka's thread, never waited for.
+"""Refusals on their way to spend.decisions. One that is lost leaves the client its answer all the same."""
 
-A refusal is no spend. So it is not worth a write to the outbox on the request path: a crash may
-lose the last ones, and so may a Kafka that is away for long. Both leave the client its answer.
-"""
-
-import asyncio
-import contextlib
-import logging
-from collections import deque
 from collections.abc import Mapping
 from heapq import nlargest
 from operator import itemgetter
@@ -16,24 +8,16 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from producers.admission import Refuse
-from producers.delivery import Delivery, NotDelivered
+from producers.record_queue import RecordQueue
 from producers.refusal import Refusal
 from producers.window_spend import Known
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_decision
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import batch_of
 from spendmeter.runtime.settings import Settings
 
-log = logging.getLogger(__name__)
-
 LOST = Counter("spendmeter_decisions_lost_total", "Refusals that `spendmeter explain` will not know.")
-
-MAX_WAITING = 10_000
-# Nor more bytes than one Kafka batch holds.
-MAX_SENT_AT_ONCE = 50
-_RETRY_SECONDS = 1.0
 
 
 def decision_of(
@@ -95,57 +79,8 @@ def _named(pending: Mapping[UUID, int], missing_nanousd: int) -> tuple[UUID, ...
     return tuple(named)
 
 
-class DecisionLog:
-    """`add` from any thread; `run` on the loop of Kafka's."""
+class DecisionLog(RecordQueue[Decision]):
+    """Refusals that are to be sent."""
 
     def __init__(self, settings: Settings) -> None:
-        self._delivery = Delivery(settings, Topic.DECISIONS)
-        self._waiting: deque[Decision] = deque()
-        self._sending: list[Decision] = []
-        self._news, self._idle = asyncio.Event(), asyncio.Event()
-        self._idle.set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def add(self, decision: Decision) -> None:
-        """Take a decision to be sent; beyond MAX_WAITING it is lost and counted."""
-        if len(self._waiting) >= MAX_WAITING:
-            LOST.inc()
-            return
-        self._waiting.append(decision)
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._wake)
-
-    async def run(self) -> None:
-        """Send until cancelled; what is not known to be stored is sent again, under the same id."""
-        self._loop = asyncio.get_running_loop()
-        try:
-            while True:
-                while self._sending or self._waiting:
-                    await self._send_some()
-                self._idle.set()
-                await self._news.wait()
-                self._news.clear()
-        finally:
-            await self._delivery.close()
-
-    async def drain(self, timeout_seconds: float) -> None:
-        """Wait until all that was added is stored, or for that long. On the loop that `run` runs on."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout_seconds)
-
-    def _wake(self) -> None:
-        self._idle.clear()
-        self._news.set()
-
-    async def _send_some(self) -> None:
-        while self._waiting and len(self._sending) < MAX_SENT_AT_ONCE:
-            self._sending.append(self._waiting.popleft())
-        # They may be long: names that a client chooses are in them.
-        batch = batch_of(encode_decision(one) for one in self._sending)
-        try:
-            await self._delivery.send({0: batch})
-            del self._sending[: len(batch)]
-        except NotDelivered as error:
-            log.warning("decisions cannot be sent, trying again: %s", error)
-            await asyncio.sleep(_RETRY_SECONDS)
+        super().__init__(settings, Topic.DECISIONS, encode_decision, LOST)

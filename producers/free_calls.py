@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 # Calls that read or manage what an earlier call made and billed (LiteLLM #17814, #25015).
 _MANAGEMENT_CALL = re.compile(
     r"a?_?(get|list|retrieve|delete|cancel|create|update|modify|upload|add)_(?!(video|interaction)\b)\w+"
-    r"|a?(file|vector_store|vector_store_file|video)_(create|list|retrieve|update|delete|content|get)\w*"
+    r"|a?(file|vector_store|vector_store_file|video)_(create|list|retrieve|update|delete|content|get|status)\w*"
 )
 _FREE_CALL = re.compile(r"a?moderation|call_mcp_tool|list_mcp_tools|a?count_tokens|a?token_count\w*")
 _MAY_HAVE_A_PRICE = ("call_mcp_tool",)

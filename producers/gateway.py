@@ -29,6 +29,7 @@ from producers.door import Door
 from producers.exchange import Exchange
 from producers.known_keys import KnownKeys
 from producers.mapping import UsageDraft
+from producers.object_makers import ObjectMakers
 from producers.outbox import Outbox, OutboxUnwritable
 from producers.predecessors import Predecessor
 from producers.price_list import PriceList, fallback
@@ -62,6 +63,8 @@ class Gateway:
         self._settings = settings
         self.views = Views(settings)
         self._decision_log = DecisionLog(settings)
+        self.objects = ObjectMakers(settings)
+        self.name = settings.gateway
         self._door = Door(settings, self.views, self._refused)
         self.routes = Routes(settings, self.views, self._door)
         self.adopter = Adopter(settings, self.views)
@@ -113,6 +116,15 @@ class Gateway:
         """Return once every budget that Kafka has stored by now is in force here. Raises KafkaError."""
         reading = asyncio.run_coroutine_threadsafe(self.views.budgets.catch_up(), self._loop)
         await asyncio.wrap_future(reading)
+
+    async def objects_read(self) -> None:
+        """Return once every object that gateways have told of by now is known here. Raises KafkaError."""
+        reading = asyncio.run_coroutine_threadsafe(self.objects.catch_up(), self._loop)
+        await asyncio.wrap_future(reading)
+
+    def has_recorded(self, event_id: UUID) -> bool:
+        """Whether this gateway has recorded that event, as far as it remembers."""
+        return self._recorder.has_recorded(event_id)
 
     def record(self, draft: UsageDraft, ends: Hashable = None) -> UsageEvent | None:
         """Record an event and end the request `ends` with it; None where LiteLLM logged it before."""
@@ -192,6 +204,8 @@ class Gateway:
             for what, run in (
                 ("sender", self._send),
                 ("decisions", self._decision_log.run),
+                ("objects", self.objects.run),
+                ("makers", self.objects.send),
                 ("budgets", self.views.budgets.run),
                 ("signals", self.views.signals.run),
                 ("ready", self._become_ready),
@@ -208,6 +222,7 @@ class Gateway:
         if self._sender is not None and not await self._sender.drain(self._settings.drain_seconds):
             log.warning("Kafka has not taken everything; the next start sends the rest of the outbox")
         await self._decision_log.drain(_DECISIONS_WITHIN_SECONDS)
+        await self.objects.drain(_DECISIONS_WITHIN_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -23,6 +23,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from openai import APIError
 from prometheus_client import Counter
 
+from producers import litellm_objects, provider_objects
 from producers.admission import lacks
 from producers.asgi_watch import install
 from producers.call_drafts import CallDrafts, charged_fields, charged_to
@@ -63,6 +64,7 @@ from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
 from producers.pass_through_route import deployment_at
 from producers.payload import fields_of, mapping, text, text_or_none
+from producers.provider_objects import Sighting
 from producers.refusal import Refusal
 from producers.settings import GatewaySettings
 from producers.subject import Caller, missing, who_asks
@@ -181,6 +183,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             exchange = self._exchange_of(data)
             if exchange is None:
                 return
+            if exchange.caller is not None:
+                litellm_objects.note_made(self._gateway(), exchange.caller, data, response)
             if len(self._gateway().views.budgets.book):
                 self._count_answers(exchange, data, response)
             if not exchange.is_watched:
@@ -194,13 +198,13 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """Record what a call used, and with that settle it."""
-        self._record(kwargs, end_time, is_success=True)
+        await self._record(kwargs, response_obj, end_time, is_success=True)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """Record what a failed attempt used, if anything. It is not the end: a retry may follow."""
-        self._record(kwargs, end_time, is_success=False)
+        await self._record(kwargs, response_obj, end_time, is_success=False)
 
     async def async_post_call_failure_hook(
         self,
@@ -451,17 +455,22 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def _drafts_at_answer(self, call: Call, data: Mapping[str, Any], response: object) -> UsageDraft | None:
         answer = answer_of(data, response)
-        if answer is None:
+        if answer is None or provider_objects.is_billed_apart(call.call_type, call.arguments):
             return None
         draft = usage_of(answer, event_id=call.id, occurred_at=datetime.now(UTC))
         return None if draft is None else charged_to(draft, call)
 
-    def _record(self, kwargs: dict[str, Any], end_time: object, *, is_success: bool) -> None:
+    async def _record(
+        self, kwargs: dict[str, Any], response: object, end_time: object, *, is_success: bool
+    ) -> None:
         try:
             now = datetime.now(UTC)
             minted = event_id_of(kwargs)
             exchange = current_exchange() or self._exchanges.get(minted)
             finished_at = _finished_at(end_time, now)
+            seen = provider_objects.sighting_in(kwargs, response, litellm_objects.decrypt)
+            if seen is not None and await self._record_object(exchange, seen, kwargs, finished_at):
+                return
             if exchange is None:
                 self._record_alone(kwargs, minted, finished_at, is_success=is_success)
             elif self._is_owned(exchange):
@@ -472,6 +481,27 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         except Exception:
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
+
+    async def _record_object(
+        self, exchange: Exchange | None, seen: Sighting, kwargs: dict[str, Any], finished_at: datetime
+    ) -> bool:
+        """Record the bill of an object, if its call is one; whether the object has a bill of its own."""
+        gateway = self._gateway()
+        caller = exchange.caller if exchange is not None and self._is_owned(exchange) else None
+        call = None if exchange is None else _call_logged(exchange, kwargs)
+        deployment = None if call is None else call.deployment
+        bill = await litellm_objects.bill_of(gateway, seen, caller, deployment, kwargs, finished_at)
+        if not bill.is_due:
+            return False
+        if exchange is not None:
+            exchange.has_logged = True
+            # No event has the call's own id: nothing is held or counted for it any longer.
+            request_id = exchange.take_admitted() if call is None else call.id
+            if request_id is not None and (call is None or exchange.claim(call)):
+                gateway.release(request_id)
+        if bill.draft is not None:
+            gateway.record(bill.draft)
+        return True
 
     def _record_alone(
         self, kwargs: dict[str, Any], minted: UUID | None, finished_at: datetime, *, is_success: bool
@@ -487,13 +517,11 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     def _record_in(
         self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime, *, is_success: bool
     ) -> None:
-        payload = mapping(kwargs.get("standard_logging_object"))
-        call_type = text(payload.get("call_type") or kwargs.get("call_type"))
         if not is_success:
             self._record_failure(exchange, kwargs, finished_at)
             return
         exchange.has_logged = True
-        call = exchange.find(call_type, text(payload.get("id")), text_or_none(payload.get("model_id")))
+        call = _call_logged(exchange, kwargs)
         if call is None:
             request_id = exchange.take_admitted()
             draft = usage_of(
@@ -547,6 +575,13 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             exchange.has_logged = True
             return
         self._gateway().record(_charged_to_caller(draft, exchange))
+
+
+def _call_logged(exchange: Exchange, kwargs: Mapping[str, Any]) -> Call | None:
+    """The call that a log event is about; None where it is about none that is known."""
+    payload = mapping(kwargs.get("standard_logging_object"))
+    call_type = text(payload.get("call_type") or kwargs.get("call_type"))
+    return exchange.find(call_type, text(payload.get("id")), text_or_none(payload.get("model_id")))
 
 
 def _charged_to_caller(draft: UsageDraft, exchange: Exchange) -> UsageDraft:

@@ -91,13 +91,20 @@ Listed = Callable[[str, str], Mapping[str, Any]]
 
 
 def usage_of(
-    kwargs: Mapping[str, Any], *, event_id: UUID, occurred_at: datetime, listed: Listed | None = None
+    kwargs: Mapping[str, Any],
+    *,
+    event_id: UUID,
+    occurred_at: datetime,
+    listed: Listed | None = None,
+    is_bill: bool = False,
 ) -> UsageDraft | None:
     """What this finished request used; None where there is nothing to bill.
 
     `event_id` is the request's. One request can log several events (a failure and the retry that
     succeeded, the parts of a batch completion, the classifier that an auto-router asked), so each
     gets an id of its own, derived from the request's and the same whenever the same event is logged.
+
+    `is_bill`: the call is on an object that is billed by who reads it (provider_objects.py).
     """
     payload = mapping(kwargs.get("standard_logging_object"))
     passed = pass_through_of(kwargs)
@@ -107,9 +114,9 @@ def usage_of(
     if not prices.prices and listed is not None and counts.total_tokens:
         prices = PriceMap(listed(what["provider"], what["model"]))
     cost = cost_of(kwargs, counts, prices, what["provider"], is_estimate=is_estimate)
-    if _is_poll(payload) or (
-        cost.amount == 0 and _cost_nothing(kwargs, payload, passed, counts.total_tokens)
-    ):
+    if not is_bill and _is_poll(payload):
+        return None
+    if cost.amount == 0 and _cost_nothing(kwargs, payload, passed, counts.total_tokens, is_bill=is_bill):
         return None
     fields = {
         "event_id": _event_id(event_id, payload),
@@ -268,12 +275,17 @@ def _is_refusal(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> bool:
 
 
 def _cost_nothing(
-    kwargs: Mapping[str, Any], payload: Mapping[str, Any], passed: PassThrough | None, total_tokens: int
+    kwargs: Mapping[str, Any],
+    payload: Mapping[str, Any],
+    passed: PassThrough | None,
+    total_tokens: int,
+    *,
+    is_bill: bool,
 ) -> bool:
     """Whether a cost of zero means that nothing was used, rather than that no price is known."""
     if _is_refusal(kwargs, payload):
         return True
-    if total_tokens:
+    if total_tokens or is_bill:
         return False
     return passed.is_free if passed is not None else is_free_call(str(payload.get("call_type")))
 

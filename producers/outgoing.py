@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from producers.frames import Frame
-from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage
+from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage, placed_by
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.usage_reader import event_of, read_fields
@@ -34,7 +34,7 @@ def outgoing_of(frame: Frame) -> Outgoing:
         log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
         return Outgoing(frame.seq, "", EPOCH.timestamp(), Record(b"", frame.payload, []))
     record = encode_usage(event, frame.payload)
-    return Outgoing(frame.seq, event.key, event.occurred_at.timestamp(), record)
+    return Outgoing(frame.seq, placed_by(event), event.occurred_at.timestamp(), record)
 
 
 def by_partition(outgoing: Sequence[Outgoing], partitions: int) -> dict[int, list[Outgoing]]:

@@ -38,6 +38,7 @@ class _Recorded(NamedTuple):
     at_seconds: float
     charged: tuple[WindowSpend, ...]
     costs_nanousd: tuple[int, ...]
+    is_doubtful: bool
 
 
 class _Answered(NamedTuple):
@@ -156,18 +157,29 @@ class OwnSpend:
         return tuple([self._window_charged(charge) for charge in charges])
 
     def record_in(
-        self, seq: int, windows: tuple[WindowSpend, ...], costs_nanousd: tuple[int, ...], now_seconds: float
+        self,
+        seq: int,
+        windows: tuple[WindowSpend, ...],
+        costs_nanousd: tuple[int, ...],
+        now_seconds: float,
+        *,
+        is_doubtful: bool = False,
     ) -> bool:
-        """As `record`, in windows of which none is dropped, each at its cost."""
+        """As `record`, in windows of which none is dropped, each at its cost.
+
+        `is_doubtful`: a signal may include the event already, as sent by another.
+        """
         if len(self._recorded) >= MAX_RECORDED:
+            if is_doubtful:
+                return True
             for window, cost_nanousd in zip(windows, costs_nanousd, strict=True):
                 window.count_unplaced(cost_nanousd)
             return True
         is_urgent = False
         for window, cost_nanousd in zip(windows, costs_nanousd, strict=True):
-            window.record(cost_nanousd)
+            window.record(cost_nanousd, is_doubtful=is_doubtful)
             is_urgent = is_urgent or window.is_urgent()
-        self._recorded[seq] = _Recorded(now_seconds, windows, costs_nanousd)
+        self._recorded[seq] = _Recorded(now_seconds, windows, costs_nanousd, is_doubtful)
         self._last_seq = seq
         return is_urgent
 
@@ -181,7 +193,7 @@ class OwnSpend:
         recorded = self._recorded.pop(seq, None)
         if recorded is not None:
             for window, cost_nanousd in zip(recorded.charged, recorded.costs_nanousd, strict=True):
-                window.acknowledge(seq, cost_nanousd, at)
+                window.acknowledge(seq, cost_nanousd, at, is_doubtful=recorded.is_doubtful)
 
     def keys(self) -> list[WindowKey]:
         """The windows held now, for `prune` to go through in slices."""

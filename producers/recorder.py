@@ -78,13 +78,19 @@ class Recorder:
             _remember(self._seen, event_id, MAX_EVENTS_REMEMBERED)
             told = None
             if isinstance(ends, UUID) and ends not in self._ended:
-                event_id, told = ends, self._end(ends)
+                told = self._end(ends)
+                # An object's bill has an id that no request gave it.
+                event_id = event_id if draft.fields.get("object_id") else ends
             event, is_urgent = self._append(draft, event_id)
         if told is not None:
             told.note_event(event)
         self._on_recorded(is_urgent)
         self._tell(event, draft.doubt)
         return event
+
+    def has_recorded(self, event_id: UUID) -> bool:
+        """Whether that event was recorded, as far as is remembered."""
+        return event_id in self._seen
 
     def close(self) -> None:
         """Record no more: whoever records at this moment comes first, or is told. Raises OSError."""
@@ -104,7 +110,9 @@ class Recorder:
                 return event, self._views.count(event, is_recorded=True)
         else:
             LOST.labels("unwritable").inc()
-        # It cost money all the same, and this gateway knows.
+        # It cost money all the same, and this gateway knows. An object's bill comes again with its next read.
+        if draft.fields.get("object_id"):
+            self._seen.pop(event_id, None)
         event = draft.finish(Origin("lost", self._gateway), 1, event_id)
         return event, self._views.count(event, is_recorded=False)
 

@@ -31,8 +31,10 @@ from producers.exchange import Deployment
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_models import deployment_of, model_group_of, model_of, named
+from producers.litellm_objects import bill_now
 from producers.litellm_release import refuse_compromised
-from producers.mapping import event_id_of, usage_of
+from producers.mapping import UsageDraft, event_id_of, usage_of
+from producers.provider_objects import sighting_in
 from producers.sdk_calls import BudgetRefused, Calls, subject_for
 from producers.settings import GatewaySettings
 from producers.subject import Caller
@@ -110,25 +112,25 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """Record what an asynchronous call used."""
-        self._record(kwargs, end_time)
+        self._record(kwargs, response_obj, end_time)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """Record what a failed one used, if anything; nothing is held for it now."""
-        self._record(kwargs, end_time)
+        self._record(kwargs, response_obj, end_time)
 
     def log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """The same for a blocking call: of the two hooks LiteLLM calls one."""
-        self._record(kwargs, end_time)
+        self._record(kwargs, response_obj, end_time)
 
     def log_failure_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """The same; a refused call is told to both, and is no event."""
-        self._record(kwargs, end_time)
+        self._record(kwargs, response_obj, end_time)
 
     def close(self) -> None:
         """Leave LiteLLM's callbacks and hand Kafka what is recorded, bounded. It happens at exit as well."""
@@ -175,16 +177,15 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             raise BudgetRefused(refusal)
         return data
 
-    def _record(self, kwargs: dict[str, Any], end_time: object) -> None:
+    def _record(self, kwargs: dict[str, Any], response: object, end_time: object) -> None:
         request_id = event_id_of(kwargs)
         caller = self._calls.pop(request_id)
         try:
             now = datetime.now(UTC)
             finished = min(end_time.astimezone(UTC), now) if isinstance(end_time, datetime) else now
             event_id = request_id or uuid7(time.time_ns() // 1_000_000)
-            draft = usage_of(kwargs, event_id=event_id, occurred_at=finished)
+            draft = self._drafted(kwargs, response, caller, event_id, finished)
             if draft is not None:
-                draft = self._calls.named(draft, caller.subject if caller else _subject.get())
                 event = self._gateway().record(draft, request_id)
                 if event is not None and caller is not None:
                     self._see(caller.subject._replace(model=event.model, provider=event.provider))
@@ -194,6 +195,19 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
             self._release(request_id)
+
+    def _drafted(
+        self, kwargs: dict[str, Any], response: object, caller: Caller | None, event_id: UUID, at: datetime
+    ) -> UsageDraft | None:
+        """The event, for whom the call was admitted; the bill of an object for whom that was made."""
+        who = caller.subject if caller else _subject.get()
+        seen = sighting_in(kwargs, response)
+        if seen is not None:
+            bill = bill_now(self._gateway(), seen, Caller(who, ""), None, kwargs, at)
+            if bill.is_due:
+                return bill.draft
+        draft = usage_of(kwargs, event_id=event_id, occurred_at=at)
+        return None if draft is None else self._calls.named(draft, who)
 
     def _release(self, request_id: UUID | None) -> None:
         if request_id is not None:

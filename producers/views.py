@@ -173,8 +173,13 @@ class Views:
         now = datetime.now(UTC)
         if is_recorded:
             windows, costs_nanousd = self._charged.where(event, self.budgets.book, self.spend, now)
-            return self.spend.record_in(event.seq, windows, costs_nanousd, time.monotonic())
-        self.spend.count_unplaced(charges_of(self.budgets.book, event, now))
+            # Another gateway may have sent an object's bill before, and a signal may include it already.
+            is_doubtful = bool(event.object_id)
+            return self.spend.record_in(
+                event.seq, windows, costs_nanousd, time.monotonic(), is_doubtful=is_doubtful
+            )
+        if not event.object_id:
+            self.spend.count_unplaced(charges_of(self.budgets.book, event, now))
         return False
 
     def answered(self, event: UsageEvent, begun_at: datetime) -> bool:

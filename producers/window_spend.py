@@ -186,20 +186,24 @@ class WindowSpend:
             # An account has them for milliseconds; the dict need not outlive them.
             self._pending = self._pending or None
 
-    def record(self, cost_nanousd: int) -> None:
-        """An own event was recorded after every signal that was taken."""
+    def record(self, cost_nanousd: int, *, is_doubtful: bool = False) -> None:
+        """An own event was recorded after every signal that was taken; doubtful: one may include it."""
         self._recorded += 1
         self._recorded_nanousd += cost_nanousd
+        if is_doubtful:
+            self._recorded_doubtful_nanousd += cost_nanousd
 
     def count_unplaced(self, cost_nanousd: int) -> None:
         """An own event whose place nobody will tell: counted until a signal includes anything new."""
         self._unplaced_nanousd += cost_nanousd
 
-    def acknowledge(self, seq: int, cost_nanousd: int, at: Acknowledgement) -> None:
+    def acknowledge(
+        self, seq: int, cost_nanousd: int, at: Acknowledgement, *, is_doubtful: bool = False
+    ) -> None:
         """A recorded event has been stored."""
         self._recorded -= 1
         self._recorded_nanousd -= cost_nanousd
-        if seq <= self._doubtful_to_seq:
+        if is_doubtful or seq <= self._doubtful_to_seq:
             self._recorded_doubtful_nanousd -= cost_nanousd
         if not cost_nanousd or watermarks.includes(self._watermark, at.partition, at.offset):
             return
@@ -207,7 +211,7 @@ class WindowSpend:
             self._uncovered = {}
         entry = _entry_for(self._uncovered.setdefault(at.partition, deque()), at)
         self._uncovered_nanousd += cost_nanousd
-        if at.resent:
+        if at.resent or is_doubtful:
             self._uncovered_doubtful_nanousd += cost_nanousd
             entry.doubtful_nanousd += cost_nanousd
         else:

@@ -7,6 +7,8 @@ partitions:
   after a crash adds nothing even where the crash fell between two changelog writes.
 - A resent event is counted once: per producer and partition `seq` only rises, so what is not
   above the last one seen is a resend.
+- An object of a provider is counted once, whoever sends its bill: all copies are on one partition, and
+  the first of them is remembered like the first record of a producer.
 - Everything a tally does not hold lies below its `first_offset`, and is the opening balance's.
 """
 
@@ -41,6 +43,8 @@ from stream.totals import total_of
 
 # Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
 KEEP_PRODUCERS = timedelta(days=40)
+OBJECT = "object/"
+"""An object is remembered as a producer of one record. No outbox is called so, no correction either."""
 
 
 @dataclass
@@ -142,8 +146,13 @@ class Meter:
             self._frontier = self.position + replayed
             if event is None:
                 continue
-            resent = self._is_resent(event, offset, appended_at)
+            resent = self._is_resent(event.producer_id, event.seq, offset, appended_at)
             seen.add(event.producer_id)
+            if event.object_id:
+                name = OBJECT + event.object_id
+                repeated = self._is_resent(name, 1, offset, appended_at)
+                seen.add(name)
+                resent = None if resent is None or repeated is None else resent or repeated
             if replayed:
                 folded.replayed += 1
             elif resent:
@@ -162,18 +171,18 @@ class Meter:
         self._write(seen, folded)
         return folded
 
-    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
+    def _is_resent(self, producer: str, seq: int, offset: int, appended_at: datetime) -> bool | None:
         """Whether an earlier copy was stored; None when too much has been seen since to tell."""
-        progress = self.producers.get(event.producer_id)
+        progress = self.producers.get(producer)
         if progress is None:
-            self.producers[event.producer_id] = Progress(event.seq, offset, appended_at)
+            self.producers[producer] = Progress(seq, offset, appended_at)
             return False
         if offset <= progress.offset:
             return None
         progress.offset, progress.seen_at = offset, appended_at
-        if event.seq <= progress.seq:
+        if seq <= progress.seq:
             return True
-        progress.seq = event.seq
+        progress.seq = seq
         return False
 
     def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:

@@ -4,17 +4,27 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any, ParamSpec, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from sinks.clickhouse.batch import PartitionBatches, StoredRecord
 from sinks.clickhouse.letters import letter_of, refused
-from sinks.clickhouse.measures import BATCHES, DEAD_LETTERS, REFUSALS, RETRIES, ROWS, UNKEPT_LETTERS
+from sinks.clickhouse.measures import (
+    BATCHES,
+    DEAD_LETTERS,
+    REFUSALS,
+    REPEATED_BILLS,
+    RETRIES,
+    ROWS,
+    UNKEPT_LETTERS,
+)
+from sinks.clickhouse.objects import bills_in, repeats_in, without
 from sinks.clickhouse.plan import Plan
 from sinks.clickhouse.reading import Reading, Unreadable
 from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.tables import Table
+from sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
 from sinks.clickhouse.writer import Refused, Unreachable, Writer
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import Topic
@@ -25,6 +35,9 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Abandoned(Exception):
@@ -100,6 +113,9 @@ class History:
             # One at a time: the interpreter would only switch between them, while the first can be inserted.
             async with self._reading:
                 reading = await asyncio.to_thread(table.read, records)
+                bills = bills_in(reading) if table is USAGE and reading.rows else []
+            if bills:
+                reading = await self._without_repeats(partition, records, reading, bills, over)
             if reading.rows:
                 await self._insert(table, partition, reading, plan, over)
         except Refused as error:
@@ -115,23 +131,51 @@ class History:
         self, table: Table, partition: TopicPartition, reading: Reading, plan: Plan, over: asyncio.Event
     ) -> None:
         """The same columns under the same token until ClickHouse has answered."""
-        token, backoff = plan.token(*partition), FIRST_BACKOFF_SECONDS
+        token = plan.token(*partition)
+        await self._answered(table, over, self._writer.insert, table, reading.columns, token)
+        ROWS.labels(table.name).inc(reading.rows)
+        BATCHES.labels(table.name).inc()
+
+    async def _without_repeats(
+        self,
+        partition: TopicPartition,
+        records: Sequence[StoredRecord],
+        reading: Reading,
+        bills: Sequence[Sequence[Any]],
+        over: asyncio.Event,
+    ) -> Reading:
+        """The batch without bills of objects that another record has billed before."""
+        # Batches of other bounds write the same rows: so no token is needed, and none would help.
+        await self._answered(USAGE_OBJECTS, over, self._writer.insert, USAGE_OBJECTS, bills, "")
+        ids = sorted(set(bills[0]))
+        repeats = repeats_in(bills, await self._answered(USAGE_OBJECTS, over, self._writer.first_bills, ids))
+        if not repeats:
+            return reading
+        REPEATED_BILLS.inc(len(repeats))
+        log.info("%s:%d: %d bills of objects are in history already", *partition, len(repeats))
+        kept = await asyncio.to_thread(USAGE.read, without(records, repeats))
+        kept.unreadable = reading.unreadable
+        return kept
+
+    async def _answered(
+        self, table: Table, over: asyncio.Event, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """What ClickHouse answers to a call, which is repeated until it does."""
+        backoff = FIRST_BACKOFF_SECONDS
         while True:
             if over.is_set():
                 raise Abandoned
             try:
                 async with self._threads:
-                    await asyncio.to_thread(self._writer.insert, table, reading.columns, token)
+                    answer = await asyncio.to_thread(call, *args, **kwargs)
             except Unreachable as error:
                 self._tell_down(error)
                 RETRIES.labels(table.name).inc()
             else:
-                break
+                self._tell_up()
+                return answer
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
-        self._tell_up()
-        ROWS.labels(table.name).inc(reading.rows)
-        BATCHES.labels(table.name).inc()
 
     async def _put_aside(self, table: Table, unreadable: Sequence[Unreadable], over: asyncio.Event) -> None:
         if table.topic is Topic.DEAD_LETTERS:

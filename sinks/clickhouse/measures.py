@@ -9,6 +9,9 @@ REFUSALS = Counter(
     "spendmeter_sink_refusals_total", "Inserts that ClickHouse refused for their rows.", ["table"]
 )
 DEAD_LETTERS = Counter("spendmeter_sink_dead_letters_total", "Records put aside.", ["topic", "reason"])
+REPEATED_BILLS = Counter(
+    "spendmeter_sink_repeated_bills_total", "Bills of objects that history has already, left out."
+)
 UNKEPT_LETTERS = Counter(
     "spendmeter_sink_unkept_letters_total", "Records of spend.dead-letters that could not be kept, skipped."
 )

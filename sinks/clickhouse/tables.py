@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sinks.clickhouse.batch import StoredRecord
-from sinks.clickhouse.reading import Read, by_row
+from sinks.clickhouse.reading import Read, Reading, by_row
 from sinks.clickhouse.rows import (
     Coordinates,
     Row,
@@ -127,6 +127,7 @@ USAGE = Table(
         "duration_ms": "UInt64",
         "call_id": "String",
         "response_id": "String",
+        "object_id": "String",
         "reason": "String",
         "recorded_by": "String",
         **_COORDINATES,
@@ -134,6 +135,21 @@ USAGE = Table(
     read_usage_columns,
     frozenset({"event_id", "cost_usd"}),
 )
+
+USAGE_OBJECTS = Table(
+    "usage_objects",
+    Topic.USAGE,
+    {
+        "object_id": "String",
+        "producer_id": "String",
+        "seq": "UInt64",
+        "event_id": "UUID",
+        **_COORDINATES,
+    },
+    lambda _: Reading(),
+    frozenset({"event_id"}),
+)
+"""Beside USAGE, of the same records (objects.py)."""
 
 SIGNALS = Table(
     "signals",

@@ -11,8 +11,9 @@ from urllib3.exceptions import HTTPError
 
 from sinks.clickhouse.migrate import applied_migrations, migrations
 from sinks.clickhouse.native import type_of
+from sinks.clickhouse.objects import At
 from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.tables import Table
+from sinks.clickhouse.tables import USAGE_OBJECTS, Table
 from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
 from spendmeter.runtime.settings import ClickHouseSettings
 
@@ -133,7 +134,7 @@ class Writer:
         return int(end) if count else 0
 
     def insert(self, table: Table, columns: Sequence[Sequence[Any]], token: str) -> None:
-        """Write a batch once, however often it is called with that token.
+        """Write a batch once, however often it is called with that token; empty: once for these rows.
 
         Raises:
             Refused: its rows are at fault.
@@ -147,7 +148,8 @@ class Writer:
             [type_of(kind, whole=name in table.whole) for name, kind in table.columns.items()],
             columns,
             column_oriented=True,
-            settings={**ONE_INSERT_IS_ONE_BLOCK, "insert_deduplication_token": token},
+            # Without one, equal blocks are known by their rows.
+            settings={**ONE_INSERT_IS_ONE_BLOCK, **({"insert_deduplication_token": token} if token else {})},
             block_size=rows,
         )
         try:
@@ -161,6 +163,26 @@ class Writer:
         # A batch that the token showed to be a repeat counts as written too.
         if written < rows:
             raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
+
+    def first_bills(self, object_ids: Sequence[str]) -> dict[str, At]:
+        """Where the first bill of each of these objects stands, of those in USAGE_OBJECTS.
+
+        Raises:
+            Unreachable: ask again.
+        """
+        try:
+            rows = (
+                self._connected()
+                .query(
+                    f"SELECT object_id, argMin((topic, partition, offset), (appended_at, offset)) AS first"
+                    f" FROM {USAGE_OBJECTS.name} WHERE object_id IN {{ids:Array(String)}} GROUP BY object_id",
+                    parameters={"ids": list(object_ids)},
+                )
+                .result_rows
+            )
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+        return {object_id: At(*first) for object_id, first in rows}
 
     def close(self) -> None:
         if self._client is not None:

@@ -16,6 +16,12 @@ MAX_CONFLICTS = 100
 MAX_ASKED = 1_000
 _MAX_BYTES_IN_MEMORY = 256 * 1024 * 1024
 
+# Bills that history has from another record. In the sequence of their producer they are no gap.
+_REPEATED_BILLS = (
+    "SELECT producer_id, seq FROM usage_objects FINAL WHERE topic = {topic:String} AND (producer_id, seq)"
+    " NOT IN (SELECT producer_id, seq FROM usage WHERE topic = {topic:String} AND object_id != '')"
+)
+
 
 class Recorded(NamedTuple):
     """What history has of one producer."""
@@ -41,8 +47,10 @@ class History(UsageRows):
     def recorded(self) -> list[Recorded]:
         """Every producer with how far its sequence has come."""
         rows = self._query(
-            "SELECT producer_id, count(), groupBitmap(seq), max(seq) FROM usage"
-            " WHERE topic = {topic:String} GROUP BY producer_id ORDER BY producer_id"
+            "SELECT producer_id, count(), groupBitmap(seq), max(seq) FROM"
+            " (SELECT producer_id, seq FROM usage WHERE topic = {topic:String}"
+            f" UNION ALL {_REPEATED_BILLS})"
+            " GROUP BY producer_id ORDER BY producer_id"
         )
         return [Recorded(*row) for row in rows]
 
@@ -52,7 +60,8 @@ class History(UsageRows):
             "SELECT producer_id, before + 1, seq - 1 FROM (SELECT producer_id, seq,"
             " lagInFrame(seq, 1, 0) OVER (PARTITION BY producer_id ORDER BY seq"
             " ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before"
-            " FROM usage WHERE topic = {topic:String} AND producer_id IN {producers:Array(String)})"
+            " FROM (SELECT producer_id, seq FROM usage WHERE topic = {topic:String}"
+            f" UNION ALL {_REPEATED_BILLS}) WHERE producer_id IN {{producers:Array(String)}})"
             f" WHERE seq > before + 1 ORDER BY producer_id, seq LIMIT {MAX_RANGES}"
             f" SETTINGS max_bytes_before_external_sort = {_MAX_BYTES_IN_MEMORY}",
             producers=list(producers),

@@ -15,6 +15,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.opening import Opening
+from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time, remembered_time
 from spendmeter.contract.total import Total
@@ -40,6 +41,7 @@ _TYPES: dict[type[Wire], bytes] = {
     Alert: b"dev.spendmeter.alert.v1",
     Decision: b"dev.spendmeter.decision.v1",
     DeadLetter: b"dev.spendmeter.dead-letter.v1",
+    ProviderObject: b"dev.spendmeter.object.v1",
 }
 _SPECVERSION, _CONTENT_TYPE = ("ce_specversion", b"1.0"), ("content-type", b"application/json")
 
@@ -81,7 +83,12 @@ def encode(
 
 def encode_usage(event: UsageEvent, written: bytes | None = None) -> Record:
     source = f"gateway/{quote(event.gateway)}"
-    return encode(event, event.key, str(event.event_id), source, event.occurred_at, written)
+    return encode(event, placed_by(event), str(event.event_id), source, event.occurred_at, written)
+
+
+def placed_by(event: UsageEvent) -> str:
+    """The key that an event is placed by: its API key, but all copies of an object's bill must meet."""
+    return event.object_id or event.key
 
 
 def encode_budget(budget: Budget) -> Record:
@@ -111,6 +118,11 @@ def encode_alert(alert: Alert) -> Record:
 def encode_decision(decision: Decision) -> Record:
     key, source = decision.account or "", f"gateway/{quote(decision.gateway)}"
     return encode(decision, key, str(decision.decision_id), source, decision.decided_at)
+
+
+def encode_object(made: ProviderObject) -> Record:
+    source = f"gateway/{quote(made.gateway)}"
+    return encode(made, made.object_id, made.object_id, source, made.created_at)
 
 
 def encode_dead_letter(letter: DeadLetter) -> Record:

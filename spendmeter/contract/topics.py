@@ -22,6 +22,7 @@ class Topic(StrEnum):
     ALERTS = "spend.alerts"
     DECISIONS = "spend.decisions"
     DEAD_LETTERS = "spend.dead-letters"
+    OBJECTS = "spend.objects"
 
     def named(self, prefix: str) -> str:
         """The topic's name in a cluster that is shared: the prefix, then the name."""
@@ -43,6 +44,8 @@ CONFIG: dict[Topic, dict[str, str]] = {
     Topic.BUDGETS: _COMPACTED,
     Topic.SIGNALS: _COMPACTED,
     Topic.ALERTS: {"retention.ms": str(35 * _DAY_MS)},
+    # Nobody asks who made what was billed long ago: BILLED_WITHIN, and some days in the making.
+    Topic.OBJECTS: {**_COMPACTED, "cleanup.policy": "compact,delete", "retention.ms": str(45 * _DAY_MS)},
     Topic.DECISIONS: {"retention.ms": str(35 * _DAY_MS)},
     # A dead letter holds a whole record and may be base64, hence larger than one.
     Topic.DEAD_LETTERS: {**_FOR_EVER, "max.message.bytes": str(4 * 1024 * 1024)},

@@ -10,6 +10,9 @@ from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
 
+CREATOR_UNKNOWN = "creator unknown"
+"""The `reason` of an object's event that is charged to who read it, for nobody knows who made it."""
+
 
 class UsageKind(StrEnum):
     USAGE = "usage"
@@ -113,9 +116,11 @@ class UsageEvent(Wire):
     duration_ms: Count = 0
     call_id: str = ""
     response_id: str = ""
+    object_id: str = ""
+    """What the provider bills once, if this is its bill: counted once, whoever sends it."""
 
     reason: str = ""
-    """Why a correction or void was made, in the words of whoever made it."""
+    """Why a correction or void was made, in the words of whoever made it; `CREATOR_UNKNOWN`, or empty."""
     recorded_by: str = ""
     """Who made a correction or void; empty for what a gateway recorded."""
 

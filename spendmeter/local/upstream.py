@@ -18,6 +18,7 @@ from aiohttp import web
 from spendmeter.local import upstream_gemini, upstream_mcp, upstream_media
 from spendmeter.local import upstream_shapes as shapes
 from spendmeter.local.ports import LOOPBACK
+from spendmeter.local.upstream_objects import UpstreamObjects
 from spendmeter.local.upstream_plan import (
     BadDirectiveError,
     Plan,
@@ -65,7 +66,8 @@ class Upstream:
 
     def app(self) -> web.Application:
         """Every route."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        objects = UpstreamObjects(self._served)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=objects.middlewares())
         app.router.add_get("/health", _health)
         app.router.add_get("/v1/models", _models)
         app.router.add_get("/served", self._summary)

@@ -33,8 +33,8 @@ class NoTallyGuard(Meter):
 
 
 class NoProducerDedupe(Meter):
-    def _is_resent(self, event: UsageEvent, offset: int, appended_at: datetime) -> bool | None:
-        return None if super()._is_resent(event, offset, appended_at) is None else False
+    def _is_resent(self, producer: str, seq: int, offset: int, appended_at: datetime) -> bool | None:
+        return None if super()._is_resent(producer, seq, offset, appended_at) is None else False
 
 
 class ProducersBeforeTallies(Meter):

@@ -17,6 +17,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.opening import Opening
+from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
@@ -126,6 +127,7 @@ def test_each_field_of_a_budget_file_is_told_with_its_default() -> None:
         ("Alert", Alert),
         ("Decision", Decision),
         ("Dead letter", DeadLetter),
+        ("Object", ProviderObject),
     ],
 )
 def test_each_field_of_a_record_is_told_and_no_other(heading: str, model: type[Wire]) -> None:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from spendmeter.client import SpendmeterClient, connect
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.dead_letter import DeadLetter
-from spendmeter.contract.records import decode, encode_usage
+from spendmeter.contract.records import decode, encode_usage, placed_by
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
@@ -94,7 +94,7 @@ class Stream:
                     key=record.key,
                     value=record.value,
                     headers=record.headers,
-                    partition=partition_of(event.key, self.settings.partitions),
+                    partition=partition_of(placed_by(event), self.settings.partitions),
                 )
             )
         await asyncio.gather(*sent)

@@ -56,6 +56,7 @@ class World(RuleBasedStateMachine):
         self.recorded: set[int] = set()
         self.acknowledged: set[int] = set()
         self.resent: set[int] = set()
+        self.bills: set[int] = set()
         self.revision = 1
         self.version = 0
         self.window = 0
@@ -110,6 +111,22 @@ class World(RuleBasedStateMachine):
     @rule(cost=st.integers(0, 50), partition=st.integers(0, PARTITIONS - 1))
     def a_request_finishes(self, cost: int, partition: int) -> None:
         self._record(self._event(cost, partition, None))
+
+    @rule(cost=st.integers(0, 50), partition=st.integers(0, PARTITIONS - 1), is_first=st.booleans())
+    def a_bill_is_recorded_that_another_gateway_may_have_sent(
+        self, cost: int, partition: int, is_first: bool
+    ) -> None:
+        event = self._event(cost, partition, None)
+        self.bills.add(event.id)
+        if not is_first:
+            self.logs[partition].append(event.id)
+        self._record(event)
+
+    @rule(choice=st.integers(0))
+    def another_gateway_sends_the_same_bill(self, choice: int) -> None:
+        if self.bills:
+            event = self.events[sorted(self.bills)[choice % len(self.bills)]]
+            self.logs[event.partition].append(event.id)
 
     @rule(cost=st.integers(1, 50), partition=st.integers(0, PARTITIONS - 1))
     def a_request_is_answered(self, cost: int, partition: int) -> None:
@@ -175,8 +192,8 @@ class World(RuleBasedStateMachine):
             assert truth <= known.certain_nanousd + known.doubtful_nanousd
 
     @invariant()
-    def only_what_is_unacknowledged_or_was_sent_twice_is_in_doubt(self) -> None:
-        in_doubt = (self.recorded - self.acknowledged) | self.resent
+    def only_what_is_unacknowledged_or_may_have_been_sent_twice_is_in_doubt(self) -> None:
+        in_doubt = (self.recorded - self.acknowledged) | self.resent | self.bills
         for window in range(self.window + 1):
             most = sum(self.events[i].cost for i in in_doubt if self.events[i].window == window)
             known = self.spend.known(ACCOUNT, MIDNIGHT + timedelta(hours=window))
@@ -197,7 +214,9 @@ class World(RuleBasedStateMachine):
         event = self.events[event.id] = event._replace(seq=self.seqs)
         self.recorded.add(event.id)
         self.unsent.append(event.id)
-        self.spend.record(self.seqs, self._charges(event), 0.0)
+        windows = self.spend.windows(self._charges(event))
+        is_doubtful = event.id in self.bills
+        self.spend.record_in(self.seqs, windows, (event.cost,), 0.0, is_doubtful=is_doubtful)
 
     def _charges(self, event: Event) -> list[Charge]:
         start = MIDNIGHT + timedelta(hours=event.window)

@@ -29,7 +29,10 @@ LAW = settings(deadline=None)
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Usage]:
-    """Events of two producers in order, chunks that were sent again, records that cannot be read."""
+    """Events of two producers in order, chunks that were sent again, records that cannot be read.
+
+    Some are bills of one of two objects: each producer may send one, any number of times, to any account.
+    """
     log: list[UsageEvent | None] = []
     sent: dict[str, list[UsageEvent]] = {"p1": [], "p2": []}
     for _ in range(draw(st.integers(1, MAX_EVENTS))):
@@ -47,15 +50,20 @@ def logs(draw: st.DrawFn) -> list[Usage]:
                 key=draw(st.sampled_from(["k1", "k2"])),
                 team=draw(st.sampled_from(["t1", "t2"])),
                 occurred_at=NOON - timedelta(minutes=draw(st.integers(0, 150))),
+                object_id=draw(st.sampled_from(["", "", "openai/batch_1", "openai/batch_2"])),
             )
             sent[producer].append(event)
             log.append(event)
     return [Usage(offset, NOON, event) for offset, event in enumerate(log)]
 
 
+def identities(event: UsageEvent) -> set[object]:
+    return {event.event_id} | ({event.object_id} if event.object_id else set())
+
+
 def truth(log: list[Usage]) -> dict[AccountWindow, tuple[int, int, int]]:
     """Spent, events and last offset (of any copy), by going through the log once with a set of ids."""
-    seen = set()
+    seen: set[object] = set()
     sums: dict[AccountWindow, list[int]] = defaultdict(lambda: [0, 0, 0])
     for offset, _, event in log:
         if event is None:
@@ -65,10 +73,10 @@ def truth(log: list[Usage]) -> dict[AccountWindow, tuple[int, int, int]]:
             assert window is not None
             into = sums[AccountWindow(account.name, window.start)]
             into[2] = offset
-            if event.event_id not in seen:
+            if not seen & identities(event):
                 into[0] += event.cost_nanousd
                 into[1] += 1
-        seen.add(event.event_id)
+        seen |= identities(event)
     return {where: (spent, events, last) for where, (spent, events, last) in sums.items()}
 
 

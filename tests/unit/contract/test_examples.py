@@ -18,6 +18,7 @@ from spendmeter.contract.dead_letter import DeadLetter, Reason, hold, hold_heade
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.contract.opening import Opening
+from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_event_id
 from spendmeter.contract.records import (
     Record,
     decode,
@@ -25,6 +26,7 @@ from spendmeter.contract.records import (
     encode_budget,
     encode_dead_letter,
     encode_decision,
+    encode_object,
     encode_opening,
     encode_signal,
     encode_total,
@@ -34,7 +36,7 @@ from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.times import parse_time
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
-from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent, UsageKind
+from spendmeter.contract.usage import CREATOR_UNKNOWN, CostSource, Doubt, Status, UsageEvent, UsageKind
 from spendmeter.contract.wire import Wire
 
 EXAMPLES = files("spendmeter.contract") / "examples"
@@ -198,8 +200,44 @@ DECISION = Decision(
     pending=(UUID("019a2c5e-5000-7abc-8def-0123456789ac"),),
 )
 
+OBJECT = ProviderObject(
+    object_id="openai/batch_Aq1",
+    kind=ObjectKind.BATCH,
+    created_at=FINISHED,
+    gateway="gateway 1",
+    key=KEY,
+    key_alias="ann's notebook",
+    user="ann",
+    team="search & ads",
+    organization="acme",
+    project="ranking",
+    end_user="customer-17",
+    tags=("batch", "nightly"),
+    session="session-5",
+    model="gpt-4o-mini-2024-07-18",
+    model_group="gpt-4o-mini",
+)
+
+BILL = USAGE.model_copy(
+    update={
+        "event_id": object_event_id(OBJECT.object_id),
+        "kind": UsageKind.USAGE,
+        "corrects": None,
+        "cost_nanousd": NanoUsd(285_000),
+        "cost_source": CostSource.LITELLM,
+        "status": Status.SUCCESS,
+        "call_type": "aretrieve_batch",
+        "response_id": "batch_Aq1",
+        "object_id": OBJECT.object_id,
+        "cost_doubt": Doubt.NONE,
+        "reason": CREATOR_UNKNOWN,
+        "recorded_by": "",
+    }
+)
+
 WIRE: dict[str, tuple[Topic, Wire, Record]] = {
     "usage": (Topic.USAGE, USAGE, encode_usage(USAGE)),
+    "object-bill": (Topic.USAGE, BILL, encode_usage(BILL)),
     "budget": (Topic.BUDGETS, BUDGET, encode_budget(BUDGET)),
     "total": (Topic.TOTALS, TOTAL, encode_total(TOTAL, FINISHED)),
     "opening-balance": (Topic.TOTALS, OPENING_BALANCE, encode_total(OPENING_BALANCE, FINISHED)),
@@ -207,6 +245,7 @@ WIRE: dict[str, tuple[Topic, Wire, Record]] = {
     "signal": (Topic.SIGNALS, SIGNAL, encode_signal(SIGNAL)),
     "decision": (Topic.DECISIONS, DECISION, encode_decision(DECISION)),
     "alert": (Topic.ALERTS, ALERT, encode_alert(ALERT)),
+    "object": (Topic.OBJECTS, OBJECT, encode_object(OBJECT)),
     "dead-letter": (Topic.DEAD_LETTERS, DEAD_LETTER, encode_dead_letter(DEAD_LETTER)),
 }
 each = pytest.mark.parametrize("name", WIRE)

@@ -12,6 +12,7 @@ from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.period import NAMED_PERIODS
+from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.records import _TYPES, encode_usage
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import PARTITIONED, Topic
@@ -31,6 +32,7 @@ SECTIONS: dict[type[Wire], str] = {
     Alert: "Alert",
     Decision: "Decision",
     DeadLetter: "Dead letter",
+    ProviderObject: "Object",
 }
 
 

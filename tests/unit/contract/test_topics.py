@@ -1,5 +1,8 @@
 """Topics: their names are for ever, and what decides about losing data is said."""
 
+from datetime import timedelta
+
+from spendmeter.contract.provider_object import BILLED_WITHIN
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 
 
@@ -13,6 +16,7 @@ def test_the_topics_are_these() -> None:
         "spend.alerts",
         "spend.decisions",
         "spend.dead-letters",
+        "spend.objects",
     ]
     assert Topic.USAGE.named("eu.") == "eu.spend.usage"
 
@@ -21,6 +25,11 @@ def test_every_topic_says_when_its_records_may_go() -> None:
     for topic in Topic:
         compacted = CONFIG[topic].get("cleanup.policy") == "compact"
         assert compacted != ("retention.ms" in CONFIG[topic]), topic
+
+
+def test_who_made_an_object_is_kept_for_longer_than_it_can_be_billed() -> None:
+    assert CONFIG[Topic.OBJECTS]["cleanup.policy"] == "compact,delete"
+    assert timedelta(milliseconds=int(CONFIG[Topic.OBJECTS]["retention.ms"])) > BILLED_WITHIN
 
 
 def test_what_is_the_latest_of_something_is_compacted_and_what_happened_is_not() -> None:

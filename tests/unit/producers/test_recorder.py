@@ -23,6 +23,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.matching import BudgetBook, Subject
 from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.provider_object import object_event_id
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
 
@@ -298,3 +299,43 @@ def test_what_is_held_for_a_request_becomes_its_cost_when_it_is_answered(tmp_pat
 
     answered(fixture, request)
     assert (strict.holds.held(held), fixture.spent) == (0, 10)
+
+
+def bill(**changes: Any) -> UsageDraft:
+    """Of one object, as each read of it makes it."""
+    return draft(event_id=object_event_id("openai/resp_1"), object_id="openai/resp_1", **changes)
+
+
+def test_an_objects_bill_keeps_its_id_though_a_request_ends_with_it(fixture: Fixture) -> None:
+    request = uuid7(0)
+
+    event = fixture.recorder.record(bill(), request)
+
+    assert event is not None
+    assert event.event_id == object_event_id("openai/resp_1")
+    assert fixture.recorder.has_recorded(event.event_id)
+    assert fixture.recorder.record(bill(), uuid7(1)) is None, "read again"
+
+
+def test_an_objects_bill_is_doubtful_until_a_signal_has_it(fixture: Fixture) -> None:
+    """Another gateway may have sent it: it refuses nobody, and `strict` holds against it."""
+    event = fixture.recorder.record(bill())
+
+    assert event is not None
+    charge = charges_of(fixture.views.budgets.book, event, datetime.now(UTC))[0]
+    known = fixture.views.spend.known(charge.account, charge.window_start)
+    assert (known.certain_nanousd, known.doubtful_nanousd) == (0, 10)
+
+
+def test_an_objects_bill_that_is_lost_comes_again_with_the_next_read(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = fixture.recorder.outbox
+    assert outbox is not None
+    monkeypatch.setattr(fixture.recorder, "outbox", None)
+    fixture.recorder.record(bill())
+    monkeypatch.setattr(fixture.recorder, "outbox", outbox)
+
+    assert fixture.recorder.record(bill()) is not None
+    assert outbox.last_seq == 1
+    assert fixture.spent == 0, "doubtful, and counted once"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from producers import decision_log
+from producers import decision_log, record_queue
 from producers.admission import BLIND_AT_START, Refuse
 from producers.decision_log import decision_of
 from producers.refusal import Refusal, plain, refusal_of
@@ -237,7 +237,7 @@ def test_a_decision_made_blind_names_no_budget() -> None:
 
 
 def test_decisions_beyond_the_bound_are_lost_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decision_log, "MAX_WAITING", 2)
+    monkeypatch.setattr(record_queue, "MAX_WAITING", 2)
     waiting = decision_log.DecisionLog(Settings())
     before = decision_log.LOST._value.get()
     for _ in range(3):
