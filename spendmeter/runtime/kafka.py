@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from spendmeter.contract.records import Record
+from spendmeter.runtime.lenient import read_any_header
 from spendmeter.runtime.settings import Settings
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -63,6 +64,7 @@ def consumer(
     fetch_max_wait_ms bounds how long the broker holds an empty fetch, and with it how long a
     partition without news can delay one with news on the same broker. `more` are aiokafka's own names.
     """
+    read_any_header()
     return AIOKafkaConsumer(
         **connection(settings),
         group_id=settings.topic_prefix + group if group else None,
