@@ -26,13 +26,14 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dead_letter import DeadLetter, hold, hold_headers
+from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.records import InvalidRecord, decode, read_usage
 from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
 from stream import metrics
 from stream.changelog import Entry
@@ -238,17 +239,7 @@ class Processor:
         log.warning(
             "%s[%d] offset %d is a dead letter: %s", record.topic, record.partition, record.offset, invalid
         )
-        return DeadLetter(
-            source_topic=record.topic,
-            source_partition=record.partition,
-            source_offset=record.offset,
-            reason=invalid.reason,
-            detail=invalid.detail,
-            component=self._settings.component,
-            headers=hold_headers(record.headers),
-            failed_at=datetime.now(UTC),
-            **hold(record.key, record.value),
-        )
+        return dead_letter_of(record, invalid, self._settings.component, datetime.now(UTC))
 
     def _judge(self, partition: int) -> Judge:
         judge = self._judges.get(partition)

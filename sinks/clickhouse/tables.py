@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sinks.clickhouse.batch import StoredRecord
 from sinks.clickhouse.reading import Read, by_row
 from sinks.clickhouse.rows import (
     Coordinates,
@@ -22,6 +21,7 @@ from spendmeter.contract.records import decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import read_budget
+from spendmeter.runtime.dead_letters import StoredRecord
 
 _TIME = "DateTime64(6, 'UTC')"
 _NAME = "LowCardinality(String)"

@@ -13,7 +13,7 @@ from pydantic import Field, Strict, field_validator, model_validator
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
 from spendmeter.contract.period import plain_period, read_period
 from spendmeter.contract.times import UtcTime
-from spendmeter.contract.wire import Whole, Wire
+from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
@@ -37,6 +37,7 @@ GLOBBED: tuple[Dimension, ...] = ("model", "model_group")
 """Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
 
 MAX_RAISES = 100
+MAX_THRESHOLDS = 100
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}")
 
 
@@ -83,7 +84,7 @@ class Budget(Wire):
     """Anchor of an ISO 8601 duration; nothing is counted before it."""
     reset_at: UtcTime | None = None
     """The latest reset: spend before it no longer counts."""
-    warn_at: tuple[float, ...] = (0.8,)
+    warn_at: tuple[float, ...] = Field(default=(0.8,), max_length=MAX_THRESHOLDS)
     """Fractions of the limit at which an alert fires, rising, each in (0, 1)."""
     action: Action = Action.BLOCK
     enforcement: Enforcement = Enforcement.SETTLED
@@ -92,10 +93,10 @@ class Budget(Wire):
     raises: tuple[Raise, ...] = Field(default=(), max_length=MAX_RAISES)
     paused: bool = False
     """Counted, told and warned of as ever; but nothing is refused."""
-    replaces: str | None = None
+    replaces: OptionalText = None
     revision: Whole = Field(default=1, ge=1)
     updated_at: UtcTime
-    updated_by: str = ""
+    updated_by: Text = ""
 
     @field_validator("id")
     @classmethod
@@ -113,6 +114,10 @@ class Budget(Wire):
             if not wanted:
                 raise ValueError(
                     f'match.{dimension} is empty; give a value, or "*" for one account per value'
+                )
+            if len(wanted) > MAX_TEXT_CHARS:
+                raise ValueError(
+                    f"match.{dimension} has {len(wanted)} characters; {MAX_TEXT_CHARS} at most, as in events"
                 )
             if dimension in GLOBBED and wanted != ANY and not wanted.strip("*"):
                 raise ValueError(

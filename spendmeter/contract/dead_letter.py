@@ -67,7 +67,7 @@ def hold(key: bytes | None, value: bytes | None) -> dict[str, str]:
     """The fields `key`, `payload` and `encoding` for any bytes: readable where they are text."""
     key, value = key or b"", value or b""
     if len(key) + len(value) > MAX_HELD_BYTES:
-        return {"key": "", "payload": "", "encoding": "absent"}
+        return not_held()
     try:
         held = {"key": key.decode(), "payload": value.decode(), "encoding": "utf-8"}
     except UnicodeDecodeError:
@@ -77,10 +77,18 @@ def hold(key: bytes | None, value: bytes | None) -> dict[str, str]:
     return _in_base64(key, value) if outgrown else held
 
 
+def not_held() -> dict[str, str]:
+    """The same fields of a record that is too large for a letter."""
+    return {"key": "", "payload": "", "encoding": "absent"}
+
+
 def hold_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     """The field `headers`, to look at: the first MAX_HELD_HEADERS, each cut, a missing value empty."""
     shown = list(headers)[:MAX_HELD_HEADERS]
-    return {name: (text or b"").decode(errors="replace")[:MAX_HEADER_CHARACTERS] for name, text in shown}
+    return {
+        name[:MAX_HEADER_CHARACTERS]: (text or b"").decode(errors="replace")[:MAX_HEADER_CHARACTERS]
+        for name, text in shown
+    }
 
 
 def _in_base64(key: bytes, value: bytes) -> dict[str, str]:

@@ -24,7 +24,7 @@ class FetchedRecord(msgspec.Struct, gc=False):
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
     @property
     def checksum(self) -> None:
