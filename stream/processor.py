@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.dead_letter import DeadLetter, Reader
 from spendmeter.contract.records import InvalidRecord, decode, read_usage
 from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
@@ -239,7 +239,7 @@ class Processor:
         log.warning(
             "%s[%d] offset %d is a dead letter: %s", record.topic, record.partition, record.offset, invalid
         )
-        return dead_letter_of(record, invalid, self._settings.component, datetime.now(UTC))
+        return dead_letter_of(record, invalid, self._settings.component, Reader.STREAM, datetime.now(UTC))
 
     def _judge(self, partition: int) -> Judge:
         judge = self._judges.get(partition)

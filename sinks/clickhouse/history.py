@@ -15,7 +15,7 @@ from sinks.clickhouse.reading import Reading, Unreadable
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import Table
 from sinks.clickhouse.writer import Refused, Unreachable, Writer
-from spendmeter.contract.dead_letter import Reason
+from spendmeter.contract.dead_letter import Reader, Reason
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.dead_letters import StoredRecord, dead_letter_of
@@ -148,7 +148,9 @@ class History:
             await self._send_letter(record, invalid, over)
 
     async def _send_letter(self, record: StoredRecord, invalid: InvalidRecord, over: asyncio.Event) -> None:
-        letter = encode_dead_letter(dead_letter_of(record, invalid, self._settings.component, self._now()))
+        letter = encode_dead_letter(
+            dead_letter_of(record, invalid, self._settings.component, Reader.HISTORY, self._now())
+        )
         topic = self._settings.topic(Topic.DEAD_LETTERS)
         while True:
             if over.is_set():

@@ -80,8 +80,10 @@ def _decision(record: StoredRecord) -> Row:
     return decision_row(decode(Decision, record.value, record.headers), _at(record))
 
 
-def _dead_letter(record: StoredRecord) -> Row:
-    return dead_letter_row(decode(DeadLetter, record.value, record.headers), _at(record))
+def _dead_letter(record: StoredRecord) -> Row | None:
+    letter = decode(DeadLetter, record.value, record.headers)
+    # What became of it is a record of its own, and no second letter.
+    return dead_letter_row(letter, _at(record)) if letter.resolution is None else None
 
 
 USAGE = Table(

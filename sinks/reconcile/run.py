@@ -20,14 +20,12 @@ from time import monotonic
 from aiokafka import TopicPartition
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.consumer import GROUP as SINK_GROUP
 from sinks.reconcile.eras import eras_of, replaced_until, shape_of
 from sinks.reconcile.find import Finder
 from sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
 from sinks.reconcile.history import History
 from sinks.reconcile.letters import Letters, sort_out
 from sinks.reconcile.positions import (
-    STREAM_GROUP,
     FollowedTotals,
     Positions,
     following,
@@ -43,6 +41,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
 

@@ -27,6 +27,24 @@ class Reason(StrEnum):
     REFUSED_BY_HISTORY = "refused_by_history"
 
 
+class Reader(StrEnum):
+    """Who put a record aside. Both read spend.usage: what one did not put aside, it counted."""
+
+    UNKNOWN = ""
+    """Of letters before there was this field."""
+    STREAM = "stream"
+    HISTORY = "history"
+
+
+class Resolution(StrEnum):
+    """What became of a letter."""
+
+    REPLAYED = "replayed"
+    COUNTED = "counted"
+    """Another copy of its event had been counted: there was nothing to replay."""
+    DISCARDED = "discarded"
+
+
 class NotHeld(LookupError):
     """The letter's record was too large to hold; it is only where it stood."""
 
@@ -46,6 +64,12 @@ class DeadLetter(Wire):
     """How `key` and `payload` hold the record's bytes; `absent`: larger than MAX_HELD_BYTES."""
     headers: dict[str, str] = Field(default_factory=dict)
     failed_at: UtcTime
+    reader: Reader = Reader.UNKNOWN
+
+    resolution: Resolution | None = None
+    """Set in a second record under the letter's key, without the payload: what a person has decided."""
+    resolved_at: UtcTime | None = None
+    resolved_by: str = ""
 
     @property
     def id(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from spendmeter.contract.dead_letter import DeadLetter, hold, hold_headers, not_held
+from spendmeter.contract.dead_letter import DeadLetter, Reader, hold, hold_headers, not_held
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import MAX_DEAD_LETTER_BYTES
 from spendmeter.runtime.kafka import record_bytes
@@ -35,7 +35,9 @@ class StoredRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
-def dead_letter_of(record: StoredRecord, invalid: InvalidRecord, component: str, now: datetime) -> DeadLetter:
+def dead_letter_of(
+    record: StoredRecord, invalid: InvalidRecord, component: str, reader: Reader, now: datetime
+) -> DeadLetter:
     """The letter that keeps the record and names what is wrong with it; without the record where the two
     together outgrow the topic: then it says where the record stands.
     """
@@ -46,6 +48,7 @@ def dead_letter_of(record: StoredRecord, invalid: InvalidRecord, component: str,
         reason=invalid.reason,
         detail=invalid.detail,
         component=component,
+        reader=reader,
         headers=hold_headers(record.headers),
         failed_at=now,
         **hold(record.key, record.value),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import ANY, DIMENSIONS, MAX_RAISES, MAX_THRESHOLDS, Budget
-from spendmeter.contract.dead_letter import MAX_HELD_BYTES, MAX_HELD_HEADERS, NotHeld, Reason
+from spendmeter.contract.dead_letter import MAX_HELD_BYTES, MAX_HELD_HEADERS, NotHeld, Reader, Reason
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
@@ -52,7 +52,7 @@ TEXTS = [name for name, field in UsageEvent.model_fields.items() if field.annota
 ID = "b" * 200
 
 
-@pytest.fixture(params=WORST.values(), ids=WORST.keys())
+@pytest.fixture(params=list(WORST.values()), ids=list(WORST))
 def worst(request: Any) -> str:
     text: str = request.param
     return text
@@ -205,7 +205,8 @@ def test_a_letter_of_any_record_fits_its_topic(size: int, byte: bytes, header: s
         (f"{n}{header * 200_000}", header.encode() * 2_000) for n in range(2 * MAX_HELD_HEADERS)
     ]
     record = FetchedRecord("spend.usage", 0, LARGEST, 0, 1, byte, byte * size, headers)
-    letter = dead_letter_of(record, InvalidRecord(Reason.INVALID, header * 10_000), "c" * 200, NOON)
+    invalid = InvalidRecord(Reason.INVALID, header * 10_000)
+    letter = dead_letter_of(record, invalid, "c" * 200, Reader.STREAM, NOON)
     fits(encode_dead_letter(letter), MAX_DEAD_LETTER_BYTES)
     if size < MAX_HELD_BYTES // 2:
         assert letter.record_bytes() == (byte, byte * size)
@@ -216,7 +217,8 @@ def test_a_letter_of_any_record_fits_its_topic(size: int, byte: bytes, header: s
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_at_its_bound_is_an_event_and_one_longer_is_none(name: str) -> None:
-    event = usage(**{name: "x" * MAX_TEXT_CHARS})
+    fields: Any = {name: "x" * MAX_TEXT_CHARS}
+    event = usage(**fields)
     value = encode_usage(event).value
     assert decode_usage(value, (), NOON) == event
     longer = value.replace(b"x" * MAX_TEXT_CHARS, b"x" * (MAX_TEXT_CHARS + 1))

@@ -12,11 +12,9 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from sinks.clickhouse.consumer import GROUP as SINK_GROUP
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import open_client
-from sinks.reconcile.positions import STREAM_GROUP
 from sinks.reconcile.run import reconcile
 from sinks.reconcile.scope import Chosen
 from spendmeter.contract.records import encode_usage
@@ -24,6 +22,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.kafka import connection, partition_of
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
