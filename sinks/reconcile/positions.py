@@ -125,11 +125,12 @@ class FollowedTotals:
         self._reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._take)
         self.run = self._reader.run
         self.catch_up = self._reader.catch_up
+        self.wait_caught_up = self._reader.wait_caught_up
         self.caught_up = self._reader.caught_up
 
     def _take(self, record: ConsumerRecord) -> None:
         if record.value is None:
-            self.totals.remove((record.key or b"").decode())
+            self.totals.remove((record.key or b"").decode(errors="replace"))
             return
         try:
             self.totals.take(decode(Total, record.value, record.headers))
@@ -140,9 +141,9 @@ class FollowedTotals:
 class Follower(Protocol):
     """What reads a topic for as long as it runs."""
 
-    caught_up: asyncio.Event
-
     def run(self) -> Coroutine[Any, Any, None]: ...
+
+    def wait_caught_up(self) -> Coroutine[Any, Any, None]: ...
 
 
 @asynccontextmanager
@@ -151,13 +152,14 @@ async def following(within_seconds: float, *followers: Follower) -> AsyncIterato
 
     Raises:
         CannotCompare: they had not within the time.
+        ReaderEnded: one has ended; so has each of its waits in the context.
     """
     tasks = [asyncio.create_task(follower.run()) for follower in followers]
     try:
         try:
             async with asyncio.timeout(within_seconds):
                 for follower in followers:
-                    await follower.caught_up.wait()
+                    await follower.wait_caught_up()
         except TimeoutError:
             raise CannotCompare(
                 f"budgets, totals and signals could not be read within {within_seconds:g} s; give more --wait"
