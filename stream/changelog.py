@@ -21,6 +21,8 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total
 from stream.forecast import Burn
 
+METER_TABLE, JUDGE_TABLE = "meter", "judge"
+
 TALLY = b"t|"
 PRODUCER = b"p|"
 OPENING = b"o|"
@@ -265,14 +267,16 @@ class NoEntry(ValueError):
     """A record of a changelog that this stream cannot have written."""
 
 
-def check_entry(key: bytes | None, value: bytes | None) -> None:
-    """Have a look at a record of a changelog before it takes the place of another.
+def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
+    """Have a look at a record of a table's changelog before it takes the place of another.
 
     Raises:
-        NoEntry: neither key nor value, or one of the two is nothing that the stream reads.
+        NoEntry: neither key nor value, or one of the two is nothing that is read of that table.
     """
     if key is None:
         raise NoEntry("it has no key")
+    if value is not None and key.startswith((ACCOUNT, TAKEN)) != (table == JUDGE_TABLE):
+        raise NoEntry(f"its key is of no entry of the {table}")
     if value is None:
         return
     try:
@@ -288,7 +292,8 @@ def check_entry(key: bytes | None, value: bytes | None) -> None:
             Progress.read(value)
         elif key.startswith(OPENING):
             key.decode()
-            Opening.read(value)
+            if Opening.read(value).offset < 0:
+                raise NoEntry("an offset is not negative")
         elif key.startswith(TAKEN):
             key.decode()
             _, kept = _read_any(value)

@@ -36,14 +36,14 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
 from stream import metrics
-from stream.changelog import Entry
+from stream.changelog import JUDGE_TABLE, METER_TABLE, Entry
 from stream.drain import Source, stop_at_once
 from stream.judge import Judge
 from stream.meter import Folded, Meter
 from stream.recreated import Usage
 from stream.settings import StreamSettings
 from stream.store import GuardedStore
-from stream.storing import JUDGE_TABLE, METER_TABLE, Storing
+from stream.storing import Storing
 
 log = logging.getLogger(__name__)
 

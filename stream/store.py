@@ -23,6 +23,8 @@ from stream.changelog import Entry, NoEntry, check_entry, guard_of
 log = logging.getLogger(__name__)
 
 MAX_RECORDS_PER_POLL = 20_000
+MAX_REFUSED_LOGGED = 20
+"""Of each store; the metric counts the others."""
 
 
 class GuardedStore(Store):
@@ -31,6 +33,7 @@ class GuardedStore(Store):
     def __post_init__(self) -> None:
         self._entries: dict[int, dict[bytes, bytes]] = {}
         self._positions: dict[int, int] = {}
+        self._refused = 0
 
     def entries(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
         """Everything that the changelog partition amounts to."""
@@ -47,10 +50,12 @@ class GuardedStore(Store):
     def _take(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
         """Bring in a record that was read. One that is no entry leaves the one in force in force."""
         try:
-            check_entry(key, value)
+            check_entry(self.table.name, key, value)
         except NoEntry as wrong:
             metrics.REFUSED_ENTRIES.inc()
-            log.error("%s[%d] offset %d is passed over: %s", self.table.name, partition, offset, wrong)
+            self._refused += 1
+            if self._refused <= MAX_REFUSED_LOGGED:
+                log.error("%s[%d] offset %d is passed over: %s", self.table.name, partition, offset, wrong)
             return
         assert key is not None, "an entry has a key"
         self._put(partition, key, value)

@@ -4,7 +4,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -53,8 +53,8 @@ class DeadLetter(Wire):
     """Identified by where the record stood, so that two processes that meet it tell of one letter."""
 
     source_topic: str
-    source_partition: Whole
-    source_offset: Whole
+    source_partition: Annotated[Whole, Field(ge=0, lt=2**31)]
+    source_offset: Annotated[Whole, Field(ge=0, lt=2**63)]
     reason: Reason
     detail: str
     component: str

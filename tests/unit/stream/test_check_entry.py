@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from spendmeter.contract.money import NanoUsd
 from stream.changelog import (
     ACCOUNT,
+    JUDGE_TABLE,
+    METER_TABLE,
     OPENING,
     POSITION,
     PRODUCER,
@@ -53,9 +55,21 @@ ENTRIES = {
 }
 
 
+def table_of(key: bytes) -> str:
+    return JUDGE_TABLE if key.startswith((ACCOUNT, TAKEN)) else METER_TABLE
+
+
+@pytest.mark.parametrize("name", [name for name, (_, value) in ENTRIES.items() if value is not None])
+def test_an_entry_of_the_other_table_is_none(name: str) -> None:
+    key, value = ENTRIES[name]
+    other = {METER_TABLE: JUDGE_TABLE, JUDGE_TABLE: METER_TABLE}[table_of(key)]
+    with pytest.raises(NoEntry, match=f"its key is of no entry of the {other}"):
+        check_entry(other, key, value)
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_what_the_stream_writes_is_an_entry(name: str) -> None:
-    check_entry(*ENTRIES[name])
+    check_entry(table_of(ENTRIES[name][0]), *ENTRIES[name])
 
 
 @pytest.mark.parametrize("name", [name for name, (_, value) in ENTRIES.items() if value is not None])
@@ -65,8 +79,8 @@ def test_no_other_value_raises_anything_else(name: str, at: int, byte: bytes) ->
     assert value is not None
     at %= len(value)
     try:
-        check_entry(key, value[:at] + byte + value[at + 1 :])
-        check_entry(key[:at] + byte + key[at + 1 :], value)
+        check_entry(table_of(key), key, value[:at] + byte + value[at + 1 :])
+        check_entry(table_of(key), key[:at] + byte + key[at + 1 :], value)
     except NoEntry:
         return
 
@@ -74,7 +88,7 @@ def test_no_other_value_raises_anything_else(name: str, at: int, byte: bytes) ->
 @given(st.none() | st.binary(max_size=40), st.binary(max_size=40))
 def test_bytes_are_no_entry(key: bytes | None, value: bytes) -> None:
     with pytest.raises(NoEntry):
-        check_entry(key, value)
+        check_entry(table_of(key or b""), key, value)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +102,11 @@ def test_bytes_are_no_entry(key: bytes | None, value: bytes) -> None:
         (ACCOUNT + WHERE.suffix(), b'[5,{"x":[5]},null,[],false]'),
         (PRODUCER + b"\xff", ENTRIES["producer"][1]),
         (PRODUCER + b"p", b"[1,2]"),
+        (OPENING + b"b|s", b"[1]"),
         (TAKEN + b"b", b"[1,[[1]]]"),
         (OPENING + b"b|s", b"[" + b"9" * 5_000 + b"]"),
     ],
 )
 def test_what_would_stop_a_worker_is_no_entry(key: bytes, value: bytes) -> None:
     with pytest.raises(NoEntry):
-        check_entry(key, value)
+        check_entry(table_of(key or b""), key, value)
