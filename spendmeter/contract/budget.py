@@ -12,7 +12,7 @@ from pydantic import Field, Strict, field_validator, model_validator
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
 from spendmeter.contract.period import plain_period, read_period
-from spendmeter.contract.times import UtcTime
+from spendmeter.contract.times import NO_WINDOWS_FROM, UtcTime
 from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
 
 ANY = "*"
@@ -36,6 +36,7 @@ DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 GLOBBED: tuple[Dimension, ...] = ("model", "model_group")
 """Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
 
+LAST_YEAR = NO_WINDOWS_FROM.year - 1
 MAX_RAISES = 100
 MAX_THRESHOLDS = 100
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}")
@@ -136,6 +137,13 @@ class Budget(Wire):
     def _zone_exists(cls, value: str) -> str:
         if value not in _zones():
             raise ValueError(f"timezone {value!r} is not an IANA time zone such as Europe/Berlin")
+        return value
+
+    @field_validator("starts_at", "reset_at")
+    @classmethod
+    def _has_windows_after(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value >= NO_WINDOWS_FROM:
+            raise ValueError(f"{value:%Y} is too far ahead: windows end with the year {LAST_YEAR}")
         return value
 
     @field_validator("warn_at")
