@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix faults bench check format lock
+.PHONY: help install demo test adversary matrix faults garbage bench check format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,6 +39,11 @@ matrix: install  ## Run a short suite beside each supported release of LiteLLM, 
 faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.faults.run $(ARGS)
+
+garbage: install  ## Write generated garbage onto every topic under traffic (minutes; SEED=7 BATCHES=5000)
+	@$(BIN)/spendmeter fetch
+	@SPENDMETER_GARBAGE_SEED=$(or $(SEED),$(shell date +%s)) SPENDMETER_GARBAGE_BATCHES=$(or $(BATCHES),5000) \
+		$(BIN)/python -m pytest tests/integration/garbage --show-capture=no
 
 bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (two hours, one of them the soak; ARGS="--brief")
 	@$(BIN)/spendmeter fetch

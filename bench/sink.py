@@ -23,7 +23,6 @@ from bench.machine import describe
 from bench.output import OUTPUT
 from bench.processes import cpu_seconds, peak_mib
 from bench.stream.place import Place, load
-from sinks.clickhouse.consumer import GROUP
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import open_client
@@ -31,6 +30,7 @@ from spendmeter.local.children import start_child, stop_child
 from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.local.probes import http_answers, says_ready
 from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.groups import SINK_GROUP
 from spendmeter.runtime.kafka import consumer
 
 GOAL_ROWS_PER_CPU_SECOND = 100_000
@@ -159,7 +159,7 @@ def _differs(client: Client, database: str, place: Place) -> str | None:
 
 async def _rewind(place: Place, settings: SinkSettings) -> None:
     """Put the sink's group back to the beginning of the topic."""
-    kafka = consumer(settings, group=GROUP)
+    kafka = consumer(settings, group=SINK_GROUP)
     await kafka.start()
     try:
         kafka.assign(list(place.ends))

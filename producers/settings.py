@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from producers.admission import OnStale, Policy
 from producers.price_list import GENAI_PRICES, has_genai_prices, load_book
 from producers.subject import ClientValue, ClientValues
+from spendmeter.contract.wire import MAX_TEXT_CHARS
 from spendmeter.litellm_budgets import Adopt
 from spendmeter.runtime.settings import Settings
 
@@ -18,7 +19,7 @@ class GatewaySettings(Settings):
     """What the gateway side can be told."""
 
     component: str = "gateway"
-    gateway: str = Field(default_factory=socket.gethostname, min_length=1)
+    gateway: str = Field(default_factory=socket.gethostname, min_length=1, max_length=MAX_TEXT_CHARS)
     """This gateway's name: a dimension of budgets, and the source of its events."""
     data_dir: Path = Path(".spendmeter/gateway")
     """Where the outbox lies; keep it across restarts, and share it with no other host."""

@@ -16,6 +16,8 @@ from spendmeter.contract.times import EPOCH, to_unix_us
 MAX_ROWS_PER_READ = 500_000
 """Rows that one query may answer with where an hour has no more: a server may hold an answer whole."""
 _HOUR = timedelta(hours=1)
+_NOT_IN_HISTORY = ("reader", "resolution", "resolved_at", "resolved_by")
+"""Of a dead letter: the topic alone says what became of it."""
 Values = tuple[Any, ...]
 """Of the dimensions that were asked for, in their order; tags as a tuple."""
 
@@ -77,7 +79,7 @@ class UsageRows:
 
     def letters(self) -> Iterator[DeadLetter]:
         """Every dead letter of the topic."""
-        names = list(DeadLetter.model_fields)
+        names = [name for name in DeadLetter.model_fields if name not in _NOT_IN_HISTORY]
         columns = [f"concat(toString({n}), 'Z')" if n == "failed_at" else n for n in names]
         for row in self._stream(
             f"SELECT {', '.join(columns)} FROM dead_letters FINAL WHERE source_topic = {{topic:String}}"

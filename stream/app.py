@@ -11,12 +11,12 @@ from yarl import URL
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import metrics
 from spendmeter.runtime.kafka import producer
+from stream.changelog import JUDGE_TABLE, METER_TABLE
 from stream.credentials import credentials
 from stream.drain import DrainTransport
 from stream.processor import Processor
 from stream.settings import StreamSettings
 from stream.store import GuardedStore, GuardedTable
-from stream.storing import JUDGE_TABLE, METER_TABLE
 
 MAX_POLL_RECORDS = 20_000
 STOP_SECONDS = 5.0

@@ -21,6 +21,8 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total
 from stream.forecast import Burn
 
+METER_TABLE, JUDGE_TABLE = "meter", "judge"
+
 TALLY = b"t|"
 PRODUCER = b"p|"
 OPENING = b"o|"
@@ -34,6 +36,19 @@ _us = lru_cache(_MAX_REMEMBERED)(to_unix_us)
 _time = lru_cache(_MAX_REMEMBERED)(from_unix_us)
 _pack: Callable[[tuple[Any, ...]], bytes] = msgspec.json.Encoder().encode
 _read_tally = msgspec.json.Decoder(tuple[int, int, int, int, UUID | None, int | None]).decode
+_Part = tuple[int, int, int, int, str]
+_read_account: Callable[[bytes], Any] = msgspec.json.Decoder(
+    tuple[
+        int,
+        dict[str, _Part],
+        UUID | None,
+        list[str],
+        bool,
+        int,
+        tuple[int, int, float] | None,
+        tuple[dict[str, int], str, int, int] | None,
+    ]
+).decode
 _read_any: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 
@@ -246,3 +261,60 @@ def guard_of(value: bytes) -> int:
     """The offset (or version) that leads every value: of two values of a key the higher one is newer."""
     end = value.find(b",")
     return int(value[1 : end if end > 0 else -1])
+
+
+class NoEntry(ValueError):
+    """A record of a changelog that this stream cannot have written."""
+
+
+def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
+    """Have a look at a record of a table's changelog before it takes the place of another.
+
+    Raises:
+        NoEntry: neither key nor value, or one of the two is nothing that is read of that table.
+    """
+    if key is None:
+        raise NoEntry("it has no key")
+    if value is not None and key.startswith((ACCOUNT, TAKEN)) != (table == JUDGE_TABLE):
+        raise NoEntry(f"its key is of no entry of the {table}")
+    if value is None:
+        return
+    try:
+        guard_of(value)
+        if key.startswith(TALLY):
+            Counted.read(key[len(TALLY) :])
+            Tally.read(value)
+        elif key.startswith(ACCOUNT):
+            AccountWindow.read(key[len(ACCOUNT) :])
+            _check_account(value)
+        elif key.startswith(PRODUCER):
+            key.decode()
+            Progress.read(value)
+        elif key.startswith(OPENING):
+            key.decode()
+            if Opening.read(value).offset < 0:
+                raise NoEntry("an offset is not negative")
+        elif key.startswith(TAKEN):
+            key.decode()
+            _, kept = _read_any(value)
+            for fields in kept:
+                Taken.from_fields(*fields)
+        elif key == POSITION:
+            position, now, *passed = _read_any(value)
+            from_unix_us(now)
+            if not all(isinstance(offset, int) for offset in (position, *passed[:1])):
+                raise NoEntry("a position is a number")
+        else:
+            raise NoEntry("its key begins as none of ours")
+    except NoEntry:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, msgspec.MsgspecError) as error:
+        raise NoEntry(repr(error)[:200]) from None
+
+
+def _check_account(value: bytes) -> None:
+    try:
+        _read_account(value)
+    except msgspec.MsgspecError:
+        # Of an earlier version.
+        AccountState.read(value)

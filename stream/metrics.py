@@ -19,6 +19,10 @@ OPENING = Gauge(
     "spendmeter_stream_budgets_opening",
     "Budgets whose signals lack what was spent before they were counted, for want of an opening balance.",
 )
+REFUSED_ENTRIES = Counter(
+    "spendmeter_stream_changelog_records_refused_total",
+    "Records of a changelog that no stream worker wrote, passed over.",
+)
 GAPS = Counter(
     "spendmeter_stream_records_gone_total", "Source records that retention took before they were read."
 )

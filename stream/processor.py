@@ -26,23 +26,24 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dead_letter import DeadLetter, hold, hold_headers
+from spendmeter.contract.dead_letter import DeadLetter, Reader
 from spendmeter.contract.records import InvalidRecord, decode, read_usage
 from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
 from stream import metrics
-from stream.changelog import Entry
+from stream.changelog import JUDGE_TABLE, METER_TABLE, Entry
 from stream.drain import Source, stop_at_once
 from stream.judge import Judge
 from stream.meter import Folded, Meter
 from stream.recreated import Usage
 from stream.settings import StreamSettings
 from stream.store import GuardedStore
-from stream.storing import JUDGE_TABLE, METER_TABLE, Storing
+from stream.storing import Storing
 
 log = logging.getLogger(__name__)
 
@@ -238,17 +239,7 @@ class Processor:
         log.warning(
             "%s[%d] offset %d is a dead letter: %s", record.topic, record.partition, record.offset, invalid
         )
-        return DeadLetter(
-            source_topic=record.topic,
-            source_partition=record.partition,
-            source_offset=record.offset,
-            reason=invalid.reason,
-            detail=invalid.detail,
-            component=self._settings.component,
-            headers=hold_headers(record.headers),
-            failed_at=datetime.now(UTC),
-            **hold(record.key, record.value),
-        )
+        return dead_letter_of(record, invalid, self._settings.component, Reader.STREAM, datetime.now(UTC))
 
     def _judge(self, partition: int) -> Judge:
         judge = self._judges.get(partition)

@@ -17,11 +17,14 @@ from faust.tables import Table
 from faust.types import TP
 
 from spendmeter.runtime.kafka import consumer
-from stream.changelog import Entry, guard_of
+from stream import metrics
+from stream.changelog import Entry, NoEntry, check_entry, guard_of
 
 log = logging.getLogger(__name__)
 
 MAX_RECORDS_PER_POLL = 20_000
+MAX_REFUSED_LOGGED = 20
+"""Of each store; the metric counts the others."""
 
 
 class GuardedStore(Store):
@@ -30,6 +33,7 @@ class GuardedStore(Store):
     def __post_init__(self) -> None:
         self._entries: dict[int, dict[bytes, bytes]] = {}
         self._positions: dict[int, int] = {}
+        self._refused = 0
 
     def entries(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
         """Everything that the changelog partition amounts to."""
@@ -42,6 +46,19 @@ class GuardedStore(Store):
         # Somebody else's record in between shows as a gap; then we read from there at the next rebalance.
         if self._positions.get(partition, 0) + count == last_offset + 1:
             self._positions[partition] = last_offset + 1
+
+    def _take(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """Bring in a record that was read. One that is no entry leaves the one in force in force."""
+        try:
+            check_entry(self.table.name, key, value)
+        except NoEntry as wrong:
+            metrics.REFUSED_ENTRIES.inc()
+            self._refused += 1
+            if self._refused <= MAX_REFUSED_LOGGED:
+                log.error("%s[%d] offset %d is passed over: %s", self.table.name, partition, offset, wrong)
+            return
+        assert key is not None, "an entry has a key"
+        self._put(partition, key, value)
 
     def _put(self, partition: int, key: bytes, value: bytes | None) -> None:
         kept = self._entries.setdefault(partition, {})
@@ -85,7 +102,7 @@ class GuardedStore(Store):
                 ).items():
                     count += len(records)
                     for record in records:
-                        self._put(tp.partition, record.key, record.value)
+                        self._take(tp.partition, record.offset, record.key, record.value)
             for tp in tps:
                 self._positions[tp.partition] = await reader.position(tp)
             log.info("recovered %s: %d records of partitions %s", topic, count, partitions)
@@ -98,7 +115,7 @@ class GuardedStore(Store):
         """Records that Faust read: a standby's, or what was written while we recovered."""
         for event in batch:
             message = event.message
-            self._put(message.partition, message.key, message.value)
+            self._take(message.partition, message.offset, message.key, message.value)
             self._positions[message.partition] = max(
                 self._positions.get(message.partition, 0), message.offset + 1
             )

@@ -22,7 +22,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.kafka import partition_of
 from stream import metrics
-from stream.changelog import OPENING, Entry
+from stream.changelog import JUDGE_TABLE, METER_TABLE, OPENING, Entry
 from stream.judge import Judgement
 from stream.meter import Folded
 from stream.openings import told
@@ -31,7 +31,6 @@ from stream.settings import StreamSettings
 from stream.signals import doubted_alert, unpriced_alert
 from stream.store import GuardedStore
 
-METER_TABLE, JUDGE_TABLE = "meter", "judge"
 MAX_UNPRICED_MODELS = 10_000
 MAX_DOUBTED_MODELS = 10_000
 

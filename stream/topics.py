@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from spendmeter.contract.topics import PARTITIONED
 from spendmeter.runtime.create_topics import create, partitions_of
+from stream.changelog import JUDGE_TABLE, METER_TABLE
 from stream.settings import StreamSettings
-from stream.storing import JUDGE_TABLE, METER_TABLE
 
 # A tombstone must outlive every worker that may still have to read it; values are small and many.
 _CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "21600000"}

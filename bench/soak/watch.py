@@ -5,9 +5,9 @@ from pathlib import Path
 
 from bench.latency import Probe, share
 from bench.processes import cpu_seconds
-from sinks.clickhouse.consumer import GROUP
-from sinks.reconcile.positions import STREAM_GROUP, Positions
+from sinks.reconcile.positions import Positions
 from spendmeter.contract.topics import Topic
+from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ async def lag(positions: Positions) -> dict[str, int]:
     usage, totals = await positions.ends(Topic.USAGE), await positions.ends(Topic.TOTALS)
     return {
         "stream": await positions.lag(STREAM_GROUP, {**usage, **totals}),
-        "sink": await positions.lag(GROUP, usage),
+        "sink": await positions.lag(SINK_GROUP, usage),
     }
 
 

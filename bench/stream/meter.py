@@ -25,8 +25,8 @@ from spendmeter.contract.total import Total
 from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import connection, consumer
+from stream.changelog import JUDGE_TABLE, METER_TABLE
 from stream.settings import StreamSettings
-from stream.storing import JUDGE_TABLE, METER_TABLE
 
 _STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 # High enough that nothing is refused, low enough that the busiest accounts cross their warnings.

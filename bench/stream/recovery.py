@@ -33,10 +33,20 @@ from spendmeter.local.probes import says_ready
 from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create, create_topics
 from spendmeter.runtime.kafka import partition_of, producer
-from stream.changelog import ACCOUNT, TALLY, AccountState, AccountWindow, Component, Counted, Entry, Tally
+from stream.changelog import (
+    ACCOUNT,
+    JUDGE_TABLE,
+    METER_TABLE,
+    TALLY,
+    AccountState,
+    AccountWindow,
+    Component,
+    Counted,
+    Entry,
+    Tally,
+)
 from stream.publish import Outgoing, publish
 from stream.settings import StreamSettings
-from stream.storing import JUDGE_TABLE, METER_TABLE
 
 AT_MOST_SECONDS, AT_MOST_MIB = 8.4, 1024
 """1.5 times what Kafka Streams took for a million entries in memory, on the machine of the first trial."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from aiokafka import TopicPartition
 
-from sinks.clickhouse.batch import PartitionBatches, StoredRecord
+from sinks.clickhouse.batch import PartitionBatches
+from spendmeter.runtime.dead_letters import StoredRecord
 
 IDLE_POLL_SECONDS = 0.5
 

@@ -5,34 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
-from typing import Protocol
 
 from sinks.clickhouse.plan import Plan
-
-
-class StoredRecord(Protocol):
-    """What we need of a record that a Kafka client has read."""
-
-    @property
-    def topic(self) -> str: ...
-
-    @property
-    def partition(self) -> int: ...
-
-    @property
-    def offset(self) -> int: ...
-
-    @property
-    def timestamp(self) -> int: ...
-
-    @property
-    def key(self) -> bytes | None: ...
-
-    @property
-    def value(self) -> bytes | None: ...
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+from spendmeter.runtime.dead_letters import StoredRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,12 @@ from sinks.clickhouse.plan import read_plan
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import TABLES
 from spendmeter.contract.topics import COMPACTED, Topic
+from spendmeter.runtime.groups import SINK_GROUP
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter.runtime.metrics import READY
 
 log = logging.getLogger(__name__)
 
-GROUP = "spend-clickhouse-sink"
 RETRY_SECONDS = 1.0
 MAX_RECORDS_PER_POLL = 20_000
 # While ClickHouse is away we do not poll, and must not lose our partitions for it: the session timeout alone
@@ -59,7 +59,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._collector = Collector()
         self._consumer: AIOKafkaConsumer = consumer(
             settings,
-            group=GROUP,
+            group=SINK_GROUP,
             group_instance_id=settings.sink_instance,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
@@ -221,7 +221,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await admin.start()
                 found = await admin.list_consumer_group_offsets(
-                    self._settings.topic_prefix + GROUP, partitions=list(ours.partitions)
+                    self._settings.topic_prefix + SINK_GROUP, partitions=list(ours.partitions)
                 )
                 return {p: (o.offset, o.metadata) for p, o in found.items() if o.offset >= 0}
             except KafkaError as error:

@@ -9,8 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from sinks.clickhouse.batch import PartitionBatches, StoredRecord
-from sinks.clickhouse.letters import letter_of, refused
+from sinks.clickhouse.batch import PartitionBatches
 from sinks.clickhouse.measures import (
     BATCHES,
     DEAD_LETTERS,
@@ -26,8 +25,10 @@ from sinks.clickhouse.reading import Reading, Unreadable
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
 from sinks.clickhouse.writer import Refused, Unreachable, Writer
+from spendmeter.contract.dead_letter import Reader, Reason
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import Topic
+from spendmeter.runtime.dead_letters import StoredRecord, dead_letter_of
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.metrics import READY
 
@@ -123,7 +124,8 @@ class History:
             if queue.refuse():
                 return
             log.warning("ClickHouse refuses %s: %s", plan.token(*partition), error)
-            reading.unreadable = [(records[0], refused(str(error)))]
+            refused = InvalidRecord(Reason.REFUSED_BY_HISTORY, str(error))
+            reading.unreadable = [(records[0], refused)]
         await self._put_aside(table, reading.unreadable, over)
         queue.finish()
 
@@ -190,7 +192,9 @@ class History:
             await self._send_letter(record, invalid, over)
 
     async def _send_letter(self, record: StoredRecord, invalid: InvalidRecord, over: asyncio.Event) -> None:
-        letter = encode_dead_letter(letter_of(record, invalid, self._settings.component, self._now()))
+        letter = encode_dead_letter(
+            dead_letter_of(record, invalid, self._settings.component, Reader.HISTORY, self._now())
+        )
         topic = self._settings.topic(Topic.DEAD_LETTERS)
         while True:
             if over.is_set():

@@ -9,9 +9,9 @@ and is answered the same: what comes first, stays first.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sinks.clickhouse.batch import StoredRecord
 from sinks.clickhouse.reading import Reading
 from sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
+from spendmeter.runtime.dead_letters import StoredRecord
 
 
 class At(NamedTuple):

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sinks.clickhouse.batch import StoredRecord
 from sinks.clickhouse.rows import Row
 from spendmeter.contract.records import InvalidRecord
+from spendmeter.runtime.dead_letters import StoredRecord
 
 Unreadable = tuple[StoredRecord, InvalidRecord]
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sinks.clickhouse.batch import StoredRecord
 from sinks.clickhouse.reading import Read, Reading, by_row
 from sinks.clickhouse.rows import (
     Coordinates,
@@ -22,6 +21,7 @@ from spendmeter.contract.records import decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import read_budget
+from spendmeter.runtime.dead_letters import StoredRecord
 
 _TIME = "DateTime64(6, 'UTC')"
 _NAME = "LowCardinality(String)"
@@ -80,8 +80,10 @@ def _decision(record: StoredRecord) -> Row:
     return decision_row(decode(Decision, record.value, record.headers), _at(record))
 
 
-def _dead_letter(record: StoredRecord) -> Row:
-    return dead_letter_row(decode(DeadLetter, record.value, record.headers), _at(record))
+def _dead_letter(record: StoredRecord) -> Row | None:
+    letter = decode(DeadLetter, record.value, record.headers)
+    # What became of it is a record of its own, and no second letter.
+    return dead_letter_row(letter, _at(record)) if letter.resolution is None else None
 
 
 USAGE = Table(

@@ -15,13 +15,13 @@ import msgspec
 from msgspec.structs import astuple
 from pydantic.fields import FieldInfo
 
-from sinks.clickhouse.batch import StoredRecord
 from sinks.clickhouse.names import Names
 from sinks.clickhouse.reading import Reading, Unreadable
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, read_usage
 from spendmeter.contract.times import EPOCH, UtcTime, from_unix_us
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.dead_letters import StoredRecord
 
 # Few enough that they are still in the processor's cache when the last column is taken from them.
 EVENTS_AT_ONCE = 128
@@ -90,7 +90,7 @@ def _start(name: str, kind: Any, field: FieldInfo) -> Callable[[], _Column]:
     if name in NAMES:
         # Of a StrEnum the text itself: a member is hashed by a function in Python.
         of = _texts if isinstance(kind, type) and issubclass(kind, StrEnum) else None
-        return lambda: _Column(Names(nullable=kind == str | None), of)
+        return lambda: _Column(Names(nullable=field.annotation == str | None), of)
     if kind == UtcTime:
         return lambda: _Column([], _microseconds)
     if name == "event_id":

@@ -1,6 +1,7 @@
 """The edge to ClickHouse: one batch is one insert is one block, kept whole and once, or not at all."""
 
 import logging
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +57,11 @@ CODES_OF_REFUSAL = frozenset(
         469,  # VIOLATED_CONSTRAINT
     }
 )
+
+
+# What the driver raises beside its DataError where a value has no place in its column: a decimal with more
+# digits, say. It writes the columns before it sends anything.
+_NO_COLUMN = (ArithmeticError, ValueError, TypeError, struct.error)
 
 
 class Refused(Exception):
@@ -153,8 +159,12 @@ class Writer:
             block_size=rows,
         )
         try:
-            written = self._connected().data_insert(context).written_rows
-        except DataError as error:
+            connected = self._connected()
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+        try:
+            written = connected.data_insert(context).written_rows
+        except (DataError, *_NO_COLUMN) as error:
             raise Refused(tell(error)) from error
         except (Error, HTTPError) as error:
             if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:

@@ -23,7 +23,6 @@ from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import Error
 from urllib3.exceptions import HTTPError
 
-from sinks.clickhouse.consumer import GROUP
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import open_client
 from sinks.opening.balance import Balances
@@ -41,6 +40,7 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.clickhouse import tell
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.fetched import FetchedRecord
+from spendmeter.runtime.groups import SINK_GROUP
 from spendmeter.runtime.kafka import connection, partition_of, producer
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,8 @@ class Filler:
         try:
             await admin.start()
             found = await admin.list_consumer_group_offsets(
-                self._settings.topic_prefix + GROUP, partitions=[TopicPartition(name, p) for p in partitions]
+                self._settings.topic_prefix + SINK_GROUP,
+                partitions=[TopicPartition(name, p) for p in partitions],
             )
             return {tp.partition: at.offset for tp, at in found.items() if at.offset >= 0}
         finally:

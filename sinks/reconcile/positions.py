@@ -17,12 +17,10 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.groups import behind, wait_until_passed
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter.runtime.settings import Settings
 
-# Faust's group is its app id: stream/settings.py.
-STREAM_GROUP = "spend-stream"
-LOOK_EVERY_SECONDS = 0.2
 MAX_RECORDS_PER_POLL = 5_000
 
 
@@ -74,34 +72,19 @@ class Positions:
         Raises:
             CannotCompare: not within the time.
         """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + within_seconds
-        while True:
-            behind = await self._behind(group, ends)
-            if not behind:
-                return
-            if clock() >= deadline:
-                partition, at = next(iter(sorted(behind.items())))
-                raise CannotCompare(
-                    f"{who} has not read {partition.topic}[{partition.partition}] up to offset"
-                    f" {ends[partition]} within {within_seconds:g} s, it stands at {at};"
-                    " start it or let it catch up (`spendmeter status` says what runs), or give more --wait"
-                )
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        left = await wait_until_passed(self._admin, self._settings, group, ends, within_seconds)
+        if left:
+            partition, at = next(iter(sorted(left.items())))
+            raise CannotCompare(
+                f"{who} has not read {partition.topic}[{partition.partition}] up to offset"
+                f" {ends[partition]} within {within_seconds:g} s, it stands at {at};"
+                " start it or let it catch up (`spendmeter status` says what runs), or give more --wait"
+            )
 
     async def lag(self, group: str, ends: Mapping[TopicPartition, int]) -> int:
         """How many records before these offsets the group has not committed."""
-        behind = await self._behind(group, ends)
-        return sum(ends[p] - max(at, 0) for p, at in behind.items())
-
-    async def _behind(self, group: str, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        if not ends:
-            return {}
-        found = await self._admin.list_consumer_group_offsets(
-            self._settings.topic_prefix + group, partitions=list(ends)
-        )
-        at = {p: found[p].offset if p in found else -1 for p in ends}
-        return {p: at[p] for p in ends if at[p] < ends[p]}
+        left = await behind(self._admin, self._settings, group, ends)
+        return sum(ends[p] - max(at, 0) for p, at in left.items())
 
     async def usage(self, partition: int, first: int, last: int) -> AsyncIterator[tuple[int, UsageEvent]]:
         """The events that Kafka still has at those offsets; what cannot be read is left out."""
@@ -142,11 +125,12 @@ class FollowedTotals:
         self._reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._take)
         self.run = self._reader.run
         self.catch_up = self._reader.catch_up
+        self.wait_caught_up = self._reader.wait_caught_up
         self.caught_up = self._reader.caught_up
 
     def _take(self, record: ConsumerRecord) -> None:
         if record.value is None:
-            self.totals.remove((record.key or b"").decode())
+            self.totals.remove((record.key or b"").decode(errors="replace"))
             return
         try:
             self.totals.take(decode(Total, record.value, record.headers))
@@ -157,9 +141,9 @@ class FollowedTotals:
 class Follower(Protocol):
     """What reads a topic for as long as it runs."""
 
-    caught_up: asyncio.Event
-
     def run(self) -> Coroutine[Any, Any, None]: ...
+
+    def wait_caught_up(self) -> Coroutine[Any, Any, None]: ...
 
 
 @asynccontextmanager
@@ -168,13 +152,14 @@ async def following(within_seconds: float, *followers: Follower) -> AsyncIterato
 
     Raises:
         CannotCompare: they had not within the time.
+        ReaderEnded: one has ended; so has each of its waits in the context.
     """
     tasks = [asyncio.create_task(follower.run()) for follower in followers]
     try:
         try:
             async with asyncio.timeout(within_seconds):
                 for follower in followers:
-                    await follower.caught_up.wait()
+                    await follower.wait_caught_up()
         except TimeoutError:
             raise CannotCompare(
                 f"budgets, totals and signals could not be read within {within_seconds:g} s; give more --wait"

@@ -6,7 +6,7 @@ Where history holds events of an account that has no component, one is expected 
 the budget was certainly in force for them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,8 +18,10 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY
+from spendmeter.contract.window import Window
 
 NEVER = 1 << 63
+Taken = Callable[[AccountWindow], Mapping[int, int] | None]
 
 
 class Row(NamedTuple):
@@ -69,10 +71,18 @@ class Balance:
     lane: Lane
 
 
+@dataclass(slots=True)
+class Missing:
+    """What history holds of a window that is in no total, for the budget has no opening balance."""
+
+    spent_nanousd: int = 0
+    events: int = 0
+
+
 class _Window:
     """An account window; `compared` False: its rows are passed over."""
 
-    __slots__ = ("balance", "compared", "end_us", "lanes", "start_us", "sure_after_us", "where")
+    __slots__ = ("balance", "compared", "end_us", "lanes", "missing", "start_us", "sure_after_us", "where")
 
     def __init__(
         self, where: AccountWindow, end: datetime | None, sure_after_us: int, compared: bool = True
@@ -84,6 +94,8 @@ class _Window:
         self.sure_after_us = sure_after_us
         self.lanes: dict[int, Lane] = {}
         self.balance: Balance | None = None
+        self.missing: Missing | None = None
+        """None where an opening balance was taken, or is owed no more."""
 
 
 class _Account:
@@ -112,8 +124,16 @@ class Recount:
         components: Components,
         watermark: Mapping[int, int],
         ends: Mapping[int, int],
+        taken: Taken | None = None,
+        now: datetime | None = None,
     ) -> None:
-        """`ends`: where spend.usage ended once the components were known; nothing can rest on more."""
+        """`ends`: where spend.usage ended once the components were known; nothing can rest on more.
+
+        `taken`: below which offsets history stands for a window, by the budget's opening balance. With it
+        every event of history up to the watermark has to be in some total, in windows not over `now`.
+        """
+        self._taken = taken
+        self._now = now
         self.scope = scope
         self._watermark = watermark
         self._dimensions = needed_dimensions(scope.book)
@@ -146,6 +166,15 @@ class Recount:
     def windows(self) -> dict[AccountWindow, dict[int, Lane]]:
         """Every compared account window with its components, by source partition."""
         return {where: window.lanes for where, window in self._windows.items() if window.lanes}
+
+    @property
+    def missing(self) -> dict[AccountWindow, Missing]:
+        """Of every window that lacks its opening balance what that would hold, where it is anything."""
+        return {
+            where: window.missing
+            for where, window in sorted(self._windows.items())
+            if window.missing is not None and (window.missing.events or window.missing.spent_nanousd)
+        }
 
     def bounds(self) -> dict[int, int]:
         """Source partition: the last offset up to which history is needed."""
@@ -198,11 +227,15 @@ class Recount:
                     balance.lane.events += not are_flats
                     continue
                 lane = window.lanes.get(partition) or self._expect(window, partition, offset, appended_us)
-                if lane is None or offset > lane.until_offset:
+                if lane is not None and (offset >= lane.first_offset or appended_us >= window.sure_after_us):
+                    if offset <= lane.until_offset:
+                        lane.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
+                        lane.events += not are_flats
                     continue
-                if offset >= lane.first_offset or appended_us >= window.sure_after_us:
-                    lane.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
-                    lane.events += not are_flats
+                missing = window.missing
+                if missing is not None and offset <= self._watermark.get(partition, -1):
+                    missing.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
+                    missing.events += not are_flats
 
     def _expect(self, window: _Window, partition: int, offset: int, appended_us: int) -> Lane | None:
         """A component that the stream does not have, if it should."""
@@ -251,4 +284,16 @@ class Recount:
                 held.end if held else None,
                 to_unix_us(sure_after) if sure and sure_after else NEVER,
             )
+            self._owe(window, held)
         return window
+
+    def _owe(self, window: _Window, held: Window | None) -> None:
+        """What the window must have of history: its opening balance, which nobody has said yet is empty."""
+        if self._taken is None or window.where in self._opened_by_history:
+            return
+        before = self._taken(window.where)
+        if before is not None:
+            # All balances of the budget were taken. An account without one had spent nothing.
+            window.balance = Balance(before, Lane(0, sum(before.values()), None))
+        elif held is not None and not (held.end and self._now and held.end <= self._now):
+            window.missing = Missing()

@@ -77,6 +77,18 @@ class TotalDiffers(Part):
     """Kafka and history agree on every event: those that alone would explain the difference, else all."""
 
 
+class OpeningMissing(Part):
+    """History holds events of a running window from before its budget was counted, and no opening balance
+    has brought them in: signals say less than was spent.
+    """
+
+    kind: Literal["opening_missing"] = "opening_missing"
+    account: str
+    window_start: UtcTime
+    history_nanousd: int
+    history_events: int
+
+
 class SignalDiffers(Part):
     """The latest signal of an account is not what the totals add up to at its watermark."""
 
@@ -89,7 +101,8 @@ class SignalDiffers(Part):
 
 
 Difference = Annotated[
-    LostEvents | ConflictingEvents | TotalDiffers | SignalDiffers, Field(discriminator="kind")
+    LostEvents | ConflictingEvents | OpeningMissing | TotalDiffers | SignalDiffers,
+    Field(discriminator="kind"),
 ]
 
 
@@ -104,7 +117,10 @@ class Compared(Part):
 
 
 class Sums(Part):
-    """Nano-USD; `stream` and `history` of the same components, `signals` and `totals` of the same signals."""
+    """Nano-USD; `stream` and `history` of the same components, `signals` and `totals` of the same signals.
+
+    `history` has what no total has, too: `opening_missing`.
+    """
 
     recorded: int = 0
     """Every event that `events` counts."""

@@ -3,8 +3,9 @@
 The order of the steps is what keeps a live system from raising a false alarm:
 
 1. Note the budgets, then where spend.usage ends: the watermark. Wait until the stream has passed it.
-2. Take the totals as they are then. Some have gone past the watermark meanwhile: history is needed
-   up to the furthest. Wait until it has passed that, and has every budget and dead letter.
+2. Wait until each budget has its opening balance. Take the totals as they are then. Some have gone past the
+   watermark meanwhile: history is needed up to the furthest. Wait until it has passed that, and has every
+   budget and dead letter.
 3. Recount history, each component over exactly the offsets that it covers.
 4. Look for gaps; what is missing is looked for again once history has passed everything that was in
    Kafka after the gap was seen, and only then is a loss.
@@ -20,14 +21,13 @@ from time import monotonic
 from aiokafka import TopicPartition
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.consumer import GROUP as SINK_GROUP
 from sinks.reconcile.eras import eras_of, replaced_until, shape_of
 from sinks.reconcile.find import Finder
 from sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
 from sinks.reconcile.history import History
 from sinks.reconcile.letters import Letters, sort_out
 from sinks.reconcile.positions import (
-    STREAM_GROUP,
+    CannotCompare,
     FollowedTotals,
     Positions,
     following,
@@ -37,12 +37,14 @@ from sinks.reconcile.report import Report
 from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.signals import Told, compare_signals
 from sinks.reconcile.summary import Findings, summarise
-from sinks.reconcile.totals import Components
+from sinks.reconcile.totals import AccountWindow, Components
 from sinks.usage_rows import Span, needed_dimensions
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.compacted import ReaderEnded
+from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
 
@@ -69,9 +71,12 @@ async def reconcile(
     history = History(client, settings.topic(Topic.USAGE))
     async with Positions(settings) as positions:
         await positions.ends(Topic.USAGE)
-        async with following(wait_seconds, budgets, totals, signals):
-            comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
-            return await comparison.run(chosen, now, settle_seconds)
+        try:
+            async with following(wait_seconds, budgets, totals, signals):
+                comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
+                return await comparison.run(chosen, now, settle_seconds)
+        except ReaderEnded as error:
+            raise CannotCompare(f"{error}; this is a bug of ours, please report it") from error
 
 
 class _Comparison:
@@ -102,11 +107,19 @@ class _Comparison:
         watermark = {tp.partition: end - 1 for tp, end in ends.items()}
         await self._passed(STREAM_GROUP, ends, _STREAM)
         await self._totals.catch_up()
+        await self._openings_taken(book)
         components = self._totals.totals.mark()
         totals_ends = await self._positions.ends(Topic.TOTALS)
         scope = await self._scope(book, chosen, now)
         furthest = await self._positions.ends(Topic.USAGE)
-        recount = Recount(scope, components, watermark, {tp.partition: end for tp, end in furthest.items()})
+        recount = Recount(
+            scope,
+            components,
+            watermark,
+            {tp.partition: end for tp, end in furthest.items()},
+            self._totals.totals.taken_at_mark,
+            now,
+        )
         letters = await self._history_passes(recount)
         recounting = monotonic()
         await asyncio.to_thread(self._recount, recount, letters)
@@ -135,6 +148,23 @@ class _Comparison:
                 recount_seconds=recounted - recounting,
             )
         )
+
+    async def _openings_taken(self, book: BudgetBook) -> None:
+        """Wait until each budget has its opening balance, or the time is over: then the report says so."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._wait_seconds
+        while True:
+            await self._totals.catch_up()
+            now = datetime.now(UTC)
+            windows = [(budget.id, book.window_of(budget, now)) for budget in book]
+            is_owed = any(
+                window is not None
+                and self._totals.totals.taken(AccountWindow(f"{name}|", window.start)) is None
+                for name, window in windows
+            )
+            if not is_owed or clock() >= deadline:
+                return
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def _passed(self, group: str, ends: Mapping[TopicPartition, int], who: str) -> None:
         await self._positions.wait_until_passed(group, ends, self._wait_seconds, who)

@@ -8,7 +8,7 @@ from datetime import datetime
 from sinks.reconcile.evidence import Evidence
 from sinks.reconcile.gaps import Losses
 from sinks.reconcile.letters import Letters
-from sinks.reconcile.recount import Lane, Recount
+from sinks.reconcile.recount import Lane, Missing, Recount
 from sinks.reconcile.report import (
     MAX_DIFFERENCES,
     MAX_NAMED,
@@ -19,6 +19,7 @@ from sinks.reconcile.report import (
     Events,
     LostEvents,
     NotCompared,
+    OpeningMissing,
     Report,
     SignalDiffers,
     Sums,
@@ -108,10 +109,16 @@ def _sums(findings: Findings) -> Sums:
     return Sums(
         recorded=findings.recorded[1] + sum(_refused(findings)),
         stream=sum(lane.claimed.spent_nanousd for lane in lanes if lane.claimed),
-        history=sum(lane.spent_nanousd for lane in lanes),
+        history=sum(lane.spent_nanousd for lane in lanes)
+        + sum(missing.spent_nanousd for _, missing in _missing(findings)),
         signals=findings.told.signals_nanousd,
         totals=findings.told.totals_nanousd,
     )
+
+
+def _missing(findings: Findings) -> list[tuple[AccountWindow, Missing]]:
+    missing = findings.recount.missing.items()
+    return [(where, one) for where, one in missing if where.budget_id not in findings.changed]
 
 
 def _differences(findings: Findings) -> Iterator[Difference]:
@@ -128,6 +135,13 @@ def _differences(findings: Findings) -> Iterator[Difference]:
             seq=conflict.seq,
             event_ids=conflict.event_ids,
             costs_nanousd=conflict.costs_nanousd,
+        )
+    for where, missing in _missing(findings):
+        yield OpeningMissing(
+            account=where.account,
+            window_start=where.window_start,
+            history_nanousd=missing.spent_nanousd,
+            history_events=missing.events,
         )
     for differing in findings.recount.differing():
         if differing.where.budget_id not in findings.changed:

@@ -34,6 +34,7 @@ class Version(NamedTuple):
     """Of an opening balance: the budget's."""
 
 
+_Taken = dict[str, dict[datetime, dict[int, int]]]
 Components = dict[AccountWindow, dict[Source, Version]]
 
 
@@ -42,8 +43,9 @@ class Totals:
 
     def __init__(self) -> None:
         self.latest: Components = {}
-        self._taken: dict[str, dict[datetime, dict[int, int]]] = {}
+        self._taken: _Taken = {}
         """Per budget: from which window on, what was taken from history for all accounts."""
+        self._taken_at_mark: _Taken = {}
         self._since: dict[tuple[AccountWindow, Source], dict[int, Version]] | None = None
 
     def take(self, total: Total) -> None:
@@ -74,28 +76,32 @@ class Totals:
 
     def remove(self, key: str) -> None:
         """Take out the component of that record key; the stream has forgotten it."""
-        account, start, source = key.rsplit("|", 2)
+        try:
+            account, text, source = key.rsplit("|", 2)
+            start, found = parse_time(text), HISTORY if source == HISTORY else int(source)
+        except ValueError:
+            return  # of no component: anybody may write any key
         if "|" not in account:
-            self._taken.get(account, {}).pop(parse_time(start), None)
+            self._taken.get(account, {}).pop(start, None)
             return
-        where = AccountWindow(account, parse_time(start))
+        where = AccountWindow(account, start)
         components = self.latest.get(where, {})
-        components.pop(HISTORY if source == HISTORY else int(source), None)
+        components.pop(found, None)
         if not components:
             self.latest.pop(where, None)
 
     def taken(self, where: AccountWindow) -> dict[int, int] | None:
         """Below which offsets history stands for the account's window; None while its opening is pending."""
-        found = [
-            (sum(before.values()), before)
-            for start, before in self._taken.get(where.budget_id, {}).items()
-            if start <= where.window_start
-        ]
-        return max(found, key=lambda one: one[0])[1] if found else None
+        return _latest(self._taken, where)
+
+    def taken_at_mark(self, where: AccountWindow) -> dict[int, int] | None:
+        """The same, as it was at the mark."""
+        return _latest(self._taken_at_mark, where)
 
     def mark(self) -> Components:
         """What holds now; from here on every version is kept, until the next mark."""
         self._since = {}
+        self._taken_at_mark = {budget_id: dict(taken) for budget_id, taken in self._taken.items()}
         return {where: dict(components) for where, components in self.latest.items()}
 
     def version_at(self, where: AccountWindow, source: Source, last_offset: int) -> Version | None:
@@ -105,6 +111,15 @@ class Totals:
             known = self.latest.get(where, {}).get(source)
             return known if known is not None and known.last_offset == last_offset else None
         return versions.get(last_offset)
+
+
+def _latest(taken: _Taken, where: AccountWindow) -> dict[int, int] | None:
+    found = [
+        (sum(before.values()), before)
+        for start, before in taken.get(where.budget_id, {}).items()
+        if start <= where.window_start
+    ]
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def openings(components: Components) -> dict[tuple[str, int], int]:

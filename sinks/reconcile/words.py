@@ -7,6 +7,7 @@ from sinks.reconcile.report import (
     Difference,
     Events,
     LostEvents,
+    OpeningMissing,
     Report,
     SignalDiffers,
     TotalDiffers,
@@ -62,6 +63,13 @@ def _tell(difference: Difference) -> str:
             ids = ", ".join(map(str, difference.event_ids))
             costs = ", ".join(map(_usd, difference.costs_nanousd))
             return f"producer {difference.producer_id}, seq {difference.seq}: event ids {ids}; costs {costs}"
+        case OpeningMissing():
+            return (
+                f"{difference.account} from {format_time(difference.window_start)}: the budget has no opening"
+                f" balance; {_usd(difference.history_nanousd)} in {difference.history_events:,} events from"
+                " before it was counted are in history and in no signal. A ClickHouse sink takes it; its log"
+                " says what it waits for"
+            )
         case TotalDiffers():
             return _tell_total(difference)
         case SignalDiffers():

@@ -10,6 +10,7 @@ from spendmeter.cli.correct import correct, void
 from spendmeter.cli.demo import demo
 from spendmeter.cli.import_litellm import import_
 from spendmeter.cli.key import key
+from spendmeter.cli.letters import letters
 from spendmeter.cli.prices import prices
 from spendmeter.cli.query import query
 from spendmeter.cli.stack import down, fetch, status, up
@@ -58,6 +59,7 @@ for command in (
     alerts,
     correct,
     void,
+    letters,
     prices,
 ):
     main.add_command(command)

@@ -12,8 +12,8 @@ from pydantic import Field, Strict, field_validator, model_validator
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
 from spendmeter.contract.period import plain_period, read_period
-from spendmeter.contract.times import UtcTime
-from spendmeter.contract.wire import Whole, Wire
+from spendmeter.contract.times import NO_WINDOWS_FROM, UtcTime
+from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
@@ -36,7 +36,9 @@ DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 GLOBBED: tuple[Dimension, ...] = ("model", "model_group")
 """Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
 
+LAST_YEAR = NO_WINDOWS_FROM.year - 1
 MAX_RAISES = 100
+MAX_THRESHOLDS = 100
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}")
 
 
@@ -83,7 +85,7 @@ class Budget(Wire):
     """Anchor of an ISO 8601 duration; nothing is counted before it."""
     reset_at: UtcTime | None = None
     """The latest reset: spend before it no longer counts."""
-    warn_at: tuple[float, ...] = (0.8,)
+    warn_at: tuple[float, ...] = Field(default=(0.8,), max_length=MAX_THRESHOLDS)
     """Fractions of the limit at which an alert fires, rising, each in (0, 1)."""
     action: Action = Action.BLOCK
     enforcement: Enforcement = Enforcement.SETTLED
@@ -92,10 +94,10 @@ class Budget(Wire):
     raises: tuple[Raise, ...] = Field(default=(), max_length=MAX_RAISES)
     paused: bool = False
     """Counted, told and warned of as ever; but nothing is refused."""
-    replaces: str | None = None
+    replaces: OptionalText = None
     revision: Whole = Field(default=1, ge=1)
     updated_at: UtcTime
-    updated_by: str = ""
+    updated_by: Text = ""
 
     @field_validator("id")
     @classmethod
@@ -114,6 +116,10 @@ class Budget(Wire):
                 raise ValueError(
                     f'match.{dimension} is empty; give a value, or "*" for one account per value'
                 )
+            if len(wanted) > MAX_TEXT_CHARS:
+                raise ValueError(
+                    f"match.{dimension} has {len(wanted)} characters; {MAX_TEXT_CHARS} at most, as in events"
+                )
             if dimension in GLOBBED and wanted != ANY and not wanted.strip("*"):
                 raise ValueError(
                     f'match.{dimension} {wanted!r} fits everything; write "*" for one account per value,'
@@ -131,6 +137,13 @@ class Budget(Wire):
     def _zone_exists(cls, value: str) -> str:
         if value not in _zones():
             raise ValueError(f"timezone {value!r} is not an IANA time zone such as Europe/Berlin")
+        return value
+
+    @field_validator("starts_at", "reset_at")
+    @classmethod
+    def _has_windows_after(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value >= NO_WINDOWS_FROM:
+            raise ValueError(f"{value:%Y} is too far ahead: windows end with the year {LAST_YEAR}")
         return value
 
     @field_validator("warn_at")

@@ -4,7 +4,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,24 @@ class Reason(StrEnum):
     REFUSED_BY_HISTORY = "refused_by_history"
 
 
+class Reader(StrEnum):
+    """Who put a record aside. Both read spend.usage: what one did not put aside, it counted."""
+
+    UNKNOWN = ""
+    """Of letters before there was this field."""
+    STREAM = "stream"
+    HISTORY = "history"
+
+
+class Resolution(StrEnum):
+    """What became of a letter."""
+
+    REPLAYED = "replayed"
+    COUNTED = "counted"
+    """Another copy of its event had been counted: there was nothing to replay."""
+    DISCARDED = "discarded"
+
+
 class NotHeld(LookupError):
     """The letter's record was too large to hold; it is only where it stood."""
 
@@ -35,8 +53,8 @@ class DeadLetter(Wire):
     """Identified by where the record stood, so that two processes that meet it tell of one letter."""
 
     source_topic: str
-    source_partition: Whole
-    source_offset: Whole
+    source_partition: Annotated[Whole, Field(ge=0, lt=2**31)]
+    source_offset: Annotated[Whole, Field(ge=0, lt=2**63)]
     reason: Reason
     detail: str
     component: str
@@ -46,6 +64,12 @@ class DeadLetter(Wire):
     """How `key` and `payload` hold the record's bytes; `absent`: larger than MAX_HELD_BYTES."""
     headers: dict[str, str] = Field(default_factory=dict)
     failed_at: UtcTime
+    reader: Reader = Reader.UNKNOWN
+
+    resolution: Resolution | None = None
+    """Set in a second record under the letter's key, without the payload: what a person has decided."""
+    resolved_at: UtcTime | None = None
+    resolved_by: str = ""
 
     @property
     def id(self) -> str:
@@ -67,7 +91,7 @@ def hold(key: bytes | None, value: bytes | None) -> dict[str, str]:
     """The fields `key`, `payload` and `encoding` for any bytes: readable where they are text."""
     key, value = key or b"", value or b""
     if len(key) + len(value) > MAX_HELD_BYTES:
-        return {"key": "", "payload": "", "encoding": "absent"}
+        return not_held()
     try:
         held = {"key": key.decode(), "payload": value.decode(), "encoding": "utf-8"}
     except UnicodeDecodeError:
@@ -77,10 +101,18 @@ def hold(key: bytes | None, value: bytes | None) -> dict[str, str]:
     return _in_base64(key, value) if outgrown else held
 
 
+def not_held() -> dict[str, str]:
+    """The same fields of a record that is too large for a letter."""
+    return {"key": "", "payload": "", "encoding": "absent"}
+
+
 def hold_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     """The field `headers`, to look at: the first MAX_HELD_HEADERS, each cut, a missing value empty."""
     shown = list(headers)[:MAX_HELD_HEADERS]
-    return {name: (text or b"").decode(errors="replace")[:MAX_HEADER_CHARACTERS] for name, text in shown}
+    return {
+        name[:MAX_HEADER_CHARACTERS]: (text or b"").decode(errors="replace")[:MAX_HEADER_CHARACTERS]
+        for name, text in shown
+    }
 
 
 def _in_base64(key: bytes, value: bytes) -> dict[str, str]:

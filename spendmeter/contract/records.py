@@ -132,7 +132,7 @@ def encode_dead_letter(letter: DeadLetter) -> Record:
 _W = TypeVar("_W", bound=Wire)
 
 
-def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, bytes]] = ()) -> _W:
+def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, bytes | None]] = ()) -> _W:
     """Read a wire value.
 
     A record without a `ce_type` header is taken for version 1 of what its topic holds.
@@ -153,7 +153,7 @@ def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, by
         raise InvalidRecord(Reason.INVALID, tell(error)) from None
 
 
-def _check_type(model: type[Wire], headers: Iterable[tuple[str, bytes]]) -> None:
+def _check_type(model: type[Wire], headers: Iterable[tuple[str, bytes | None]]) -> None:
     known = _TYPES[model]
     for name, text in headers:
         if name == "ce_type" and text != known:
@@ -165,7 +165,7 @@ def _check_type(model: type[Wire], headers: Iterable[tuple[str, bytes]]) -> None
 
 
 def decode_usage(
-    value: bytes | None, headers: Iterable[tuple[str, bytes]], appended_at: datetime
+    value: bytes | None, headers: Iterable[tuple[str, bytes | None]], appended_at: datetime
 ) -> UsageEvent:
     """Read a usage event that the broker appended at that time.
 
@@ -179,7 +179,7 @@ def decode_usage(
 
 
 def read_usage(
-    value: bytes | None, headers: Iterable[tuple[str, bytes]], appended_at: datetime
+    value: bytes | None, headers: Iterable[tuple[str, bytes | None]], appended_at: datetime
 ) -> UsageEvent | UsageFields:
     """As `decode_usage`, for who wants many events' attributes and no event.
 

@@ -8,6 +8,8 @@ from pydantic import AwareDatetime, BeforeValidator, PlainSerializer
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """Also the earliest time on the wire: the window of a lifetime begins here."""
+NO_WINDOWS_FROM = datetime(9000, 1, 1, tzinfo=UTC)
+"""There are no windows from here on: their ends, or a zone's clock, might be beyond what a datetime holds."""
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_REMEMBERED = 1_000
 _AS_THIS = "write it as 2026-11-22T10:00:00Z"

@@ -35,6 +35,10 @@ PARTITIONED = (Topic.USAGE, Topic.TOTALS, Topic.SIGNALS)
 COMPACTED = (Topic.TOTALS, Topic.OPENINGS, Topic.BUDGETS, Topic.SIGNALS)
 """Of these only the latest record per key is kept, so their logs have holes."""
 
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
+"""Less than the topic of dead letters takes, by more than what goes around a record."""
+
 CONFIG: dict[Topic, dict[str, str]] = {
     # The broker's clock stamps the record: retention by an event's own, possibly old, time would
     # reap it at once (OpenMeter #5005), and the stream needs a clock that gateways cannot set.
@@ -48,5 +52,5 @@ CONFIG: dict[Topic, dict[str, str]] = {
     Topic.OBJECTS: {**_COMPACTED, "cleanup.policy": "compact,delete", "retention.ms": str(45 * _DAY_MS)},
     Topic.DECISIONS: {"retention.ms": str(35 * _DAY_MS)},
     # A dead letter holds a whole record and may be base64, hence larger than one.
-    Topic.DEAD_LETTERS: {**_FOR_EVER, "max.message.bytes": str(4 * 1024 * 1024)},
+    Topic.DEAD_LETTERS: {**_FOR_EVER, "max.message.bytes": str(MAX_MESSAGE_BYTES)},
 }

@@ -8,9 +8,11 @@ from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import UtcTime, remembered_time
-from spendmeter.contract.wire import Whole, Wire
+from spendmeter.contract.wire import OptionalText, Whole, Wire
 
 HISTORY = "history"
+MAX_ACCOUNT_CHARS = 80_000
+"""More than the longest name that a budget's id and an event's texts amount to."""
 Offset = Annotated[Whole, Field(ge=0)]
 
 
@@ -21,7 +23,7 @@ class Total(Wire):
     every event of the account in between is accounted for, a dropped duplicate too.
     """
 
-    account: str
+    account: str = Field(max_length=MAX_ACCOUNT_CHARS)
     window_start: UtcTime
     source_partition: Whole | Literal["history"]
     spent_nanousd: Annotated[NanoUsd, Strict()]
@@ -33,7 +35,7 @@ class Total(Wire):
     """The event counted last; it is the cause of a crossing that this total makes."""
     before: dict[int, Offset] | None = None
     """Of an opening balance. Source partition: everything below this offset is in it."""
-    shape: str | None = None
+    shape: OptionalText = None
     """What the budget counted, see shape.py."""
     revision: Whole = 0
     """Of an opening balance: of the budget, when it was taken."""

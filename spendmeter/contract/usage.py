@@ -8,7 +8,7 @@ from pydantic import Field, Strict, model_validator
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.times import UtcTime
-from spendmeter.contract.wire import Whole, Wire
+from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
 
 CREATOR_UNKNOWN = "creator unknown"
 """The `reason` of an object's event that is charged to who read it, for nobody knows who made it."""
@@ -50,6 +50,9 @@ class Status(StrEnum):
     FAILURE = "failure"
 
 
+MAX_TAGS = 100
+MAX_PRICES = 100
+PriceText = Annotated[str, Field(max_length=128)]
 Count = Annotated[Whole, Field(ge=0, lt=2**63)]
 """What history has columns for."""
 Amount = Annotated[NanoUsd, Strict(), Field(ge=-LIMIT_OF_AMOUNTS_NANOUSD, le=LIMIT_OF_AMOUNTS_NANOUSD)]
@@ -66,32 +69,32 @@ class UsageEvent(Wire):
     """UUIDv7, minted at the gateway; a resend carries the same one."""
     kind: UsageKind = UsageKind.USAGE
     corrects: UUID | None = None
-    producer_id: str = Field(min_length=1)
+    producer_id: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
     seq: Whole = Field(ge=1, lt=2**63)
     """Dense per producer_id, from 1: a gap is a loss that can be named."""
     occurred_at: UtcTime
     """When the request finished; decides the window."""
     started_at: UtcTime
 
-    key: str = ""
+    key: Text = ""
     """Hash of the API key, never the key itself. Empty when there was none."""
-    key_alias: str | None = None
-    user: str | None = None
-    team: str | None = None
-    organization: str | None = None
-    project: str | None = None
-    end_user: str | None = None
-    tags: tuple[str, ...] = ()
+    key_alias: OptionalText = None
+    user: OptionalText = None
+    team: OptionalText = None
+    organization: OptionalText = None
+    project: OptionalText = None
+    end_user: OptionalText = None
+    tags: tuple[Text, ...] = Field(default=(), max_length=MAX_TAGS)
 
-    model: str = ""
+    model: Text = ""
     """As priced."""
-    model_group: str = ""
+    model_group: Text = ""
     """As requested."""
-    provider: str = ""
-    deployment: str | None = None
-    call_type: str = ""
-    session: str | None = None
-    gateway: str = ""
+    provider: Text = ""
+    deployment: OptionalText = None
+    call_type: Text = ""
+    session: OptionalText = None
+    gateway: Text = ""
 
     input_tokens: Count = 0
     output_tokens: Count = 0
@@ -102,7 +105,7 @@ class UsageEvent(Wire):
 
     cost_nanousd: Amount
     cost_source: CostSource
-    prices: dict[str, str] = Field(default_factory=dict)
+    prices: dict[PriceText, PriceText] = Field(default_factory=dict, max_length=MAX_PRICES)
     """USD per unit as decimal strings (`input_token`, `output_token`, …), and `version`."""
 
     cost_doubt: Doubt = Doubt.NONE
@@ -114,14 +117,14 @@ class UsageEvent(Wire):
     streamed: bool = False
     cache_hit: bool = False
     duration_ms: Count = 0
-    call_id: str = ""
-    response_id: str = ""
-    object_id: str = ""
+    call_id: Text = ""
+    response_id: Text = ""
+    object_id: Text = ""
     """What the provider bills once, if this is its bill: counted once, whoever sends it."""
 
-    reason: str = ""
+    reason: Text = ""
     """Why a correction or void was made, in the words of whoever made it; `CREATOR_UNKNOWN`, or empty."""
-    recorded_by: str = ""
+    recorded_by: Text = ""
     """Who made a correction or void; empty for what a gateway recorded."""
 
     @model_validator(mode="after")

@@ -5,14 +5,15 @@ another version wrote, or wrote oddly, is not read here and is left to the model
 of the event, and what is dropped does not hang on who was asked.
 """
 
-from collections.abc import Callable, Mapping
+import builtins
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Annotated, Any, TypeAlias, get_type_hints
+from types import GenericAlias, MappingProxyType
+from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
-from annotated_types import Ge, Le, Lt, MinLen
+from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 from pydantic import Strict
 from pydantic.fields import FieldInfo
 
@@ -24,7 +25,7 @@ UsageFields: TypeAlias = msgspec.Struct
 """The attributes of a `UsageEvent`, without being one."""
 
 # Types that msgspec and pydantic read alike, or msgspec more narrowly. Another one has to be tried first.
-_READ_ALIKE = (str, int, bool, UUID, str | None, UUID | None, tuple[str, ...], dict[str, str])
+_READ_ALIKE = (str, int, bool, UUID, str | None, UUID | None)
 
 
 def struct_of(model: type[Wire], only: Mapping[str, Any] = MappingProxyType({})) -> type[msgspec.Struct]:
@@ -53,12 +54,22 @@ def struct_of(model: type[Wire], only: Mapping[str, Any] = MappingProxyType({}))
 
 
 def _type_of(name: str, field: FieldInfo) -> Any:
-    kind: Any = getattr(field.annotation, "__supertype__", field.annotation)
+    return _bounded(name, field.annotation, field.metadata)
+
+
+def _bounded(name: str, annotation: Any, metadata: Iterable[Any]) -> Any:
+    """The type as msgspec takes it, with the bounds that pydantic has of it; those of its items, too."""
+    kind: Any = getattr(annotation, "__supertype__", annotation)
     is_name = isinstance(kind, type) and issubclass(kind, StrEnum)
-    if not is_name and kind not in _READ_ALIKE:
-        raise TypeError(f"{name}: {kind} is not known to be read alike by msgspec")
+    match get_origin(kind), get_args(kind):
+        case builtins.tuple, (item, builtins.Ellipsis):
+            kind = GenericAlias(tuple, (_item(name, item), ...))
+        case builtins.dict, (key, item):
+            kind = GenericAlias(dict, (_item(name, key), _item(name, item)))
+        case _ if not is_name and kind not in _READ_ALIKE:
+            raise TypeError(f"{name}: {kind} is not known to be read alike by msgspec")
     bounds: dict[str, Any] = {}
-    for said in field.metadata:
+    for said in metadata:
         match said:
             case Ge(ge=int(least)):
                 bounds["ge"] = least
@@ -68,11 +79,25 @@ def _type_of(name: str, field: FieldInfo) -> Any:
                 bounds["le"] = end - 1
             case MinLen(min_length=length):
                 bounds["min_length"] = length
+            case MaxLen(max_length=length):
+                bounds["max_length"] = length
             case Strict():
                 pass  # msgspec is never anything else
             case _:
                 raise TypeError(f"{name}: {said} is not known to be read alike by msgspec")
-    return Annotated[kind, msgspec.Meta(**bounds)] if bounds else kind
+    if not bounds:
+        return kind
+    # Of what may be missing the bound is the text's: msgspec takes none of a union.
+    if kind == str | None:
+        return Annotated[str, msgspec.Meta(**bounds)] | None
+    return Annotated[kind, msgspec.Meta(**bounds)]
+
+
+def _item(name: str, item: Any) -> Any:
+    if get_origin(item) is not Annotated:
+        return _bounded(name, item, ())
+    annotation, *said = get_args(item)
+    return _bounded(name, annotation, [one for field in said for one in field.metadata])
 
 
 def _default_of(field: FieldInfo) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.period import Period, read_period
-from spendmeter.contract.times import EPOCH
+from spendmeter.contract.times import EPOCH, NO_WINDOWS_FROM
 
 # A closed window is kept this long for late events; what comes later still is counted from there on.
 KEEP_CLOSED_WINDOWS = timedelta(days=7)
@@ -30,12 +30,15 @@ class Window(NamedTuple):
 
 
 def window_of(budget: Budget, time: datetime) -> Window | None:
-    """The window of the budget that holds `time`, or None when the budget had not begun by then.
+    """The window of the budget that holds `time`, or None when the budget had not begun by then, or `time`
+    is NO_WINDOWS_FROM or later.
 
     The windows of one budget tile time: every moment from its beginning is in exactly one. A reset
     splits the period it falls in: what came before is one window, what comes after the next. A
     beginning within a period makes the first window a short one.
     """
+    if time >= NO_WINDOWS_FROM:
+        return None
     time = time.astimezone(UTC)
     start, end = _period_of(budget, time)
     if budget.starts_at is not None:

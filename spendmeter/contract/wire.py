@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic_core import ErrorDetails
 
 
@@ -33,6 +33,13 @@ _ALL: dict[type[Wire], set[str]] = {}
 
 Whole = Annotated[int, Strict()]
 """A JSON integer. Not `1.0`: a number that was a float on its way may have lost its last digits."""
+
+
+MAX_TEXT_CHARS = 512
+"""Of a name or an id. Percent-encoded an account's name has up to twelve bytes for each character, and stands
+several times in one record: with this bound no record that an event leads to outgrows what Kafka takes."""
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+OptionalText = Annotated[str | None, Field(max_length=MAX_TEXT_CHARS)]
 
 
 def what_is_wrong(problem: ErrorDetails) -> str:

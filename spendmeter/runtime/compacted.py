@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
@@ -23,6 +23,10 @@ MAX_RECORDS_PER_POLL = 5_000
 RECORDS_PER_BREATH = 50
 CATCH_UP_WITHIN_SECONDS = 30.0
 TOPIC_WITHIN_SECONDS = 10.0
+
+
+class ReaderEnded(RuntimeError):
+    """Who waits for a reader that has ended by an error would wait in vain."""
 
 
 class _Answer(NamedTuple):
@@ -53,6 +57,8 @@ class CompactedTopics:
         self.caught_up = asyncio.Event()
         """Set once everything that was there at the start has been read."""
         self._opened = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._error: Exception | None = None
         self._answers: dict[TopicPartition, _Answer] = {}
 
     @property
@@ -65,6 +71,15 @@ class CompactedTopics:
 
     async def run(self) -> None:
         """Read until cancelled; an unreachable broker is tried again every second."""
+        try:
+            await self._run()
+        except Exception as error:
+            self._error = error
+            raise
+        finally:
+            self._ended.set()
+
+    async def _run(self) -> None:
         while True:
             try:
                 await self._follow()
@@ -93,18 +108,44 @@ class CompactedTopics:
 
         Raises:
             KafkaError: the broker did not say in time where the ends are, or was not read up to there.
+            ReaderEnded: `run` has ended, or ends meanwhile.
         """
         try:
             async with asyncio.timeout(CATCH_UP_WITHIN_SECONDS):
-                await self.caught_up.wait()
-                await self._opened.wait()
-                ends = await self._ends()
-                async with self._progress:
-                    await self._progress.wait_for(lambda: self._reached(ends))
+                await self._unless_ended(self._catch_up())
         except TimeoutError:
             raise KafkaTimeoutError(
                 f"{', '.join(self._topics)} not read to the end in {CATCH_UP_WITHIN_SECONDS:g} s"
             ) from None
+
+    async def wait_caught_up(self) -> None:
+        """Return once everything that was there at the start has been read.
+
+        Raises:
+            ReaderEnded: as `catch_up`.
+        """
+        await self._unless_ended(self._wait_caught_up())
+
+    async def _wait_caught_up(self) -> None:
+        await self.caught_up.wait()
+
+    async def _catch_up(self) -> None:
+        await self.caught_up.wait()
+        await self._opened.wait()
+        ends = await self._ends()
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._reached(ends))
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, None]) -> None:
+        done, ended = asyncio.ensure_future(work), asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((done, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                raise ReaderEnded(f"the reader of {', '.join(self._topics)} has ended: {self._error!r}")
+            done.result()
+        finally:
+            done.cancel()
+            ended.cancel()
 
     async def _follow(self) -> None:
         await self._open()

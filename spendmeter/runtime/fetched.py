@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from aiokafka.consumer import fetcher
 
+from spendmeter.runtime.lenient import read_any_header
+
 
 class FetchedRecord(msgspec.Struct, gc=False):
     """The attributes of aiokafka's ConsumerRecord. No collector: what it holds is text and numbers."""
@@ -22,7 +24,7 @@ class FetchedRecord(msgspec.Struct, gc=False):
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
     @property
     def checksum(self) -> None:
@@ -66,3 +68,4 @@ class FetchedRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 def fetch_cheaply() -> None:
     """From now on every consumer of this process gives FetchedRecords; none may have deserializers."""
     fetcher.PartitionRecords = FetchedRecords
+    read_any_header()

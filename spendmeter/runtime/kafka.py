@@ -9,10 +9,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from spendmeter.contract.records import Record
+from spendmeter.runtime.lenient import read_any_header
 from spendmeter.runtime.settings import Settings
 
 MAX_BATCH_BYTES = 512 * 1024
 """What one batch of a producer holds, before compression; a single larger record is a batch, too."""
+MAX_RECORD_BYTES = 1_000_000
+"""With what Kafka puts around it: what every topic of ours takes, unless it was made with less than Kafka's
+own max.message.bytes. tests/unit/test_record_sizes.py holds the contract's bounds to it."""
 # More than Kafka puts around a batch, a record and a header of one: lengths, times, offsets.
 _BATCH_FRAME_BYTES, _RECORD_FRAME_BYTES, _HEADER_FRAME_BYTES = 64, 40, 10
 
@@ -63,6 +67,7 @@ def consumer(
     fetch_max_wait_ms bounds how long the broker holds an empty fetch, and with it how long a
     partition without news can delay one with news on the same broker. `more` are aiokafka's own names.
     """
+    read_any_header()
     return AIOKafkaConsumer(
         **connection(settings),
         group_id=settings.topic_prefix + group if group else None,
@@ -75,14 +80,20 @@ def consumer(
     )
 
 
+def record_bytes(key: bytes, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """At most so many bytes a record has within its batch, uncompressed."""
+    size = _RECORD_FRAME_BYTES + len(key) + len(value or b"")
+    for name, text in headers:
+        size += _HEADER_FRAME_BYTES + len(name.encode()) + len(text or b"")
+    return size
+
+
 def batch_of(records: Iterable[Record]) -> list[Record]:
     """The first of these records, as many as one batch is sure to hold, and at least one."""
     batch: list[Record] = []
     left_bytes = MAX_BATCH_BYTES - _BATCH_FRAME_BYTES
     for record in records:
-        left_bytes -= _RECORD_FRAME_BYTES + len(record.key) + len(record.value)
-        for name, value in record.headers:
-            left_bytes -= _HEADER_FRAME_BYTES + len(name) + len(value)
+        left_bytes -= record_bytes(record.key, record.value, record.headers)
         if batch and left_bytes < 0:
             break
         batch.append(record)

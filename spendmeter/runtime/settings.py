@@ -14,6 +14,8 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.wire import what_is_wrong
 
 ENV_PREFIX = "SPENDMETER_"
+MAX_PARTITIONS = 4_000
+"""What an account has spent in each partition is one record of a changelog."""
 
 
 class Settings(BaseSettings):
@@ -39,7 +41,7 @@ class Settings(BaseSettings):
     kafka_ssl_cafile: Path | None = None
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
     """Put before every topic and consumer group, so that several systems can share a cluster."""
-    partitions: int = Field(default=4, ge=1, le=10_000)
+    partitions: int = Field(default=4, ge=1, le=MAX_PARTITIONS)
     """Of spend.usage, spend.totals and spend.signals when they are created."""
     replication: int = Field(default=1, ge=1, le=15)
 

@@ -31,6 +31,7 @@ class SignalFeed:
         self.run = self._reader.run
         self.read_to_end = self._reader.read_to_end
         self.catch_up = self._reader.catch_up
+        self.wait_caught_up = self._reader.wait_caught_up
         self.caught_up = self._reader.caught_up
 
     @property

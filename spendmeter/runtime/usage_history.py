@@ -10,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 from spendmeter.contract.times import format_time, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.correction import Recorded
+from spendmeter.replay import Copy
 
 MAX_CORRECTIONS = 1_000
 """Of one event that are read; a person will never come near."""
@@ -28,6 +29,19 @@ def find_event(client: Client, topic: str, event_id: UUID) -> UsageEvent | None:
     found = _read(client, topic, f"event_id = {{id:UUID}} AND {near}", event_id) if near else []
     found = found or _read(client, topic, "event_id = {id:UUID}", event_id)
     return found[0] if found else None
+
+
+def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[UUID, list[Copy]]:
+    """Where history has each of these events from; of those that it lacks, nothing."""
+    rows = client.query(
+        "SELECT DISTINCT event_id, partition, offset FROM usage"
+        " WHERE topic = {topic:String} AND event_id IN {ids:Array(UUID)}",
+        parameters={"topic": topic, "ids": [str(event_id) for event_id in event_ids]},
+    ).result_rows
+    found: dict[UUID, list[Copy]] = {}
+    for event_id, partition, offset in rows:
+        found.setdefault(event_id, []).append(Copy(partition, offset))
+    return found
 
 
 def find_recorded(client: Client, topic: str, event_id: UUID) -> Recorded | None:

@@ -12,18 +12,23 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from sinks.clickhouse.consumer import GROUP as SINK_GROUP
+from sinks.clickhouse.consumer import Sink
+from sinks.clickhouse.history import History
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import open_client
-from sinks.reconcile.positions import STREAM_GROUP
+from sinks.reconcile.positions import CannotCompare
+from sinks.reconcile.report import OpeningMissing, Report
 from sinks.reconcile.run import reconcile
 from sinks.reconcile.scope import Chosen
+from sinks.reconcile.words import tell
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.kafka import connection, partition_of
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
@@ -193,10 +198,62 @@ async def in_transactions(settings: SinkSettings, partition: int, *events: list[
         await kafka.stop()
 
 
-async def is_equal(settings: SinkSettings) -> None:
+async def compared(settings: SinkSettings, wait_seconds: float = 20.0) -> Report:
     client = open_client(settings, settings.clickhouse_database)
     try:
-        report = await reconcile(settings, client, Chosen(), datetime.now(UTC), 20.0, 1.0)
+        return await reconcile(settings, client, Chosen(), datetime.now(UTC), wait_seconds, 1.0)
     finally:
         client.close()
+
+
+async def is_equal(settings: SinkSettings) -> None:
+    report = await compared(settings)
     assert report.equal, report.differences
+
+
+async def test_reconcile_says_what_no_opening_balance_has_brought_in(
+    settings: SinkSettings, tmp_path: Path
+) -> None:
+    worker, stop = Worker(settings, tmp_path, "stream-1"), asyncio.Event()
+    # History is written, and nobody takes opening balances.
+    sink = asyncio.create_task(Sink(settings, History(settings, lambda: datetime.now(UTC))).run(stop))
+    try:
+        worker.wait_ready()
+        async with open_stream(settings) as stream:
+            await stream.send([now_usage(seq, 500_000) for seq in range(1, 6)])
+            await until_committed(settings, STREAM_GROUP, partition_of("k1", settings.partitions), 5)
+            await stream.client.apply([budget(period="lifetime")])
+            await stream.send([now_usage(6, 7)])
+            await stream.until(Topic.SIGNALS, lambda found: any(s.spent_nanousd == 7 for s in found))
+        report = await compared(settings, wait_seconds=3.0)
+    finally:
+        worker.kill()
+        stop.set()
+        await sink
+    (missing,) = report.differences
+    assert isinstance(missing, OpeningMissing)
+    assert (missing.account, missing.history_nanousd, missing.history_events) == (
+        "per-key|key=k1",
+        2_500_000,
+        5,
+    )
+    assert report.nanousd.history - report.nanousd.stream == 2_500_000
+    assert "the budget has no opening balance; $0.0025 in 5 events" in tell(report)
+
+
+async def test_reconcile_does_not_wait_for_a_reader_that_has_ended(
+    settings: SinkSettings, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    async with open_stream(settings) as stream:
+        await stream.client.apply([budget()])
+
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(BudgetTopic, "take", bug)
+    async with asyncio.timeout(WITHIN_SECONDS / 2):
+        with pytest.raises(
+            CannotCompare, match=r"the reader of .*spend\.budgets has ended: ZeroDivisionError"
+        ):
+            await compared(settings, wait_seconds=600.0)

@@ -13,7 +13,7 @@ from spendmeter.contract.wire import Wire, made
 from spendmeter.contract.writer import write_json
 
 whole = st.integers() | st.integers(0, 2**64 + 1)
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=128)
 moments = st.datetimes(
     datetime(1971, 1, 1),  # noqa: DTZ001
     datetime(9998, 1, 1),  # noqa: DTZ001

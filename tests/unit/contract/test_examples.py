@@ -14,7 +14,15 @@ from pydantic import BaseModel
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
-from spendmeter.contract.dead_letter import DeadLetter, Reason, hold, hold_headers
+from spendmeter.contract.dead_letter import (
+    DeadLetter,
+    Reader,
+    Reason,
+    Resolution,
+    hold,
+    hold_headers,
+    not_held,
+)
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.contract.opening import Opening
@@ -172,8 +180,18 @@ DEAD_LETTER = DeadLetter.model_validate(
         "detail": "Invalid JSON: expected value at line 1 column 1",
         "component": "stream-1",
         "failed_at": parse_time("2026-11-22T10:00:07.310000Z"),
+        "reader": Reader.STREAM,
         "headers": hold_headers([("ce_type", b"dev.spendmeter.usage.v1")]),
         **hold(b"k1", b"\xff\xfe no text"),
+    }
+)
+RESOLVED = DEAD_LETTER.model_copy(
+    update={
+        **not_held(),
+        "headers": {},
+        "resolution": Resolution.DISCARDED,
+        "resolved_at": parse_time("2026-11-22T11:30:00.000000Z"),
+        "resolved_by": "ops",
     }
 )
 DECISION = Decision(
@@ -247,6 +265,7 @@ WIRE: dict[str, tuple[Topic, Wire, Record]] = {
     "alert": (Topic.ALERTS, ALERT, encode_alert(ALERT)),
     "object": (Topic.OBJECTS, OBJECT, encode_object(OBJECT)),
     "dead-letter": (Topic.DEAD_LETTERS, DEAD_LETTER, encode_dead_letter(DEAD_LETTER)),
+    "dead-letter-resolved": (Topic.DEAD_LETTERS, RESOLVED, encode_dead_letter(RESOLVED)),
 }
 each = pytest.mark.parametrize("name", WIRE)
 

@@ -5,8 +5,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
 
-from spendmeter.contract.times import EPOCH, parse_time
+from spendmeter.contract.times import EPOCH, NO_WINDOWS_FROM, parse_time
 from spendmeter.contract.window import Window, window_of
 from tests.builders import NOON, budget
 
@@ -236,3 +237,22 @@ def test_weeks_and_months_begin_on_the_day_they_are_told(
     period: str, time: str, start: str, end: str
 ) -> None:
     assert window(time, period=period) == (start, end)
+
+
+@pytest.mark.parametrize(
+    "period", ["hour", "day", "week:sunday", "month:31", "year", "lifetime", "P9999W", "PT1S"]
+)
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Niue"])
+def test_windows_end_before_what_a_datetime_holds(period: str, zone: str) -> None:
+    one = budget(period=period, timezone=zone, starts_at=EPOCH)
+    assert window_of(one, NO_WINDOWS_FROM - MICROSECOND) is not None
+    assert window_of(one, EPOCH) is not None
+    for beyond in (NO_WINDOWS_FROM, datetime.max.replace(tzinfo=UTC)):
+        assert window_of(one, beyond) is None
+
+
+def test_a_budget_begins_and_is_reset_where_there_are_windows() -> None:
+    for field in ("starts_at", "reset_at"):
+        assert budget(**{field: NO_WINDOWS_FROM - timedelta(microseconds=1)})
+        with pytest.raises(ValidationError, match="9000 is too far ahead: windows end with the year 8999"):
+            budget(**{field: NO_WINDOWS_FROM})

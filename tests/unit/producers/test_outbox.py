@@ -33,10 +33,9 @@ def event(producer_id: str, seq: int, end_user: str = "") -> UsageEvent:
         seq=seq,
         occurred_at=NOW,
         started_at=NOW,
-        end_user=end_user,
         cost_nanousd=NanoUsd(seq),
         cost_source=CostSource.LITELLM,
-    )
+    ).model_copy(update={"end_user": end_user})
 
 
 def append(outbox: Outbox, count: int = 1, end_user: str = "") -> None:

@@ -1,11 +1,11 @@
 """The recount: a component covers exactly its offsets."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from sinks.reconcile.eras import Revision, eras_of
-from sinks.reconcile.recount import Lane, Recount, Row
+from sinks.reconcile.recount import Lane, Missing, Recount, Row
 from sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
 from sinks.reconcile.totals import AccountWindow, Components, Version
 from sinks.usage_rows import needed_dimensions
@@ -121,3 +121,42 @@ def test_an_event_counts_in_the_window_of_its_own_time() -> None:
 def test_only_the_dimensions_that_budgets_match_on_are_read() -> None:
     book = BudgetBook([budget(), budget(id="b", match={"tag": "*", "gateway": "g"}), BUDGET])
     assert needed_dimensions(book) == ["key", "tag", "gateway"]
+
+
+def owed(
+    components: Components, before: dict[int, int] | None, rows: list[Row], now: datetime = NOON
+) -> Recount:
+    """Everything up to offset 9 of two partitions, where an opening balance is owed, or was taken."""
+    scope = Scope(BudgetBook([BUDGET]), eras_of([Revision("all", BUDGET, NOON)]), {}, Chosen(), NOON)
+    marks = {0: 9, 1: 9}
+    counted = Recount(scope, components, marks, {0: 10, 1: 10}, lambda _: before, now)
+    counted.add(rows)
+    return counted
+
+
+def test_what_was_spent_before_counting_began_is_missing_until_a_balance_was_taken() -> None:
+    rows = [row(2, 5), row(3, 7), row(4, 11, partition=1), row(10, 13)]
+    counted = owed(claim(3, 3, 7, 1), None, rows)
+    assert counted.differing() == []
+    assert counted.missing == {ALL: Missing(16, 2)}
+
+
+def test_an_account_that_spent_only_before_counting_began_is_missing_as_well() -> None:
+    assert owed({}, None, [row(2, 5)]).missing == {ALL: Missing(5, 1)}
+    assert owed({}, None, []).missing == {}
+
+
+def test_of_a_window_that_is_over_no_balance_is_owed() -> None:
+    later = NOON + timedelta(days=1)
+    assert owed(claim(3, 3, 7, 1), None, [row(2, 5), row(3, 7)], later).missing == {}
+
+
+def test_an_account_without_a_balance_had_spent_nothing_once_all_were_taken() -> None:
+    before = {0: 3, 1: 5}
+    fine = owed(claim(3, 3, 7, 1), before, [row(3, 7)])
+    assert [lane.agrees for lane in fine.balances.values()] == [True]
+    lacking = owed(claim(3, 3, 7, 1), before, [row(2, 5), row(3, 7), row(4, 11, partition=1)])
+    assert lacking.differing() == []
+    assert lacking.missing == {}
+    (lane,) = lacking.balances.values()
+    assert (lane.agrees, lane.claimed, lane.spent_nanousd, lane.events) == (False, None, 16, 2)

@@ -1,0 +1,83 @@
+"""Replays: what to send so that an event among the dead letters counts after all. Pure.
+
+The event as it was, under its own id, as the only record of a producer that is named after it. So it is one
+event to history (by its id) and to the stream (by its producer), however often it is sent and however many
+letters it has; and the producer that recorded it, whose later events were counted long ago, does not hide it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from spendmeter.contract.dead_letter import DeadLetter, NotHeld, Reader, Reason
+from spendmeter.contract.records import InvalidRecord, decode_usage
+from spendmeter.contract.usage import UsageEvent
+
+
+class NotReplayable(ValueError):
+    """There is nothing to send for that letter; the message says why, and what to do."""
+
+
+class PutAside(NamedTuple):
+    """All that is known of one letter."""
+
+    letter: DeadLetter
+    """As it was first written, without key and payload."""
+    offset: int
+    """Of that record among the dead letters."""
+    readers: frozenset[Reader]
+    """Who wrote it."""
+    resolved: DeadLetter | None = None
+    """The latest record of what became of it."""
+
+    @property
+    def id(self) -> str:
+        return self.letter.id
+
+
+def producer_of(event_id: UUID) -> str:
+    """The producer of which the replay of that event is the only record."""
+    return f"replays/{event_id}"
+
+
+def replay_of(letter: DeadLetter, now: datetime) -> UsageEvent:
+    """The event to send for a letter that still has its payload, at that moment.
+
+    Raises:
+        NotReplayable: its record can still not be read, or counts already by what it is.
+    """
+    if letter.reason is Reason.REFUSED_BY_HISTORY:
+        raise NotReplayable(
+            "budgets count it already, and so do reconcile and opening balances, by its letter; only the"
+            f" table lacks its row, which ClickHouse refused: {letter.detail}"
+        )
+    try:
+        _, payload = letter.record_bytes()
+    except NotHeld as error:
+        raise NotReplayable(str(error)) from None
+    headers = [(name, text.encode()) for name, text in letter.headers.items()]
+    try:
+        event = decode_usage(payload, headers, now)
+    except InvalidRecord as invalid:
+        raise NotReplayable(f"it can still not be read: {invalid.detail}") from None
+    return event.model_copy(update={"producer_id": producer_of(event.event_id), "seq": 1})
+
+
+class Copy(NamedTuple):
+    """Where history has an event from."""
+
+    partition: int
+    offset: int
+
+
+def is_counted(aside: PutAside, in_history: Sequence[Copy]) -> bool:
+    """Whether budgets count the event: another copy of it was read, or the stream could read this one."""
+    letter = aside.letter
+    if Reader.HISTORY in aside.readers and Reader.STREAM not in aside.readers:
+        return True
+    return any((copy.partition, copy.offset) != _place(letter) for copy in in_history)
+
+
+def _place(letter: DeadLetter) -> tuple[int, int]:
+    return letter.source_partition, letter.source_offset

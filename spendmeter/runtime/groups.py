@@ -1,0 +1,42 @@
+"""The two consumer groups: how far each has come."""
+
+import asyncio
+from collections.abc import Mapping
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from spendmeter.runtime.settings import Settings
+
+STREAM_GROUP = "spend-stream"
+"""Faust's group is its app id: stream/settings.py."""
+SINK_GROUP = "spend-clickhouse-sink"
+LOOK_EVERY_SECONDS = 0.2
+
+
+async def behind(
+    admin: AIOKafkaAdminClient, settings: Settings, group: str, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Where the group stands, of the partitions in which it has not committed these offsets; -1: nowhere."""
+    if not ends:
+        return {}
+    found = await admin.list_consumer_group_offsets(settings.topic_prefix + group, partitions=list(ends))
+    at = {p: found[p].offset if p in found else -1 for p in ends}
+    return {p: at[p] for p in ends if max(at[p], 0) < ends[p]}
+
+
+async def wait_until_passed(
+    admin: AIOKafkaAdminClient,
+    settings: Settings,
+    group: str,
+    ends: Mapping[TopicPartition, int],
+    within_seconds: float,
+) -> dict[TopicPartition, int]:
+    """Return once the group has committed all these offsets, or the time is over: then where it stands."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + within_seconds
+    while True:
+        left = await behind(admin, settings, group, ends)
+        if not left or clock() >= deadline:
+            return left
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
