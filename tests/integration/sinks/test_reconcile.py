@@ -268,7 +268,7 @@ async def test_a_total_that_is_wrong_is_named_with_both_amounts(
     system: System, name: str, claimed: int, events_claimed: int
 ) -> None:
     async with account(system, name, [10, 20]) as (stream, events):
-        (total,) = [t for t in await stream.read(Topic.TOTALS) if t.account.startswith(name)][-1:]
+        (total,) = [t for t in await stream.read(Topic.TOTALS) if t.account.startswith(f"{name}|")][-1:]
         # Somebody else's event: the forged total may then claim to have come one offset further.
         other = now_usage(1, producer_id=f"beside-{name}", key="beside").model_dump_json().encode()
         await stream.send_raw(Topic.USAGE, other, partition=total.source_partition)
