@@ -67,6 +67,7 @@ class UsageRows:
             "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
             f" toUnixTimestamp64Milli(appended_at) * 1000, cost_nanousd{columns_of(dimensions)}"
             f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}"
+            " AND cost_usd != 0",
             plain=5,
         )
 
@@ -76,7 +77,8 @@ class UsageRows:
         """As `rows`, those of unpriced requests only, with their flat amounts in place of nano-USD."""
         yield from self._stream(
             "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
-            f" toUnixTimestamp64Milli(appended_at) * 1000, if(kind = 'usage', 1, -1){columns_of(dimensions)}"
+            " toUnixTimestamp64Milli(appended_at) * 1000,"
+            f" (if(kind = 'usage', 1, -1), toInt64(cost_usd = 0)){columns_of(dimensions)}"
             f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}"
             " AND cost_source = 'unpriced' AND status = 'success'",
             plain=5,

@@ -17,11 +17,11 @@ ALL = AccountWindow("all|", NOON.replace(hour=0))
 BUDGET = budget(id="all", match={})
 
 
-def row(offset: int, cost: int = 1, appended_at: int = 0, partition: int = 0) -> Row:
+def row(offset: int, cost: int = 1, appended_at: int = 0, partition: int = 0) -> Row[int]:
     return Row(partition, offset, to_unix_us(NOON), appended_at, cost, ())
 
 
-def recount(components: Components, rows: list[Row], watermark: int, end: int | None = None) -> Recount:
+def recount(components: Components, rows: list[Row[int]], watermark: int, end: int | None = None) -> Recount:
     scope = Scope(BudgetBook([BUDGET]), eras_of([Revision("all", BUDGET, NOON)]), {}, Chosen(), NOON)
     counted = Recount(scope, components, {0: watermark}, {0: watermark + 1 if end is None else end})
     counted.add(rows)
