@@ -30,6 +30,7 @@ from producers.payload import (
     tokens,
 )
 from producers.usage_counts import UsageCounts, counts_of
+from spendmeter.contract.models import canonical_model
 from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
 from spendmeter.contract.wire import made
@@ -63,6 +64,8 @@ class UsageDraft(NamedTuple):
     def finish(self, origin: Origin, seq: int, event_id: UUID | None = None) -> UsageEvent:
         """The event at that place, with that id if one is given."""
         fields = {**_NO_FIELDS, **self.fields}
+        # As it was logged or configured until here, so that prices are found by any of its names.
+        fields["model"] = canonical_model(fields["model"], fields["provider"])
         fields["producer_id"], fields["gateway"], fields["seq"] = origin.producer_id, origin.gateway, seq
         if event_id is not None:
             fields["event_id"] = event_id

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from producers.admission import Refuse
 from producers.subject import Caller
-from spendmeter.contract.budget import Dimension
 from spendmeter.contract.decision import Why
+from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import NanoUsd, format_usd

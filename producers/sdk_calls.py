@@ -13,12 +13,15 @@ from producers.minting import METADATA
 from producers.payload import key_hash, mapping, session_of, tags, text_or_none
 from producers.refusal import Refusal
 from producers.subject import Caller
+from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import to_usd
 
 # As many calls may run at a time; one that is forgotten is recorded for whoever its context names.
 MAX_CALLS_REMEMBERED = 10_000
-_DIMENSIONS = ("key", "user", "team", "organization", "project", "end_user", "session")
+# Of a call, not of its subject, and tags, which add up.
+_NOT_SAID: tuple[Dimension, ...] = ("tag", "model", "model_group", "provider", "gateway")
+_DIMENSIONS: tuple[str, ...] = tuple(dimension for dimension in DIMENSIONS if dimension not in _NOT_SAID)
 # On these, `metadata` is a field of the provider's.
 _METADATA_IS_THE_PROVIDERS = ("input", "max_output_tokens", "previous_response_id")
 _STREAMS_TELL_USAGE_IF_ASKED = ("completion", "acompletion", "text_completion", "atext_completion")
@@ -46,7 +49,7 @@ def subject_for(outer: Subject, given_tags: tuple[str, ...], dimensions: Mapping
         raise TypeError(
             f"a subject has no {', '.join(sorted(unknown))}; it has {', '.join(_DIMENSIONS)}, tags"
         )
-    said = {
+    said: dict[str, str | None] = {
         name: key_hash(value) if name == "key" else text_or_none(value) for name, value in dimensions.items()
     }
     return outer._replace(**said, tags=tags([*outer.tags, *given_tags]))

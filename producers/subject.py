@@ -134,18 +134,16 @@ def caller_of(who: Caller, told: Told, values: ClientValues = ACCEPTED) -> Calle
     elif end_user is None:
         end_user = text_or_none(told.user)
     subject = Subject(
-        of_key.key,
-        of_key.user,
-        of_key.team,
-        of_key.organization,
-        of_key.project,
-        end_user,
-        _joined(of_key.tags, of_client) if of_client else of_key.tags,
-        None,
-        text_or_none(told.model),
-        None,
-        None if values.session == "ignore" else _session(told),
-        of_key.gateway,
+        key=of_key.key,
+        user=of_key.user,
+        team=of_key.team,
+        organization=of_key.organization,
+        project=of_key.project,
+        end_user=end_user,
+        tags=_joined(of_key.tags, of_client) if of_client else of_key.tags,
+        model_group=text_or_none(told.model),
+        session=None if values.session == "ignore" else _session(told),
+        gateway=of_key.gateway,
     )
     return Caller(subject, who.name, who.alias)
 

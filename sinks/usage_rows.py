@@ -8,9 +8,9 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from spendmeter.contract.budget import DIMENSIONS, Dimension
 from spendmeter.contract.dead_letter import DeadLetter
-from spendmeter.contract.matching import BudgetBook, Subject
+from spendmeter.contract.dimensions import Dimension, field_of
+from spendmeter.contract.matching import BudgetBook, Subject, columns_for
 from spendmeter.contract.times import EPOCH, to_unix_us
 
 MAX_ROWS_PER_READ = 500_000
@@ -20,6 +20,10 @@ _NOT_IN_HISTORY = ("reader", "resolution", "resolved_at", "resolved_by")
 """Of a dead letter: the topic alone says what became of it."""
 Values = tuple[Any, ...]
 """Of the dimensions that were asked for, in their order; tags as a tuple."""
+
+
+Flats = tuple[int, int]
+"""How many flat amounts an event counts for, and 1 if it costs nothing else: then it is not among `rows`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +61,26 @@ class UsageRows:
     def rows(
         self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, int, Values]]:
-        """First copies: partition, offset, occurred_at and appended_at in µs, nano-USD, values."""
+        """First copies of what cost something.
+
+        Each is partition, offset, occurred_at and appended_at in µs, nano-USD, values.
+        """
         yield from self._stream(
             "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
             f" toUnixTimestamp64Milli(appended_at) * 1000, cost_nanousd{columns_of(dimensions)}"
-            f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}",
+            f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}"
+            " AND cost_usd != 0",
             plain=5,
         )
 
     def flats(
         self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
-    ) -> Iterator[tuple[int, int, int, int, int, Values]]:
-        """As `rows`, those of unpriced requests only, with `flats_of` the event in place of nano-USD."""
+    ) -> Iterator[tuple[int, int, int, int, Flats, Values]]:
+        """As `rows`, those of unpriced requests only, with their flat amounts in place of nano-USD."""
         yield from self._stream(
             "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
-            f" toUnixTimestamp64Milli(appended_at) * 1000, if(kind = 'usage', 1, -1){columns_of(dimensions)}"
+            " toUnixTimestamp64Milli(appended_at) * 1000,"
+            f" (if(kind = 'usage', 1, -1), toInt64(cost_usd = 0)){columns_of(dimensions)}"
             f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}"
             " AND cost_source = 'unpriced' AND status = 'success'",
             plain=5,
@@ -131,20 +140,18 @@ def up_to(bounds: Mapping[int, int]) -> str:
 
 def columns_of(dimensions: Sequence[Dimension]) -> str:
     """As columns, each after a comma; `subject_from` reads their values."""
-    return "".join(f", `{'tags' if dimension == 'tag' else dimension}`" for dimension in dimensions)
+    return "".join(f", `{field_of(dimension)}`" for dimension in dimensions)
 
 
 def subject_from(dimensions: Sequence[Dimension], values: Sequence[Any]) -> Subject:
-    """The subject of a row that was read with only these dimensions."""
-    named = dict(zip(dimensions, values, strict=True))
-    tags = tuple(dict.fromkeys(named.pop("tag", ())))
-    return Subject(tags=tags, **named)
+    """The subject of a row that was read with only these dimensions; its model as it was recorded."""
+    named = dict(zip(map(field_of, dimensions), values, strict=True))
+    return Subject(**{**named, "tags": tuple(dict.fromkeys(named.get("tags", ())))})
 
 
 def needed_dimensions(book: BudgetBook) -> list[Dimension]:
-    """The dimensions that some budget matches on; no other column of history is read."""
-    named = {dimension for budget in book for dimension in budget.match}
-    return [dimension for dimension in DIMENSIONS if dimension in named]
+    """The dimensions that some budget needs to match; no other column of history is read."""
+    return columns_for(dimension for budget in book for dimension in budget.match)
 
 
 def _moment(time: datetime) -> str:

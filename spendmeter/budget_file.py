@@ -18,7 +18,8 @@ import yaml
 from pydantic import ValidationError
 
 from spendmeter.budget_fields import Wrong, fraction, money, one_of, text, time
-from spendmeter.contract.budget import ANY, DIMENSIONS, GLOBBED, Action, Budget, Enforcement
+from spendmeter.contract.budget import ANY, GLOBBED, Action, Budget, Enforcement
+from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.yaml_file import InvalidFile, Problem, YamlReader, line_of
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from spendmeter.contract.charge import flats_of
+from spendmeter.contract.dimensions import FIELDS
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
 
@@ -19,21 +20,10 @@ MAX_REASON_CHARACTERS = 500
 _KEPT = (
     "occurred_at",
     "started_at",
-    "key",
+    *FIELDS,
     "key_alias",
-    "user",
-    "team",
-    "organization",
-    "project",
-    "end_user",
-    "tags",
-    "model",
-    "model_group",
-    "provider",
     "deployment",
     "call_type",
-    "session",
-    "gateway",
     "status",
     "call_id",
     "response_id",

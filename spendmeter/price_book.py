@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from spendmeter.contract.budget import ANY
 from spendmeter.contract.globs import fits
+from spendmeter.contract.models import names_of_model
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.contract.times import format_time
 
@@ -44,9 +45,9 @@ class Model(NamedTuple):
     """As requested."""
 
     def names(self) -> tuple[str, ...]:
-        """The model with and without its provider, and as requested."""
-        bare = self.model.removeprefix(f"{self.provider}/") if self.provider else self.model
-        return tuple(dict.fromkeys(name for name in (self.model, bare, self.model_group) if name))
+        """The model with and without its provider, as it is called, and as requested."""
+        names = (self.model, *names_of_model(self.model, self.provider), self.model_group)
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
+from spendmeter.contract.dimensions import DIMENSIONS as ALL_DIMENSIONS
+from spendmeter.contract.dimensions import Dimension, field_of
+
 WINDOWS = {
     "minute": timedelta(minutes=1),
     "hour": timedelta(hours=1),
@@ -13,21 +16,13 @@ WINDOWS = {
     "week": timedelta(weeks=1),
     "month": timedelta(days=30),
 }
-# A dimension as history keeps it; a tag counts for each event that carries it.
-DIMENSIONS = {
-    "key": "key",
-    "user": "user",
-    "team": "team",
-    "organization": "organization",
-    "project": "project",
-    "end_user": "end_user",
+# A dimension as history keeps it; a tag counts for each event that carries it, and a model that an earlier
+# version recorded with its provider in front for the one of its name.
+_AS_KEPT: dict[Dimension, str] = {
     "tag": "arrayJoin(tags)",
-    "model": "model",
-    "model_group": "model_group",
-    "provider": "provider",
-    "session": "session",
-    "gateway": "gateway",
+    "model": "if(startsWith(model, concat(provider, '/')), substring(model, length(provider) + 2), model)",
 }
+DIMENSIONS: dict[str, str] = {d: _AS_KEPT.get(d, field_of(d)) for d in ALL_DIMENSIONS}
 
 
 class Spender(NamedTuple):

@@ -46,6 +46,16 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
         yield _alert(signal, AlertKind.RECOVERED, str(state.crossed), message)
 
 
+def capped(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
+    """That further values have no account of their own, once in a window; `signal` is of what they spend."""
+    message = (
+        f"{budget.id}: as many accounts as a worker keeps (SPENDMETER_MAX_ACCOUNTS_PER_BUDGET); what further"
+        f" values spend is added up together, {format_usd(signal.spent_nanousd)} USD so far, and not held to"
+        " the limit by signals"
+    )
+    yield from _once(state, signal, AlertKind.ACCOUNTS_CAPPED, "window", message)
+
+
 def _forecast(state: AccountState, signal: Signal) -> Iterable[Alert]:
     """Once for each limit that the window had: a forecast may come and go, a new limit is a new question."""
     at, limit = signal.forecast_exhausted_at, signal.limit_nanousd

@@ -14,15 +14,15 @@ from sys import intern
 
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook
-from spendmeter.contract.signal import Signal
+from spendmeter.contract.matching import BudgetBook, rest_account
+from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import HISTORY, Total, is_newer, total_key
 from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
 from stream.changelog import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry, Taken
-from stream.crossings import crossings, recovery
+from stream.crossings import capped, crossings, recovery
 from stream.dues import Dues, next_change
 from stream.forecast import burnt
-from stream.merging import Merged, merge, newly_spent, rest_on
+from stream.merging import Merged, is_counted, merge, newly_spent, rest_on
 from stream.signals import signal_of
 from stream.takings import Takings
 from stream.telling import COALESCE_FOR, Told, to_tell, worth_telling
@@ -178,15 +178,22 @@ class Judge:
         judgement: Judgement,
     ) -> bool:
         told = self._told.get(where.account)
-        state.burn = burnt(state.burn, state.unburnt_nanousd, window, now)
+        shape = book.shape_of(budget)
+        is_rest = where.account == rest_account(budget) and is_counted(state.components, shape)
+        if not is_rest:
+            state.burn = burnt(state.burn, state.unburnt_nanousd, window, now)
         state.unburnt_nanousd = 0
-        merged = self.merged(where, state, book.shape_of(budget))
+        merged = self.merged(where, state, shape)
         rest_on(state, merged.taken)
         news = to_tell(merged, budget, window, now)
+        if is_rest:
+            # Many subjects' spend, which no limit is for.
+            news = news._replace(state=State.OK, threshold=None)
+        due = capped if is_rest else crossings
         if told is not None and told.window_start > where.window_start and _is_window(book, budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.
             signal = signal_of(where.account, state, news, merged, window)
-            alerts = list(crossings(state, budget, signal))
+            alerts = list(due(state, budget, signal))
             judgement.alerts += alerts
             return bool(alerts)
         if told is not None and not worth_telling(news, told):
@@ -197,7 +204,7 @@ class Judge:
         self._told[where.account] = news
         signal = signal_of(where.account, state, news, merged, window)
         judgement.signals.append(signal)
-        alerts = list(crossings(state, budget, signal))
+        alerts = list(due(state, budget, signal))
         judgement.alerts += alerts
         return bool(alerts)
 

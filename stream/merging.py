@@ -67,6 +67,11 @@ def merge(
     return Merged(NanoUsd(adding), _in_order(watermark), version, is_whole, taken)
 
 
+def is_counted(components: Mapping[int | str, Component], shape: str) -> bool:
+    """Whether the stream has counted anything of the account in that shape."""
+    return any(part.shape == shape for partition, part in components.items() if partition != HISTORY)
+
+
 def _in_order(watermark: dict[int, int]) -> dict[int, int]:
     return dict(sorted(watermark.items())) if len(watermark) > 1 else watermark
 

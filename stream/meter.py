@@ -10,16 +10,21 @@ partitions:
 - An object of a provider is counted once, whoever sends its bill: all copies are on one partition, and
   the first of them is remembered like the first record of a producer.
 - Everything a tally does not hold lies below its `first_offset`, and is the opening balance's.
+- A budget whose values clients make up has no more accounts in a window than it may; what further values
+  spend is added up in one (decisions/0016).
+- What costs an account nothing is no event of it: it opens none, and moves none.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
-from spendmeter.contract.charge import cost_for, flats_of
-from spendmeter.contract.matching import Account, BudgetBook
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.charge import cost_for, costs_nothing, flats_of
+from spendmeter.contract.matching import Account, BudgetBook, rest_account
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total, total_key
@@ -62,13 +67,20 @@ class Folded:
     counted: int = 0
     resent: int = 0
     replayed: int = 0
+    capped: int = 0
+    """Values met that get no account of their own."""
 
 
 class Meter:
     """The state of one source partition."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, max_accounts: int = 0) -> None:
+        """`max_accounts`: of a budget in a window, where clients make up the values; 0 is no bound."""
         self.partition = partition
+        self._max_accounts = max_accounts
+        self._accounts: Counter[tuple[str, datetime, str]] = Counter()
+        """Of a budget, in a window and shape: without the one of all further values."""
+        self._capped = 0
         self.position = -1
         """The last source offset folded."""
         self.tallies: dict[Counted, Tally] = {}
@@ -82,12 +94,16 @@ class Meter:
         self._frontier = 0
 
     @classmethod
-    def restore(cls, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> "Meter":
+    def restore(
+        cls, partition: int, entries: Iterable[tuple[bytes, bytes]], max_accounts: int = 0
+    ) -> "Meter":
         """The state as the changelog has it."""
-        meter = cls(partition)
+        meter = cls(partition, max_accounts)
         for key, value in entries:
             if key.startswith(TALLY):
-                meter.tallies[Counted.read(key[len(TALLY) :])] = Tally.read(value)
+                where = Counted.read(key[len(TALLY) :])
+                meter.tallies[where] = Tally.read(value)
+                meter._note_account(where, +1)
             elif key.startswith(PRODUCER):
                 meter.producers[key[len(PRODUCER) :].decode()] = Progress.read(value)
             elif key.startswith(OPENING):
@@ -163,13 +179,20 @@ class Meter:
                 folded.unpriced.append(event)
             if event.cost_doubt and not resent:
                 folded.doubted.append(event)
-            for place in places_of(event, offset):
+            costs = event.cost_nanousd != 0
+            for place in places_of(event, offset) if costs else self._places_at_cost_0(event, offset):
                 count(event, place, offset, resent)
         if self._now is not None and batch:
             passed = self._passed.offset if self._passed is not None else -1
             self._passed = Passed(max(passed, batch[-1].offset), self._now)
         self._write(seen, folded)
+        folded.capped, self._capped = self._capped, 0
         return folded
+
+    def _places_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[Place]:
+        """Where an event at cost 0 counts: nowhere, but for flat amounts."""
+        assert self._places is not None
+        return () if costs_nothing(event) else self._places.with_flats(event, offset)
 
     def _is_resent(self, producer: str, seq: int, offset: int, appended_at: datetime) -> bool | None:
         """Whether an earlier copy was stored; None when too much has been seen since to tell."""
@@ -190,10 +213,32 @@ class Meter:
         opened, shape = self._openings.open(book, account.budget, self._frontier)
         where = Counted(account.name, window.start, shape)
         tally = self.tallies.get(where)
+        if tally is None and (rest := self._rest(where, account.budget)) is not None:
+            if self._accounts[account.budget.id, window.start, shape] >= self._max_accounts:
+                self._capped += 1
+                where, tally = rest, self.tallies.get(rest)
+            elif (held := self.tallies.get(rest)) is not None:
+                # There may be more by now; but what it spent so far was added up with the rest.
+                opened = max(opened, held.last_offset + 1)
         if tally is None or tally.first_offset < opened:
             first = max(opened, offset) if self._is_forgotten(window.end) else opened
+            if tally is None:
+                self._note_account(where, +1)
             tally = self.tallies[where] = _empty(first, window)
         return Place(where, account.budget, window, tally)
+
+    def _rest(self, where: Counted, budget: Budget) -> Counted | None:
+        """Where further values are added up; None where each has an account."""
+        account = rest_account(budget) if self._max_accounts else None
+        return None if account is None else where._replace(account=account)
+
+    def _note_account(self, where: Counted, change: int) -> None:
+        budget_id, _, subject = where.account.partition("|")
+        if self._max_accounts and subject:
+            at = (budget_id, where.window_start, where.shape)
+            self._accounts[at] += change
+            if not self._accounts[at]:
+                del self._accounts[at]
 
     def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
         tally = place.tally
@@ -254,6 +299,7 @@ class Meter:
         gone = [where for where, tally in self.tallies.items() if self._is_over(where, tally)]
         for where in gone:
             del self.tallies[where]
+            self._note_account(where, -1)
             tombstones.append(Entry(TALLY + where.suffix(), None))
         if tombstones:
             self._places = None

@@ -15,6 +15,10 @@ DEAD_LETTERS = Counter(
     "Records that could not be read, kept in spend.dead-letters.",
     ["topic", "reason"],
 )
+CAPPED = Counter(
+    "spendmeter_stream_capped_total",
+    "Values met that get no account of their own: their budget has as many as a worker keeps.",
+)
 OPENING = Gauge(
     "spendmeter_stream_budgets_opening",
     "Budgets whose signals lack what was spent before they were counted, for want of an opening balance.",

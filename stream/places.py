@@ -71,11 +71,27 @@ class Places:
                 have_begun = False
                 continue
             start, end = max(start, window.start), min(end, window.end or _NEVER)
-            at = (account.name, window.start)
-            place = self._by_account.get(at)
-            if place is None:
-                place = self._by_account[at] = self._place(account, window, offset)
-            places.append(place)
+            places.append(self._at(account, window, offset))
         if have_begun:
             self._by_subject[subject] = _Found(tuple(places), start, end)
         return places
+
+    def with_flats(self, event: UsageEvent, offset: int) -> Sequence[Place]:
+        """Of the event's places those of budgets that count a flat amount for a request without a price."""
+        places: list[Place] = []
+        for account in self._book.accounts_in(event):
+            if account.budget.unpriced_flat_nanousd():
+                window = self._book.window_of(account.budget, event.occurred_at)
+                if window is not None:
+                    places.append(self._at(account, window, offset))
+        return places
+
+    def _at(self, account: Account, window: Window, offset: int) -> Place:
+        at = (account.name, window.start)
+        place = self._by_account.get(at)
+        if place is None:
+            made = self._place(account, window, offset)
+            # Several values may be added up in one place.
+            place = self._by_account.setdefault((made.where.account, window.start), made)
+            self._by_account[at] = place
+        return place

@@ -196,7 +196,11 @@ class Processor:
     def _meter(self, partition: int) -> Meter:
         meter = self._meters.get(partition)
         if meter is None:
-            meter = Meter.restore(partition, self._stores[METER_TABLE].entries(partition))
+            meter = Meter.restore(
+                partition,
+                self._stores[METER_TABLE].entries(partition),
+                self._settings.max_accounts_per_budget,
+            )
             self._meters[partition] = meter
             self._untold.add(partition)
         return meter
@@ -207,6 +211,7 @@ class Processor:
         metrics.EVENTS.labels("counted").inc(result.counted)
         metrics.EVENTS.labels("resent").inc(result.resent)
         metrics.EVENTS.labels("replayed").inc(result.replayed)
+        metrics.CAPPED.inc(result.capped)
         metrics.POSITION.labels(str(partition)).set(meter.position)
         return result
 

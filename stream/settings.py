@@ -20,6 +20,8 @@ class StreamSettings(Settings):
     """How much is replayed, harmlessly, after a crash."""
     fetch_max_wait_ms: int = Field(default=50, ge=1, le=1500)
     standby_replicas: int = Field(default=0, ge=0, le=10)
+    max_accounts_per_budget: int = Field(default=100_000, ge=0)
+    """In one window and source partition, of a budget whose values clients make up; 0 is no bound."""
     expire_interval_seconds: float = Field(default=60.0, gt=0)
 
     @property

@@ -9,10 +9,11 @@ from uuid import UUID
 from clickhouse_connect.driver.client import Client
 
 from sinks.usage_rows import Span, columns_of, subject_from, up_to
-from spendmeter.contract.budget import DIMENSIONS, Budget
+from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision
+from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.globs import is_glob
-from spendmeter.contract.matching import BudgetBook, Subject, subject_in
+from spendmeter.contract.matching import BudgetBook, Subject, account_name, subject_in
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.times import from_unix_us, to_unix_us
@@ -99,7 +100,7 @@ def evidence_of(
     events, spent = 0, 0
     largest: list[Counted] = []
     for counted, subject, flats in _rows(client, decision, usage_topic):
-        if not any(account.name == decision.account for account in book.accounts_of(subject)):
+        if not _is_of(decision.account, subject, book):
             continue
         cost = NanoUsd(counted.cost_nanousd + flats * flat)
         events += 1
@@ -108,6 +109,19 @@ def evidence_of(
         if len(largest) > 10 * most:
             largest = nlargest(most, largest)
     return Evidence(events, NanoUsd(spent), nlargest(most, largest))
+
+
+def _is_of(account: str | None, subject: Subject, book: BudgetBook) -> bool:
+    """Whether the row counts in the account, also where an earlier version named that after the model as it
+    was recorded."""
+    for found in book.accounts_of(subject):
+        if found.name == account:
+            return True
+        if "model" in found.budget.match and subject.model:
+            pairs = {**dict(found.subject), "model": subject.model}
+            if account_name(found.budget.id, pairs.items()) == account:
+                return True
+    return False
 
 
 def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tuple[Counted, Subject, int]]:
@@ -136,9 +150,14 @@ def _of_subject(subject: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
     """Conditions that the rows of the account meet; whether a row really is of it, the book decides."""
     conditions, parameters = [], {}
     for name, value in subject.items():
+        is_pattern = is_glob(name, value)  # type: ignore[arg-type]
         if name == "tag":
             conditions.append("has(tags, {tag:String})")
-        elif not is_glob(name, value):  # type: ignore[arg-type]
+        elif name == "model":
+            # Recorded with or without what stands in front of the last slash.
+            conditions.append("endsWith(model, {model:String})")
+            value = "" if is_pattern else value.rpartition("/")[2]
+        elif not is_pattern:
             conditions.append(f"`{name}` = {{{name}:String}}")
         parameters[name] = value
     return conditions, parameters

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sinks.opening.ledger import Due
-from sinks.usage_rows import Span, needed_dimensions, subject_from
-from spendmeter.contract.budget import Dimension
+from sinks.usage_rows import Flats, Span, needed_dimensions, subject_from
+from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
@@ -15,7 +15,8 @@ from spendmeter.contract.window import Window, window_of
 
 # Where clocks are apart by less, nobody still enforces a window that is over for us.
 CLOCKS_APART = timedelta(minutes=1)
-Row = tuple[int, int, int, int, int, tuple[Any, ...]]
+A = TypeVar("A")
+Row = tuple[int, int, int, int, A, tuple[Any, ...]]
 """Partition, offset, occurred_at and appended_at in µs, an amount, the values of the dimensions."""
 
 
@@ -70,18 +71,23 @@ class Balances:
         """Whether `add_flats` is needed."""
         return any(due.budget.unpriced_flat_nanousd() for due in self._dues.values())
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Count rows in."""
+    def add(self, rows: Iterable[Row[int]]) -> None:
+        """Count rows in. One that costs nothing is no event of any account."""
         for account, start, amount in self._placed(rows):
-            held = self._sums.setdefault((account.due.budget.id, account.name, start), _Sum())
-            held.spent_nanousd += amount
-            held.events += 1
+            if amount:
+                self._add(account, start, amount, 1)
 
-    def add_flats(self, rows: Iterable[Row]) -> None:
-        """Count in, for rows that `add` was given too, the flat amounts of the budgets that have one."""
-        for account, start, flats in self._placed(rows):
-            held = self._sums.setdefault((account.due.budget.id, account.name, start), _Sum())
-            held.spent_nanousd += flats * account.flat_nanousd
+    def add_flats(self, rows: Iterable[Row[Flats]]) -> None:
+        """Count in the flat amounts of the budgets that have one, for rows that `add` was given too if they
+        cost something else."""
+        for account, start, (flats, is_all) in self._placed(rows):
+            if account.flat_nanousd:
+                self._add(account, start, flats * account.flat_nanousd, is_all)
+
+    def _add(self, account: _Account, start: datetime, nanousd: int, events: int) -> None:
+        held = self._sums.setdefault((account.due.budget.id, account.name, start), _Sum())
+        held.spent_nanousd += nanousd
+        held.events += events
 
     def totals(self) -> Iterator[Total]:
         """One for each account and window that history has something of."""
@@ -93,7 +99,7 @@ class Balances:
         for budget_id, due in self._dues.items():
             yield _total(due, budget_id, self._first[budget_id], _Sum())
 
-    def _placed(self, rows: Iterable[Row]) -> Iterator[tuple[_Account, datetime, int]]:
+    def _placed(self, rows: Iterable[Row[A]]) -> Iterator[tuple[_Account, datetime, A]]:
         for partition, offset, occurred_us, _, amount, values in rows:
             accounts = self._remembered.get(values)
             if accounts is None:

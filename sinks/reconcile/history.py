@@ -7,7 +7,8 @@ from uuid import UUID
 from sinks.reconcile.eras import Revision
 from sinks.reconcile.sequences import Range
 from sinks.usage_rows import Span, UsageRows, Values, columns_of, up_to
-from spendmeter.contract.budget import Budget, Dimension
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.times import from_unix_us
 

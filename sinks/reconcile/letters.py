@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sinks.reconcile.recount import Row
-from spendmeter.contract.budget import Dimension
+from sinks.reconcile.recount import A, Row
+from sinks.usage_rows import Flats
 from spendmeter.contract.charge import flats_of
 from spendmeter.contract.dead_letter import DeadLetter, NotHeld, Reason
+from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.matching import subject_of
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.times import to_unix_us
@@ -36,17 +37,18 @@ class Letters:
     refused: dict[UUID, RefusedEvent] = field(default_factory=dict)
     """The first copy of each."""
 
-    def rows(self, dimensions: Sequence[Dimension]) -> Iterator[Row]:
-        """The refused events as the rows that history lacks."""
+    def rows(self, dimensions: Sequence[Dimension]) -> Iterator[Row[int]]:
+        """The refused events as the rows that history lacks, if they cost something."""
         for refused in self.refused.values():
-            yield _row(refused, refused.event.cost_nanousd, dimensions)
+            if refused.event.cost_nanousd:
+                yield _row(refused, refused.event.cost_nanousd, dimensions)
 
-    def flats(self, dimensions: Sequence[Dimension]) -> Iterator[Row]:
+    def flats(self, dimensions: Sequence[Dimension]) -> Iterator[Row[Flats]]:
         """Of the refused events those without a price, as rows for `Recount.add_flats`."""
         for refused in self.refused.values():
             flats = flats_of(refused.event)
             if flats:
-                yield _row(refused, flats, dimensions)
+                yield _row(refused, (flats, int(refused.event.cost_nanousd == 0)), dimensions)
 
 
 def sort_out(letters: Iterable[DeadLetter]) -> Letters:
@@ -72,9 +74,9 @@ def sort_out(letters: Iterable[DeadLetter]) -> Letters:
     return found
 
 
-def _row(refused: RefusedEvent, amount: int, dimensions: Sequence[Dimension]) -> Row:
+def _row(refused: RefusedEvent, amount: A, dimensions: Sequence[Dimension]) -> Row[A]:
     subject = subject_of(refused.event)
-    values = tuple(subject.tags if d == "tag" else getattr(subject, d) for d in dimensions)
+    values = tuple(getattr(subject, field_of(d)) for d in dimensions)
     occurred_at_us = to_unix_us(refused.event.occurred_at)
     return Row(refused.partition, refused.offset, occurred_at_us, _LONG_AGO_US, amount, values)
 

@@ -6,14 +6,14 @@ Where history holds events of an account that has no component, one is expected 
 the budget was certainly in force for them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from sinks.reconcile.scope import Scope
+from sinks.reconcile.scope import LeftOut, Scope
 from sinks.reconcile.totals import AccountWindow, Components, Version, by_partition, openings
-from sinks.usage_rows import needed_dimensions, subject_from
+from sinks.usage_rows import Flats, needed_dimensions, subject_from
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.contract.times import from_unix_us, to_unix_us
@@ -24,17 +24,18 @@ NEVER = 1 << 63
 Taken = Callable[[AccountWindow], Mapping[int, int] | None]
 
 
-class Row(NamedTuple):
-    """The first copy of an event in history; `values` are those of the needed dimensions, in their order.
+A = TypeVar("A")
+"""An amount: nano-USD, or flat amounts."""
 
-    Among the rows for `add_flats`, `cost_nanousd` is instead how many flat amounts the event counts for.
-    """
+
+class Row(NamedTuple, Generic[A]):
+    """The first copy of an event in history; `values` are those of the needed dimensions, in their order."""
 
     partition: int
     offset: int
     occurred_at_us: int
     appended_at_us: int
-    cost_nanousd: int
+    amount: A
     values: tuple[Any, ...]
 
 
@@ -140,6 +141,13 @@ class Recount:
         compared = {w: sources for w, sources in components.items() if scope.of_account(w) is None}
         self._openings = openings(compared)
         self._opened_by_history = {w for w, sources in compared.items() if HISTORY in sources}
+        self._capped = {
+            (w.budget_id, w.window_start, source)
+            for w, sources in components.items()
+            if scope.of_account(w) is LeftOut.REST
+            for source in sources
+        }
+        """Where values that have no account of their own are added up together."""
         self._remembered: dict[tuple[Any, ...], tuple[_Account, ...]] = {}
         self._accounts: dict[str, _Account] = {}
         self._windows: dict[AccountWindow, _Window] = {}
@@ -196,24 +204,38 @@ class Recount:
             if not lane.agrees
         ]
 
-    def add(self, rows: Iterable[Row | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
-        """Count rows in."""
-        self._add(rows, are_flats=False)
+    def add(self, rows: Iterable[Row[int] | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
+        """Count rows in. One that costs nothing is no event of any account."""
+        for _, lane, amount in self._met(rows):
+            lane.spent_nanousd += amount
+            lane.events += 1
 
-    def add_flats(self, rows: Iterable[Row | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
-        """Count in, for rows that `add` was given too, the flat amounts of the budgets that have one."""
-        self._add(rows, are_flats=True)
-
-    def _add(
-        self, rows: Iterable[Row | tuple[int, int, int, int, int, tuple[Any, ...]]], are_flats: bool
+    def add_flats(
+        self, rows: Iterable[Row[Flats] | tuple[int, int, int, int, Flats, tuple[Any, ...]]]
     ) -> None:
+        """Count in the flat amounts of the budgets that have one, for rows that `add` was given too if they
+        cost something else."""
+        for account, lane, (flats, is_all) in self._met(rows, only_with_flats=True):
+            lane.spent_nanousd += flats * account.flat_nanousd
+            lane.events += is_all
+
+    def _met(
+        self,
+        rows: Iterable[Row[A] | tuple[int, int, int, int, A, tuple[Any, ...]]],
+        only_with_flats: bool = False,
+    ) -> Iterator[tuple[_Account, Lane | Missing, A]]:
+        """Every component that a row counts in."""
         remembered = self._remembered
         for partition, offset, occurred_us, appended_us, amount, values in rows:
-            self.rows += not are_flats
+            if not amount:
+                continue
+            self.rows += not only_with_flats
             accounts = remembered.get(values)
             if accounts is None:
                 accounts = self._remember(values)
             for account in accounts:
+                if only_with_flats and not account.flat_nanousd:
+                    continue
                 window = account.window
                 if window is None or not window.start_us <= occurred_us < window.end_us:
                     window = self._enter(account, occurred_us)
@@ -223,23 +245,28 @@ class Recount:
                     continue
                 balance = window.balance
                 if balance is not None and offset < balance.before.get(partition, 0):
-                    balance.lane.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
-                    balance.lane.events += not are_flats
+                    yield account, balance.lane, amount
                     continue
                 lane = window.lanes.get(partition) or self._expect(window, partition, offset, appended_us)
                 if lane is not None and (offset >= lane.first_offset or appended_us >= window.sure_after_us):
                     if offset <= lane.until_offset:
-                        lane.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
-                        lane.events += not are_flats
+                        yield account, lane, amount
                     continue
-                missing = window.missing
-                if missing is not None and offset <= self._watermark.get(partition, -1):
-                    missing.spent_nanousd += amount * account.flat_nanousd if are_flats else amount
-                    missing.events += not are_flats
+                is_due = offset <= self._watermark.get(partition, -1) and not self._is_capped(
+                    window, partition
+                )
+                if window.missing is not None and is_due:
+                    yield account, window.missing, amount
+
+    def _is_capped(self, window: _Window, partition: int) -> bool:
+        """Whether the stream gave the budget no more accounts there: then it need not have this one."""
+        return (window.where.budget_id, window.where.window_start, partition) in self._capped
 
     def _expect(self, window: _Window, partition: int, offset: int, appended_us: int) -> Lane | None:
         """A component that the stream does not have, if it should."""
         until = self._watermark.get(partition, -1)
+        if self._is_capped(window, partition):
+            return None
         first = self._openings.get((window.where.budget_id, partition), NEVER)
         if offset > until or (offset < first and appended_us < window.sure_after_us):
             return None

@@ -37,7 +37,7 @@ from sinks.reconcile.report import Report
 from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.signals import Told, compare_signals
 from sinks.reconcile.summary import Findings, summarise
-from sinks.reconcile.totals import AccountWindow, Components
+from sinks.reconcile.totals import AccountWindow, Components, in_present_shape
 from sinks.usage_rows import Span, needed_dimensions
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
@@ -108,7 +108,7 @@ class _Comparison:
         await self._passed(STREAM_GROUP, ends, _STREAM)
         await self._totals.catch_up()
         await self._openings_taken(book)
-        components = self._totals.totals.mark()
+        components = in_present_shape(self._totals.totals.mark(), book, self._totals.totals)
         totals_ends = await self._positions.ends(Topic.TOTALS)
         scope = await self._scope(book, chosen, now)
         furthest = await self._positions.ends(Topic.USAGE)

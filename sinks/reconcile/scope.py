@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sinks.reconcile.eras import Era
 from sinks.reconcile.totals import AccountWindow
 from spendmeter.contract.budget import ANY, Budget
-from spendmeter.contract.matching import BudgetBook, subject_in
+from spendmeter.contract.matching import BudgetBook, rest_account, subject_in
 from spendmeter.contract.times import parse_time
 from spendmeter.contract.window import Window, window_of
 
@@ -23,6 +23,7 @@ class LeftOut(StrEnum):
 
     BUDGET_GONE = "the budget is no longer in force"
     OTHER_SHAPE = "the budget was changed and has no such window or account any more"
+    REST = "what was spent by values beyond the accounts that a budget may have, added up together"
     CHANGED_WITHIN = "the budget was changed while the window ran, and kept the window's beginning"
     REPLACED_WITHIN = "while the window ran, another budget began or ceased to replace this one"
     CHANGED_MEANWHILE = "the budget was changed while we looked"
@@ -99,7 +100,11 @@ class Scope:
         if budget is None:
             return LeftOut.BUDGET_GONE
         window = window_of(budget, where.window_start)
-        if window is None or window.start != where.window_start or not _fits(budget, where.account):
+        if window is None or window.start != where.window_start:
+            return LeftOut.OTHER_SHAPE
+        if where.account == rest_account(budget):
+            return LeftOut.REST
+        if not _fits(budget, where.account):
             return LeftOut.OTHER_SHAPE
         return self.of_window(budget, window)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.times import parse_time
 from spendmeter.contract.total import HISTORY, Total, is_newer
 
@@ -120,6 +121,24 @@ def _latest(taken: _Taken, where: AccountWindow) -> dict[int, int] | None:
         if start <= where.window_start
     ]
     return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def in_present_shape(components: Components, book: BudgetBook, totals: Totals) -> Components:
+    """Without what was counted as its budget, or a version before ours, counted once, and has been taken over
+    into an opening balance since: nothing rests on it any more, and the stream forgets it.
+    """
+
+    def is_past(where: AccountWindow, source: Source, version: Version) -> bool:
+        budget = book.get(where.budget_id)
+        if budget is None or source == HISTORY or version.shape in ("", book.shape_of(budget)):
+            return False
+        return version.last_offset < (totals.taken(where) or {}).get(int(source), 0)
+
+    present = {
+        where: {s: version for s, version in sources.items() if not is_past(where, s, version)}
+        for where, sources in components.items()
+    }
+    return {where: sources for where, sources in present.items() if sources}
 
 
 def openings(components: Components) -> dict[tuple[str, int], int]:

@@ -20,6 +20,8 @@ class AlertKind(StrEnum):
     UNPRICED = "unpriced"
     DOUBTED = "doubted"
     """A model's costs, as LiteLLM reports them, cannot be; others count."""
+    ACCOUNTS_CAPPED = "accounts_capped"
+    """A budget has as many accounts as a worker keeps: further values are added up together, and not held."""
     DRIFT = "drift"
     """Nothing sends it yet; who reads alerts shall know it before anything does."""
 

@@ -5,11 +5,12 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, Strict, field_validator, model_validator
 
+from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
 from spendmeter.contract.period import plain_period, read_period
 from spendmeter.contract.times import NO_WINDOWS_FROM, UtcTime
@@ -17,22 +18,6 @@ from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, 
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
-Dimension = Literal[
-    "key",
-    "user",
-    "team",
-    "organization",
-    "project",
-    "end_user",
-    "tag",
-    "model",
-    "model_group",
-    "provider",
-    "session",
-    "gateway",
-]
-DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
-
 GLOBBED: tuple[Dimension, ...] = ("model", "model_group")
 """Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
 

@@ -15,6 +15,14 @@ def cost_for(budget: Budget, event: UsageEvent) -> NanoUsd:
     return NanoUsd(event.cost_nanousd + flats_of(event) * budget.unpriced_flat_nanousd())
 
 
+def costs_nothing(event: UsageEvent) -> bool:
+    """Whether the event adds nothing to any budget, whatever that counts for an unpriced request.
+
+    It then opens no account, is in no total and makes no signal; history has it.
+    """
+    return event.cost_nanousd == 0 and (event.cost_source is not _UNPRICED or flats_of(event) == 0)
+
+
 def flats_of(event: UsageEvent) -> int:
     """How many flat amounts the event counts for: 1 for a served request without a price, else 0.
 

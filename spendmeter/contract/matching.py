@@ -5,11 +5,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
 from itertools import product
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
-from spendmeter.contract.budget import ANY, Budget, Dimension
+from spendmeter.contract.budget import ANY, Budget
+from spendmeter.contract.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
 from spendmeter.contract.globs import fits, is_glob
+from spendmeter.contract.models import canonical_model, names_of_model, selected_model
 from spendmeter.contract.rules import Rules
 from spendmeter.contract.shape import shape_of
 from spendmeter.contract.shelves import Shelves
@@ -24,7 +26,11 @@ _Pairs = tuple[tuple[Dimension, str], ...]
 
 
 class Subject(NamedTuple):
-    """The dimensions of one event or request; None or empty where unknown."""
+    """The dimensions of one event or request; None or empty where unknown.
+
+    Its fields are `dimensions.FIELDS` in their order, which a test holds; all that reads a subject, an event
+    or a row of history goes by that list.
+    """
 
     key: str | None = None
     user: str | None = None
@@ -40,9 +46,14 @@ class Subject(NamedTuple):
     gateway: str | None = None
 
     def values(self, dimension: Dimension) -> tuple[str, ...]:
-        """The values along one dimension: several only for tags, none where unknown."""
+        """The values along one dimension, by each of which a budget may select: none where unknown.
+
+        Several for tags, and for a model, which has its one name first and then those with its provider.
+        """
         if dimension == "tag":
             return self.tags
+        if dimension == "model":
+            return names_of_model(self.model or "", self.provider or "")
         value: str | None = getattr(self, dimension)
         return (value,) if value else ()
 
@@ -51,25 +62,22 @@ def _no_dimension(subject: object) -> Hashable:
     return ()
 
 
-def _place(dimension: Dimension) -> int:
-    return Subject._fields.index("tags" if dimension == "tag" else dimension)
+def columns_for(dimensions: Iterable[Dimension]) -> list[Dimension]:
+    """The dimensions to read of an event for its values along these: a model's name needs its provider."""
+    wanted = set(dimensions)
+    if "model" in wanted:
+        wanted.add("provider")
+    return [dimension for dimension in DIMENSIONS if dimension in wanted]
+
+
+_fields_of: Callable[[UsageEvent], tuple[Any, ...]] = attrgetter(*FIELDS)
 
 
 def subject_of(event: UsageEvent) -> Subject:
-    """The dimensions of a usage event."""
-    return Subject(
-        key=event.key,
-        user=event.user,
-        team=event.team,
-        organization=event.organization,
-        project=event.project,
-        end_user=event.end_user,
-        tags=tuple(dict.fromkeys(event.tags)),
-        model=event.model,
-        model_group=event.model_group,
-        provider=event.provider,
-        session=event.session,
-        gateway=event.gateway,
+    """The dimensions of a usage event, its model by its one name, whatever version recorded it."""
+    subject = Subject._make(_fields_of(event))
+    return subject._replace(
+        tags=tuple(dict.fromkeys(subject.tags)), model=canonical_model(event.model, event.provider)
     )
 
 
@@ -99,6 +107,16 @@ def subject_in(account: str) -> dict[str, str]:
     """The dimensions in an account's name: the reverse of `account_name`."""
     pairs = account.partition("|")[2]
     return {d: unquote(v) for d, _, v in (pair.partition("=") for pair in pairs.split("&") if pair)}
+
+
+def rest_account(budget: Budget) -> str | None:
+    """The account of what has none of its own, once a budget has as many as a worker keeps (decisions/0016).
+
+    None for a budget whose values no client makes up: of those there are as many as were given out.
+    No value leads to it, so nothing is refused because of it.
+    """
+    is_open = any(budget.match.get(dimension) == ANY for dimension in CLIENT_MADE)
+    return account_name(budget.id, ()) if is_open else None
 
 
 class BudgetBook:
@@ -177,15 +195,23 @@ class BudgetBook:
         seen = self.looked_at(subject)
         known = self._accounts.get(seen)
         if known is None:
-            if len(self._accounts) >= MAX_REMEMBERED_SUBJECTS:
-                self._accounts.clear()
-            known = self._accounts[seen] = tuple(self._find(subject))
+            known = self._remember(seen, tuple(self._find(subject)))
         return known
 
     def accounts_in(self, event: UsageEvent) -> tuple[Account, ...]:
         """As `accounts_of` the event's subject, which is not made where its accounts are remembered."""
-        known = self._accounts.get(self.looked_at_in(event))
-        return self.accounts_of(subject_of(event)) if known is None else known
+        seen = self.looked_at_in(event)
+        known = self._accounts.get(seen)
+        if known is None:
+            # Also as it is written: an earlier version's model, or tags that repeat, would be read each time.
+            known = self._remember(seen, self.accounts_of(subject_of(event)))
+        return known
+
+    def _remember(self, seen: Hashable, accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+        if len(self._accounts) >= MAX_REMEMBERED_SUBJECTS:
+            self._accounts.clear()
+        self._accounts[seen] = accounts
+        return accounts
 
     def window_of(self, budget: Budget, time: datetime) -> Window | None:
         """The window of the budget that holds the time, as `window.window_of`, remembering the latest."""
@@ -213,9 +239,9 @@ class BudgetBook:
         return known
 
     def _look_at(self) -> None:
-        places = sorted(_place(dimension) for dimension, budgets in self._dimensions.items() if budgets)
-        self.looked_at = itemgetter(*places) if places else _no_dimension
-        self.looked_at_in = attrgetter(*(Subject._fields[n] for n in places)) if places else _no_dimension
+        fields = [field_of(d) for d in columns_for(d for d, budgets in self._dimensions.items() if budgets)]
+        self.looked_at = itemgetter(*map(FIELDS.index, fields)) if fields else _no_dimension
+        self.looked_at_in = attrgetter(*fields) if fields else _no_dimension
 
     def _is_replaced(self, budget: Budget, pairs: _Pairs, matched: list[tuple[Budget, _Pairs]]) -> bool:
         return any(
@@ -251,10 +277,14 @@ def _agree(one: _Pairs, other: _Pairs) -> bool:
 
 def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
     """Every way the subject fits the match: none, one, or one for each of several tags."""
-    if "tag" in budget.match or any(is_glob(d, wanted) for d, wanted in budget.match.items()):
-        return _match_several(budget, subject)
+    match = budget.match
+    if "tag" in match or "model" in match or any(is_glob(d, wanted) for d, wanted in match.items()):
+        return [
+            tuple(pairs)
+            for pairs in product(*(_choices(d, wanted, subject) for d, wanted in sorted(match.items())))
+        ]
     pairs: list[tuple[Dimension, str]] = []
-    for dimension, wanted in sorted(budget.match.items()):
+    for dimension, wanted in sorted(match.items()):
         value = getattr(subject, dimension)
         if not value or wanted not in (ANY, value):
             return []
@@ -262,13 +292,14 @@ def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
     return [tuple(pairs)]
 
 
-def _match_several(budget: Budget, subject: Subject) -> list[_Pairs]:
-    choices: list[list[tuple[Dimension, str]]] = []
-    for dimension, wanted in sorted(budget.match.items()):
-        values = subject.values(dimension)
-        if is_glob(dimension, wanted):
-            # One account of all that fits, so it carries the glob.
-            choices.append([(dimension, wanted)] if any(fits(wanted, value) for value in values) else [])
-        else:
-            choices.append([(dimension, value) for value in values if wanted in (ANY, value)])
-    return [tuple(pairs) for pairs in product(*choices)]
+def _choices(dimension: Dimension, wanted: str, subject: Subject) -> list[tuple[Dimension, str]]:
+    """What an account of the budget may say of the dimension: nothing where the subject does not fit."""
+    values = subject.values(dimension)
+    if wanted == ANY:
+        return [(dimension, value) for value in (values[:1] if dimension == "model" else values)]
+    selected = selected_model(wanted) if dimension == "model" else wanted
+    is_selected = (
+        any(fits(selected, value) for value in values) if is_glob(dimension, wanted) else selected in values
+    )
+    # One account of all that fits, so it carries what the budget says.
+    return [(dimension, wanted)] if is_selected else []

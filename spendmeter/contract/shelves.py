@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from spendmeter.contract.budget import ANY, GLOBBED, Budget, Dimension
+from spendmeter.contract.budget import ANY, GLOBBED, Budget
+from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.globs import is_glob
+from spendmeter.contract.models import selected_model
 
-# Where a budget names several values, it is looked up under the one that fewest events share.
+# Where a budget names several values, it is looked up under the one that fewest events share. All dimensions:
+# a budget along one that is missing here would be tried every time.
 _MOST_SELECTIVE_FIRST: tuple[Dimension, ...] = (
     "session",
     "key",
@@ -86,20 +89,29 @@ class Shelves:
             for value in values(dimension) if self._wholes.get(dimension) else ():
                 yield from self._shelves.get(_Place(dimension, "whole", value), {}).values()
         for dimension, part, length in self._cuts:
-            for value in values(dimension):
-                if length <= len(value):
-                    end = value[:length] if part == "head" else value[len(value) - length :]
-                    yield from self._shelves.get(_Place(dimension, part, end), {}).values()
+            long_enough = [value for value in values(dimension) if length <= len(value)]
+            # The names of a model share their ends.
+            ends = {
+                value[:length] if part == "head" else value[len(value) - length :] for value in long_enough
+            }
+            for end in ends:
+                yield from self._shelves.get(_Place(dimension, part, end), {}).values()
 
 
 def _place_of(budget: Budget) -> _Place | None:
     globs = [d for d in GLOBBED if is_glob(d, budget.match.get(d, ANY))]
     for dimension in _MOST_SELECTIVE_FIRST:
-        wanted = budget.match.get(dimension, ANY)
+        wanted = _wanted(budget, dimension)
         if wanted != ANY and dimension not in globs:
             return _Place(dimension, "whole", wanted)
     if not globs:
         return None
-    head, *_, tail = budget.match[globs[0]].split(ANY)
+    head, *_, tail = _wanted(budget, globs[0]).split(ANY)
     # The longer end is shared by the fewest values.
     return _Place(globs[0], "tail", tail) if len(tail) > len(head) else _Place(globs[0], "head", head)
+
+
+def _wanted(budget: Budget, dimension: Dimension) -> str:
+    """The budget's value as it is compared with a subject's."""
+    wanted = budget.match.get(dimension, ANY)
+    return selected_model(wanted) if dimension == "model" else wanted

@@ -55,12 +55,13 @@ class Truth:
             recorded.offset = offset
 
     def of(self, account: str) -> list[Recorded]:
-        """The events of an account, whatever their window."""
+        """The events of an account, whatever their window. What costs nothing is none of it."""
         seen, found = self._by_account.setdefault(account, ([0], []))
         if seen[0] < len(self._order):
             wanted = subject_in(account).items()
             for recorded in self._order[seen[0] :]:
-                if all(value in recorded.subject.values(dim) for dim, value in wanted):  # type: ignore[arg-type]
+                values = recorded.subject.values
+                if recorded.event.cost_nanousd and all(value in values(dim) for dim, value in wanted):  # type: ignore[arg-type]
                     found.append(recorded)
             seen[0] = len(self._order)
         return found

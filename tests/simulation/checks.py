@@ -115,6 +115,8 @@ class SignalChecks:
         # A budget that counts anew says that something is missing, or was away and all of it forgotten.
         older, newer = sorted((before, after), key=_revision)
         anew = newer.revision > older.revision and (newer.opening or self._was_away(older))
+        # One that its budget's match has left is nobody's; whoever lost its partition may write to it late.
+        anew |= bool(self._broker.disturbed) and not _is_of(self._broker.book.get(signal.budget_id), signal)
         if includes_less and not anew:
             raise Violation(f"a higher version that includes less: {after} after {before}")
         self._highest[where] = after

@@ -1,10 +1,10 @@
 """Guards broken one at a time: what the simulation must be able to see."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sinks.opening.balance import Balances, Row
+from sinks.opening.balance import A, Balances, Row
 from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
@@ -65,8 +65,8 @@ class _OpensLate(Openings):
 
 
 class OpensAtTheFirstEvent(Meter):
-    def __init__(self, partition: int) -> None:
-        super().__init__(partition)
+    def __init__(self, partition: int, max_accounts: int = 0) -> None:
+        super().__init__(partition, max_accounts)
         self._openings = _OpensLate()
 
     def fold(self, *args: Any) -> Folded:
@@ -79,6 +79,18 @@ class DuplicatesDoNotMoveLastOffset(Meter):
     def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
         if resent is not True:
             super()._count(event, place, offset, resent)
+
+
+class FreeEventsOpenAccounts(Meter):
+    def _places_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[Place]:
+        assert self._places is not None
+        return self._places.of(event, offset)
+
+
+class _CountsFreeRows(Balances):
+    def add(self, rows: Iterable[Row[int]]) -> None:
+        for account, start, amount in self._placed(rows):
+            self._add(account, start, amount, 1)
 
 
 class ReplaysSayNothing(Meter):
@@ -96,8 +108,8 @@ class _StaysOpen(Openings):
 
 
 class OpeningsAreNeverClosed(Meter):
-    def __init__(self, partition: int) -> None:
-        super().__init__(partition)
+    def __init__(self, partition: int, max_accounts: int = 0) -> None:
+        super().__init__(partition, max_accounts)
         self._openings = _StaysOpen()
 
 
@@ -192,7 +204,7 @@ class KeepsWhatAnEarlierShapeHeld(_Merges):
 class TakesWhatTheStreamCounts(Balances):
     """Everything that history has by now, also what lies behind the opening."""
 
-    def _placed(self, rows: Iterable[Row]) -> Iterator[tuple[Any, datetime, int]]:
+    def _placed(self, rows: Iterable[Row[A]]) -> Iterator[tuple[Any, datetime, A]]:
         return super()._placed([(row[0], -1, *row[2:]) for row in rows])
 
 
@@ -231,6 +243,8 @@ MUTATIONS: dict[str, Parts] = {
     "producers and position are written before the tallies": Parts(meter=ProducersBeforeTallies),
     "a budget opens in the middle of a replay": Parts(meter=OpensInsideReplays),
     "a dropped duplicate leaves last_offset alone": Parts(meter=DuplicatesDoNotMoveLastOffset),
+    "what costs nothing opens an account": Parts(meter=FreeEventsOpenAccounts),
+    "what cost nothing is in an opening balance": Parts(balances=_CountsFreeRows),
     "a replay does not repeat its totals": Parts(meter=ReplaysSayNothing),
     "an opening outlives its budget": Parts(meter=OpeningsAreNeverClosed),
     "tallies of all shapes of a budget share a key": Parts(meter=TalliesHaveNoShape),

@@ -33,6 +33,7 @@ def check_rest(
         for where, state in worker.judge.accounts.items()
     }
     windows = _windows(broker)
+    _check_accounts(broker, judged)
     _check_tallies(broker, workers, {where: state for where, (_, state) in judged.items()})
     for where, (account, window, events) in windows.items():
         judge, state = judged.get(where, (Judge(), AccountState()))
@@ -72,7 +73,7 @@ def _windows(broker: Broker) -> Windows:
     """Every window that something was spent in, under the budgets as they are now."""
     windows: dict[AccountWindow, tuple[Account, Window, list[Recorded]]] = {}
     for recorded in broker.truth.recorded.values():
-        for account in broker.book.accounts_of(recorded.subject):
+        for account in broker.book.accounts_of(recorded.subject) if recorded.event.cost_nanousd else ():
             window = broker.book.window_of(account.budget, recorded.event.occurred_at)
             if window is not None and not _is_old(window, broker.now):
                 where = AccountWindow(account.name, window.start)
@@ -82,6 +83,13 @@ def _windows(broker: Broker) -> Windows:
 
 def _is_old(window: Window, now: datetime) -> bool:
     return window.end is not None and window.end + KEEP_CLOSED_WINDOWS <= now
+
+
+def _check_accounts(broker: Broker, judged: Iterable[AccountWindow]) -> None:
+    """No account is there of which nobody ever spent anything."""
+    for where in judged:
+        if not broker.truth.of(where.account):
+            raise Violation(f"{where} was opened by what costs nothing")
 
 
 def _check_tallies(

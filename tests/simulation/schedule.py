@@ -29,7 +29,7 @@ GATEWAYS = 2
 MAX_ZOMBIES = 3
 MAX_QUIET_ROUNDS = 2_000
 SUBJECTS: list[dict[str, Any]] = [
-    {"key": key, "team": team, "model": model, "tags": tags}
+    {"key": key, "team": team, "model": model, "provider": "p", "tags": tags}
     for key, team, tags in (("k1", "t1", ("a",)), ("k2", "t1", ("a", "b")), ("k3", "t2", ()))
     for model in ("m1", "m2")
 ]
@@ -100,7 +100,16 @@ class Schedule:
     def request(self) -> None:
         random = self.random
         subject = dict(random.choice(SUBJECTS))
-        cost = random.choice([0, 1, random.randint(1, 1_000), random.randint(1, 1_000)])
+        if random.random() < 0.05:
+            # Nobody else has this one, and it pays nothing: it must leave no trace.
+            free = subject | {"tags": (f"free-{random.randrange(3)}",)}
+            random.choice(self.gateways).request(free, 0, is_admitted_anyway=True)
+        if random.random() < 0.3:
+            # The same model by the other name that events have borne.
+            subject["model"] = f"p/{subject['model']}"
+        cost = random.choice([1, random.randint(1, 1_000), random.randint(1, 1_000)])
+        if random.random() < 0.1:
+            cost = 0
         if random.random() < 0.05 and not self.is_orderly:
             subject |= {"kind": "correction", "corrects": UUID(int=1)}
             cost = -cost

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sinks.opening.balance import Balances, Row
 from sinks.opening.ledger import Due, Ledger, is_covered, taken, taken_key
-from spendmeter.contract.budget import Dimension
+from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
@@ -300,9 +300,9 @@ class Kept:
     offset: int
     cost_nanousd: NanoUsd
 
-    def row(self, dimensions: Sequence[Dimension]) -> Row:
+    def row(self, dimensions: Sequence[Dimension]) -> Row[int]:
         subject = subject_of(self.event)
-        values = tuple(subject.tags if d == "tag" else getattr(subject, d) for d in dimensions)
+        values = tuple(getattr(subject, field_of(d)) for d in dimensions)
         occurred_us = to_unix_us(self.event.occurred_at)
         return (self.partition, self.offset, occurred_us, occurred_us, self.cost_nanousd, values)
 

@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from spendmeter.contract.alert import Alert
-from spendmeter.contract.budget import ANY, DIMENSIONS, MAX_RAISES, MAX_THRESHOLDS, Budget
+from spendmeter.contract.budget import ANY, MAX_RAISES, MAX_THRESHOLDS, Budget
 from spendmeter.contract.dead_letter import MAX_HELD_BYTES, MAX_HELD_HEADERS, NotHeld, Reader, Reason
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
+from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.opening import Opening

@@ -38,6 +38,9 @@ WITHIN_SECONDS = 60.0
 class SinkProcess:
     """`python -m sinks.clickhouse`, to be killed and started again."""
 
+    command: tuple[str, ...] = ("-m", "sinks.clickhouse")
+    """What Python is to run."""
+
     def __init__(self, settings: SinkSettings, log: Path) -> None:
         self._settings, self.log = settings, log
         self.start()
@@ -52,9 +55,7 @@ class SinkProcess:
             "SPENDMETER_SINK_INSTANCE": "only",
             "SPENDMETER_METRICS_PORT": str(self.port),
         }
-        self.process = start_child(
-            [sys.executable, "-m", "sinks.clickhouse"], log=self.log, env={**os.environ, **env}
-        )
+        self.process = start_child([sys.executable, *self.command], log=self.log, env={**os.environ, **env})
 
     def wait_ready(self) -> None:
         url = f"http://{LOOPBACK}:{self.port}/metrics"

@@ -8,15 +8,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from spendmeter.contract.budget import ANY, DIMENSIONS, Budget, Dimension
+from spendmeter.contract.budget import ANY, Budget
+from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.contract.globs import fits
 from spendmeter.contract.matching import BudgetBook, Subject, account_name, subject_in
 from tests.builders import budget
 
 FEW: tuple[Dimension, ...] = ("key", "user", "team", "tag", "model")
 values = st.sampled_from(["a", "b", "c|&=%"])
-models = st.sampled_from(["gpt-4o", "gpt-4o-mini", "o1-mini"])
-globs = st.sampled_from(["gpt-4*", "*mini", "g*-*i", "*4o*", "*-mini", "gpt-4o*mini"])
+models = st.sampled_from(["gpt-4o", "gpt-4o-mini", "o1-mini", "openai/gpt-4o", "azure/gpt-4o"])
+globs = st.sampled_from(["gpt-4*", "*mini", "g*-*i", "*4o*", "*-mini", "gpt-4o*mini", "openai/*", "*/gpt-4o"])
 ids = st.sampled_from(["b1", "b2", "b3", "b4", "b5"])
 
 
@@ -43,6 +44,7 @@ subjects = st.builds(
     team=st.none() | values,
     tags=st.lists(values, max_size=3, unique=True).map(tuple),
     model=st.none() | models,
+    provider=st.none() | st.sampled_from(["openai", "azure"]),
 )
 
 
@@ -50,8 +52,13 @@ def _is_pattern(dimension: Dimension, wanted: str) -> bool:
     return dimension == "model" and len(wanted) > 1 and "*" in wanted
 
 
-def _is_wanted(dimension: Dimension, wanted: str, value: str) -> bool:
-    return wanted in (ANY, value) or (_is_pattern(dimension, wanted) and fnmatchcase(value, wanted))
+def _is_wanted(dimension: Dimension, wanted: str, value: str, provider: str | None) -> bool:
+    if wanted == ANY:
+        return True
+    names = {value, f"{provider}/{value}"} if dimension == "model" and provider else {value}
+    return wanted in names or (
+        _is_pattern(dimension, wanted) and any(fnmatchcase(name, wanted) for name in names)
+    )
 
 
 def _in_a_circle(of: Budget, in_force: Iterable[Budget]) -> bool:
@@ -70,8 +77,10 @@ def naive(in_force: Collection[Budget], subject: Subject) -> set[str]:
     for of in in_force:
         for tag in subject.tags or (None,):
             known = {**subject._asdict(), "tag": tag}
-            if all(known[d] and _is_wanted(d, wanted, known[d]) for d, wanted in of.match.items()):
-                pairs = {d: wanted if _is_pattern(d, wanted) else known[d] for d, wanted in of.match.items()}
+            provider = subject.provider
+            known["model"] = (subject.model or "").removeprefix(f"{provider}/") if provider else subject.model
+            if all(known[d] and _is_wanted(d, wanted, known[d], provider) for d, wanted in of.match.items()):
+                pairs = {d: known[d] if wanted == ANY else wanted for d, wanted in of.match.items()}
                 if (of, pairs) not in found:
                     found.append((of, pairs))
     return {

@@ -12,7 +12,7 @@ from sinks.reconcile.eras import Revision, eras_of, replaced_until
 from sinks.reconcile.recount import Recount, Row, has_flats
 from sinks.reconcile.scope import Chosen, Scope
 from sinks.reconcile.totals import Totals
-from sinks.usage_rows import needed_dimensions
+from sinks.usage_rows import Flats, needed_dimensions
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.charge import flats_of
 from spendmeter.contract.matching import BudgetBook
@@ -64,25 +64,33 @@ def history(
     return events
 
 
-def rows(log: Sequence[Usage], book: BudgetBook, *, are_flats: bool) -> list[Row]:
-    found = []
+def rows(log: Sequence[Usage], book: BudgetBook) -> tuple[list[Row[int]], list[Row[Flats]]]:
+    """What cost something, and what has no price, as sinks/usage_rows.py asks for them."""
+    costs: list[Row[int]] = []
+    flats: list[Row[Flats]] = []
     for offset, appended_at, event in log:
         assert event is not None
-        amount = flats_of(event) if are_flats else event.cost_nanousd
         values = tuple(getattr(event, dimension) for dimension in needed_dimensions(book))
         at = (to_unix_us(event.occurred_at), to_unix_us(appended_at))
-        if amount or not are_flats:
-            found.append(Row(0, offset, *at, amount, values))
-    return found
+        if event.cost_nanousd:
+            costs.append(Row(0, offset, *at, event.cost_nanousd, values))
+        if flats_of(event):
+            flats.append(Row(0, offset, *at, (flats_of(event), int(not event.cost_nanousd)), values))
+    return costs, flats
+
+
+def is_free(event: UsageEvent, has_flat: bool) -> bool:
+    return not event.cost_nanousd and not (has_flat and flats_of(event))
 
 
 def recount(log: Sequence[Usage], book: BudgetBook, totals: Totals, revised: Sequence[Budget]) -> Recount:
     revisions = [Revision(one.id, one, BEGUN) for one in revised]
     scope = Scope(book, eras_of(revisions), replaced_until(revisions), Chosen(), BEGUN + timedelta(hours=3))
     made = Recount(scope, totals.mark(), {0: len(log) - 1}, {0: len(log)})
-    made.add(rows(log, book, are_flats=False))
+    costs, flats = rows(log, book)
+    made.add(costs)
     assert has_flats(book)
-    made.add_flats(rows(log, book, are_flats=True))
+    made.add_flats(flats)
     return made
 
 
@@ -99,8 +107,12 @@ def test_history_recounted_with_flat_amounts_is_what_the_meter_says(
     made = recount(log, book, totals, BUDGETS)
 
     assert made.differing() == []
-    assert {where.budget_id for where in made.windows} == {"flat", "allow", "block"}
-    assert made.rows == len(log)
+    assert {where.budget_id for where in made.windows} == {
+        name
+        for name, unpriced in (("flat", True), ("allow", False), ("block", False))
+        if any(one.event and not is_free(one.event, unpriced) for one in log)
+    }
+    assert made.rows == sum(bool(one.event and one.event.cost_nanousd) for one in log)
 
 
 def test_a_flat_amount_that_history_forgets_is_found() -> None:
@@ -112,7 +124,7 @@ def test_a_flat_amount_that_history_forgets_is_found() -> None:
     for total in Meter(0).fold(log, book).totals:
         totals.take(total)
     made = recount(log, book, totals, BUDGETS)
-    made.add_flats(rows(log, book, are_flats=True))
+    made.add_flats(rows(log, book)[1])
     assert [differing.where.budget_id for differing in made.differing()] == ["flat"]
 
 

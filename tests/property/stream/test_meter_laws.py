@@ -68,7 +68,8 @@ def truth(log: list[Usage]) -> dict[AccountWindow, tuple[int, int, int]]:
     for offset, _, event in log:
         if event is None:
             continue
-        for account in BOOK.accounts_of(subject_of(event)):
+        # What costs nothing is no event of any account.
+        for account in BOOK.accounts_of(subject_of(event)) if event.cost_nanousd else ():
             window = window_of(account.budget, event.occurred_at)
             assert window is not None
             into = sums[AccountWindow(account.name, window.start)]

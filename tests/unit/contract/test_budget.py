@@ -7,7 +7,8 @@ from zoneinfo import available_timezones
 import pytest
 from pydantic import ValidationError
 
-from spendmeter.contract.budget import DIMENSIONS, MAX_RAISES, Action, Dimension
+from spendmeter.contract.budget import MAX_RAISES, Action
+from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD
 from spendmeter.contract.period import iso_duration_seconds

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from spendmeter.contract import matching
-from spendmeter.contract.budget import DIMENSIONS, Dimension
+from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.contract.matching import BudgetBook, Subject, account_name, subject_in, subject_of
 from spendmeter.contract.window import window_of
 from tests.builders import NOON, budget, usage

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.budget import DIMENSIONS, Action, Budget, Enforcement, Raise
+from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision, Why
+from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.contract.provider_object import ProviderObject

@@ -67,7 +67,7 @@ def test_a_chat_completion_names_who_used_what_and_at_which_price() -> None:
         project="proj-1",
         end_user="enduser-1",
         tags=("t1", "k1"),
-        model="openai/gpt-4o-mini",
+        model="gpt-4o-mini",
         model_group="gpt",
         provider="openai",
         deployment="b5d6b92d267cec5a30e0cfc25dbcae22301a6deb1b463fd7849ed3eb4c325f20",

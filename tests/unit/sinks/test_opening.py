@@ -28,7 +28,7 @@ def ledger_of(*openings: Opening) -> Ledger:
     return ledger
 
 
-def row(partition: int, offset: int, cost: int, key: str = "k1", at: Any = NOON) -> Any:
+def row(partition: int, offset: int, cost: Any, key: str = "k1", at: Any = NOON) -> Any:
     return (partition, offset, to_unix_us(at), to_unix_us(at), cost, (key,))
 
 
@@ -152,7 +152,7 @@ def test_corrections_and_flat_amounts_count_as_in_the_stream() -> None:
     balances = Balances([Due(one, book.shape_of(one), {0: 9})], book, NOON)
     assert balances.has_flats
     balances.add([row(0, 0, 0), row(0, 1, 10), row(0, 2, -4)])
-    balances.add_flats([row(0, 0, 1)])
+    balances.add_flats([row(0, 0, (1, 1))])
     assert [(t.spent_nanousd, t.events) for t in balances.totals()] == [(9, 3)]
 
 

@@ -68,7 +68,7 @@ def test_an_event_that_history_refused_counts_once_at_its_first_copy() -> None:
     payload = refused.model_dump_json().encode()
     found = sort_out(letter(offset, payload, Reason.REFUSED_BY_HISTORY) for offset in (7, 9))
     (row,) = found.rows(["key", "tag"])
-    assert (row.offset, row.cost_nanousd, row.values) == (7, 70, ("k1", ("a", "b")))
+    assert (row.offset, row.amount, row.values) == (7, 70, ("k1", ("a", "b")))
     assert found.seqs == {"p1": {5}}
 
 

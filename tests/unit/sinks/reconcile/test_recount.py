@@ -17,11 +17,11 @@ ALL = AccountWindow("all|", NOON.replace(hour=0))
 BUDGET = budget(id="all", match={})
 
 
-def row(offset: int, cost: int = 1, appended_at: int = 0, partition: int = 0) -> Row:
+def row(offset: int, cost: int = 1, appended_at: int = 0, partition: int = 0) -> Row[int]:
     return Row(partition, offset, to_unix_us(NOON), appended_at, cost, ())
 
 
-def recount(components: Components, rows: list[Row], watermark: int, end: int | None = None) -> Recount:
+def recount(components: Components, rows: list[Row[int]], watermark: int, end: int | None = None) -> Recount:
     scope = Scope(BudgetBook([BUDGET]), eras_of([Revision("all", BUDGET, NOON)]), {}, Chosen(), NOON)
     counted = Recount(scope, components, {0: watermark}, {0: watermark + 1 if end is None else end})
     counted.add(rows)
@@ -124,7 +124,7 @@ def test_only_the_dimensions_that_budgets_match_on_are_read() -> None:
 
 
 def owed(
-    components: Components, before: dict[int, int] | None, rows: list[Row], now: datetime = NOON
+    components: Components, before: dict[int, int] | None, rows: list[Row[int]], now: datetime = NOON
 ) -> Recount:
     """Everything up to offset 9 of two partitions, where an opening balance is owed, or was taken."""
     scope = Scope(BudgetBook([BUDGET]), eras_of([Revision("all", BUDGET, NOON)]), {}, Chosen(), NOON)
