@@ -33,6 +33,13 @@ class Group(NamedTuple):
     names: frozenset[str]
 
 
+class _Zero(int):
+    """Zero that is not taken for "not given": LiteLLM reads `max_retries or 2` for embeddings."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
 class ControlOutcome(NamedTuple):
     """What was found in a request, by path."""
 
@@ -316,6 +323,7 @@ _IN_EXTRA_BODY = ("model",)
 _JSON = (dict, list, str, int, float, type(None))
 _NO_BODY: Mapping[str, Any] = {}
 _MISSING = object()
+_NO_RETRIES = _Zero(0)
 
 
 def unknown(names: frozenset[str]) -> frozenset[str]:
@@ -366,8 +374,8 @@ def strip_final(kwargs: dict[str, Any]) -> tuple[str, ...]:
     stripped: list[str] = []
     _strip_extra_body(kwargs, "", stripped)
     if kwargs.get(_MAX_RETRIES) != 0:
-        kwargs[_MAX_RETRIES] = 0
         stripped.append(_MAX_RETRIES)
+    kwargs[_MAX_RETRIES] = _NO_RETRIES
     return tuple(stripped)
 
 

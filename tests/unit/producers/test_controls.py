@@ -1,5 +1,6 @@
 """LiteLLM's own controls in a body: stripped, passed, or named, wherever a client hides them."""
 
+import json
 import re
 import timeit
 from copy import deepcopy
@@ -179,6 +180,9 @@ def test_a_client_cannot_choose_retries_that_no_hook_sees() -> None:
     final: dict[str, Any] = {"model": "m", "extra_body": {"model": "x"}}
     assert strip_final(final) == ("extra_body.model", "max_retries")
     assert final == {"model": "m", "max_retries": 0, "extra_body": {}}
+    # LiteLLM: `max_retries or 2`.
+    assert (final["max_retries"] or 2) == 0
+    assert json.dumps(final["max_retries"]) == "0"
 
 
 @pytest.mark.parametrize("name", ["user_config", "model_list"])
