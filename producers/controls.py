@@ -309,6 +309,7 @@ _AT_ROOT = _STRIPPED | _REFUSED | {_PROVIDER, _EXTRA_BODY, _OVERRIDE, *FALLBACKS
 _ALWAYS = frozenset({"litellm_logging_obj", "litellm_call_id", "proxy_server_request", "secret_fields"}) | {
     "shared_session"
 }
+_ROOT_BUT_ALWAYS = _AT_ROOT - _ALWAYS
 _ASKS = ("messages", "prompt", "input", "contents", "query")
 _OWNER = "user_api_key"
 _IN_THE_PROXYS_METADATA = frozenset(
@@ -338,7 +339,9 @@ def apply_controls(data: dict[str, Any], *, is_under_budget: bool) -> ControlOut
     refuse may match it. A body without controls costs one look at its keys.
     """
     stripped: list[str] = []
-    at_root = [n for n in data if (n in _AT_ROOT and n not in _ALWAYS) or _PRICE in n]
+    at_root = [name for name in data if name in _ROOT_BUT_ALWAYS]
+    if _PRICE in " ".join(data):
+        at_root += [name for name in data if _PRICE in name and name not in _ROOT_BUT_ALWAYS]
     forged = [name for name in _ALWAYS if name in data and _is_the_clients(data, name)]
     unmetered: list[str] = []
     if at_root or forged:
