@@ -87,6 +87,11 @@ def lacks(name: str) -> Refuse:
     return Refuse(Why.TAG_MISSING, None, None, NanoUsd(0), NanoUsd(0), None, named=name)
 
 
+def cannot_be_metered(control: str) -> Refuse:
+    """A request with a control of LiteLLM's under which nobody can tell what answers, and at which price."""
+    return Refuse(Why.CONTROL, None, None, NanoUsd(0), NanoUsd(0), None, named=control)
+
+
 def decide(
     book: BudgetBook, accounts: Iterable[Account], spend: OwnSpend, at: Moment, policy: Policy
 ) -> Decision:

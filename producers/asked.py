@@ -4,14 +4,35 @@ A text has at most as many tokens as UTF-8 bytes, whatever the tokenizer. To add
 microseconds where to count tokens takes milliseconds.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any, NamedTuple
+
+from producers.controls import KNOWN
 
 # Reading more of a body than this would be felt; such a request is bounded by the model's window.
 MAX_PARTS = 20_000
 
 MAXIMA = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """How the routes call the maximum of an answer."""
+_EVERY_MAXIMUM = frozenset(
+    {
+        *MAXIMA, "maxOutputTokens", "maxTokens", "max_new_tokens", "max_tokens_to_sample", "num_predict",
+        "max_gen_len", "maxTokenCount", "max_length",
+    }
+)  # fmt: skip
+"""And every provider: any of these may end an answer, so the highest of those given is the bound."""
+_CONTAINERS = frozenset(
+    {
+        "extra_body", "optional_params", "generationConfig", "generation_config", "config", "options",
+        "inferenceConfig", "inference_config", "textGenerationConfig", "parameters",
+        "additionalModelRequestFields",
+    }
+)  # fmt: skip
+"""Where more parameters stand, one within another: the provider reads them beside or over the body's."""
+_ANSWERS = frozenset({"n", "best_of", "candidateCount", "candidate_count", "num_return_sequences"})
+_MAX_CONTAINERS = 50
 _OWN_MAXIMUM = {
     "completion": "max_tokens",
     "acompletion": "max_tokens",
@@ -20,21 +41,51 @@ _OWN_MAXIMUM = {
     "anthropic_messages": "max_tokens",
     "responses": "max_output_tokens",
     "aresponses": "max_output_tokens",
+    "generate_content": "maxOutputTokens",
+    "agenerate_content": "maxOutputTokens",
+    "generate_content_stream": "maxOutputTokens",
+    "agenerate_content_stream": "maxOutputTokens",
 }
+_GEMINI = frozenset(name for name, maximum in _OWN_MAXIMUM.items() if maximum == "maxOutputTokens")
 _WITHOUT_OUTPUT = ("embedding", "embeddings", "aembedding")
-_FIRST_LEVEL = (
-    "messages", "prompt", "input", "system", "instructions", "tools", "functions", "response_format",
-    "text", "prediction", "suffix", "stop", "documents",
+_IMAGES = ("image_generation", "aimage_generation")
+_RERANK = ("rerank", "arerank")
+_SPEECH = ("speech", "aspeech")
+_NOT_READ = KNOWN | _CONTAINERS | {"model", "stream", "user"}
+"""What is no text of the request's. Any other parameter may be read by the model, known to us or not."""
+_STORED_BY_THE_PROVIDER = (
+    "previous_response_id", "conversation", "container", "mcp_servers", "prompt_id", "cachedContent",
+    "cached_content", "litellm_system_prompt",
 )  # fmt: skip
-_STORED_BY_THE_PROVIDER = ("previous_response_id", "conversation", "container", "mcp_servers", "prompt_id")
+_PAID = (
+    "web_search_options", "mcp_servers", "plugins", "search_parameters", "enable_search", "models",
+    "vector_store_ids", "google_search", "data_sources",
+)  # fmt: skip
+"""What a provider bills beside tokens, per use, or for a model of the client's choice (OpenRouter)."""
 _PICTURES = ("image_url", "image", "input_image")
 _PICTURE_DATA = ("image_url", "source", "file_id", "image")
 _OPEN_PARTS = (
     "input_audio", "audio", "file", "input_file", "document", "video", "video_url", "container_upload",
     "item_reference", "media",
 )  # fmt: skip
+# Gemini says the kind of a part by its key.
+_OPEN_KEYS = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
 _TOOLS = ("tools", "functions", "response_format", "text")
-_TOOLS_WITHOUT_PRICE = (None, "function", "custom")
+_TOOLS_WITHOUT_PRICE = (
+    "function", "custom", "local_shell", "apply_patch", "computer", "computer_use_preview", "namespace",
+)  # fmt: skip
+# Anthropic's, which the client runs itself; dated.
+_KINDS_WITHOUT_PRICE = ("bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
+_KEYS_OF_A_FUNCTION = frozenset(
+    {
+        "type", "function", "name", "description", "parameters", "strict", "input_schema", "cache_control",
+        "functionDeclarations", "function_declarations", "toolSpec", "defer_loading", "input_examples",
+        "eager_input_streaming", "allowed_callers", "parametersJsonSchema", "response", "outputSchema",
+    }
+)  # fmt: skip
+# Cohere bills 100 documents as one search, and counts each 500 tokens of a document, query included, as one.
+_DOCUMENTS_OF_A_SEARCH = 100
+_BYTES_OF_A_CHUNK = 250
 
 # What providers put around a request: markers of roles, the prompt that explains tools.
 _TOKENS_OF_A_REQUEST = 32
@@ -42,6 +93,8 @@ _TOKENS_OF_A_PART = 8
 _TOKENS_OF_AN_ENTRY = 6
 _TOKENS_OF_TOOLS = 1_000
 _CHARS_OF_A_FLOAT = 25
+_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
+_UNHURRIED = ("default", "standard", "standard_only", "flex", "scale", "batch")
 # LiteLLM's own, which no provider is sent.
 _CHARS_OF_AN_OBJECT = 100
 # LiteLLM turns an effort into a budget for thinking of at most so many tokens; answers must be longer.
@@ -68,68 +121,140 @@ class Asked(NamedTuple):
     """It may be served at a price for priority."""
     caches_for_an_hour: bool
     texts: tuple[str, ...]
+    made_images: int = 0
+    """Pictures to be made."""
+    made_pixels: int | None = None
+    """Of each; None where the request names no size."""
+    searches: int = 0
+    """As a provider of reranking bills them, at the most."""
+    ranked_tokens: int = 0
+    """What a reranker by tokens reads: the query again with each document."""
+    is_speech: bool = False
 
 
 def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
-    """The size of a request body; None for calls whose cost is in neither tokens in nor tokens out."""
-    if call_type not in _OWN_MAXIMUM and call_type not in _WITHOUT_OUTPUT:
+    """The size of a call, as the provider gets it; None for calls whose cost nothing in them tells.
+
+    `data` is a request's body or, better, a call's final parameters: what stands in `extra_body` and
+    the like goes over what stands in the body.
+    """
+    is_media = call_type in _IMAGES or call_type in _RERANK or call_type in _SPEECH
+    if call_type not in _OWN_MAXIMUM and call_type not in _WITHOUT_OUTPUT and not is_media:
         return None
-    most = _most(data)
-    data = {**data, **_extra(data)}
+    places = list(_places(data))
     reading = _Reading()
-    for name in _FIRST_LEVEL:
-        if data.get(name) is not None:
-            reading.read(data[name], may_hold_media=name not in _TOOLS)
+    for i, place in enumerate(places):
+        for name, value in place.items():
+            if value is not None and name not in (_NOT_READ if i == 0 else _CONTAINERS):
+                reading.read(value, may_hold_media=name not in _TOOLS)
+                reading.frame_tokens += _TOKENS_OF_AN_ENTRY + (len(name) if i else 0)
     return Asked(
         text_bytes=reading.text_bytes,
         frame_tokens=reading.frame_tokens
         + _TOKENS_OF_A_REQUEST
-        + (_TOKENS_OF_TOOLS if _has_tools(data) else 0),
+        + (_TOKENS_OF_TOOLS if any(map(_has_tools, places)) else 0),
         images=reading.images,
-        is_open=reading.is_open or any(data.get(name) for name in _STORED_BY_THE_PROVIDER),
-        has_paid_tools=_has_paid_tools(data),
+        is_open=reading.is_open
+        or any(place.get(name) for place in places for name in _STORED_BY_THE_PROVIDER),
+        has_paid_tools=len(places) > _MAX_CONTAINERS or any(map(_has_paid_tools, places)),
         has_output=call_type in _OWN_MAXIMUM,
-        max_output_tokens=most,
-        least_output_tokens=_least(data),
-        answers=_answers(data),
-        is_hurried=data.get("service_tier") in ("auto", "priority", "ultrafast") or bool(data.get("speed")),
+        max_output_tokens=_maximum(places),
+        least_output_tokens=max(map(_least, places)),
+        answers=_answers(data, places),
+        is_hurried=any(map(_is_hurried, places)),
         caches_for_an_hour=reading.caches_for_an_hour,
         texts=tuple(reading.texts),
+        made_images=_highest(places, _ANSWERS) if call_type in _IMAGES else 0,
+        made_pixels=_pixels(places),
+        searches=_searches(data) if call_type in _RERANK else 0,
+        ranked_tokens=_query_bytes(data) if call_type in _RERANK else 0,
+        is_speech=call_type in _SPEECH,
     )
 
 
 def limited(data: dict[str, Any], call_type: str, max_output_tokens: int) -> None:
-    """Put a maximum for the answer into a request; one that it has already is only ever lowered.
+    """Put a maximum for the answer into a call's final parameters; one that is there is only lowered.
 
-    Also where `extra_body` would override it at the provider, and where LiteLLM was told to leave it out.
+    Wherever the provider may read one. `extra_body` and the like are copied: a call's retries share them.
     """
-    given = [name for name in MAXIMA if _count(data.get(name)) is not None]
-    for name in given or [_OWN_MAXIMUM.get(call_type, MAXIMA[0])]:
-        data[name] = _lower(data.get(name), max_output_tokens)
-    if extra := _extra(data):
-        lowered = {name: _lower(extra[name], max_output_tokens) for name in MAXIMA if name in extra}
-        data["extra_body"] = {**extra, **lowered}
+    waiting: list[dict[str, Any]] = [data]
+    has_any = False
+    seen = 0
+    while waiting and seen <= _MAX_CONTAINERS:
+        place = waiting.pop()
+        seen += 1
+        for name in _EVERY_MAXIMUM & place.keys():
+            given = _limit(place[name])
+            if place is data and place[name] is None:
+                continue
+            place[name] = max_output_tokens if given is None else min(given, max_output_tokens)
+            has_any = True
+        for name in _CONTAINERS & place.keys():
+            if isinstance(place[name], dict):
+                place[name] = dict(place[name])
+                waiting.append(place[name])
+    own = _OWN_MAXIMUM.get(call_type, MAXIMA[0])
+    if not has_any:
+        if call_type in _GEMINI:
+            name = "config" if isinstance(data.get("config"), dict) else "generationConfig"
+            data[name] = {**(data[name] if isinstance(data.get(name), dict) else {}), own: max_output_tokens}
+        else:
+            data[own] = max_output_tokens
     dropped = data.get("additional_drop_params")
-    if isinstance(dropped, list):
-        data["additional_drop_params"] = [name for name in dropped if name not in MAXIMA]
+    if isinstance(dropped, list) and _drops_a_maximum(dropped):
+        # With it, a client would have LiteLLM take the maximum out again.
+        data["additional_drop_params"] = [name for name in dropped if not _drops_a_maximum([name])]
 
 
-def _lower(given: object, most: int) -> int:
-    count = _count(given)
-    return most if count is None else min(count, most)
+def _drops_a_maximum(names: object) -> bool:
+    return isinstance(names, list) and any(isinstance(n, str) and n in _EVERY_MAXIMUM for n in names)
 
 
-def _extra(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What LiteLLM adds to the body that a provider gets, over what stands there."""
-    extra = data.get("extra_body")
-    return extra if isinstance(extra, dict) else {}
+def _places(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Where the parameters of a call stand: itself first, then what is within, a bounded number."""
+    waiting: list[Mapping[str, Any]] = [data]
+    for _ in range(_MAX_CONTAINERS + 1):
+        if not waiting:
+            return
+        place = waiting.pop()
+        yield place
+        for name in _CONTAINERS & place.keys():
+            if isinstance(place[name], dict):
+                waiting.append(place[name])
 
 
-def _most(data: Mapping[str, Any]) -> int | None:
-    """The highest maximum that the provider may go by; None where one of them is no number."""
-    given = [of[name] for of in (data, _extra(data)) for name in MAXIMA if of.get(name) is not None]
-    counts = [_count(value) for value in given]
-    return None if None in counts else max((n for n in counts if n is not None), default=None)
+def _maximum(places: list[Mapping[str, Any]]) -> int | None:
+    """The highest maximum that is named anywhere; None where there is none or one may be taken back."""
+    highest: int | None = None
+    for i, place in enumerate(places):
+        for name in _EVERY_MAXIMUM & place.keys():
+            limit = _limit(place[name])
+            if limit is None:
+                if i == 0 and place[name] is None:
+                    continue
+                return None
+            highest = limit if highest is None else max(highest, limit)
+    dropped = places[0].get("additional_drop_params")
+    return (
+        None
+        if isinstance(dropped, list) and any(isinstance(d, str) and d in _EVERY_MAXIMUM for d in dropped)
+        else highest
+    )
+
+
+def _limit(value: object) -> int | None:
+    """A number of tokens; None for what a provider may read as none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if value >= 0 else None
+    if isinstance(value, float):
+        return int(value) + 1 if isfinite(value) and value >= 0 else None
+    return None
+
+
+def _highest(places: list[Mapping[str, Any]], names: frozenset[str]) -> int:
+    return max([1, *(_limit(place[name]) or 1 for place in places for name in names & place.keys())])
 
 
 class _Reading:
@@ -172,7 +297,9 @@ class _Reading:
         is_picture = may_hold_media and isinstance(kind, str) and kind in _PICTURES
         if is_picture:
             self.images += 1
-        elif may_hold_media and isinstance(kind, str) and kind in _OPEN_PARTS:
+        elif (may_hold_media and isinstance(kind, str) and kind in _OPEN_PARTS) or (
+            may_hold_media and not part.keys().isdisjoint(_OPEN_KEYS)
+        ):
             self.is_open = True
         self.frame_tokens += _TOKENS_OF_A_PART + _TOKENS_OF_AN_ENTRY * len(part)
         for name, value in part.items():
@@ -192,34 +319,81 @@ def _digits(value: object) -> int:
     return _CHARS_OF_A_FLOAT if isinstance(value, float) else _CHARS_OF_AN_OBJECT
 
 
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _is_stored(place: Mapping[str, Any]) -> bool:
+    return any(place.get(name) for name in _STORED_BY_THE_PROVIDER)
 
 
-def _has_tools(data: Mapping[str, Any]) -> bool:
-    return bool(data.get("tools") or data.get("functions") or data.get("response_format"))
+def _has_tools(place: Mapping[str, Any]) -> bool:
+    return bool(place.get("tools") or place.get("functions") or place.get("response_format"))
 
 
-def _has_paid_tools(data: Mapping[str, Any]) -> bool:
-    if data.get("web_search_options") is not None or data.get("mcp_servers"):
+def _has_paid_tools(place: Mapping[str, Any]) -> bool:
+    if any(place.get(name) not in (None, False) for name in _PAID):
         return True
-    tools = data.get("tools")
-    return isinstance(tools, list) and any(
-        not isinstance(tool, dict) or tool.get("type") not in _TOOLS_WITHOUT_PRICE for tool in tools
-    )
+    tools = place.get("tools")
+    if tools is None:
+        return False
+    return not isinstance(tools, list) or not all(map(_is_free, tools))
 
 
-def _least(data: Mapping[str, Any]) -> int:
-    thinking = data.get("thinking")
-    if isinstance(thinking, dict) and (budget := _count(thinking.get("budget_tokens"))):
+def _is_free(tool: object) -> bool:
+    """Whether the client runs the tool itself. Gemini names its own by a key, others by a type."""
+    if not isinstance(tool, dict):
+        return False
+    kind = tool.get("type")
+    if kind is None:
+        return tool.keys() <= _KEYS_OF_A_FUNCTION
+    return isinstance(kind, str) and (kind in _TOOLS_WITHOUT_PRICE or kind.startswith(_KINDS_WITHOUT_PRICE))
+
+
+def _is_hurried(place: Mapping[str, Any]) -> bool:
+    tier = place.get("service_tier")
+    is_known_as_slow = tier is None or (isinstance(tier, str) and tier in _UNHURRIED)
+    return not is_known_as_slow or bool(place.get("speed"))
+
+
+def _least(place: Mapping[str, Any]) -> int:
+    thinking = place.get("thinking")
+    if isinstance(thinking, dict) and (budget := _limit(thinking.get("budget_tokens"))):
         return budget + 1
-    effort = data.get("reasoning_effort") or data.get("reasoning")
+    effort = place.get("reasoning_effort") or place.get("reasoning")
     return _TOKENS_OF_AN_EFFORT + 1 if effort and effort != "none" else 0
 
 
-def _answers(data: Mapping[str, Any]) -> int:
+def _answers(data: Mapping[str, Any], places: list[Mapping[str, Any]]) -> int:
     """How many answers the output price is paid for: choices, and prompts where there are several."""
-    choices = max(_count(data.get("n")) or 1, _count(data.get("best_of")) or 1)
-    prompts = data.get("prompt")
-    is_several = isinstance(prompts, list) and bool(prompts) and isinstance(prompts[0], str | list)
-    return choices * (len(prompts) if is_several and isinstance(prompts, list) else 1)
+    prompts = max((_prompts(place.get("prompt")) for place in places), default=1)
+    return _highest(places, _ANSWERS) * prompts
+
+
+def _prompts(prompt: object) -> int:
+    is_several = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], str | list)
+    return len(prompt) if is_several and isinstance(prompt, list) else 1
+
+
+def _pixels(places: list[Mapping[str, Any]]) -> int | None:
+    """Width times height of `1024x1792`, the largest of those named."""
+    sizes = [place["size"] for place in places if isinstance(place.get("size"), str)]
+    found = [match for size in sizes if (match := _SIZE.fullmatch(size))]
+    if not found or len(found) != len(sizes):
+        return None
+    return max(int(match[1]) * int(match[2]) for match in found)
+
+
+def _query_bytes(data: Mapping[str, Any]) -> int:
+    query, documents = data.get("query"), data.get("documents")
+    size = len(query.encode("utf-8", "surrogatepass")) if isinstance(query, str) else 0
+    return size * (len(documents) if isinstance(documents, list) else 1)
+
+
+def _searches(data: Mapping[str, Any]) -> int:
+    documents = data.get("documents")
+    if not isinstance(documents, list):
+        return 1
+    chunks = 0
+    for document in documents[:MAX_PARTS]:
+        reading = _Reading()
+        reading.read(document, may_hold_media=False)
+        chunks += reading.text_bytes // _BYTES_OF_A_CHUNK + 1
+    chunks += max(0, len(documents) - MAX_PARTS)
+    return -(-chunks // _DOCUMENTS_OF_A_SEARCH) or 1

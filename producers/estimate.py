@@ -20,6 +20,7 @@ FEMTO_PER_USD = 10**15
 IMAGE_TOKENS = 8_000
 """An upper bound of the tokens of one picture at every provider known, save the next."""
 IMAGE_TOKENS_OF_GPT_4O_MINI = 50_000
+_PIXELS_OF_A_PICTURE = 4096 * 4096
 
 _TIERS = tuple((thousands * 1000, f"_above_{thousands}k_tokens") for thousands in TIERS_THOUSANDS)
 _INPUT = ("input_cost_per_token", "cache_creation_input_token_cost")
@@ -35,6 +36,10 @@ _OUTPUT = (
 _BY_TIME = ("input_cost_per_second", "output_cost_per_second", "cost_per_second")
 _BY_TIME_OF_MEDIA = ("input_cost_per_audio_per_second", "input_cost_per_video_per_second")
 _OTHER = (
+    "input_cost_per_query",
+    "input_cost_per_pixel",
+    "output_cost_per_pixel",
+    "output_cost_per_character",
     "input_cost_per_image",
     "input_cost_per_request",
     "input_cost_per_character",
@@ -138,6 +143,8 @@ def bound_of(
 def _bound(
     asked: Asked, model: Model, default_output_tokens: int, min_output_tokens: int, counted_tokens: int | None
 ) -> Bound | None:
+    if asked.made_images or asked.searches or asked.is_speech:
+        return _bound_of_media(asked, model)
     input_tokens = _input_tokens(asked, model, counted_tokens)
     per_input = _highest(model, _input_names(asked), input_tokens or 0, asked)
     per_output = _highest(model, _OUTPUT, input_tokens or 0, asked)
@@ -164,6 +171,40 @@ def _bound(
         enough,
         least,
         bool(known) or not asked.has_output,
+    )
+
+
+def _bound_of_media(asked: Asked, model: Model) -> Bound | None:
+    """Pictures made, documents ranked, texts read aloud, where the request says how many or how much."""
+    prices = model.prices
+    if asked.has_paid_tools or any(prices.get(name) for name in (*_BY_TIME, *_BY_TIME_OF_MEDIA)):
+        return None
+    if any(prices.get(name) for name in _OUTPUT):
+        # Tokens of pictures and sounds: nothing in the request bounds them.
+        return None
+    if asked.made_images:
+        by_pixel = max(prices.get("input_cost_per_pixel", 0), prices.get("output_cost_per_pixel", 0))
+        by_image = max(prices.get("input_cost_per_image", 0), prices.get("output_cost_per_image", 0))
+        if not by_image and (not by_pixel or asked.made_pixels is None):
+            return None
+        base = asked.made_images * (by_image + by_pixel * (asked.made_pixels or _PIXELS_OF_A_PICTURE))
+    elif asked.searches:
+        base = asked.searches * prices.get("input_cost_per_query", 0)
+        base += asked.ranked_tokens * prices.get("input_cost_per_token", 0)
+    else:
+        by_character = prices.get("input_cost_per_character", 0) + prices.get("output_cost_per_character", 0)
+        base = asked.text_bytes * by_character
+    if not base and not _knows_a_price(prices):
+        return None
+    base += (asked.text_bytes + asked.frame_tokens) * prices.get("input_cost_per_token", 0)
+    base += prices.get("input_cost_per_request", 0) + model.surcharge_femtousd
+    return Bound(_times(base, model.factor), 0, 0, 0, 0, True)
+
+
+def _knows_a_price(prices: Mapping[str, int]) -> bool:
+    return any(
+        name in prices
+        for name in ("input_cost_per_query", "input_cost_per_token", "input_cost_per_character")
     )
 
 

@@ -24,11 +24,11 @@ from openai import APIError
 from prometheus_client import Counter
 
 from producers import litellm_objects, provider_objects
-from producers.admission import lacks
+from producers.admission import cannot_be_metered, lacks
 from producers.asgi_watch import install
 from producers.call_drafts import CallDrafts, charged_fields, charged_to
 from producers.call_failures import was_cut
-from producers.controls import strip_controls
+from producers.controls import apply_controls, strip_final
 from producers.estimate import Model
 from producers.exchange import (
     CALLS_AT_ADMISSION,
@@ -123,6 +123,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         refusal = None
         try:
             exchange = self._exchange_of(kwargs)
+            strip_final(kwargs)
             if exchange is not None and self._is_owned(exchange):
                 refusal = await self._open(exchange, kwargs, str(getattr(call_type, "value", call_type)))
         except Exception:
@@ -301,9 +302,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     async def _admit(
         self, auth: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
     ) -> Refusal | None:
-        if stripped := strip_controls(data, call_type):
+        controls = apply_controls(data, is_under_budget=True)
+        if controls.stripped:
             STRIPPED.inc()
-            log.info("taken out of a request's body, since it could change owner, price or log: %s", stripped)
+            log.info("taken out of a request's body, since it could change owner, price or log: %s", controls)
         gateway = self._gateway()
         request = request_of(gateway.keys, auth, cache, data)
         caller = request.caller
@@ -320,6 +322,11 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if lacking and not is_free_route(call_type, exchange.method, exchange.path):
             exchange.take_admitted(request_id)
             exchange.refusals.append(gateway.routes.refusal(lacks(lacking[0]), caller))
+            return exchange.refusals[-1]
+        if controls.unmetered and gateway.views.may_refuse(caller.subject):
+            exchange.take_admitted(request_id)
+            refuse = cannot_be_metered(controls.unmetered[0])
+            exchange.refusals.append(gateway.routes.refusal(refuse, caller))
             return exchange.refusals[-1]
         if call_type in CALLS_AT_ADMISSION:
             # No hook for a deployment follows.

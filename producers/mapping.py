@@ -18,6 +18,7 @@ from producers.estimated_usage import answer_texts, estimated_usage
 from producers.free_calls import is_free_call
 from producers.pass_through import PassThrough, estimate_of, pass_through_of, usage_in
 from producers.payload import (
+    EVENT_ID_FIELD,
     first_text,
     key_hash,
     mapping,
@@ -34,9 +35,6 @@ from spendmeter.contract.models import canonical_model
 from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
 from spendmeter.contract.wire import made
-
-EVENT_ID_FIELD = "spendmeter_event_id"
-"""Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
 
 # Every field, in the model's order.
 _NO_FIELDS = {

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from producers.mapping import EVENT_ID_FIELD
+from producers.payload import EVENT_ID_FIELD
 
 METADATA = ("metadata", "litellm_metadata")
 """Where a request carries what its log event will have: LiteLLM uses one of them, by the route."""

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
+EVENT_ID_FIELD = "spendmeter_event_id"
+"""Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
+
 # A client chooses tags, session and end user. Bounded, so that no event outgrows a Kafka record.
 MAX_TEXT_CHARS = 512
 MAX_TAGS = 32

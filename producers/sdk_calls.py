@@ -8,9 +8,9 @@ from uuid import UUID
 
 import litellm
 
-from producers.mapping import EVENT_ID_FIELD, UsageDraft
+from producers.mapping import UsageDraft
 from producers.minting import METADATA
-from producers.payload import key_hash, mapping, session_of, tags, text_or_none
+from producers.payload import EVENT_ID_FIELD, key_hash, mapping, session_of, tags, text_or_none
 from producers.refusal import Refusal
 from producers.subject import Caller
 from spendmeter.contract.dimensions import DIMENSIONS, Dimension

@@ -122,6 +122,12 @@ class Views:
         with self.lock:
             return self._looks.admits(subject, self.budgets.book, self.spend, datetime.now(UTC))
 
+    def may_refuse(self, subject: Subject) -> bool:
+        """Whether the subject falls under a budget that can refuse, however far it is from its limit."""
+        with self.lock:
+            accounts = self.budgets.book.accounts_of(subject)
+            return any(account.budget.refuses for account in accounts)
+
     def decide(
         self,
         subject: Subject,

@@ -123,8 +123,10 @@ def _only_the_request_is_counted() -> None:
 def _controls_stay() -> None:
     """What a client writes of prices and logging stays. Alone it is harmless: others stand behind it."""
     from producers import litellm_callback
+    from producers.controls import NOTHING
 
-    vars(litellm_callback)["strip_controls"] = lambda data, call_type: ()
+    vars(litellm_callback)["apply_controls"] = lambda data, *, is_under_budget: NOTHING
+    vars(litellm_callback)["strip_final"] = lambda kwargs: ()
 
 
 def _calls_are_not_judged() -> None:

@@ -76,5 +76,5 @@ def budgets_of(kind: str, user: str, team: str, key_hash: str) -> Mapping[str, s
         "tag": {"user": user, "tag": "house-tag"},
         "provider": {"user": user, "provider": "openai"},
         "model_group": {"user": user, "model_group": "gpt-4o"},
-        "model": {"user": user, "model": "*gpt-4o"},
+        "model": {"user": user, "model": "gpt-4o"},
     }[kind]

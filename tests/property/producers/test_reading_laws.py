@@ -9,9 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from producers.asked import asked_by
-from producers.mapping import EVENT_ID_FIELD, event_id_of, tags_of
+from producers.controls import FALLBACKS, apply_controls, strip_final
+from producers.mapping import event_id_of, tags_of
 from producers.minting import put_event_id
-from producers.payload import MAX_TAGS, MAX_TEXT_CHARS, key_hash, session_of, tags, text, text_or_none
+from producers.payload import (
+    EVENT_ID_FIELD,
+    MAX_TAGS,
+    MAX_TEXT_CHARS,
+    key_hash,
+    session_of,
+    tags,
+    text,
+    text_or_none,
+)
 from producers.subject import ClientValues, caller_of, missing, own_tags, told_by, who_asks
 
 ID = "0195d6b0-0000-7000-8000-000000000001"
@@ -46,10 +56,11 @@ anything = st.recursive(
     ),
     max_leaves=20,
 )
+controls = st.dictionaries(st.sampled_from([*FALLBACKS, "extra_body", "user_config"]), anything)
 bodies = st.dictionaries(st.sampled_from(NAMES), anything, max_size=8)
 rules = st.sampled_from(["accept", "ignore", "require"])
 policies = st.builds(ClientValues, rules, rules, rules)
-FUZZ = settings(max_examples=400, suppress_health_check=list(HealthCheck), deadline=None)
+FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
 
 
 @FUZZ
@@ -83,6 +94,23 @@ def test_the_id_is_put_wherever_there_is_room_and_found_again(data: dict[str, An
     put_event_id(data, ID)
 
     assert event_id_of({"litellm_params": data}) == UUID(ID)
+
+
+@FUZZ
+@given(
+    bodies,
+    st.dictionaries(st.sampled_from([*FALLBACKS, "extra_body", "user_config"]), anything),
+    st.booleans(),
+)
+def test_controls_never_raise_and_are_gone_after_once(
+    data: dict[str, Any], more: dict[str, Any], is_under_budget: bool
+) -> None:
+    data |= more
+
+    apply_controls(data, is_under_budget=is_under_budget)
+
+    assert apply_controls(data, is_under_budget=False).stripped == ()
+    strip_final(data)
 
 
 @FUZZ

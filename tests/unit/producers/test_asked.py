@@ -1,5 +1,6 @@
 """What a request asks for: sizes, maxima, and what cannot be told."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -141,9 +142,7 @@ def test_a_cache_that_is_kept_for_an_hour_is_noticed() -> None:
     assert asked(messages=of_user([part])).caches_for_an_hour
 
 
-@pytest.mark.parametrize(
-    "call_type", ["aimage_generation", "atranscription", "aspeech", "pass_through_endpoint"]
-)
+@pytest.mark.parametrize("call_type", ["atranscription", "avideo_generation", "pass_through_endpoint"])
 def test_calls_that_are_not_billed_by_tokens_have_no_size(call_type: str) -> None:
     assert asked_by({"prompt": "a picture"}, call_type) is None
 
@@ -169,3 +168,100 @@ def test_a_maximum_is_put_in_or_lowered(
     limited(data, call_type, 100)
 
     assert data == expected
+
+
+@pytest.mark.parametrize(
+    ("call_type", "given", "maximum"),
+    [
+        ("acompletion", {"max_tokens": 10, "extra_body": {"max_tokens": 16_000}}, 16_000),
+        ("acompletion", {"max_tokens": 10, "extra_body": {"max_completion_tokens": 16_000}}, 16_000),
+        ("acompletion", {"max_tokens": 10, "extra_body": {"max_tokens": None}}, None),
+        ("acompletion", {"max_tokens": 10, "extra_body": {"max_tokens": "16000"}}, None),
+        (
+            "acompletion",
+            {"max_tokens": 10, "extra_body": {"generationConfig": {"maxOutputTokens": 9e3}}},
+            9_001,
+        ),
+        ("acompletion", {"max_tokens": 10, "additional_drop_params": ["max_tokens"]}, None),
+        ("acompletion", {"max_tokens": 10, "optional_params": {"num_predict": 99}}, 99),
+        ("agenerate_content", {"config": {"max_output_tokens": 7}}, 7),
+        ("agenerate_content", {"generationConfig": {"maxOutputTokens": 7}}, 7),
+    ],
+)
+def test_the_maximum_is_what_the_provider_may_read(
+    call_type: str, given: dict[str, Any], maximum: int | None
+) -> None:
+    assert asked(call_type, **given).max_output_tokens == maximum
+
+    data = deepcopy(given)
+    limited(data, call_type, 5)
+
+    assert asked(call_type, **data).max_output_tokens == 5
+
+
+def test_a_limit_in_a_nested_place_leaves_the_callers_own_alone() -> None:
+    extra = {"max_tokens": 16_000}
+    data = {"extra_body": extra}
+    limited(data, "acompletion", 5)
+
+    assert data == {"extra_body": {"max_tokens": 5}}
+    assert extra == {"max_tokens": 16_000}
+
+
+@pytest.mark.parametrize(
+    ("where", "answers"),
+    [
+        ({"n": 3}, 3),
+        ({"extra_body": {"n": 7}, "n": 2}, 7),
+        ({"extra_body": {"best_of": 4}}, 4),
+        ({"generationConfig": {"candidateCount": 5}}, 5),
+        ({"prompt": "a", "extra_body": {"prompt": ["a", "b"]}}, 2),
+    ],
+)
+def test_the_number_of_answers_is_the_highest_named(where: dict[str, Any], answers: int) -> None:
+    assert asked(**where).answers == answers
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"web_search_options": {}},
+        {"extra_body": {"web_search_options": {}}},
+        {"extra_body": {"plugins": [{"id": "web"}]}},
+        {"extra_body": {"models": ["openai/gpt-5-pro"]}},
+        {"search_parameters": {"mode": "on"}},
+        {"tools": [{"googleSearch": {}}]},
+        {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+        {"tools": [{"type": "code_interpreter"}]},
+        {"extra_body": {"tools": [{"type": "mcp"}]}},
+        {"tools": {"type": "function"}},
+    ],
+)
+def test_what_is_billed_per_use_has_no_bound(given: dict[str, Any]) -> None:
+    assert asked(**given).has_paid_tools
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "function", "function": {"name": "f", "parameters": {}}},
+        {"type": "custom", "name": "f"},
+        {"name": "f", "description": "d", "input_schema": {}, "cache_control": {}},
+        {"functionDeclarations": [{"name": "f"}]},
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+        {"type": "memory_20250818", "name": "memory"},
+        {"type": "apply_patch"},
+    ],
+)
+def test_tools_that_the_client_runs_are_free(tool: dict[str, Any]) -> None:
+    assert not asked(tools=[tool]).has_paid_tools
+
+
+def test_media_are_counted_where_the_request_says_how_many() -> None:
+    pictures = asked("aimage_generation", prompt="a", n=3, size="1024x1792")
+    assert (pictures.made_images, pictures.made_pixels) == (3, 1024 * 1792)
+    assert asked("aimage_generation", prompt="a", size="auto").made_pixels is None
+    assert asked("arerank", query="q", documents=["a"] * 250).searches == 3
+    assert asked("arerank", query="q", documents=["a" * 100_000]).searches == 5
+    assert asked("aspeech", input="abc").is_speech

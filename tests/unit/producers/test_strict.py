@@ -11,7 +11,7 @@ from spendmeter.contract.budget import Action
 from spendmeter.contract.decision import Why
 
 from .conftest import Made
-from .strict_world import Request, Unbounded, Unpriced, World
+from .strict_world import CALLER, Request, Unbounded, Unpriced, World
 
 
 async def test_what_fits_is_held_until_its_cost_is_recorded(world: World) -> None:
@@ -261,3 +261,11 @@ async def test_of_what_nothing_bounds_the_budget_says_what_to_do(
 
     assert (refusal.refuse.why if refusal else None) is why
     assert world.held() == held
+
+
+def test_a_budget_that_refuses_is_one_however_far_its_limit(world: World) -> None:
+    views = world.gateway.views
+
+    assert views.may_refuse(CALLER.subject)
+    world.sets(action=Action.WARN, revision=2)
+    assert not views.may_refuse(CALLER.subject)
