@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from producers.mapping import UsageDraft
 from producers.payload import mapping, seconds, text
+from spendmeter.contract.dimensions import FIELDS
 from spendmeter.contract.provider_object import (
     BILLED_WITHIN,
     ObjectKind,
@@ -202,17 +203,9 @@ def bill_of(
     return draft._replace(fields=fields)
 
 
-_OF_THE_MAKER = (
-    "key",
-    "key_alias",
-    "user",
-    "team",
-    "organization",
-    "project",
-    "end_user",
-    "tags",
-    "session",
-)
+# Where a call went, and through which gateway, is of no interest to who pays for what it made.
+_OF_THE_CALL = frozenset({"model", "model_group", "provider", "gateway"})
+_OF_THE_MAKER = ("key_alias", *(field for field in FIELDS if field not in _OF_THE_CALL))
 
 
 def maker_of(seen: Sighting, fields: Mapping[str, Any], now: datetime, gateway: str) -> ProviderObject:
