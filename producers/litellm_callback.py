@@ -125,7 +125,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             exchange = self._exchange_of(kwargs)
             strip_final(kwargs)
             if exchange is not None and self._is_owned(exchange):
-                refusal = await self._open(exchange, kwargs, str(getattr(call_type, "value", call_type)))
+                refusal = await self._open(exchange, kwargs, _call_type(call_type, kwargs))
         except Exception:
             ERRORS.labels("routing").inc()
             log.exception("a call could not be judged; it goes ahead")
@@ -596,6 +596,13 @@ def _charged_to_caller(draft: UsageDraft, exchange: Exchange) -> UsageDraft:
     if caller is None:
         return draft
     return draft._replace(fields={**draft.fields, **charged_fields(caller.subject, caller.alias)})
+
+
+def _call_type(given: object, kwargs: Mapping[str, Any]) -> str:
+    """LiteLLM hands over None for a type that its own list lacks; its logging object knows it."""
+    if given is None:
+        given = getattr(kwargs.get("litellm_logging_obj"), "call_type", None)
+    return str(getattr(given, "value", given) or "")
 
 
 def _request_id(data: Mapping[str, Any]) -> UUID | None:

@@ -286,7 +286,10 @@ def _cost_nothing(
     """Whether a cost of zero means that nothing was used, rather than that no price is known."""
     if _is_refusal(kwargs, payload):
         return True
-    if total_tokens or is_bill:
+    if is_bill:
+        return False
+    # A moderation without a price is free, whatever tokens it tells of.
+    if total_tokens and str(payload.get("call_type")) not in ("moderation", "amoderation"):
         return False
     return passed.is_free if passed is not None else is_free_call(str(payload.get("call_type")))
 

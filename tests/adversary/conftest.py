@@ -169,8 +169,6 @@ def adversary(adversary_stack: Stack) -> Iterator[Adversary]:
 OPEN = {
     "test_04_each_round_of_a_tool_loop_is_charged[True]": "LiteLLM reads no streamed round to its end",
     "test_05_missing_usage_is_estimated[/v1/chat/completions-True-missing]": "counted by LiteLLM, not marked",
-    "test_09_what_is_no_model_call_is_not_unpriced": "a kind of call still counts as unpriced",
-    "test_14_what_is_free_stays_open_under_a_spent_budget": "a read of a stored response is refused",
 }
 """Named cases that fail and are known to: each with what is open."""
 
