@@ -20,6 +20,8 @@ from producers.payload import mapping
 from producers.provider_objects import is_billed_apart
 from producers.routes import subject_at
 
+_SENT = ("messages", "input", "prompt", "contents", "system", "instructions", "tools")
+_ANSWER = ("data", "choices", "content", "output", "candidates")
 # Of one call's texts and output; what is longer is counted by its length.
 _MAX_COUNTED_CHARS = 1_000_000
 _CHARS_PER_TOKEN = 4
@@ -106,12 +108,13 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
         "completion_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
         "metadata": {"usage_object": usage},
-        "response": {"data": _of(response, "data")},
+        "response": {name: _of(response, name) for name in _ANSWER},
         "model_parameters": {"n": arguments.get("n")},
         "model_map_information": _listed(call, response),
         "stream": call.is_streamed,
     }
     logged = {
+        **{name: arguments[name] for name in _SENT if name in arguments},
         "standard_logging_object": payload,
         "response_cost": cost,
         "litellm_params": {**arguments, "metadata": {"model_info": arguments.get("model_info")}},

@@ -239,7 +239,8 @@ _BILLED_BY_TOKENS = re.compile(
 
 def _lacks_usage(kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: UsageCounts) -> bool:
     """Whether a model served this call and nobody says what it used."""
-    if counts.total_tokens or payload.get("response_cost"):
+    cost = payload.get("response_cost")
+    if counts.total_tokens or (isinstance(cost, int | float) and cost > 0):
         return False
     if payload.get("cache_hit") is True or kwargs.get("cache_hit") is True:
         return False

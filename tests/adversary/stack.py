@@ -71,7 +71,7 @@ def stack(kafka: str, data: Path, *, mutation: str = "") -> Iterator[Stack]:
         "SPENDMETER_GATEWAY": "g1",
         # A request that would wait for others is decided soon, so that a batch ends.
         "SPENDMETER_STRICT_WAIT_MS": "3000",
-        "SPENDMETER_PENDING_MAX_SECONDS": "6",
+        "SPENDMETER_PENDING_MAX_SECONDS": "3",
         "ADVERSARY_GEMINI_URL": f"{upstream_url}/v1beta",
         "ADVERSARY_MCP_URL": f"{upstream_url}/mcp",
         "OPENAI_API_BASE": f"http://api.openai.com:{upstream_port}",
