@@ -233,7 +233,8 @@ def _counts(
 
 # Calls that every provider bills by their tokens: an answer without a count of them lacks it.
 _BILLED_BY_TOKENS = re.compile(
-    r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?)"
+    r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?"
+    r"|image_generation|image_edit)"
 )
 
 

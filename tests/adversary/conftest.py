@@ -149,14 +149,15 @@ class Adversary:
         return True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def adversary_stack(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack(kafka, tmp_path_factory.mktemp("adversary")) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def adversary(adversary_stack: Stack) -> Iterator[Adversary]:
+    # Not for the session: its reader of Kafka would lose its connections while its loop stands still.
     with asyncio.Runner() as runner:
         opened = world(adversary_stack, most=MOST)
         made = runner.run(opened.__aenter__())
