@@ -27,18 +27,20 @@ from uuid import UUID
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from producers.exchange import Deployment
+from producers.call_drafts import CallDrafts
+from producers.exchange import Deployment, Exchange
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_models import deployment_of, model_group_of, model_of, named
 from producers.litellm_objects import bill_now
 from producers.litellm_release import refuse_compromised
 from producers.mapping import UsageDraft, event_id_of, usage_of
+from producers.payload import mapping, text_or_none
 from producers.provider_objects import sighting_in
 from producers.sdk_calls import BudgetRefused, Calls, subject_for
 from producers.settings import GatewaySettings
 from producers.subject import Caller
-from spendmeter.contract.ids import uuid7
+from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.waiting import Fractions
@@ -92,6 +94,12 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         """Admit a call. Raises BudgetRefused, a litellm.BudgetExceededError."""
         return await self._admitted(kwargs, str(getattr(call_type, "value", call_type)))
 
+    async def async_post_call_success_deployment_hook(
+        self, request_data: dict[str, Any], response: Any, call_type: object
+    ) -> None:
+        """Count what an asynchronous call was answered at; streams count once they are logged."""
+        self._answered(request_data, response, str(getattr(call_type, "value", call_type)))
+
     def guarded(self, function: Callable[P, T]) -> Callable[P, T]:
         """A blocking call, such as `litellm.completion` or `router.completion`, admitted before it is made.
 
@@ -104,7 +112,10 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             given = dict(zip(names, args, strict=False)) | kwargs
             is_router = isinstance(getattr(function, "__self__", None), litellm.Router)
             admitted = _finished(self._admitted(given, function.__name__, is_router=is_router))
-            return function(**(admitted or given))  # type: ignore[call-arg]
+            answer = function(**(admitted or given))  # type: ignore[call-arg]
+            if admitted is not None:
+                self._answered(admitted, answer, function.__name__, is_router=is_router)
+            return answer
 
         return call
 
@@ -195,6 +206,30 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
             self._release(request_id)
+
+    def _answered(
+        self, arguments: Mapping[str, Any], answer: object, call_type: str, *, is_router: bool = False
+    ) -> None:
+        """An answer counts when it is given: LiteLLM logs it later, on a thread of its own."""
+        try:
+            request_id = event_id_of({"litellm_params": arguments})
+            caller = self._calls.get(request_id)
+            if request_id is None or caller is None or getattr(answer, "usage", None) is None:
+                return
+            group = str(arguments.get("model")) if is_router else model_group_of(arguments)
+            deployment = _deployment(arguments, group)
+            if is_router:
+                served_by = mapping(getattr(answer, "_hidden_params", None)).get("model_id")
+                deployment = deployment._replace(id=text_or_none(served_by))
+            call = Exchange().open(caller, deployment, call_type, arguments, None, request_id)
+            call.answered(answer)
+            draft = CallDrafts().answered(call)
+            if draft is not None:
+                draft = self._calls.named(draft, caller.subject)
+                self._gateway().answered(request_id, draft, made_at(request_id))
+        except Exception:
+            ERRORS.labels("answering").inc()
+            log.exception("an answer could not be counted; its event will be")
 
     def _drafted(
         self, kwargs: dict[str, Any], response: object, caller: Caller | None, event_id: UUID, at: datetime

@@ -74,6 +74,11 @@ class Calls:
             if len(self._callers) > MAX_CALLS_REMEMBERED:
                 self._callers.popitem(last=False)
 
+    def get(self, request_id: UUID | None) -> Caller | None:
+        """Who made a call that has not ended; None where it has, or was not admitted."""
+        with self._lock:
+            return self._callers.get(request_id) if request_id is not None else None
+
     def pop(self, request_id: UUID | None) -> Caller | None:
         """A call has ended; who made it, if that is known."""
         with self._lock:

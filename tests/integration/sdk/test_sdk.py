@@ -1,6 +1,7 @@
 """A program that uses LiteLLM without a proxy: the fake upstream, the real Kafka."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
@@ -187,6 +188,25 @@ async def test_a_blocking_call_is_recorded_once_and_admitted_where_it_is_guarded
     await asyncio.to_thread(ask, litellm.completion)
     await program.has_recorded(2)
     assert len(program.events) == 2, "unguarded, LiteLLM lets nothing stop it; recorded it is"
+
+
+async def test_blocking_calls_in_a_row_stop_at_the_limit_though_nothing_is_logged(
+    program: Program, program_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = await limit(program, program_settings, 3)
+    completion = program.meter.guarded(litellm.completion)
+    # LiteLLM logs on a thread of its own, whenever that comes to it: here not at all.
+    monkeypatch.setattr(sdk.SpendmeterSdk, "log_success_event", lambda *_: None)
+
+    def ask() -> int:
+        served = 0
+        with sdk.subject(user=budget.match["user"]), contextlib.suppress(litellm.BudgetExceededError):
+            for _ in range(20):
+                completion(model="openai/gpt-4o-mini", messages=SAY, **program.to)
+                served += 1
+        return served
+
+    assert await asyncio.to_thread(ask) == 3
 
 
 async def test_a_router_is_refused_without_a_retry(program: Program, program_settings: Settings) -> None:
