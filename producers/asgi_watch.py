@@ -73,6 +73,9 @@ class _Sending:
             if message["status"] >= 400 and self._exchange.refusals:
                 self._start = message
                 return
+            if any(name.lower() == b"content-encoding" for name, _ in message.get("headers", ())):
+                # It cannot be read, so nothing can be taken out of it.
+                self._exchange.usage_filter = None
         elif kind == "http.response.body":
             await self._send_body(message)
             return
@@ -88,6 +91,9 @@ class _Sending:
         elif has_more or (self._is_streaming and body):
             self._is_streaming = True
             self._exchange.sent(body)
+        if self._exchange.usage_filter is not None:
+            passed = self._exchange.usage_filter.feed(message.get("body", b""), is_last=not has_more)
+            message = {**message, "body": passed}
         await self._send(message)
         if not has_more:
             self._exchange.is_complete = True

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from producers.pass_through import UsageChunkFilter
 from producers.refusal import Refusal
 from producers.subject import Caller
 from spendmeter.contract.ids import uuid7
@@ -129,6 +130,7 @@ class Exchange:
         "output_bytes",
         "path",
         "refusals",
+        "usage_filter",
     )  # fmt: skip
 
     def __init__(self, method: str = "", path: str = "", *, is_watched: bool = False) -> None:
@@ -150,6 +152,8 @@ class Exchange:
         """Whether the whole answer was sent to the client."""
         self.output: list[bytes] = []
         self.output_bytes = 0
+        self.usage_filter: UsageChunkFilter | None = None
+        """Takes out of a pass-through stream what we, not its client, had the provider add."""
         self._request_id: UUID | None = None
         self._admitted: deque[UUID] = deque()
         self._lock = Lock()

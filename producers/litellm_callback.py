@@ -62,6 +62,7 @@ from producers.litellm_refusal import refused
 from producers.litellm_release import refuse_compromised
 from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
+from producers.pass_through import UsageChunkFilter, ask_for_usage
 from producers.pass_through_route import deployment_at
 from producers.payload import fields_of, mapping, text, text_or_none
 from producers.provider_objects import Sighting
@@ -377,6 +378,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         self, exchange: Exchange, caller: Caller, request_id: UUID, data: dict[str, Any], call_type: str
     ) -> Refusal | None:
         gateway = self._gateway()
+        if exchange.is_watched and ask_for_usage(exchange.path, data):
+            exchange.usage_filter = UsageChunkFilter()
         deployment = deployment_at(exchange.path, data)
         call = exchange.open(caller, deployment, call_type, data, None, request_id)
         enter_call(call)

@@ -323,6 +323,23 @@ def test_09_what_is_no_model_call_is_not_unpriced(adversary: Adversary) -> None:
     assert [one for one in adversary.account(owner).events if one["cost_source"] == "unpriced"] == []
 
 
+# 5, pass-through
+
+
+def test_05_a_pass_through_stream_says_what_it_used_and_its_client_sees_none_of_it(
+    adversary: Adversary,
+) -> None:
+    owner = adversary.owner()
+    answer = adversary.post(owner, PASS_OPENAI, adversary.chat(owner, stream=True))
+    assert answer is not None
+    assert answer.status_code == 200, answer.text
+    assert '"usage"' not in answer.text
+    assert answer.text.rstrip().endswith("data: [DONE]")
+    assert charged(adversary, owner) == (GPT_4O, 1)
+    (event,) = adversary.account(owner).events
+    assert not event["estimated"]
+
+
 # 10, cases 05 and 06
 
 
