@@ -13,8 +13,9 @@ from spendmeter.contract.money import from_usd
 from tests.adversary import law
 from tests.adversary.law import Account, Call, Event
 from tests.adversary.owners import Owner
+from tests.adversary.routes import Request
 from tests.adversary.stack import Stack, stack
-from tests.adversary.world import POLL_SECONDS, SETTLES_WITHIN_SECONDS, World, budget, world
+from tests.adversary.world import POLL_SECONDS, SETTLES_WITHIN_SECONDS, World, budget, form_or_json, world
 
 MOST = 60
 GPT_4O = 3_500_000
@@ -59,6 +60,19 @@ class Adversary:
         nonce = next(self.world.nonces)
         self._senders[nonce] = owner
         return f"{text} [[nonce={nonce} {directive}]]"
+
+    def nonce(self, owner: Owner) -> int:
+        """What the upstream knows this owner's next call by."""
+        nonce = next(self.world.nonces)
+        self._senders[nonce] = owner
+        return nonce
+
+    def send_made(self, owner: Owner, made: Request, headers: dict[str, str]) -> httpx.Response:
+        """A request of the generator's, in this owner's name."""
+        url = f"{self.world.stack.url}{made.path}"
+        own = {"Authorization": f"Bearer {owner.key}", "x-goog-api-key": owner.key}
+        given = {**own, **made.headers, **headers}
+        return self.run(self.world.http.post(url, headers=given, **form_or_json(made)))
 
     def chat(self, owner: Owner, directive: str = COUNTS, text: str = "Say something.", **body: Any) -> Any:
         """Of the body of a chat, with this added or (None) taken out."""

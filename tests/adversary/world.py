@@ -25,7 +25,7 @@ from tests.adversary.law import Account, Call, Event, Violation
 from tests.adversary.markers import DURING
 from tests.adversary.owners import SPENT, Owner, budgets_of
 from tests.adversary.prices import unsent_most
-from tests.adversary.routes import ROUTES, request
+from tests.adversary.routes import ROUTES, Request, request
 from tests.adversary.stack import Stack
 
 PLENTY_NANOUSD = 10**15
@@ -98,6 +98,14 @@ def _may_be_unread(case: Case) -> bool:
     if not case.stream:
         return case.marker == DURING
     return bool(case.marker) or case.route == "tool loop" or "," in case.model
+
+
+def form_or_json(made: Request) -> dict[str, Any]:
+    """How a request's body goes over the wire, as arguments of httpx."""
+    if not made.is_form:
+        return {"json": made.body}
+    fields = {n: v if isinstance(v, str) else json.dumps(v) for n, v in made.body.items()}
+    return {"data": fields, "files": {"file": ("a.wav", b"RIFF" + bytes(60), "audio/wav")}}
 
 
 class World:
@@ -234,10 +242,7 @@ class World:
             "x-goog-api-key": sent.owner.key,
             **made.headers,
         }
-        arguments: dict[str, Any] = {"json": made.body}
-        if made.is_form:
-            fields = {n: v if isinstance(v, str) else json.dumps(v) for n, v in made.body.items()}
-            arguments = {"data": fields, "files": {"file": ("a.wav", b"RIFF" + bytes(60), "audio/wav")}}
+        arguments = form_or_json(made)
         url = f"{self.stack.url}{made.path}"
         try:
             if case.reads == "leaves":
