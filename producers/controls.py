@@ -294,7 +294,10 @@ _BELOW = _with(Treatment.STRIPPED, Treatment.NESTED_STRIPPED)
 # A client's whole router may pass, but its prices would be everybody's.
 _IN_A_ROUTER = GROUPS["price"].names | GROUPS["logging"].names | GROUPS["owner"].names
 _MAY_BE_A_MODEL = frozenset({"azure", "client", "self", "verbose", "weights"})
-_SET_BY_THE_PROXY = GROUPS["of the proxy"].names
+# Names with an underscore are notes of LiteLLM's own hooks, some of which run before ours.
+_SET_BY_THE_PROXY = GROUPS["of the proxy"].names | {
+    name for name in GROUPS["call"].names if name.startswith("_")
+}
 _REFUSED = GROUPS["router"].names
 # A price field of a version that we do not know yet.
 _PRICE = "_cost_per_"

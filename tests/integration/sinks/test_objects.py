@@ -71,7 +71,7 @@ async def test_a_topic_that_is_read_again_keeps_the_same_rows(
         await eventually("SELECT count() FROM usage_objects FINAL", [(4,)])
         await eventually("SELECT count() FROM usage FINAL", [(1,)])
     await put(Topic.USAGE, [encode_usage(bill("g4", 1, key="reader"))])
-    monkeypatch.setattr(consuming, "GROUP", "another")
+    monkeypatch.setattr(consuming, "SINK_GROUP", "another")
     async with running():
         await eventually("SELECT count() FROM usage_objects FINAL", [(5,)])
         await put(Topic.USAGE, [encode_usage(usage(2, producer_id="g4"))])

@@ -262,3 +262,12 @@ def test_a_body_without_controls_costs_next_to_nothing() -> None:
 
     # Measured: 2 to 5 µs. The bound is wide for a busy machine.
     assert best / 2_000 < 20e-6
+
+
+@pytest.mark.parametrize("is_the_clients", [True, False])
+def test_a_note_of_litellms_own_hooks_stays_and_a_clients_goes(is_the_clients: bool) -> None:
+    note = {"of": "a hook"}
+    body = {"model": "m", **({"_headroom_request_context": note} if is_the_clients else {})}
+    data = {"model": "m", "_headroom_request_context": note, "proxy_server_request": {"body": body}}
+    apply_controls(data, is_under_budget=False)
+    assert ("_headroom_request_context" in data) is not is_the_clients
