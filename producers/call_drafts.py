@@ -15,6 +15,7 @@ from litellm.types.utils import ModelResponse, Usage
 from producers.estimated_usage import answer_texts, estimated_usage
 from producers.exchange import Call, Exchange
 from producers.litellm_models import listed_prices
+from producers.litellm_streams import is_unfinished, lacks_usage, usage_said
 from producers.mapping import UsageDraft, usage_of
 from producers.payload import mapping
 from producers.provider_objects import is_billed_apart
@@ -39,13 +40,30 @@ class CallDrafts:
             return self.cut(call)
         return _draft(call, response, _of(response, "id"))
 
+    def logged(self, call: Call, draft: UsageDraft) -> UsageDraft:
+        """The draft of LiteLLM's log event in the names of its call, marked where LiteLLM did the counting.
+
+        Of a stream without an end LiteLLM may know no more than what the provider said at its beginning.
+        """
+        draft = charged_to(draft, call)
+        if draft.fields.get("cache_hit"):
+            return draft
+        if is_unfinished(call.stream):
+            estimate = self.cut(call)
+            if estimate is not None and estimate.fields["cost_nanousd"] > draft.fields["cost_nanousd"]:
+                return estimate
+        elif not lacks_usage(call.stream):
+            return draft
+        return draft._replace(fields={**draft.fields, "estimated": True})
+
     def cut(self, call: Call) -> UsageDraft | None:
         """The event of a call that was given up: an estimate of what went in and what has come out."""
         if is_billed_apart(call.call_type, call.arguments):
             # The provider goes on with it, and a later read tells what it cost.
             return None
-        if call.usage is not None:
-            response = ModelResponse(model=call.deployment.model, usage=call.usage)
+        usage = call.usage or usage_said(call.stream)
+        if usage is not None:
+            response = ModelResponse(model=call.deployment.model, usage=usage)
             return _draft(call, response, call.response_id)
         came = _texts_sent(call.exchange) if call.is_streamed else []
         found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)

@@ -61,8 +61,7 @@ class Call:
     __slots__ = (
         "arguments", "call_type", "caller", "deployment", "exchange", "has_children", "id", "is_estimated",
         "is_pending", "is_recorded", "is_streamed", "outcome", "parent", "recorded_nanousd", "response",
-        "response_id", "sends",
-        "usage",
+        "response_id", "sends", "stream", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +84,8 @@ class Call:
         self.response: object = None
         self.usage: object = None
         """Of a stream, as LiteLLM has read it at its end."""
+        self.stream: object = None
+        """LiteLLM's reader of the answer, where that is a stream of chat chunks."""
         self.response_id: str | None = None
         """What the provider calls its answer."""
         self.is_pending = False
@@ -264,7 +265,7 @@ class Exchange:
         """Everything is settled: keep nothing of what was asked and answered."""
         self.output.clear()
         for call in self.calls:
-            call.arguments, call.response = {}, None
+            call.arguments, call.response, call.stream = {}, None, None
 
     def _forget(self, request_id: UUID) -> bool:
         try:

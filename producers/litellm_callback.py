@@ -60,6 +60,7 @@ from producers.litellm_models import (
 from producers.litellm_proxy import request_of, the_router
 from producers.litellm_refusal import refused
 from producers.litellm_release import refuse_compromised
+from producers.litellm_streams import observe_streams
 from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
 from producers.pass_through import UsageChunkFilter, ask_for_usage
@@ -292,6 +293,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if not self._is_watching:
             self._is_watching = install(self._ended, litellm_status)
             observe_authentication(_authenticated)
+            observe_streams(_stream_begins)
 
     def _ended(self, exchange: Exchange) -> None:
         self._gateway().exchange_ended(exchange, self._drafts)
@@ -548,7 +550,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         draft = self._drafts.answered(call) if exchange.made_several else None
         if draft is None:
             draft = usage_of(kwargs, event_id=call.id, occurred_at=finished_at, listed=listed_prices)
-            draft = None if draft is None else charged_to(draft, call)
+            draft = None if draft is None else self._drafts.logged(call, draft)
         else:
             draft = draft._replace(fields={**draft.fields, "occurred_at": finished_at})
         self._settle(call, draft)
@@ -639,6 +641,12 @@ def _authenticated(auth: object) -> None:
     exchange = current_exchange()
     if exchange is not None:
         exchange.auth = auth
+
+
+def _stream_begins(stream: object) -> None:
+    call = current_call()
+    if call is not None and call.stream is None:
+        call.stream = stream
 
 
 spendmeter = SpendmeterCallback()

@@ -1,0 +1,59 @@
+"""What LiteLLM has read of a stream: where no chunk of it said what was used, LiteLLM counts tokens itself.
+
+Its log event does not say which of both it was. The stream knows, so a call remembers its stream.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import litellm
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+
+_ALREADY: Final = "_spendmeter"
+
+
+def observe_streams(note: Callable[[object], None]) -> None:
+    """Have `note` called with each stream that LiteLLM begins to read, in the context of its call. Once."""
+    own = CustomStreamWrapper.__init__
+    if hasattr(own, _ALREADY):
+        return
+
+    def begin(self: Any, *given: Any, **named: Any) -> None:
+        own(self, *given, **named)
+        note(self)
+
+    setattr(begin, _ALREADY, True)
+    CustomStreamWrapper.__init__ = begin
+
+
+def lacks_usage(stream: object) -> bool:
+    """Whether no chunk that was read of the stream says what was used. None is a stream that is not known."""
+    chunks = getattr(stream, "chunks", None)
+    if not isinstance(chunks, list) or not chunks:
+        return False
+    # Nearly always the last one has it.
+    return not any(_tokens_in(chunk) for chunk in reversed(chunks))
+
+
+def is_unfinished(stream: object) -> bool:
+    """Whether the provider has not said that its answer is whole: it broke off, or the client left."""
+    return isinstance(stream, CustomStreamWrapper) and stream.received_finish_reason is None
+
+
+def usage_said(stream: object) -> object:
+    """The usage that the provider said at the end of a stream, which LiteLLM may have read and not logged.
+
+    None where it said none, or where the end has not come: what was said before it is only the beginning.
+    """
+    if not isinstance(stream, CustomStreamWrapper) or is_unfinished(stream) or lacks_usage(stream):
+        return None
+    try:
+        whole = litellm.stream_chunk_builder(chunks=list(stream.chunks), messages=stream.messages)
+    except Exception:  # it raises whatever it met in a chunk
+        return None
+    return getattr(whole, "usage", None)
+
+
+def _tokens_in(chunk: object) -> bool:
+    usage = getattr(chunk, "usage", None)
+    return bool(getattr(usage, "prompt_tokens", 0) or getattr(usage, "completion_tokens", 0))
