@@ -182,6 +182,23 @@ def test_05_missing_usage_is_estimated(adversary: Adversary, usage: str, stream:
     assert only_event(adversary, owner)["estimated"] is True
 
 
+@pytest.mark.parametrize("fault", ["cut", "malformed"])
+@pytest.mark.parametrize("model", ["claude", "gpt-4o", "gem"])
+def test_05_a_stream_that_the_provider_breaks_off_is_an_estimate(
+    adversary: Adversary, model: str, fault: str
+) -> None:
+    owner = adversary.owner()
+    directive = f"out=200 chunks=20 fault={fault}"
+    text = "some words to be counted " * 20
+    chat = adversary.chat(owner, directive, text, model=model, stream=True, max_tokens=500)
+    adversary.post(owner, "/v1/chat/completions", chat)
+    account = adversary.account(owner, calls=1)
+    assert account.is_even, (account.billed, account.charged)
+    charged = [event for event in account.events if int(event["cost_nanousd"])]
+    assert charged
+    assert all(event["estimated"] is True for event in charged), charged
+
+
 # 6, case 07
 
 
