@@ -1,7 +1,7 @@
 """Usage events of calls that LiteLLM logs late, mixed up with others of their request, or not at all."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,14 +12,18 @@ from litellm.litellm_core_utils.litellm_logging import (
 )
 from litellm.types.utils import ModelResponse, Usage
 
+from producers.asked import asked_by
+from producers.estimate import Model, bound_of
 from producers.estimated_usage import answer_texts, estimated_usage
 from producers.exchange import Call, Exchange
 from producers.litellm_models import listed_prices
-from producers.litellm_streams import is_unfinished, lacks_usage, usage_said
+from producers.litellm_streams import chunks_of, is_unfinished, lacks_usage, usage_said
 from producers.mapping import UsageDraft, usage_of
 from producers.payload import mapping
 from producers.provider_objects import is_billed_apart
 from producers.routes import subject_at
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.usage import CostSource
 
 _SENT = ("messages", "input", "prompt", "contents", "system", "instructions", "tools")
 _ANSWER = ("data", "choices", "content", "output", "candidates")
@@ -30,6 +34,10 @@ _CHARS_PER_TOKEN = 4
 
 class CallDrafts:
     """Makes drafts from what is known of a call itself."""
+
+    def __init__(self, model: Callable[[Call], Model]) -> None:
+        """`model`: the prices of the deployment that a call went to."""
+        self._model = model
 
     def answered(self, call: Call) -> UsageDraft | None:
         """The event of a call that was answered, priced by LiteLLM's prices for its deployment."""
@@ -65,7 +73,7 @@ class CallDrafts:
         if usage is not None:
             response = ModelResponse(model=call.deployment.model, usage=usage)
             return _draft(call, response, call.response_id)
-        came = _texts_sent(call.exchange) if call.is_streamed else []
+        came = _texts_that_came(call) if call.is_streamed else []
         found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
         usage = Usage(
             prompt_tokens=found.input_tokens,
@@ -74,7 +82,21 @@ class CallDrafts:
         )
         response = ModelResponse(model=call.deployment.model, usage=usage)
         draft = _draft(call, response, None)
-        return None if draft is None else draft._replace(fields={**draft.fields, "estimated": True})
+        if draft is None:
+            return None
+        fields = {**draft.fields, "estimated": True}
+        by_units = self._by_units(call)
+        if by_units > fields["cost_nanousd"]:
+            fields |= {"cost_nanousd": by_units, "cost_source": CostSource.TOKENS}
+        return draft._replace(fields=fields)
+
+    def _by_units(self, call: Call) -> NanoUsd:
+        """What pictures that were ordered and documents that were ranked cost where they have a price."""
+        asked = asked_by(call.arguments, call.call_type)
+        if asked is None or not (asked.made_images or asked.searches):
+            return NanoUsd(0)
+        bound = bound_of(asked, [self._model(call)], default_output_tokens=0, min_output_tokens=0)
+        return NanoUsd(0 if bound is None else bound.nanousd(0))
 
 
 def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
@@ -181,8 +203,13 @@ def _of(response: object, name: str) -> Any:
     return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
 
 
+def _texts_that_came(call: Call) -> list[str]:
+    """What LiteLLM has read of a stream, where it is known, else what it has sent on; up to a bound."""
+    read = [text for chunk in chunks_of(call.stream) for text in answer_texts(chunk)]
+    return read or _texts_sent(call.exchange)
+
+
 def _texts_sent(exchange: Exchange) -> list[str]:
-    """The texts of what a stream has sent, up to a bound."""
     texts: list[str] = []
     for line in b"".join(exchange.output).split(b"\n"):
         if line.startswith(b"data:"):

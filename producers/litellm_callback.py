@@ -88,7 +88,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         # LiteLLM loads its callbacks while the server starts. Without a server's loop only the
         # configuration is being looked at, perhaps before a fork: then begin at the first request.
         is_starting = _has_loop()
-        self._drafts = CallDrafts()
+        self._drafts = CallDrafts(self._model)
         self._exchanges = Exchanges()
         self._is_watching = False
         try:

@@ -3,7 +3,7 @@
 Its log event does not say which of both it was. The stream knows, so a call remembers its stream.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import litellm
@@ -26,13 +26,17 @@ def observe_streams(note: Callable[[object], None]) -> None:
     CustomStreamWrapper.__init__ = begin
 
 
-def lacks_usage(stream: object) -> bool:
-    """Whether no chunk that was read of the stream says what was used. None is a stream that is not known."""
+def chunks_of(stream: object) -> Sequence[object]:
+    """What LiteLLM has read of a stream so far; empty for one that is not known."""
     chunks = getattr(stream, "chunks", None)
-    if not isinstance(chunks, list) or not chunks:
-        return False
+    return chunks if isinstance(chunks, list) else ()
+
+
+def lacks_usage(stream: object) -> bool:
+    """Whether no chunk that was read of the stream says what was used. False for one that is not known."""
+    chunks = chunks_of(stream)
     # Nearly always the last one has it.
-    return not any(_tokens_in(chunk) for chunk in reversed(chunks))
+    return bool(chunks) and not any(_tokens_in(chunk) for chunk in reversed(chunks))
 
 
 def is_unfinished(stream: object) -> bool:

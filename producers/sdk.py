@@ -28,7 +28,8 @@ import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from producers.call_drafts import CallDrafts
-from producers.exchange import Deployment, Exchange
+from producers.estimate import Model
+from producers.exchange import Call, Deployment, Exchange
 from producers.gateway import ERRORS, Gateway, the_gateway
 from producers.litellm_asking import LitellmAsking
 from producers.litellm_models import deployment_of, model_group_of, model_of, named
@@ -223,7 +224,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
                 deployment = deployment._replace(id=text_or_none(served_by))
             call = Exchange().open(caller, deployment, call_type, arguments, None, request_id)
             call.answered(answer)
-            draft = CallDrafts().answered(call)
+            draft = CallDrafts(_model).answered(call)
             if draft is not None:
                 draft = self._calls.named(draft, caller.subject)
                 self._gateway().answered(request_id, draft, made_at(request_id))
@@ -264,6 +265,10 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             self._fractions.see(
                 (account.name, start), account.budget.id, to_usd(NanoUsd(spent)), to_usd(limit)
             )
+
+
+def _model(call: Call) -> Model:
+    return model_of(None, deployment_of(call.arguments), call.deployment.model_group, None)
 
 
 def _deployment(kwargs: Mapping[str, Any], group: str | None) -> Deployment:

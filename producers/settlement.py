@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from producers.exchange import Call, Exchange, Outcome
 from producers.mapping import UsageDraft
@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 SETTLED = Counter(
     "spendmeter_settled_calls_total", "Calls recorded although LiteLLM did not log them.", ["outcome"]
+)
+
+UNSETTLED = Gauge(
+    "spendmeter_unsettled_exchanges", "Requests that have ended and have a call without an event yet."
 )
 
 SWEEP_EVERY_SECONDS = 0.25
@@ -79,6 +83,7 @@ class Settlement:
             self._release(request_id)
         if exchange.open_calls():
             self._ended.append(_Ended(exchange, drafts, time.monotonic()))
+            UNSETTLED.set(len(self))
         else:
             exchange.forget()
 
@@ -94,6 +99,7 @@ class Settlement:
         self._sweep(self._waiting, now_seconds - self._max_seconds, is_last=True)
         while len(self) > MAX_WAITING:
             self._settle((self._waiting or self._ended).popleft(), is_last=True)
+        UNSETTLED.set(len(self))
 
     def settle_all(self) -> None:
         """Settle everything at once: the process ends."""

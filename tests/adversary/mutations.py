@@ -146,6 +146,21 @@ def _zero_is_believed() -> None:
     vars(costs)["cost_in_tokens"] = lambda *args, **kwargs: None
 
 
+def _reads_are_billed_again() -> None:
+    """What is read of the provider is one more call."""
+    from producers import mapping, provider_objects
+
+    vars(provider_objects)["sighting_in"] = lambda *args, **kwargs: None
+    vars(mapping)["_is_poll"] = lambda payload: False
+
+
+def _streams_without_usage_are_exact() -> None:
+    """LiteLLM's own count of tokens is taken for the provider's."""
+    from producers import call_drafts
+
+    vars(call_drafts)["lacks_usage"] = lambda stream: False
+
+
 def _everywhere(name: str, function: Callable[..., Any]) -> None:
     """Replace a function in each module that imports it by name."""
     from producers import call_drafts, litellm_callback, mapping
@@ -180,4 +195,6 @@ MUTATIONS: Mapping[str, Callable[[], None]] = {
     "only the request is counted": _only_the_request_is_counted,
     "calls are not judged": _calls_are_not_judged,
     "zero is believed": _zero_is_believed,
+    "reads are billed again": _reads_are_billed_again,
+    "streams without usage are exact": _streams_without_usage_are_exact,
 }

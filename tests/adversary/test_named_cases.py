@@ -199,6 +199,15 @@ def test_05_a_stream_that_the_provider_breaks_off_is_an_estimate(
     assert all(event["estimated"] is True for event in charged), charged
 
 
+def test_05_an_answer_that_cannot_be_read_is_charged_by_its_units(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    text = adversary.prompt(owner, "in=40 out=1 fault=malformed")
+    adversary.post(owner, "/v1/rerank", {"model": "rank", "query": text, "documents": ["a", "b"]})
+    account = adversary.account(owner, calls=1)
+    assert account.is_even, (account.billed, account.charged)
+    assert account.charged == 2_000_000
+
+
 # 6, case 07
 
 

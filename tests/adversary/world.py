@@ -39,6 +39,8 @@ UPSTREAM_WITHIN_SECONDS = 90.0
 ANSWER_WITHIN_SECONDS = 45.0
 POLL_SECONDS = 0.05
 _RECORDED, _HOLDS, _PENDING = "spendmeter_outbox_recorded_total", "spendmeter_holds", "spendmeter_pending"
+_GIVEN_UP = ('"type":"response.failed"', 'data: {"error"', '"type": "error"')
+_UNSETTLED = "spendmeter_unsettled_exchanges"
 _ERRORS, _EXPIRED = "spendmeter_internal_errors_total", "spendmeter_holds_expired_total"
 
 
@@ -52,6 +54,8 @@ class Sent:
     statuses: list[int] = field(default_factory=list)
     """0 where the client left."""
     errors: list[str] = field(default_factory=list)
+    was_given_up: bool = False
+    """LiteLLM failed in the middle of a stream, and said so in it."""
     seconds: float = 0.0
 
 
@@ -83,21 +87,21 @@ class Batch:
 
 def _marked(calls: Sequence[Call], sent: Sequence[Sent]) -> list[Call]:
     """What was written to a proxy whose client had left, or was blocked, the proxy need not have read."""
-    cases = {one.nonce: one.case for one in sent}
+    by_nonce = {one.nonce: one for one in sent}
     marked: list[Call] = []
     for call in calls:
-        case = cases.get(call["nonce"])
-        is_unread = case is not None and (case.is_left or _may_be_unread(case))
+        one = by_nonce.get(call["nonce"])
+        is_unread = one is not None and (one.case.is_left or one.was_given_up or _may_be_unread(one.case))
         marked.append({**call, "is_unread": is_unread})
     return marked
 
 
 def _may_be_unread(case: Case) -> bool:
-    """LiteLLM reads of a tool loop's streams what it needs, of a list's streams nothing, and drops an answer
-    that is on its way when a guardrail blocks beside it."""
+    """LiteLLM reads nothing of a list's streams, and drops an answer that is on its way when a guardrail
+    blocks beside it."""
     if not case.stream:
         return case.marker == DURING
-    return bool(case.marker) or case.route == "tool loop" or "," in case.model
+    return bool(case.marker) or "," in case.model
 
 
 def form_or_json(made: Request) -> dict[str, Any]:
@@ -265,6 +269,8 @@ class World:
         sent.statuses.append(answer.status_code)
         if answer.status_code >= 400:
             sent.errors.append(answer.text[:300])
+        elif sent.case.stream and any(words in answer.text for words in _GIVEN_UP):
+            sent.was_given_up = True
         path = ROUTES[sent.case.route].poll
         if answer.status_code != 200 or not path or not sent.case.polls or sent.case.stream:
             return
@@ -288,6 +294,7 @@ class World:
             is_still = (
                 figures[_HOLDS] <= self._held
                 and figures[_PENDING] == 0
+                and figures[_UNSETTLED] == 0
                 and figures[_RECORDED] == self.read_events
             )
             if is_still and all(account.is_even for account in accounts.values()):
