@@ -303,6 +303,7 @@ _REFUSED = GROUPS["router"].names
 _PRICE = "_cost_per_"
 _PROVIDER = "custom_llm_provider"
 _MAX_RETRIES = "max_retries"
+_SECRETS = "secret_fields"
 _EXTRA_BODY = "extra_body"
 _OVERRIDE = "router_settings_override"
 _STRIPPED = _with(Treatment.STRIPPED) | _SET_BY_THE_PROXY
@@ -399,6 +400,9 @@ def _end_retries(of: dict[str, Any], path: str, stripped: list[str]) -> None:
 def _is_the_clients(data: Mapping[str, Any], name: str) -> bool:
     """Whether a value at the root that the proxy may have put there is what the client sent."""
     value = data[name]
+    if name == _SECRETS:
+        # The proxy always puts its own over it; a route may copy that into an ordinary dict.
+        return False
     if name not in ("litellm_call_id", "proxy_server_request") and name in _ALWAYS:
         # LiteLLM's own is an object, and JSON makes none.
         return type(value) in _JSON

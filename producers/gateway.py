@@ -29,6 +29,7 @@ from producers.door import Door
 from producers.exchange import Exchange
 from producers.known_keys import KnownKeys
 from producers.mapping import UsageDraft
+from producers.object_follower import ObjectFollower
 from producers.object_makers import ObjectMakers
 from producers.outbox import Outbox, OutboxUnwritable
 from producers.predecessors import Predecessor
@@ -43,6 +44,7 @@ from producers.subject import Caller
 from producers.unpriced_models import Deployments, UnpricedModels
 from producers.views import Views
 from producers.visit import Asking
+from spendmeter.contract.provider_object import ProviderObject, object_event_id
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.price_book import PriceBook
 from spendmeter.runtime import metrics
@@ -63,8 +65,11 @@ class Gateway:
         self._settings = settings
         self.views = Views(settings)
         self._decision_log = DecisionLog(settings)
-        self.objects = ObjectMakers(settings)
         self.name = settings.gateway
+        self.objects = ObjectMakers(settings, self._object_known)
+        self.follower = ObjectFollower(
+            settings.follow_objects_seconds, lambda name: self.has_recorded(object_event_id(name))
+        )
         self._door = Door(settings, self.views, self._refused)
         self.routes = Routes(settings, self.views, self._door)
         self.adopter = Adopter(settings, self.views)
@@ -189,6 +194,10 @@ class Gateway:
             )
         except (OSError, OutboxUnwritable) as error:
             log.error("there is no outbox, events are LOST until there is one: %s", error)
+
+    def _object_known(self, one: ProviderObject) -> None:
+        if one.gateway == self.name:
+            self.follower.follow(one)
 
     def _wake(self, is_urgent: bool) -> None:
         if self._sender is not None and not self._loop.is_closed():

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Container, Mapping, Sequence
+from contextvars import Context
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -91,6 +92,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         self._drafts = CallDrafts(self._model)
         self._exchanges = Exchanges()
         self._is_watching = False
+        self._following: asyncio.Task[None] | None = None
         try:
             refuse_compromised()
             self._settings = load(GatewaySettings)
@@ -294,6 +296,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             self._is_watching = install(self._ended, litellm_status)
             observe_authentication(_authenticated)
             observe_streams(_stream_begins)
+            # Outside of the request that may be running: what is read there is no call of it.
+            if self._following is None:
+                follow = self._gateway().follower.run(_read_response)
+                self._following = asyncio.get_running_loop().create_task(follow, context=Context())
 
     def _ended(self, exchange: Exchange) -> None:
         self._gateway().exchange_ended(exchange, self._drafts)
@@ -641,6 +647,13 @@ def _authenticated(auth: object) -> None:
     exchange = current_exchange()
     if exchange is not None:
         exchange.auth = auth
+
+
+async def _read_response(response_id: str) -> bool:
+    router = the_router()
+    return router is not None and provider_objects.has_ended(
+        await router.aget_responses(response_id=response_id)
+    )
 
 
 def _stream_begins(stream: object) -> None:

@@ -70,7 +70,8 @@ def note_made(gateway: Gateway, caller: Caller, data: Mapping[str, Any], respons
     if seen is not None:
         group = text(_model_group(data) or caller.subject.model_group)
         fields = charged_fields(caller.subject, caller.alias) | {"model_group": group}
-        gateway.objects.made(objects.maker_of(seen, fields, datetime.now(UTC), gateway.name))
+        read_as = "" if seen.is_finished else decrypt(text(getattr(response, "id", None)))
+        gateway.objects.made(objects.maker_of(seen, fields, datetime.now(UTC), gateway.name, read_as))
 
 
 async def bill_of(
@@ -123,7 +124,10 @@ def bill_now(
         fields |= {"model": deployment.model, "provider": deployment.provider or fields["provider"]}
     if seen.is_made:
         # Of a stream, whose answer was seen by no hook before; any other is known already.
-        gateway.objects.made(objects.maker_of(seen, fields | {"model": ""}, datetime.now(UTC), gateway.name))
+        now = datetime.now(UTC)
+        is_billed = objects.bill_of(draft, seen, None, now) is not None
+        read_as = "" if is_billed else decrypt(text(mapping(kwargs.get("standard_logging_object")).get("id")))
+        gateway.objects.made(objects.maker_of(seen, fields | {"model": ""}, now, gateway.name, read_as))
         made = gateway.objects.maker(seen.object_id)
     elif made is None:
         # LiteLLM routes a read by the deployment's id and logs that as what was asked for.

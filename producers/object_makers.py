@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from aiokafka.structs import ConsumerRecord
 from prometheus_client import Counter, Gauge
@@ -31,7 +32,9 @@ MAX_KNOWN = 100_000
 class ObjectMakers:
     """`made` and `maker` from any thread; `run` and `send` on the loop of Kafka's."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_known: Callable[[ProviderObject], None]) -> None:
+        """`on_known` is called with each object that becomes known, those of before a start included."""
+        self._on_known = on_known
         self._known: OrderedDict[str, ProviderObject] = OrderedDict()
         self._lock = threading.Lock()
         self._queue = RecordQueue(settings, Topic.OBJECTS, encode_object, LOST)
@@ -74,4 +77,5 @@ class ObjectMakers:
                 self._known.popitem(last=False)
                 FORGOTTEN.inc()
             KNOWN.set(len(self._known))
-            return True
+        self._on_known(one)
+        return True

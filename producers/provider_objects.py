@@ -146,6 +146,11 @@ def made_by(
     )
 
 
+def has_ended(response: object) -> bool:
+    """Whether the provider will do nothing more for a response that was read."""
+    return str(_Seen(response, {}).of("status")) not in _UNFINISHED
+
+
 def makes(call_type: str) -> bool:
     """Whether a call of that type may make an object."""
     return call_type.removeprefix("a") in _MAKES
@@ -208,11 +213,18 @@ _OF_THE_CALL = frozenset({"model", "model_group", "provider", "gateway"})
 _OF_THE_MAKER = ("key_alias", *(field for field in FIELDS if field not in _OF_THE_CALL))
 
 
-def maker_of(seen: Sighting, fields: Mapping[str, Any], now: datetime, gateway: str) -> ProviderObject:
+def maker_of(
+    seen: Sighting, fields: Mapping[str, Any], now: datetime, gateway: str, read_as: str = ""
+) -> ProviderObject:
     """Who made the object, from the subject fields of the call that made it."""
     given = {name: fields[name] for name in (*_OF_THE_MAKER, "model", "model_group") if fields.get(name)}
     return ProviderObject(
-        object_id=seen.object_id, kind=seen.kind, created_at=seen.created_at or now, gateway=gateway, **given
+        object_id=seen.object_id,
+        kind=seen.kind,
+        created_at=seen.created_at or now,
+        gateway=gateway,
+        read_as=read_as if seen.kind is ObjectKind.RESPONSE else "",
+        **given,
     )
 
 

@@ -71,6 +71,10 @@ class GatewaySettings(Settings):
     client_session: ClientValue = "accept"
     """The session that a request names, likewise."""
 
+    follow_objects_seconds: float = Field(default=30.0, ge=0, le=3_600)
+    """A background response that no client has read to its end by then is read here, that often at first,
+    until it is billed; 0 leaves what nobody reads unbilled."""
+
     pricebook: Path | None = None
     """A YAML file with prices for models that LiteLLM knows none of; read again when it changes."""
     price_fallback: Literal["none", "genai-prices"] = "none"

@@ -39,6 +39,8 @@ class ProviderObject(Wire):
     created_at: UtcTime
     gateway: str = ""
     """Where it was made."""
+    read_as: str = ""
+    """The id by which that gateway reads it until it has ended; empty where it leaves that to others."""
 
     key: str = ""
     key_alias: str | None = None

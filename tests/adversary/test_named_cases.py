@@ -94,6 +94,21 @@ def test_02_a_fallback_of_the_client_does_not_choose_the_price(adversary: Advers
     assert adversary.account(owner).is_even
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"])
+def test_02_nothing_is_taken_out_of_an_honest_request(adversary: Adversary, route: str, stream: bool) -> None:
+    owner = adversary.owner()
+    before = adversary.metric("spendmeter_stripped_requests_total")
+    body = adversary.chat(owner, stream=stream, max_tokens=200)
+    text = body["messages"][0]["content"]
+    if route == "/v1/responses":
+        body = {"model": "gpt-4o", "input": text, "stream": stream}
+    if route == "/v1/embeddings":
+        body = {"model": "embed", "input": text}
+    adversary.served(owner, body, route)
+    assert adversary.metric("spendmeter_stripped_requests_total") == before
+
+
 # 3
 
 

@@ -39,7 +39,9 @@ def gateway(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     folder = data / "config"
     folder.mkdir()
     (folder / "litellm.yaml").write_text(CONFIG)
-    with running_proxy(kafka, data, "--config", str(folder / "litellm.yaml")) as proxy:
+    # Others' reads are to come first, except where nobody reads.
+    arguments = ("--config", str(folder / "litellm.yaml"))
+    with running_proxy(kafka, data, *arguments, SPENDMETER_FOLLOW_OBJECTS_SECONDS="2") as proxy:
         yield proxy
 
 
@@ -205,6 +207,26 @@ def test_a_background_stream_that_is_left_is_billed_by_its_next_read(
 
     assert (event.cost_nanousd, event.estimated) == (RESPONSE_NANOUSD, False)
     assert (event.key_alias, event.model_group) == ("ann", "smart")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_background_response_that_nobody_reads_is_billed_all_the_same(
+    gateway: Proxy, ann: Person, before: int, stream: bool
+) -> None:
+    asked: dict[str, Any] = {"model": "smart", "background": True, "metadata": {"reads": "1"}}
+    if stream:
+        asked |= {"input": f"Think. [[in=1000 out=100 chunks=8 chunk_delay_ms={SLOWLY_MS}]]", "stream": True}
+        url, key = f"{gateway.url}/v1/responses", {"Authorization": f"Bearer {ann.key}"}
+        with httpx.stream("POST", url, json=asked, headers=key, timeout=30) as answer:
+            next(line for line in answer.iter_lines() if line.startswith("data: {"))
+    else:
+        ann.post("/v1/responses", {**asked, "input": ASK})
+    wait_recorded(gateway, before, events=1)
+
+    (event,) = events_of(gateway, before)
+
+    assert (event.cost_nanousd, event.key_alias, event.model_group) == (RESPONSE_NANOUSD, "ann", "smart")
+    assert event.object_id
 
 
 def test_a_response_that_is_cancelled_is_billed_once(gateway: Proxy, ann: Person, before: int) -> None:
