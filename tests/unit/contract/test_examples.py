@@ -221,6 +221,7 @@ DECISION = Decision(
 OBJECT = ProviderObject(
     object_id="openai/batch_Aq1",
     kind=ObjectKind.BATCH,
+    read_as="resp_bGl0ZWxsbQ==",
     created_at=FINISHED,
     gateway="gateway 1",
     key=KEY,

@@ -137,7 +137,10 @@ def test_the_metadata_of_a_fallback_is_dropped_where_it_would_replace_the_proxys
     assert data["fallbacks"] == [{"model": "m", "metadata": {"user_id": "u"}}]
 
 
-@pytest.mark.parametrize("name", sorted(GROUPS["of the proxy"].names - {"proxy_server_request"}))
+_SURE = {"proxy_server_request", "secret_fields"}
+
+
+@pytest.mark.parametrize("name", sorted(GROUPS["of the proxy"].names - _SURE))
 def test_at_the_root_the_proxys_own_stays_and_a_clients_goes(name: str) -> None:
     own = OfLitellm()
     data = request() | {name: own}
@@ -149,6 +152,13 @@ def test_at_the_root_the_proxys_own_stays_and_a_clients_goes(name: str) -> None:
     data = request() | {name: sent}
     data["proxy_server_request"]["body"][name] = sent
     assert applied(data) == (name,)
+
+
+def test_the_proxys_secret_fields_stay_also_as_a_copy() -> None:
+    own = {"raw_headers": {"x-mcp-auth": "secret"}}
+    data = request() | {"secret_fields": own}
+    assert applied(data) == ()
+    assert data["secret_fields"] is own
 
 
 @pytest.mark.parametrize("name", sorted(GROUPS["price"].names | GROUPS["logging"].names))

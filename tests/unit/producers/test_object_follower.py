@@ -22,9 +22,11 @@ class Provider:
 
     def __init__(self, *answers: bool | Exception) -> None:
         self.answers, self.read_as = list(answers), list[str]()
+        self.has_read = asyncio.Event()
 
     async def read(self, read_as: str) -> bool:
         self.read_as.append(read_as)
+        self.has_read.set()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -50,7 +52,8 @@ def reads(provider: Provider, *objects: ProviderObject, billed: Sequence[str] = 
         running = asyncio.create_task(follower.run(provider.read))
         async with asyncio.timeout(20):
             while len(provider.read_as) < wanted:
-                await asyncio.sleep(FIRST_SECONDS)
+                provider.has_read.clear()
+                await provider.has_read.wait()
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(running), 1.2)
         running.cancel()
