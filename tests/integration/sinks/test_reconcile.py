@@ -56,7 +56,7 @@ class System:
         self.worker = worker
 
     def stream(self) -> AbstractAsyncContextManager[Stream]:
-        return open_stream(self.settings)
+        return open_stream(self.settings, self.worker.log)
 
     async def compare(self, wait_seconds: float = WAIT_SECONDS) -> Report:
         return await reconcile(

@@ -84,6 +84,8 @@ class Stream:
     def __init__(self, settings: Settings, kafka: AIOKafkaProducer, client: SpendmeterClient) -> None:
         self.settings = settings
         self.client = client
+        self.logs: list[Path] = []
+        """Of its workers: the end of each is shown where something does not come."""
         self._kafka = kafka
 
     async def send(self, events: Iterable[UsageEvent]) -> None:
@@ -150,7 +152,8 @@ class Stream:
             if condition(values):
                 return values
             if asyncio.get_running_loop().time() > deadline:
-                pytest.fail(f"{topic}: not within {WAIT_SECONDS} s; last seen: {values[-3:]}")
+                logs = "\n".join(f"{log.name}:\n{log.read_text()[-3000:]}" for log in self.logs)
+                pytest.fail(f"{topic}: not within {WAIT_SECONDS} s; last seen: {values[-3:]}\n{logs}")
 
     async def until_spent(self, expected: dict[str, int]) -> None:
         """Wait until the totals are at least what is expected, then insist that they are exactly that."""
@@ -173,13 +176,15 @@ async def stream(kafka: str, topic_prefix: str) -> AsyncIterator[Stream]:
 
 
 @asynccontextmanager
-async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
+async def open_stream(settings: Settings, *logs: Path) -> AsyncIterator[Stream]:
     """The topics of a system that is there."""
     async with connect(settings) as client:
         writer = producer(settings)
         await writer.start()
         try:
-            yield Stream(settings, writer, client)
+            stream = Stream(settings, writer, client)
+            stream.logs.extend(logs)
+            yield stream
         finally:
             await writer.stop()
 
@@ -192,6 +197,7 @@ def workers(stream: Stream, tmp_path: Path) -> Iterator[Any]:
     def start(name: str = "stream-1", **env: str) -> Worker:
         worker = Worker(stream.settings, tmp_path, name, **env)
         started.append(worker)
+        stream.logs.append(worker.log)
         return worker
 
     yield start
