@@ -1,16 +1,37 @@
 """The ClickHouse client as every process makes it."""
 
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver import options
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error
 
 from spendmeter.runtime.settings import ClickHouseSettings
 
 CONNECT_TIMEOUT_SECONDS = 5
 UNKNOWN_DATABASE = 81  # ClickHouse's code
+_ANSWER_TAKES_SECONDS = 10  # beyond the time that a query may run
+
+_ADVICE = {
+    62: {"Multi-statements": "one statement at a time; nothing was run"},
+    159: {"": "it ran too long and was stopped: ask for less, or raise SPENDMETER_QUERY_MAX_SECONDS"},
+    164: {
+        "Cannot modify": "settings cannot be changed in a query that reads; nothing was run",
+        "": "commands only read history, nothing was changed; to change it, use a client of ClickHouse's own",
+    },
+    241: {"": "it needs too much memory: ask for less, or raise SPENDMETER_QUERY_MAX_MEMORY_BYTES"},
+    358: {"": "a query writes no files; nothing was run"},
+    396: {"": "too much to print: add a LIMIT, or sum it up"},
+    497: {"": "docs/operations.md says what each process's user must be granted"},
+    **dict.fromkeys(
+        (192, 193, 194, 516),
+        {"": "set SPENDMETER_CLICKHOUSE_USER and SPENDMETER_CLICKHOUSE_PASSWORD to a user that it knows"},
+    ),
+}
+"""What to do, by ClickHouse's code and by what its message must hold."""
 
 # Else the first insert imports pandas to learn that it was given none, where it happens to be installed
 # (chDB brings it): seconds after each start in which nothing is inserted.
@@ -41,8 +62,50 @@ def client(settings: ClickHouseSettings, *, database: str | None, **more: Any) -
     )
 
 
+def reader(
+    settings: ClickHouseSettings, *, seconds: int | None = None, limits: Mapping[str, Any] = {}, **more: Any
+) -> Client:
+    """A client that ClickHouse itself keeps from changing anything, its settings and limits included.
+
+    Each of its queries is stopped after `seconds` (the settings' where None) and beyond the settings' memory;
+    `limits` are settings of ClickHouse beside these or in their place. A user whom ClickHouse lets change no
+    settings keeps its own: that user is a reader already.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    seconds = settings.query_max_seconds if seconds is None else seconds
+    connected = client(
+        settings,
+        database=settings.clickhouse_database,
+        send_receive_timeout=seconds + _ANSWER_TAKES_SECONDS,
+        **more,
+    )
+    held = {
+        "max_execution_time": seconds,
+        "max_memory_usage": settings.query_max_memory_bytes,
+        **limits,
+        "readonly": 1,
+    }
+    for name, value in held.items():
+        if not connected.server_settings[name].readonly:
+            connected.set_client_setting(name, value)
+    return connected
+
+
+def address(settings: ClickHouseSettings) -> str:
+    """Where ClickHouse is, without the user and password that the URL may carry."""
+    url = urlsplit(settings.clickhouse_url)
+    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
+
+
 def tell(error: Exception) -> str:
-    """What ClickHouse itself said, in one line: without the driver's frame and the URL's password."""
+    """What ClickHouse itself said, in one line and with what can be done; never the URL or its password."""
     text = " ".join(str(error).split())
     _, _, said = text.rpartition("DB::Exception: ")
-    return said.partition(" (for url ")[0] if said != text else text.partition(" (for url ")[0]
+    said = (said if said != text else text).partition(" (for url ")[0]
+    code = error.code if isinstance(error, Error) else None
+    for held, advice in _ADVICE.get(code or 0, {}).items():
+        if held in said:
+            return f"{advice} ({said.removesuffix('.')})"
+    return said

@@ -71,6 +71,10 @@ class ClickHouseSettings(Settings):
     clickhouse_user: str = "default"
     clickhouse_password: SecretStr = SecretStr("")
     clickhouse_database: str = Field(default="spend", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    query_max_seconds: int = Field(default=60, ge=1, le=86_400)
+    """A query of a command is stopped after that long."""
+    query_max_memory_bytes: int = Field(default=4 * 1024**3, ge=1024**2)
+    """Of ClickHouse, for one query of a command."""
 
 
 S = TypeVar("S", bound=BaseSettings)
