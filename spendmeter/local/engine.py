@@ -42,8 +42,8 @@ UNKNOWN_EXCEPTION = 1002
 
 GRANTS = Path(__file__).with_name("engine_grants.xml")
 _FILE_CLAUSE = re.compile(r"\b(?:INTO OUTFILE|FROM INFILE)\b", re.IGNORECASE)
-# Functions that no grant covers: a file's content, SQL in a text, a program, an object of this process.
-_UNGRANTED = re.compile(r"(?<!\w)(file|eval|executable|python|ai[A-Z]\w*)\(", re.IGNORECASE)
+# What no grant covers: a file's content, SQL in a text, a program, an object of this process, a disk elsewhere.
+_UNGRANTED = re.compile(r"(?<!\w)(file|eval|executable|python|disk|ai\w+)\(", re.IGNORECASE)
 
 T = TypeVar("T")
 
