@@ -1,7 +1,7 @@
 """Whose history a database is: one system's, known by its topic prefix.
 
-An owner is a row with the number of its generation, inserted under that number as ClickHouse's deduplication
-token: of two that want the same generation the server keeps the first, whoever asks, and both read who it was.
+An owner is a row with the number of its generation, inserted under that number as deduplication token: of two
+that want the same generation ClickHouse keeps the first, and both read who it was.
 """
 
 from clickhouse_connect.driver.client import Client
@@ -31,16 +31,16 @@ def claim(client: Client, settings: ClickHouseSettings) -> None:
         owner = owner_of(client)
     if owner != mine:
         raise OwnedByAnother(
-            f"database {settings.clickhouse_database} holds the history of the system with SPENDMETER_TOPIC_PREFIX"
-            f" '{owner}', and this one's is '{mine}': set SPENDMETER_CLICKHOUSE_DATABASE to a database of its own"
-            " (or the prefix, if it is mistaken)"
+            f"database {settings.clickhouse_database} belongs to the system with SPENDMETER_TOPIC_PREFIX"
+            f" '{owner}', and this one has '{mine}': set SPENDMETER_CLICKHOUSE_DATABASE to a database of"
+            " its own, or the prefix, if that is mistaken"
         )
 
 
 def set_owner(client: Client, topic_prefix: str) -> None:
     """Hand the client's database over to the system with that prefix, whoever had it.
 
-    Its sinks may start from now on, and those of the one before no more. Those that run go on: stop them first.
+    Its sinks may start from now on, those of the one before no more. Sinks that run go on: stop them first.
 
     Raises:
         OwnedByAnother: somebody else handed it over at the same time.
@@ -55,7 +55,9 @@ def set_owner(client: Client, topic_prefix: str) -> None:
 
 
 def _latest(client: Client) -> tuple[int, str | None]:
-    rows = client.query("SELECT generation, topic_prefix FROM owner ORDER BY generation DESC LIMIT 1").result_rows
+    rows = client.query(
+        "SELECT generation, topic_prefix FROM owner ORDER BY generation DESC LIMIT 1"
+    ).result_rows
     return (int(rows[0][0]), str(rows[0][1])) if rows else (0, None)
 
 

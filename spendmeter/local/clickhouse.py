@@ -4,9 +4,10 @@ Behind it is the real engine (`engine.py`), so that everything else talks to a C
 Left out: users but one, sessions (SET, USE, temporary tables), external tables, native-compressed bodies,
 progress headers.
 
-Every program of this machine, and every page in a browser on it, can reach a port on loopback. So each request
-names the user and the password, which SPENDMETER_CLICKHOUSE_PASSWORD gives to this process as to all others; a
-request that came under another host's name, or from a page, is refused; and GET only reads, as in ClickHouse.
+Every program of this machine, and every page in a browser on it, can reach a port on loopback. So each
+request names the user and the password, which this process has from SPENDMETER_CLICKHOUSE_PASSWORD as all
+others do; one that came under another host's name, or from a page, is refused; and GET only reads, as in
+ClickHouse.
 """
 
 import asyncio
@@ -231,7 +232,9 @@ def main(path: Path, port: int) -> None:
         raise click.UsageError(f"{PASSWORD_VARIABLE} must be set: every request names it")
     engine = Engine(path)
     try:
-        web.run_app(build_app(engine, password), host=LOOPBACK, port=port, print=lambda _: None, access_log=None)
+        web.run_app(
+            build_app(engine, password), host=LOOPBACK, port=port, print=lambda _: None, access_log=None
+        )
     finally:
         engine.close()
 

@@ -45,7 +45,10 @@ ENCODINGS = frozenset(_FRAMES)
 
 
 def decompress(encoding: str, body: bytes, at_most: int) -> bytes:
-    """All of `body`, in one of `ENCODINGS`. Raises BadCompressionError, TooLargeError beyond `at_most` bytes."""
+    """All of `body`, in one of `ENCODINGS`, of at most that many bytes.
+
+    Raises BadCompressionError, TooLargeError.
+    """
     parts: list[bytes] = []
     left = at_most
     rest: bytes | None = body

@@ -5,9 +5,9 @@ at all and what a deduplication token stands for. The engine's own default cuts 
 256 MB, and clickhouse-connect sends blocks of its own (65,536 rows for rows of about 32 bytes). The limit
 that is left is memory: an insert is held whole, so `MAX_BODY_BYTES` of the HTTP front bounds it.
 
-**Only its own directory**: chDB would let any statement read and write every file of the user, call every URL and
-run programs. The engine's own grants refuse that (`engine_grants.xml`, no SOURCES; its profile pins the settings
-that name files). What grants do not cover is refused by what the engine's parser makes of a statement
+**Only its own directory**: chDB would let any statement read and write every file of the user, and call every
+URL. The engine's own grants refuse that (`engine_grants.xml`: no SOURCES; its profile pins the settings
+which name files). What no grant covers is refused by what the engine's parser makes of a statement
 (docs/decisions/0021).
 """
 
@@ -41,8 +41,9 @@ ACCESS_DENIED = 497
 UNKNOWN_EXCEPTION = 1002
 
 GRANTS = Path(__file__).with_name("engine_grants.xml")
+_OUR_OWN_STATEMENT = re.compile(r": In scope SELECT formatQuery.*(?=\(\w+\)\s*$)", re.DOTALL)
 _FILE_CLAUSE = re.compile(r"\b(?:INTO OUTFILE|FROM INFILE)\b", re.IGNORECASE)
-# What no grant covers: a file's content, SQL in a text, a program, an object of this process, a disk elsewhere.
+# What no grant covers: a file's content, SQL in a text, a program, an object of this process, another disk.
 _UNGRANTED = re.compile(r"(?<!\w)(file|eval|executable|python|disk|ai\w+)\(", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -150,9 +151,7 @@ class Engine:
     def _restore(self, name: str) -> None:
         ours = ONE_INSERT_IS_ONE_BLOCK.get(name)
         try:
-            self._connection.query(
-                f"SET {_identifier(name)} = {'DEFAULT' if ours is None else ours}", "Null"
-            )
+            self._connection.query(f"SET {_identifier(name)} = {'DEFAULT' if ours is None else ours}", "Null")
         except RuntimeError as error:
             # The setting was never set if the engine does not know it: that was the call's own error.
             if _engine_error(error).code != UNKNOWN_SETTING:
@@ -177,14 +176,17 @@ class Engine:
         """The statement as the engine's parser writes it. Raises RuntimeError where it is not exactly one."""
         # As a parameter, which is a field of a tab-separated line: it may be as long as a statement may be.
         field = sql.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
-        parsed = self._connection.query(
-            "SELECT formatQuerySingleLine({sql:String})", "TSVRaw", params={"sql": field}
-        )
+        try:
+            parsed = self._connection.query(
+                "SELECT formatQuerySingleLine({sql:String})", "TSVRaw", params={"sql": field}
+            )
+        except RuntimeError as error:
+            raise RuntimeError(_OUR_OWN_STATEMENT.sub("", str(error))) from None
         return str(parsed.bytes().decode())
 
 
 def refuse_files(parsed: str) -> None:
-    """Raises EngineError if a statement, as the parser wrote it, reads or writes files in ways no grant covers."""
+    """Raises EngineError if a statement, as the parser wrote it, uses files in a way that no grant covers."""
     said = without_literals(parsed)
     if clause := _FILE_CLAUSE.search(said):
         raise engine_error(INTO_OUTFILE_NOT_ALLOWED, f"{clause.group().upper()} is not allowed here")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 MAX_STATEMENT_BYTES = 1_000_000  # where the data of an insert must have begun
 
-# In order: quoted strings and names (backslash and doubled-quote escapes), heredocs, comments, words, anything else.
+# In order: quoted strings and names (backslash and doubled-quote escapes), heredocs, comments, words, others.
 _TOKEN = re.compile(
     rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\""
     rb"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"

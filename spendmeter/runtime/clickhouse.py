@@ -15,23 +15,26 @@ CONNECT_TIMEOUT_SECONDS = 5
 UNKNOWN_DATABASE = 81  # ClickHouse's code
 _ANSWER_TAKES_SECONDS = 10  # beyond the time that a query may run
 
-_ADVICE = {
-    62: {"Multi-statements": "one statement at a time; nothing was run"},
-    159: {"": "it ran too long and was stopped: ask for less, or raise SPENDMETER_QUERY_MAX_SECONDS"},
-    164: {
-        "Cannot modify": "settings cannot be changed in a query that reads; nothing was run",
-        "": "commands only read history, nothing was changed; to change it, use a client of ClickHouse's own",
-    },
-    241: {"": "it needs too much memory: ask for less, or raise SPENDMETER_QUERY_MAX_MEMORY_BYTES"},
-    358: {"": "a query writes no files; nothing was run"},
-    396: {"": "too much to print: add a LIMIT, or sum it up"},
-    497: {"": "docs/operations.md says what each process's user must be granted"},
-    **dict.fromkeys(
-        (192, 193, 194, 516),
-        {"": "set SPENDMETER_CLICKHOUSE_USER and SPENDMETER_CLICKHOUSE_PASSWORD to a user that it knows"},
+_ADVICE = (
+    ({62}, "Multi-statements", "one statement at a time; nothing was run"),
+    ({159}, "", "it ran too long and was stopped: ask for less, or raise SPENDMETER_QUERY_MAX_SECONDS"),
+    ({164}, "Cannot modify", "settings cannot be changed in a query that reads; nothing was run"),
+    (
+        {164},
+        "",
+        "commands only read history, nothing was changed; to change it, use a client of ClickHouse's own",
     ),
-}
-"""What to do, by ClickHouse's code and by what its message must hold."""
+    ({241}, "", "it needs too much memory: ask for less, or raise SPENDMETER_QUERY_MAX_MEMORY_BYTES"),
+    ({358}, "", "a query writes no files; nothing was run"),
+    ({396}, "", "too much to print: add a LIMIT, or sum it up"),
+    ({497}, "", "this user of ClickHouse may not do that; docs/operations.md has each process's grants"),
+    (
+        {192, 193, 194, 516},
+        "",
+        "set SPENDMETER_CLICKHOUSE_USER and SPENDMETER_CLICKHOUSE_PASSWORD to a user that it knows",
+    ),
+)
+"""ClickHouse's codes, what its message must hold, and what to do."""
 
 # Else the first insert imports pandas to learn that it was given none, where it happens to be installed
 # (chDB brings it): seconds after each start in which nothing is inserted.
@@ -105,7 +108,7 @@ def tell(error: Exception) -> str:
     _, _, said = text.rpartition("DB::Exception: ")
     said = (said if said != text else text).partition(" (for url ")[0]
     code = error.code if isinstance(error, Error) else None
-    for held, advice in _ADVICE.get(code or 0, {}).items():
-        if held in said:
+    for codes, held, advice in _ADVICE:
+        if code in codes and held in said:
             return f"{advice} ({said.removesuffix('.')})"
     return said

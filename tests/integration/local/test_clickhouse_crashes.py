@@ -67,7 +67,9 @@ def insert(url: str, number: int) -> bool:
     token = {"insert_deduplication_token": f"topic:0:{first}"}
     try:
         with clickhouse_connect.get_client(dsn=url) as client:
-            return bool(client.insert("crashed.t", rows, ["a"], settings=token).written_rows == ROWS_PER_INSERT)
+            return bool(
+                client.insert("crashed.t", rows, ["a"], settings=token).written_rows == ROWS_PER_INSERT
+            )
     except ClickHouseError:
         return False
 

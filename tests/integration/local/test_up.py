@@ -71,7 +71,7 @@ def test_data_stays_through_a_killed_component_a_killed_supervisor_and_down(dire
 
     assert "the data is kept" in run("down", directory).stderr
     assert json.loads(run("status", directory, "--json", expect=3).stdout)["running"] is False
-    third = up(directory)
+    up(directory)
     with clickhouse_connect.get_client(dsn=find_stack(directory).clickhouse_dsn) as client:
         assert client.query("SELECT sum(a) FROM mine.kept").result_rows == [(6,)]
 

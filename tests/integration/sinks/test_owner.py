@@ -1,5 +1,7 @@
 """A database is one system's history: another topic prefix is refused, or the database is handed over."""
 
+import asyncio
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,6 +21,13 @@ from spendmeter.spend_by import spend_by
 from tests.builders import budget, usage
 from tests.integration.sinks.conftest import Eventually, Put, Running
 from tests.integration.sinks.test_process import COMMAND, WITHIN_SECONDS, environment
+
+
+def start(settings: SinkSettings) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **environment(settings)}
+    return subprocess.run(
+        COMMAND, env=env, capture_output=True, text=True, timeout=WITHIN_SECONDS, check=False
+    )
 
 
 def of(settings: SinkSettings, prefix: str) -> SinkSettings:
@@ -46,15 +55,13 @@ async def test_two_prefixes_with_one_database_are_never_added_up(
     async with running():
         await eventually("SELECT count() FROM usage", [(1,)])
         await eventually("SELECT id FROM budgets_now", [("ours",)])
-        refused = subprocess.run(
-            COMMAND, env=environment(other), capture_output=True, text=True, timeout=WITHIN_SECONDS, check=False
-        )
+        refused = await asyncio.to_thread(start, other)
     assert refused.returncode == 1
     said = [line for line in refused.stderr.splitlines() if line.startswith("spendmeter clickhouse-sink: ")]
     assert said == [
-        f"spendmeter clickhouse-sink: database {settings.clickhouse_database} holds the history of the system with"
-        f" SPENDMETER_TOPIC_PREFIX '{settings.topic_prefix}', and this one's is '{other.topic_prefix}': set"
-        " SPENDMETER_CLICKHOUSE_DATABASE to a database of its own (or the prefix, if it is mistaken)"
+        f"spendmeter clickhouse-sink: database {settings.clickhouse_database} belongs to the system with"
+        f" SPENDMETER_TOPIC_PREFIX '{settings.topic_prefix}', and this one has '{other.topic_prefix}': set"
+        " SPENDMETER_CLICKHOUSE_DATABASE to a database of its own, or the prefix, if that is mistaken"
     ]
     assert "Traceback" not in refused.stderr
     assert [spender.name for spender in spend_by(history, "key", "hour", 10)] == ["ours"]
@@ -65,7 +72,9 @@ async def test_an_existing_database_is_adopted_by_the_first_prefix_that_writes(
     settings: SinkSettings, history: Client, running: Running, put: Put, eventually: Eventually
 ) -> None:
     # As an upgrade finds it: with rows and without an owner, which `migrate` does not decide.
-    history.command("INSERT INTO alerts (alert_id, kind) VALUES ('00000000-0000-0000-0000-000000000001', 'drift')")
+    history.command(
+        "INSERT INTO alerts (alert_id, kind) VALUES ('00000000-0000-0000-0000-000000000001', 'drift')"
+    )
     assert migrate(history, settings.clickhouse_database) == []
     assert owner_of(history) is None
     await put(Topic.USAGE, [encode_usage(usage(1))])
@@ -101,6 +110,6 @@ def test_a_database_is_handed_over(settings: SinkSettings, history: Client) -> N
     for _ in range(2):
         set_owner(history, after.topic_prefix)
         claim(history, after)
-        with pytest.raises(OwnedByAnother, match="SPENDMETER_TOPIC_PREFIX '', and this one's is 'before.'"):
+        with pytest.raises(OwnedByAnother, match=r"SPENDMETER_TOPIC_PREFIX '', and this one has 'before\.'"):
             claim(history, before)
     assert history.command("SELECT count() FROM owner") == 2
