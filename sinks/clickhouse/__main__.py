@@ -20,7 +20,7 @@ with needs("sink"):
     from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
     from sinks.opening.filler import Filler
     from spendmeter.runtime import logs, metrics
-    from spendmeter.runtime.clickhouse import address, tell
+    from spendmeter.runtime.clickhouse import tell
     from spendmeter.runtime.fetched import fetch_cheaply
     from spendmeter.runtime.settings import load
 
@@ -60,7 +60,7 @@ def main() -> None:
     except (SchemaMismatch, NotMigrated, OwnedByAnother, PartialInsert) as error:
         sys.exit(f"spendmeter clickhouse-sink: {error}")
     except Error as error:
-        sys.exit(f"spendmeter clickhouse-sink: ClickHouse at {address(settings)}: {tell(error)}")
+        sys.exit(f"spendmeter clickhouse-sink: ClickHouse at {settings.clickhouse_address}: {tell(error)}")
 
 
 if __name__ == "__main__":

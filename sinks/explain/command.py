@@ -41,7 +41,7 @@ def explain(decision: UUID | None, events: int, dir_: Path | None, as_json: bool
             client.close()
     except Error as error:
         raise click.ClickException(
-            f"ClickHouse at {clickhouse.address(settings)}: {clickhouse.tell(error)};"
+            f"ClickHouse at {settings.clickhouse_address}: {clickhouse.tell(error)};"
             " `spendmeter status` says what runs"
         ) from None
     print_json(_data(found, evidence)) if as_json else click.echo(tell(found, evidence))

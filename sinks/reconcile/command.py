@@ -82,7 +82,7 @@ def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_s
             f"Kafka at {settings.kafka_bootstrap}: {error}; `spendmeter status` says what runs"
         ) from None
     except Error as error:
-        where = f"ClickHouse at {clickhouse.address(settings)}, database {settings.clickhouse_database}"
+        where = f"ClickHouse at {settings.clickhouse_address}, database {settings.clickhouse_database}"
         raise _refusal(
             f"{where}: {clickhouse.tell(error)};"
             " `spendmeter status` says what runs, `python -m sinks.clickhouse migrate` makes the tables"

@@ -107,8 +107,9 @@ class _Front:
         self._password = password.encode()
 
     async def handle(self, request: web.Request) -> web.Response:
+        query_id = request.query.get("query_id", "")
         headers = {
-            "X-ClickHouse-Query-Id": request.query.get("query_id") or str(uuid4()),
+            "X-ClickHouse-Query-Id": query_id if query_id and query_id.isprintable() else str(uuid4()),
             "X-ClickHouse-Server-Display-Name": "spendmeter-local",
             "X-ClickHouse-Timezone": "UTC",
         }
@@ -147,11 +148,10 @@ class _Front:
             raise engine_error(
                 SOCKET_TIMEOUT, f"the request was not there within {BODY_WITHIN_SECONDS:g} s"
             ) from error
-        asked = parameters.get("query", "").encode()
-        text = asked + b"\n" + body if asked and body else asked or body
         try:
-            statement = read_statement(text)
-        except UnicodeDecodeError as error:
+            asked = parameters.get("query", "").encode()
+            statement = read_statement(asked + b"\n" + body if asked and body else asked or body)
+        except UnicodeError as error:
             raise engine_error(SYNTAX_ERROR, f"the statement is not UTF-8: {error}") from error
         if isinstance(statement, Query) and statement.verb in ("SET", "USE"):
             # One connection serves everybody: it would hold for every client, or for none.
@@ -207,7 +207,7 @@ def _context(method: str, headers: Mapping[str, str], parameters: Mapping[str, s
             if name not in prefixed and name not in TRANSPORT_PARAMETERS and name != "readonly"
         },
         parameters={name.removeprefix(PARAMETER_PREFIX): value for name, value in prefixed.items()},
-        readonly=int(wanted) or (ONLY_SETTINGS if method == "GET" else 0),
+        readonly=int(wanted) or (0 if method == "POST" else ONLY_SETTINGS),
     )
 
 

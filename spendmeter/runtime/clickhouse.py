@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver import options
@@ -50,13 +50,13 @@ def client(settings: ClickHouseSettings, *, database: str | None, **more: Any) -
     Raises:
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
     """
-    url = urlsplit(settings.clickhouse_url)
+    url, (user, password) = urlsplit(settings.clickhouse_url), settings.clickhouse_login
     return clickhouse_connect.get_client(
         host=url.hostname,
         port=url.port or (8443 if url.scheme == "https" else 8123),
         interface=url.scheme,
-        username=unquote(url.username) if url.username else settings.clickhouse_user,
-        password=unquote(url.password) if url.password else settings.clickhouse_password.get_secret_value(),
+        username=user,
+        password=password,
         database=database,
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         # A session would allow one query at a time.
@@ -94,12 +94,6 @@ def reader(
         if not connected.server_settings[name].readonly:
             connected.set_client_setting(name, value)
     return connected
-
-
-def address(settings: ClickHouseSettings) -> str:
-    """Where ClickHouse is, without the user and password that the URL may carry."""
-    url = urlsplit(settings.clickhouse_url)
-    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
 
 
 def tell(error: Exception) -> str:

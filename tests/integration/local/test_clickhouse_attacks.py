@@ -122,6 +122,8 @@ async def test_get_only_reads_whatever_it_asks_for(
     ):
         status, text = await said(ours, url, sql, "GET", **settings)
         assert (status, "READONLY" in text) == (403, True), text
+        async with ours.head(url, params={"query": sql, **settings}) as answer:
+            assert answer.status == 403
     assert (await said(ours, url, "SELECT 1 SETTINGS readonly = 0", "GET"))[0] == 403
     assert await said(ours, url, f"SELECT a FROM {database}.t", "GET", **settings) == (200, "kept\n")
     assert await rows(ours, url, database) == "kept\n"
@@ -322,6 +324,10 @@ async def test_odd_encodings_are_answered_in_words_and_nothing_ends(ours: Client
         status, text = await said(ours, url, body)
         assert status == 400, (body, text)
         assert "DB::Exception" in text
+    for query in ("query=%ff%fe", "query=%ED%A0%80", "query=SELECT+%00", "query_id=%0d%0aX:%201&query=%28"):
+        async with ours.get(URL(f"{url}/?{query}", encoded=True)) as answer:
+            assert answer.status == 400, (query, await answer.text())
+            assert "X" not in answer.headers
     for encoding, code in (("br", "48"), ("gzip", "271")):
         async with ours.post(url, data=b"SELECT 1", headers={"Content-Encoding": encoding}) as answer:
             assert answer.headers["X-ClickHouse-Exception-Code"] == code
