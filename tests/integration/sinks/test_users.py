@@ -1,6 +1,6 @@
 """deploy/clickhouse/users.sql, run: each process works with the grants of its user, and with nothing more.
 
-The engine of the tests knows one user and no CREATE USER, so that user gets each of ours' grants in turn, as the
+The engine of the tests knows one user and no CREATE USER, so that one gets the grants of each in turn, as the
 file has them; the engine enforces them. What the file says beside that is held to ClickHouse's own parser.
 """
 
@@ -44,7 +44,7 @@ from spendmeter.local.clickhouse import main
 main()
 """
 WITHIN_SECONDS = 60
-READERS = ("spendmeter_reconcile", "spendmeter_query", "spendmeter_console")
+READERS = ("spend_reconcile", "spend_query", "spend_console")
 
 
 def statements() -> list[str]:
@@ -95,7 +95,7 @@ def engine_for(user: str, data: Path) -> Iterator[str]:
 
 def refuses(client: Client, *changes: str) -> None:
     for change in changes:
-        with pytest.raises(DatabaseError, match="ACCESS_DENIED|READONLY"):
+        with pytest.raises(DatabaseError, match=r"ACCESS_DENIED|READONLY"):
             client.command(change)
 
 
@@ -105,20 +105,23 @@ async def test_each_process_works_with_its_own_grants_and_nothing_more(
     settings = settings.model_copy(update={"clickhouse_database": "spend"})
     data = tmp_path / "data"
 
-    with engine_for("spendmeter_migrate", data) as url:
+    with engine_for("spend_migrate", data) as url:
         client = open_client(settings.model_copy(update={"clickhouse_url": url}), database=None)
         assert migrate(client, "spend") == [migration.name for migration in migrations()]
         refuses(client, "DROP TABLE usage", "ALTER TABLE usage DELETE WHERE 1", "CREATE DATABASE another")
         client.close()
 
-    with engine_for("spendmeter_sink", data) as url:
+    with engine_for("spend_sink", data) as url:
         ours = settings.model_copy(update={"clickhouse_url": url})
         await put(Topic.USAGE, [encode_usage(usage(n, occurred_at=datetime.now(UTC))) for n in (1, 2)])
         stop = asyncio.Event()
         sink = asyncio.create_task(sink_of(ours).run(stop))
         client = await asyncio.to_thread(open_client, ours, None)
-        while not sink.done() and client.command("SELECT count() FROM spend.usage") != 2:
-            await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(
+            wait_until,
+            lambda: sink.done() or client.command("SELECT count() FROM spend.usage") == 2,
+            timeout_seconds=WITHIN_SECONDS,
+        )
         stop.set()
         await sink
         # What an opening balance is added up with.
@@ -165,7 +168,7 @@ def test_every_statement_of_the_file_is_one_that_clickhouse_understands(clickhou
             pytest.fail(f"{statement}: {error}")
     client.close()
     users = {one.split()[5] for one in statements() if one.startswith("CREATE USER")}
-    assert users == {"spendmeter_migrate", "spendmeter_sink", *READERS}
+    assert users == {"spend_migrate", "spend_sink", *READERS}
     assert all(profile_of(user)["readonly"] == "1" for user in READERS)
     people, console = READERS[1:]
     assert (grants_of(people), profile_of(people)) == (grants_of(console), profile_of(console))

@@ -53,6 +53,6 @@ def test_what_is_not_compressed_is_refused(encoding: str) -> None:
 def test_a_body_is_read_up_to_the_bound_and_refused_beyond(encoding: str) -> None:
     full = COMPRESS[encoding](b"a" * (AT_MOST - 1)) + COMPRESS[encoding](b"b")
     assert decompress(encoding, full, AT_MOST) == b"a" * (AT_MOST - 1) + b"b"
-    for more in (b"c", b"c" * 100_000_000):
+    for more in (b"c", b"c" * 10_000_000):
         with pytest.raises(TooLargeError, match=f"{encoding} body holds more than 1,000 bytes"):
             decompress(encoding, full + COMPRESS[encoding](more), AT_MOST)
