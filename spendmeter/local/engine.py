@@ -45,6 +45,9 @@ _OUR_OWN_STATEMENT = re.compile(r": In scope SELECT formatQuery.*(?=\(\w+\)\s*$)
 _FILE_CLAUSE = re.compile(r"\b(?:INTO OUTFILE|FROM INFILE)\b", re.IGNORECASE)
 # What no grant covers: a file's content, SQL in a text, a program, an object of this process, another disk.
 _UNGRANTED = re.compile(r"(?<!\w)(file|eval|executable|python|disk|ai\w+)\(", re.IGNORECASE)
+# Tables that keep their rows where the engine keeps everything: EmbeddedRocksDB, say, may name another path.
+_ENGINE = re.compile(r"\bENGINE = ([^\s(]+)")
+_KEPT_HERE = re.compile(r"\w*MergeTree|Memory|Null|Atomic")
 
 T = TypeVar("T")
 
@@ -192,6 +195,9 @@ def refuse_files(parsed: str) -> None:
         raise engine_error(INTO_OUTFILE_NOT_ALLOWED, f"{clause.group().upper()} is not allowed here")
     if called := _UNGRANTED.search(said):
         raise engine_error(ACCESS_DENIED, f"the function {called.group(1)} is not allowed here")
+    for engine in _ENGINE.findall(said):
+        if not _KEPT_HERE.fullmatch(engine):
+            raise engine_error(ACCESS_DENIED, f"the engine {engine} is not allowed here")
 
 
 def _from_file(insert: Insert, path: str) -> str:

@@ -211,6 +211,10 @@ CREATE VIEW {database}.x AS SELECT file('{secret}')
 CREATE DATABASE {database}_files ENGINE = Filesystem('{folder}')
 CREATE DICTIONARY {database}.x (k UInt64) PRIMARY KEY k SOURCE(FILE(path '{secret}')) LAYOUT(FLAT())
 CREATE DICTIONARY {database}.x (k UInt64) PRIMARY KEY k SOURCE(EXECUTABLE(command 'id')) LAYOUT(FLAT())
+CREATE TABLE {database}.x (a String) ENGINE = FileLog('{folder}/', 'LineAsString')
+CREATE TABLE {database}.x (a String) ENGINE = Executable('id', 'TSV')
+CREATE TABLE {database}.x (a String) ENGINE = `ExecutablePool`('id', 'TSV')
+CREATE MATERIALIZED VIEW {database}.x REFRESH EVERY 1 DAY ENGINE = Memory AS SELECT file('{secret}') a
 CREATE FUNCTION x AS (path) -> file(path)
 CREATE USER x
 CREATE NAMED COLLECTION x AS a = 1
@@ -228,6 +232,8 @@ SHOW TABLES INTO OUTFILE '{target}'
 INSERT INTO FUNCTION file('{target}', 'TSV', 'x String') SELECT 'x'
 BACKUP TABLE {database}.t TO File('{target}')
 CREATE TABLE {database}.x (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(path = '{target}/')
+CREATE TABLE {database}.x (k UInt64) ENGINE = EmbeddedRocksDB(0, '{target}') PRIMARY KEY k
+CREATE TABLE {database}.x (k UInt64) ENGINE /* = Memory */ = EmbeddedRocksDB(0, '{target}', 1) PRIMARY KEY k
 CREATE DATABASE {database}_sqlite ENGINE = SQLite('{target}')
 """.strip().splitlines()
 
