@@ -161,12 +161,12 @@ class Engine:
                 raise
 
     def _query(self, connection: Any, sql: str, default_format: str, context: Context) -> Answer:
-        refuse_files(self._parsed(sql))
+        refuse_files(_parsed(connection, sql))
         result = connection.query(sql, default_format, params=dict(context.parameters))
         return Answer(result.bytes() or b"", result.rows_read(), result.rows_written(), result.elapsed())
 
     def _insert(self, connection: Any, insert: Insert) -> Answer:
-        refuse_files(self._parsed(f"{insert.sql} FORMAT {insert.format}"))
+        refuse_files(_parsed(connection, f"{insert.sql} FORMAT {insert.format}"))
         # From a file: chDB 4.4's streamed insert reports rows that the engine refused (a violated
         # constraint, say) as written, without an error.
         with NamedTemporaryFile(dir=self._spool, suffix=".rows") as file:
@@ -174,18 +174,6 @@ class Engine:
             file.flush()
             result = connection.query(_from_file(insert, file.name), "Null")
         return Answer(b"", 0, result.rows_written(), result.elapsed())
-
-    def _parsed(self, sql: str) -> str:
-        """The statement as the engine's parser writes it. Raises RuntimeError where it is not exactly one."""
-        # As a parameter, which is a field of a tab-separated line: it may be as long as a statement may be.
-        field = sql.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
-        try:
-            parsed = self._connection.query(
-                "SELECT formatQuerySingleLine({sql:String})", "TSVRaw", params={"sql": field}
-            )
-        except RuntimeError as error:
-            raise RuntimeError(_OUR_OWN_STATEMENT.sub("", str(error))) from None
-        return str(parsed.bytes().decode())
 
 
 def refuse_files(parsed: str) -> None:
@@ -198,6 +186,19 @@ def refuse_files(parsed: str) -> None:
     for engine in _ENGINE.findall(said):
         if not _KEPT_HERE.fullmatch(engine):
             raise engine_error(ACCESS_DENIED, f"the engine {engine} is not allowed here")
+
+
+def _parsed(connection: Any, sql: str) -> str:
+    """The statement as the engine's parser writes it. Raises RuntimeError where it is not exactly one."""
+    # As a parameter, which is a field of a tab-separated line: it may be as long as a statement may be.
+    field = sql.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+    try:
+        parsed = connection.query(
+            "SELECT formatQuerySingleLine({sql:String})", "TSVRaw", params={"sql": field}
+        )
+    except RuntimeError as error:
+        raise RuntimeError(_OUR_OWN_STATEMENT.sub(" ", str(error))) from None
+    return str(parsed.bytes().decode())
 
 
 def _from_file(insert: Insert, path: str) -> str:

@@ -198,6 +198,10 @@ EXPLAIN SELECT * FROM file('{secret}', 'LineAsString')
 SELECT 1 FORMAT Protobuf SETTINGS format_schema = '{secret}:X'
 SELECT 1 AS a FORMAT Template SETTINGS format_template_row = '{secret}'
 INSERT INTO {database}.t VALUES (file('{secret}'))
+INSERT INTO {database}.t VALUES (file(assumeNotNull('{secret}')))
+INSERT INTO {database}.t VALUES ('a'), (file(assumeNotNull('{secret}'))), (file(assumeNotNull('{secret}')))
+INSERT INTO {database}.t FORMAT Values (upper('no SQL in rows'))
+SELECT * FROM format(Values, 'a String', $$(file(assumeNotNull('{secret}')))$$)
 INSERT INTO {database}.t SELECT file('{secret}')
 INSERT INTO {database}.t FROM INFILE '{secret}' FORMAT LineAsString
 INSERT INTO {database}.t FROM /*'*/ INFILE '{secret}' /*'*/ FORMAT LineAsString
@@ -264,9 +268,11 @@ async def test_settings_of_the_request_open_no_file_either(
         status, text = await said(ours, url, "SELECT 1", "POST", **{name: str(secret)})
         assert status >= 400, name
         assert SECRET not in text
-    values = {"input_format_values_interpret_expressions": "1"}
-    status, text = await said(ours, url, f"INSERT INTO {database}.t VALUES (file('{secret}'))", **values)
-    assert status >= 400
+    for name in ("interpret_expressions", "deduce_templates_of_expressions"):
+        values = {f"input_format_values_{name}": "1"}
+        sql = f"INSERT INTO {database}.t VALUES (file(assumeNotNull('{secret}')))"
+        status, text = await said(ours, url, sql, **values)
+        assert (status, "SETTING_CONSTRAINT_VIOLATION" in text) == (400, True), text
     assert await rows(ours, url, database) == "kept\n"
 
 
