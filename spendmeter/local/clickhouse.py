@@ -230,7 +230,10 @@ def main(path: Path, port: int) -> None:
     password = os.environ.get(PASSWORD_VARIABLE)
     if not password:
         raise click.UsageError(f"{PASSWORD_VARIABLE} must be set: every request names it")
-    engine = Engine(path)
+    try:
+        engine = Engine(path)
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
     try:
         web.run_app(
             build_app(engine, password), host=LOOPBACK, port=port, print=lambda _: None, access_log=None

@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -193,6 +196,9 @@ SELECT * FROM eval('SELECT file(''{secret}'')')
 SELECT * FROM view(SELECT file('{secret}'))
 SELECT * FROM loop(file('{secret}', 'LineAsString'))
 SELECT aiGenerate('x')
+SELECT hasColumnInTable('127.0.0.1:1', 'default', '', 'system', 'one', 'dummy')
+SELECT 1 SETTINGS additional_result_filter = 'throwIf(1, file(''{secret}''))'
+SELECT a FROM {database}.t SETTINGS additional_table_filters = {{'{database}.t': 'file(''{secret}'')'}}
 DESCRIBE TABLE file('{secret}')
 EXPLAIN SELECT * FROM file('{secret}', 'LineAsString')
 SELECT 1 FORMAT Protobuf SETTINGS format_schema = '{secret}:X'
@@ -268,6 +274,9 @@ async def test_settings_of_the_request_open_no_file_either(
         status, text = await said(ours, url, "SELECT 1", "POST", **{name: str(secret)})
         assert status >= 400, name
         assert SECRET not in text
+    filters = {"additional_result_filter": f"throwIf(1, file('{secret}'))", "readonly": "1"}
+    status, text = await said(ours, url, "SELECT 1", "POST", **filters)
+    assert (status, SECRET in text) == (400, False), text
     for name in ("interpret_expressions", "deduce_templates_of_expressions"):
         values = {f"input_format_values_{name}": "1"}
         sql = f"INSERT INTO {database}.t VALUES (file(assumeNotNull('{secret}')))"
@@ -373,3 +382,26 @@ async def test_slow_clients_hold_up_nobody_and_are_ended(monkeypatch: pytest.Mon
         async with await asyncio.wait_for(slow, 30) as answer:
             assert answer.status == 408
             assert "not there within 0.2 s" in await answer.text()
+
+
+def test_an_engine_that_cannot_read_its_grants_does_not_open(tmp_path: Path) -> None:
+    directory = tmp_path / "a&b"
+    opened = subprocess.run(
+        [sys.executable, "-m", "spendmeter.local.clickhouse", "--path", str(directory), "--port", "1"],
+        env={**os.environ, front.PASSWORD_VARIABLE: "x"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert opened.returncode == 1
+    assert "a path with & or ? in it cannot be served" in opened.stderr
+    assert "Traceback" not in opened.stderr
+
+
+def test_without_a_password_nothing_is_served(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "spendmeter.local.clickhouse", "--path", str(tmp_path), "--port", "1"]
+    env = {name: value for name, value in os.environ.items() if name != front.PASSWORD_VARIABLE}
+    started = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert started.returncode == 2
+    assert "SPENDMETER_CLICKHOUSE_PASSWORD must be set" in started.stderr
