@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from secrets import token_hex
 from shutil import rmtree
 from statistics import median
 from subprocess import Popen
@@ -171,11 +172,11 @@ async def _rewind(place: Place, settings: SinkSettings) -> None:
 @contextmanager
 def _engine() -> Iterator[tuple[str, Popen[bytes]]]:
     port = free_port()
-    url = f"http://{LOOPBACK}:{port}"
+    address, password = f"{LOOPBACK}:{port}", token_hex(8)
     command = _command("spendmeter.local.clickhouse", "--path", str(DIRECTORY / "data"), "--port", str(port))
-    with _child("engine", command, {}) as child:
-        _wait("the engine", lambda: http_answers(f"{url}/ping"), READY_WITHIN_SECONDS)
-        yield url, child
+    with _child("engine", command, {"SPENDMETER_CLICKHOUSE_PASSWORD": password}) as child:
+        _wait("the engine", lambda: http_answers(f"http://{address}/ping"), READY_WITHIN_SECONDS)
+        yield f"http://default:{password}@{address}", child
     rmtree(DIRECTORY / "data", ignore_errors=True)
 
 

@@ -4,7 +4,8 @@
 
 Needs `httpx` or `requests`, a LiteLLM proxy with spendmeter attached, and virtual keys: LiteLLM's own
 with its database, or the local stack's. Whatever it says was read from an answer: costs from the
-header `x-litellm-response-cost`, the figures of the stream and of history from ClickHouse (optional).
+header `x-litellm-response-cost`, the figures of the stream and of history from ClickHouse (optional; its
+user and password are CLICKHOUSE_USER and CLICKHOUSE_PASSWORD of the environment).
 """
 
 import argparse

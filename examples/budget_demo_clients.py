@@ -1,6 +1,7 @@
 """What the demo asks over plain HTTP: a LiteLLM proxy, and ClickHouse. Needs `httpx` or `requests`."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -88,10 +89,15 @@ class Proxy:
 
 
 class History:
-    """What ClickHouse has kept of one key. Without a URL it knows nothing."""
+    """What ClickHouse has kept of one key. Without a URL it knows nothing.
+
+    The password is CLICKHOUSE_PASSWORD of the environment, of the user CLICKHOUSE_USER.
+    """
 
     def __init__(self, url: str | None, key: str) -> None:
         self._url, self._session = url, Session()
+        if password := os.environ.get("CLICKHOUSE_PASSWORD"):
+            self._session.auth = (os.environ.get("CLICKHOUSE_USER", "default"), password)
         self.hash = hashlib.sha256(key.encode()).hexdigest()
 
     def rows(self, sql: str, **values: str) -> list[dict[str, Any]]:

@@ -5,9 +5,10 @@ A test that wants them to itself asks for names nobody else uses: `topic_prefix`
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from uuid import uuid4
 
 import pytest
@@ -43,12 +44,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of the real ClickHouse engine, served over HTTP."""
-    data, port = tmp_path_factory.mktemp("clickhouse"), free_port()
-    url = f"http://{LOOPBACK}:{port}"
+    """URL of the real ClickHouse engine, served over HTTP; user and password are in it."""
+    data, port, password = tmp_path_factory.mktemp("clickhouse"), free_port(), token_hex(8)
+    address = f"{LOOPBACK}:{port}"
     command = [sys.executable, "-m", "spendmeter.local.clickhouse", "--path", str(data), "--port", str(port)]
-    with _running(command, data.with_suffix(".log"), lambda: http_answers(f"{url}/ping")):
-        yield url
+    with _running(
+        command,
+        data.with_suffix(".log"),
+        lambda: http_answers(f"http://{address}/ping"),
+        {"SPENDMETER_CLICKHOUSE_PASSWORD": password},
+    ):
+        yield f"http://default:{password}@{address}"
 
 
 @pytest.fixture
@@ -64,8 +70,10 @@ def database() -> str:
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
-    process = start_child(command, log=log)
+def _running(
+    command: Sequence[str], log: Path, is_ready: Callable[[], bool], env: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    process = start_child(command, log=log, env=env)
     try:
         ready = wait_until(
             lambda: process.poll() is not None or is_ready(), timeout_seconds=READY_WITHIN_SECONDS

@@ -97,7 +97,11 @@ def _clickhouse(stack: Endpoints) -> Attached:
     return Attached(
         CLICKHOUSE,
         {"callbacks": ["clickhouse"]},
-        {"CLICKHOUSE_URL": stack.clickhouse_url, "CLICKHOUSE_DATABASE": "litellm_bench"},
+        {
+            "CLICKHOUSE_URL": stack.clickhouse_url,
+            "CLICKHOUSE_PASSWORD": stack.clickhouse_password.get_secret_value(),
+            "CLICKHOUSE_DATABASE": "litellm_bench",
+        },
     )
 
 

@@ -15,10 +15,12 @@ with needs("sink"):
     from sinks.clickhouse.garbage import leave_to_the_sink
     from sinks.clickhouse.history import History
     from sinks.clickhouse.migrate import SchemaMismatch, migrate
+    from sinks.clickhouse.owner import OwnedByAnother
     from sinks.clickhouse.settings import SinkSettings
     from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
     from sinks.opening.filler import Filler
     from spendmeter.runtime import logs, metrics
+    from spendmeter.runtime.clickhouse import tell
     from spendmeter.runtime.fetched import fetch_cheaply
     from spendmeter.runtime.settings import load
 
@@ -55,10 +57,10 @@ def main() -> None:
             log.info("database %s is up to date", settings.clickhouse_database)
         else:
             asyncio.run(run(settings))
-    except (SchemaMismatch, NotMigrated, PartialInsert) as error:
+    except (SchemaMismatch, NotMigrated, OwnedByAnother, PartialInsert) as error:
         sys.exit(f"spendmeter clickhouse-sink: {error}")
     except Error as error:
-        sys.exit(f"spendmeter clickhouse-sink: ClickHouse at {settings.clickhouse_url}: {error}")
+        sys.exit(f"spendmeter clickhouse-sink: ClickHouse at {settings.clickhouse_address}: {tell(error)}")
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Raises:
             PartialInsert, NotMigrated: see writer.py.
+            OwnedByAnother: see owner.py.
         """
         work = asyncio.create_task(self._follow(stop))
         stopped = asyncio.create_task(stop.wait())

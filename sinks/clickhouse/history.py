@@ -62,6 +62,7 @@ class History:
 
         Raises:
             NotMigrated: ClickHouse answers without them.
+            OwnedByAnother: they are another system's.
         """
         backoff = FIRST_BACKOFF_SECONDS
         while True:

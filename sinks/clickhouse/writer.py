@@ -13,6 +13,7 @@ from urllib3.exceptions import HTTPError
 from sinks.clickhouse.migrate import applied_migrations, migrations
 from sinks.clickhouse.native import type_of
 from sinks.clickhouse.objects import At
+from sinks.clickhouse.owner import claim
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import USAGE_OBJECTS, Table
 from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
@@ -97,11 +98,12 @@ class Writer:
         self._client: Client | None = None
 
     def check(self) -> None:
-        """Return if ClickHouse answers and has our tables.
+        """Return if ClickHouse answers, has our tables, and they are this system's.
 
         Raises:
             Unreachable: it does not answer.
             NotMigrated: it lacks migrations.
+            OwnedByAnother: see owner.py.
         """
         try:
             connected = self._connected()
@@ -117,6 +119,10 @@ class Writer:
                 f"database {self._settings.clickhouse_database} lacks {', '.join(missing)};"
                 " run `python -m sinks.clickhouse migrate`"
             )
+        try:
+            claim(self._connected(), self._settings)
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
 
     def reached(self, table: Table, topic: str, partition: int) -> int:
         """The offset after the last record of the partition that the table has a row of; 0 for none.

@@ -7,7 +7,6 @@ import click
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
 
-from sinks.clickhouse.writer import open_client
 from sinks.explain.evidence import Evidence, budgets_at, evidence_of, find_decision
 from sinks.explain.words import is_right, tell
 from spendmeter.cli.connection import clickhouse_settings
@@ -35,14 +34,14 @@ def explain(decision: UUID | None, events: int, dir_: Path | None, as_json: bool
     """
     settings = clickhouse_settings(dir_)
     try:
-        client = open_client(settings, settings.clickhouse_database)
+        client = clickhouse.reader(settings)
         try:
             found, evidence = _look(client, decision, settings.topic(Topic.USAGE), events)
         finally:
             client.close()
     except Error as error:
         raise click.ClickException(
-            f"ClickHouse at {settings.clickhouse_url}: {clickhouse.tell(error)};"
+            f"ClickHouse at {settings.clickhouse_address}: {clickhouse.tell(error)};"
             " `spendmeter status` says what runs"
         ) from None
     print_json(_data(found, evidence)) if as_json else click.echo(tell(found, evidence))

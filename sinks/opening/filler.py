@@ -24,7 +24,6 @@ from clickhouse_connect.driver.exceptions import Error
 from urllib3.exceptions import HTTPError
 
 from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
 from sinks.opening.balance import Balances
 from sinks.opening.ledger import Due, Ledger, is_covered, taken, taken_key
 from sinks.opening.measures import TAKEN, WAITING
@@ -37,7 +36,7 @@ from spendmeter.contract.records import InvalidRecord, decode, encode_opening, e
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.clickhouse import tell
+from spendmeter.runtime.clickhouse import reader, tell
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.groups import SINK_GROUP
@@ -183,7 +182,9 @@ class Filler:
 
     def _add_up(self, balances: Balances) -> None:
         """Blocking."""
-        client = open_client(self._settings, self._settings.clickhouse_database, QUERY_WITHIN_SECONDS)
+        # Of the server's memory: an opening balance that is refused would be missing for good.
+        limits = {"max_memory_usage": 0}
+        client = reader(self._settings, seconds=QUERY_WITHIN_SECONDS, limits=limits, compress="lz4")
         try:
             rows = UsageRows(client, self._settings.topic(Topic.USAGE))
             dimensions, bounds = balances.dimensions, balances.bounds

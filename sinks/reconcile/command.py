@@ -9,7 +9,6 @@ import click
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import Error
 
-from sinks.clickhouse.writer import open_client
 from sinks.reconcile.positions import CannotCompare
 from sinks.reconcile.report import Report
 from sinks.reconcile.run import reconcile as compare
@@ -17,6 +16,7 @@ from sinks.reconcile.scope import Chosen, read_chosen
 from sinks.reconcile.words import tell
 from spendmeter.cli.connection import clickhouse_settings
 from spendmeter.cli.stack import dir_option, json_option
+from spendmeter.runtime import clickhouse
 from spendmeter.runtime.settings import ClickHouseSettings
 
 DIFFERS = 1
@@ -70,7 +70,7 @@ def _settings(dir_: Path | None) -> ClickHouseSettings:
 def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        client = open_client(settings, settings.clickhouse_database, timeout_seconds=QUERY_WITHIN_SECONDS)
+        client = clickhouse.reader(settings, seconds=QUERY_WITHIN_SECONDS, compress="lz4")
         try:
             return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
         finally:
@@ -82,9 +82,9 @@ def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_s
             f"Kafka at {settings.kafka_bootstrap}: {error}; `spendmeter status` says what runs"
         ) from None
     except Error as error:
-        said = " ".join(str(error).split())
+        where = f"ClickHouse at {settings.clickhouse_address}, database {settings.clickhouse_database}"
         raise _refusal(
-            f"ClickHouse at {settings.clickhouse_url}, database {settings.clickhouse_database}: {said};"
+            f"{where}: {clickhouse.tell(error)};"
             " `spendmeter status` says what runs, `python -m sinks.clickhouse migrate` makes the tables"
         ) from None
 

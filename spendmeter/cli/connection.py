@@ -55,5 +55,10 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], settings: Settings) -> T:
 
 
 def _of_stack(kind: type[S], found: Endpoints) -> S:
-    places = {"kafka_bootstrap": found.kafka_bootstrap, "clickhouse_url": found.clickhouse_url}
-    return load(kind).model_copy(update=places)
+    of_stack = {
+        "kafka_bootstrap": found.kafka_bootstrap,
+        "clickhouse_url": found.clickhouse_url,
+        "clickhouse_user": "default",
+        "clickhouse_password": found.clickhouse_password,
+    }
+    return load(kind).model_copy(update=of_stack)

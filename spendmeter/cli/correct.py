@@ -203,8 +203,7 @@ class _History:
     def ask(self, question: Callable[[Client], T]) -> T:
         try:
             if self._client is None:
-                database = self._settings.clickhouse_database
-                self._client = clickhouse.client(self._settings, database=database)
+                self._client = clickhouse.reader(self._settings)
             return question(self._client)
         except Error as error:
             raise click.ClickException(clickhouse.tell(error)) from None

@@ -69,7 +69,11 @@ def _tell(endpoints: Endpoints, as_json: bool) -> int:
     command = [sys.executable, str(STORY), "--base-url", endpoints.proxy_url]
     command += ["--clickhouse-url", endpoints.clickhouse_url, *(["--json"] if as_json else [])]
     # In the environment, since arguments are visible to every user of the machine.
-    environment = {**os.environ, "LITELLM_MASTER_KEY": endpoints.proxy_master_key}
+    environment = {
+        **os.environ,
+        "LITELLM_MASTER_KEY": endpoints.proxy_master_key,
+        "CLICKHOUSE_PASSWORD": endpoints.clickhouse_password.get_secret_value(),
+    }
     try:
         return subprocess.run(command, env=environment, timeout=STORY_WITHIN_SECONDS, check=False).returncode
     except subprocess.TimeoutExpired:

@@ -27,7 +27,7 @@ def missing_spend(api: LitellmApi, since: date, dir_: Path | None) -> list[Usage
     spent = list(spent_of(api.spent_by_day(since, today)))
     keys = {row["token"]: row for row in api.virtual_keys()}
     try:
-        client = clickhouse.client(settings, database=settings.clickhouse_database)
+        client = clickhouse.reader(settings)
         try:
             known = read_known(client, settings.topic(Topic.USAGE), source, since)
         finally:

@@ -333,7 +333,7 @@ def _copies(settings: ClickHouseSettings, events: Sequence[UsageEvent]) -> dict[
     if not events:
         return {}
     try:
-        client = clickhouse.client(settings, database=settings.clickhouse_database)
+        client = clickhouse.reader(settings)
         try:
             return find_copies(client, settings.topic(Topic.USAGE), [event.event_id for event in events])
         finally:

@@ -20,6 +20,8 @@ from spendmeter.runtime import clickhouse
 from spendmeter.runtime.settings import ClickHouseSettings
 
 MAX_ROWS_SHOWN = 1_000
+MAX_ROWS = 1_000_000
+"""Of an answer, which is held in memory whole."""
 
 
 @click.command()
@@ -28,6 +30,8 @@ MAX_ROWS_SHOWN = 1_000
 @json_option
 def query(sql: str, dir_: Path | None, as_json: bool) -> None:
     """Ask history in SQL: "SELECT key_alias, sum(cost_usd) FROM spend.usage_once GROUP BY key_alias".
+
+    One statement that reads; ClickHouse refuses every other.
 
     Tables: usage, signals, alerts, budgets, decisions, dead_letters; read them with FINAL. Views that
     need none: usage_once, usage_net (corrections applied), signals_now, budgets_now. Amounts are exact
@@ -50,7 +54,8 @@ def query(sql: str, dir_: Path | None, as_json: bool) -> None:
 def _ask(settings: ClickHouseSettings, sql: str) -> QueryResult:
     client = None
     try:
-        client = clickhouse.client(settings, database=settings.clickhouse_database, tz_mode="aware")
+        limits = {"max_result_rows": MAX_ROWS, "result_overflow_mode": "throw"}
+        client = clickhouse.reader(settings, limits=limits, tz_mode="aware")
         return client.query(sql)
     except Error as error:
         if error.code == clickhouse.UNKNOWN_DATABASE:

@@ -159,7 +159,7 @@ def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
     ):
         if component in endpoints.pids:
             click.echo(f"  {component:<14} {address}")
-    return click.echo("  the master key and the process ids are in endpoints.json")
+    return click.echo("  the master key, ClickHouse's password and the process ids are in endpoints.json")
 
 
 def _print_status(stack: StackDir, found: StackStatus) -> None:

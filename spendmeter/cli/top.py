@@ -33,7 +33,7 @@ def top(by: str, window: str, rows: int, once: bool, dir_: Path | None, as_json:
     """Spend by key, team, model… over the last hour, day…; live, until Ctrl-C."""
     settings = clickhouse_settings(dir_)
     try:
-        client = clickhouse.client(settings, database=settings.clickhouse_database)
+        client = clickhouse.reader(settings)
     except Error as error:
         raise _told(error) from None
 

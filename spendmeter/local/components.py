@@ -48,6 +48,7 @@ class Declaration:
     stages: Sequence[Stage]
     kafka_bootstrap: str
     clickhouse_url: str
+    clickhouse_password: str = field(repr=False)
     upstream_url: str
     proxy_url: str
     master_key: str
@@ -63,6 +64,7 @@ class Declaration:
             [stage for stage in stages if stage],
             self.kafka_bootstrap,
             self.clickhouse_url,
+            self.clickhouse_password,
             self.upstream_url,
             self.proxy_url,
             self.master_key,
@@ -84,10 +86,13 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
     ports = keep_ports(stack.ports, names)
     broker = Broker(stack.data("kafka"), ports["kafka"], ports["kafka-controller"])
     clickhouse_url = _url(ports["clickhouse"])
+    clickhouse_password = stack.clickhouse_password()
     upstream_url = _url(ports["upstream"])
     shared = {
         "SPENDMETER_KAFKA_BOOTSTRAP": broker.bootstrap,
         "SPENDMETER_CLICKHOUSE_URL": clickhouse_url,
+        "SPENDMETER_CLICKHOUSE_USER": "default",
+        "SPENDMETER_CLICKHOUSE_PASSWORD": clickhouse_password,
         "SPENDMETER_UPSTREAM_URL": upstream_url,
         "SPENDMETER_DIR": str(stack.path),
         # LiteLLM would fetch its price list at each start.
@@ -150,6 +155,7 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
         ],
         kafka_bootstrap=broker.bootstrap,
         clickhouse_url=clickhouse_url,
+        clickhouse_password=clickhouse_password,
         upstream_url=upstream_url,
         proxy_url=_url(ports["proxy"]),
         master_key=master_key,

@@ -21,6 +21,10 @@ class BadCompressionError(ValueError):
     """The body is not what its Content-Encoding says, or ends inside a frame."""
 
 
+class TooLargeError(ValueError):
+    """The body would be larger than allowed."""
+
+
 class _Frame(Protocol):
     @property
     def eof(self) -> bool: ...
@@ -28,7 +32,7 @@ class _Frame(Protocol):
     @property
     def unused_data(self) -> bytes | None: ...
 
-    def decompress(self, data: bytes, /) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
 _FRAMES: dict[str, Callable[[], _Frame]] = {
@@ -40,17 +44,26 @@ _FRAMES: dict[str, Callable[[], _Frame]] = {
 ENCODINGS = frozenset(_FRAMES)
 
 
-def decompress(encoding: str, body: bytes) -> bytes:
-    """All of `body`, in one of `ENCODINGS`. Raises BadCompressionError."""
+def decompress(encoding: str, body: bytes, at_most: int) -> bytes:
+    """All of `body`, in one of `ENCODINGS`, of at most that many bytes.
+
+    Raises BadCompressionError, TooLargeError.
+    """
     parts: list[bytes] = []
+    left = at_most
     rest: bytes | None = body
     while rest:
         frame = _FRAMES[encoding]()
         try:
-            parts.append(frame.decompress(rest))
+            # One byte more than allowed shows that there are more.
+            part = frame.decompress(rest, left + 1)
         except (zlib.error, zstd.ZstdError, RuntimeError) as error:
             raise BadCompressionError(f"not {encoding}: {error}") from error
+        left -= len(part)
+        if left < 0:
+            raise TooLargeError(f"the {encoding} body holds more than {at_most:,} bytes")
         if not frame.eof:
             raise BadCompressionError(f"the {encoding} body ends inside a frame")
+        parts.append(part)
         rest = frame.unused_data
     return b"".join(parts)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import secrets
 import time
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from spendmeter.local.files import write_atomically
 
@@ -34,6 +35,8 @@ class Endpoints(BaseModel):
 
     kafka_bootstrap: str
     clickhouse_url: str
+    clickhouse_password: SecretStr = Field(exclude=True)
+    """Of the user "default". Only in the file: whatever prints endpoints leaves it out."""
     proxy_url: str
     proxy_master_key: str
     upstream_url: str
@@ -41,6 +44,12 @@ class Endpoints(BaseModel):
     """Prometheus page of each component that has one."""
     pids: dict[str, int]
     """Of each component and of the `supervisor`, current after each restart."""
+
+    @property
+    def clickhouse_dsn(self) -> str:
+        """The URL with user and password in it, as clients take it."""
+        scheme, _, address = self.clickhouse_url.partition("//")
+        return f"{scheme}//default:{self.clickhouse_password.get_secret_value()}@{address}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +82,16 @@ class StackDir:
 
     def master_key(self) -> str:
         """The proxy's master key: random, made at first use, then the same."""
-        path = self.path / "master.key"
+        return self._secret("master.key", "sk-")
+
+    def clickhouse_password(self) -> str:
+        """What every request to the stack's ClickHouse names: random, made at first use, then the same."""
+        return self._secret("clickhouse.password")
+
+    def _secret(self, name: str, prefix: str = "") -> str:
+        path = self.path / name
         if not path.exists():
-            write_atomically(path, f"sk-{secrets.token_urlsafe(24)}\n", mode=SECRET_MODE)
+            write_atomically(path, f"{prefix}{secrets.token_urlsafe(24)}\n", mode=SECRET_MODE)
         return path.read_text().strip()
 
     def supervisor_pid(self) -> int | None:
@@ -130,8 +146,10 @@ def find_stack(dir: Path | None = None) -> Endpoints:  # noqa: A002
 
 
 def write_endpoints(stack: StackDir, endpoints: Endpoints) -> None:
-    """Publish, readable by the owner only: it holds the master key."""
-    write_atomically(stack.endpoints, endpoints.model_dump_json(indent=2) + "\n", mode=SECRET_MODE)
+    """Publish, readable by the owner only: it holds the master key and ClickHouse's password."""
+    secret = {"clickhouse_password": endpoints.clickhouse_password.get_secret_value()}
+    published = json.dumps({**endpoints.model_dump(mode="json"), **secret}, indent=2)
+    write_atomically(stack.endpoints, published + "\n", mode=SECRET_MODE)
 
 
 def _up(stack: StackDir) -> str:

@@ -119,9 +119,9 @@ class KeyLedger:
         )
         try:
             answer = await self._history.get(
-                settings.clickhouse_url,
+                settings.clickhouse_address,
                 params={"query": query, "param_keys": str(tokens)},
-                auth=(settings.clickhouse_user, settings.clickhouse_password.get_secret_value()),
+                auth=settings.clickhouse_login,
             )
             answer.raise_for_status()
         except httpx.HTTPError as error:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 MAX_STATEMENT_BYTES = 1_000_000  # where the data of an insert must have begun
 
-# In order: quoted strings and names (backslash and doubled-quote escapes), comments, words, anything else.
+# In order: quoted strings and names (backslash and doubled-quote escapes), heredocs, comments, words, others.
 _TOKEN = re.compile(
     rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\""
-    rb"|--[^\n]*|/\*.*?\*/|[A-Za-z_][A-Za-z0-9_]*|\s+|.",
+    rb"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"
+    rb"|--[^\n]*|#[ !][^\n]*|/\*.*?\*/|[A-Za-z_][A-Za-z0-9_]*|\s+|.",
     re.DOTALL,
 )
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`", re.DOTALL)
 _DATA_START = re.compile(rb"[ \t]*;?[ \t]*\r?\n?")
 _RETURNS_ROWS = frozenset(
     {"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "FROM"}
@@ -64,6 +66,11 @@ def read_statement(text: bytes) -> Insert | Query:
             assert rows is not None  # it matches the empty string too
             return Insert(text[: end - len(word)].decode(), spelled, text[rows.end() :])
     return _query(text, b"INSERT")
+
+
+def without_literals(parsed: str) -> str:
+    """A statement as the engine's parser writes it, its texts and quoted names empty."""
+    return _LITERAL.sub("''", parsed)
 
 
 def _query(text: bytes, first: bytes) -> Query:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import FrameType
 
+from pydantic import SecretStr
+
 from spendmeter.local.children import kill_child, rotate, start_child
 from spendmeter.local.components import Component, Declaration, Stage, Step
 from spendmeter.local.endpoints import Endpoints, StackDir, write_endpoints
@@ -188,6 +190,7 @@ class Supervisor:
         return Endpoints(
             kafka_bootstrap=declared.kafka_bootstrap,
             clickhouse_url=declared.clickhouse_url,
+            clickhouse_password=SecretStr(declared.clickhouse_password),
             proxy_url=declared.proxy_url,
             proxy_master_key=declared.master_key,
             upstream_url=declared.upstream_url,

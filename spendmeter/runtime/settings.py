@@ -5,6 +5,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -71,6 +72,25 @@ class ClickHouseSettings(Settings):
     clickhouse_user: str = "default"
     clickhouse_password: SecretStr = SecretStr("")
     clickhouse_database: str = Field(default="spend", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    query_max_seconds: int = Field(default=60, ge=1, le=86_400)
+    """A query of a command is stopped after that long."""
+    query_max_memory_bytes: int = Field(default=4 * 1024**3, ge=1024**2)
+    """Of ClickHouse, for one query of a command."""
+
+    @property
+    def clickhouse_login(self) -> tuple[str, str]:
+        """User and password: the URL's, if it carries them, else those that are set."""
+        url = urlsplit(self.clickhouse_url)
+        return (
+            unquote(url.username) if url.username else self.clickhouse_user,
+            unquote(url.password) if url.password else self.clickhouse_password.get_secret_value(),
+        )
+
+    @property
+    def clickhouse_address(self) -> str:
+        """The URL without user and password, so that it can be shown."""
+        url = urlsplit(self.clickhouse_url)
+        return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -163,7 +163,7 @@ class Run:
         ]
         proxy = ProxyTraffic(endpoints.proxy_url, keys, self._requests, PROXY_CLIENTS, next(seeds))
         watch = Watch(
-            endpoints.kafka_bootstrap, endpoints.clickhouse_url, "by-gateway|gateway=", settings.partitions
+            endpoints.kafka_bootstrap, endpoints.clickhouse_dsn, "by-gateway|gateway=", settings.partitions
         )
         runs = [*(gateway.run() for gateway in gateways), proxy.run(), watch.follow_totals()]
         tasks = [asyncio.create_task(run) for run in runs]

@@ -175,7 +175,7 @@ class Injector:
             await self._command(end)
 
     async def _command(self, sql: str) -> None:
-        url = self._process.endpoints().clickhouse_url
+        url = self._process.endpoints().clickhouse_dsn
         timeout = aiohttp.ClientTimeout(total=CLICKHOUSE_WITHIN_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as http, http.post(url, data=sql) as answer:
             assert answer.status == 200, f"{sql}: {await answer.text()}"

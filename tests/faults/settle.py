@@ -55,7 +55,7 @@ class Settler:
         self._gateways, self._proxy, self._hand = gateways, proxy, hand
         self._other = other
         at = process.endpoints()
-        self._findings = Findings(at.kafka_bootstrap, at.clickhouse_url, at.upstream_url)
+        self._findings = Findings(at.kafka_bootstrap, at.clickhouse_dsn, at.upstream_url)
 
     async def settle(self) -> Settled:
         """Stop the traffic, wait until everything has arrived, and compare."""

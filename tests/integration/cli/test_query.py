@@ -1,6 +1,9 @@
 """`spendmeter query` on the real engine."""
 
+from pathlib import Path
+
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from sinks.clickhouse.migrate import migrate
 from spendmeter.runtime import clickhouse as clickhouse_client
@@ -77,3 +80,146 @@ def test_a_missing_database_names_the_command_that_makes_it(
 def test_no_clickhouse_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPENDMETER_CLICKHOUSE_URL", "http://127.0.0.1:9")
     assert "`spendmeter status` says what runs" in spendmeter("query", "SELECT 1", exit_code=1)
+
+
+def kept(history: str) -> object:
+    """What a query that changed anything would have changed."""
+    counted = f"SELECT count() AS events, sum(cost_usd) AS spent FROM {history}.usage"
+    tables = f"SELECT count() AS n FROM system.tables WHERE database = '{history}'"
+    return [spendmeter_json("query", sql) for sql in (counted, tables)]
+
+
+CHANGES = """
+DROP TABLE usage
+DROP DATABASE {database}
+drop/**/table usage
+/* SELECT */ DROP TABLE usage
+-- SELECT 1
+TRUNCATE TABLE usage
+ALTER TABLE usage DELETE WHERE 1
+ALTER TABLE usage UPDATE cost_usd = 0 WHERE 1
+DELETE FROM usage WHERE 1
+ALTER TABLE usage DROP COLUMN cost_usd
+ALTER TABLE usage DROP PARTITION 202611
+RENAME TABLE usage TO gone
+CREATE TABLE more (a UInt8) ENGINE = Memory
+CREATE TABLE more ENGINE = Memory AS SELECT 1
+CREATE TEMPORARY TABLE more (a UInt8)
+CREATE VIEW more AS SELECT 1
+INSERT INTO usage (key) VALUES ('k3')
+INSERT INTO usage (key) SELECT 'k3'
+INSERT INTO FUNCTION file('{file}', 'TSV', 'a String') SELECT 'a'
+OPTIMIZE TABLE usage FINAL
+DETACH TABLE usage
+EXCHANGE TABLES usage AND alerts
+SET readonly = 0
+SELECT 1 SETTINGS readonly = 0
+SELECT 1 SETTINGS max_execution_time = 0
+SELECT 1; DROP TABLE usage
+SELECT 1 /* ; */; DROP TABLE usage; --
+SELECT ';'; DROP TABLE usage
+SELECT $$;$$; ALTER TABLE usage DELETE WHERE 1
+SELECT 1 INTO OUTFILE '{file}'
+SELECT 1 /* INTO */ INTO /**/ OUTFILE '{file}' TRUNCATE
+SELECT * FROM file('{file}', 'LineAsString')
+SELECT file('{file}')
+SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')
+SELECT * FROM s3('http://127.0.0.1:1/bucket/key', 'LineAsString')
+SELECT * FROM remote('127.0.0.1', 'system.one')
+SELECT * FROM executable('id', 'TSV', 'x String')
+GRANT SELECT ON *.* TO default
+CREATE USER x
+KILL QUERY WHERE 1 SYNC SETTINGS readonly = 0
+""".strip().splitlines()
+
+
+def test_whatever_does_more_than_read_is_refused_in_a_sentence(history: str, tmp_path: Path) -> None:
+    before, file = kept(history), tmp_path / "file"
+    file.write_text("what no query may read\n")
+    for change in CHANGES:
+        sql = change.format(database=history, file=file)
+        if sql.startswith("--"):
+            sql += "\nDROP TABLE usage"
+        said = spendmeter("query", "--", sql, exit_code=1)
+        assert said.startswith("Error: "), sql
+        assert len(said.splitlines()) == 1, f"{sql}: {said}"
+        assert "what no query may read" not in said
+        assert "Traceback" not in said
+        assert "127.0.0.1:" not in said.replace("127.0.0.1:1", ""), f"{sql}: the server's address: {said}"
+    assert kept(history) == before
+    assert file.read_text() == "what no query may read\n"
+
+
+ADVICE = {
+    "DROP TABLE usage": "commands only read history, nothing was changed",
+    "SELECT 1; DROP TABLE usage": "one statement at a time; nothing was run",
+    "SELECT 1 SETTINGS readonly = 0": "settings cannot be changed in a query that reads",
+    "SELECT 1 INTO OUTFILE 'x'": "a query writes no files; nothing was run",
+    "SELECT * FROM numbers(1000001)": "too much to print: add a LIMIT",
+}
+
+
+def test_a_refusal_says_what_to_do(history: str) -> None:
+    for sql, said in ADVICE.items():
+        assert spendmeter("query", sql, exit_code=1).startswith(f"Error: {said}")
+
+
+def test_a_query_that_runs_too_long_or_holds_too_much_is_stopped(
+    history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPENDMETER_QUERY_MAX_SECONDS", "1")
+    said = spendmeter("query", "SELECT max(cityHash64(number)) FROM numbers(1000000000000)", exit_code=1)
+    assert said.startswith(
+        "Error: it ran too long and was stopped: ask for less, or raise SPENDMETER_QUERY_MAX_"
+    )
+    monkeypatch.setenv("SPENDMETER_QUERY_MAX_SECONDS", "60")
+    monkeypatch.setenv("SPENDMETER_QUERY_MAX_MEMORY_BYTES", str(2**25))
+    said = spendmeter("query", "SELECT length(groupArray(number)) FROM numbers(100000000)", exit_code=1)
+    assert said.startswith(
+        "Error: it needs too much memory: ask for less, or raise SPENDMETER_QUERY_MAX_MEMORY"
+    )
+
+
+READS = """
+SELECT 1;
+SELECT 'a; DROP TABLE usage' -- ; DROP TABLE usage
+SELECT $$a; DROP TABLE usage$$ /* ; */ ;
+WITH 1 AS one SELECT one
+FROM usage SELECT count()
+(SELECT 1) UNION ALL (SELECT 2)
+SHOW TABLES
+DESCRIBE TABLE usage
+EXPLAIN SELECT count() FROM usage
+EXISTS TABLE usage
+SELECT * FROM usage_net LIMIT 1
+SELECT count() FROM numbers(10)
+SELECT max(offset) FROM merge(currentDatabase(), '^usage$')
+""".strip().splitlines()
+
+
+def test_every_statement_that_reads_is_answered(history: str) -> None:
+    for sql in READS:
+        assert spendmeter("query", sql), sql
+
+
+def test_the_engine_itself_keeps_a_reader_from_changing_anything(clickhouse: str, history: str) -> None:
+    settings = ClickHouseSettings(clickhouse_url=clickhouse, clickhouse_database=history)
+    with clickhouse_client.reader(settings) as client:
+        assert client.command("SELECT getSetting('readonly')") == 1
+        for change in ("DROP TABLE usage", "INSERT INTO usage (key) VALUES ('k3')"):
+            with pytest.raises(DatabaseError, match="READONLY"):
+                client.command(change)
+        with pytest.raises(DatabaseError, match="READONLY"):
+            client.insert("alerts", [["x"]], column_names=["message"])
+
+
+def test_a_wrong_password_names_the_settings_and_a_password_in_the_url_is_never_said(
+    history: str, clickhouse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = clickhouse.rpartition("@")[2]
+    monkeypatch.setenv("SPENDMETER_CLICKHOUSE_URL", f"http://default:hunter2@{address}")
+    for command in (["query", "SELECT 1"], ["top", "--once"], ["explain"], ["reconcile", "--wait", "0"]):
+        said = spendmeter(*command, exit_code=2 if command[0] == "reconcile" else 1)
+        assert "hunter2" not in said
+        if command[0] != "reconcile":
+            assert "set SPENDMETER_CLICKHOUSE_USER and SPENDMETER_CLICKHOUSE_PASSWORD" in said, said

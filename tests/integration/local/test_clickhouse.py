@@ -79,7 +79,7 @@ def test_parameters_settings_and_the_database_hold_for_one_call_only(clickhouse:
 def test_an_error_has_clickhouses_own_code(clickhouse: str) -> None:
     with clickhouse_connect.get_client(dsn=clickhouse) as client:
         with pytest.raises(DatabaseError) as refused:
-            client.query("SELECT * FROM no_such_table")
+            client.query("SELECT * FROM system.no_such_table")
         assert (refused.value.code, refused.value.name) == (60, "UNKNOWN_TABLE")
         with pytest.raises(DatabaseError, match="UNKNOWN_SETTING"):
             client.query("SELECT 1", transport_settings={}, settings={"no_such_setting": 1})

@@ -28,14 +28,17 @@ class Engine:
     def __init__(self, directory: Path) -> None:
         self._port = free_port()
         self._log = directory / "clickhouse.log"
-        self.url = f"http://{LOOPBACK}:{self._port}"
+        self._address = f"{LOOPBACK}:{self._port}"
+        self.url = f"http://default:crashes@{self._address}"
         self._command = [sys.executable, "-m", "spendmeter.local.clickhouse"]
         self._command += ["--path", str(directory / "data"), "--port", str(self._port)]
         self.start()
 
     def start(self) -> None:
-        self._process = start_child(self._command, log=self._log)
-        assert wait_until(lambda: http_answers(f"{self.url}/ping"), timeout_seconds=30), self._log.read_text()
+        env = {"SPENDMETER_CLICKHOUSE_PASSWORD": "crashes"}
+        self._process = start_child(self._command, log=self._log, env=env)
+        is_ready = wait_until(lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=30)
+        assert is_ready, self._log.read_text()
 
     def kill(self) -> None:
         kill_child(self._process)
@@ -64,7 +67,9 @@ def insert(url: str, number: int) -> bool:
     token = {"insert_deduplication_token": f"topic:0:{first}"}
     try:
         with clickhouse_connect.get_client(dsn=url) as client:
-            return bool(client.insert("t", rows, ["a"], settings=token).written_rows == ROWS_PER_INSERT)
+            return bool(
+                client.insert("crashed.t", rows, ["a"], settings=token).written_rows == ROWS_PER_INSERT
+            )
     except ClickHouseError:
         return False
 
@@ -74,7 +79,7 @@ def reached(acknowledged: list[int], count: int) -> bool:
 
 
 def rows_of(client: Client) -> tuple[int, int, int]:
-    (row,) = client.query("SELECT count(), uniqExact(a), sum(a) FROM t").result_rows
+    (row,) = client.query("SELECT count(), uniqExact(a), sum(a) FROM crashed.t").result_rows
     return row[0], row[1], row[2]
 
 
@@ -83,8 +88,9 @@ def test_kill_9_during_inserts_loses_nothing_and_doubles_nothing(tmp_path: Path)
     expected = (total, total, sum(range(total)))
     with engine_in(tmp_path) as engine:
         with clickhouse_connect.get_client(dsn=engine.url) as client:
+            client.command("CREATE DATABASE crashed")
             client.command(
-                "CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a "
+                "CREATE TABLE crashed.t (a UInt64) ENGINE = MergeTree ORDER BY a "
                 "SETTINGS non_replicated_deduplication_window = 1000"
             )
         acknowledged: list[int] = []

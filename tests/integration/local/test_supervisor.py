@@ -53,7 +53,7 @@ def one(name):
     def is_ready():
         return journal.exists() and f"start {name}\\n" in journal.read_text()
     return Component(name, lambda: command, is_ready, ready_within_seconds=2, grace_seconds=5)
-declaration = Declaration([[one(n) for n in stage] for stage in stages], "k", "c", "u", "p", "sk-1")
+declaration = Declaration([[one(n) for n in stage] for stage in stages], "k", "c", "secret", "u", "p", "sk-1")
 say = lambda line: print(line, flush=True)
 raise SystemExit(Supervisor(StackDir(directory), declaration, say).run())
 """

@@ -46,9 +46,10 @@ def directory(tmp_path: Path) -> Iterator[Path]:
 def test_data_stays_through_a_killed_component_a_killed_supervisor_and_down(directory: Path) -> None:
     started = up(directory)
     assert up(directory) == started
-    with clickhouse_connect.get_client(dsn=started["clickhouse_url"]) as client:
-        client.command("CREATE TABLE kept (a UInt64) ENGINE = MergeTree ORDER BY a")
-        client.insert("kept", [[1], [2], [3]], ["a"])
+    with clickhouse_connect.get_client(dsn=find_stack(directory).clickhouse_dsn) as client:
+        client.command("CREATE DATABASE mine")
+        client.command("CREATE TABLE mine.kept (a UInt64) ENGINE = MergeTree ORDER BY a")
+        client.insert("mine.kept", [[1], [2], [3]], ["a"])
 
     os.kill(started["pids"]["clickhouse"], signal.SIGKILL)
 
@@ -65,14 +66,14 @@ def test_data_stays_through_a_killed_component_a_killed_supervisor_and_down(dire
     assert wait_until(lambda: not read_status(StackDir(directory)).running, timeout_seconds=WITHIN_SECONDS)
     again = up(directory)
     assert {**again, "pids": None} == {**started, "pids": None}
-    with clickhouse_connect.get_client(dsn=again["clickhouse_url"]) as client:
-        assert client.query("SELECT sum(a) FROM kept").result_rows == [(6,)]
+    with clickhouse_connect.get_client(dsn=find_stack(directory).clickhouse_dsn) as client:
+        assert client.query("SELECT sum(a) FROM mine.kept").result_rows == [(6,)]
 
     assert "the data is kept" in run("down", directory).stderr
     assert json.loads(run("status", directory, "--json", expect=3).stdout)["running"] is False
-    third = up(directory)
-    with clickhouse_connect.get_client(dsn=third["clickhouse_url"]) as client:
-        assert client.query("SELECT sum(a) FROM kept").result_rows == [(6,)]
+    up(directory)
+    with clickhouse_connect.get_client(dsn=find_stack(directory).clickhouse_dsn) as client:
+        assert client.query("SELECT sum(a) FROM mine.kept").result_rows == [(6,)]
 
 
 def test_nothing_to_stop_is_no_error(directory: Path) -> None:
@@ -83,3 +84,17 @@ def test_a_component_that_does_not_exist_is_refused_before_anything_starts(direc
     said = run("up", directory, "--only", "zookeeper", expect=2).stderr
     assert "no component is called zookeeper; there are kafka, clickhouse" in said
     assert not read_status(StackDir(directory)).running
+
+
+def test_the_password_of_clickhouse_is_printed_by_nothing(directory: Path) -> None:
+    printed = [run("up", directory, "--detach", "--only", "clickhouse"), run("up", directory, "--json")]
+    printed += [run("up", directory), run("status", directory), run("status", directory, "--json")]
+    stack = StackDir(directory)
+    password = stack.clickhouse_password()
+    assert find_stack(directory).clickhouse_password.get_secret_value() == password
+    said = [done.stdout + done.stderr for done in printed]
+    said += [file.read_text() for file in (directory / "logs").iterdir()]
+    said += [path.read_text() for path in (stack.status, stack.ports)]
+    commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "spendmeter.local.clickhouse" in commands
+    assert not [text for text in (*said, commands) if password in text]

@@ -39,14 +39,17 @@ class Engine:
 
     def __init__(self, data: Path) -> None:
         self._data, self._port = data, free_port()
-        self.url = f"http://{LOOPBACK}:{self._port}"
+        self._address = f"{LOOPBACK}:{self._port}"
+        self.url = f"http://default:outages@{self._address}"
 
     def start(self) -> None:
         command = [sys.executable, "-m", "spendmeter.local.clickhouse"]
         self._child = start_child(
-            [*command, "--path", str(self._data), "--port", str(self._port)], log=self._data / "log"
+            [*command, "--path", str(self._data), "--port", str(self._port)],
+            log=self._data / "log",
+            env={"SPENDMETER_CLICKHOUSE_PASSWORD": "outages"},
         )
-        assert wait_until(lambda: http_answers(f"{self.url}/ping"), timeout_seconds=30)
+        assert wait_until(lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=30)
 
     def kill(self) -> None:
         kill_child(self._child)

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from clickhouse_connect.driver.client import Client
+from yarl import URL
 
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import PartialInsert
@@ -25,10 +26,11 @@ SUMMARY = "X-ClickHouse-Summary"
 async def one_row_short(settings: SinkSettings) -> AsyncIterator[SinkSettings]:
     """The same engine behind a front that reports one row less of each insert."""
     port = free_port()
+    engine = URL(settings.clickhouse_url).with_user(None)
     async with aiohttp.ClientSession(auto_decompress=False) as session:
 
         async def forward(request: web.Request) -> web.Response:
-            url = settings.clickhouse_url + request.path_qs
+            url = engine.join(request.rel_url)
             body = await request.read()
             # The body is sent on whole, whatever way it came.
             kept = {n: v for n, v in request.headers.items() if n not in ("Host", "Transfer-Encoding")}
@@ -45,7 +47,8 @@ async def one_row_short(settings: SinkSettings) -> AsyncIterator[SinkSettings]:
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, LOOPBACK, port).start()
-        yield settings.model_copy(update={"clickhouse_url": f"http://{LOOPBACK}:{port}"})
+        behind = URL(settings.clickhouse_url).with_port(port)
+        yield settings.model_copy(update={"clickhouse_url": str(behind)})
         await runner.cleanup()
 
 

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from spendmeter.local.endpoints import (
     AlreadyRunningError,
@@ -18,6 +19,7 @@ from spendmeter.local.endpoints import (
 ENDPOINTS = Endpoints(
     kafka_bootstrap="127.0.0.1:1",
     clickhouse_url="http://127.0.0.1:2",
+    clickhouse_password=SecretStr("hunter2"),
     proxy_url="http://127.0.0.1:3",
     proxy_master_key="sk-secret",
     upstream_url="http://127.0.0.1:4",
@@ -70,10 +72,20 @@ def test_the_option_is_stronger_than_the_environment(tmp_path: Path, monkeypatch
     assert resolve_dir().path == tmp_path / "b"
 
 
-def test_the_master_key_is_kept_and_readable_by_its_owner_only(stack: StackDir) -> None:
-    key = stack.master_key()
+def test_secrets_are_kept_and_readable_by_their_owner_only(stack: StackDir, tmp_path: Path) -> None:
+    key, password = stack.master_key(), stack.clickhouse_password()
     assert key.startswith("sk-")
-    assert stack.master_key() == key
+    assert (stack.master_key(), stack.clickhouse_password()) == (key, password)
+    assert password != StackDir(tmp_path / "another").clickhouse_password()
     write_endpoints(stack, ENDPOINTS)
-    for path in (stack.path / "master.key", stack.endpoints):
+    for path in (stack.path / "master.key", stack.path / "clickhouse.password", stack.endpoints):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_password_of_clickhouse_is_in_the_file_and_in_nothing_that_is_printed(stack: StackDir) -> None:
+    with stack.hold():
+        write_endpoints(stack, ENDPOINTS)
+        found = find_stack(stack.path)
+    assert found.clickhouse_dsn == "http://default:hunter2@127.0.0.1:2"
+    for printed in (found.model_dump_json(), repr(found), str(found)):
+        assert "hunter2" not in printed

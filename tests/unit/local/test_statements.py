@@ -2,7 +2,7 @@
 
 import pytest
 
-from spendmeter.local.statements import Insert, Query, read_statement
+from spendmeter.local.statements import Insert, Query, read_statement, without_literals
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,9 @@ def test_rows_begin_after_the_format(text: bytes, sql: str, format_: str, rows: 
         b"INSERT INTO t SELECT 1 FORMAT Native",
         b"INSERT INTO t (a) WITH 1 AS x SELECT x",
         b"INSERT INTO t FROM INFILE 'f' FORMAT CSV",
+        b"INSERT INTO t # FORMAT CSV\nSELECT 1",
+        b"INSERT INTO t #! VALUES (1)\nSELECT 1",
+        b"INSERT INTO t SELECT $$ FORMAT CSV $$, $x$ $$ VALUES $x$",
         b"CREATE TABLE t (a String DEFAULT 'INSERT INTO x VALUES') ENGINE = Memory",
     ],
 )
@@ -65,3 +68,8 @@ def test_a_query_says_which_format_it_asks_for(text: bytes, format_: str | None)
     assert isinstance(statement, Query)
     assert statement.format == format_
     assert statement.returns_rows or text.startswith(b"(")
+
+
+def test_texts_and_quoted_names_of_a_parsed_statement_are_left_out() -> None:
+    parsed = "SELECT 'INTO OUTFILE \\' file(', `eval(\\` x`, file('x') FROM t"
+    assert without_literals(parsed) == "SELECT '', '', file('') FROM t"

@@ -146,3 +146,12 @@ def test_settings_that_are_logged_show_no_password(settings: type[Settings], sec
     made = settings(**secret)
 
     assert "hunter2" not in repr(made) + str(made) + made.model_dump_json()
+
+
+def test_user_and_password_of_the_url_count_first_and_are_not_shown() -> None:
+    set_apart = ClickHouseSettings(clickhouse_user="ann", clickhouse_password=SecretStr("hunter2"))
+    assert set_apart.clickhouse_login == ("ann", "hunter2")
+    assert set_apart.clickhouse_address == "http://127.0.0.1:8123"
+    in_url = set_apart.model_copy(update={"clickhouse_url": "https://b%40b:p%2Fw@[::1]:8443/x"})
+    assert in_url.clickhouse_login == ("b@b", "p/w")
+    assert in_url.clickhouse_address == "https://[::1]:8443/x"

@@ -1,0 +1,41 @@
+-- ClickHouse users of spendmeter, one per process, each with what that process needs and nothing more.
+--
+--   1. Replace every CHANGE-ME by a password of its own, and `spend` where SPENDMETER_CLICKHOUSE_DATABASE differs.
+--   2. clickhouse-client --multiquery < users.sql, as a user with access management.
+--   3. Give each process its user: SPENDMETER_CLICKHOUSE_USER and SPENDMETER_CLICKHOUSE_PASSWORD.
+--
+-- On a cluster add ON CLUSTER to each statement. Everything may be run again.
+
+-- What readers may use: nothing can be changed, not even these limits.
+CREATE SETTINGS PROFILE IF NOT EXISTS spend_readers SETTINGS
+    readonly = 1,
+    max_memory_usage = 4294967296,
+    max_execution_time = 600;
+CREATE SETTINGS PROFILE IF NOT EXISTS spend_queries SETTINGS
+    readonly = 1,
+    max_memory_usage = 4294967296,
+    max_execution_time = 60,
+    max_result_rows = 1000000,
+    result_overflow_mode = 'throw';
+
+-- `python -m sinks.clickhouse migrate`: the only one that makes or changes tables. Views are replaced.
+CREATE USER IF NOT EXISTS spend_migrate IDENTIFIED WITH sha256_password BY 'CHANGE-ME';
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN, ALTER COMMENT COLUMN, SELECT, INSERT ON spend.* TO spend_migrate;
+GRANT TABLE ENGINE ON MergeTree TO spend_migrate;
+GRANT TABLE ENGINE ON ReplacingMergeTree TO spend_migrate;
+
+-- `python -m sinks.clickhouse`: writes history; adds it up for opening balances.
+CREATE USER IF NOT EXISTS spend_sink IDENTIFIED WITH sha256_password BY 'CHANGE-ME';
+GRANT SELECT, INSERT ON spend.* TO spend_sink;
+
+-- `spendmeter reconcile`, and the other commands that read: explain, top, correct, letters, import.
+CREATE USER IF NOT EXISTS spend_reconcile IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_readers';
+GRANT SELECT ON spend.* TO spend_reconcile;
+
+-- People: `spendmeter query`, notebooks, dashboards.
+CREATE USER IF NOT EXISTS spend_query IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
+GRANT SELECT ON spend.* TO spend_query;
+
+-- The page and its API.
+CREATE USER IF NOT EXISTS spend_console IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
+GRANT SELECT ON spend.* TO spend_console;

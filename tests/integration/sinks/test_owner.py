@@ -1,0 +1,115 @@
+"""A database is one system's history: another topic prefix is refused, or the database is handed over."""
+
+import asyncio
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from sinks.clickhouse.migrate import migrate
+from sinks.clickhouse.owner import OwnedByAnother, claim, owner_of, set_owner
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.writer import open_client
+from spendmeter.contract.records import encode_budget, encode_usage
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.kafka import producer
+from spendmeter.spend_by import spend_by
+from tests.builders import budget, usage
+from tests.integration.sinks.conftest import Eventually, Put, Running
+from tests.integration.sinks.test_process import COMMAND, WITHIN_SECONDS, environment
+
+
+def start(settings: SinkSettings) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **environment(settings)}
+    return subprocess.run(
+        COMMAND, env=env, capture_output=True, text=True, timeout=WITHIN_SECONDS, check=False
+    )
+
+
+def of(settings: SinkSettings, prefix: str) -> SinkSettings:
+    return settings.model_copy(update={"topic_prefix": prefix})
+
+
+async def test_two_prefixes_with_one_database_are_never_added_up(
+    settings: SinkSettings, history: Client, running: Running, put: Put, eventually: Eventually
+) -> None:
+    other = of(settings, f"other.{settings.topic_prefix}")
+    await create_topics(other)
+    kafka = producer(other)
+    await kafka.start()
+    now = datetime.now(UTC)
+    for topic, record in (
+        (Topic.USAGE, encode_usage(usage(2, occurred_at=now, key="theirs"))),
+        (Topic.BUDGETS, encode_budget(budget(id="theirs"))),
+    ):
+        await kafka.send_and_wait(
+            other.topic(topic), key=record.key, value=record.value, headers=record.headers, partition=0
+        )
+    await kafka.stop()
+    await put(Topic.USAGE, [encode_usage(usage(1, occurred_at=now, key="ours"))])
+    await put(Topic.BUDGETS, [encode_budget(budget(id="ours"))])
+    async with running():
+        await eventually("SELECT count() FROM usage", [(1,)])
+        await eventually("SELECT id FROM budgets_now", [("ours",)])
+        refused = await asyncio.to_thread(start, other)
+    assert refused.returncode == 1
+    said = [line for line in refused.stderr.splitlines() if line.startswith("spendmeter clickhouse-sink: ")]
+    assert said == [
+        f"spendmeter clickhouse-sink: database {settings.clickhouse_database} belongs to the system with"
+        f" SPENDMETER_TOPIC_PREFIX '{settings.topic_prefix}', and this one has '{other.topic_prefix}': set"
+        " SPENDMETER_CLICKHOUSE_DATABASE to a database of its own, or the prefix, if that is mistaken"
+    ]
+    assert "Traceback" not in refused.stderr
+    assert [spender.name for spender in spend_by(history, "key", "hour", 10)] == ["ours"]
+    assert history.query("SELECT id FROM budgets_now").result_rows == [("ours",)]
+
+
+async def test_an_existing_database_is_adopted_by_the_first_prefix_that_writes(
+    settings: SinkSettings, history: Client, running: Running, put: Put, eventually: Eventually
+) -> None:
+    # As an upgrade finds it: with rows and without an owner, which `migrate` does not decide.
+    history.command(
+        "INSERT INTO alerts (alert_id, kind) VALUES ('00000000-0000-0000-0000-000000000001', 'drift')"
+    )
+    assert migrate(history, settings.clickhouse_database) == []
+    assert owner_of(history) is None
+    await put(Topic.USAGE, [encode_usage(usage(1))])
+    for _ in range(2):
+        async with running():
+            await eventually("SELECT count() FROM usage", [(1,)])
+    assert owner_of(history) == settings.topic_prefix
+    assert history.command("SELECT count() FROM owner") == 1
+
+
+def test_of_many_that_start_at_once_one_gets_the_database(settings: SinkSettings, history: Client) -> None:
+    prefixes = [f"{number}." for number in range(16)]
+
+    def start(prefix: str) -> str | None:
+        client = open_client(settings, settings.clickhouse_database)
+        try:
+            claim(client, of(settings, prefix))
+        except OwnedByAnother:
+            return None
+        finally:
+            client.close()
+        return prefix
+
+    with ThreadPoolExecutor(len(prefixes)) as together:
+        got = [prefix for prefix in together.map(start, prefixes) if prefix is not None]
+    assert got == [owner_of(history)]
+    assert history.command("SELECT count() FROM owner") == 1
+
+
+def test_a_database_is_handed_over(settings: SinkSettings, history: Client) -> None:
+    before, after = of(settings, "before."), of(settings, "")
+    claim(history, before)
+    for _ in range(2):
+        set_owner(history, after.topic_prefix)
+        claim(history, after)
+        with pytest.raises(OwnedByAnother, match=r"SPENDMETER_TOPIC_PREFIX '', and this one has 'before\.'"):
+            claim(history, before)
+    assert history.command("SELECT count() FROM owner") == 2

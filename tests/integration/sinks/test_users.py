@@ -1,0 +1,174 @@
+"""deploy/clickhouse/users.sql, run: each process works with the grants of its user, and with nothing more.
+
+The engine of the tests knows one user and no CREATE USER, so that one gets the grants of each in turn, as the
+file has them; the engine enforces them. What the file says beside that is held to ClickHouse's own parser.
+"""
+
+import asyncio
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError, Error
+
+from sinks.clickhouse.migrate import migrate, migrations
+from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.writer import open_client
+from sinks.reconcile.history import History as RecountedHistory
+from spendmeter.contract.records import encode_usage
+from spendmeter.contract.topics import Topic
+from spendmeter.local.children import kill_child, start_child
+from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter.local.probes import http_answers
+from spendmeter.local.waiting import wait_until
+from spendmeter.runtime import clickhouse as connection
+from tests.builders import usage
+from tests.integration.cli.conftest import spendmeter
+from tests.integration.sinks.conftest import Put
+from tests.integration.sinks.test_outages import sink_of
+
+FILE = Path(__file__).parents[3] / "deploy" / "clickhouse" / "users.sql"
+ENGINE = """
+import sys
+from pathlib import Path
+from spendmeter.local import engine
+engine.GRANTS = Path(sys.argv.pop(1))
+engine.ONE_INSERT_IS_ONE_BLOCK = {}  # a user who only reads may set nothing
+from spendmeter.local.clickhouse import main
+main()
+"""
+WITHIN_SECONDS = 60
+READERS = ("spend_reconcile", "spend_query", "spend_console")
+
+
+def statements() -> list[str]:
+    uncommented = re.sub(r"(?m)^--.*$", "", FILE.read_text())
+    return [" ".join(one.split()) for one in uncommented.split(";") if one.strip()]
+
+
+def grants_of(user: str) -> list[str]:
+    found = [re.fullmatch(rf"(GRANT .*) TO {user}", one) for one in statements()]
+    return [one.group(1) for one in found if one]
+
+
+def profile_of(user: str) -> dict[str, str]:
+    [made] = [one for one in statements() if one.startswith(f"CREATE USER IF NOT EXISTS {user} ")]
+    named = re.search(r"SETTINGS PROFILE '(\w+)'", made)
+    if named is None:
+        return {}
+    [profile] = [
+        one for one in statements() if one.startswith(f"CREATE SETTINGS PROFILE IF NOT EXISTS {named[1]} ")
+    ]
+    return {name: value.strip("'") for name, value in re.findall(r"(\w+) = ('\w+'|\d+)", profile)}
+
+
+@contextmanager
+def engine_for(user: str, data: Path) -> Iterator[str]:
+    """URL of the engine on `data`, on which every request is that user's."""
+    tags = "".join(f"<{name}>{value}</{name}>" for name, value in profile_of(user).items())
+    # Where a connection begins; the local front says USE, which a server does not.
+    grants = ["GRANT SHOW DATABASES ON default.*", *grants_of(user)]
+    queries = "".join(f"<query>{escape(grant)}</query>" for grant in grants)
+    users = data.with_name("users.xml")
+    users.write_text(
+        f"<clickhouse><profiles><default>{tags}</default></profiles><quotas><default/></quotas><users><default>"
+        "<password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
+        f"<grants>{queries}</grants></default></users></clickhouse>"
+    )
+    port, log = free_port(), data.with_name(f"{user}.log")
+    command = [sys.executable, "-c", ENGINE, str(users), "--path", str(data), "--port", str(port)]
+    child = start_child(command, log=log, env={"SPENDMETER_CLICKHOUSE_PASSWORD": user})
+    try:
+        address = f"{LOOPBACK}:{port}"
+        ready = wait_until(lambda: http_answers(f"http://{address}/ping"), timeout_seconds=WITHIN_SECONDS)
+        assert ready, log.read_text()
+        yield f"http://default:{user}@{address}"
+    finally:
+        kill_child(child)
+
+
+def refuses(client: Client, *changes: str) -> None:
+    for change in changes:
+        with pytest.raises(DatabaseError, match=r"ACCESS_DENIED|READONLY"):
+            client.command(change)
+
+
+async def test_each_process_works_with_its_own_grants_and_nothing_more(
+    settings: SinkSettings, put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"clickhouse_database": "spend"})
+    data = tmp_path / "data"
+
+    with engine_for("spend_migrate", data) as url:
+        client = open_client(settings.model_copy(update={"clickhouse_url": url}), database=None)
+        assert migrate(client, "spend") == [migration.name for migration in migrations()]
+        refuses(client, "DROP TABLE usage", "ALTER TABLE usage DELETE WHERE 1", "CREATE DATABASE another")
+        client.close()
+
+    with engine_for("spend_sink", data) as url:
+        ours = settings.model_copy(update={"clickhouse_url": url})
+        await put(Topic.USAGE, [encode_usage(usage(n, occurred_at=datetime.now(UTC))) for n in (1, 2)])
+        stop = asyncio.Event()
+        sink = asyncio.create_task(sink_of(ours).run(stop))
+        client = await asyncio.to_thread(open_client, ours, None)
+        assert await asyncio.to_thread(
+            wait_until,
+            lambda: sink.done() or client.command("SELECT count() FROM spend.usage") == 2,
+            timeout_seconds=WITHIN_SECONDS,
+        )
+        stop.set()
+        await sink
+        # What an opening balance is added up with.
+        with connection.reader(ours) as reader:
+            assert reader.command("SELECT sum(cost_nanousd) FROM usage FINAL") == 2_000
+        refuses(
+            client,
+            "DROP TABLE spend.usage",
+            "TRUNCATE TABLE spend.usage",
+            "ALTER TABLE spend.usage DELETE WHERE 1",
+            "ALTER TABLE spend.usage DROP PARTITION 202611",
+            "CREATE TABLE spend.more (a UInt8) ENGINE = MergeTree ORDER BY a",
+        )
+        client.close()
+
+    for user in READERS[:2]:  # the console has what people have: see below
+        with engine_for(user, data) as url:
+            ours = settings.model_copy(update={"clickhouse_url": url})
+            monkeypatch.setenv("SPENDMETER_CLICKHOUSE_URL", url)
+            monkeypatch.setenv("SPENDMETER_CLICKHOUSE_DATABASE", "spend")
+            assert "0.000002000" in spendmeter("query", "SELECT sum(cost_usd) FROM usage_once")
+            assert "k1" in spendmeter("top", "--once")
+            assert "nobody was refused yet" in spendmeter("explain", exit_code=1)
+            with connection.reader(ours, seconds=600) as client:
+                history = RecountedHistory(client, settings.topic(Topic.USAGE))
+                assert history.count({0: 1}) is not None
+                assert list(history.letters()) == []
+                refuses(
+                    client,
+                    "INSERT INTO usage (key) VALUES ('k')",
+                    "DROP TABLE usage",
+                    "ALTER TABLE usage DELETE WHERE 1",
+                    "SELECT 1 SETTINGS max_execution_time = 0",
+                    "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
+                )
+
+
+def test_every_statement_of_the_file_is_one_that_clickhouse_understands(clickhouse: str) -> None:
+    client = connection.client(SinkSettings(clickhouse_url=clickhouse), database=None)
+    for statement in statements():
+        try:
+            client.command("SELECT formatQuerySingleLine({sql:String})", parameters={"sql": statement})
+        except Error as error:
+            pytest.fail(f"{statement}: {error}")
+    client.close()
+    users = {one.split()[5] for one in statements() if one.startswith("CREATE USER")}
+    assert users == {"spend_migrate", "spend_sink", *READERS}
+    assert all(profile_of(user)["readonly"] == "1" for user in READERS)
+    people, console = READERS[1:]
+    assert (grants_of(people), profile_of(people)) == (grants_of(console), profile_of(console))
