@@ -69,7 +69,7 @@ class CallDrafts:
         if is_billed_apart(call.call_type, call.arguments):
             # The provider goes on with it, and a later read tells what it cost.
             return None
-        usage = call.usage or usage_said(call.stream)
+        usage = usage_said(call.stream) or call.usage
         if usage is not None:
             response = ModelResponse(model=call.deployment.model, usage=usage)
             return _draft(call, response, call.response_id)

@@ -224,7 +224,9 @@ class Exchange:
 
     def stream_ended(self, call: Call | None, usage: object, response_id: str | None) -> None:
         """LiteLLM has read the end of a stream: that of this call, else of the oldest that it may be."""
-        streams = [c for c in self.calls if c.is_streamed and c.is_open and c.usage is None]
+        streams = [
+            c for c in self.calls if c.is_streamed and c.is_open and c.usage is None and c.stream is None
+        ]
         if call is None or call not in streams or call.is_wrapper:
             call = next(iter(streams), None)
         if call is not None:

@@ -41,7 +41,12 @@ def lacks_usage(stream: object) -> bool:
 
 def is_unfinished(stream: object) -> bool:
     """Whether the provider has not said that its answer is whole: it broke off, or the client left."""
-    return isinstance(stream, CustomStreamWrapper) and stream.received_finish_reason is None
+    if not isinstance(stream, CustomStreamWrapper) or stream.received_finish_reason is not None:
+        return False
+    # Some providers say it on their last chunk of text, which LiteLLM takes for the middle of the stream.
+    return not getattr(stream, "intermittent_finish_reason", None) and not any(
+        _has_reason(chunk) for chunk in reversed(stream.chunks)
+    )
 
 
 def usage_said(stream: object) -> object:
@@ -56,6 +61,10 @@ def usage_said(stream: object) -> object:
     except Exception:  # it raises whatever it met in a chunk
         return None
     return getattr(whole, "usage", None)
+
+
+def _has_reason(chunk: object) -> bool:
+    return any(getattr(choice, "finish_reason", None) for choice in getattr(chunk, "choices", None) or ())
 
 
 def _tokens_in(chunk: object) -> bool:

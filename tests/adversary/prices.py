@@ -55,7 +55,9 @@ def bill(call: Mapping[str, Any]) -> Bill:
     """Of one call of the upstream's log."""
     is_broken_off = call["fault"] in BROKEN_OFF
     if call["outcome"] == "failed" and not is_broken_off:
-        return NOTHING
+        # Given up before the error came, it may be taken for one that the provider went on with.
+        most = _price(call, int(ESTIMATE_MOST * (call["input_words"] + ESTIMATE_EXTRA_INPUT_TOKENS)), 0)
+        return Bill(0, most if call.get("is_unread") else 0)
     whole = _price(
         call,
         call["input_tokens"],
