@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 MAX_CAPTURED_BYTES = 1_000_000
 NOBODY = 54_321
 """A user that no machine has: without a name, without a home."""
