@@ -97,9 +97,9 @@ class Gateway:
         self._open_outbox()
         try:
             metrics.serve(self._settings)
-        except OSError as error:
+        except metrics.NotServed as error:
             # Of several workers of one proxy, one gets the port.
-            log.warning("no metrics page on port %d: %s", self._settings.metrics_port, error)
+            log.warning("%s", error)
         self._thread.start()
         # uvicorn dies by the signal that it was sent, and then this is not called. Nothing is lost
         # then either: the next start sends what the outbox holds.

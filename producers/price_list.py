@@ -18,6 +18,7 @@ from producers.pricing import Fallback, Priced, priced
 from spendmeter.contract.money import from_usd
 from spendmeter.price_book import Model, PriceBook, Used
 from spendmeter.price_book_file import InvalidPriceBook, read_price_book
+from spendmeter.text_file import UnreadableFile, read_text_file
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,6 @@ REFUSED = Counter("spendmeter_price_book_refused_total", "Edits of the price boo
 ENTRIES = Gauge("spendmeter_price_book_entries", "Entries of the price book in force.")
 
 LOOK_EVERY_SECONDS = 5.0
-MAX_BOOK_BYTES = 16 * 1024 * 1024
 GENAI_PRICES = "genai-prices"
 _Signature = tuple[int, int, int]
 _GONE: _Signature = (0, 0, 0)
@@ -83,12 +83,8 @@ class PriceList:
 def load_book(path: Path) -> PriceBook:
     """Read the file. Raises UnusablePriceList."""
     try:
-        if path.stat().st_size > MAX_BOOK_BYTES:
-            raise UnusablePriceList(f"{path} is larger than {MAX_BOOK_BYTES:,} bytes")
-        return read_price_book(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnusablePriceList(f"{path} cannot be read: {error}") from None
-    except InvalidPriceBook as error:
+        return read_price_book(read_text_file(path), str(path))
+    except (UnreadableFile, InvalidPriceBook) as error:
         raise UnusablePriceList(str(error)) from None
 
 

@@ -18,7 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from spendmeter.budget_fields import Wrong, fraction, money, one_of, text, time
-from spendmeter.contract.budget import ANY, GLOBBED, Action, Budget, Enforcement
+from spendmeter.contract.budget import ANY, GLOBBED, MAX_RAISES, MAX_THRESHOLDS, Action, Budget, Enforcement
 from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.yaml_file import InvalidFile, Problem, YamlReader, line_of
@@ -98,7 +98,8 @@ class _Reader(YamlReader):
                 first = self.lines[budget.id][""]
                 self.tell(node, f"id {budget.id!r} is in line {first} already; give each its own")
             else:
-                fields = {str(key.value): line_of(value) for key, value in node.value}
+                nodes = self.mapping(node, "a budget", FIELDS)
+                fields = {field: line_of(value) for field, value in nodes.items()}
                 self.lines[budget.id] = {"": line_of(node), **fields}
             yield budget
 
@@ -130,7 +131,9 @@ class _Reader(YamlReader):
             case "starts_at":
                 return {"starts_at": time(node)}
             case "warn_at":
-                return {"warn_at": tuple(fraction(item) for item in self.sequence(node, field))}
+                # One more than there may be: the record says so.
+                items = self.sequence(node, field)[: MAX_THRESHOLDS + 1]
+                return {"warn_at": tuple(fraction(item) for item in items)}
             case "action":
                 return {"action": one_of(node, list(Action))}
             case "enforcement":
@@ -154,7 +157,7 @@ class _Reader(YamlReader):
         return values
 
     def _raises(self, node: yaml.Node) -> Iterator[dict[str, Any]]:
-        for item in self.sequence(node, "raises"):
+        for item in self.sequence(node, "raises")[: MAX_RAISES + 1]:
             fields = self.mapping(item, "a raise", ("amount_usd", "until"))
             if set(fields) == {"amount_usd", "until"}:
                 yield {"amount_nanousd": money(fields["amount_usd"]), "until": time(fields["until"])}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from spendmeter.budget_change import without_ended_raises
@@ -44,6 +45,13 @@ class Plan(NamedTuple):
     """In force, and not asked for: `removed` instead when pruning, unless made elsewhere."""
 
     @property
+    def removes_most(self) -> bool:
+        """Whether more than half of the budgets in force that files may prune would go."""
+        kept = [budget for budget in self.left if not _is_made_elsewhere(budget.id)]
+        stay = len(kept) + len(self.changed) + len(self.unchanged)
+        return len(self.removed) > stay
+
+    @property
     def writes(self) -> list[Budget]:
         """The records to be written, removals apart."""
         return [*self.created, *(change.after for change in self.changed)]
@@ -67,9 +75,13 @@ def plan(
     named = {budget.id for budget in wanted}
     for budget_id, known in sorted(existing.items()):
         if budget_id not in named:
-            is_pruned = prune and not any(fnmatchcase(budget_id, made_by) for made_by in MADE_ELSEWHERE)
+            is_pruned = prune and not _is_made_elsewhere(budget_id)
             (made.removed if is_pruned else made.left).append(known)
     return made
+
+
+def _is_made_elsewhere(budget_id: str) -> bool:
+    return any(fnmatchcase(budget_id, made_by) for made_by in MADE_ELSEWHERE)
 
 
 def _keeping(budget: Budget, known: Budget) -> Budget:
@@ -103,6 +115,7 @@ def _in_words(budget: Budget) -> dict[str, str]:
 def wrong_replaces(wanted: Iterable[Budget], in_force: Mapping[str, Budget]) -> dict[str, str]:
     """By id, what is wrong with whom the wanted budgets replace, `in_force` being all there will be."""
     found = {}
+    ending: set[str] = set()
     for budget in wanted:
         if budget.replaces is None:
             continue
@@ -112,17 +125,26 @@ def wrong_replaces(wanted: Iterable[Budget], in_force: Mapping[str, Budget]) -> 
                 " name one that is in force or in the file"
             )
             continue
-        circle = _circle(budget, in_force)
+        circle = _circle(budget, in_force, ending)
         if circle:
             found[budget.id] = f"replaces goes round: {' → '.join(circle)}; leave replaces out of one of them"
     return found
 
 
-def _circle(budget: Budget, in_force: Mapping[str, Budget]) -> list[str]:
-    """The way from the budget over what it replaces back to it; empty where it does not lead back."""
-    way = [budget.id]
+def _circle(budget: Budget, in_force: Mapping[str, Budget], ending: set[str]) -> list[str]:
+    """The way from the budget over what it replaces back to it; empty where it does not lead back.
+
+    Args:
+        ending: budgets from which every way is known to end; those met on such a way are added.
+    """
+    way = {budget.id: None}
     at = in_force.get(budget.replaces or "")
-    while at is not None and at.id not in way:
-        way.append(at.id)
+    while at is not None and at.id not in way and at.id not in ending:
+        way[at.id] = None
         at = in_force.get(at.replaces or "")
-    return [*way, budget.id] if at is not None and at.id == budget.id else []
+    if at is not None and at.id == budget.id:
+        return [*way, budget.id]
+    # None of these leads back to itself; where the way ends in a circle of others, those before it.
+    is_end = at is None or at.id in ending
+    ending.update(way if is_end or at is None else takewhile(lambda budget_id: budget_id != at.id, way))
+    return []

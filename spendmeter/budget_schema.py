@@ -5,6 +5,7 @@ from typing import Any
 from spendmeter.budget_file import FIELDS, REQUIRED
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.period import WEEKDAYS
+from spendmeter.yaml_file import EXTENSION
 
 # As many digits as history holds. Text or number: the reader takes either exactly as it is written.
 _USD = {
@@ -50,6 +51,7 @@ def budget_file_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "required": ["budgets"],
         "properties": {"budgets": {"type": "array", "items": budget}},
+        "patternProperties": {f"^{EXTENSION}": {}},
         "$defs": {name: made for name, made in model["$defs"].items() if name != "Raise"},
     }
 

@@ -9,9 +9,11 @@ async with connect(by="billing") as client:
 import asyncio
 import getpass
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import islice
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
@@ -31,7 +33,17 @@ from spendmeter.subscription import follow_signals
 from spendmeter.waiting import when_budget_allows as when_budget_allows
 from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
 
+MAX_UNACKNOWLEDGED = 1_000
+"""Changes that are on their way to the brokers at once."""
 Clock = Callable[[], datetime]
+
+
+class _Written(NamedTuple):
+    """A record of spend.budgets; one without a value removes."""
+
+    key: bytes
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
 
 
 class NoSuchBudget(KeyError):
@@ -70,7 +82,7 @@ class SpendmeterClient:
         self._clock = clock
         self._followed = followed
         self._following: asyncio.Task[None] | None = None
-        self._last_revision = 0
+        self._removed_revision = 0
 
     async def stop(self) -> None:
         """Follow nothing any more. `connect` does this."""
@@ -81,9 +93,12 @@ class SpendmeterClient:
     async def budgets(self) -> dict[str, Budget]:
         """Every budget in force, by id."""
         if self._followed is None:
-            # Read whole once; from then on a change needs no more than what is new.
-            self._followed = BudgetTopic(self._settings)
-            self._following = asyncio.create_task(self._followed.run())
+            # Read whole once, and what forbids that is said at once, where `run` would try again; from then
+            # on a change needs no more than what is new.
+            followed = BudgetTopic(self._settings)
+            await followed.read_to_end()
+            self._followed = followed
+            self._following = asyncio.create_task(followed.run())
         await self._followed.catch_up()
         return {budget.id: budget for budget in self._followed.book}
 
@@ -127,9 +142,9 @@ class SpendmeterClient:
     async def carry_out(self, planned: Plan) -> list[Budget]:
         """Do what was planned; returns the budgets that were written, as they are now in force."""
         before = {change.before.id: change.before for change in planned.changed}
-        written = [await self._write(one, before.get(one.id)) for one in planned.writes]
-        for one in planned.removed:
-            await self._remove(one)
+        written = [self._stamped(one, before.get(one.id)) for one in planned.writes]
+        await self._send(_Written(*encode_budget(one)) for one in written)
+        await self._send(map(self._removal, planned.removed))
         return written
 
     async def apply(self, budgets: Sequence[Budget], *, prune: bool = False) -> list[Budget]:
@@ -173,41 +188,38 @@ class SpendmeterClient:
     async def remove(self, budget_id: str) -> Budget:
         """Take a budget out of force; returns it as it was. Raises NoSuchBudget."""
         known = await self.get(budget_id)
-        await self._remove(known)
+        await self._send([self._removal(known)])
         return known
 
     async def _change(self, budget_id: str, change: Callable[[Budget], Budget]) -> Budget:
         known = await self.get(budget_id)
-        return await self._write(budget_change.without_ended_raises(change(known), self._clock()), known)
+        changed = self._stamped(budget_change.without_ended_raises(change(known), self._clock()), known)
+        await self._send([_Written(*encode_budget(changed))])
+        return changed
 
-    async def _remove(self, known: Budget) -> None:
-        self._last_revision = max(self._last_revision, known.revision)
-        await self._kafka.send_and_wait(
-            self._settings.topic(Topic.BUDGETS),
-            key=known.id.encode(),
-            value=None,
-            # A tombstone has no value that could say it.
-            headers=[("ce_updatedby", self._by.encode())],
-        )
+    def _removal(self, known: Budget) -> _Written:
+        self._removed_revision = max(self._removed_revision, known.revision)
+        # A tombstone has no value that could say who.
+        return _Written(known.id.encode(), None, [("ce_updatedby", self._by.encode())])
 
-    async def _write(self, budget: Budget, known: Budget | None) -> Budget:
+    def _stamped(self, budget: Budget, known: Budget | None) -> Budget:
         now = self._clock()
         # A removal leaves nothing to count from: what keeps revisions rising across it is what this
         # client remembers, and for another client the millisecond.
-        known_revision = max(self._last_revision, known.revision if known else 0)
-        self._last_revision = max(known_revision + 1, int(now.timestamp() * 1000))
-        stamped = budget.model_copy(
-            update={
-                "revision": self._last_revision,
-                "updated_at": now,
-                "updated_by": budget.updated_by or self._by,
-            }
-        )
-        record = encode_budget(stamped)
-        await self._kafka.send_and_wait(
-            self._settings.topic(Topic.BUDGETS), key=record.key, value=record.value, headers=record.headers
-        )
-        return stamped
+        before = self._removed_revision if known is None else known.revision
+        stamps = {
+            "revision": max(before + 1, int(now.timestamp() * 1000)),
+            "updated_at": now,
+            "updated_by": budget.updated_by or self._by,
+        }
+        return budget.model_copy(update=stamps)
+
+    async def _send(self, records: Iterable[_Written]) -> None:
+        """Return once the brokers have stored all of them, in their order."""
+        topic, waiting = self._settings.topic(Topic.BUDGETS), iter(records)
+        while some := list(islice(waiting, MAX_UNACKNOWLEDGED)):
+            sent = [await self._kafka.send(topic, **record._asdict()) for record in some]
+            await asyncio.gather(*sent)
 
 
 def who() -> str:

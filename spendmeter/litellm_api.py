@@ -3,13 +3,17 @@
 import json
 from collections.abc import Iterator
 from datetime import date
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
+from urllib.error import HTTPError
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
+
+from spendmeter.visible import one_line
 
 ANSWER_WITHIN_SECONDS = 60
 PAGE = 100
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_PAGES = 10_000
 _MAX_WORDS = 300
 
@@ -21,19 +25,23 @@ class NotAnswered(Exception):
 
 
 class LitellmApi:
-    """One proxy, asked with its master key. Every method raises NotAnswered."""
+    """One proxy, asked with its master key. Every method raises NotAnswered, as does a wrong URL."""
 
     def __init__(self, url: str, api_key: str) -> None:
+        if not _is_url(url):
+            raise NotAnswered(f"{url!r} is no URL of a proxy, such as http://127.0.0.1:4000")
+        if not (api_key.isascii() and api_key.isprintable() and api_key):
+            raise NotAnswered("the proxy's key has characters that no key has; copy it again")
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
 
     def virtual_keys(self) -> Iterator[Row]:
         """Every virtual key."""
-        return self._pages("/key/list", "keys", "size", return_full_object="true")
+        return self._pages("/key/list", "keys", "size", "token", return_full_object="true")
 
     def teams(self) -> Iterator[Row]:
         """Every team."""
-        return self._pages("/v2/team/list", "teams", "page_size")
+        return self._pages("/v2/team/list", "teams", "page_size", "team_id")
 
     def users(self) -> Iterator[Row]:
         """Every user."""
@@ -41,7 +49,7 @@ class LitellmApi:
 
     def members(self, team_id: str) -> list[Row]:
         """The memberships of a team, each with its budget."""
-        return list(self._get("/team/info", team_id=team_id).get("team_memberships") or ())
+        return _rows(_mapping(self._get("/team/info", team_id=team_id)).get("team_memberships"))
 
     def customers(self) -> list[Row]:
         """Every end user that LiteLLM keeps."""
@@ -63,31 +71,30 @@ class LitellmApi:
         """What each key spent on each model group on each of these days (UTC)."""
         days = {"start_date": since.isoformat(), "end_date": until.isoformat()}
         for page in range(1, MAX_PAGES + 1):
-            answer = self._get("/user/daily/activity", page=page, page_size=PAGE, **days)
-            yield from answer.get("results") or ()
+            answer = _mapping(self._get("/user/daily/activity", page=page, page_size=PAGE, **days))
+            yield from _rows(answer.get("results"))
             if page >= (_mapping(answer.get("metadata")).get("total_pages") or 1):
                 return
         raise NotAnswered(f"{self.url}/user/daily/activity has more than {MAX_PAGES} pages")
 
     def budgets(self) -> dict[str, Row]:
         """LiteLLM's table of budgets, by id."""
-        return {row["budget_id"]: row for row in self._list("/budget/list")}
+        return {row["budget_id"]: row for row in _rows(self._get("/budget/list"), "budget_id")}
 
-    def post(self, path: str, body: Row) -> None:
-        """Change something."""
-        self._ask(Request(self.url + path, json.dumps(body).encode(), self._headers))
+    def post(self, path: str, body: Row) -> Row:
+        """Change something; returns what the proxy says about it."""
+        return _mapping(self._ask(Request(self.url + path, json.dumps(body).encode(), self._headers)))
 
-    def _pages(self, path: str, name: str, size: str, **query: str) -> Iterator[Row]:
+    def _pages(self, path: str, name: str, size: str, *needed: str, **query: str) -> Iterator[Row]:
         for page in range(1, MAX_PAGES + 1):
-            answer = self._get(path, page=page, **{size: PAGE}, **query)
-            yield from answer.get(name) or ()
+            answer = _mapping(self._get(path, page=page, **{size: PAGE}, **query))
+            yield from _rows(answer.get(name), *needed)
             if page >= (answer.get("total_pages") or 1):
                 return
         raise NotAnswered(f"{self.url}{path} has more than {MAX_PAGES} pages")
 
     def _list(self, path: str) -> list[Row]:
-        found = self._get(path)
-        return found if isinstance(found, list) else []
+        return _rows(self._get(path))
 
     def _get(self, path: str, **query: object) -> Any:
         asked = f"?{urlencode(query)}" if query else ""
@@ -96,14 +103,38 @@ class LitellmApi:
     def _ask(self, request: Request) -> Any:
         try:
             with urlopen(request, timeout=ANSWER_WITHIN_SECONDS) as answer:
-                return json.load(answer)
+                return json.loads(answer.read(MAX_ANSWER_BYTES))
         except HTTPError as error:
-            raise NotAnswered(f"{request.selector.partition('?')[0]}: {_words_of(error)}") from None
-        except (URLError, TimeoutError, ConnectionError) as error:
+            with error:
+                raise NotAnswered(f"{request.selector.partition('?')[0]}: {_words_of(error)}") from None
+        except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise NotAnswered(f"no proxy answers at {self.url}: {reason}") from None
-        except ValueError:
+            said = getattr(reason, "strerror", None) or reason
+            raise NotAnswered(
+                f"no proxy answers at {self.url} ({one_line(str(said))}); start it, or correct the URL"
+            ) from None
+        except (ValueError, RecursionError):
             raise NotAnswered(f"{self.url} answers no JSON; is it a LiteLLM proxy?") from None
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and url.isprintable()
+            and " " not in url
+        )
+    except ValueError:
+        return False
+
+
+def _rows(value: object, *needed: str) -> list[Row]:
+    """The objects in a list that have what is needed."""
+    rows = value if isinstance(value, list) else []
+    return [row for row in rows if isinstance(row, dict) and all(row.get(name) for name in needed)]
 
 
 def _mapping(value: object) -> Row:
@@ -111,11 +142,11 @@ def _mapping(value: object) -> Row:
 
 
 def _words_of(error: HTTPError) -> str:
-    body = error.read().decode(errors="replace")
+    body = error.read(MAX_ANSWER_BYTES).decode(errors="replace")
     try:
         told = json.loads(body)
         told = told.get("error", told.get("detail", told))
         told = told.get("message", told.get("error", told)) if isinstance(told, dict) else told
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         told = body
-    return f"{str(told)[:_MAX_WORDS]} ({error.code})"
+    return f"{one_line(str(told)[:_MAX_WORDS])} ({error.code})"

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 
 from spendmeter.extras import needs
 
@@ -10,6 +9,7 @@ with needs("stream"):
     from faust import Worker
 
     from spendmeter.runtime import logs, metrics
+    from spendmeter.runtime.process import ending_in_words
     from spendmeter.runtime.settings import load
     from stream.app import make_app
     from stream.settings import StreamSettings
@@ -21,11 +21,9 @@ def main() -> None:
     logs.configure(settings)
     for chatty in ("faust", "mode", "stream.app", "stream.drain"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
-    metrics.serve(settings)
-    try:
+    with ending_in_words(settings, WrongTopics):
+        metrics.serve(settings)
         asyncio.run(prepare(settings))
-    except WrongTopics as wrong:
-        sys.exit(f"spendmeter stream: {wrong}")
     Worker(make_app(settings), override_logging=False, loglevel=settings.log_level).execute_from_commandline()
 
 

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from spendmeter.extras import needs
 
 with needs("sink"):
-    from clickhouse_connect.driver.exceptions import Error
-
     from sinks.clickhouse.consumer import Sink
     from sinks.clickhouse.garbage import leave_to_the_sink
     from sinks.clickhouse.history import History
@@ -19,9 +17,9 @@ with needs("sink"):
     from sinks.clickhouse.settings import SinkSettings
     from sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
     from sinks.opening.filler import Filler
-    from spendmeter.runtime import logs, metrics
-    from spendmeter.runtime.clickhouse import tell
+    from spendmeter.runtime import clickhouse, logs, metrics
     from spendmeter.runtime.fetched import fetch_cheaply
+    from spendmeter.runtime.process import ending_in_words
     from spendmeter.runtime.settings import load
 
 log = logging.getLogger("sinks.clickhouse")
@@ -50,17 +48,14 @@ def main() -> None:
         sys.exit("usage: python -m sinks.clickhouse [migrate]")
     settings = load(SinkSettings)
     logs.configure(settings)
-    try:
+    ours = (SchemaMismatch, NotMigrated, OwnedByAnother, PartialInsert, clickhouse.Unusable)
+    with ending_in_words(settings, *ours), clickhouse.in_words(settings):
         if sys.argv[1:] == ["migrate"]:
             client = open_client(settings, database=None)
             migrate(client, settings.clickhouse_database)
             log.info("database %s is up to date", settings.clickhouse_database)
         else:
             asyncio.run(run(settings))
-    except (SchemaMismatch, NotMigrated, OwnedByAnother, PartialInsert) as error:
-        sys.exit(f"spendmeter clickhouse-sink: {error}")
-    except Error as error:
-        sys.exit(f"spendmeter clickhouse-sink: ClickHouse at {settings.clickhouse_address}: {tell(error)}")
 
 
 if __name__ == "__main__":

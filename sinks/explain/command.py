@@ -5,17 +5,15 @@ from uuid import UUID
 
 import click
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import Error
 
 from sinks.explain.evidence import Evidence, budgets_at, evidence_of, find_decision
 from sinks.explain.words import is_right, tell
-from spendmeter.cli.connection import clickhouse_settings
-from spendmeter.cli.printing import print_json
+from spendmeter.cli.connection import clickhouse_settings, history
+from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime import clickhouse
 
 NOT_BORNE_OUT = 1
 
@@ -33,18 +31,9 @@ def explain(decision: UUID | None, events: int, dir_: Path | None, as_json: bool
     DECISION is what the client got as x-spendmeter-decision; without it, the latest refusal is told.
     """
     settings = clickhouse_settings(dir_)
-    try:
-        client = clickhouse.reader(settings)
-        try:
-            found, evidence = _look(client, decision, settings.topic(Topic.USAGE), events)
-        finally:
-            client.close()
-    except Error as error:
-        raise click.ClickException(
-            f"ClickHouse at {settings.clickhouse_address}: {clickhouse.tell(error)};"
-            " `spendmeter status` says what runs"
-        ) from None
-    print_json(_data(found, evidence)) if as_json else click.echo(tell(found, evidence))
+    with history(settings) as client:
+        found, evidence = _look(client, decision, settings.topic(Topic.USAGE), events)
+    print_json(_data(found, evidence)) if as_json else say_lines(tell(found, evidence))
     if not is_right(found, evidence):
         raise SystemExit(NOT_BORNE_OUT)
 

@@ -6,6 +6,7 @@ from sinks.explain.evidence import Evidence
 from spendmeter.cli.printing import clock, usd
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd
+from spendmeter.visible import visible
 
 _NO_SPEND = {
     Why.BLIND: "The gateway could not verify what had been spent, and `on_stale` is `block`.",
@@ -28,7 +29,7 @@ def is_right(decision: Decision, evidence: Evidence | None) -> bool:
 
 def tell(decision: Decision, evidence: Evidence | None) -> str:
     """The decision, what it rests on, and whether the events bear it out."""
-    return "\n".join(_lines(decision, evidence))
+    return "\n".join(map(visible, _lines(decision, evidence)))
 
 
 def _lines(decision: Decision, evidence: Evidence | None) -> Iterator[str]:

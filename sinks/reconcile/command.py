@@ -7,16 +7,17 @@ from pathlib import Path
 
 import click
 from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import Error
 
 from sinks.reconcile.positions import CannotCompare
 from sinks.reconcile.report import Report
 from sinks.reconcile.run import reconcile as compare
 from sinks.reconcile.scope import Chosen, read_chosen
 from sinks.reconcile.words import tell
-from spendmeter.cli.connection import clickhouse_settings
+from spendmeter.cli.connection import cluster_settings
+from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.runtime import clickhouse
+from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import ClickHouseSettings
 
 DIFFERS = 1
@@ -54,14 +55,14 @@ def reconcile(dir_: Path | None, as_json: bool, window: str | None, wait_seconds
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--window") from None
     report = _compare(_settings(dir_), chosen, now, wait_seconds)
-    click.echo(report.model_dump_json(indent=2) if as_json else tell(report))
+    print_json(report) if as_json else say_lines(tell(report))
     if not report.equal:
         raise SystemExit(DIFFERS)
 
 
 def _settings(dir_: Path | None) -> ClickHouseSettings:
     try:
-        return clickhouse_settings(dir_)
+        return cluster_settings(dir_)
     except click.ClickException as error:
         error.exit_code = CANNOT_COMPARE
         raise
@@ -70,23 +71,16 @@ def _settings(dir_: Path | None) -> ClickHouseSettings:
 def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        client = clickhouse.reader(settings, seconds=QUERY_WITHIN_SECONDS, compress="lz4")
-        try:
-            return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
-        finally:
-            client.close()
-    except CannotCompare as error:
+        with clickhouse.in_words(settings):
+            client = clickhouse.reader(settings, seconds=QUERY_WITHIN_SECONDS, compress="lz4")
+            try:
+                return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
+            finally:
+                client.close()
+    except (CannotCompare, clickhouse.Unusable) as error:
         raise _refusal(str(error)) from None
     except KafkaError as error:
-        raise _refusal(
-            f"Kafka at {settings.kafka_bootstrap}: {error}; `spendmeter status` says what runs"
-        ) from None
-    except Error as error:
-        where = f"ClickHouse at {settings.clickhouse_address}, database {settings.clickhouse_database}"
-        raise _refusal(
-            f"{where}: {clickhouse.tell(error)};"
-            " `spendmeter status` says what runs, `python -m sinks.clickhouse migrate` makes the tables"
-        ) from None
+        raise _refusal(asyncio.run(explained(error, settings))) from None
 
 
 def _refusal(text: str) -> click.ClickException:

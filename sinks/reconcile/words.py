@@ -14,11 +14,12 @@ from sinks.reconcile.report import (
 )
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.times import format_time
+from spendmeter.visible import visible
 
 
 def tell(report: Report) -> str:
     """The report in a few lines; each difference in one."""
-    return "\n".join(_lines(report))
+    return "\n".join(map(visible, _lines(report)))
 
 
 def _lines(report: Report) -> Iterator[str]:

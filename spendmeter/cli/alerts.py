@@ -9,7 +9,7 @@ import click
 from aiokafka.structs import ConsumerRecord
 
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.printing import clock, print_json
+from spendmeter.cli.printing import clock, print_json, print_json_line, say
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.records import InvalidRecord, decode
@@ -34,11 +34,11 @@ def alerts(follow: bool, dir_: Path | None, as_json: bool) -> None:
         if as_json:
             return print_json([alert.model_dump(mode="json") for alert in found])
         for alert in found:
-            click.echo(_line(alert))
-        return None if found else click.echo("no alerts yet")
+            say(_line(alert))
+        return None if found else say("no alerts yet")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         run(
-            _reader(settings, lambda a: click.echo(a.model_dump_json() if as_json else _line(a))).run,
+            _reader(settings, lambda a: print_json_line(a) if as_json else say(_line(a))).run,
             settings,
         )
     return None
@@ -52,7 +52,7 @@ def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopic
         try:
             alert = decode(Alert, record.value, record.headers)
         except InvalidRecord as invalid:
-            click.echo(f"offset {record.offset} of spend.alerts is no alert: {invalid}", err=True)
+            say(f"offset {record.offset} of spend.alerts is no alert: {invalid}", err=True)
             return
         if alert.alert_id not in seen:
             seen.add(alert.alert_id)

@@ -11,7 +11,7 @@ from spendmeter.cli.budget_apply import apply, schema
 from spendmeter.cli.budget_changes import pause, raise_, remove, reset, resume, set_
 from spendmeter.cli.budget_words import as_data, in_words, match_in_words
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.printing import clock, print_json, print_table, table, usd
+from spendmeter.cli.printing import clock, print_json, print_table, say, usd
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
@@ -44,7 +44,7 @@ def list_(dir_: Path | None, as_json: bool) -> None:
     if as_json:
         return print_json([as_data(one) for one in budgets])
     if not budgets:
-        return click.echo("no budgets yet; `spendmeter budget apply FILE.yaml` sets some")
+        return say("no budgets yet; `spendmeter budget apply FILE.yaml` sets some")
     columns = ("budget", "match", "limit", "period", "action", "warn at", "changed", "by")
     rows = [
         (
@@ -59,7 +59,7 @@ def list_(dir_: Path | None, as_json: bool) -> None:
         )
         for one in budgets
     ]
-    return print_table(table(columns, rows, right=("limit",)))
+    return print_table(columns, rows, right=("limit",))
 
 
 @budget.command()
@@ -79,9 +79,9 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
     current = _current(found, signals, now)
     if as_json:
         return print_json({"budget": as_data(found), "accounts": [_account_as_data(s) for s in current]})
-    click.echo(f"{found.id}  {in_words(found)}")
+    say(f"{found.id}  {in_words(found)}")
     if not current:
-        return click.echo("nothing has been spent in the present window")
+        return say("nothing has been spent in the present window")
     columns = ("account", "spent", "limit", "used", "state", "spent by (UTC)", "window ends (UTC)")
     rows = [
         (
@@ -95,9 +95,9 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
         )
         for s in current
     ]
-    print_table(table(columns, rows, right=("spent", "limit", "used")))
+    print_table(columns, rows, right=("spent", "limit", "used"))
     if any(s.opening for s in current):
-        click.echo("opening: what the window held before the budget is not in it yet; history is being asked")
+        say("opening: what the window held before the budget is not in it yet; history is being asked")
     return None
 
 

@@ -1,5 +1,6 @@
 """`spendmeter budget apply` and `schema`: budgets as a file says them, and what it may say."""
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,54 +12,86 @@ from spendmeter.budget_plan import Plan, differences
 from spendmeter.budget_schema import budget_file_schema
 from spendmeter.cli.budget_words import in_words
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.printing import print_json
+from spendmeter.cli.file_argument import INVALID_FILE, file_argument, read_file
+from spendmeter.cli.printing import print_json, say, say_lines
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import InvalidReplaces, connect
 from spendmeter.contract.budget import Budget
+from spendmeter.runtime.settings import Settings
 
-INVALID_FILE = 2
+MAX_NAMED = 10
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@file_argument
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--prune", is_flag=True, help="Remove the budgets in force that the file does not have.")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask, even if --prune removes most budgets.")
 @dir_option
 @json_option
-def apply(file: str, dry_run: bool, prune: bool, dir_: Path | None, as_json: bool) -> None:
+def apply(file: str, dry_run: bool, prune: bool, is_sure: bool, dir_: Path | None, as_json: bool) -> None:
     """Put the budgets of a YAML FILE in force: all of them, or none if anything is wrong.
 
     What people change meanwhile (a reset, raises, a pause) stays as it is, unless the file names it.
-    Budgets of the key API and of LiteLLM (key:…, litellm:…) are never pruned.
+    Budgets of the key API and of LiteLLM (key:…, litellm:…) are never pruned. To prune more than half of
+    the others needs a yes, on the terminal or as --yes.
     """
-    with click.open_file(file, encoding="utf-8") as opened:
-        written = opened.read()
+    written = read_file(file)
     try:
         wanted = read_budget_file(written, file, datetime.now(UTC))
-        planned = _apply(wanted, dir_, dry_run=dry_run, prune=prune)
+        planned = _planned(wanted, settings := kafka_settings(dir_), prune=prune)
     except InvalidBudgetFile as error:
-        click.echo(f"{error}\nnothing was applied", err=True)
+        say_lines(f"{error}\nnothing was applied", err=True)
         raise SystemExit(INVALID_FILE) from None
+    if not dry_run:
+        if planned.removes_most and not is_sure:
+            _ask(planned, can_ask=not as_json and file != "-" and sys.stdin.isatty())
+        _carry_out(planned, settings)
     if as_json:
         return print_json({"dry_run": dry_run, **_as_data(planned)})
     _tell(planned, prune=prune)
-    return click.echo("nothing was applied: this is a dry run") if dry_run else None
+    return say("nothing was applied: this is a dry run") if dry_run else None
 
 
-def _apply(wanted: BudgetFile, dir_: Path | None, *, dry_run: bool, prune: bool) -> Plan:
-    settings = kafka_settings(dir_)
-
+def _planned(wanted: BudgetFile, settings: Settings, *, prune: bool) -> Plan:
     async def work() -> Plan:
         async with connect(settings) as client:
-            planned = await client.plan(wanted.budgets, prune=prune)
-            if not dry_run:
-                await client.carry_out(planned)
-            return planned
+            return await client.plan(wanted.budgets, prune=prune)
 
     try:
         return run(work, settings)
     except InvalidReplaces as error:
         raise wanted.invalid(error.wrong, "replaces") from None
+
+
+def _ask(planned: Plan, *, can_ask: bool) -> None:
+    """Return if it is wanted that most budgets go."""
+    ids = [one.id for one in planned.removed]
+    named = ", ".join(ids[:MAX_NAMED]) + (
+        f" and {len(ids) - MAX_NAMED:,} more" if len(ids) > MAX_NAMED else ""
+    )
+    stay = len(planned.changed) + len(planned.unchanged)
+    what = f"--prune removes {len(ids):,} of the {len(ids) + stay:,} budgets in force ({named})"
+    if not can_ask:
+        raise click.UsageError(
+            f"{what}; nothing was applied. Give --yes if they shall go, or leave out --prune"
+        )
+    say(what, err=True)
+    if not click.confirm("remove them?", err=True):
+        raise click.ClickException("nothing was applied")
+
+
+def _carry_out(planned: Plan, settings: Settings) -> None:
+    async def work() -> None:
+        async with connect(settings) as client:
+            await client.carry_out(planned)
+
+    run(
+        work,
+        settings,
+        failed="Kafka did not acknowledge every change",
+        then="some may be in force, and the same command again brings in the rest",
+    )
 
 
 @click.command()
@@ -69,18 +102,18 @@ def schema() -> None:
 
 def _tell(planned: Plan, *, prune: bool) -> None:
     for one in planned.created:
-        click.echo(f"+ new        {one.id}  {in_words(one)}")
+        say(f"+ new        {one.id}  {in_words(one)}")
     for change in planned.changed:
-        click.echo(f"~ changed    {change.after.id}  {in_words(change.after)}")
+        say(f"~ changed    {change.after.id}  {in_words(change.after)}")
         for field, old, new in differences(change):
-            click.echo(f"             {field}: {old} → {new}")
+            say(f"             {field}: {old} → {new}")
     for one in planned.removed:
-        click.echo(f"- removed    {one.id}  it was {in_words(one)}")
+        say(f"- removed    {one.id}  it was {in_words(one)}")
     for one in planned.unchanged:
-        click.echo(f"= the same   {one.id}  {in_words(one)}")
+        say(f"= the same   {one.id}  {in_words(one)}")
     if planned.left:
         not_asked = "made by the key API or LiteLLM" if prune else "--prune removes what no file has"
-        click.echo(f"  left       {', '.join(_ids(planned.left))}  not in this file; {not_asked}")
+        say(f"  left       {', '.join(_ids(planned.left))}  not in this file; {not_asked}")
 
 
 def _as_data(planned: Plan) -> dict[str, object]:

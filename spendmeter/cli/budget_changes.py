@@ -11,7 +11,7 @@ from spendmeter.budget_change import InvalidChange
 from spendmeter.cli.budget_words import as_data, in_words
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.money_option import Usd
-from spendmeter.cli.printing import print_json
+from spendmeter.cli.printing import print_json, say
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.cli.time_options import Moment, Span
 from spendmeter.client import SpendmeterClient, connect
@@ -131,4 +131,4 @@ def _change(
     if as_json:
         print_json(as_data(changed))
     else:
-        click.echo(f"{changed.id} {words} {in_words(changed)}")
+        say(f"{changed.id} {words} {in_words(changed)}")

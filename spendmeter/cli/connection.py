@@ -3,34 +3,41 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.client import Client
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
 from spendmeter.local.endpoints import Endpoints, StackNotRunningError, find_stack
+from spendmeter.runtime import clickhouse
+from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
 
 T = TypeVar("T")
 S = TypeVar("S", bound=BaseSettings)
 
+_KAFKA, _CLICKHOUSE = "SPENDMETER_KAFKA_BOOTSTRAP", "SPENDMETER_CLICKHOUSE_URL"
+
 
 def kafka_settings(dir_: Path | None) -> Settings:
     """The cluster that SPENDMETER_KAFKA_BOOTSTRAP names, else the local stack's."""
-    if dir_ is None and "SPENDMETER_KAFKA_BOOTSTRAP" in os.environ:
-        return load(Settings)
-    return _of_stack(Settings, stack(dir_))
+    return _found(Settings, dir_, _KAFKA)
 
 
 def clickhouse_settings(dir_: Path | None) -> ClickHouseSettings:
-    """The history that SPENDMETER_CLICKHOUSE_URL names, else the local stack's."""
-    if dir_ is None and "SPENDMETER_CLICKHOUSE_URL" in os.environ:
-        return load(ClickHouseSettings)
-    return _of_stack(ClickHouseSettings, stack(dir_))
+    """The history that SPENDMETER_CLICKHOUSE_URL names, else the local stack's. For who asks history only."""
+    return _found(ClickHouseSettings, dir_, _CLICKHOUSE)
+
+
+def cluster_settings(dir_: Path | None) -> ClickHouseSettings:
+    """Kafka and the history of one system: both from the environment, or both of the local stack."""
+    return _found(ClickHouseSettings, dir_, _KAFKA, _CLICKHOUSE)
 
 
 def stack(dir_: Path | None) -> Endpoints:
@@ -41,20 +48,54 @@ def stack(dir_: Path | None) -> Endpoints:
         raise click.ClickException(str(error)) from None
 
 
-def run(work: Callable[[], Coroutine[Any, Any, T]], settings: Settings) -> T:
-    """Run a command's work; what a person can mend is told in a sentence, exit 1."""
+def run(
+    work: Callable[[], Coroutine[Any, Any, T]],
+    settings: Settings,
+    *,
+    failed: str = "",
+    then: str = "the same command again is safe",
+) -> T:
+    """Run a command's work; what a person can mend is told in a sentence, exit 1.
+
+    Args:
+        failed: what Kafka did not do, and `then` what to do about it, where the error alone says too little.
+    """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(work())
     except NoSuchBudget as error:
         raise click.ClickException(str(error)) from None
-    except KafkaConnectionError:
-        raise click.ClickException(
-            f"nothing answers at {settings.kafka_bootstrap}; `spendmeter status` says what runs"
-        ) from None
+    except KafkaError as error:
+        explanation = asyncio.run(explained(error, settings))
+        raise click.ClickException(f"{failed} ({explanation}); {then}" if failed else explanation) from None
 
 
-def _of_stack(kind: type[S], found: Endpoints) -> S:
+@contextmanager
+def history(settings: ClickHouseSettings, **more: Any) -> Iterator[Client]:
+    """A client of history (`more`: see `clickhouse.reader`); its errors are told in a sentence, exit 1."""
+    client = None
+    try:
+        with clickhouse.in_words(settings):
+            client = clickhouse.reader(settings, **more)
+            yield client
+    except clickhouse.Unusable as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        if client is not None:
+            client.close()
+
+
+def _found(kind: type[S], dir_: Path | None, *needed: str) -> S:
+    given = [name for name in (_KAFKA, _CLICKHOUSE) if name in os.environ]
+    if dir_ is None and given:
+        missing = [name for name in needed if name not in given]
+        if missing:
+            raise click.UsageError(
+                f"{given[0]} is set and {missing[0]} is not; set both for a cluster of your own, or give"
+                " --dir for a local stack"
+            )
+        return load(kind)
+    found = stack(dir_)
     of_stack = {
         "kafka_bootstrap": found.kafka_bootstrap,
         "clickhouse_url": found.clickhouse_url,

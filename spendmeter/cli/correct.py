@@ -1,19 +1,15 @@
 """`spendmeter correct` and `void`: what a recorded request really cost."""
 
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TypeVar
 from uuid import UUID
 
 import click
-from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import Error
 
-from spendmeter.cli.connection import clickhouse_settings, run
+from spendmeter.cli.connection import cluster_settings, history, run
 from spendmeter.cli.money_option import Cost
-from spendmeter.cli.printing import print_json, usd
+from spendmeter.cli.printing import print_json, say, usd
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import who
 from spendmeter.contract.money import NanoUsd, format_usd
@@ -22,13 +18,11 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent, UsageKind
 from spendmeter.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorded
 from spendmeter.correction import correct as correction_of
-from spendmeter.runtime import clickhouse
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.usage_history import find_event, find_recorded
 
 LOOK_EVERY_SECONDS = 0.25
-T = TypeVar("T")
 
 event_argument = click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
 wait_option = click.option(
@@ -89,10 +83,10 @@ def _change(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    settings = clickhouse_settings(dir_)
+    settings = cluster_settings(dir_)
     topic = settings.topic(Topic.USAGE)
-    with _History(settings) as history:
-        before = history.ask(lambda client: find_recorded(client, topic, event_id))
+    with history(settings) as client:
+        before = find_recorded(client, topic, event_id)
         if before is None:
             raise click.ClickException(
                 f"history has no event {event_id}. A new one is there within seconds; if it stays away,"
@@ -102,7 +96,7 @@ def _change(
         if event is None:
             return _tell_nothing(before, as_json)
         _send(settings, event)
-        stored = _wait(history, topic, event, wait_seconds)
+        stored = _wait(client, topic, event, wait_seconds)
     if stored is not None and not _is_same(stored, event):
         raise click.ClickException(
             f"{stored.recorded_by or 'somebody'} corrected {event_id} at the same moment, and that counts;"
@@ -136,21 +130,20 @@ def _send(settings: ClickHouseSettings, event: UsageEvent) -> None:
         finally:
             await kafka.stop()
 
-    try:
-        run(work, settings)
-    except KafkaError as error:
-        raise click.ClickException(
-            f"Kafka did not acknowledge the correction ({error}). It may be stored all the same;"
-            " the same command again is safe"
-        ) from None
+    run(
+        work,
+        settings,
+        failed="Kafka did not acknowledge the correction",
+        then="it may be stored all the same, and the same command again is safe",
+    )
 
 
-def _wait(history: "_History", topic: str, sent: UsageEvent, wait_seconds: float) -> UsageEvent | None:
+def _wait(client: Client, topic: str, sent: UsageEvent, wait_seconds: float) -> UsageEvent | None:
     """The correction as history has it, None where it has none in time."""
     deadline = monotonic() + wait_seconds
 
     while True:
-        found = history.ask(lambda client: find_event(client, topic, sent.event_id))
+        found = find_event(client, topic, sent.event_id)
         if found is not None or monotonic() >= deadline:
             return found
         sleep(LOOK_EVERY_SECONDS)
@@ -159,7 +152,7 @@ def _wait(history: "_History", topic: str, sent: UsageEvent, wait_seconds: float
 def _tell_nothing(before: Recorded, as_json: bool) -> None:
     if as_json:
         return print_json({"sent": None, **_as_data(before, before.cost_nanousd)})
-    return click.echo(f"nothing to do: {before.original.event_id} costs {usd(before.cost_nanousd)} already")
+    return say(f"nothing to do: {before.original.event_id} costs {usd(before.cost_nanousd)} already")
 
 
 def _tell(before: Recorded, event: UsageEvent, is_in_history: bool, as_json: bool) -> None:
@@ -167,14 +160,12 @@ def _tell(before: Recorded, event: UsageEvent, is_in_history: bool, as_json: boo
     if as_json:
         found = {"sent": event.model_dump(mode="json"), "in_history": is_in_history}
         return print_json({**found, **_as_data(before, cost)})
-    click.echo(
+    say(
         f"{event.corrects} cost {usd(before.cost_nanousd)} and costs {usd(cost)} now"
         f" ({event.kind} {event.event_id}, {usd(event.cost_nanousd)})"
     )
     if not is_in_history:
-        click.echo(
-            "Kafka has it; history does not show it yet. Until it does, do not correct it again", err=True
-        )
+        say("Kafka has it; history does not show it yet. Until it does, do not correct it again", err=True)
     return None
 
 
@@ -184,26 +175,3 @@ def _as_data(before: Recorded, cost: NanoUsd) -> dict[str, object]:
         "cost_before_usd": format_usd(before.cost_nanousd),
         "cost_usd": format_usd(cost),
     }
-
-
-class _History:
-    """ClickHouse while the command runs; what it says is told in one line."""
-
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._settings = settings
-        self._client: Client | None = None
-
-    def __enter__(self) -> "_History":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
-
-    def ask(self, question: Callable[[Client], T]) -> T:
-        try:
-            if self._client is None:
-                self._client = clickhouse.reader(self._settings)
-            return question(self._client)
-        except Error as error:
-            raise click.ClickException(clickhouse.tell(error)) from None

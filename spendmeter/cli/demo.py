@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 import spendmeter
+from spendmeter.cli.printing import say
 from spendmeter.cli.stack import dir_option, down, fetch, json_option
 from spendmeter.local.components import SHIPPED_PROXY_CONFIG
 from spendmeter.local.endpoints import Endpoints, StackDir, resolve_dir
@@ -48,18 +49,16 @@ def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
         )
     if not kept:
         shutil.rmtree(stack.path)
-        click.echo(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
-    click.echo(
-        f"the demo took {time.monotonic() - begun:.0f} s, the stack's start and stop included", err=True
-    )
+        say(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
+    say(f"the demo took {time.monotonic() - begun:.0f} s, the stack's start and stop included", err=True)
 
 
 def _up(stack: StackDir, quiet: bool) -> Endpoints:
-    say = (lambda _: None) if quiet else (lambda line: click.echo(f"  {line}", err=True))
+    report = (lambda _: None) if quiet else (lambda line: say(f"  {line}", err=True))
     arguments = ["--dir", str(stack.path), "--workers", "1", "--proxy-config", str(SHIPPED_PROXY_CONFIG)]
-    click.echo("starting Kafka, ClickHouse, the stream, the sink and a LiteLLM proxy on 127.0.0.1", err=True)
+    say("starting Kafka, ClickHouse, the stream, the sink and a LiteLLM proxy on 127.0.0.1", err=True)
     try:
-        return start_detached(arguments, stack, say)
+        return start_detached(arguments, stack, report)
     except UpFailedError as error:
         raise click.ClickException(f"{error}; logs are in {stack.path / 'logs'}") from error
 

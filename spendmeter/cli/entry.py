@@ -1,11 +1,17 @@
 """The script `spendmeter`: what a command lacks is named, as the extra that brings it."""
 
+import sys
+
 from spendmeter.extras import needs
 
 
 def main() -> None:
     """Run the command line."""
-    with needs():
-        from spendmeter.cli.main import main as run
+    try:
+        with needs():
+            from spendmeter.cli.main import main as run
 
-        run()
+            run()
+    except KeyboardInterrupt:
+        # While the libraries are being loaded; later ones are main's.
+        sys.exit(130)

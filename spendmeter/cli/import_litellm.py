@@ -68,8 +68,8 @@ def litellm(
     if timezone not in available_timezones():
         raise click.UsageError(f"--timezone {timezone!r} is not an IANA time zone such as Europe/Berlin")
     wish: Wish = "undo" if undo else "take over" if take_over else "budgets"
-    api = LitellmApi(url, api_key)
     try:
+        api = LitellmApi(url, api_key)
         found, untold = read_litellm(api, timezone)
         spent = missing_spend(api, spend_since.date(), dir_) if spend_since else []
     except NotAnswered as error:

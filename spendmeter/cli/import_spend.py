@@ -4,17 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import click
-from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import Error
-
-from spendmeter.cli.connection import clickhouse_settings, run
+from spendmeter.cli.connection import cluster_settings, history, run
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.litellm_api import LitellmApi
 from spendmeter.litellm_spend import events_of, source_of, spent_of
-from spendmeter.runtime import clickhouse
 from spendmeter.runtime.imported_usage import read_known
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
@@ -22,30 +17,19 @@ from spendmeter.runtime.settings import ClickHouseSettings
 
 def missing_spend(api: LitellmApi, since: date, dir_: Path | None) -> list[UsageEvent]:
     """The events that history lacks. Raises NotAnswered, click.ClickException."""
-    settings = clickhouse_settings(dir_)
+    settings = cluster_settings(dir_)
     today, source = datetime.now(UTC).date(), source_of(api.url)
     spent = list(spent_of(api.spent_by_day(since, today)))
     keys = {row["token"]: row for row in api.virtual_keys()}
-    try:
-        client = clickhouse.reader(settings)
-        try:
-            known = read_known(client, settings.topic(Topic.USAGE), source, since)
-        finally:
-            client.close()
-    except Error as error:
-        raise click.ClickException(clickhouse.tell(error)) from None
+    with history(settings) as client:
+        known = read_known(client, settings.topic(Topic.USAGE), source, since)
     return events_of(spent, known, keys, source, today)
 
 
 def send_spend(events: Sequence[UsageEvent], dir_: Path | None) -> None:
     """Return once Kafka has stored them all; the same ones again are dropped as resends."""
-    settings = clickhouse_settings(dir_)
-    try:
-        run(lambda: _send(settings, events), settings)
-    except KafkaError as error:
-        raise click.ClickException(
-            f"Kafka did not acknowledge the spend so far ({error}); the same command again is safe"
-        ) from None
+    settings = cluster_settings(dir_)
+    run(lambda: _send(settings, events), settings, failed="Kafka did not acknowledge the spend so far")
 
 
 async def _send(settings: ClickHouseSettings, events: Sequence[UsageEvent]) -> None:

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 
-import click
-
 from spendmeter.budget_plan import differences
 from spendmeter.cli.budget_words import in_words
-from spendmeter.cli.printing import usd
+from spendmeter.cli.printing import say, usd
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import InvalidAmount, NanoUsd, format_usd, from_float_usd
 from spendmeter.contract.usage import UsageEvent
@@ -34,33 +32,33 @@ def tell(told: Told) -> None:
     for item in told.items:
         _tell_item(item)
     for day, (cost, events) in _by_day(told.spent):
-        click.echo(f"+ spent      {day}  {usd(cost)} of {events} keys and models")
+        say(f"+ spent      {day}  {usd(cost)} of {events} keys and models")
     for problem in (problem for item in told.items for problem in item.problems):
-        click.echo(f"! left       {problem}")
+        say(f"! left       {problem}")
     for what in told.untold:
-        click.echo(f"? not read   {what}")
+        say(f"? not read   {what}")
     for failure in told.failures:
-        click.echo(f"! failed     {failure}", err=True)
+        say(f"! failed     {failure}", err=True)
     if not told.is_applied:
-        click.echo("nothing was done: this is the plan; --apply carries it out")
+        say("nothing was done: this is the plan; --apply carries it out")
     elif not told.spent and all(item.is_nothing for item in told.items):
-        click.echo("nothing was left to do")
+        say("nothing was left to do")
 
 
 def _tell_item(item: Item) -> None:
     spent = f"  LiteLLM has counted {_spent(item.owned)}" if item.owned.spent_usd else ""
     for one in item.plan.created:
-        click.echo(f"+ new        {one.id}  {in_words(one)}{spent}")
+        say(f"+ new        {one.id}  {in_words(one)}{spent}")
     for change in item.plan.changed:
-        click.echo(f"~ changed    {change.after.id}  {in_words(change.after)}{spent}")
+        say(f"~ changed    {change.after.id}  {in_words(change.after)}{spent}")
         for field, old, new in differences(change):
-            click.echo(f"             {field}: {old} → {new}")
+            say(f"             {field}: {old} → {new}")
     for one in item.plan.removed:
-        click.echo(f"- removed    {one.id}  LiteLLM has no such limit any more")
+        say(f"- removed    {one.id}  LiteLLM has no such limit any more")
     for one in item.plan.unchanged:
-        click.echo(f"= the same   {one.id}  {in_words(one)}{spent}")
+        say(f"= the same   {one.id}  {in_words(one)}{spent}")
     if item.call is not None:
-        click.echo(f"> LiteLLM    {item.owned.seen.words}: {_moved(item)}")
+        say(f"> LiteLLM    {item.owned.seen.words}: {_moved(item)}")
 
 
 def _moved(item: Item) -> str:

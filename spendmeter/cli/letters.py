@@ -9,11 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import Error
 
-from spendmeter.cli.connection import clickhouse_settings, kafka_settings, run
-from spendmeter.cli.printing import clock, print_json
+from spendmeter.cli.connection import cluster_settings, history, kafka_settings, run
+from spendmeter.cli.printing import clock, print_json, say
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.cli.time_options import Moment
 from spendmeter.client import who
@@ -22,12 +20,12 @@ from spendmeter.contract.records import Record, encode_dead_letter, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.replay import Copy, NotReplayable, PutAside, is_counted, replay_of
-from spendmeter.runtime import clickhouse
 from spendmeter.runtime.dead_letter_topic import DeadLetterTopic, fetch_letters
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed
 from spendmeter.runtime.kafka import connection, consumer, producer
 from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from spendmeter.runtime.usage_history import find_copies
+from spendmeter.visible import visible
 
 MAX_SHOWN = 1_000
 """Lines of `list` without --json."""
@@ -116,13 +114,13 @@ def list_(
     if as_json:
         return print_json([_data(aside) for aside in found])
     for aside in found[:MAX_SHOWN]:
-        click.echo(_line(aside))
+        say(_line(aside))
     if len(found) > MAX_SHOWN:
-        click.echo(f"… and {len(found) - MAX_SHOWN:,} more; --json lists them all", err=True)
+        say(f"… and {len(found) - MAX_SHOWN:,} more; --json lists them all", err=True)
     if not found:
-        return click.echo("no dead letters" + ("" if everything else " that wait; --all shows the others"))
+        return say("no dead letters" + ("" if everything else " that wait; --all shows the others"))
     counts = Counter(aside.letter.reason.value for aside in found)
-    return click.echo(", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items())), err=True)
+    return say(", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items())), err=True)
 
 
 @letters.command()
@@ -141,7 +139,7 @@ def show(id_: str, dir_: Path | None, as_json: bool) -> None:
                 **letter.model_dump(mode="json", include={"key", "payload", "encoding", "headers"}),
             }
         )
-    click.echo(_line(aside))
+    say(_line(aside))
     for name, text in (
         ("reason", f"{letter.reason}: {letter.detail}"),
         ("met by", letter.component),
@@ -149,7 +147,7 @@ def show(id_: str, dir_: Path | None, as_json: bool) -> None:
         *((f"header {name}", text) for name, text in letter.headers.items()),
         (f"record ({letter.encoding})", letter.payload),
     ):
-        click.echo(f"{visible(name)}: {visible(text)}")
+        say(f"{name}: {text}")
     return None
 
 
@@ -178,7 +176,7 @@ def replay(
 
     Exit 0: all of them count; 1: some could not be replayed.
     """
-    settings = clickhouse_settings(dir_)
+    settings = cluster_settings(dir_)
     found = _read(settings, _some(Filter(ids, reasons, since, until)))
     _wait_until_known(settings, wait_seconds)
     outcomes = [
@@ -191,9 +189,9 @@ def replay(
         print_json([{"id": o.aside.id, "outcome": _word(o), "why": o.refusal or None} for o in outcomes])
     else:
         for outcome in refused:
-            click.echo(visible(f"{outcome.aside.id} was not replayed: {outcome.refusal}"), err=True)
+            say(f"{outcome.aside.id} was not replayed: {outcome.refusal}", err=True)
         counts = Counter(map(_word, outcomes))
-        click.echo(
+        say(
             f"{counts['replayed']:,} replayed, {counts['counted']:,} had been counted already,"
             f" {counts['refused']:,} not replayed"
         )
@@ -219,7 +217,7 @@ def discard(
     _send(settings, Topic.DEAD_LETTERS, [_resolution(aside, Resolution.DISCARDED) for aside in found])
     if as_json:
         return print_json([{"id": aside.id, "outcome": Resolution.DISCARDED.value} for aside in found])
-    return click.echo(f"{len(found):,} discarded")
+    return say(f"{len(found):,} discarded")
 
 
 def _some(wanted: Filter) -> Filter:
@@ -231,10 +229,7 @@ def _some(wanted: Filter) -> Filter:
 def _read(settings: Settings, wanted: Filter) -> list[PutAside]:
     """The letters that are wanted, in the order in which they were put aside."""
     topic = DeadLetterTopic(settings)
-    try:
-        run(topic.read_to_end, settings)
-    except KafkaError as error:
-        raise click.ClickException(f"the dead letters cannot be read: {error}") from None
+    run(topic.read_to_end, settings)
     missing = [visible(id_) for id_ in wanted.ids if id_ not in topic.letters]
     if missing:
         raise click.ClickException(
@@ -275,10 +270,7 @@ def _wait_until_known(settings: Settings, wait_seconds: float) -> None:
             await reader.stop()
             await admin.close()
 
-    try:
-        late = run(work, settings)
-    except KafkaError as error:
-        raise click.ClickException(f"Kafka does not say how far spend.usage has been read: {error}") from None
+    late = run(work, settings)
     if late:
         said = ", ".join(f"{name} lacks {count:,} records" for name, count in late.items())
         raise click.ClickException(
@@ -333,14 +325,11 @@ def _copies(settings: ClickHouseSettings, events: Sequence[UsageEvent]) -> dict[
     if not events:
         return {}
     try:
-        client = clickhouse.reader(settings)
-        try:
+        with history(settings) as client:
             return find_copies(client, settings.topic(Topic.USAGE), [event.event_id for event in events])
-        finally:
-            client.close()
-    except Error as error:
+    except click.ClickException as error:
         raise click.ClickException(
-            f"nothing was replayed: history does not say what counts already: {clickhouse.tell(error)}"
+            f"nothing was replayed: history does not say what counts already: {error.message}"
         ) from None
 
 
@@ -374,13 +363,12 @@ def _send(settings: Settings, topic: Topic, records: Iterable[Record]) -> None:
         finally:
             await kafka.stop()
 
-    try:
-        run(work, settings)
-    except KafkaError as error:
-        raise click.ClickException(
-            f"Kafka did not acknowledge it ({error}). Some may be stored all the same; the same command"
-            " again is safe"
-        ) from None
+    run(
+        work,
+        settings,
+        failed="Kafka did not acknowledge it",
+        then="some may be stored all the same, and the same command again is safe",
+    )
 
 
 def _word(outcome: Outcome) -> str:
@@ -400,9 +388,4 @@ def _line(aside: PutAside) -> str:
     detail = visible(letter.detail)
     cut = detail if len(detail) <= MAX_DETAIL_CHARACTERS else detail[:MAX_DETAIL_CHARACTERS] + "…"
     done = f"  [{resolved.resolution} {clock(resolved.resolved_at)}]" if resolved is not None else ""
-    return f"{clock(letter.failed_at)}  {visible(letter.id)}  {letter.reason}: {cut}{done}"
-
-
-def visible(text: str) -> str:
-    """The text in which nothing acts on a terminal: characters that are not to be seen are written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"{clock(letter.failed_at)}  {letter.id}  {letter.reason}: {cut}{done}"

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from spendmeter.cli.printing import clock, print_json, print_table, table
+from spendmeter.cli.file_argument import INVALID_FILE, file_argument, read_file
+from spendmeter.cli.printing import clock, print_json, print_table, say, say_lines
 from spendmeter.cli.stack import json_option
 from spendmeter.cli.time_options import Moment
 from spendmeter.contract.times import format_time
 from spendmeter.price_book import Entry, Model, PriceBook
 from spendmeter.price_book_file import InvalidPriceBook, read_price_book
 
-INVALID_FILE = 2
 NO_PRICE = 1
 
 
@@ -24,7 +24,7 @@ def prices() -> None:
 
 
 @prices.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@file_argument
 @click.option("--model", metavar="NAME", help="Show what this model costs, as LiteLLM calls it.")
 @click.option("--provider", default="", metavar="NAME", help="Of the model, such as hosted_vllm.")
 @click.option("--at", type=Moment(), help="At what time.  [default: now]")
@@ -35,26 +35,25 @@ def check(file: str, model: str | None, provider: str, at: datetime | None, as_j
     Exit 0: it is in order; 2: it is not, and each problem is told with its line; 1: it has no price for
     --model at that time.
     """
-    with click.open_file(file, encoding="utf-8") as opened:
-        written = opened.read()
+    written = read_file(file)
     try:
         book = read_price_book(written, file)
     except InvalidPriceBook as error:
-        click.echo(str(error), err=True)
+        say_lines(str(error), err=True)
         raise SystemExit(INVALID_FILE) from None
     entries: Sequence[Entry] = book.entries
     if model is not None:
         when = at or datetime.now(UTC)
         found = book.find(Model(provider, model, model), when)
         if found is None:
-            click.echo(f"no price for {model} at {clock(when)} UTC", err=True)
+            say(f"no price for {model} at {clock(when)} UTC", err=True)
             raise SystemExit(NO_PRICE)
         entries = [found]
     if as_json:
         return print_json({"version": book.version, "prices": [_as_data(book, entry) for entry in entries]})
-    click.echo(f"version {book.version}, {len(book.entries)} entries")
+    say(f"version {book.version}, {len(book.entries)} entries")
     columns = ("provider", "model", "from (UTC)", "until", "prices in USD", "overrides")
-    return print_table(table(columns, [_as_row(entry) for entry in entries]))
+    return print_table(columns, [_as_row(entry) for entry in entries])
 
 
 def _as_row(entry: Entry) -> tuple[str, ...]:

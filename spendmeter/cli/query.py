@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from clickhouse_connect.driver.exceptions import Error
 from clickhouse_connect.driver.query import QueryResult
 
-from spendmeter.cli.connection import clickhouse_settings
-from spendmeter.cli.printing import print_json, print_table, table
+from spendmeter.cli.connection import clickhouse_settings, history
+from spendmeter.cli.printing import print_json, print_table, say
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.contract.times import format_time
-from spendmeter.runtime import clickhouse
 from spendmeter.runtime.settings import ClickHouseSettings
 
 MAX_ROWS_SHOWN = 1_000
@@ -43,31 +41,18 @@ def query(sql: str, dir_: Path | None, as_json: bool) -> None:
             [dict(zip(result.column_names, map(_data, row), strict=True)) for row in result.result_rows]
         )
     if not result.result_rows:
-        return click.echo("no rows", err=True)
+        return say("no rows", err=True)
     shown = [[_text(value) for value in row] for row in result.result_rows[:MAX_ROWS_SHOWN]]
-    print_table(table(result.column_names, shown, right=_numbers(result)))
+    print_table(result.column_names, shown, right=_numbers(result))
     if (more := len(result.result_rows) - len(shown)) > 0:
-        click.echo(f"… and {more:,} more rows; --json prints them all, LIMIT asks for fewer", err=True)
+        say(f"… and {more:,} more rows; --json prints them all, LIMIT asks for fewer", err=True)
     return None
 
 
 def _ask(settings: ClickHouseSettings, sql: str) -> QueryResult:
-    client = None
-    try:
-        limits = {"max_result_rows": MAX_ROWS, "result_overflow_mode": "throw"}
-        client = clickhouse.reader(settings, limits=limits, tz_mode="aware")
+    limits = {"max_result_rows": MAX_ROWS, "result_overflow_mode": "throw"}
+    with history(settings, limits=limits, tz_mode="aware") as client:
         return client.query(sql)
-    except Error as error:
-        if error.code == clickhouse.UNKNOWN_DATABASE:
-            told = f"{clickhouse.tell(error)}. To make our tables: python -m sinks.clickhouse migrate"
-        elif error.code is None:
-            told = f"no ClickHouse answers; `spendmeter status` says what runs. {clickhouse.tell(error)}"
-        else:
-            told = clickhouse.tell(error)
-        raise click.ClickException(told) from None
-    finally:
-        if client is not None:
-            client.close()
 
 
 def _numbers(result: QueryResult) -> Sequence[str]:

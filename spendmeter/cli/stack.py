@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
+from spendmeter.cli.printing import print_json, print_table, say, say_lines
 from spendmeter.local.components import SHIPPED_PROXY_CONFIG
 from spendmeter.local.endpoints import AlreadyRunningError, Endpoints, StackDir, resolve_dir
 from spendmeter.local.kafka_jars import KAFKA_VERSION, FetchError, fetch_jars, jars_dir, missing_jars
@@ -33,7 +33,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def fetch() -> None:
     """Fetch what the local stack needs and is not there yet."""
     if not _fetch_missing():
-        click.echo(f"Apache Kafka {KAFKA_VERSION} is in {jars_dir()}", err=True)
+        say(f"Apache Kafka {KAFKA_VERSION} is in {jars_dir()}", err=True)
 
 
 @click.command()
@@ -121,7 +121,7 @@ def status(dir_: Path | None, as_json: bool) -> None:
     stack = resolve_dir(dir_)
     found = read_status(stack)
     if as_json:
-        click.echo(found.model_dump_json(indent=2))
+        print_json(found)
     else:
         _print_status(stack, found)
     if not found.running:
@@ -150,7 +150,7 @@ def _fetch_missing() -> bool:
 
 def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
     if as_json:
-        return click.echo(endpoints.model_dump_json(indent=2))
+        return print_json(endpoints)
     for component, address in (
         ("proxy", endpoints.proxy_url),
         ("kafka", endpoints.kafka_bootstrap),
@@ -158,28 +158,26 @@ def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
         ("upstream", endpoints.upstream_url),
     ):
         if component in endpoints.pids:
-            click.echo(f"  {component:<14} {address}")
-    return click.echo("  the master key, ClickHouse's password and the process ids are in endpoints.json")
+            say(f"  {component:<14} {address}")
+    return say("  the master key, ClickHouse's password and the process ids are in endpoints.json")
 
 
 def _print_status(stack: StackDir, found: StackStatus) -> None:
     if not found.running:
-        return click.echo(f"nothing runs in {stack.path}; start it: spendmeter up")
-    table = Table(box=None, pad_edge=False)
-    for heading in ("component", "state", "pid", "for", "restarts", "ended last"):
-        table.add_column(heading)
-    for name, component in found.components.items():
-        seconds = int(time.time() - component.since)
-        row = (
+        return say(f"nothing runs in {stack.path}; start it: spendmeter up")
+    rows = [
+        (
+            name,
             component.state,
-            component.pid or "-",
-            f"{seconds} s",
-            component.restarts,
+            str(component.pid or "-"),
+            f"{int(time.time() - component.since)} s",
+            str(component.restarts),
             component.last_exit or "-",
         )
-        table.add_row(name, *map(str, row))
-    return Console().print(table)
+        for name, component in found.components.items()
+    ]
+    return print_table(("component", "state", "pid", "for", "restarts", "ended last"), rows)
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    say_lines(line, err=True)

@@ -5,6 +5,7 @@ resolves it anew. A jar gets its final name only once its hash is right, so an i
 nothing that looks complete, and goes on where it stopped.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -55,8 +56,15 @@ Report = Callable[[Jar], None]
 
 
 def cache_dir() -> Path:
-    """`SPENDMETER_CACHE_DIR`, or `~/.cache/spendmeter`."""
-    return Path(os.environ.get("SPENDMETER_CACHE_DIR") or Path.home() / ".cache" / "spendmeter").absolute()
+    """`SPENDMETER_CACHE_DIR`, or `~/.cache/spendmeter`. Raises OSError: there is neither."""
+    if named := os.environ.get("SPENDMETER_CACHE_DIR"):
+        return Path(named).absolute()
+    try:
+        return Path.home() / ".cache" / "spendmeter"
+    except RuntimeError:
+        raise OSError(
+            errno.ENOENT, "this user has no home folder; name a folder for Kafka in SPENDMETER_CACHE_DIR"
+        ) from None
 
 
 def jars_dir() -> Path:

@@ -1,6 +1,9 @@
 """The ClickHouse client as every process makes it."""
 
-from collections.abc import Mapping
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,11 +11,18 @@ import clickhouse_connect
 from clickhouse_connect.driver import options
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.visible import one_line
 
 CONNECT_TIMEOUT_SECONDS = 5
-UNKNOWN_DATABASE = 81  # ClickHouse's code
 _ANSWER_TAKES_SECONDS = 10  # beyond the time that a query may run
 
 _ADVICE = (
@@ -35,10 +45,18 @@ _ADVICE = (
     ),
 )
 """ClickHouse's codes, what its message must hold, and what to do."""
+# ClickHouse's codes.
+UNKNOWN_DATABASE, _UNKNOWN_TABLE = 81, 60
+_MAX_CAUSES = 20
+_TRUST = "use a name that it is for, or have its CA among those that the system trusts (SSL_CERT_FILE)"
 
 # Else the first insert imports pandas to learn that it was given none, where it happens to be installed
 # (chDB brings it): seconds after each start in which nothing is inserted.
 options.pd = options.np = None
+
+
+class Unusable(Exception):
+    """ClickHouse cannot be reached or refuses; the message says why and what to do."""
 
 
 def client(settings: ClickHouseSettings, *, database: str | None, **more: Any) -> Client:
@@ -98,7 +116,7 @@ def reader(
 
 def tell(error: Exception) -> str:
     """What ClickHouse itself said, in one line and with what can be done; never the URL or its password."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     _, _, said = text.rpartition("DB::Exception: ")
     said = (said if said != text else text).partition(" (for url ")[0]
     code = error.code if isinstance(error, Error) else None
@@ -106,3 +124,67 @@ def tell(error: Exception) -> str:
         if code in codes and held in said:
             return f"{advice} ({said.removesuffix('.')})"
     return said
+
+
+def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
+    """What keeps us from history, in one sentence with the setting or command that mends it."""
+    at = settings.clickhouse_address
+    if isinstance(error, Error) and error.code is not None:
+        mended = {
+            UNKNOWN_DATABASE: "correct SPENDMETER_CLICKHOUSE_DATABASE, or make the tables with"
+            " `python -m sinks.clickhouse migrate`",
+            _UNKNOWN_TABLE: "make our tables with `python -m sinks.clickhouse migrate`",
+        }.get(error.code)
+        return tell(error).rstrip(".") + (f"; {mended}" if mended else "")
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                said = one_line(cause.verify_message or str(cause)).rstrip(".")
+                return f"the certificate of ClickHouse at {at} cannot be verified ({said}); {_TRUST}"
+            case ssl.SSLError():
+                said = f"{cause.reason or cause}".replace("_", " ").lower()
+                return (
+                    f"the TLS handshake with ClickHouse at {at} fails ({one_line(said)}); give the port that"
+                    " speaks TLS, or http:// in SPENDMETER_CLICKHOUSE_URL"
+                )
+            case socket.gaierror() | NameResolutionError():
+                return f"the name in SPENDMETER_CLICKHOUSE_URL ({at}) cannot be resolved; correct it"
+            case ConnectionRefusedError():
+                return (
+                    f"no ClickHouse answers at {at} (connection refused); start it (`spendmeter status` says"
+                    " what runs here), or correct SPENDMETER_CLICKHOUSE_URL"
+                )
+            case NewConnectionError():
+                # urllib3 calls it a timeout; its cause says what it is.
+                continue
+            case TimeoutError() | ConnectTimeoutError() | ReadTimeoutError():
+                return (
+                    f"ClickHouse at {at} does not answer in time; correct SPENDMETER_CLICKHOUSE_URL, or let"
+                    " the connection through the firewall"
+                )
+    return (
+        f"what answers at {at} is no ClickHouse, or broke off ({tell(error)});"
+        " correct SPENDMETER_CLICKHOUSE_URL"
+    )
+
+
+@contextmanager
+def in_words(settings: ClickHouseSettings) -> Iterator[None]:
+    """Around whatever asks history: raises Unusable for what the driver raises."""
+    try:
+        yield
+    except (Error, HTTPError) as error:
+        raise Unusable(why_unusable(error, settings)) from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it, as urllib3 hands it on: as cause, reason or argument."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < _MAX_CAUSES:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        further = (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
+        waiting += [found for found in further if isinstance(found, BaseException)]

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 from spendmeter.runtime import logs
 from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.process import ending_in_words
 from spendmeter.runtime.settings import Settings, load
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
 def main() -> None:
     settings = load(Settings)
     logs.configure(settings)
-    asyncio.run(create_topics(settings))
+    with ending_in_words(settings):
+        asyncio.run(create_topics(settings))
     log.info("topics are there: %s", ", ".join(settings.topic(t) for t in Topic))
 
 

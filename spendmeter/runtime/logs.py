@@ -5,13 +5,25 @@ import sys
 import time
 
 from spendmeter.runtime.settings import Settings
+from spendmeter.visible import visible
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Writes out what in data would act on a terminal, or begin a line that looks like ours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: object) -> str:  # noqa: N802
+        return visible(super().formatException(ei), keep="\n")  # type: ignore[arg-type]
 
 
 def configure(settings: Settings) -> None:
     """Set up the root logger of a process of ours. A library (the callback) never calls this."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        logging.Formatter(
+        _VisibleFormatter(
             f"%(asctime)s.%(msecs)03dZ %(levelname)-7s {settings.component} %(name)s: %(message)s",
             datefmt="%Y-%m-%dT%H:%M:%S",
         )

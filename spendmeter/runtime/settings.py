@@ -2,6 +2,7 @@
 
 import re
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
@@ -15,6 +16,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.wire import what_is_wrong
 
 ENV_PREFIX = "SPENDMETER_"
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+)(:(?P<port>[0-9]{1,5}))?")
 MAX_PARTITIONS = 4_000
 """What an account has spent in each partition is one record of a changelog."""
 
@@ -56,6 +58,34 @@ class Settings(BaseSettings):
             raise ValueError(f"needed, because kafka_security_protocol is {protocol}")
         return value
 
+    @field_validator("kafka_bootstrap")
+    @classmethod
+    def _servers_are_named(cls, value: str) -> str:
+        for server in value.split(","):
+            if "://" in server:
+                raise ValueError(
+                    f"write {server.strip().partition('://')[2]!r}, without what stands before ://"
+                )
+            found = _SERVER.fullmatch(server.strip())
+            if found is None or not 0 < int(found["port"] or 1) < 65536:
+                raise ValueError(f"{server.strip()!r} is no host:port, such as kafka-1:9092")
+        return value
+
+    @field_validator("kafka_ssl_cafile")
+    @classmethod
+    def _certificates_can_be_read(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        try:
+            ssl.create_default_context(cafile=str(value))
+        except ssl.SSLError:
+            raise ValueError(
+                "the file holds no certificates in PEM format (-----BEGIN CERTIFICATE-----)"
+            ) from None
+        except OSError as error:
+            raise ValueError(f"the file cannot be read: {error.strerror}") from None
+        return value
+
     def topic(self, topic: Topic) -> str:
         """The name under which this system keeps the topic."""
         return topic.named(self.topic_prefix)
@@ -91,6 +121,17 @@ class ClickHouseSettings(Settings):
         """The URL without user and password, so that it can be shown."""
         url = urlsplit(self.clickhouse_url)
         return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
+
+    @field_validator("clickhouse_url")
+    @classmethod
+    def _server_is_named(cls, value: str) -> str:
+        try:
+            url = urlsplit(value)
+            if url.hostname and (url.port is None or url.port > 0):
+                return value
+        except ValueError:
+            pass
+        raise ValueError("this is no URL with a host, such as https://clickhouse:8443")
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from spendmeter.cli.printing import clock
+from spendmeter.client import MAX_UNACKNOWLEDGED
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import account_name
@@ -104,6 +105,47 @@ class TestBudget:
         assert set(in_force()) == {"key-day", "research"}
         assert apply(less, "--prune")["removed"] == ["research"]
         assert set(in_force()) == {"key-day"}
+
+    @pytest.mark.parametrize("options", [[], ["--json"]])
+    def test_to_prune_most_needs_a_yes_and_says_what_would_go(self, options: list[str]) -> None:
+        apply(FILE + "  - {id: third, match: {}, limit_usd: 1, period: day}")
+        less = FILE.split("  - {id: res")[0]
+
+        for file, count in (("budgets: []", 3), (less, 2)):
+            output = spendmeter("budget", "apply", "-", "--prune", *options, stdin=file, exit_code=2)
+
+            assert f"--prune removes {count} of the 3 budgets in force" in output
+            assert "research, third" in output
+            assert "nothing was applied. Give --yes" in output
+            assert set(in_force()) == {"key-day", "research", "third"}
+        # To look costs nothing.
+        spendmeter("budget", "apply", "-", "--prune", "--dry-run", stdin="budgets: []")
+        assert len(in_force()) == 3
+
+        assert apply(less, "--prune", "--yes")["removed"] == ["research", "third"]
+
+    def test_budgets_made_elsewhere_do_not_count_among_those_that_stay(self) -> None:
+        apply(
+            FILE
+            + "".join(f"  - {{id: 'key:{i}', match: {{}}, limit_usd: 1, period: day}}\n" for i in range(9))
+        )
+
+        assert "removes 2 of the 2" in spendmeter(
+            "budget", "apply", "-", "--prune", stdin="budgets: []", exit_code=2
+        )
+
+    def test_thousands_are_applied_and_removed_as_they_are_written(self) -> None:
+        """More than are on their way at once, so in several batches, in order."""
+        ids = [f"team-{i}" for i in range(2 * MAX_UNACKNOWLEDGED + 1)]
+        file = "budgets:\n" + "".join(
+            f"- {{id: {i}, match: {{team: {i}}}, limit_usd: 1, period: day}}\n" for i in ids
+        )
+
+        assert apply(file)["created"] == ids
+        assert set(in_force()) == set(ids)
+        assert apply(file)["unchanged"] == ids
+        assert sorted(apply("budgets: []", "--prune", "--yes")["removed"]) == sorted(ids)  # type: ignore[call-overload]
+        assert in_force() == {}
 
     @pytest.mark.parametrize(
         ("replaces", "told"),

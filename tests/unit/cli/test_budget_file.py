@@ -178,6 +178,95 @@ def test_what_is_no_budget_file_is_told_so(text: str, line: int, told: str) -> N
     assert told in found[0][1]
 
 
+MERGED = """
+x-day: &day
+  period: day
+  warn_at: [0.5]
+x-month: &month {<<: *day, period: month, action: warn}
+budgets:
+  - {<<: *day, id: a, match: {}, limit_usd: 1}
+  - <<: [*month, *day]
+    id: b
+    match: &red {team: red}
+    limit_usd: 2
+  - {<<: *day, id: c, match: *red, limit_usd: 3, period: week}
+"""
+
+
+def test_merge_keys_anchors_and_fields_of_ones_own_are_read_as_everywhere() -> None:
+    a, b, c = read_budgets(MERGED, "b.yaml", NOON)
+
+    assert (a.period, a.warn_at, a.action) == ("day", (0.5,), Action.BLOCK)
+    assert (b.period, b.warn_at, b.action, b.match) == ("month", (0.5,), Action.WARN, {"team": "red"})
+    assert (c.period, c.match) == ("week", {"team": "red"})
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("    limit_usd: 9\n    limit_usd: 10", "limit_usd is given twice"),
+        ("  - {<<: *day, id: d, match: {}, limit_usd: 1, x-note: why}", "has no field 'x-note'"),
+        ("  - {<<: 3, id: d, match: {}, limit_usd: 1, period: day}", "<< merges a mapping"),
+        ("  - {<<: [*day, 3], id: d, match: {}, limit_usd: 1}", "<< merges a mapping"),
+        ('  - {"<<": *day, id: d, match: {}, limit_usd: 1, period: day}', "has no field '<<'"),
+        ("  - &d {<<: *d, id: d, match: {}, limit_usd: 1, period: day}", "into itself"),
+        ("  - {[a]: 1, id: d, match: {}, limit_usd: 1, period: day}", "a field's name is one word"),
+        ("budget: 3", "did you mean budgets?"),
+    ],
+)
+def test_what_is_merged_wrongly_is_told_with_its_line(more: str, told: str) -> None:
+    file = MERGED + ("  - <<: *day\n    id: d\n    match: {}\n" if more.startswith("    ") else "") + more
+
+    ((line, message),) = problems(file)
+
+    assert line == len(file.splitlines())
+    assert told in message
+
+
+def laughs(levels: int, width: int) -> str:
+    lines = [f"x-{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * width)}], k{i}: v}}" for i in range(1, levels)]
+    return "\n".join(["x-0: &a0 {k: v}", *lines, f"budgets: [*a{levels - 1}]"])
+
+
+@pytest.mark.parametrize(
+    ("bomb", "told"),
+    [
+        (laughs(30, 9), "a budget has no field 'k'"),
+        (laughs(3_000, 1), "<< merges through more than 32 mappings"),
+        ("[" * 100_000, "more than 32 levels deep"),
+        ("a: {" * 10_000, "more than 32 levels deep"),
+        ("- " * 10_000, "more than 32 levels deep"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nbudgets: [*b, *b]", "a budget is a mapping"),
+        ("x: &x [*x]\nbudgets: *x", "the file has no field 'x'"),
+        (
+            "x-a: &a {"
+            + ", ".join(f"k{i}: v" for i in range(2_000))
+            + "}\nbudgets:\n"
+            + "  - {<<: *a}\n" * 1_000,
+            "merges come to more than 1,000,000 fields",
+        ),
+    ],
+)
+def test_a_file_that_would_grow_without_end_is_refused(bomb: str, told: str) -> None:
+    assert any(told in message for _, message in problems(bomb))
+
+
+def test_of_very_many_problems_the_first_are_told() -> None:
+    with pytest.raises(InvalidBudgetFile) as caught:
+        read_budgets("budgets: 3\n" * 5_000, "b.yaml", NOON)
+
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 101
+    assert lines[-1] == "and 4,900 more problems"
+
+
+def test_a_problem_quotes_data_without_obeying_it() -> None:
+    with pytest.raises(InvalidBudgetFile) as caught:
+        read_budgets(one(period=r'"\e[31m\u202e"'), "b\x1b.yaml", NOON)
+
+    assert str(caught.value).isprintable()
+
+
 def test_what_is_wrong_with_a_field_in_the_end_is_told_where_it_stands() -> None:
     file = read_budget_file(
         one(replaces="b") + "\n  - {id: c, match: {}, limit_usd: 1, period: day}", "b", NOON

@@ -1,0 +1,28 @@
+"""How a process of ours ends when it cannot go on: with one sentence and exit code 1, no traceback."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiokafka.errors import KafkaError
+
+from spendmeter.runtime.kafka_errors import explained
+from spendmeter.runtime.metrics import NotServed
+from spendmeter.runtime.settings import Settings
+from spendmeter.visible import visible
+
+
+@contextmanager
+def ending_in_words(settings: Settings, *others: type[Exception]) -> Iterator[None]:
+    """Around the whole work of a process: what Kafka refuses, and `others` whose messages are for people."""
+    told: tuple[type[Exception], ...] = (NotServed, *others)
+    try:
+        yield
+    except KafkaError as error:
+        said = asyncio.run(explained(error, settings))
+    except told as error:
+        said = str(error)
+    else:
+        return
+    sys.exit(f"spendmeter {settings.component}: {visible(said)}")
