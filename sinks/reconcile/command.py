@@ -9,6 +9,7 @@ import click
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import Error
 
+from sinks.reconcile.history import IN_MEMORY
 from sinks.reconcile.positions import CannotCompare
 from sinks.reconcile.report import Report
 from sinks.reconcile.run import reconcile as compare
@@ -70,7 +71,7 @@ def _settings(dir_: Path | None) -> ClickHouseSettings:
 def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        client = clickhouse.reader(settings, seconds=QUERY_WITHIN_SECONDS, compress="lz4")
+        client = clickhouse.reader(settings, seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4")
         try:
             return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
         finally:

@@ -91,7 +91,8 @@ def reader(
         "readonly": 1,
     }
     for name, value in held.items():
-        if not connected.server_settings[name].readonly:
+        known = connected.server_settings.get(name)
+        if known is None or not known.readonly:
             connected.set_client_setting(name, value)
     return connected
 
