@@ -71,7 +71,9 @@ def _settings(dir_: Path | None) -> ClickHouseSettings:
 def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        client = clickhouse.reader(settings, seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4")
+        client = clickhouse.reader(
+            settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4"
+        )
         try:
             return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
         finally:
