@@ -10,6 +10,8 @@
 CREATE SETTINGS PROFILE IF NOT EXISTS spend_readers SETTINGS
     readonly = 1,
     max_memory_usage = 4294967296,
+    max_bytes_before_external_sort = 268435456,
+    max_bytes_before_external_group_by = 268435456,
     max_execution_time = 600;
 CREATE SETTINGS PROFILE IF NOT EXISTS spend_queries SETTINGS
     readonly = 1,

@@ -184,7 +184,7 @@ class Filler:
         """Blocking."""
         # Of the server's memory: an opening balance that is refused would be missing for good.
         limits = {"max_memory_usage": 0}
-        client = reader(self._settings, seconds=QUERY_WITHIN_SECONDS, limits=limits, compress="lz4")
+        client = reader(self._settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=limits, compress="lz4")
         try:
             rows = UsageRows(client, self._settings.topic(Topic.USAGE))
             dimensions, bounds = balances.dimensions, balances.bounds

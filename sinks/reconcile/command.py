@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from aiokafka.errors import KafkaError
 
+from sinks.reconcile.history import IN_MEMORY
 from sinks.reconcile.positions import CannotCompare
 from sinks.reconcile.report import Report
 from sinks.reconcile.run import reconcile as compare
@@ -72,7 +73,9 @@ def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_s
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         with clickhouse.in_words(settings):
-            client = clickhouse.reader(settings, seconds=QUERY_WITHIN_SECONDS, compress="lz4")
+            client = clickhouse.reader(
+                settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4"
+            )
             try:
                 return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
             finally:

@@ -15,7 +15,8 @@ from spendmeter.contract.times import from_unix_us
 MAX_RANGES = 10_000
 MAX_CONFLICTS = 100
 MAX_ASKED = 1_000
-_MAX_BYTES_IN_MEMORY = 256 * 1024 * 1024
+IN_MEMORY = {f"max_bytes_before_external_{work}": 256 * 1024 * 1024 for work in ("sort", "group_by")}
+"""Settings of ClickHouse for a client of these queries: beyond that much they go on by way of its disk."""
 
 # Bills that history has from another record. In the sequence of their producer they are no gap.
 _REPEATED_BILLS = (
@@ -63,8 +64,7 @@ class History(UsageRows):
             " ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before"
             " FROM (SELECT producer_id, seq FROM usage WHERE topic = {topic:String}"
             f" UNION ALL {_REPEATED_BILLS}) WHERE producer_id IN {{producers:Array(String)}})"
-            f" WHERE seq > before + 1 ORDER BY producer_id, seq LIMIT {MAX_RANGES}"
-            f" SETTINGS max_bytes_before_external_sort = {_MAX_BYTES_IN_MEMORY}",
+            f" WHERE seq > before + 1 ORDER BY producer_id, seq LIMIT {MAX_RANGES}",
             producers=list(producers),
         )
         found: dict[str, list[Range]] = {}
@@ -82,8 +82,7 @@ class History(UsageRows):
             " HAVING min(event_id) != max(event_id) OR min(cost_usd) != max(cost_usd)"
             # Copies that differ in these would never be merged.
             " OR min(occurred_at) != max(occurred_at) OR min(key) != max(key)"
-            f" ORDER BY producer_id, seq LIMIT {MAX_CONFLICTS}"
-            f" SETTINGS max_bytes_before_external_group_by = {_MAX_BYTES_IN_MEMORY}",
+            f" ORDER BY producer_id, seq LIMIT {MAX_CONFLICTS}",
             producers=list(producers),
         )
         return [Conflict(p, seq, tuple(ids), tuple(costs)) for p, seq, ids, costs in rows]

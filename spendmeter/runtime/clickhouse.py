@@ -84,18 +84,18 @@ def client(settings: ClickHouseSettings, *, database: str | None, **more: Any) -
 
 
 def reader(
-    settings: ClickHouseSettings, *, seconds: int | None = None, limits: Mapping[str, Any] = {}, **more: Any
+    settings: ClickHouseSettings, *, at_least_seconds: int = 0, limits: Mapping[str, Any] = {}, **more: Any
 ) -> Client:
     """A client that ClickHouse itself keeps from changing anything, its settings and limits included.
 
-    Each of its queries is stopped after `seconds` (the settings' where None) and beyond the settings' memory;
-    `limits` are settings of ClickHouse beside these or in their place. A user whom ClickHouse lets change no
-    settings keeps its own: that user is a reader already.
+    Each of its queries is stopped after the settings' time (`at_least_seconds`, where that is longer) and
+    beyond their memory; `limits` are settings of ClickHouse beside these or in their place. A user whom
+    ClickHouse lets change no settings keeps its own: that user is a reader already.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
     """
-    seconds = settings.query_max_seconds if seconds is None else seconds
+    seconds = max(settings.query_max_seconds, at_least_seconds)
     connected = client(
         settings,
         database=settings.clickhouse_database,
@@ -109,7 +109,8 @@ def reader(
         "readonly": 1,
     }
     for name, value in held.items():
-        if not connected.server_settings[name].readonly:
+        known = connected.server_settings.get(name)
+        if known is None or not known.readonly:
             connected.set_client_setting(name, value)
     return connected
 

@@ -14,15 +14,16 @@ def read_known(client: Client, topic: str, source: str, since: date) -> Known:
     Without corrections: what a person took back is not missing.
     """
     of_topic = {"topic": topic, "since": since.isoformat(), "source": f"{source}/"}
+    # First: an import that comes into history between the two would be sent again, under new numbers.
+    seqs = client.query(
+        "SELECT producer_id, max(seq) FROM usage"
+        " WHERE topic = {topic:String} AND startsWith(producer_id, {source:String}) GROUP BY producer_id",
+        parameters=of_topic,
+    ).result_rows
     spent = client.query(
         "SELECT toDate(occurred_at, 'UTC') AS day, key, model_group, toString(sum(cost_usd))"
         " FROM usage FINAL WHERE topic = {topic:String} AND kind = 'usage'"
         " AND occurred_at >= toDateTime64({since:String}, 6, 'UTC') GROUP BY day, key, model_group",
-        parameters=of_topic,
-    ).result_rows
-    seqs = client.query(
-        "SELECT producer_id, max(seq) FROM usage"
-        " WHERE topic = {topic:String} AND startsWith(producer_id, {source:String}) GROUP BY producer_id",
         parameters=of_topic,
     ).result_rows
     return Known(

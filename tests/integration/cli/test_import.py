@@ -10,13 +10,19 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from clickhouse_connect.driver.client import Client
 
+from sinks.clickhouse.migrate import migrate
 from spendmeter.contract.topics import Topic
+from spendmeter.litellm_spend import events_of, spent_of
 from spendmeter.local.ports import LOOPBACK
 from spendmeter.local.waiting import wait_until
+from spendmeter.runtime import clickhouse as connection
+from spendmeter.runtime.imported_usage import read_known
+from spendmeter.runtime.settings import ClickHouseSettings
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system
 
@@ -133,6 +139,37 @@ async def test_what_litellm_has_counted_counts_once_in_each_budget(
     assert (again["spent_usd"], again["created"], again["changed"]) == ({}, [], [])
     report = await system.compare()
     assert not report.differences, report.differences
+
+
+class Late:
+    """A client of history into which an import comes right after its first query."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._queries = client, 0
+
+    def query(self, sql: str, parameters: dict[str, Any]) -> Any:
+        found = self._client.query(sql, parameters=parameters)
+        self._queries += 1
+        if self._queries == 1:
+            self._client.command(
+                "INSERT INTO usage (event_id, producer_id, seq, key, model_group, occurred_at, cost_usd,"
+                " kind, topic)"
+                f" VALUES ('00000000-0000-0000-0000-000000000001', 'import/x/h1', 1, 'h1', 'house',"
+                f" '{YESTERDAY} 12:00:00', 0.25, 'usage', 'late')"
+            )
+        return found
+
+
+def test_an_import_that_comes_into_history_meanwhile_is_not_sent_under_another_number(
+    clickhouse: str, database: str
+) -> None:
+    client = connection.client(ClickHouseSettings(clickhouse_url=clickhouse), database=None)
+    migrate(client, database)
+    known = read_known(cast(Client, Late(client)), "late", "import/x", BEFORE)
+    client.close()
+    wanted = spent_of(ANSWERS["/user/daily/activity"]["results"][:1])
+    sent = [event for event in events_of(wanted, known, {}, "import/x", TODAY) if event.key == "h1"]
+    assert [event.seq for event in sent] in ([], [1]), "a number that the stream does not know as a resend"
 
 
 async def test_the_plan_is_told_in_lines(arguments: tuple[str, ...]) -> None:

@@ -145,10 +145,11 @@ async def test_each_process_works_with_its_own_grants_and_nothing_more(
             assert "0.000002000" in spendmeter("query", "SELECT sum(cost_usd) FROM usage_once")
             assert "k1" in spendmeter("top", "--once")
             assert "nobody was refused yet" in spendmeter("explain", exit_code=1)
-            with connection.reader(ours, seconds=600) as client:
+            with connection.reader(ours) as client:
                 history = RecountedHistory(client, settings.topic(Topic.USAGE))
-                assert history.count({0: 1}) is not None
-                assert list(history.letters()) == []
+                assert history.count({0: 1}) == (2, 2_000)
+                assert (list(history.letters()), history.revisions()) == ([], [])
+                assert (history.gaps(["p1"]), history.conflicts(["p1"])) == ({}, [])
                 refuses(
                     client,
                     "INSERT INTO usage (key) VALUES ('k')",
