@@ -32,6 +32,7 @@ from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import ForeignProducer, check_writer
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
@@ -60,6 +61,7 @@ class Processor:
         self.topics = frozenset({settings.topic(Topic.USAGE), settings.topic(Topic.TOTALS)})
         self._settings = settings
         self._usage_topic = settings.topic(Topic.USAGE)
+        self._signing_keys = settings.read_signing_keys()
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
         self._storing = Storing(settings, self._stores)
         self._meters: dict[int, Meter] = {}
@@ -121,12 +123,13 @@ class Processor:
         self, usage: Mapping[int, Sequence[FetchedRecord]], letters: list[DeadLetter], alive_at: float
     ) -> None:
         folded: dict[int, Folded] = {}
+        foreign: list[ForeignProducer] = []
         if usage:
             await self.budgets.catch_up()
             for partition, records in usage.items():
-                folded[partition] = self._fold(partition, records, letters)
+                folded[partition] = self._fold(partition, records, letters, foreign)
         self._refuse_if_paused(alive_at)
-        await self._storing.store_folded(folded, letters)
+        await self._storing.store_folded(folded, letters, foreign)
 
     async def passed(self, tp: TP, next_offset: int, source: Source) -> None:
         """Reading goes on at `next_offset`, and no record was left before it."""
@@ -205,9 +208,15 @@ class Processor:
             self._untold.add(partition)
         return meter
 
-    def _fold(self, partition: int, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Folded:
+    def _fold(
+        self,
+        partition: int,
+        records: Sequence[FetchedRecord],
+        letters: list[DeadLetter],
+        foreign: list[ForeignProducer],
+    ) -> Folded:
         meter = self._meter(partition)
-        result = meter.fold(list(self._usages(records, letters)), self.budgets.book)
+        result = meter.fold(list(self._usages(records, letters, foreign)), self.budgets.book)
         metrics.EVENTS.labels("counted").inc(result.counted)
         metrics.EVENTS.labels("resent").inc(result.resent)
         metrics.EVENTS.labels("replayed").inc(result.replayed)
@@ -215,7 +224,12 @@ class Processor:
         metrics.POSITION.labels(str(partition)).set(meter.position)
         return result
 
-    def _usages(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Iterator[Usage]:
+    def _usages(
+        self,
+        records: Sequence[FetchedRecord],
+        letters: list[DeadLetter],
+        foreign: list[ForeignProducer],
+    ) -> Iterator[Usage]:
         appended_ms: int | None = None
         appended_at = EPOCH
         for record in records:
@@ -225,9 +239,13 @@ class Processor:
             event: UsageEvent | None = None
             try:
                 # Its attributes are all that a fold looks at, and an event would cost as much again.
-                event = cast(UsageEvent, read_usage(record.value, record.headers, appended_at))
+                read = cast(UsageEvent, read_usage(record.value, record.headers, appended_at))
+                check_writer(record, read, appended_at, self._signing_keys)
+                event = read
             except InvalidRecord as invalid:
                 letters.append(self._letter(record, invalid))
+                if isinstance(invalid, ForeignProducer):
+                    foreign.append(invalid)
             yield Usage(record.offset, appended_at, event)
 
     def _totals(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Iterable[Total]:

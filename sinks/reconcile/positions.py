@@ -16,6 +16,7 @@ from spendmeter.contract.records import InvalidRecord, decode, decode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import check_writer
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.groups import behind, wait_until_passed
 from spendmeter.runtime.kafka import connection, consumer
@@ -33,6 +34,7 @@ class Positions:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._signing_keys = settings.read_signing_keys()
         self._consumer: AIOKafkaConsumer = consumer(settings)
         self._admin = AIOKafkaAdminClient(**connection(settings))
 
@@ -97,7 +99,7 @@ class Positions:
         while await self._consumer.position(tp) < stop:
             batches = await self._consumer.getmany(timeout_ms=1000, max_records=MAX_RECORDS_PER_POLL)
             for record in batches.get(tp, ()):
-                event = _read(record)
+                event = self._read(record)
                 if event is not None and record.offset < stop:
                     yield record.offset, event
 
@@ -107,14 +109,14 @@ class Positions:
         begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets([tp])
         return begins[tp]
 
-
-def _read(record: ConsumerRecord) -> UsageEvent | None:
-    try:
-        return decode_usage(
-            record.value, record.headers, datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        )
-    except InvalidRecord:
-        return None
+    def _read(self, record: ConsumerRecord) -> UsageEvent | None:
+        appended_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        try:
+            event = decode_usage(record.value, record.headers, appended_at)
+            check_writer(record, event, appended_at, self._signing_keys)
+        except InvalidRecord:
+            return None
+        return event
 
 
 class FollowedTotals:

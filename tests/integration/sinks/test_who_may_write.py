@@ -1,0 +1,170 @@
+"""A writer of spend.usage who is not the gateway whose `producer_id` he uses: stream and history put his
+records aside, both the same ones, and the gateway counts on (docs/decisions/0022).
+"""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from producers.outbox import Outbox
+from spendmeter.contract.alert import AlertKind
+from spendmeter.contract.dead_letter import Reader, Reason
+from spendmeter.contract.records import encode_usage
+from spendmeter.contract.signing import NO_KEYS, SigningKeys
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.runtime.kafka import partition_of, producer
+from tests.builders import budget, usage
+from tests.integration.producers.sending import KEYS, MAX_BYTES, PARTITIONS, event, log_of, sending
+from tests.integration.sinks.test_reconcile import System, running_system
+from tests.integration.stream.conftest import WAIT_SECONDS, Stream
+
+OLD, NEW = "old-key-" + "o" * 32, "new-key-" + "n" * 32
+ANOTHER = SigningKeys(["another-key-" + "a" * 32])
+
+
+@pytest.fixture(scope="module")
+def system(kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One that checks signatures, in the midst of a change of keys."""
+    with running_system(kafka, clickhouse, tmp_path_factory.mktemp("signed"), f"{NEW},{OLD}") as running:
+        yield running
+
+
+@pytest.fixture
+async def writer(system: System) -> AsyncIterator[AIOKafkaProducer]:
+    """A client that may write every topic and holds no key."""
+    kafka = producer(system.settings)
+    await kafka.start()
+    yield kafka
+    await kafka.stop()
+
+
+async def put(
+    kafka: AIOKafkaProducer, system: System, sent: UsageEvent, partition: int, keys: SigningKeys = NO_KEYS
+) -> None:
+    record, topic = encode_usage(sent), system.settings.topic(Topic.USAGE)
+    signature = keys.sign(topic, partition, record.key, record.value)
+    await kafka.send_and_wait(
+        topic, key=record.key, value=record.value, headers=[*record.headers, *signature], partition=partition
+    )
+
+
+async def until_spent(stream: Stream, account: str, nanousd: int) -> None:
+    """Wait until at least so much is counted; then it must be just that."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        spent = 0
+        while spent < nanousd:
+            spent = (await stream.spent()).get(account, 0)
+    assert spent == nanousd
+
+
+def forged(producer_id: str, seq: int, partition: int) -> UsageEvent:
+    """What would be charged in that partition if it counted."""
+    key = next(key for key in KEYS if partition_of(key, PARTITIONS) == partition)
+    now = datetime.now(UTC)
+    made = {"event_id": uuid4(), "producer_id": producer_id, "key": key}
+    return usage(seq, 10**12, occurred_at=now, started_at=now, **made)
+
+
+async def test_whoever_uses_a_gateways_producer_id_silences_it_nowhere(
+    system: System, writer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    async with system.stream() as stream, sending(system.settings, tmp_path) as gateway:
+        await stream.client.apply([budget(id="silence", match={}, period="year")])
+        mine = gateway.outbox.producer_id
+        gateway.append(40)
+        await gateway.drained()
+        for partition in range(PARTITIONS):
+            for seq, keys in ((41, NO_KEYS), (10**6, NO_KEYS), (2**62, NO_KEYS), (10**6, ANOTHER)):
+                await put(writer, system, forged(mine, seq, partition), partition, keys)
+        for stored in await log_of(system.settings):
+            if stored.event.producer_id == mine and stored.event.seq <= 40:
+                # As they were, signature included, where their partition is another one.
+                await writer.send_and_wait(
+                    system.settings.topic(Topic.USAGE),
+                    key=stored.key,
+                    value=stored.value,
+                    headers=list(stored.headers),
+                    partition=(stored.partition + 1) % PARTITIONS,
+                )
+        gateway.append(40)
+        await gateway.drained()
+
+        await until_spent(stream, "silence|", sum(range(1, 81)))
+        report = await system.compare()
+        letters = [one for one in await stream.read(Topic.DEAD_LETTERS) if mine in one.detail]
+        alerts = [one for one in await stream.read(Topic.ALERTS) if one.kind is AlertKind.FOREIGN_PRODUCER]
+        await stream.client.remove("silence")
+
+    assert report.equal, report
+    assert Counter((one.reader, one.reason) for one in letters) == {
+        (Reader.STREAM, Reason.FOREIGN_PRODUCER): 4 * PARTITIONS + 40,
+        (Reader.HISTORY, Reason.FOREIGN_PRODUCER): 4 * PARTITIONS + 40,
+    }
+    assert [mine in one.message for one in alerts].count(True) == 1
+
+
+async def test_without_a_key_a_seq_that_no_gateway_can_have_reached_silences_nobody(
+    system: System, writer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    without = system.settings.model_copy(update={"signing_keys": SecretStr("")})
+    async with system.stream() as stream, sending(without, tmp_path) as gateway:
+        await stream.client.apply([budget(id="jump", match={}, period="year")])
+        mine = gateway.outbox.producer_id
+        gateway.append(40)
+        await gateway.drained()
+        for partition in range(PARTITIONS):
+            for seq in (10**9, 2**63 - 1):
+                await put(writer, system, forged(mine, seq, partition), partition)
+        gateway.append(40)
+        await gateway.drained()
+
+        await until_spent(stream, "jump|", sum(range(1, 81)))
+        report = await system.compare()
+        letters = [one for one in await stream.read(Topic.DEAD_LETTERS) if mine in one.detail]
+        await stream.client.remove("jump")
+
+    assert report.equal, report
+    assert Counter((one.reader, one.reason) for one in letters) == {
+        (Reader.STREAM, Reason.FOREIGN_PRODUCER): 2 * PARTITIONS,
+        (Reader.HISTORY, Reason.FOREIGN_PRODUCER): 2 * PARTITIONS,
+    }
+
+
+async def test_what_is_restored_or_was_begun_under_the_key_before_is_the_gateways_own(
+    system: System, tmp_path: Path
+) -> None:
+    root, saved = tmp_path / "outbox", tmp_path / "saved"
+    dead = Outbox.open(root, max_bytes=MAX_BYTES, is_signed=True)
+    for _ in range(30):
+        dead.append(lambda seq: event(dead.producer_id, seq))
+    dead.close()
+    shutil.copytree(root, saved)
+    async with system.stream() as stream:
+        await stream.client.apply([budget(id="restored", match={}, period="year")])
+        # With the key before, then from the restored disk with the new one; and nobody sends without any.
+        for keys in (OLD, "", f"{NEW},{OLD}"):
+            settings = system.settings.model_copy(update={"signing_keys": SecretStr(keys)})
+            if not root.exists() or not any(root.iterdir()):
+                shutil.copytree(saved, root, dirs_exist_ok=True)
+            left = Outbox.predecessors(root, can_sign=bool(keys))
+            assert len(left) == bool(keys)
+            async with sending(settings, root, left) as successor:
+                successor.append(1)
+                await successor.drained()
+        # Each successor has sent one of its own, of seq 1.
+        await until_spent(stream, "restored|", sum(range(1, 31)) + 3)
+        report = await system.compare()
+        letters = [one for one in await stream.read(Topic.DEAD_LETTERS) if dead.producer_id in one.detail]
+        await stream.client.remove("restored")
+
+    assert report.equal, report
+    assert letters == []
