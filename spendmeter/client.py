@@ -9,7 +9,7 @@ async with connect(by="billing") as client:
 import asyncio
 import getpass
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -22,11 +22,13 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget
 from spendmeter.contract.signal import Signal
+from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.runtime.signed import send_signed
 from spendmeter.subscription import follow_signals
 from spendmeter.waiting import when_budget_allows as when_budget_allows
 from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
@@ -70,6 +72,7 @@ class SpendmeterClient:
         self._clock = clock
         self._followed = followed
         self._following: asyncio.Task[None] | None = None
+        self._signing_keys = settings.read_signing_keys()
         self._last_revision = 0
 
     async def stop(self) -> None:
@@ -86,6 +89,12 @@ class SpendmeterClient:
             self._following = asyncio.create_task(self._followed.run())
         await self._followed.catch_up()
         return {budget.id: budget for budget in self._followed.book}
+
+    async def signers(self) -> Mapping[str, str]:
+        """By which key each budget in force was signed; none of one whose author is a claim."""
+        await self.budgets()
+        assert self._followed is not None, "read just now"
+        return self._followed.signers
 
     async def signals(self, budget_id: str | None = None) -> list[Signal]:
         """The latest signal of every account, or of one budget's accounts."""
@@ -182,13 +191,12 @@ class SpendmeterClient:
 
     async def _remove(self, known: Budget) -> None:
         self._last_revision = max(self._last_revision, known.revision)
-        await self._kafka.send_and_wait(
-            self._settings.topic(Topic.BUDGETS),
-            key=known.id.encode(),
-            value=None,
-            # A tombstone has no value that could say it.
-            headers=[("ce_updatedby", self._by.encode())],
-        )
+        # A tombstone has no value that could say who and when.
+        headers = [
+            ("ce_updatedby", self._by.encode()),
+            ("ce_time", format_time(self._clock()).encode()),
+        ]
+        await self._send(known.id.encode(), None, headers)
 
     async def _write(self, budget: Budget, known: Budget | None) -> Budget:
         now = self._clock()
@@ -203,11 +211,12 @@ class SpendmeterClient:
                 "updated_by": budget.updated_by or self._by,
             }
         )
-        record = encode_budget(stamped)
-        await self._kafka.send_and_wait(
-            self._settings.topic(Topic.BUDGETS), key=record.key, value=record.value, headers=record.headers
-        )
+        await self._send(*encode_budget(stamped))
         return stamped
+
+    async def _send(self, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        topic = self._settings.topic(Topic.BUDGETS)
+        await send_signed(self._kafka, self._signing_keys, topic, key, value, headers)
 
 
 def who() -> str:

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaConnectionError
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
-from spendmeter.local.endpoints import Endpoints, StackNotRunningError, find_stack
+from spendmeter.local.endpoints import Endpoints, StackNotRunningError, find_stack, resolve_dir
 from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
 
 T = TypeVar("T")
@@ -23,14 +23,14 @@ def kafka_settings(dir_: Path | None) -> Settings:
     """The cluster that SPENDMETER_KAFKA_BOOTSTRAP names, else the local stack's."""
     if dir_ is None and "SPENDMETER_KAFKA_BOOTSTRAP" in os.environ:
         return load(Settings)
-    return _of_stack(Settings, stack(dir_))
+    return _of_stack(Settings, dir_)
 
 
 def clickhouse_settings(dir_: Path | None) -> ClickHouseSettings:
     """The history that SPENDMETER_CLICKHOUSE_URL names, else the local stack's."""
     if dir_ is None and "SPENDMETER_CLICKHOUSE_URL" in os.environ:
         return load(ClickHouseSettings)
-    return _of_stack(ClickHouseSettings, stack(dir_))
+    return _of_stack(ClickHouseSettings, dir_)
 
 
 def stack(dir_: Path | None) -> Endpoints:
@@ -54,11 +54,13 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], settings: Settings) -> T:
         ) from None
 
 
-def _of_stack(kind: type[S], found: Endpoints) -> S:
+def _of_stack(kind: type[S], dir_: Path | None) -> S:
+    found, keys = stack(dir_), resolve_dir(dir_).signing_keys
     of_stack = {
         "kafka_bootstrap": found.kafka_bootstrap,
         "clickhouse_url": found.clickhouse_url,
         "clickhouse_user": "default",
         "clickhouse_password": found.clickhouse_password,
+        "signing_keys_file": keys if keys.exists() else None,
     }
     return load(kind).model_copy(update=of_stack)

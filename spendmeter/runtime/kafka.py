@@ -112,5 +112,10 @@ def partition_of(key: str, partitions: int) -> int:
     spend.totals is keyed by component but placed by account with this function, so that all
     components of an account meet in one partition, and in the same number as its signal.
     """
-    hashed: int = murmur2(key.encode())
+    return partition_of_key(key.encode(), partitions)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """The same of a key's bytes."""
+    hashed: int = murmur2(key)
     return (hashed & 0x7FFFFFFF) % partitions

@@ -3,28 +3,35 @@ records aside, both the same ones, and the gateway counts on (docs/decisions/002
 """
 
 import asyncio
+import json
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from click.testing import CliRunner
 from pydantic import SecretStr
 
 from producers.outbox import Outbox
+from spendmeter.cli.main import main
+from spendmeter.client import connect, who
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.dead_letter import Reader, Reason
-from spendmeter.contract.records import encode_usage
+from spendmeter.contract.ids import uuid7
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.records import encode_total, encode_usage
 from spendmeter.contract.signing import NO_KEYS, SigningKeys
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.kafka import partition_of, producer
 from tests.builders import budget, usage
 from tests.integration.producers.sending import KEYS, MAX_BYTES, PARTITIONS, event, log_of, sending
-from tests.integration.sinks.test_reconcile import System, running_system
+from tests.integration.sinks.test_reconcile import System, now_usage, running_system
 from tests.integration.stream.conftest import WAIT_SECONDS, Stream
 
 OLD, NEW = "old-key-" + "o" * 32, "new-key-" + "n" * 32
@@ -168,3 +175,117 @@ async def test_what_is_restored_or_was_begun_under_the_key_before_is_the_gateway
 
     assert report.equal, report
     assert letters == []
+
+
+async def test_a_total_that_includes_more_than_there_is_stands_for_nothing(
+    system: System, writer: AIOKafkaProducer
+) -> None:
+    async with system.stream() as stream:
+        await stream.client.apply([budget(id="totals", match={}, period="year")])
+        await stream.send([now_usage(1, 5, producer_id="totals")])
+        totals = await stream.until(
+            Topic.TOTALS, lambda totals: any(one.account == "totals|" for one in totals)
+        )
+        told = next(one for one in totals if one.account == "totals|")
+        for forged_total in (
+            told.model_copy(update={"last_offset": 2**62, "spent_nanousd": 10**12, "source_partition": p})
+            for p in (*range(PARTITIONS), 77)
+        ):
+            key, value, headers = encode_total(forged_total, datetime.now(UTC))
+            await writer.send_and_wait(
+                system.settings.topic(Topic.TOTALS),
+                key=key,
+                value=value,
+                headers=headers,
+                partition=partition_of("totals|", PARTITIONS),
+            )
+        await stream.send([now_usage(2, 7, producer_id="totals")])
+        signals = await stream.until(
+            Topic.SIGNALS,
+            lambda told: any(one.account == "totals|" and one.spent_nanousd >= 12 for one in told),
+        )
+        letters = await stream.read(Topic.DEAD_LETTERS)
+        await stream.client.remove("totals")
+
+    assert max(one.spent_nanousd for one in signals if one.account == "totals|") == 12
+    assert len([one for one in letters if "includes more of" in one.detail]) == PARTITIONS + 1
+
+
+def command(system: System, *arguments: str) -> Any:
+    ran = CliRunner().invoke(main, [*arguments, "--json"], env=system.env())
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.output)
+
+
+async def authors(system: System, of: str, count: int) -> list[tuple[Any, ...]]:
+    """What history has of who changed something, once it has so many."""
+    found: list[tuple[Any, ...]] = []
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(found) < count:
+            asked = f"SELECT done, by, signed_by != '' FROM authors WHERE of = '{of}' ORDER BY appended_at"
+            found = [(*row,) for row in (await asyncio.to_thread(system.history.query, asked)).result_rows]
+    return found
+
+
+async def test_who_set_a_budget_is_told_from_who_is_only_claimed_to_have(system: System) -> None:
+    unsigned = system.settings.model_copy(update={"signing_keys": SecretStr("")})
+    async with system.stream() as stream:
+        async with connect(system.settings, by="ann") as ann:
+            await ann.apply([budget(id="by-ann", match={}, period="year")])
+            await ann.apply([budget(id="by-both", match={}, period="year")])
+        async with connect(unsigned, by="ann") as mallory:
+            await mallory.set_limit("by-both", NanoUsd(7))
+            await mallory.apply([budget(id="by-nobody", match={}, period="year")])
+        listed = {one["id"]: one for one in await asyncio.to_thread(command, system, "budget", "list")}
+        text = await asyncio.to_thread(
+            CliRunner().invoke, main, ["budget", "list"], env=system.env(), terminal_width=300
+        )
+        # A claim is in force all the same.
+        await stream.send([now_usage(1, 5, producer_id="authors", key="authors")])
+        await stream.until(
+            Topic.SIGNALS, lambda told: {"by-ann|", "by-both|", "by-nobody|"} <= {one.account for one in told}
+        )
+        async with connect(system.settings, by="ann") as ann, connect(unsigned, by="bob") as bob:
+            await ann.remove("by-ann")
+            await bob.remove("by-both")
+            await bob.remove("by-nobody")
+
+    assert {name: bool(one["signed_by"]) for name, one in listed.items()} == {
+        "by-ann": True,
+        "by-both": False,
+        "by-nobody": False,
+    }
+    assert text.output.count("claimed: ann") == 2, text.output
+    assert await authors(system, "by-ann", 2) == [("set", "ann", 1), ("removed", "ann", 1)]
+    assert await authors(system, "by-both", 3) == [
+        ("set", "ann", 1),
+        ("set", "claimed: ann", 0),
+        ("removed", "claimed: bob", 0),
+    ]
+
+
+async def test_who_made_a_correction_is_told_from_who_is_only_claimed_to_have(system: System) -> None:
+    event = now_usage(
+        1, 900, event_id=uuid7(int(datetime.now(UTC).timestamp() * 1000)), producer_id="corrected"
+    )
+    async with system.stream() as stream:
+        await stream.send([event])
+        kept = f"SELECT count() FROM usage WHERE event_id = '{event.event_id}'"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not (await asyncio.to_thread(system.history.query, kept)).result_rows[0][0]:
+                pass
+        arguments = ("correct", str(event.event_id), "--cost-usd", "0.0000005", "--reason", "half of it")
+        await asyncio.to_thread(command, system, *arguments)
+        env = system.env() | {"SPENDMETER_SIGNING_KEYS": ""}
+        ran = await asyncio.to_thread(
+            CliRunner().invoke, main, ["void", str(event.event_id), "--reason", "none of it"], env=env
+        )
+        assert ran.exit_code == 0, ran.output
+
+    # They count alike.
+    net = f"SELECT toString(net_usd) FROM usage_net WHERE event_id = '{event.event_id}'"
+    assert (await asyncio.to_thread(system.history.query, net)).result_rows == [("0",)]
+    assert await authors(system, str(event.event_id), 2) == [
+        ("correction", who(), 1),
+        ("void", f"claimed: {who()}", 0),
+    ]
