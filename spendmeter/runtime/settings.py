@@ -127,6 +127,10 @@ def _keys_in(text: str) -> list[str]:
     """The keys, by commas or white space. Raises ValueError, without a word of them."""
     keys = text.replace(",", " ").split()
     for number, key in enumerate(keys, 1):
+        if not key.isascii():
+            raise ValueError(
+                f"key {number} holds other than ASCII text; make one with `openssl rand -hex 32`"
+            )
         if len(key) < MIN_KEY_CHARACTERS:
             raise ValueError(
                 f"key {number} has {len(key)} characters, fewer than {MIN_KEY_CHARACTERS};"

@@ -107,3 +107,11 @@ def test_an_author_whom_nobody_vouches_for_is_shown_as_claimed() -> None:
     assert shown("ann", is_signed=True) == "ann"
     assert shown("ann", is_signed=False) == "claimed: ann"
     assert shown("", is_signed=False) == ""
+
+
+def test_of_many_signatures_the_first_alone_is_looked_at() -> None:
+    keys = SigningKeys([NEW])
+    [(_, good)] = keys.sign("spend.usage", 2, b"k1", b'{"seq": 1}')
+
+    assert keys.signer_of(Stored(headers=[(SIGNATURE, good), (SIGNATURE, b"bad")]))
+    assert not keys.signer_of(Stored(headers=[(SIGNATURE, b"bad"), (SIGNATURE, good)]))

@@ -180,6 +180,7 @@ def test_signing_keys_are_read_from_the_environment_or_from_a_file(
     ("env", "content", "problem"),
     [
         ({"SIGNING_KEYS": f"{KEY},s3cret"}, "", ": key 2 has 6 characters, fewer than 32;"),
+        ({"SIGNING_KEYS": "s3cret" + "é" * 32}, "", ": key 1 holds other than ASCII text;"),
         ({"SIGNING_KEYS_FILE": "FILE"}, "s3cret", "_FILE: key 1 has 6 characters,"),
         ({"SIGNING_KEYS_FILE": "FILE"}, " \n", "_FILE: FILE holds no key;"),
         ({"SIGNING_KEYS_FILE": "FILE"}, "né" * 20, "_FILE: FILE holds other than ASCII"),
