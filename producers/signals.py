@@ -8,15 +8,13 @@ and only where neither an earlier answer nor an acknowledgement says that it goe
 
 import asyncio
 import logging
-from collections import deque
+from collections.abc import Mapping
 
-from aiokafka.errors import KafkaTimeoutError
 from prometheus_client import Counter
 
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.compacted import CATCH_UP_WITHIN_SECONDS
-from spendmeter.runtime.log_ends import LogEnds
+from spendmeter.runtime.log_ends import LogEnds, WithinTheLog
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.signal_topic import SignalFeed, SignalRead
 
@@ -26,25 +24,23 @@ BEYOND_THE_END = Counter(
     "spendmeter_signal_watermarks_refused_total",
     "Signals that include more of spend.usage than there is, not believed.",
 )
-BETWEEN_QUESTIONS_SECONDS = 0.01
-"""Many signals may come with each; by their number alone they cost too much."""
-MAX_WAITING = 100_000
-"""Signals that wait for an answer. Each is replaced by its account's next one: the oldest go first."""
+_Read = tuple[str, Signal | None]
+"""An account, and its signal or None for a tombstone."""
 
 
 class BelievedSignals(SignalFeed):
     """Follows spend.signals. All on one loop."""
 
     def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
-        super().__init__(settings, self._check)
         self._ends = LogEnds(settings, settings.topic(Topic.USAGE))
+        self._within = WithinTheLog[_Read](
+            self._ends, _included_by, lambda read: on_signal(*read), lambda read: self._refuse(read[1])
+        )
+        super().__init__(settings, lambda account, signal: self._within.offer((account, signal)))
         self.stored = self._ends.stored
-        self._believed = on_signal
-        self._waiting: deque[Signal] = deque(maxlen=MAX_WAITING)
-        self._woken, self._settled = asyncio.Event(), asyncio.Event()
-        self._settled.set()
+        """To be told the partition and offset of a record of spend.usage that is stored."""
         self._has_refused = False
-        self._all_read, self.caught_up = self.caught_up, asyncio.Event()
+        self.caught_up = asyncio.Event()
         self.run = self._run
         self.catch_up = self._catch_up
         self.wait_caught_up = self._wait_caught_up
@@ -56,7 +52,7 @@ class BelievedSignals(SignalFeed):
             await self._ends.look()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._reader.run())
-                tasks.create_task(self._answer())
+                tasks.create_task(self._within.run())
                 tasks.create_task(self._wait_caught_up())
         finally:
             await self._ends.close()
@@ -68,51 +64,20 @@ class BelievedSignals(SignalFeed):
             KafkaError, ReaderEnded: as `CompactedTopics.catch_up`.
         """
         await self._reader.catch_up()
-        try:
-            await asyncio.wait_for(self._settled.wait(), CATCH_UP_WITHIN_SECONDS)
-        except TimeoutError:
-            raise KafkaTimeoutError(f"Kafka did not say where {self._ends.topic} ends") from None
+        await self._within.settled()
 
     async def _wait_caught_up(self) -> None:
         await self._reader.wait_caught_up()
-        await self._settled.wait()
+        await self._within.settled()
         self.caught_up.set()
 
-    def _check(self, account: str, signal: Signal | None) -> None:
-        if signal is None or self._ends.hold(signal.watermark):
-            self._believed(account, signal)
-            return
-        self._waiting.append(signal)
-        self._settled.clear()
-        self._woken.set()
-
-    async def _answer(self) -> None:
-        while True:
-            await self._woken.wait()
-            self._woken.clear()
-            # What comes while Kafka is asked may rest on more than it says.
-            count = len(self._waiting)
-            partitions = {p for signal in self._waiting for p in signal.watermark}
-            await self._ends.look(partitions)
-            for _ in range(min(count, len(self._waiting))):
-                signal = self._waiting.popleft()
-                if self._ends.hold(signal.watermark):
-                    self._believed(signal.account, signal)
-                else:
-                    self._refuse(signal)
-            if self._waiting:
-                self._woken.set()
-            else:
-                self._settled.set()
-            await asyncio.sleep(BETWEEN_QUESTIONS_SECONDS)
-
-    def _refuse(self, signal: Signal) -> None:
+    def _refuse(self, signal: Signal | None) -> None:
+        assert signal is not None, "a tombstone includes nothing"
         BEYOND_THE_END.inc()
         if self._has_refused:
             return
         self._has_refused = True
-        beyond = {p: o for p, o in signal.watermark.items() if o >= self._ends.end(p)}
-        partition = min(beyond)
+        partition, offset = max(signal.watermark.items(), key=lambda one: one[1] - self._ends.end(one[0]))
         log.error(
             "a signal of %s includes %s[%d] up to offset %d, and that ends at %d: it is not believed, nor any"
             " other like it (spendmeter_signal_watermarks_refused_total counts them). Somebody else than the"
@@ -120,6 +85,10 @@ class BelievedSignals(SignalFeed):
             signal.account,
             self._ends.topic,
             partition,
-            beyond[partition],
+            offset,
             self._ends.end(partition),
         )
+
+
+def _included_by(read: _Read) -> Mapping[int, int]:
+    return read[1].watermark if read[1] is not None else {}

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from spendmeter.runtime.compacted import CATCH_UP_WITHIN_SECONDS
 from spendmeter.runtime.kafka import consumer
 from spendmeter.runtime.settings import Settings
 
@@ -14,6 +17,11 @@ log = logging.getLogger(__name__)
 
 ASK_WITHIN_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+BETWEEN_QUESTIONS_SECONDS = 0.01
+"""Many items may come with each; by their number alone they cost too much."""
+MAX_WAITING = 100_000
+"""Items that wait for an answer. Each is replaced by the next one of its account: the oldest go first."""
+T = TypeVar("T")
 
 
 class LogEnds:
@@ -73,3 +81,62 @@ class LogEnds:
             known = set(await client._wait_on_metadata(self.topic))
         ends = await self._asker.end_offsets([TopicPartition(self.topic, number) for number in known])
         return {tp.partition: end for tp, end in ends.items()}
+
+
+class WithinTheLog(Generic[T]):
+    """Hands items on, in their order, without those that include more of the topic than there is.
+
+    What an item includes was stored before the item itself. So one that is ahead of what is known waits
+    until Kafka has been asked once more, and those behind it with it.
+    """
+
+    def __init__(
+        self,
+        ends: LogEnds,
+        included_by: Callable[[T], Mapping[int, int]],
+        on_item: Callable[[T], None],
+        on_beyond: Callable[[T], None],
+    ) -> None:
+        """`included_by`: by partition, the last offset that an item includes."""
+        self._ends = ends
+        self._included_by = included_by
+        self._on_item, self._on_beyond = on_item, on_beyond
+        self._waiting: deque[T] = deque(maxlen=MAX_WAITING)
+        self._woken, self._settled = asyncio.Event(), asyncio.Event()
+        self._settled.set()
+
+    def offer(self, item: T) -> None:
+        """Hand an item on, at once if nothing speaks against it."""
+        if not self._waiting and self._ends.hold(self._included_by(item)):
+            self._on_item(item)
+            return
+        self._waiting.append(item)
+        self._settled.clear()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Ask where anything waits, until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            # What comes while Kafka is asked may include more than it says.
+            asked = list(self._waiting)
+            await self._ends.look({partition for item in asked for partition in self._included_by(item)})
+            for item in asked:
+                # Unless there were so many meanwhile that it has been dropped.
+                if self._waiting and self._waiting[0] is item:
+                    self._waiting.popleft()
+                    held = self._ends.hold(self._included_by(item))
+                    (self._on_item if held else self._on_beyond)(item)
+            if self._waiting:
+                self._woken.set()
+            else:
+                self._settled.set()
+            await asyncio.sleep(BETWEEN_QUESTIONS_SECONDS)
+
+    async def settled(self) -> None:
+        """Return once nothing waits. Raises KafkaTimeoutError where Kafka does not answer in time."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), CATCH_UP_WITHIN_SECONDS)
+        except TimeoutError:
+            raise KafkaTimeoutError(f"Kafka did not say where {self._ends.topic} ends") from None
