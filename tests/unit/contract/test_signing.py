@@ -1,5 +1,7 @@
 """Signatures: what they hold together, and which keys are believed."""
 
+import hmac
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -115,3 +117,19 @@ def test_of_many_signatures_the_first_alone_is_looked_at() -> None:
 
     assert keys.signer_of(Stored(headers=[(SIGNATURE, good), (SIGNATURE, b"bad")]))
     assert not keys.signer_of(Stored(headers=[(SIGNATURE, b"bad"), (SIGNATURE, good)]))
+
+
+def test_the_signature_is_what_the_contract_says() -> None:
+    said = b"spend.usage\n2\nvalue\n2\nk1" + b'{"seq": 1}'
+    key_id = hmac.new(NEW.encode(), b"id", "sha256").hexdigest()[:8].encode()
+    signature = urlsafe_b64encode(hmac.new(NEW.encode(), said, "sha256").digest()[:16]).rstrip(b"=")
+
+    [(_, text)] = SigningKeys([NEW]).sign("spend.usage", 2, b"k1", b'{"seq": 1}')
+    assert text == key_id + b":" + signature
+
+    removed = b"spend.budgets\n0\ntombstone\n1\nb" + b"ann\n2026-11-22T12:00:00.000000Z"
+    headers = [("ce_updatedby", b"ann"), ("ce_time", b"2026-11-22T12:00:00.000000Z")]
+    [(_, text)] = SigningKeys([NEW]).sign("spend.budgets", 0, b"b", None, headers)
+    assert text.endswith(
+        urlsafe_b64encode(hmac.new(NEW.encode(), removed, "sha256").digest()[:16]).rstrip(b"=")
+    )
