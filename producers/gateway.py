@@ -63,6 +63,7 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._signing_keys = settings.read_signing_keys()
         self.views = Views(settings)
         self._decision_log = DecisionLog(settings)
         self.name = settings.gateway
@@ -185,11 +186,14 @@ class Gateway:
         root = self._settings.data_dir / "outbox"
         try:
             # Where the outbox could not be opened, they are taken already and would not be found again.
-            self._predecessors = self._predecessors or Outbox.predecessors(root)
+            self._predecessors = self._predecessors or Outbox.predecessors(
+                root, can_sign=bool(self._signing_keys)
+            )
             self._recorder.outbox = Outbox.open(
                 root,
                 max_bytes=self._settings.outbox_max_bytes,
                 fsync=self._settings.outbox_fsync,
+                is_signed=bool(self._signing_keys),
                 predecessors=self._predecessors,
             )
         except (OSError, OutboxUnwritable) as error:

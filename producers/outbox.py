@@ -22,6 +22,7 @@ from producers.unsent import SEGMENT_SUFFIX, Segment, Unsent
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.contract.writer import write_json
+from spendmeter.contract.writers import SIGNED
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +84,18 @@ class Outbox:
         *,
         max_bytes: int,
         fsync: bool = False,
+        is_signed: bool = False,
         predecessors: Sequence[left_behind.Predecessor] = (),
     ) -> "Outbox":
         """Begin an outbox under `root`, which processes of one host share.
 
-        `max_bytes` bounds what awaits Kafka, that of the predecessors taken over included.
+        `max_bytes` bounds what awaits Kafka, that of the predecessors taken over included. `is_signed`: no
+        record is to be believed to be of it that bears no signature.
 
         Raises:
             OutboxUnwritable: there is no place for it. No event was lost yet.
         """
-        directory = root / str(uuid7(time.time_ns() // 1_000_000))
+        directory = root / f"{uuid7(time.time_ns() // 1_000_000)}{SIGNED if is_signed else ''}"
         try:
             lock = found(directory)
             try:
@@ -104,9 +107,9 @@ class Outbox:
             raise OutboxUnwritable(f"no outbox in {root}: {error}") from error
 
     @staticmethod
-    def predecessors(root: Path) -> list[left_behind.Predecessor]:
+    def predecessors(root: Path, *, can_sign: bool = False) -> list[left_behind.Predecessor]:
         """The outboxes of processes that are gone, taken over. Raises OSError."""
-        return left_behind.predecessors(root)
+        return left_behind.predecessors(root, can_sign=can_sign)
 
     @property
     def last_seq(self) -> int:

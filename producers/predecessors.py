@@ -5,6 +5,7 @@ from pathlib import Path
 
 from producers.ownership import Lock, take_over
 from producers.unsent import Unsent
+from spendmeter.contract.writers import SIGNED
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +28,23 @@ class Predecessor:
         self._lock.release()
 
 
-def predecessors(root: Path) -> list[Predecessor]:
+def predecessors(root: Path, *, can_sign: bool) -> list[Predecessor]:
     """Every outbox under `root` whose process is gone, oldest first; now locked by this process.
 
-    Raises OSError where `root` cannot be read.
+    What was begun by a gateway that signs stays where it is unless this one can: unsigned, nobody would
+    believe it. Raises OSError where `root` cannot be read.
     """
     if not root.exists():
         return []
     taken = []
     for directory in sorted(path for path in root.iterdir() if path.is_dir()):
+        if directory.name.endswith(SIGNED) and not can_sign:
+            log.error(
+                "outbox %s stays: it was begun with a signing key, and there is none now; set"
+                " SPENDMETER_SIGNING_KEYS as before and start again",
+                directory.name,
+            )
+            continue
         lock = take_over(directory)
         if lock is None:
             continue

@@ -31,7 +31,9 @@ from producers.outbox import Outbox
 from producers.outgoing import Outgoing, by_partition, outgoing_of
 from producers.predecessors import Predecessor
 from producers.unsent import Unsent
-from spendmeter.runtime.kafka import batch_of
+from spendmeter.contract.records import Record
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.kafka import MAX_SIGNATURE_BYTES, batch_of
 from spendmeter.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class Sender:
         self._on_acknowledged = on_acknowledged
         self._linger_seconds = linger_seconds
         self._delivery = Delivery(settings)
+        self._topic = settings.topic(Topic.USAGE)
+        self._signing_keys = settings.read_signing_keys()
         self._woken, self._idle = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         # What of it a wake would change: set by the loop, cleared by who wakes it.
@@ -192,7 +196,8 @@ class Sender:
             return False
         left = [outgoing_of(frame) for frame in frames]
         # One partition may get them all, in one batch.
-        left = left[: len(batch_of(one.record for one in left))]
+        signature_bytes = MAX_SIGNATURE_BYTES if self._signing_keys else 0
+        left = left[: len(batch_of((one.record for one in left), signature_bytes))]
         last_seq = left[-1].seq
         self._waiting_since = left[0].occurred_at_seconds
         while left:
@@ -214,7 +219,9 @@ class Sender:
         failure: NotDelivered | None = None
         resent, unsent.is_in_doubt = unsent.is_in_doubt, True
         try:
-            stored = await self._delivery.send({p: [o.record for o in batch] for p, batch in batches.items()})
+            stored = await self._delivery.send(
+                {p: [self._signed(o.record, p) for o in batch] for p, batch in batches.items()}
+            )
         except NotDelivered as failed:
             stored, failure = dict(failed.stored), failed
         for partition, base_offset in stored.items():
@@ -227,6 +234,10 @@ class Sender:
         else:
             self._failures.end()
         return sorted(o for p, batch in batches.items() if p not in stored for o in batch)
+
+    def _signed(self, record: Record, partition: int) -> Record:
+        signature = self._signing_keys.sign(self._topic, partition, record.key, record.value)
+        return record._replace(headers=[*record.headers, *signature]) if signature else record
 
     async def _place(self, unsent: Unsent) -> None:
         """Settle by which count of partitions the next events are placed.

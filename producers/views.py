@@ -21,6 +21,7 @@ from producers.pending import Pending
 from producers.routed import Routed
 from producers.sender import Acknowledged
 from producers.settings import GatewaySettings
+from producers.signals import BelievedSignals
 from producers.strict import Strict
 from producers.window_spend import NOTHING, Acknowledgement
 from spendmeter.contract.budget import Budget
@@ -30,7 +31,6 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.signal_topic import SignalFeed
 
 PRUNE_EVERY_SECONDS = 10.0
 # So few that a request that finds the lock held waits for well under a millisecond.
@@ -102,7 +102,7 @@ class Views:
         self.news = News()
         self.spend = OwnSpend()
         self.budgets = _Budgets(settings, self)
-        self.signals = SignalFeed(settings, self._take_signal)
+        self.signals = BelievedSignals(settings, self._take_signal)
         self.strict = Strict(settings, self.lock, self.spend)
         self.pending = Pending(settings.pending_max_seconds, self.lock, self.spend)
         self.routed = Routed()
@@ -194,7 +194,8 @@ class Views:
         return bool(charges) and self.pending.add(event, charges)
 
     def acknowledged(self, stored: Acknowledged, *, resent: bool) -> None:
-        """Kafka has stored an own event."""
+        """Kafka has stored an own event. On the loop that signals are read on."""
+        self.signals.stored(stored.partition, stored.offset)
         at = Acknowledgement(stored.partition, stored.offset, time.monotonic(), resent)
         with self.lock:
             self.spend.acknowledge(stored.seq, at)

@@ -9,7 +9,7 @@ async with connect(by="billing") as client:
 import asyncio
 import getpass
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,11 +24,13 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget
 from spendmeter.contract.signal import Signal
+from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.runtime.signed import queue_signed
 from spendmeter.subscription import follow_signals
 from spendmeter.waiting import when_budget_allows as when_budget_allows
 from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
@@ -83,6 +85,7 @@ class SpendmeterClient:
         self._followed = followed
         self._following: asyncio.Task[None] | None = None
         self._removed_revision = 0
+        self._signing_keys = settings.read_signing_keys()
 
     async def stop(self) -> None:
         """Follow nothing any more. `connect` does this."""
@@ -101,6 +104,12 @@ class SpendmeterClient:
             self._following = asyncio.create_task(followed.run())
         await self._followed.catch_up()
         return {budget.id: budget for budget in self._followed.book}
+
+    async def signers(self) -> Mapping[str, str]:
+        """By which key each budget in force was signed; none of one whose author is a claim."""
+        await self.budgets()
+        assert self._followed is not None, "read just now"
+        return self._followed.signers
 
     async def signals(self, budget_id: str | None = None) -> list[Signal]:
         """The latest signal of every account, or of one budget's accounts."""
@@ -199,8 +208,12 @@ class SpendmeterClient:
 
     def _removal(self, known: Budget) -> _Written:
         self._removed_revision = max(self._removed_revision, known.revision)
-        # A tombstone has no value that could say who.
-        return _Written(known.id.encode(), None, [("ce_updatedby", self._by.encode())])
+        # A tombstone has no value that could say who and when.
+        headers = [
+            ("ce_updatedby", self._by.encode()),
+            ("ce_time", format_time(self._clock()).encode()),
+        ]
+        return _Written(known.id.encode(), None, headers)
 
     def _stamped(self, budget: Budget, known: Budget | None) -> Budget:
         now = self._clock()
@@ -218,7 +231,7 @@ class SpendmeterClient:
         """Return once the brokers have stored all of them, in their order."""
         topic, waiting = self._settings.topic(Topic.BUDGETS), iter(records)
         while some := list(islice(waiting, MAX_UNACKNOWLEDGED)):
-            sent = [await self._kafka.send(topic, **record._asdict()) for record in some]
+            sent = [await queue_signed(self._kafka, self._signing_keys, topic, *record) for record in some]
             await asyncio.gather(*sent)
 
 

@@ -12,7 +12,9 @@ from uuid import UUID
 
 from spendmeter.contract.dead_letter import DeadLetter, NotHeld, Reader, Reason
 from spendmeter.contract.records import InvalidRecord, decode_usage
+from spendmeter.contract.signing import NO_KEYS, Placed, SigningKeys
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import REPLAYS, SIGNED, ForeignProducer, check_writer
 
 
 class NotReplayable(ValueError):
@@ -38,14 +40,15 @@ class PutAside(NamedTuple):
 
 def producer_of(event_id: UUID) -> str:
     """The producer of which the replay of that event is the only record."""
-    return f"replays/{event_id}"
+    return f"{REPLAYS}{event_id}"
 
 
-def replay_of(letter: DeadLetter, now: datetime) -> UsageEvent:
+def replay_of(letter: DeadLetter, now: datetime, keys: SigningKeys = NO_KEYS) -> UsageEvent:
     """The event to send for a letter that still has its payload, at that moment.
 
     Raises:
-        NotReplayable: its record can still not be read, or counts already by what it is.
+        NotReplayable: its record can still not be read, is still another's than its producer_id says, or
+            counts already by what it is.
     """
     if letter.reason is Reason.REFUSED_BY_HISTORY:
         raise NotReplayable(
@@ -53,15 +56,34 @@ def replay_of(letter: DeadLetter, now: datetime) -> UsageEvent:
             f" table lacks its row, which ClickHouse refused: {letter.detail}"
         )
     try:
-        _, payload = letter.record_bytes()
+        key, payload = letter.record_bytes()
     except NotHeld as error:
         raise NotReplayable(str(error)) from None
     headers = [(name, text.encode()) for name, text in letter.headers.items()]
     try:
         event = decode_usage(payload, headers, now)
+        if letter.reason is Reason.FOREIGN_PRODUCER:
+            _check_writer(
+                Placed(letter.source_topic, letter.source_partition, key, payload, headers),
+                event,
+                letter.failed_at,
+                keys,
+            )
+    except ForeignProducer as foreign:
+        raise NotReplayable(f"it is still not its producer's: {foreign.detail}") from None
     except InvalidRecord as invalid:
         raise NotReplayable(f"it can still not be read: {invalid.detail}") from None
     return event.model_copy(update={"producer_id": producer_of(event.event_id), "seq": 1})
+
+
+def _check_writer(record: Placed, event: UsageEvent, appended_at: datetime, keys: SigningKeys) -> None:
+    """Whoever put it aside had keys, though this reader may have none: then nobody can vouch for it here."""
+    signer = check_writer(record, event, appended_at, keys)
+    if event.producer_id.endswith(SIGNED) and not signer:
+        raise ForeignProducer(
+            event.producer_id,
+            "set SPENDMETER_SIGNING_KEYS as for the stream, so that its signature can be checked",
+        )
 
 
 class Copy(NamedTuple):

@@ -43,6 +43,7 @@ class StreamApp(App):
     async def on_stop(self) -> None:
         metrics.READY.set(0)
         await super().on_stop()
+        await self.processor.stop()
         if self._kafka is not None:
             await asyncio.wait_for(self._kafka.stop(), STOP_SECONDS)
 

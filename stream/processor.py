@@ -26,15 +26,17 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dead_letter import DeadLetter, Reader
+from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason
 from spendmeter.contract.records import InvalidRecord, decode, read_usage
 from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
-from spendmeter.contract.total import HISTORY, Total
+from spendmeter.contract.total import HISTORY, Total, included_by
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import ForeignProducer, check_writer
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
+from spendmeter.runtime.log_ends import LogEnds
 from stream import metrics
 from stream.changelog import JUDGE_TABLE, METER_TABLE, Entry
 from stream.drain import Source, stop_at_once
@@ -60,6 +62,8 @@ class Processor:
         self.topics = frozenset({settings.topic(Topic.USAGE), settings.topic(Topic.TOTALS)})
         self._settings = settings
         self._usage_topic = settings.topic(Topic.USAGE)
+        self._signing_keys = settings.read_signing_keys()
+        self._ends = LogEnds(settings, self._usage_topic)
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
         self._storing = Storing(settings, self._stores)
         self._meters: dict[int, Meter] = {}
@@ -76,6 +80,10 @@ class Processor:
     def store_with(self, kafka: AIOKafkaProducer) -> None:
         """The producer, which is started before this worker joins its group."""
         self._storing.kafka = kafka
+
+    async def stop(self) -> None:
+        """Let go of Kafka."""
+        await self._ends.close()
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
         for judge in self._judges.values():
@@ -106,7 +114,7 @@ class Processor:
         from_history = False
         for tp, records in batches.items():
             if tp.topic != self._usage_topic:
-                totals = list(self._totals(records, letters))
+                totals = await self._believed(records, letters)
                 from_history |= any(total.source_partition == HISTORY for total in totals)
                 self._judge(tp.partition).take(totals)
         if from_history:
@@ -121,12 +129,13 @@ class Processor:
         self, usage: Mapping[int, Sequence[FetchedRecord]], letters: list[DeadLetter], alive_at: float
     ) -> None:
         folded: dict[int, Folded] = {}
+        foreign: list[ForeignProducer] = []
         if usage:
             await self.budgets.catch_up()
             for partition, records in usage.items():
-                folded[partition] = self._fold(partition, records, letters)
+                folded[partition] = self._fold(partition, records, letters, foreign)
         self._refuse_if_paused(alive_at)
-        await self._storing.store_folded(folded, letters)
+        await self._storing.store_folded(folded, letters, foreign)
 
     async def passed(self, tp: TP, next_offset: int, source: Source) -> None:
         """Reading goes on at `next_offset`, and no record was left before it."""
@@ -205,9 +214,15 @@ class Processor:
             self._untold.add(partition)
         return meter
 
-    def _fold(self, partition: int, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Folded:
+    def _fold(
+        self,
+        partition: int,
+        records: Sequence[FetchedRecord],
+        letters: list[DeadLetter],
+        foreign: list[ForeignProducer],
+    ) -> Folded:
         meter = self._meter(partition)
-        result = meter.fold(list(self._usages(records, letters)), self.budgets.book)
+        result = meter.fold(list(self._usages(records, letters, foreign)), self.budgets.book)
         metrics.EVENTS.labels("counted").inc(result.counted)
         metrics.EVENTS.labels("resent").inc(result.resent)
         metrics.EVENTS.labels("replayed").inc(result.replayed)
@@ -215,7 +230,12 @@ class Processor:
         metrics.POSITION.labels(str(partition)).set(meter.position)
         return result
 
-    def _usages(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Iterator[Usage]:
+    def _usages(
+        self,
+        records: Sequence[FetchedRecord],
+        letters: list[DeadLetter],
+        foreign: list[ForeignProducer],
+    ) -> Iterator[Usage]:
         appended_ms: int | None = None
         appended_at = EPOCH
         for record in records:
@@ -225,19 +245,45 @@ class Processor:
             event: UsageEvent | None = None
             try:
                 # Its attributes are all that a fold looks at, and an event would cost as much again.
-                event = cast(UsageEvent, read_usage(record.value, record.headers, appended_at))
+                read = cast(UsageEvent, read_usage(record.value, record.headers, appended_at))
+                check_writer(record, read, appended_at, self._signing_keys)
+                event = read
             except InvalidRecord as invalid:
                 letters.append(self._letter(record, invalid))
+                if isinstance(invalid, ForeignProducer):
+                    foreign.append(invalid)
             yield Usage(record.offset, appended_at, event)
 
-    def _totals(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> Iterable[Total]:
+    async def _believed(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> list[Total]:
+        """The totals without those that include more of spend.usage than there is: these would never go."""
+        read: list[tuple[FetchedRecord, Total]] = []
         for record in records:
             if record.value is None:
                 continue
             try:
-                yield decode(Total, record.value, record.headers)
+                read.append((record, decode(Total, record.value, record.headers)))
             except InvalidRecord as invalid:
                 letters.append(self._letter(record, invalid))
+        for partition, meter in self._meters.items():
+            self._ends.stored(partition, meter.position)
+        ahead = {
+            partition
+            for _, total in read
+            for partition, offset in included_by(total).items()
+            if offset >= self._ends.end(partition)
+        }
+        if not ahead:
+            return [total for _, total in read]
+        # What other workers count; each of their totals was stored after the last record that it includes.
+        await self._ends.look(ahead)
+        totals = []
+        for record, total in read:
+            if self._ends.hold(included_by(total)):
+                totals.append(total)
+                continue
+            detail = f"it includes more of {self._ends.topic} than there is: no total of the stream's"
+            letters.append(self._letter(record, InvalidRecord(Reason.INVALID, detail)))
+        return totals
 
     def _letter(self, record: FetchedRecord, invalid: InvalidRecord) -> DeadLetter:
         metrics.DEAD_LETTERS.labels(record.topic, invalid.reason).inc()

@@ -10,6 +10,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window
 from spendmeter.contract.wire import made
+from spendmeter.contract.writers import ForeignProducer
 from stream.changelog import AccountState
 from stream.forecast import exhausted_at
 from stream.merging import Merged
@@ -65,5 +66,17 @@ def doubted_alert(event: UsageEvent, now: datetime) -> Alert:
             f"the costs that LiteLLM reports for model {model} are doubted ({event.cost_doubt}): tokens "
             f"times listed prices count instead (first seen in event {event.event_id})"
         ),
+        emitted_at=now,
+    )
+
+
+def foreign_producer_alert(foreign: ForeignProducer, now: datetime) -> Alert:
+    """Say, once a day and producer, that somebody else writes under its id; its own events count on."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return Alert(
+        alert_id=alert_id(f"producer={foreign.producer_id}", day, AlertKind.FOREIGN_PRODUCER, "day"),
+        kind=AlertKind.FOREIGN_PRODUCER,
+        message=f"put aside and not counted: {foreign.detail}."
+        " `spendmeter letters list --reason foreign_producer` shows all of them",
         emitted_at=now,
     )

@@ -20,6 +20,7 @@ from spendmeter.contract.records import (
 )
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import ForeignProducer
 from spendmeter.runtime.kafka import partition_of
 from stream import metrics
 from stream.changelog import JUDGE_TABLE, METER_TABLE, OPENING, Entry
@@ -28,11 +29,13 @@ from stream.meter import Folded
 from stream.openings import told
 from stream.publish import Outgoing, publish
 from stream.settings import StreamSettings
-from stream.signals import doubted_alert, unpriced_alert
+from stream.signals import doubted_alert, foreign_producer_alert, unpriced_alert
 from stream.store import GuardedStore
 
 MAX_UNPRICED_MODELS = 10_000
 MAX_DOUBTED_MODELS = 10_000
+MAX_FOREIGN_PRODUCERS = 100
+"""Of a day that are alerted by a worker."""
 
 
 class Storing:
@@ -45,13 +48,20 @@ class Storing:
         self._stores = stores
         self._unpriced_told: set[tuple[str, str]] = set()
         self._doubts_alerted: set[tuple[str, str, str]] = set()
+        self._foreign_alerted: set[tuple[str, str]] = set()
         self.kafka: AIOKafkaProducer | None = None
 
-    async def store_folded(self, folded: Mapping[int, Folded], letters: Sequence[DeadLetter]) -> None:
+    async def store_folded(
+        self,
+        folded: Mapping[int, Folded],
+        letters: Sequence[DeadLetter],
+        foreign: Sequence[ForeignProducer] = (),
+    ) -> None:
         """Openings first; then tallies, producers and position, and beside them what else a fold leads to."""
         await self.store_openings({p: result.openings for p, result in folded.items() if result.openings})
         now = datetime.now(UTC)
         beside = [self._outgoing(Topic.DEAD_LETTERS, encode_dead_letter(letter), 0) for letter in letters]
+        beside += self._foreign(foreign, now)
         for result in folded.values():
             beside += [
                 self._outgoing(
@@ -133,6 +143,17 @@ class Storing:
             if alerted not in self._doubts_alerted:
                 self._doubts_alerted.add(alerted)
                 yield self._outgoing(Topic.ALERTS, encode_alert(doubted_alert(event, now)), 0)
+
+    def _foreign(self, foreign: Sequence[ForeignProducer], now: datetime) -> Iterable[Outgoing]:
+        for one in foreign:
+            alerted = (one.producer_id, now.date().isoformat())
+            # Anybody can make ids up; what is beyond the bound is in the dead letters and the metric.
+            if alerted not in self._foreign_alerted and len(self._foreign_alerted) < MAX_FOREIGN_PRODUCERS:
+                self._foreign_alerted.add(alerted)
+                yield self._outgoing(Topic.ALERTS, encode_alert(foreign_producer_alert(one, now)), 0)
+        if len(self._foreign_alerted) >= MAX_FOREIGN_PRODUCERS:
+            today = now.date().isoformat()
+            self._foreign_alerted = {alerted for alerted in self._foreign_alerted if alerted[1] == today}
 
     async def _store_entries(
         self, table: str, entries: Mapping[int, Sequence[Entry]], beside: Sequence[Outgoing]

@@ -18,6 +18,8 @@ async def fill(settings: Settings, budget_count: int, accounts: int) -> None:
     """Create the topics under the settings' prefix and put so many budgets and live signals there."""
     await create_topics(settings)
     made: Iterable[tuple[Topic, int, Record]] = (
+        # What the signals include.
+        *((Topic.USAGE, partition, Record(b"", b"{}", [])) for partition in range(settings.partitions)),
         *((Topic.BUDGETS, 0, encode_budget(budget)) for budget in budgets(budget_count)),
         *(
             (Topic.SIGNALS, partition_of(signal.account, settings.partitions), encode_signal(signal))

@@ -59,7 +59,7 @@ def signals(accounts: int) -> Iterator[Signal]:
             limit_nanousd=of.limit_nanousd,
             spent_nanousd=NanoUsd(1_000 + n),
             state=State.OK,
-            watermark={0: n, 1: n, 2: n, 3: n},
+            watermark=dict.fromkeys(range(4), 0),
             revision=1,
             version=n + 1,
             emitted_at=now,

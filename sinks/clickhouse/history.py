@@ -51,6 +51,7 @@ class History:
     def __init__(self, settings: SinkSettings, now: Callable[[], datetime]) -> None:
         self._settings = settings
         self._now = now
+        self._signing_keys = settings.read_signing_keys()
         self._writer = Writer(settings)
         self._letters: AIOKafkaProducer = producer(settings)
         self._reading = asyncio.Lock()
@@ -114,7 +115,7 @@ class History:
         try:
             # One at a time: the interpreter would only switch between them, while the first can be inserted.
             async with self._reading:
-                reading = await asyncio.to_thread(table.read, records)
+                reading = await asyncio.to_thread(table.read, records, self._signing_keys)
                 bills = bills_in(reading) if table is USAGE and reading.rows else []
             if bills:
                 reading = await self._without_repeats(partition, records, reading, bills, over)
@@ -156,7 +157,7 @@ class History:
             return reading
         REPEATED_BILLS.inc(len(repeats))
         log.info("%s:%d: %d bills of objects are in history already", *partition, len(repeats))
-        kept = await asyncio.to_thread(USAGE.read, without(records, repeats))
+        kept = await asyncio.to_thread(USAGE.read, without(records, repeats), self._signing_keys)
         kept.unreadable = reading.unreadable
         return kept
 

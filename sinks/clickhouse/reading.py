@@ -6,6 +6,7 @@ from typing import Any
 
 from sinks.clickhouse.rows import Row
 from spendmeter.contract.records import InvalidRecord
+from spendmeter.contract.signing import SigningKeys
 from spendmeter.runtime.dead_letters import StoredRecord
 
 Unreadable = tuple[StoredRecord, InvalidRecord]
@@ -21,19 +22,24 @@ class Reading:
     unreadable: list[Unreadable] = field(default_factory=list)
 
 
-Read = Callable[[Sequence[StoredRecord]], Reading]
+Read = Callable[[Sequence[StoredRecord], SigningKeys], Reading]
 """What cannot be read is set apart and never stops the rest."""
 
 
 def by_row(row_of: Callable[[StoredRecord], Row | None]) -> Read:
     """Read each record by itself: its row, None where it says nothing to history. It raises InvalidRecord."""
+    return by_signed_row(lambda record, _: row_of(record))
 
-    def read(records: Sequence[StoredRecord]) -> Reading:
+
+def by_signed_row(row_of: Callable[[StoredRecord, str], Row | None]) -> Read:
+    """As `by_row`, told also by which key the record is signed; empty: by none that is believed."""
+
+    def read(records: Sequence[StoredRecord], keys: SigningKeys) -> Reading:
         reading = Reading()
         rows = []
         for record in records:
             try:
-                row = row_of(record)
+                row = row_of(record, keys.signer_of(record))
             except InvalidRecord as invalid:
                 reading.unreadable.append((record, invalid))
                 continue

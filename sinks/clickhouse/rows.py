@@ -76,8 +76,8 @@ def alert_row(alert: Alert, at: Coordinates) -> Row:
     )
 
 
-def budget_row(budget: Budget, definition: str, at: Coordinates) -> Row:
-    """`definition` is the record's value as it was written."""
+def budget_row(budget: Budget, definition: str, signed_by: str, at: Coordinates) -> Row:
+    """`definition` is the record's value as it was written; `signed_by` a key's id or empty."""
     return (
         budget.id,
         False,
@@ -97,12 +97,13 @@ def budget_row(budget: Budget, definition: str, at: Coordinates) -> Row:
         budget.replaces,
         to_unix_us(budget.updated_at),
         budget.updated_by,
+        signed_by,
         definition,
         *at,
     )
 
 
-def removed_budget_row(budget_id: str, removed_by: str, at: Coordinates) -> Row:
+def removed_budget_row(budget_id: str, removed_by: str, signed_by: str, at: Coordinates) -> Row:
     """A tombstone as a row: since when the budget is out of force."""
     return (
         budget_id,
@@ -123,6 +124,7 @@ def removed_budget_row(budget_id: str, removed_by: str, at: Coordinates) -> Row:
         None,
         at.appended_at_ms * 1000,
         removed_by,
+        signed_by,
         "",
         *at,
     )

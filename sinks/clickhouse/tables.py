@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sinks.clickhouse.reading import Read, Reading, by_row
+from sinks.clickhouse.reading import Read, Reading, by_row, by_signed_row
 from sinks.clickhouse.rows import (
     Coordinates,
     Row,
@@ -63,11 +63,11 @@ def _alert(record: StoredRecord) -> Row:
     return alert_row(decode(Alert, record.value, record.headers), _at(record))
 
 
-def _budget(record: StoredRecord) -> Row:
+def _budget(record: StoredRecord, signed_by: str) -> Row:
     if record.value is None:
         budget_id = (record.key or b"").decode(errors="replace")
-        return removed_budget_row(budget_id, _text_of(record, "ce_updatedby"), _at(record))
-    return budget_row(read_budget(record), record.value.decode(), _at(record))
+        return removed_budget_row(budget_id, _text_of(record, "ce_updatedby"), signed_by, _at(record))
+    return budget_row(read_budget(record), record.value.decode(), signed_by, _at(record))
 
 
 def _text_of(record: StoredRecord, header: str) -> str:
@@ -132,6 +132,7 @@ USAGE = Table(
         "object_id": "String",
         "reason": "String",
         "recorded_by": "String",
+        "signed_by": _NAME,
         **_COORDINATES,
     },
     read_usage_columns,
@@ -148,7 +149,7 @@ USAGE_OBJECTS = Table(
         "event_id": "UUID",
         **_COORDINATES,
     },
-    lambda _: Reading(),
+    lambda _, __: Reading(),
     frozenset({"event_id"}),
 )
 """Beside USAGE, of the same records (objects.py)."""
@@ -223,10 +224,11 @@ BUDGETS = Table(
         "replaces": "Nullable(String)",
         "updated_at": _TIME,
         "updated_by": "String",
+        "signed_by": _NAME,
         "definition": "String",
         **_COORDINATES,
     },
-    by_row(_budget),
+    by_signed_row(_budget),
 )
 
 DECISIONS = Table(

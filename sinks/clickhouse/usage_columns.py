@@ -19,8 +19,10 @@ from sinks.clickhouse.names import Names
 from sinks.clickhouse.reading import Reading, Unreadable
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, read_usage
+from spendmeter.contract.signing import NO_KEYS, SigningKeys
 from spendmeter.contract.times import EPOCH, UtcTime, from_unix_us
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import check_writer
 from spendmeter.runtime.dead_letters import StoredRecord
 
 # Few enough that they are still in the processor's cache when the last column is taken from them.
@@ -38,35 +40,38 @@ class _Column(NamedTuple):
     """None: kept as they are."""
 
 
-def read_usage_columns(records: Sequence[StoredRecord]) -> Reading:
+def read_usage_columns(records: Sequence[StoredRecord], keys: SigningKeys = NO_KEYS) -> Reading:
     """Turn records into columns; what cannot be read is set apart and never stops the rest.
 
-    The columns are the fields of a usage event in their order, then topic, partition, offset and Kafka's
-    timestamp. Times are whole microseconds, the cost is whole nano-USD, the event's id a number.
+    The columns are the fields of a usage event in their order, then by which key it is signed (where that
+    matters), topic, partition, offset and Kafka's timestamp. Times are whole microseconds, the cost is whole
+    nano-USD, the event's id a number.
     """
     fields = [start() for start in _STARTS]
-    topics = Names(nullable=False)
+    signers, topics = Names(nullable=False), Names(nullable=False)
     partitions, offsets, stamps = array("q"), array("q"), array("q")
     unreadable: list[Unreadable] = []
     for start in range(0, len(records), EVENTS_AT_ONCE):
-        events, kept = _read(records[start : start + EVENTS_AT_ONCE], unreadable)
+        events, signed_by, kept = _read(records[start : start + EVENTS_AT_ONCE], keys, unreadable)
         # Nothing, where none could be read.
         for values, (into, of) in zip(zip(*events, strict=True), fields, strict=False):
             into.extend(values if of is None else of(values))
+        signers.extend(signed_by)
         topics.extend([record.topic for record in kept])
         partitions.extend([record.partition for record in kept])
         offsets.extend([record.offset for record in kept])
         stamps.extend([record.timestamp for record in kept])
     columns: list[Sequence[Any]] = [into for into, _ in fields]
-    columns += [topics, partitions, offsets, stamps]
+    columns += [signers, topics, partitions, offsets, stamps]
     return Reading(columns, len(topics), unreadable)
 
 
 def _read(
-    records: Sequence[StoredRecord], unreadable: list[Unreadable]
-) -> tuple[list[_Values], list[StoredRecord]]:
-    """The fields of each event in their order, and the records that these are of."""
+    records: Sequence[StoredRecord], keys: SigningKeys, unreadable: list[Unreadable]
+) -> tuple[list[_Values], list[str], list[StoredRecord]]:
+    """Of each event its fields in their order, the key that it is signed with, and its record."""
     events: list[_Values] = []
+    signers: list[str] = []
     kept: list[StoredRecord] = []
     stamp_ms, appended_at = 0, EPOCH
     for record in records:
@@ -76,13 +81,15 @@ def _read(
             appended_at = from_unix_us(stamp_ms * 1000)
         try:
             read = read_usage(record.value, record.headers, appended_at)
+            signer = check_writer(record, read, appended_at, keys)
         except InvalidRecord as invalid:
             unreadable.append((record, invalid))
             continue
         # The struct has the model's fields in their order, too.
         events.append(_fields_of(read) if isinstance(read, UsageEvent) else astuple(read))
+        signers.append(signer)
         kept.append(record)
-    return events, kept
+    return events, signers, kept
 
 
 def _start(name: str, kind: Any, field: FieldInfo) -> Callable[[], _Column]:

@@ -60,6 +60,7 @@ def _data(decision: Decision, evidence: Evidence | None) -> dict[str, object]:
         "right": is_right(decision, evidence),
     }
     if evidence is not None:
+        data["budget_by"] = evidence.budget_by
         data["events"] = evidence.events
         data["spent_nanousd"] = evidence.spent_nanousd
         data["largest"] = [

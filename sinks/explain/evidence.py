@@ -16,6 +16,7 @@ from spendmeter.contract.globs import is_glob
 from spendmeter.contract.matching import BudgetBook, Subject, account_name, subject_in
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, decode
+from spendmeter.contract.signing import shown
 from spendmeter.contract.times import from_unix_us, to_unix_us
 
 _TIMES = ("decided_at", "window_start", "window_end")
@@ -41,6 +42,8 @@ class Evidence(NamedTuple):
     spent_nanousd: NanoUsd
     largest: list[Counted]
     """The costliest first."""
+    budget_by: str = ""
+    """Who set the budget as it was then: claimed where no signature says so; empty where nobody is named."""
 
 
 def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
@@ -82,6 +85,17 @@ def budgets_at(client: Client, decision: Decision) -> BudgetBook:
     return BudgetBook(_readable(definition for removed, definition in rows if not removed))
 
 
+def author_of(client: Client, decision: Decision) -> str:
+    """Who set the revision of the budget that refused, as `Evidence.budget_by` has it."""
+    rows = client.query(
+        "SELECT updated_by, signed_by FROM budgets FINAL"
+        " WHERE id = {id:String} AND revision = {revision:Int64} AND NOT removed"
+        " ORDER BY offset DESC LIMIT 1",
+        parameters={"id": decision.budget_id, "revision": decision.revision},
+    ).result_rows
+    return shown(rows[0][0], is_signed=bool(rows[0][1])) if rows else ""
+
+
 def _readable(definitions: Iterator[str]) -> Iterator[Budget]:
     for definition in definitions:
         try:
@@ -108,7 +122,7 @@ def evidence_of(
         largest.append(counted._replace(cost_nanousd=cost))
         if len(largest) > 10 * most:
             largest = nlargest(most, largest)
-    return Evidence(events, NanoUsd(spent), nlargest(most, largest))
+    return Evidence(events, NanoUsd(spent), nlargest(most, largest), author_of(client, decision))
 
 
 def _is_of(account: str | None, subject: Subject, book: BudgetBook) -> bool:

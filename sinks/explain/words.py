@@ -37,7 +37,9 @@ def _lines(decision: Decision, evidence: Evidence | None) -> Iterator[str]:
     yield f"  told       {decision.message}"
     yield f"  decision   {decision.decision_id}"
     if decision.budget_id is not None:
-        yield f"  budget     {decision.budget_id}, revision {decision.revision}, account {decision.account}"
+        by = f" by {evidence.budget_by}" if evidence is not None and evidence.budget_by else ""
+        revision = f"revision {decision.revision}{by}"
+        yield f"  budget     {decision.budget_id}, {revision}, account {decision.account}"
         end = clock(decision.window_end) if decision.window_end else "never"
         yield f"  window     from {clock(decision.window_start)} to {end}"
         yield from _amounts(decision)

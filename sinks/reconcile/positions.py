@@ -14,11 +14,13 @@ from aiokafka.structs import ConsumerRecord
 from sinks.reconcile.totals import Totals
 from spendmeter.contract.records import InvalidRecord, decode, decode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Total, included_by
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import check_writer
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.groups import behind, wait_until_passed
 from spendmeter.runtime.kafka import connection, consumer
+from spendmeter.runtime.log_ends import LogEnds, WithinTheLog
 from spendmeter.runtime.settings import Settings
 
 MAX_RECORDS_PER_POLL = 5_000
@@ -33,6 +35,7 @@ class Positions:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._signing_keys = settings.read_signing_keys()
         self._consumer: AIOKafkaConsumer = consumer(settings)
         self._admin = AIOKafkaAdminClient(**connection(settings))
 
@@ -97,7 +100,7 @@ class Positions:
         while await self._consumer.position(tp) < stop:
             batches = await self._consumer.getmany(timeout_ms=1000, max_records=MAX_RECORDS_PER_POLL)
             for record in batches.get(tp, ()):
-                event = _read(record)
+                event = self._read(record)
                 if event is not None and record.offset < stop:
                     yield record.offset, event
 
@@ -107,35 +110,67 @@ class Positions:
         begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets([tp])
         return begins[tp]
 
-
-def _read(record: ConsumerRecord) -> UsageEvent | None:
-    try:
-        return decode_usage(
-            record.value, record.headers, datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        )
-    except InvalidRecord:
-        return None
+    def _read(self, record: ConsumerRecord) -> UsageEvent | None:
+        appended_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        try:
+            event = decode_usage(record.value, record.headers, appended_at)
+            check_writer(record, event, appended_at, self._signing_keys)
+        except InvalidRecord:
+            return None
+        return event
 
 
 class FollowedTotals:
-    """spend.totals, followed."""
+    """spend.totals, followed as the judge does: without what includes more of spend.usage than there is."""
 
     def __init__(self, settings: Settings) -> None:
         self.totals = Totals()
+        self._ends = LogEnds(settings, settings.topic(Topic.USAGE))
+        # What the judge puts aside stands for nothing here either.
+        self._within = WithinTheLog[_Read](self._ends, _included_by, self._bring_in, lambda _: None)
         self._reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._take)
-        self.run = self._reader.run
-        self.catch_up = self._reader.catch_up
-        self.wait_caught_up = self._reader.wait_caught_up
-        self.caught_up = self._reader.caught_up
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._reader.run())
+                tasks.create_task(self._within.run())
+        finally:
+            await self._ends.close()
+
+    async def catch_up(self) -> None:
+        """As `CompactedTopics.catch_up`."""
+        await self._reader.catch_up()
+        await self._within.settled()
+
+    async def wait_caught_up(self) -> None:
+        """As `CompactedTopics.wait_caught_up`."""
+        await self._reader.wait_caught_up()
+        await self._within.settled()
 
     def _take(self, record: ConsumerRecord) -> None:
         if record.value is None:
-            self.totals.remove((record.key or b"").decode(errors="replace"))
+            self._within.offer((record.key or b"").decode(errors="replace"))
             return
         try:
-            self.totals.take(decode(Total, record.value, record.headers))
+            self._within.offer(decode(Total, record.value, record.headers))
         except InvalidRecord:
             return  # a dead letter of the stream's
+
+    def _bring_in(self, read: "_Read") -> None:
+        if isinstance(read, Total):
+            self.totals.take(read)
+        else:
+            self.totals.remove(read)
+
+
+_Read = Total | str
+"""A total, or the key of one that is removed."""
+
+
+def _included_by(read: _Read) -> Mapping[int, int]:
+    return included_by(read) if isinstance(read, Total) else {}
 
 
 class Follower(Protocol):

@@ -1,6 +1,6 @@
 """`spendmeter budget`: put budgets in force, change, look at and remove them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
+from spendmeter.contract.signing import shown
 from spendmeter.contract.window import window_of
 
 
@@ -36,13 +37,14 @@ def list_(dir_: Path | None, as_json: bool) -> None:
     """Every budget in force."""
     settings = kafka_settings(dir_)
 
-    async def work() -> dict[str, Budget]:
+    async def work() -> tuple[dict[str, Budget], Mapping[str, str]]:
         async with connect(settings) as client:
-            return await client.budgets()
+            return await client.budgets(), await client.signers()
 
-    budgets = [found for _, found in sorted(run(work, settings).items())]
+    found, signers = run(work, settings)
+    budgets = [one for _, one in sorted(found.items())]
     if as_json:
-        return print_json([as_data(one) for one in budgets])
+        return print_json([as_data(one) | {"signed_by": signers.get(one.id, "")} for one in budgets])
     if not budgets:
         return say("no budgets yet; `spendmeter budget apply FILE.yaml` sets some")
     columns = ("budget", "match", "limit", "period", "action", "warn at", "changed", "by")
@@ -55,7 +57,7 @@ def list_(dir_: Path | None, as_json: bool) -> None:
             f"{one.action}, paused" if one.paused else one.action,
             ", ".join(f"{fraction:.0%}" for fraction in one.warn_at) or "-",
             clock(one.updated_at),
-            one.updated_by,
+            shown(one.updated_by, is_signed=one.id in signers),
         )
         for one in budgets
     ]

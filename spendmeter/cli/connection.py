@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
-from spendmeter.local.endpoints import Endpoints, StackNotRunningError, find_stack
+from spendmeter.local.endpoints import Endpoints, StackNotRunningError, find_stack, resolve_dir
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
@@ -95,11 +95,12 @@ def _found(kind: type[S], dir_: Path | None, *needed: str) -> S:
                 " --dir for a local stack"
             )
         return load(kind)
-    found = stack(dir_)
+    found, keys = stack(dir_), resolve_dir(dir_).signing_keys
     of_stack = {
         "kafka_bootstrap": found.kafka_bootstrap,
         "clickhouse_url": found.clickhouse_url,
         "clickhouse_user": "default",
         "clickhouse_password": found.clickhouse_password,
+        "signing_keys_file": keys if keys.exists() else None,
     }
     return load(kind).model_copy(update=of_stack)

@@ -20,6 +20,7 @@ from spendmeter.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorde
 from spendmeter.correction import correct as correction_of
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime.signed import send_signed
 from spendmeter.runtime.usage_history import find_event, find_recorded
 
 LOOK_EVERY_SECONDS = 0.25
@@ -125,8 +126,7 @@ def _send(settings: ClickHouseSettings, event: UsageEvent) -> None:
         kafka = producer(settings)
         try:
             await kafka.start()
-            name = settings.topic(Topic.USAGE)
-            await kafka.send_and_wait(name, key=record.key, value=record.value, headers=record.headers)
+            await send_signed(kafka, settings.read_signing_keys(), settings.topic(Topic.USAGE), *record)
         finally:
             await kafka.stop()
 

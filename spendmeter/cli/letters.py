@@ -316,7 +316,7 @@ def _prepared(settings: Settings, aside: PutAside, letter: DeadLetter, now: date
     if _is_done(aside):
         return Outcome(aside, is_counted=True)
     try:
-        return Outcome(aside, replay_of(letter, now))
+        return Outcome(aside, replay_of(letter, now, settings.read_signing_keys()))
     except NotReplayable as error:
         return Outcome(aside, refusal=str(error))
 

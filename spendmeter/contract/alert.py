@@ -22,6 +22,8 @@ class AlertKind(StrEnum):
     """A model's costs, as LiteLLM reports them, cannot be; others count."""
     ACCOUNTS_CAPPED = "accounts_capped"
     """A budget has as many accounts as a worker keeps: further values are added up together, and not held."""
+    FOREIGN_PRODUCER = "foreign_producer"
+    """Somebody writes to spend.usage under the id of another producer; it is put aside."""
     DRIFT = "drift"
     """Nothing sends it yet; who reads alerts shall know it before anything does."""
 
@@ -31,7 +33,7 @@ def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: s
 
     `qualifier` tells apart what may happen several times in one window: the threshold of a
     threshold alert, the count of crossings of exceeded and recovered, the limit of a forecast, the
-    day of an unpriced or doubted model.
+    day of an unpriced or doubted model or of a foreign producer.
     """
     return uuid.uuid5(_NAMESPACE, "\n".join((account, format_time(window_start), kind, qualifier)))
 

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     """Decoded, but a field is missing or has a value it cannot have; `detail` names it."""
     FROM_THE_FUTURE = "from_the_future"
     REFUSED_BY_HISTORY = "refused_by_history"
+    FOREIGN_PRODUCER = "foreign_producer"
+    """Written under a `producer_id` that is another source's (writers.py)."""
 
 
 class Reader(StrEnum):

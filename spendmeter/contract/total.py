@@ -1,5 +1,6 @@
 """The total: what one source partition has added to one account in one window, cumulative."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
@@ -50,6 +51,13 @@ class Total(Wire):
     def key(self) -> str:
         """`account|window_start|source_partition`: compaction keeps every component."""
         return total_key(self.account, self.window_start, self.source_partition)
+
+
+def included_by(total: Total) -> Mapping[int, int]:
+    """By source partition: the last offset that a total includes."""
+    if total.source_partition == HISTORY:
+        return {partition: offset - 1 for partition, offset in (total.before or {}).items()}
+    return {int(total.source_partition): total.last_offset}
 
 
 def total_key(account: str, window_start: datetime, source: int | str) -> str:

@@ -95,6 +95,9 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
         "SPENDMETER_CLICKHOUSE_PASSWORD": clickhouse_password,
         "SPENDMETER_UPSTREAM_URL": upstream_url,
         "SPENDMETER_DIR": str(stack.path),
+        "SPENDMETER_SIGNING_KEYS_FILE": str(stack.made_signing_keys()),
+        # The stack has its own, whatever its starter has.
+        "SPENDMETER_SIGNING_KEYS": "",
         # LiteLLM would fetch its price list at each start.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }

@@ -94,6 +94,15 @@ class StackDir:
             write_atomically(path, f"{prefix}{secrets.token_urlsafe(24)}\n", mode=SECRET_MODE)
         return path.read_text().strip()
 
+    @property
+    def signing_keys(self) -> Path:
+        return self.path / "signing.keys"
+
+    def made_signing_keys(self) -> Path:
+        """The file of the stack's signing key: random, made at first use, then the same."""
+        self._secret(self.signing_keys.name)
+        return self.signing_keys
+
     def supervisor_pid(self) -> int | None:
         """The pid of the supervisor that holds this directory, None if none does."""
         try:

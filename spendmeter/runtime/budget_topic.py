@@ -27,6 +27,9 @@ class BudgetTopic:
 
     def __init__(self, settings: Settings, on_change: BudgetChanged | None = None) -> None:
         self.book = BudgetBook()
+        self.signers: dict[str, str] = {}
+        """By which key the record of each budget in force is signed; none where its author is a claim."""
+        self._signing_keys = settings.read_signing_keys()
         self._on_change = on_change
         self._reader = CompactedTopics(settings, [settings.topic(Topic.BUDGETS)], self.take)
         self.run = self._reader.run
@@ -44,6 +47,7 @@ class BudgetTopic:
         """Bring one record into the book."""
         budget_id = (record.key or b"").decode(errors="replace")
         if record.value is None:
+            self.signers.pop(budget_id, None)
             if self.book.remove(budget_id) is not None and self._on_change:
                 self._on_change(budget_id, None)
             return
@@ -53,7 +57,12 @@ class BudgetTopic:
             REFUSED.inc()
             log.warning("spend.budgets offset %d is no budget, ignored: %s", record.offset, invalid)
             return
-        if self.book.put(budget) and self._on_change:
+        if not self.book.put(budget):
+            return
+        self.signers.pop(budget_id, None)
+        if signer := self._signing_keys.signer_of(record):
+            self.signers[budget_id] = signer
+        if self._on_change:
             self._on_change(budget_id, budget)
 
 

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from spendmeter.contract.records import Record
+from spendmeter.contract.signing import SIGNATURE, SIGNATURE_BYTES
 from spendmeter.runtime.lenient import read_any_header
 from spendmeter.runtime.settings import Settings
 
@@ -19,6 +20,7 @@ MAX_RECORD_BYTES = 1_000_000
 own max.message.bytes. tests/unit/test_record_sizes.py holds the contract's bounds to it."""
 # More than Kafka puts around a batch, a record and a header of one: lengths, times, offsets.
 _BATCH_FRAME_BYTES, _RECORD_FRAME_BYTES, _HEADER_FRAME_BYTES = 64, 40, 10
+MAX_SIGNATURE_BYTES = _HEADER_FRAME_BYTES + len(SIGNATURE) + SIGNATURE_BYTES
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -88,12 +90,15 @@ def record_bytes(key: bytes, value: bytes | None, headers: Iterable[tuple[str, b
     return size
 
 
-def batch_of(records: Iterable[Record]) -> list[Record]:
-    """The first of these records, as many as one batch is sure to hold, and at least one."""
+def batch_of(records: Iterable[Record], more_bytes_each: int = 0) -> list[Record]:
+    """The first of these records, as many as one batch is sure to hold, and at least one.
+
+    `more_bytes_each`: of headers that each is still to get.
+    """
     batch: list[Record] = []
     left_bytes = MAX_BATCH_BYTES - _BATCH_FRAME_BYTES
     for record in records:
-        left_bytes -= record_bytes(record.key, record.value, record.headers)
+        left_bytes -= record_bytes(record.key, record.value, record.headers) + more_bytes_each
         if batch and left_bytes < 0:
             break
         batch.append(record)
@@ -107,5 +112,10 @@ def partition_of(key: str, partitions: int) -> int:
     spend.totals is keyed by component but placed by account with this function, so that all
     components of an account meet in one partition, and in the same number as its signal.
     """
-    hashed: int = murmur2(key.encode())
+    return partition_of_key(key.encode(), partitions)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """The same of a key's bytes."""
+    hashed: int = murmur2(key)
     return (hashed & 0x7FFFFFFF) % partitions

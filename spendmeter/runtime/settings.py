@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from spendmeter.contract.signing import MIN_KEY_CHARACTERS, SigningKeys
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.wire import what_is_wrong
 
@@ -42,6 +43,11 @@ class Settings(BaseSettings):
     kafka_sasl_username: str | None = Field(default=None, validate_default=True)
     kafka_sasl_password: SecretStr | None = Field(default=None, validate_default=True)
     kafka_ssl_cafile: Path | None = None
+    signing_keys: SecretStr = SecretStr("")
+    """Keys that records are signed with, by commas: the first signs, each is believed. The same for all
+    processes; what bears no signature is believed as before, and its author is shown as claimed."""
+    signing_keys_file: Path | None = Field(default=None, validate_default=True)
+    """Where the keys stand instead, one a line."""
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
     """Put before every topic and consumer group, so that several systems can share a cluster."""
     partitions: int = Field(default=4, ge=1, le=MAX_PARTITIONS)
@@ -85,6 +91,30 @@ class Settings(BaseSettings):
         except OSError as error:
             raise ValueError(f"the file cannot be read: {error.strerror}") from None
         return value
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _keys_are_long(cls, value: SecretStr) -> SecretStr:
+        _keys_in(value.get_secret_value())
+        return value
+
+    @field_validator("signing_keys_file")
+    @classmethod
+    def _keys_can_be_read(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is None:
+            return value
+        given = info.data.get("signing_keys")
+        if given is not None and given.get_secret_value():
+            raise ValueError(f"give either this or {ENV_PREFIX}SIGNING_KEYS, not both")
+        if not _keys_in(_text_of(value)):
+            raise ValueError(f"{value} holds no key; write one a line, the one that signs first")
+        return value
+
+    def read_signing_keys(self) -> SigningKeys:
+        """The keys as they are now. A key is never logged."""
+        if self.signing_keys_file is not None:
+            return SigningKeys(_keys_in(_text_of(self.signing_keys_file)))
+        return SigningKeys(_keys_in(self.signing_keys.get_secret_value()))
 
     def topic(self, topic: Topic) -> str:
         """The name under which this system keeps the topic."""
@@ -134,6 +164,31 @@ class ClickHouseSettings(Settings):
         raise ValueError("this is no URL with a host, such as https://clickhouse:8443")
 
 
+def _keys_in(text: str) -> list[str]:
+    """The keys, by commas or white space. Raises ValueError, without a word of them."""
+    keys = text.replace(",", " ").split()
+    for number, key in enumerate(keys, 1):
+        if not key.isascii():
+            raise ValueError(
+                f"key {number} holds other than ASCII text; make one with `openssl rand -hex 32`"
+            )
+        if len(key) < MIN_KEY_CHARACTERS:
+            raise ValueError(
+                f"key {number} has {len(key)} characters, fewer than {MIN_KEY_CHARACTERS};"
+                " make one with `openssl rand -hex 32`"
+            )
+    return keys
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} holds other than ASCII text") from None
+
+
 S = TypeVar("S", bound=BaseSettings)
 
 
@@ -158,5 +213,5 @@ def _told(problem: ErrorDetails) -> str:
     name = ENV_PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
     # A URL may carry a password as well.
     given = re.sub(r"(?<=//).*@", "***@", repr(problem["input"]))
-    secret = "PASSWORD" in name or problem["input"] is None
+    secret = "PASSWORD" in name or "SIGNING_KEYS" in name or problem["input"] is None
     return f"{name}: {what_is_wrong(problem)}" + ("" if secret else f" (given: {given})")

@@ -130,6 +130,7 @@ def _gateway(stack: StackDir, name: str, ports: dict[str, int], **more: str) -> 
         "SPENDMETER_COMPONENT": name,
         "SPENDMETER_GATEWAY": name,
         "SPENDMETER_DATA_DIR": str(data),
+        "SPENDMETER_SIGNING_KEYS_FILE": str(stack.made_signing_keys()),
         "SPENDMETER_KAFKA_BOOTSTRAP": f"{LOOPBACK}:{ports['gateway-kafka']}",
         "SPENDMETER_METRICS_PORT": str(ports[f"{name}-metrics"]),
         **more,

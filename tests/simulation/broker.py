@@ -11,6 +11,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook, Subject, subject_in, subject_of
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.signal import Signal
+from spendmeter.contract.signing import SIGNATURE, Placed, SigningKeys
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.window import Window
@@ -74,6 +75,19 @@ class Stored(NamedTuple):
     appended_at: datetime
     event: UsageEvent | None
     """None where the record cannot be read."""
+    signature: bytes | None = None
+
+
+KEYS = SigningKeys(["k" * 32])
+"""Those of the gateways; whoever else writes has none."""
+
+
+def placed(partition: int, event: UsageEvent, signature: bytes | None = None) -> Placed:
+    """The record of an event, as far as it is signed."""
+    headers = [] if signature is None else [(SIGNATURE, signature)]
+    return Placed(
+        "spend.usage", partition, event.key.encode(), f"{event.event_id}/{event.seq}".encode(), headers
+    )
 
 
 @dataclass
@@ -119,8 +133,14 @@ class Broker:
         base = len(log)
         for event in events:
             self.truth.stored(event, len(log))
-            log.append(Stored(self.now, event))
+            record = placed(partition, event)
+            [(_, signature)] = KEYS.sign(record.topic, partition, record.key, record.value)
+            log.append(Stored(self.now, event, signature))
         return base
+
+    def append_foreign(self, partition: int, event: UsageEvent, signature: bytes | None) -> None:
+        """What somebody writes who has no key: it must count nowhere."""
+        self.usage[partition].append(Stored(self.now, event, signature))
 
     def append_poison(self, partition: int) -> None:
         self.usage[partition].append(Stored(self.now, None))

@@ -21,6 +21,7 @@ from spendmeter.contract.decision import Why
 from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter.contract.writers import SIGNED
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.calls import Call, Ledger
 from tests.simulation.checks import check_known, check_known_enough, check_refusal
@@ -71,7 +72,9 @@ class Gateway:
         self.repriced = 0.1
         """The part of its calls that LiteLLM logs at another cost than it answered them at."""
         self.skew = timedelta(seconds=random.choice([0, 0, 0, -40, 40]))
-        self.outbox = Outbox(f"{name}.{random.getrandbits(32):08x}")
+        # By its own clock, which may be far off when it begins.
+        begun_at = broker.now + self.skew + timedelta(days=random.choice([0, 0, 0, -9_000, 3]))
+        self.outbox = Outbox(f"{_uuid7(begun_at, random)}{SIGNED}")
         self.outboxes = [o for o in outboxes if o.position < len(o.events)] + [self.outbox]
         self.sent = self.outboxes[0].position
         self.unacknowledged: list[Batch] = []
@@ -316,3 +319,8 @@ class Gateway:
             self.ledger.take(signal)
         if (budget := self.book.get(signal.budget_id)) is not None:
             self._check_account(Account(budget, signal.account, ()))
+
+
+def _uuid7(at: datetime, random: Random) -> UUID:
+    bits = random.getrandbits(80) & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    return UUID(int=int(at.timestamp() * 1000) << 80 | bits)

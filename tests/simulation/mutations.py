@@ -282,5 +282,11 @@ MUTATIONS: dict[str, Parts] = {
     "an opening balance takes all that history has": Parts(balances=TakesWhatTheStreamCounts),
     "an opening balance does not wait for history": Parts(fills="at once"),
     "that all was told is told before it was": Parts(closes="before the totals"),
+    "nobody asks who wrote a record": Parts(checks_writers="nobody"),
+    "the meter does not ask who wrote a record": Parts(checks_writers="history"),
+    "history does not ask who wrote a record": Parts(checks_writers="meter"),
+    "a copy in another partition is taken for its original": Parts(
+        checks_writers="meter and history, wherever they stand"
+    ),
     "a new budget is opened by its first event": Parts(meter=OpensAtTheFirstEvent),
 }

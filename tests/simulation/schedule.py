@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from stream.telling import COALESCE_FOR
-from tests.simulation.broker import PARTITIONS, Broker
+from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.budgets import Administrator
 from tests.simulation.checks import SignalChecks, Violation
 from tests.simulation.gateway import Flight, Gateway, Outbox
@@ -92,6 +92,7 @@ class Schedule:
             (self.restart_gateway, 0.8),
             (self.roll, 0.3),
             (self.poison, 0.3),
+            (self.forge, 0.5),
         ]
         return always + [(a, w * self.random.choice([0, 0.3, 1, 3])) for a, w in faults]
 
@@ -172,6 +173,25 @@ class Schedule:
     def poison(self) -> None:
         self.broker.append_poison(self.random.randrange(PARTITIONS))
 
+    def forge(self) -> None:
+        """Somebody without a key writes under a gateway's producer_id, or copies what a gateway wrote."""
+        random, gateway = self.random, self.random.choice(self.gateways)
+        partition = random.randrange(PARTITIONS)
+        stored = [one for one in self.broker.usage[1 - partition] if one.signature is not None]
+        if stored and random.random() < 0.5:
+            copied = random.choice(stored)
+            assert copied.event is not None
+            self.broker.append_foreign(partition, copied.event, copied.signature)
+            self.seen["copied"] += 1
+            return
+        subject = random.choice([one for one in SUBJECTS if partition_of(one["key"]) == partition])
+        seq = len(gateway.outbox.events) + random.choice([1, 1, 5, 1_000, 10**9, 2**61])
+        forged = gateway._event(subject, random.randint(1, 1_000)).model_copy(update={"seq": seq})
+        self.broker.append_foreign(
+            partition, forged, random.choice([None, *(s.signature for s in stored[-1:])])
+        )
+        self.seen["forged"] += 1
+
     def crash(self) -> None:
         """A process dies between two effects, or is only thought dead and goes on for a while."""
         busy = [n for n, worker in enumerate(self.workers) if worker.is_busy]
@@ -203,6 +223,10 @@ class Schedule:
         index = self.random.randrange(GATEWAYS)
         old = self.gateways[index]
         self.seen["gateway restarted"] += 1
+        if self.random.random() < 0.2:
+            # A disk that was restored: all of it is sent once more.
+            self.seen["outbox restored"] += 1
+            old.outbox.position = 0
         self.gateways[index] = self._gateway(old.name, old.outboxes)
 
     # Rest.

@@ -30,6 +30,9 @@ MUST_HAPPEN = (
     "zombie",
     "gateway restarted",
     "roll",
+    "forged",
+    "copied",
+    "outbox restored",
 )
 
 

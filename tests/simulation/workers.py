@@ -20,13 +20,14 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.total import HISTORY
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import ForeignProducer, check_writer
 from stream.changelog import OPENING, Entry
 from stream.judge import Judge, Judgement
 from stream.meter import Folded, Meter
 from stream.openings import told
 from stream.recreated import Usage
 from stream.store import GuardedStore
-from tests.simulation.broker import PARTITIONS, Broker, partition_of
+from tests.simulation.broker import KEYS, PARTITIONS, Broker, Stored, partition_of, placed
 from tests.simulation.checks import check_folded
 
 MAX_BATCH = 6
@@ -64,6 +65,7 @@ class Parts:
     catches_up: bool = True
     balances: type[Balances] = Balances
     fills: str = "what history has passed"
+    checks_writers: str = "meter and history"
     closes: str = "after the totals"
 
 
@@ -108,6 +110,21 @@ class Worker:
         if not self.is_busy:
             raise Fenced
         self.step()
+
+    def is_counted(self, stored: Stored) -> bool:
+        """Whether a record of spend.usage is an event, and of who it says it is."""
+        if stored.event is None:
+            return False
+        if self.group not in self.parts.checks_writers:
+            return True
+        record = placed(self.partition, stored.event, stored.signature)
+        if self.parts.checks_writers.endswith("wherever they stand"):
+            record = record._replace(partition=partition_of(stored.event.key))
+        try:
+            check_writer(record, stored.event, stored.appended_at, KEYS)
+        except ForeignProducer:
+            return False
+        return True
 
     def take(self, log: Sequence[T]) -> Sequence[T]:
         count = self.random.randint(1, MAX_BATCH)
@@ -171,7 +188,10 @@ class MeterWorker(Worker):
                 if parts.commits == "before storing":
                     self.commit()
                     yield
-                usages = [Usage(before + n, *stored) for n, stored in enumerate(batch)]
+                usages = [
+                    Usage(before + n, stored.appended_at, stored.event if self.is_counted(stored) else None)
+                    for n, stored in enumerate(batch)
+                ]
                 folded = meter.fold(usages, broker.book)
                 check_folded(broker, self.partition, folded)
                 yield
@@ -323,8 +343,9 @@ class HistoryWorker(Worker):
             before = self.position
             batch = self.take(self.broker.usage[self.partition])
             self.is_busy = bool(batch)
-            for offset, (_, event) in enumerate(batch, before):
-                if event is None:
+            for offset, stored in enumerate(batch, before):
+                event = stored.event
+                if event is None or not self.is_counted(stored):
                     continue
                 kept = self.rows.get(event.event_id)
                 if kept is None:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason, hold
+from spendmeter.contract.ids import uuid7
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.records import encode_usage
+from spendmeter.contract.signing import SigningKeys
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.replay import Copy, NotReplayable, PutAside, is_counted, producer_of, replay_of
 from stream.meter import Meter
@@ -89,3 +91,24 @@ def test_the_stream_counts_a_replay_once_though_later_events_of_its_producer_wer
     assert (folded.counted, folded.resent) == (3, 3)
     assert [total.spent_nanousd for total in folded.totals] == [720]
     assert meter.producers[producer_of(lost.event_id)].seq == 1
+
+
+def foreign(event: UsageEvent, signature: dict[str, str]) -> DeadLetter:
+    headers = {name: (text or b"").decode() for name, text in encode_usage(event).headers}
+    return letter(event, reason=Reason.FOREIGN_PRODUCER, headers=headers | signature)
+
+
+def test_what_was_put_aside_for_a_wrong_key_is_replayed_once_the_key_is_right() -> None:
+    event, keys = usage(3, producer_id=f"{uuid7(0)}.signed"), SigningKeys(["k" * 32])
+    [(name, text)] = keys.sign("spend.usage", 1, *encode_usage(event)[:2])
+    sent = foreign(event, {name: text.decode()})
+
+    assert replay_of(sent, NOON, keys).event_id == event.event_id
+    with pytest.raises(NotReplayable, match="set SPENDMETER_SIGNING_KEYS"):
+        replay_of(sent, NOON)
+
+
+@pytest.mark.parametrize("seq", [3, 2**62])
+def test_what_is_still_somebody_elses_is_not_replayed(seq: int) -> None:
+    with pytest.raises(NotReplayable, match="it is still not its producer's"):
+        replay_of(foreign(usage(seq, producer_id=f"{uuid7(0)}.signed"), {}), NOON, SigningKeys(["k" * 32]))

@@ -104,6 +104,13 @@ class Hand:
             topic, partition = self._settings.topic(Topic.SIGNALS), partition_of(one.account, PARTITIONS)
             await self._kafka.send_and_wait(topic, key=key, value=value, headers=headers, partition=partition)
 
+    async def fills(self, ends: dict[int, int]) -> None:
+        """Have spend.usage end there, by partition."""
+        topic = self._settings.topic(Topic.USAGE)
+        for partition, end in ends.items():
+            for _ in range(end):
+                await self._kafka.send_and_wait(topic, value=b"somebody's", partition=partition)
+
 
 class Asker:
     """Asks a gateway for admission as the callback does."""
@@ -130,6 +137,12 @@ class Asker:
     async def has(self, of: Budget) -> None:
         """Wait until the budget is in force here."""
         await until(lambda: self.gateway.views.budgets.book.get(of.id) == of, f"budget {of.id}")
+
+    async def caught_up(self) -> None:
+        """Wait until every signal that is stored by now is believed or refused."""
+        reading = self.gateway.views.signals.catch_up()
+        async with asyncio.timeout(WITHIN_SECONDS):
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reading, self.gateway._loop))
 
     async def knows(self, of: Budget, certain: int, doubtful: int = 0, key: str = "k") -> float:
         """Wait until that much is known to be spent."""

@@ -62,7 +62,12 @@ class Sending:
         predecessors: Sequence[Predecessor] = (),
         linger_seconds: float = 0.0,
     ) -> None:
-        self.outbox = Outbox.open(root, max_bytes=MAX_BYTES, predecessors=predecessors)
+        self.outbox = Outbox.open(
+            root,
+            max_bytes=MAX_BYTES,
+            is_signed=bool(settings.read_signing_keys()),
+            predecessors=predecessors,
+        )
         self.acknowledged: list[Acknowledged] = []
         self.sender = Sender(settings, self.outbox, predecessors, self.acknowledged.append, linger_seconds)
 

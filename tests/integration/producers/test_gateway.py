@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from producers.gateway import Gateway
 from producers.settings import GatewaySettings
+from producers.signals import BEYOND_THE_END
 from spendmeter.contract.budget import Action, Raise
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.ids import uuid7
@@ -116,6 +117,61 @@ async def test_own_spend_counts_before_kafka_and_never_twice(asker: Asker, hand:
     await asker.knows(of, 95)
 
 
+@pytest.mark.parametrize("beyond", [0, 10**6, 2**62])
+async def test_a_signal_with_a_watermark_beyond_the_end_of_the_log_is_not_believed(
+    asker: Asker, hand: Hand, caplog: pytest.LogCaptureFixture, beyond: int
+) -> None:
+    of = budget()
+    await hand.puts(of)
+    await asker.has(of)
+    recorded(asker.gateway, 40)
+    await until(lambda: asker.gateway.views.spend.oldest_recorded_seconds() is None, "acknowledged")
+    partition, last = await _last_offset(asker.gateway)
+    before = BEYOND_THE_END._value.get()
+
+    forged = [{partition: last + 1 + beyond}, {partition: last, 1 - partition: beyond}, {77: beyond}]
+    await hand.signals(*(signal(of, 1, version=9 + n, watermark=one) for n, one in enumerate(forged)))
+    await asker.caught_up()
+    assert asker.known(of) == (40, 0), "what was spent here is not forgotten"
+
+    await hand.signals(signal(of, 45, version=2, watermark={partition: last}))
+    await asker.knows(of, 45)
+    assert BEYOND_THE_END._value.get() == before + len(forged)
+    said = [one for one in caplog.records if "is not believed" in one.getMessage()]
+    assert len(said) == 1, "it is said once"
+
+
+async def test_signals_of_a_topic_that_was_made_anew_are_not_believed_at_the_start(
+    settings: GatewaySettings, hand: Hand
+) -> None:
+    of = budget()
+    await hand.puts(of)
+    await hand.signals(signal(of, 100, watermark={0: 41}), signal(of, 99, key="new", watermark={}))
+    gateway = Gateway(settings)
+    gateway.start()
+    try:
+        asker = Asker(gateway)
+        await asker.caught_up()
+        assert asker.known(of) == (0, 0)
+        assert asker.known(of, "new") == (99, 0)
+        assert await asker.asks() is None
+    finally:
+        await asyncio.to_thread(gateway.stop)
+
+
+async def test_signals_of_events_of_others_are_believed_as_soon_as_they_are_stored(
+    asker: Asker, hand: Hand
+) -> None:
+    of = budget(limit_nanousd=1_000)
+    await hand.puts(of)
+    await asker.has(of)
+    for n in range(20):
+        await hand.fills({0: 1})
+        await hand.signals(signal(of, n, version=n + 1, watermark={0: n}))
+        await asker.caught_up()
+        assert asker.known(of) == (n, 0)
+
+
 async def test_an_event_that_a_signal_may_include_waits_for_its_acknowledgement(
     asker: Asker, hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +207,7 @@ async def test_where_the_acknowledgement_fails_to_come_the_request_is_admitted_i
         await asker.has(of)
         monkeypatch.setattr(gateway.views, "acknowledged", lambda stored, *, resent: None)
         recorded(gateway, 20)
+        await hand.fills({0: 1, 1: 1})
         await hand.signals(signal(of, 80, watermark={0: 0, 1: 0}))
         await asker.knows(of, 80, 20)
 
@@ -209,6 +266,7 @@ async def test_what_a_refusal_rests_on_is_published(
 ) -> None:
     of = budget()
     await hand.puts(of)
+    await hand.fills({0: 42, 1: 8})
     await hand.signals(signal(of, 100, watermark={0: 41, 1: 7}))
     await asker.until_refused()
     refusal = await asker.asks()

@@ -11,7 +11,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from sinks.clickhouse.settings import SinkSettings
-from sinks.explain.evidence import Evidence, budgets_at, evidence_of, find_decision
+from sinks.explain.evidence import Evidence, author_of, budgets_at, evidence_of, find_decision
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.records import encode_budget, encode_decision, encode_usage
 from spendmeter.contract.topics import Topic
@@ -184,3 +184,9 @@ async def test_a_decision_that_is_not_there_is_told_so(kept: Kept, monkeypatch: 
     other = UUID(int=1)
 
     assert f"history has no decision {other}" in await kept.says(monkeypatch, str(other), exit_code=1)
+
+
+async def test_it_says_who_claims_to_have_set_the_budget(kept: Kept) -> None:
+    await kept.put([usage(1, 700_000)], decision(revision=2), budget(revision=2, updated_by="ann"))
+
+    assert author_of(kept.history, decision(revision=2)) == "claimed: ann"

@@ -11,12 +11,14 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from click.testing import CliRunner
 
 from sinks.clickhouse.consumer import Sink
 from sinks.clickhouse.history import History
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.writer import open_client
+from sinks.reconcile.command import reconcile as command
 from sinks.reconcile.positions import CannotCompare
 from sinks.reconcile.report import OpeningMissing, Report
 from sinks.reconcile.run import reconcile
@@ -241,7 +243,7 @@ async def test_reconcile_says_what_no_opening_balance_has_brought_in(
     assert "the budget has no opening balance; $0.0025 in 5 events" in tell(report)
 
 
-async def test_reconcile_does_not_wait_for_a_reader_that_has_ended(
+async def test_reconcile_says_that_a_reader_has_died_and_exits_2(
     settings: SinkSettings, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start()
@@ -257,3 +259,12 @@ async def test_reconcile_does_not_wait_for_a_reader_that_has_ended(
             CannotCompare, match=r"the reader of .*spend\.budgets has ended: ZeroDivisionError"
         ):
             await compared(settings, wait_seconds=600.0)
+        env = {
+            "SPENDMETER_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+            "SPENDMETER_TOPIC_PREFIX": settings.topic_prefix,
+            "SPENDMETER_CLICKHOUSE_URL": settings.clickhouse_url,
+            "SPENDMETER_CLICKHOUSE_DATABASE": settings.clickhouse_database,
+        }
+        ran = await asyncio.to_thread(CliRunner().invoke, command, ["--wait", "600"], env=env)
+    assert ran.exit_code == 2, ran.output
+    assert "budgets has ended: ZeroDivisionError" in ran.output

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 from clickhouse_connect.driver.client import Client
+from pydantic import SecretStr
 
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
@@ -69,21 +70,26 @@ class System:
             "SPENDMETER_CLICKHOUSE_URL": self.settings.clickhouse_url,
             "SPENDMETER_CLICKHOUSE_DATABASE": self.settings.clickhouse_database,
             "SPENDMETER_TOPIC_PREFIX": self.settings.topic_prefix,
+            "SPENDMETER_SIGNING_KEYS": self.settings.signing_keys.get_secret_value(),
         }
 
 
 @contextmanager
-def running_system(kafka: str, clickhouse: str, directory: Path) -> Iterator[System]:
+def running_system(kafka: str, clickhouse: str, directory: Path, signing_keys: str = "") -> Iterator[System]:
     name = f"t{uuid4().hex[:12]}"
     settings = SinkSettings(
-        kafka_bootstrap=kafka, clickhouse_url=clickhouse, topic_prefix=f"{name}.", clickhouse_database=name
+        kafka_bootstrap=kafka,
+        clickhouse_url=clickhouse,
+        topic_prefix=f"{name}.",
+        clickhouse_database=name,
+        signing_keys=SecretStr(signing_keys),
     )
     asyncio.run(create_topics(settings))
     server = open_client(settings, database=None)
     migrate(server, name)
     server.close()
     history = open_client(settings, database=name)
-    worker = Worker(settings, directory, "stream-1")
+    worker = Worker(settings, directory, "stream-1", SPENDMETER_SIGNING_KEYS=signing_keys)
     system = System(settings, history, worker)
     port = free_port()
     sink = start_child(

@@ -17,6 +17,7 @@ from sinks.clickhouse.usage_columns import EVENTS_AT_ONCE, NAMES, read_usage_col
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
+from spendmeter.contract.writers import MAX_SEQ
 from tests.builders import NOON, usage
 
 STAMP_MS = to_unix_us(NOON) // 1000
@@ -39,7 +40,7 @@ def stored(offset: int, value: bytes | None) -> Stored:
 names = st.sampled_from(["", "a", "b", "né"]) | st.text(max_size=3)
 events = st.builds(
     usage,
-    seq=st.integers(1, 2**63 - 1),
+    seq=st.integers(1, MAX_SEQ),
     event_id=st.uuids(),
     cost_nanousd=st.integers(0, 10**18 - 1),
     cost_source=st.sampled_from(CostSource),
@@ -74,13 +75,13 @@ def row(event: UsageEvent, offset: int) -> tuple[Any, ...]:
     values["started_at"] = to_unix_us(event.started_at)
     for name in ("kind", "cost_source", "status"):
         values[name] = values[name].value
-    return (*values.values(), "spend.usage", 3, offset, STAMP_MS + offset)
+    return (*values.values(), "", "spend.usage", 3, offset, STAMP_MS + offset)
 
 
 def test_there_is_a_column_for_each_field_in_the_order_of_the_table() -> None:
     fields = ["cost_usd" if name == "cost_nanousd" else name for name in UsageEvent.model_fields]
 
-    assert list(USAGE.columns) == [*fields, "topic", "partition", "offset", "appended_at"]
+    assert list(USAGE.columns) == [*fields, "signed_by", "topic", "partition", "offset", "appended_at"]
 
 
 def test_unreadable_records_are_set_apart_and_their_neighbours_keep_their_place() -> None:
@@ -144,7 +145,7 @@ def test_names_kept_once_are_written_as_the_driver_writes_them(
 
 def test_the_names_of_an_event_are_those_that_the_table_has_as_such() -> None:
     """Any other column has no place for a dictionary."""
-    of_the_record = {"topic"}
+    of_the_record = {"topic", "signed_by"}
     low = {name for name, kind in USAGE.columns.items() if kind.startswith("LowCardinality")}
 
     assert low == NAMES | of_the_record

@@ -1,6 +1,7 @@
 """Settings: everything that is wrong, at once, before anything starts; and no secret on the screen."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,3 +156,52 @@ def test_user_and_password_of_the_url_count_first_and_are_not_shown() -> None:
     in_url = set_apart.model_copy(update={"clickhouse_url": "https://b%40b:p%2Fw@[::1]:8443/x"})
     assert in_url.clickhouse_login == ("b@b", "p/w")
     assert in_url.clickhouse_address == "https://[::1]:8443/x"
+
+
+KEY = "k" * 32
+
+
+def test_signing_keys_are_read_from_the_environment_or_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert not load(Settings).read_signing_keys()
+    monkeypatch.setenv("SPENDMETER_SIGNING_KEYS", f"{KEY},{'o' * 40}")
+    by_environment = load(Settings).read_signing_keys()
+    monkeypatch.delenv("SPENDMETER_SIGNING_KEYS")
+    file = tmp_path / "keys"
+    file.write_text(f"{KEY}\n{'o' * 40}\n")
+    monkeypatch.setenv("SPENDMETER_SIGNING_KEYS_FILE", str(file))
+    by_file = load(Settings).read_signing_keys()
+
+    assert by_file.sign("t", 0, b"", b"") == by_environment.sign("t", 0, b"", b"") != []
+
+
+@pytest.mark.parametrize(
+    ("env", "content", "problem"),
+    [
+        ({"SIGNING_KEYS": f"{KEY},s3cret"}, "", ": key 2 has 6 characters, fewer than 32;"),
+        ({"SIGNING_KEYS": "s3cret" + "é" * 32}, "", ": key 1 holds other than ASCII text;"),
+        ({"SIGNING_KEYS_FILE": "FILE"}, "s3cret", "_FILE: key 1 has 6 characters,"),
+        ({"SIGNING_KEYS_FILE": "FILE"}, " \n", "_FILE: FILE holds no key;"),
+        ({"SIGNING_KEYS_FILE": "FILE"}, "né" * 20, "_FILE: FILE holds other than ASCII"),
+        ({"SIGNING_KEYS_FILE": "FILE.gone"}, "", "_FILE: FILE.gone cannot be read: No such"),
+        ({"SIGNING_KEYS_FILE": "FILE", "SIGNING_KEYS": KEY}, KEY, "_FILE: give either"),
+    ],
+)
+def test_a_key_that_cannot_be_is_a_problem_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    env: dict[str, str],
+    content: str,
+    problem: str,
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(content, encoding="utf-8")
+    given = {name: value.replace("FILE", str(file)) for name, value in env.items()}
+
+    [line] = refusal(Settings, monkeypatch, capsys, **given)
+
+    assert line.strip().startswith(f"SPENDMETER_SIGNING_KEYS{problem.replace(': FILE', f': {file}')}")
+    assert "s3cret" not in line
+    assert KEY not in line

@@ -75,3 +75,9 @@ def test_all_that_it_rests_on_is_told() -> None:
 def test_a_blind_refusal_says_so() -> None:
     told = tell(decision(why=Why.BLIND, budget_id=None, account=None, window_start=None), None)
     assert told.endswith("The gateway could not verify what had been spent, and `on_stale` is `block`.")
+
+
+def test_it_says_who_set_the_budget_as_far_as_anybody_knows() -> None:
+    for by, told in (("ann", "revision 3 by ann, account"), ("claimed: ann", "revision 3 by claimed: ann,")):
+        assert told in tell(decision(revision=3), evidence(100)._replace(budget_by=by))
+    assert "revision 3, account" in tell(decision(revision=3), evidence(100))

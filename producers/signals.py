@@ -1,0 +1,94 @@
+"""spend.signals as a gateway believes it: nothing whose watermark lies beyond the end of spend.usage.
+
+A watermark says which of this gateway's own events a signal includes; these are then counted no longer. One
+beyond the end of the log, forged or of a topic that was made anew, would have events forgotten that no
+signal will ever include. How far the log goes is asked of Kafka on this loop, never on a request's path,
+and only where neither an earlier answer nor an acknowledgement says that it goes far enough.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from prometheus_client import Counter
+
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.log_ends import LogEnds, WithinTheLog
+from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.signal_topic import SignalFeed, SignalRead
+
+log = logging.getLogger(__name__)
+
+BEYOND_THE_END = Counter(
+    "spendmeter_signal_watermarks_refused_total",
+    "Signals that include more of spend.usage than there is, not believed.",
+)
+_Read = tuple[str, Signal | None]
+"""An account, and its signal or None for a tombstone."""
+
+
+class BelievedSignals(SignalFeed):
+    """Follows spend.signals. All on one loop."""
+
+    def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
+        self._ends = LogEnds(settings, settings.topic(Topic.USAGE))
+        self._within = WithinTheLog[_Read](
+            self._ends, _included_by, lambda read: on_signal(*read), lambda read: self._refuse(read[1])
+        )
+        super().__init__(settings, lambda account, signal: self._within.offer((account, signal)))
+        self.stored = self._ends.stored
+        """To be told the partition and offset of a record of spend.usage that is stored."""
+        self._has_refused = False
+        self.caught_up = asyncio.Event()
+        self.run = self._run
+        self.catch_up = self._catch_up
+        self.wait_caught_up = self._wait_caught_up
+
+    async def _run(self) -> None:
+        """Read until cancelled; an unreachable broker is tried again every second."""
+        try:
+            # Then what is there at the start need not wait.
+            await self._ends.look()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._reader.run())
+                tasks.create_task(self._within.run())
+                tasks.create_task(self._wait_caught_up())
+        finally:
+            await self._ends.close()
+
+    async def _catch_up(self) -> None:
+        """Return once everything that the brokers have stored by now is believed or refused.
+
+        Raises:
+            KafkaError, ReaderEnded: as `CompactedTopics.catch_up`.
+        """
+        await self._reader.catch_up()
+        await self._within.settled()
+
+    async def _wait_caught_up(self) -> None:
+        await self._reader.wait_caught_up()
+        await self._within.settled()
+        self.caught_up.set()
+
+    def _refuse(self, signal: Signal | None) -> None:
+        assert signal is not None, "a tombstone includes nothing"
+        BEYOND_THE_END.inc()
+        if self._has_refused:
+            return
+        self._has_refused = True
+        partition, offset = max(signal.watermark.items(), key=lambda one: one[1] - self._ends.end(one[0]))
+        log.error(
+            "a signal of %s includes %s[%d] up to offset %d, and that ends at %d: it is not believed, nor any"
+            " other like it (spendmeter_signal_watermarks_refused_total counts them). Somebody else than the"
+            " stream writes signals, or the topic was made anew",
+            signal.account,
+            self._ends.topic,
+            partition,
+            offset,
+            self._ends.end(partition),
+        )
+
+
+def _included_by(read: _Read) -> Mapping[int, int]:
+    return read[1].watermark if read[1] is not None else {}

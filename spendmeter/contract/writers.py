@@ -1,0 +1,104 @@
+"""Who may write under a `producer_id`. Pure, and a matter of each record alone: so stream, history and
+reconciler decide the same, whatever they have read before.
+
+Resends are known by their producer's `seq`, which only rises. So a record of somebody else's under that
+producer_id, with a high `seq`, would have all that the producer sends after it taken for resends.
+"""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from uuid import UUID
+
+from spendmeter.contract.dead_letter import Reason
+from spendmeter.contract.ids import made_at
+from spendmeter.contract.records import MAX_AHEAD, InvalidRecord
+from spendmeter.contract.signing import Signable, SigningKeys
+from spendmeter.contract.usage import UsageEvent, UsageKind
+from spendmeter.contract.usage_reader import UsageFields
+
+SIGNED = ".signed"
+"""Ends the producer_id of a gateway that signs: who has keys believes none of its records without one."""
+REPLAYS = "replays/"
+"""Begins the producer_id of a replay, which is its only record."""
+
+MAX_EVENTS_PER_SECOND = 10_000
+"""More than one gateway process can record, by a factor of ten."""
+SEQ_AT_BIRTH = int(MAX_EVENTS_PER_SECOND * MAX_AHEAD.total_seconds())
+"""Within how far clocks may be apart."""
+MAX_SEQ = 10**12
+"""Of a producer of whom nobody knows since when there is one: a thousand a second for thirty years."""
+_MAX_REMEMBERED = 100_000
+_USAGE = UsageKind.USAGE
+
+
+class ForeignProducer(InvalidRecord):
+    """The record bears a producer_id that is another source's."""
+
+    def __init__(self, producer_id: str, detail: str) -> None:
+        super().__init__(Reason.FOREIGN_PRODUCER, detail)
+        self.producer_id = producer_id
+
+
+class _Producer(NamedTuple):
+    """What a producer_id says of itself."""
+
+    is_bound: bool
+    begun_at: datetime | None
+    most: int
+    """Its seq at any time, where it has no beginning."""
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _read(producer_id: str) -> _Producer:
+    if producer_id.startswith(REPLAYS):
+        return _Producer(False, None, 1)
+    is_bound = producer_id.endswith(SIGNED)
+    begun_at = None
+    try:
+        made = UUID(producer_id.removesuffix(SIGNED))
+        begun_at = made_at(made) if made.version == 7 else None
+    except (ValueError, OverflowError):
+        pass
+    return _Producer(is_bound, begun_at, MAX_SEQ)
+
+
+def check_writer(
+    record: Signable, event: UsageEvent | UsageFields, appended_at: datetime, keys: SigningKeys
+) -> str:
+    """The id of the key that a usage record is signed with; empty where anybody may have written it.
+
+    Asked only where it matters: of a producer_id that is bound to a gateway, and of who made a correction.
+
+    Raises:
+        ForeignProducer: the producer_id is somebody else's, by its signature or by its seq.
+    """
+    producer_id: str = event.producer_id  # type: ignore[union-attr]
+    seq: int = event.seq  # type: ignore[union-attr]
+    producer = _read(producer_id)
+    signer = ""
+    if producer.is_bound or event.kind is not _USAGE:  # type: ignore[union-attr]
+        signer = keys.signer_of(record)
+        if producer.is_bound and keys and not signer:
+            raise ForeignProducer(
+                producer_id,
+                f"producer {producer_id} signs its records, and this one bears no signature of a key in"
+                " SPENDMETER_SIGNING_KEYS: another source uses its id, or that gateway has another key",
+            )
+    if seq > _most(producer, appended_at) and not signer:
+        raise ForeignProducer(
+            producer_id,
+            f"seq {seq} of producer {producer_id} is beyond what it can have sent by then: another source"
+            " uses its id",
+        )
+    return signer
+
+
+def _most(producer: _Producer, appended_at: datetime) -> int:
+    if producer.begun_at is None:
+        return producer.most
+    age: timedelta = appended_at - producer.begun_at
+    if age < -MAX_AHEAD:
+        # Its clock was wrong when it began, so nobody knows when that was.
+        return producer.most
+    return SEQ_AT_BIRTH + MAX_EVENTS_PER_SECOND * max(0, int(age.total_seconds()))

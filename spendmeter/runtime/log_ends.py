@@ -1,0 +1,142 @@
+"""How far spend.usage goes: what claims to include more is forged, or of a topic that was made anew."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+
+from spendmeter.runtime.compacted import CATCH_UP_WITHIN_SECONDS
+from spendmeter.runtime.kafka import consumer
+from spendmeter.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ASK_WITHIN_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+BETWEEN_QUESTIONS_SECONDS = 0.01
+"""Many items may come with each; by their number alone they cost too much."""
+MAX_WAITING = 100_000
+"""Items that wait for an answer. Each is replaced by the next one of its account: the oldest go first."""
+T = TypeVar("T")
+
+
+class LogEnds:
+    """What is known of where a topic's partitions end, and the hand that asks. On one loop.
+
+    On a connection of its own: on another the question would wait behind a fetch that the broker holds.
+    """
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self.topic = topic
+        self._settings = settings
+        self._ends: dict[int, int] = {}
+        self._asker: AIOKafkaConsumer | None = None
+
+    def stored(self, partition: int, offset: int) -> None:
+        """A record is stored there."""
+        if offset >= self._ends.get(partition, 0):
+            self._ends[partition] = offset + 1
+
+    def end(self, partition: int) -> int:
+        """The partition has had every offset below, as far as is known."""
+        return self._ends.get(partition, 0)
+
+    def hold(self, last_offsets: Mapping[int, int]) -> bool:
+        """Whether each of these partitions is known to have had that offset."""
+        ends = self._ends
+        return all(offset < ends.get(partition, 0) for partition, offset in last_offsets.items())
+
+    async def look(self, partitions: Iterable[int] = ()) -> None:
+        """Ask where all partitions end now, those named among them if they exist; until Kafka answers."""
+        wanted = set(partitions)
+        while True:
+            try:
+                async with asyncio.timeout(ASK_WITHIN_SECONDS):
+                    # Lower than before where the topic was made anew.
+                    self._ends = await self._ask(wanted)
+                    return
+            except (KafkaError, TimeoutError) as error:
+                log.warning("cannot read where %s ends, trying again: %r", self.topic, error)
+            await self.close()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def close(self) -> None:
+        """Let go of Kafka; `look` connects again."""
+        asker, self._asker = self._asker, None
+        if asker is not None:
+            await asker.stop()
+
+    async def _ask(self, wanted: set[int]) -> dict[int, int]:
+        if self._asker is None:
+            self._asker = consumer(self._settings)
+            await self._asker.start()
+        client = self._asker._client
+        known = set(await client._wait_on_metadata(self.topic))
+        if wanted - known:
+            await client.force_metadata_update()
+            known = set(await client._wait_on_metadata(self.topic))
+        ends = await self._asker.end_offsets([TopicPartition(self.topic, number) for number in known])
+        return {tp.partition: end for tp, end in ends.items()}
+
+
+class WithinTheLog(Generic[T]):
+    """Hands items on, in their order, without those that include more of the topic than there is.
+
+    What an item includes was stored before the item itself. So one that is ahead of what is known waits
+    until Kafka has been asked once more, and those behind it with it.
+    """
+
+    def __init__(
+        self,
+        ends: LogEnds,
+        included_by: Callable[[T], Mapping[int, int]],
+        on_item: Callable[[T], None],
+        on_beyond: Callable[[T], None],
+    ) -> None:
+        """`included_by`: by partition, the last offset that an item includes."""
+        self._ends = ends
+        self._included_by = included_by
+        self._on_item, self._on_beyond = on_item, on_beyond
+        self._waiting: deque[T] = deque(maxlen=MAX_WAITING)
+        self._woken, self._settled = asyncio.Event(), asyncio.Event()
+        self._settled.set()
+
+    def offer(self, item: T) -> None:
+        """Hand an item on, at once if nothing speaks against it."""
+        if not self._waiting and self._ends.hold(self._included_by(item)):
+            self._on_item(item)
+            return
+        self._waiting.append(item)
+        self._settled.clear()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Ask where anything waits, until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            # What comes while Kafka is asked may include more than it says.
+            asked = list(self._waiting)
+            await self._ends.look({partition for item in asked for partition in self._included_by(item)})
+            for item in asked:
+                # Unless there were so many meanwhile that it has been dropped.
+                if self._waiting and self._waiting[0] is item:
+                    self._waiting.popleft()
+                    held = self._ends.hold(self._included_by(item))
+                    (self._on_item if held else self._on_beyond)(item)
+            if self._waiting:
+                self._woken.set()
+            else:
+                self._settled.set()
+            await asyncio.sleep(BETWEEN_QUESTIONS_SECONDS)
+
+    async def settled(self) -> None:
+        """Return once nothing waits. Raises KafkaTimeoutError where Kafka does not answer in time."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), CATCH_UP_WITHIN_SECONDS)
+        except TimeoutError:
+            raise KafkaTimeoutError(f"Kafka did not say where {self._ends.topic} ends") from None
