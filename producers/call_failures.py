@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import httpx
+from pydantic import ValidationError
 
 # Nothing reached the provider.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -12,11 +13,13 @@ _CUT = (httpx.TimeoutException, httpx.TransportError, asyncio.TimeoutError, Time
 _CUT_NAMES = ("Timeout", "APITimeoutError", "ServerDisconnectedError", "ClientPayloadError", "ClientOSError")
 # The provider has answered, and it cannot be read.
 _UNREADABLE_NAMES = ("JSONDecodeError", "APIResponseValidationError")
+# What LiteLLM runs into where an answer lacks what it reads.
+_UNREAD = (KeyError, IndexError, TypeError, AttributeError, ValidationError)
 _MAX_CAUSES = 20
 
 
 def was_cut(error: BaseException) -> bool:
-    """Whether the call may have been worked on: it timed out, its connection broke, its answer is unreadable.
+    """Whether a call that was sent may have been worked on: it timed out, its connection broke, its answer is unreadable.
 
     A provider that answers with an error bills nothing. LiteLLM wraps what happened several times over.
     """
@@ -25,7 +28,7 @@ def was_cut(error: BaseException) -> bool:
         return False
     if any(isinstance(one, httpx.HTTPStatusError) for one in causes):
         return False
-    if any(type(one).__name__ in _UNREADABLE_NAMES for one in causes):
+    if isinstance(causes[-1], _UNREAD) or any(type(one).__name__ in _UNREADABLE_NAMES for one in causes):
         return True
     return any(isinstance(one, _CUT) or type(one).__name__ in _CUT_NAMES for one in causes)
 

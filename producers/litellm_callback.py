@@ -61,7 +61,7 @@ from producers.litellm_models import (
 from producers.litellm_proxy import request_of, the_router
 from producers.litellm_refusal import refused
 from producers.litellm_release import refuse_compromised
-from producers.litellm_streams import observe_streams
+from producers.litellm_streams import observe_streams, response_id_of
 from producers.mapping import UsageDraft, event_id_of, usage_of
 from producers.minting import put_event_id
 from producers.pass_through import UsageChunkFilter, ask_for_usage
@@ -599,6 +599,8 @@ def _call_logged(exchange: Exchange, kwargs: Mapping[str, Any]) -> Call | None:
     """The call that a log event is about; None where it is about none that is known."""
     payload = mapping(kwargs.get("standard_logging_object"))
     call_type = text(payload.get("call_type") or kwargs.get("call_type"))
+    for call in exchange.calls:
+        call.response_id = call.response_id or response_id_of(call.stream)
     return exchange.find(call_type, text(payload.get("id")), text_or_none(payload.get("model_id")))
 
 

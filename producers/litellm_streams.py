@@ -39,6 +39,13 @@ def lacks_usage(stream: object) -> bool:
     return bool(chunks) and not any(_tokens_in(chunk) for chunk in reversed(chunks))
 
 
+def response_id_of(stream: object) -> str | None:
+    """What the answer is called, as LiteLLM will log it; None before its first chunk was read."""
+    chunks = chunks_of(stream)
+    found = getattr(chunks[0], "id", None) if chunks else None
+    return found if isinstance(found, str) else None
+
+
 def is_unfinished(stream: object) -> bool:
     """Whether the provider has not said that its answer is whole: it broke off, or the client left."""
     if not isinstance(stream, CustomStreamWrapper) or stream.received_finish_reason is not None:

@@ -214,6 +214,17 @@ def test_05_a_stream_that_the_provider_breaks_off_is_an_estimate(
     assert all(event["estimated"] is True for event in charged), charged
 
 
+def test_05_an_answer_that_litellm_cannot_read_is_estimated(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    body = {"model": "claude", "input": adversary.prompt(owner, "usage=missing", "some words " * 20)}
+    answer = adversary.post(owner, "/v1/responses", body)
+    assert answer is not None
+    assert answer.status_code == 500, "it was read: take another answer for this test"
+    account = adversary.account(owner, calls=1)
+    assert account.is_even, (account.billed, account.charged)
+    assert [event["estimated"] for event in account.events if int(event["cost_nanousd"])] == [True]
+
+
 def test_05_an_answer_that_cannot_be_read_is_charged_by_its_units(adversary: Adversary) -> None:
     owner = adversary.owner()
     text = adversary.prompt(owner, "in=40 out=1 fault=malformed")
