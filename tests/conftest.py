@@ -33,6 +33,11 @@ READY_WITHIN_SECONDS = 240
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 
+def pytest_report_header() -> str:
+    """What this run is on."""
+    return f"Kafka {kafka_under_test().version}, ClickHouse's engine of {engine_under_test().version}"
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a real Apache Kafka node. It creates no topic by itself."""

@@ -18,6 +18,7 @@ from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import USAGE_OBJECTS, Table
 from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime.supported import clickhouse_warning
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,9 @@ class Writer:
             claim(self._connected(), self._settings)
         except (Error, HTTPError) as error:
             raise Unreachable(tell(error)) from error
+        warning = clickhouse_warning(connected.server_version)
+        if warning:
+            log.warning(warning)
 
     def reached(self, table: Table, topic: str, partition: int) -> int:
         """The offset after the last record of the partition that the table has a row of; 0 for none.

@@ -43,6 +43,10 @@ class EngineRelease:
 OLDEST_KAFKA = KafkaRelease("3.9.2", HERE / "kafka-jars-3.9.2.lock")
 NEWEST_KAFKA = KafkaRelease("4.4.0", HERE / "kafka-jars-4.4.0.lock")
 KAFKAS = (OLDEST_KAFKA, LOCAL, NEWEST_KAFKA)
+TOO_OLD_KAFKA = KafkaRelease("3.8.1", HERE / "kafka-jars-3.8.1.lock")
+"""Of which a worker is to say so."""
+NEWEST_KAFKA_TOOLS = KafkaRelease("4.4.0", HERE / "kafka-tools-4.4.0.lock")
+"""The jar of its command lines, beside the broker's own; not resolved: what else it names serves Connect."""
 
 OLDEST_ENGINE = EngineRelease("24.8", chdb="3.1.2")
 NEWEST_ENGINE = EngineRelease("26.9")
@@ -66,15 +70,15 @@ R = TypeVar("R", KafkaRelease, EngineRelease)
 
 def _named(variable: str, releases: Sequence[R], default: R) -> R:
     wanted = os.environ.get(variable) or default.version
-    for release in releases:
-        if release.version == wanted:
-            return release
-    raise ValueError(f"{variable}={wanted}: one of {', '.join(one.version for one in releases)}")
+    named = {"oldest": releases[0], "newest": releases[-1], **{one.version: one for one in releases}}
+    if wanted not in named:
+        raise ValueError(f"{variable}={wanted}: give one of {', '.join(named)}")
+    return named[wanted]
 
 
 if __name__ == "__main__":
     from spendmeter.local.kafka_jars import locked_jars, write_lock
 
-    for release in (OLDEST_KAFKA, NEWEST_KAFKA):
+    for release in (TOO_OLD_KAFKA, OLDEST_KAFKA, NEWEST_KAFKA):
         write_lock(release)
         print(f"{release.lock.name}: {len(locked_jars(release))} jars")
