@@ -194,15 +194,18 @@ class Writer:
             rows = (
                 self._connected()
                 .query(
-                    f"SELECT object_id, argMin((topic, partition, offset), (appended_at, offset)) AS first"
-                    f" FROM {USAGE_OBJECTS.name} WHERE object_id IN {{ids:Array(String)}} GROUP BY object_id",
+                    # Not as one tuple: that of ClickHouse 24.8 has names, and the driver makes a dict of it.
+                    "SELECT object_id, tupleElement(first, 3), tupleElement(first, 4), tupleElement(first, 2)"
+                    " FROM (SELECT object_id, min((appended_at, offset, topic, partition)) AS first"
+                    f" FROM {USAGE_OBJECTS.name} WHERE object_id IN {{ids:Array(String)}}"
+                    " GROUP BY object_id)",
                     parameters={"ids": list(object_ids)},
                 )
                 .result_rows
             )
         except (Error, HTTPError) as error:
             raise Unreachable(tell(error)) from error
-        return {object_id: At(*first) for object_id, first in rows}
+        return {object_id: At(*first) for object_id, *first in rows}
 
     def close(self) -> None:
         if self._client is not None:

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sinks.clickhouse.migrate import migrate, migrations
+from sinks.clickhouse.objects import At
 from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.tables import USAGE
+from sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
 from sinks.clickhouse.writer import Writer, open_client
 from sinks.reconcile.history import History
 from sinks.usage_rows import Span
@@ -44,6 +47,13 @@ def running(
         kill_child(process)
 
 
+def _of_bill(column: str, bills: list[At]) -> list[Any]:
+    """A column of USAGE_OBJECTS, of bills of one object that stand there."""
+    same: dict[str, Any] = {"object_id": "openai/one", "producer_id": "p", "seq": 1, "event_id": 5}
+    same["appended_at"] = datetime(2026, 11, 30, tzinfo=UTC)
+    return [same[column] if column in same else getattr(bill, column) for bill in bills]
+
+
 @pytest.fixture
 def oldest_engine(tmp_path: Path) -> Iterator[SinkSettings]:
     port = free_port()
@@ -65,7 +75,9 @@ def test_the_oldest_clickhouse_takes_the_last_releases_rows_and_todays_schema(
     writer = Writer(oldest_engine)
     writer.check()
     assert writer.reached(USAGE, "earlier.spend.usage", 0) > 0
-    assert writer.first_bills(["openai/none"]) == {}
+    bills = [At("t", 1, 8), At("t", 1, 7), At("t", 1, 9)]
+    writer.insert(USAGE_OBJECTS, [_of_bill(name, bills) for name in USAGE_OBJECTS.columns], "")
+    assert writer.first_bills(["openai/one", "openai/none"]) == {"openai/one": At("t", 1, 7)}
     writer.close()
     for view in VIEWS:
         assert client.query(f"SELECT * FROM {view}").result_rows
@@ -80,7 +92,7 @@ def test_the_oldest_clickhouse_takes_the_last_releases_rows_and_todays_schema(
     costly, free = (list(read(dimensions, piece, bounds)) for read in (history.rows, history.free))
     assert sum(row[4] for row in costly) == spent
     assert len(costly) + len(free) == len(events())
-    assert len(list(history.flats(dimensions, piece, bounds))) == 1
+    assert [row[4] for row in history.flats(dimensions, piece, bounds)] == [(1, 1)]
     client.close()
 
 

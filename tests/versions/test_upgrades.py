@@ -59,6 +59,8 @@ class UpgradeRun(Run):
         self._process: UpgradableStack = UpgradableStack(directory, self.releases)
         self.paused_seconds: dict[str, float] = {}
         """Upgrade: from its beginning until new events of every source were in totals and history."""
+        self.killed: dict[str, str | None] = {}
+        """What ended in a way that no upgrade asked of it."""
         self.found: list[str] = []
         """The releases that ran, as the servers themselves say, in their order."""
 
@@ -90,7 +92,13 @@ class UpgradeRun(Run):
                 settler = Settler(
                     self._process, self._ledger, self._requests, gateways, proxy, hand, self._other
                 )
-                return await settler.settle()
+                settled = await settler.settle()
+                self.killed = {
+                    name: component.last_exit
+                    for name, component in self._process.status().components.items()
+                    if "killed" in (component.last_exit or "")
+                }
+                return settled
         finally:
             await asyncio.to_thread(self._process.stop)
 
@@ -142,6 +150,7 @@ def test_nothing_is_lost_and_nothing_doubled_while_kafka_and_clickhouse_are_upgr
 
     settled = asyncio.run(run.upgrade())
 
+    assert run.killed == {}
     say(f"{run.found}, paused for {run.paused_seconds}, {settled.events}")
     assert settled.verdict.is_clean, settled.verdict
     assert settled.totals_differ == []
