@@ -46,8 +46,9 @@ def declare_upgradable(stack: StackDir) -> Declaration:
 
     def clickhouse() -> list[str]:
         release = next(one for one in ENGINES if one.version == _read(stack).clickhouse)
-        variables = [f"{name}={value}" for name, value in release.env().items()]
-        return ["/usr/bin/env", *variables, *release.command(stack.data("clickhouse"), ports["clickhouse"])]
+        env = release.env(stack.clickhouse_password())
+        path = [f"PYTHONPATH={env['PYTHONPATH']}"] if "PYTHONPATH" in env else []
+        return ["/usr/bin/env", *path, *release.command(stack.data("clickhouse"), ports["clickhouse"])]
 
     commands = {"kafka": kafka, "clickhouse": clickhouse}
     stages = [

@@ -54,13 +54,18 @@ def _of_bill(column: str, bills: list[At]) -> list[Any]:
     return [same[column] if column in same else getattr(bill, column) for bill in bills]
 
 
+@pytest.fixture(scope="module")
+def oldest_clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder, port = tmp_path_factory.mktemp("oldest"), free_port()
+    address = f"{LOOPBACK}:{port}"
+    command, log = OLDEST_ENGINE.command(folder / "data", port), folder / "engine.log"
+    with running(command, log, lambda: http_answers(f"http://{address}/ping"), OLDEST_ENGINE.env("oldest")):
+        yield f"http://default:oldest@{address}"
+
+
 @pytest.fixture
-def oldest_engine(tmp_path: Path) -> Iterator[SinkSettings]:
-    port = free_port()
-    url = f"http://{LOOPBACK}:{port}"
-    command, log = OLDEST_ENGINE.command(tmp_path / "data", port), tmp_path / "engine.log"
-    with running(command, log, lambda: http_answers(f"{url}/ping"), OLDEST_ENGINE.env()):
-        yield SinkSettings(clickhouse_url=url)
+def oldest_engine(oldest_clickhouse: str, database: str) -> SinkSettings:
+    return SinkSettings(clickhouse_url=oldest_clickhouse, clickhouse_database=database)
 
 
 def test_the_oldest_clickhouse_takes_the_last_releases_rows_and_todays_schema(

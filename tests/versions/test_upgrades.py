@@ -135,7 +135,7 @@ class UpgradeRun(Run):
         described = await asyncio.to_thread(self._features, "describe")
         level = METADATA_VERSION.search(described)
         assert level is not None, described
-        url = self._process.endpoints().clickhouse_url
+        url = self._process.endpoints().clickhouse_dsn
         async with aiohttp.ClientSession() as http, http.post(url, data="SELECT version()") as answer:
             engine = (await answer.text()).strip()
         self.found.append(f"metadata.version {level[1]}, ClickHouse {engine}")

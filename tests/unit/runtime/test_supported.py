@@ -1,5 +1,7 @@
 """What is said of servers that nothing here was tried on."""
 
+from importlib import metadata
+
 import pytest
 
 from spendmeter.runtime.supported import (
@@ -10,7 +12,7 @@ from spendmeter.runtime.supported import (
     clickhouse_warning,
     kafka_warning,
 )
-from tests.versions.releases import ENGINES, KAFKAS
+from tests.versions.releases import ENGINES, KAFKAS, ROOT
 
 PRODUCE, LIST_OFFSETS = 0, 2
 
@@ -44,6 +46,20 @@ def test_a_broker_is_known_by_what_it_serves(highest: int, is_older: bool) -> No
     said = kafka_warning([(PRODUCE, 0, 11), (LIST_OFFSETS, 0, highest)])
     assert (said is not None) is is_older
     assert said is None or "older than 3.9" in said
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md", "docs/reference/versions.md"])
+def test_the_pages_name_what_is_supported(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert f"{OLDEST_KAFKA} to {NEWEST_KAFKA}" in text
+    assert f"{OLDEST_CLICKHOUSE} to {NEWEST_CLICKHOUSE}" in text
+
+
+def test_the_page_names_the_releases_that_run() -> None:
+    table = (ROOT / "docs/reference/versions.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    for version in (*(one.version for one in KAFKAS), *(one.chdb for one in ENGINES if one.chdb)):
+        assert version in table
+    assert f"chDB {metadata.version('chdb')}" in table
 
 
 def test_the_tests_run_on_the_oldest_and_the_newest() -> None:
