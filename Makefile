@@ -1,9 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix faults garbage bench check format lock
+.PHONY: help install demo test adversary matrix versions faults garbage bench check format lock
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make versions` runs on each: everything of ours that talks to Kafka or ClickHouse.
+ON_EACH := $(addprefix tests/integration/,sinks stream runtime producers cli)
 # The stamp holds the environment to the lock file: either changes, it is synchronised again.
 READY := $(VENV)/.ready
 
@@ -35,6 +37,13 @@ adversary: install  ## Send what anybody may send and compare bills with charges
 matrix: install  ## Run a short suite beside each supported release of LiteLLM, and write the table of them
 	@$(BIN)/spendmeter fetch
 	@SPENDMETER_MATRIX=all $(BIN)/python -m pytest tests/matrix $(ARGS)
+
+versions: install  ## Run on the oldest and the newest Kafka and ClickHouse, upgrade them under traffic, and from our last release
+	@$(BIN)/spendmeter fetch
+	@SPENDMETER_VERSIONS=all $(BIN)/python -m pytest tests/versions $(ARGS)
+	@for releases in oldest newest; do \
+		SPENDMETER_TEST_KAFKA=$$releases SPENDMETER_TEST_CLICKHOUSE=$$releases $(BIN)/python -m pytest $(ON_EACH) $(ARGS) || exit; \
+	done
 
 faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
 	@$(BIN)/spendmeter fetch

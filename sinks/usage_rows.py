@@ -22,6 +22,8 @@ Values = tuple[Any, ...]
 """Of the dimensions that were asked for, in their order; tags as a tuple."""
 
 
+FREE, UNPRICED = 1, 2
+"""Why an event costs nothing: it is free, or nobody knows its price."""
 Flats = tuple[int, int]
 """How many flat amounts an event counts for, and 1 if it costs nothing else: then it is not among `rows`."""
 
@@ -83,6 +85,19 @@ class UsageRows:
             f" (if(kind = 'usage', 1, -1), toInt64(cost_usd = 0)){columns_of(dimensions)}"
             f" FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)}"
             " AND cost_source = 'unpriced' AND status = 'success'",
+            plain=5,
+        )
+
+    def free(
+        self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
+    ) -> Iterator[tuple[int, int, int, int, int, Values]]:
+        """As `rows`, of what cost nothing: FREE, or UNPRICED where `flats` has it, in place of nano-USD."""
+        yield from self._stream(
+            "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
+            " toUnixTimestamp64Milli(appended_at) * 1000,"
+            f" if(cost_source = 'unpriced' AND status = 'success', {UNPRICED}, {FREE})"
+            f"{columns_of(dimensions)} FROM usage FINAL"
+            f" WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)} AND cost_usd = 0",
             plain=5,
         )
 

@@ -1,11 +1,15 @@
 """The worker's topics: as its settings say they are, or it does not start."""
 
+import logging
 from collections.abc import Mapping
 
 from spendmeter.contract.topics import PARTITIONED
 from spendmeter.runtime.create_topics import create, partitions_of
+from spendmeter.runtime.supported import warning_of_kafka
 from stream.changelog import JUDGE_TABLE, METER_TABLE
 from stream.settings import StreamSettings
+
+log = logging.getLogger(__name__)
 
 # A tombstone must outlive every worker that may still have to read it; values are small and many.
 _CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "21600000"}
@@ -22,6 +26,9 @@ async def prepare(settings: StreamSettings) -> None:
         WrongTopics: one is missing, which Faust would ignore for ever, or has other partitions than is said.
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
+    warning = await warning_of_kafka(settings)
+    if warning:
+        log.warning(warning)
     sources = [settings.topic(topic) for topic in PARTITIONED]
     changelogs = [settings.changelog(table) for table in (METER_TABLE, JUDGE_TABLE)]
     there = await partitions_of(settings, [*sources, *changelogs])

@@ -1,10 +1,11 @@
 """The real broker and the real engine, started at first use, once per session, and gone with it.
 
+`SPENDMETER_TEST_KAFKA` and `SPENDMETER_TEST_CLICKHOUSE` name other releases of them (tests/versions).
+
 A test that wants them to itself asks for names nobody else uses: `topic_prefix`, `database`.
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from spendmeter.local.kafka_jars import fetch_jars
 from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.local.probes import http_answers, kafka_answers
 from spendmeter.local.waiting import wait_until
+from tests.versions.releases import engine_under_test, kafka_under_test
 
 # A busy machine is no failure: nothing here is timed.
 settings.register_profile("untimed", deadline=None)
@@ -31,12 +33,18 @@ READY_WITHIN_SECONDS = 240
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 
+def pytest_report_header() -> str:
+    """What this run is on."""
+    return f"Kafka {kafka_under_test().version}, ClickHouse's engine of {engine_under_test().version}"
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of a real Apache Kafka node. It creates no topic by itself."""
-    fetch_jars()
+    release = kafka_under_test()
+    fetch_jars(release=release)
     controller_port = free_port()
-    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port([controller_port]), controller_port)
+    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port([controller_port]), controller_port, release)
     broker.prepare()
     with _running(broker.command(), broker.data_dir / "kafka.log", lambda: kafka_answers(broker.bootstrap)):
         yield broker.bootstrap
@@ -47,12 +55,12 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of the real ClickHouse engine, served over HTTP; user and password are in it."""
     data, port, password = tmp_path_factory.mktemp("clickhouse"), free_port(), token_hex(8)
     address = f"{LOOPBACK}:{port}"
-    command = [sys.executable, "-m", "spendmeter.local.clickhouse", "--path", str(data), "--port", str(port)]
+    engine = engine_under_test()
     with _running(
-        command,
+        engine.command(data, port),
         data.with_suffix(".log"),
         lambda: http_answers(f"http://{address}/ping"),
-        {"SPENDMETER_CLICKHOUSE_PASSWORD": password},
+        engine.env(password),
     ):
         yield f"http://default:{password}@{address}"
 

@@ -18,6 +18,8 @@ from importlib.resources import files
 
 from clickhouse_connect.driver.client import Client
 
+from spendmeter.runtime.supported import clickhouse_warning
+
 log = logging.getLogger(__name__)
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z_]+\.sql")
@@ -88,6 +90,9 @@ def migrate(client: Client, database: str) -> list[str]:
         SchemaMismatch: see `pending`.
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
     """
+    warning = clickhouse_warning(client.server_version)
+    if warning:
+        log.warning(warning)
     client.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
     client.database = database
     client.command(_MIGRATIONS_TABLE)

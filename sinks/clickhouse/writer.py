@@ -18,6 +18,7 @@ from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import USAGE_OBJECTS, Table
 from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime.supported import clickhouse_warning
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,9 @@ class Writer:
             claim(self._connected(), self._settings)
         except (Error, HTTPError) as error:
             raise Unreachable(tell(error)) from error
+        warning = clickhouse_warning(connected.server_version)
+        if warning:
+            log.warning(warning)
 
     def reached(self, table: Table, topic: str, partition: int) -> int:
         """The offset after the last record of the partition that the table has a row of; 0 for none.
@@ -190,15 +194,18 @@ class Writer:
             rows = (
                 self._connected()
                 .query(
-                    f"SELECT object_id, argMin((topic, partition, offset), (appended_at, offset)) AS first"
-                    f" FROM {USAGE_OBJECTS.name} WHERE object_id IN {{ids:Array(String)}} GROUP BY object_id",
+                    # Not as one tuple: that of ClickHouse 24.8 has names, and the driver makes a dict of it.
+                    "SELECT object_id, tupleElement(first, 3), tupleElement(first, 4), tupleElement(first, 2)"
+                    " FROM (SELECT object_id, min((appended_at, offset, topic, partition)) AS first"
+                    f" FROM {USAGE_OBJECTS.name} WHERE object_id IN {{ids:Array(String)}}"
+                    " GROUP BY object_id)",
                     parameters={"ids": list(object_ids)},
                 )
                 .result_rows
             )
         except (Error, HTTPError) as error:
             raise Unreachable(tell(error)) from error
-        return {object_id: At(*first) for object_id, first in rows}
+        return {object_id: At(*first) for object_id, *first in rows}
 
     def close(self) -> None:
         if self._client is not None:

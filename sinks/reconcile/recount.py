@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from sinks.reconcile.scope import LeftOut, Scope
 from sinks.reconcile.totals import AccountWindow, Components, Version, by_partition, openings
-from sinks.usage_rows import Flats, needed_dimensions, subject_from
+from sinks.usage_rows import UNPRICED, Flats, needed_dimensions, subject_from
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.contract.times import from_unix_us, to_unix_us
@@ -48,12 +48,16 @@ class Lane:
     claimed: Version | None
     spent_nanousd: int = 0
     events: int = 0
+    free_events: int = 0
+    """That cost the account nothing: releases before decision 16 counted them among its events."""
 
     @property
     def agrees(self) -> bool:
         if self.claimed is None:
             return self.events == 0
-        return (self.claimed.spent_nanousd, self.claimed.events) == (self.spent_nanousd, self.events)
+        if self.claimed.spent_nanousd != self.spent_nanousd:
+            return False
+        return self.events <= self.claimed.events <= self.events + self.free_events
 
 
 class Differing(NamedTuple):
@@ -195,6 +199,17 @@ class Recount:
                 bounds[partition] = max(bounds.get(partition, -1), offset - 1)
         return bounds
 
+    @property
+    def may_count_free_events(self) -> bool:
+        """Whether some component has the right amount and too many events: `add_free` may explain it."""
+        balances = (window.balance.lane for window in self._windows.values() if window.balance)
+        return any(
+            lane.claimed is not None
+            and lane.claimed.spent_nanousd == lane.spent_nanousd
+            and lane.claimed.events > lane.events
+            for lane in (*balances, *(one for lanes in self.windows.values() for one in lanes.values()))
+        )
+
     def differing(self) -> list[Differing]:
         """Every component that does not agree, by account, window and partition."""
         return [
@@ -219,17 +234,25 @@ class Recount:
             lane.spent_nanousd += flats * account.flat_nanousd
             lane.events += is_all
 
+    def add_free(self, rows: Iterable[Row[int] | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
+        """Note rows that cost nothing, after all others: FREE, or UNPRICED, which is free only to a budget
+        without a flat amount."""
+        for account, lane, amount in self._met(rows, is_counted=False):
+            if isinstance(lane, Lane) and not (amount == UNPRICED and account.flat_nanousd):
+                lane.free_events += 1
+
     def _met(
         self,
         rows: Iterable[Row[A] | tuple[int, int, int, int, A, tuple[Any, ...]]],
         only_with_flats: bool = False,
+        is_counted: bool = True,
     ) -> Iterator[tuple[_Account, Lane | Missing, A]]:
         """Every component that a row counts in."""
         remembered = self._remembered
         for partition, offset, occurred_us, appended_us, amount, values in rows:
             if not amount:
                 continue
-            self.rows += not only_with_flats
+            self.rows += is_counted and not only_with_flats
             accounts = remembered.get(values)
             if accounts is None:
                 accounts = self._remember(values)

@@ -201,6 +201,9 @@ class _Comparison:
                 recount.add_flats(self._history.flats(dimensions, piece, bounds))
         recount.add(letters.rows(dimensions))
         recount.add_flats(letters.flats(dimensions))
+        if recount.may_count_free_events:
+            for piece in self._history.slices(Span(*recount.scope.span())):
+                recount.add_free(self._history.free(dimensions, piece, bounds))
 
     async def _signals_told(self, components: Components, scope: Scope) -> Told:
         """Look until every signal has followed its totals; the judge may wait a second before it tells."""

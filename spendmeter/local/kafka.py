@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spendmeter.local.files import write_atomically
 from spendmeter.local.java import find_java
-from spendmeter.local.kafka_jars import classpath
+from spendmeter.local.kafka_jars import LOCAL, KafkaRelease, classpath
 from spendmeter.local.ports import LOOPBACK
 
 NODE_ID = 1
@@ -40,6 +40,7 @@ class Broker:
     data_dir: Path
     port: int
     controller_port: int
+    release: KafkaRelease = LOCAL
 
     @property
     def bootstrap(self) -> str:
@@ -85,7 +86,7 @@ class Broker:
     def _java(self, heap: str) -> list[str]:
         # The serial collector: one small heap on a machine that others share.
         logging = f"-Dlog4j2.configurationFile={self._log4j_path}"
-        return [str(find_java()), heap, "-XX:+UseSerialGC", logging, "-cp", classpath()]
+        return [str(find_java()), heap, "-XX:+UseSerialGC", logging, "-cp", classpath(self.release)]
 
 
 def server_properties(broker: Broker) -> str:

@@ -1,4 +1,4 @@
-"""A Python environment for each release, kept outside the repository and made anew when its pins change."""
+"""Python environments of their own, kept outside the repository and made anew when their pins change."""
 
 import fcntl
 import hashlib
@@ -16,13 +16,23 @@ from tests.matrix.versions import GATEWAY_REQUIREMENTS, Release
 MADE_WITHIN_SECONDS = 900
 UV = Path(sys.executable).with_name("uv")
 _DONE = ".made"
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def python_of(release: Release) -> Path:
-    """The interpreter of the environment, made if it is not there: LiteLLM, and what ours adds to it."""
-    pins = _pins(release)
-    name = f"{sys.version_info.major}.{sys.version_info.minor}\n" + "\n".join(pins)
-    folder = cache_dir() / "matrix" / f"{release.version}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    """The interpreter of the release's environment: LiteLLM, and what ours adds to it."""
+    return environment(release.version, _pins(release))
+
+
+def packages_of(python: Path) -> Path:
+    """Where the packages of an environment are."""
+    return python.parents[1] / "lib" / f"python{_PYTHON}" / "site-packages"
+
+
+def environment(name: str, pins: list[str]) -> Path:
+    """The interpreter of an environment with exactly these pins, made if it is not there."""
+    wanted = f"{_PYTHON}\n" + "\n".join(pins)
+    folder = cache_dir() / "matrix" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

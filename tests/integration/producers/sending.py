@@ -31,6 +31,7 @@ from spendmeter.local.probes import kafka_answers
 from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.kafka import consumer
 from spendmeter.runtime.settings import Settings
+from tests.versions.releases import kafka_under_test
 
 MAX_BYTES = 64 * 1024**2
 DRAIN_SECONDS = 30.0
@@ -177,7 +178,7 @@ class OwnBroker:
 
     def __init__(self, data_dir: Path) -> None:
         controller_port = free_port()
-        self._broker = Broker(data_dir, free_port([controller_port]), controller_port)
+        self._broker = Broker(data_dir, free_port([controller_port]), controller_port, kafka_under_test())
         self._process: subprocess.Popen[bytes] | None = None
 
     def settings(self, topic_prefix: str) -> Settings:

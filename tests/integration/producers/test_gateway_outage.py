@@ -23,6 +23,7 @@ from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
+from tests.versions.releases import kafka_under_test
 
 from .conftest import PARTITIONS, WITHIN_SECONDS, Asker, Hand, budget, recorded, signal, until
 
@@ -31,9 +32,9 @@ class OwnBroker:
     """A broker that this test alone may start and kill."""
 
     def __init__(self, data: Path) -> None:
-        fetch_jars()
+        fetch_jars(release=kafka_under_test())
         controller_port = free_port()
-        self._broker = Broker(data, free_port([controller_port]), controller_port)
+        self._broker = Broker(data, free_port([controller_port]), controller_port, kafka_under_test())
         self._broker.prepare()
         self._process: subprocess.Popen[bytes] | None = None
         self.bootstrap = self._broker.bootstrap

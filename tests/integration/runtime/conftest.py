@@ -18,6 +18,7 @@ from spendmeter.local.probes import kafka_answers
 from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
+from tests.versions.releases import kafka_under_test
 
 WAIT_SECONDS = 60
 
@@ -41,7 +42,7 @@ class MortalBroker:
 
     def __init__(self, directory: Path) -> None:
         controller_port = free_port()
-        self._broker = Broker(directory, free_port([controller_port]), controller_port)
+        self._broker = Broker(directory, free_port([controller_port]), controller_port, kafka_under_test())
         self._broker.prepare()
         self._log = directory / "kafka.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +70,7 @@ class MortalBroker:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[MortalBroker]:
-    fetch_jars()
+    fetch_jars(release=kafka_under_test())
     broker = MortalBroker(tmp_path)
     try:
         broker.start()

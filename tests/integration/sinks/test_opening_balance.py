@@ -38,8 +38,10 @@ WITHIN_SECONDS = 60.0
 class SinkProcess:
     """`python -m sinks.clickhouse`, to be killed and started again."""
 
+    python = sys.executable
     command: tuple[str, ...] = ("-m", "sinks.clickhouse")
     """What Python is to run."""
+    instance = "only"
 
     def __init__(self, settings: SinkSettings, log: Path) -> None:
         self._settings, self.log = settings, log
@@ -52,10 +54,10 @@ class SinkProcess:
             "SPENDMETER_CLICKHOUSE_URL": self._settings.clickhouse_url,
             "SPENDMETER_CLICKHOUSE_DATABASE": self._settings.clickhouse_database,
             "SPENDMETER_TOPIC_PREFIX": self._settings.topic_prefix,
-            "SPENDMETER_SINK_INSTANCE": "only",
+            "SPENDMETER_SINK_INSTANCE": self.instance,
             "SPENDMETER_METRICS_PORT": str(self.port),
         }
-        self.process = start_child([sys.executable, *self.command], log=self.log, env={**os.environ, **env})
+        self.process = start_child([self.python, *self.command], log=self.log, env={**os.environ, **env})
 
     def wait_ready(self) -> None:
         url = f"http://{LOOPBACK}:{self.port}/metrics"

@@ -1,7 +1,6 @@
 """ClickHouse away, partitions taken away, a worker added: nothing lost, nothing doubled, no one stuck."""
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.kafka import producer
 from tests.builders import usage
 from tests.integration.sinks.conftest import Eventually, Put
+from tests.versions.releases import engine_under_test
 
 EVENTS = 3_000
 HOUR_OF_EVENTS = 3_600 * 60
@@ -43,12 +43,9 @@ class Engine:
         self.url = f"http://default:outages@{self._address}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "spendmeter.local.clickhouse"]
-        self._child = start_child(
-            [*command, "--path", str(self._data), "--port", str(self._port)],
-            log=self._data / "log",
-            env={"SPENDMETER_CLICKHOUSE_PASSWORD": "outages"},
-        )
+        release = engine_under_test()
+        command, env = release.command(self._data, self._port), release.env("outages")
+        self._child = start_child(command, log=self._data / "log", env=env)
         assert wait_until(lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=30)
 
     def kill(self) -> None:

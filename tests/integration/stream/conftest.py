@@ -35,6 +35,7 @@ WAIT_SECONDS = 60
 class Worker:
     """`python -m stream` as a process that a test may kill, freeze and start again."""
 
+    python = sys.executable
     command: tuple[str, ...] = ("-m", "stream")
     """What Python is to run."""
 
@@ -56,7 +57,7 @@ class Worker:
     def start(self) -> None:
         self.port = free_port()
         env = {**os.environ, **self._env, "SPENDMETER_METRICS_PORT": str(self.port)}
-        self.process = start_child([sys.executable, *self.command], log=self.log, env=env)
+        self.process = start_child([self.python, *self.command], log=self.log, env=env)
 
     def wait_ready(self) -> "Worker":
         url = f"http://{LOOPBACK}:{self.port}/metrics"

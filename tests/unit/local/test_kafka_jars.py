@@ -46,7 +46,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     server = http.server.ThreadingHTTPServer((LOOPBACK, 0), partial(_Quiet, directory=str(root)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("SPENDMETER_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(kafka_jars, "locked_jars", lambda: JARS)
+    monkeypatch.setattr(kafka_jars, "locked_jars", lambda release: JARS)
     url = f"http://{LOOPBACK}:{server.server_address[1]}"
     monkeypatch.setattr(kafka_jars, "REPOSITORIES", {"loopback": url})
     yield root

@@ -8,7 +8,7 @@ from sinks.reconcile.eras import Revision, eras_of
 from sinks.reconcile.recount import Lane, Missing, Recount, Row
 from sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
 from sinks.reconcile.totals import AccountWindow, Components, Version
-from sinks.usage_rows import needed_dimensions
+from sinks.usage_rows import UNPRICED, needed_dimensions
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.times import to_unix_us
 from tests.builders import NOON, budget
@@ -55,6 +55,38 @@ def test_one_nano_or_one_event_is_a_difference(spent: int, events: int) -> None:
     (differing,) = counted.differing()
     assert (differing.where, differing.partition) == (ALL, 0)
     assert (differing.lane.spent_nanousd, differing.lane.events) == (2, 2)
+
+
+@pytest.mark.parametrize(("events", "agrees"), [(1, False), (2, True), (3, True), (4, True), (5, False)])
+def test_free_events_may_be_counted_as_an_earlier_release_did(events: int, agrees: bool) -> None:
+    """Before decision 16 an event at cost 0 was one of its accounts' events."""
+    counted = recount(claim(0, 3, 2, events), [row(0), row(1)], watermark=3)
+    assert counted.may_count_free_events is (events > 2)
+    counted.add_free([row(2), row(3), row(4)])
+    assert (not counted.differing()) is agrees
+
+
+def test_free_events_explain_no_amount() -> None:
+    counted = recount(claim(0, 3, 3, 3), [row(0), row(1)], watermark=3)
+    assert not counted.may_count_free_events
+    counted.add_free([row(2)])
+    assert counted.differing()
+
+
+def test_a_free_event_that_counts_a_flat_amount_is_not_free_to_that_budget() -> None:
+    priced = budget(id="all", match={}, unpriced="0.000000005")
+    scope = Scope(BudgetBook([priced]), eras_of([Revision("all", priced, NOON)]), {}, Chosen(), NOON)
+    counted = Recount(scope, claim(0, 0, 5, 2), {0: 0}, {0: 1})
+    counted.add_flats([Row(0, 0, to_unix_us(NOON), 0, (1, 1), ())])
+    counted.add_free([row(0, UNPRICED)])
+    assert counted.differing()
+
+
+def test_free_events_of_an_account_without_a_total_are_not_expected() -> None:
+    after = to_unix_us(NOON + CLOCKS_APART)
+    counted = recount({}, [], watermark=0)
+    counted.add_free([row(0, appended_at=after)])
+    assert counted.differing() == []
 
 
 def test_events_before_a_budget_was_in_force_are_not_expected() -> None:

@@ -1,0 +1,74 @@
+"""The servers that this version is tested with (docs/reference/versions.md), and what is said of others.
+
+Neither is a reason not to start: another server may well work, but nobody has tried it.
+"""
+
+import re
+from collections.abc import Iterable
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import NodeNotReadyError
+from aiokafka.protocol.admin import ApiVersionRequest
+
+from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.settings import Settings
+
+OLDEST_KAFKA, NEWEST_KAFKA = "3.9", "4.4"
+OLDEST_CLICKHOUSE, NEWEST_CLICKHOUSE = "24.8", "26.9"
+
+# A broker does not say its version. This request has had this version since 3.9.0.
+_LIST_OFFSETS, _SINCE_OLDEST = 2, 9
+_PAGE = "docs/reference/versions.md"
+
+
+def clickhouse_warning(version: str) -> str | None:
+    """What there is to say of a ClickHouse that calls itself `version`, such as `24.8.4.1`; None: nothing."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None:
+        return None
+    given = int(found[1]), int(found[2])
+    if given < _release(OLDEST_CLICKHOUSE):
+        return (
+            f"ClickHouse is {version}, older than {OLDEST_CLICKHOUSE}, the oldest that history is tested on:"
+            f" upgrade ClickHouse ({_PAGE})"
+        )
+    if given > _release(NEWEST_CLICKHOUSE):
+        return (
+            f"ClickHouse is {version}, newer than {NEWEST_CLICKHOUSE}, the newest that history is tested on:"
+            f" a newer spendmeter may be ({_PAGE})"
+        )
+    return None
+
+
+def kafka_warning(api_versions: Iterable[tuple[int, int, int]]) -> str | None:
+    """What there is to say of a broker that serves these requests (key, lowest and highest version)."""
+    highest = max((high for key, _, high in api_versions if key == _LIST_OFFSETS), default=0)
+    if highest >= _SINCE_OLDEST:
+        return None
+    return (
+        f"Kafka is older than {OLDEST_KAFKA}, the oldest that spendmeter is tested on:"
+        f" upgrade the brokers ({_PAGE})"
+    )
+
+
+async def warning_of_kafka(settings: Settings) -> str | None:
+    """The same of a broker of this cluster.
+
+    Raises:
+        aiokafka.errors.KafkaError: no broker can be reached.
+    """
+    client = AIOKafkaClient(**connection(settings))
+    try:
+        await client.bootstrap()
+        node = client.get_random_node()
+        if node is None or not await client.ready(node):
+            raise NodeNotReadyError("no broker")
+        response = await client.send(node, ApiVersionRequest())
+        return kafka_warning(response.api_versions)
+    finally:
+        await client.close()
+
+
+def _release(text: str) -> tuple[int, int]:
+    year, month = text.split(".")
+    return int(year), int(month)
