@@ -19,7 +19,7 @@ _MAX_CAUSES = 20
 
 
 def was_cut(error: BaseException) -> bool:
-    """Whether a call that was sent may have been worked on: it timed out, its connection broke, its answer is unreadable.
+    """Whether a call that was sent may have been worked on: timed out, broken off, or answered unreadably.
 
     A provider that answers with an error bills nothing. LiteLLM wraps what happened several times over.
     """

@@ -1,6 +1,5 @@
 """Which failures leave a bill: what was given up or could not be read, not what the provider refused."""
 
-import asyncio
 import json
 
 import httpx
@@ -37,7 +36,7 @@ def wrapped(outer: Exception, inner: BaseException) -> Exception:
     [
         (httpx.ReadTimeout("late"), True),
         (httpx.ReadError("reset"), True),
-        (asyncio.TimeoutError(), True),
+        (TimeoutError(), True),
         (json.JSONDecodeError("no", "{", 1), True),
         (KeyError("usage"), True),
         (httpx.ConnectError("away"), False),
