@@ -53,10 +53,14 @@ class CallDrafts:
 
         Of a stream without an end LiteLLM may know no more than what the provider said at its beginning.
         """
+        is_misnamed = draft.fields["model"] != call.deployment.model
         draft = charged_to(draft, call)
         if draft.fields.get("cache_hit"):
             return draft
-        if is_unfinished(call.stream):
+        if is_misnamed and draft.fields["cost_source"] is CostSource.UNPRICED:
+            # Logged under the names of a list of models, of which no price is known.
+            return self.answered(call) or draft
+        if is_unfinished(call.stream) or _lacks_its_end(call):
             estimate = self.cut(call)
             if estimate is not None and estimate.fields["cost_nanousd"] > draft.fields["cost_nanousd"]:
                 return estimate
@@ -201,6 +205,13 @@ def _listed(call: Call, response: object) -> Any:
 
 def _of(response: object, name: str) -> Any:
     return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
+
+
+def _lacks_its_end(call: Call) -> bool:
+    """Whether Anthropic's last event is missing in a stream that LiteLLM passes on as it is."""
+    sent = call.exchange.output_end
+    is_passed_on = call.stream is None and call.is_streamed and call.call_type == "anthropic_messages"
+    return is_passed_on and bool(sent) and b"message_stop" not in sent
 
 
 def _texts_that_came(call: Call) -> list[str]:

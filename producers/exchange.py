@@ -26,6 +26,7 @@ MAX_CALLS = 1_000
 MAX_REFUSALS = 20
 # Of what a stream has sent, for an estimate if it is cut; the rest counts by its length.
 MAX_OUTPUT_BYTES = 256 * 1024
+MAX_END_BYTES = 1024
 CALLS_AT_ADMISSION = ("pass_through_endpoint", "call_mcp_tool")
 """Calls that begin with their admission: LiteLLM has no hook for a deployment there."""
 # Exchanges that no wrapper ends, and requests found by the id that their metadata carries.
@@ -129,6 +130,7 @@ class Exchange:
         "method",
         "output",
         "output_bytes",
+        "output_end",
         "path",
         "refusals",
         "usage_filter",
@@ -153,6 +155,8 @@ class Exchange:
         """Whether the whole answer was sent to the client."""
         self.output: list[bytes] = []
         self.output_bytes = 0
+        self.output_end = b""
+        """The last bytes of what a stream has sent."""
         self.usage_filter: UsageChunkFilter | None = None
         """Takes out of a pass-through stream what we, not its client, had the provider add."""
         self._request_id: UUID | None = None
@@ -262,6 +266,7 @@ class Exchange:
         if self.output_bytes < MAX_OUTPUT_BYTES:
             self.output.append(body)
         self.output_bytes += len(body)
+        self.output_end = (self.output_end + body)[-MAX_END_BYTES:]
 
     def forget(self) -> None:
         """Everything is settled: keep nothing of what was asked and answered."""

@@ -234,7 +234,7 @@ def _counts(
 # Calls that every provider bills by their tokens: an answer without a count of them lacks it.
 _BILLED_BY_TOKENS = re.compile(
     r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?"
-    r"|image_generation|image_edit)"
+    r"|image_generation|image_edit|transcription)"
 )
 
 
@@ -246,7 +246,9 @@ def _lacks_usage(kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: 
     if payload.get("cache_hit") is True or kwargs.get("cache_hit") is True:
         return False
     call_type = str(payload.get("call_type") or kwargs.get("call_type"))
-    return _BILLED_BY_TOKENS.fullmatch(call_type) is not None and _is_a_body(kwargs)
+    # A transcription brings a file, of which nothing is logged.
+    is_sent = _is_a_body(kwargs) or call_type.endswith("transcription")
+    return is_sent and _BILLED_BY_TOKENS.fullmatch(call_type) is not None
 
 
 def _is_a_body(kwargs: Mapping[str, Any]) -> bool:

@@ -363,7 +363,8 @@ async def world(stack: Stack, *, most: int) -> AsyncIterator[World]:
 def _allow_unsent(accounts: Mapping[str, Account], sent: Iterable[Sent], calls: Iterable[Call]) -> None:
     arrived = Counter(call["nonce"] for call in calls)
     for one in sent:
-        missing = len(one.statuses) - arrived[one.nonce]
+        models = one.case.model.count(",") + 1
+        missing = len(one.statuses) * models - arrived[one.nonce]
         if one.case.is_left and missing > 0:
             accounts[one.owner.key_hash].unsent_most += missing * unsent_most(one.case.words)
 
