@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults garbage bench check format lock
+.PHONY: help install demo test adversary matrix versions faults garbage drills bench check format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -53,6 +53,10 @@ garbage: install  ## Write generated garbage onto every topic under traffic (min
 	@$(BIN)/spendmeter fetch
 	@SPENDMETER_GARBAGE_SEED=$(or $(SEED),$(shell date +%s)) SPENDMETER_GARBAGE_BATCHES=$(or $(BATCHES),5000) \
 		$(BIN)/python -m pytest tests/integration/garbage --show-capture=no
+
+drills: install  ## Move a system under traffic: made anew, more partitions, another cluster, restored (minutes)
+	@$(BIN)/spendmeter fetch
+	@SPENDMETER_DRILLS=all $(BIN)/python -m pytest tests/integration/sinks/test_incarnations.py -s $(ARGS)
 
 bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (two hours, one of them the soak; ARGS="--brief")
 	@$(BIN)/spendmeter fetch

@@ -12,6 +12,7 @@ from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.topic_state import TopicState, topic_states
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,22 @@ class Delivery:
         self._settings = settings
         self._topic = settings.topic(topic)
         self._producer: AIOKafkaProducer | None = None
+        self._incarnation: str | None = None
+        """Of the topic, as the producer met it."""
 
-    async def partitions(self) -> int:
-        """How many partitions the topic has now. Raises NotDelivered."""
+    async def topic(self, *, fresh: bool = False) -> TopicState:
+        """How the topic is: its partitions now, its incarnation as this producer met it or, `fresh`, now.
+
+        Raises NotDelivered.
+        """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 connected = await self._connected()
-                return len(await connected.partitions_for(self._topic))
+                partitions = len(await connected.partitions_for(self._topic))
+                if fresh or self._incarnation is None:
+                    states = await topic_states(connected.client, [self._topic])
+                    self._incarnation = states[self._topic].incarnation if self._topic in states else ""
+                return TopicState(self._incarnation, partitions)
         except (KafkaError, OSError, TimeoutError) as error:
             await self.close()
             raise NotDelivered(error, {}) from error
@@ -72,7 +82,7 @@ class Delivery:
 
     async def close(self) -> None:
         """Give the producer up, with whatever it still holds."""
-        given_up, self._producer = self._producer, None
+        given_up, self._producer, self._incarnation = self._producer, None, None
         if given_up is not None:
             await _discard(given_up)
 

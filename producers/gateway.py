@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
 from producers.adopter import Adopter
@@ -45,15 +46,20 @@ from producers.unpriced_models import Deployments, UnpricedModels
 from producers.views import Views
 from producers.visit import Asking
 from spendmeter.contract.provider_object import ProviderObject, object_event_id
+from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.price_book import PriceBook
 from spendmeter.runtime import metrics
+from spendmeter.runtime.topic_check import check_topics
+from spendmeter.runtime.topic_watch import Said, changes, until_changed
 
 log = logging.getLogger(__name__)
 
 ERRORS = Counter("spendmeter_internal_errors_total", "Bugs of ours that no request saw.", ["where"])
 
 _RETRY_SECONDS = 1.0
+WATCHED = (Topic.USAGE, Topic.BUDGETS, Topic.SIGNALS, Topic.DECISIONS, Topic.OBJECTS)
+"""What a gateway reads and writes."""
 _STOP_MARGIN_SECONDS = 5.0
 _DECISIONS_WITHIN_SECONDS = 1.0
 
@@ -227,6 +233,7 @@ class Gateway:
                 ("prices", self._prices.follow),
                 ("sweep", self.views.strict.sweep),
                 ("settlement", self._settlement.run),
+                ("topics", self._watch_topics),
             )
         ]
         await self._stopping.wait()
@@ -259,6 +266,24 @@ class Gateway:
     def _acknowledged(self, stored: Acknowledged) -> None:
         resent = stored.resent or stored.seq <= self._resent_to_seq
         self.views.acknowledged(stored, resent=resent)
+
+    async def _watch_topics(self) -> None:
+        """Say what is wrong with the topics, and when they change. Requests are served all the same."""
+        said = Said(log)
+        names = [self._settings.topic(topic) for topic in WATCHED]
+        while True:
+            try:
+                checked = await check_topics(self._settings, WATCHED, whatever_partitions=True)
+            except KafkaError:
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            for found in checked.findings:
+                said.say(found.sentence)
+            now = await until_changed(self._settings, names, checked.states)
+            said.say(
+                f"{'; '.join(changes(checked.states, now))}: what this gateway sends is in no budget until"
+                " the stream has moved to topics that go on with it (`spendmeter move --to-prefix NEW`)"
+            )
 
     async def _become_ready(self) -> None:
         await self.views.all_read()

@@ -1,4 +1,8 @@
-"""The position of an outbox: what has been acknowledged, in a tiny file that a crash cannot spoil."""
+"""The position of an outbox: what has been acknowledged, in a tiny file that a crash cannot spoil.
+
+Two slots for what changes with every chunk; behind them the incarnation of spend.usage, which hardly ever
+does, and which earlier versions do not read.
+"""
 
 import os
 import struct
@@ -10,6 +14,7 @@ from typing import NamedTuple
 _SLOT = struct.Struct("<4sQQII")
 _BODY = struct.Struct("<QQI")
 _MAGIC = b"\xf5sp1"
+_NAME = struct.Struct("<22sI")
 
 
 class Position(NamedTuple):
@@ -19,6 +24,9 @@ class Position(NamedTuple):
     """Every event up to it is stored in Kafka."""
     partitions: int
     """The count by which events are placed, so that a resend goes where its original went; 0 before any."""
+    incarnation: str = ""
+    """Of spend.usage: all that was acknowledged is in it, and what is in doubt may be. Empty before any, and
+    in files of earlier versions."""
 
 
 class PositionFile:
@@ -28,15 +36,28 @@ class PositionFile:
         """Open, or create at the beginning. Raises OSError."""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.close = weakref.finalize(self, os.close, self._fd)
-        self._writes, self.value = _latest(os.pread(self._fd, 2 * _SLOT.size, 0))
+        content = os.pread(self._fd, 2 * _SLOT.size + _NAME.size, 0)
+        self._writes, position = _latest(content[: 2 * _SLOT.size])
+        self.value = position._replace(incarnation=_incarnation(content[2 * _SLOT.size :]))
 
     def write(self, position: Position) -> None:
         """Keep a position; it survives the process, not the machine. Raises OSError."""
+        if position.incarnation != self.value.incarnation:
+            name = position.incarnation.encode()
+            os.pwrite(self._fd, _NAME.pack(name, zlib.crc32(name.ljust(22, b"\0"))), 2 * _SLOT.size)
         self.value = position
         self._writes += 1
         body = (self._writes, position.acknowledged_seq, position.partitions)
         slot = _SLOT.pack(_MAGIC, *body, zlib.crc32(_BODY.pack(*body)))
         os.pwrite(self._fd, slot, self._writes % 2 * _SLOT.size)
+
+
+def _incarnation(content: bytes) -> str:
+    """A torn write leaves none: then what is in doubt is sent again as to the same topic."""
+    if len(content) < _NAME.size:
+        return ""
+    name, crc = _NAME.unpack(content)
+    return name.rstrip(b"\0").decode("ascii", "replace") if zlib.crc32(name) == crc else ""
 
 
 def _latest(content: bytes) -> tuple[int, Position]:

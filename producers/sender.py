@@ -13,6 +13,7 @@ a linger for others, unless one of them is urgent: then all go at once.
 
 So a reader drops a resend by comparing its seq with the highest it has seen from that producer on
 that partition. An event's partition stays what it was first, even where partitions were added meanwhile.
+Where the topic is another one by now, what is in doubt says which one may have it, too.
 
 Outboxes that dead processes left are finished first, each under its own producer id.
 """
@@ -31,10 +32,12 @@ from producers.outbox import Outbox
 from producers.outgoing import Outgoing, by_partition, outgoing_of
 from producers.predecessors import Predecessor
 from producers.unsent import Unsent
-from spendmeter.contract.records import Record
+from spendmeter.contract.records import SENT_BEFORE_HEADER, Record, sent_before
 from spendmeter.contract.topics import Topic
+from spendmeter.contract.total import MAX_INCARNATION_CHARS
 from spendmeter.runtime.kafka import MAX_SIGNATURE_BYTES, batch_of
 from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.topic_state import TopicState
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,8 @@ OLDEST_UNSENT_SECONDS = Gauge(
 
 # Nor does a chunk have more bytes than one Kafka batch holds.
 MAX_CHUNK_EVENTS = 500
+SENT_BEFORE_BYTES = len(SENT_BEFORE_HEADER) + MAX_INCARNATION_CHARS + 10
+"""More than the header takes that says where an event was sent before."""
 # So much does not wait for more.
 WORTH_A_REQUEST_BYTES = 64 * 1024
 
@@ -76,7 +81,7 @@ class Sender:
         self._on_acknowledged = on_acknowledged
         self._linger_seconds = linger_seconds
         self._delivery = Delivery(settings)
-        self._topic = settings.topic(Topic.USAGE)
+        self._topic_name = settings.topic(Topic.USAGE)
         self._signing_keys = settings.read_signing_keys()
         self._woken, self._idle = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,7 +126,7 @@ class Sender:
         """Send until cancelled. Kafka may be away, at the start too, for any time."""
         self._loop = asyncio.get_running_loop()
         try:
-            await self._partitions()
+            await self._topic()
             while self._predecessors:
                 await self._finish(self._predecessors[0])
                 self._predecessors.pop(0)
@@ -195,16 +200,16 @@ class Sender:
         if not frames:
             return False
         left = [outgoing_of(frame) for frame in frames]
-        # One partition may get them all, in one batch.
-        signature_bytes = MAX_SIGNATURE_BYTES if self._signing_keys else 0
-        left = left[: len(batch_of((one.record for one in left), signature_bytes))]
+        # One partition may get them all, in one batch, and each may have to say where it was sent before.
+        more_bytes = SENT_BEFORE_BYTES + (MAX_SIGNATURE_BYTES if self._signing_keys else 0)
+        left = left[: len(batch_of((one.record for one in left), more_bytes))]
         last_seq = left[-1].seq
         self._waiting_since = left[0].occurred_at_seconds
         while left:
-            await self._place(unsent)
+            before = await self._place(unsent)
             if unsent.is_in_doubt:
                 RESENT.inc(len(left))
-            left = await self._attempt(unsent, left, tell)
+            left = await self._attempt(unsent, left, tell, before)
         unsent.acknowledge(last_seq)
         return True
 
@@ -213,14 +218,18 @@ class Sender:
         unsent: Unsent,
         outgoing: Sequence[Outgoing],
         tell: Callable[[Acknowledged], None] | None,
+        before: str = "",
     ) -> list[Outgoing]:
-        """Send once; returns what is not known to be stored, still in seq order."""
+        """Send once; returns what is not known to be stored, still in seq order.
+
+        `before`: the earlier incarnation of the topic that may hold these events, too.
+        """
         batches = by_partition(outgoing, unsent.position.partitions)
         failure: NotDelivered | None = None
         resent, unsent.is_in_doubt = unsent.is_in_doubt, True
         try:
             stored = await self._delivery.send(
-                {p: [self._signed(o.record, p) for o in batch] for p, batch in batches.items()}
+                {p: [self._to_send(o.record, p, before) for o in batch] for p, batch in batches.items()}
             )
         except NotDelivered as failed:
             stored, failure = dict(failed.stored), failed
@@ -235,24 +244,35 @@ class Sender:
             self._failures.end()
         return sorted(o for p, batch in batches.items() if p not in stored for o in batch)
 
-    def _signed(self, record: Record, partition: int) -> Record:
-        signature = self._signing_keys.sign(self._topic, partition, record.key, record.value)
-        return record._replace(headers=[*record.headers, *signature]) if signature else record
+    def _to_send(self, record: Record, partition: int, before: str) -> Record:
+        """With its signature, and with where it was sent before."""
+        signature = self._signing_keys.sign(self._topic_name, partition, record.key, record.value)
+        signed = record._replace(headers=[*record.headers, *signature]) if signature else record
+        return sent_before(signed, before) if before else signed
 
-    async def _place(self, unsent: Unsent) -> None:
+    async def _place(self, unsent: Unsent) -> str:
         """Settle by which count of partitions the next events are placed.
 
-        One that may be stored already goes where it went before, unless the topic was made anew with
-        fewer partitions, so that nothing of it is left.
+        One that may be stored already goes where it went before, unless the topic is another one by now.
+        Returns the incarnation that may hold it then; empty where the topic is the same.
         """
-        now, so_far = await self._partitions(), unsent.position.partitions
-        if now < so_far or (now != so_far and not unsent.is_in_doubt):
-            unsent.place(now)
+        now, so_far = await self._topic(fresh=unsent.is_in_doubt), unsent.position
+        is_another = bool(so_far.incarnation and now.incarnation and now.incarnation != so_far.incarnation)
+        if unsent.is_in_doubt:
+            if is_another:
+                # Its name stays until nothing is in doubt: whoever goes on after a crash must know it, too.
+                unsent.place(now.partitions, so_far.incarnation)
+                return so_far.incarnation
+            if now.partitions < so_far.partitions:
+                unsent.place(now.partitions, now.incarnation)
+        elif (now.partitions, now.incarnation) != (so_far.partitions, so_far.incarnation):
+            unsent.place(now.partitions, now.incarnation)
+        return ""
 
-    async def _partitions(self) -> int:
+    async def _topic(self, *, fresh: bool = False) -> TopicState:
         while True:
             try:
-                return await self._delivery.partitions()
+                return await self._delivery.topic(fresh=fresh)
             except NotDelivered as failed:
                 await self._failures.back_off(f"Kafka cannot be reached: {failed}")
 

@@ -92,9 +92,9 @@ class Unsent:
             self._offset = stored[-1].end if stored else parsed.end
         return []
 
-    def place(self, partitions: int) -> None:
-        """From now on events go to partitions by this count."""
-        self._keep(Position(self.position.acknowledged_seq, partitions))
+    def place(self, partitions: int, incarnation: str = "") -> None:
+        """From now on events go to partitions by this count, and into this incarnation of the topic."""
+        self._keep(Position(self.position.acknowledged_seq, partitions, incarnation))
 
     def acknowledge(self, up_to_seq: int) -> None:
         """The events read last, up to this one, are in Kafka: they will not be read again."""
@@ -102,7 +102,7 @@ class Unsent:
         end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
         self._cut(self._read.skipped_bytes)
         self._offset, self._read, self.is_in_doubt = end, None, False
-        self._keep(Position(up_to_seq, self.position.partitions))
+        self._keep(self.position._replace(acknowledged_seq=up_to_seq))
         self._drop_finished()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ with needs("stream"):
     from spendmeter.runtime.settings import load
     from stream.app import make_app
     from stream.settings import StreamSettings
-    from stream.topics import WrongTopics, prepare
+    from stream.topics import prepared
 
 
 def main() -> None:
@@ -21,10 +21,12 @@ def main() -> None:
     logs.configure(settings)
     for chatty in ("faust", "mode", "stream.app", "stream.drain"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
-    with ending_in_words(settings, WrongTopics):
+    with ending_in_words(settings):
         metrics.serve(settings)
-        asyncio.run(prepare(settings))
-    Worker(make_app(settings), override_logging=False, loglevel=settings.log_level).execute_from_commandline()
+        metrics.READY.set(0)
+        topics = asyncio.run(prepared(settings))
+    worker = Worker(make_app(settings, topics), override_logging=False, loglevel=settings.log_level)
+    worker.execute_from_commandline()
 
 
 if __name__ == "__main__":

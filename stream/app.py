@@ -1,6 +1,7 @@
 """The Faust app: its topics, its two tables, its settings. Declarations only."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -11,6 +12,8 @@ from yarl import URL
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import metrics
 from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.topic_state import TopicState
+from spendmeter.runtime.topic_watch import changes, until_changed
 from stream.changelog import JUDGE_TABLE, METER_TABLE
 from stream.credentials import credentials
 from stream.drain import DrainTransport
@@ -27,6 +30,8 @@ class StreamApp(App):
 
     processor: Processor
     settings: StreamSettings
+    known_topics: dict[str, TopicState]
+    """As they were when this worker started, by name."""
     _kafka: AIOKafkaProducer | None = None
 
     def _new_transport(self) -> DrainTransport:
@@ -38,7 +43,15 @@ class StreamApp(App):
         self.processor.store_with(self._kafka)
         # Not an app task: Faust starts those after recovery, which itself ends by waiting for the budgets.
         self.add_future(self.processor.budgets.run())
+        self.add_future(self._watch_topics())
         await super().on_start()
+
+    async def _watch_topics(self) -> None:
+        """Count nothing any more once the topics are not what they were."""
+        now = self.known_topics
+        while self.known_topics:
+            now = await until_changed(self.settings, self.known_topics, now)
+            self.processor.halt("; ".join(changes(self.known_topics, now)))
 
     async def on_stop(self) -> None:
         metrics.READY.set(0)
@@ -48,8 +61,8 @@ class StreamApp(App):
             await asyncio.wait_for(self._kafka.stop(), STOP_SECONDS)
 
 
-def make_app(settings: StreamSettings) -> StreamApp:
-    """The worker's app, ready to be run; nothing is connected yet."""
+def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None = None) -> StreamApp:
+    """The worker's app, ready to be run; nothing is connected yet. `topics`: as they are now."""
     app = StreamApp(
         settings.app_id,
         broker=[URL(f"kafka://{server}") for server in settings.kafka_bootstrap.split(",")],
@@ -72,8 +85,13 @@ def make_app(settings: StreamSettings) -> StreamApp:
         table_standby_replicas=settings.standby_replicas,
     )
     app.settings = settings
+    app.known_topics = dict(topics or {})
+    usage = app.known_topics.get(settings.topic(Topic.USAGE))
     app.processor = Processor(
-        settings, _table(app, METER_TABLE, settings.partitions), _table(app, JUDGE_TABLE, settings.partitions)
+        settings,
+        _table(app, METER_TABLE, settings.partitions),
+        _table(app, JUDGE_TABLE, settings.partitions),
+        usage.incarnation if usage is not None else "",
     )
     for topic in (Topic.USAGE, Topic.TOTALS):
         app.topics.add(app.topic(settings.topic(topic), key_type=bytes, value_type=bytes))
@@ -104,4 +122,4 @@ def _run_beside(app: StreamApp) -> None:
             judges=[tp.partition for tp in assigned if tp.topic == totals],
         )
         await app.processor.budgets.caught_up.wait()
-        metrics.READY.set(1)
+        metrics.READY.set(int(not app.processor.is_halted))

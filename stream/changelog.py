@@ -169,7 +169,7 @@ class Taken(NamedTuple):
     """What was taken from history: everything below `before`, as a budget of that shape counts it."""
 
     before: dict[int, int]
-    """Source partition: offset. Of one that is not named, nothing."""
+    """Source partition: offset. Of one that is not named, nothing. EARLIER is of earlier incarnations."""
     shape: str
     window_start: datetime
     """Of a whole budget: no account has more in windows that begin here or later."""

@@ -60,16 +60,22 @@ class Source(Protocol):
         """Where the logs begin."""
 
 
+class Halted(Exception):
+    """Nothing was done, and nothing will be until this worker is started again; the processor says why."""
+
+
 class BatchProcessor(Protocol):
     """What the drain hands batches to."""
 
+    is_halted: bool
+    """Nothing may be counted: the topics are not what they were."""
     topics: frozenset[str]
     """The source topics; everything else that is fetched is Faust's (changelogs of standbys)."""
 
     def process(
         self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float, source: Source
     ) -> Awaitable[None]:
-        """Do all that these records lead to; return once it is stored.
+        """Do all that these records lead to; return once it is stored. Raises Halted.
 
         `alive_at`: when this process was last seen to be alive, in monotonic seconds.
         """
@@ -79,6 +85,9 @@ class BatchProcessor(Protocol):
 
     def idle(self, alive_at: float, source: Source) -> Awaitable[None]:
         """Do what is due by time. Called in each round."""
+
+    def wait_halted(self) -> Awaitable[None]:
+        """Say again why nothing is counted, once a minute; return in time for the next look."""
 
     def forget(self) -> None:
         """The assignment changed: what is held in memory of any partition may be stale."""
@@ -132,6 +141,10 @@ class DrainConsumer(Consumer):
             stop_at_once("processing failed")
 
     async def _drain_once(self) -> None:
+        if self._processor.is_halted:
+            # Still a member of the group: to leave it would hand the partitions to one that halts, too.
+            await self._processor.wait_halted()
+            return
         generation = self.app.consumer_generation_id
         alive_at = self._begin_round(generation)
         fetched = await self._fetch()
@@ -154,7 +167,11 @@ class DrainConsumer(Consumer):
                 return
             if ours:
                 began = monotonic()
-                await self._processor.process(ours, alive_at, self)
+                try:
+                    await self._processor.process(ours, alive_at, self)
+                except Halted:
+                    await self._give_back(ours)
+                    return
                 per_second = _count(ours) / max(monotonic() - began, 1e-3)
                 self._at_once = min(ROUND_RECORDS, int(per_second * ROUND_SECONDS))
                 self._note_reached({tp: records[-1].offset + 1 for tp, records in ours.items()})

@@ -47,7 +47,9 @@ class Judgement:
 class Judge:
     """The state of one partition of spend.totals."""
 
-    def __init__(self) -> None:
+    def __init__(self, incarnation: str = "") -> None:
+        """`incarnation`: of spend.usage, which the totals' offsets are of."""
+        self.incarnation = incarnation
         self.accounts: dict[AccountWindow, AccountState] = {}
         # Dicts without values where order matters: a set's is another one in each process.
         self._by_budget: dict[str, dict[AccountWindow, None]] = {}
@@ -63,9 +65,9 @@ class Judge:
         """What is to be judged once its time has come."""
 
     @classmethod
-    def restore(cls, entries: Iterable[tuple[bytes, bytes]]) -> "Judge":
+    def restore(cls, entries: Iterable[tuple[bytes, bytes]], incarnation: str = "") -> "Judge":
         """The state as the changelog has it. Every account is judged again: readers know repeats."""
-        judge = cls()
+        judge = cls(incarnation)
         for key, value in entries:
             if key.startswith(TAKEN):
                 judge._takings.restore(key, value)
@@ -192,7 +194,7 @@ class Judge:
         due = capped if is_rest else crossings
         if told is not None and told.window_start > where.window_start and _is_window(book, budget, told):
             # The signal of a later window stays the account's last; a late crossing is still told.
-            signal = signal_of(where.account, state, news, merged, window)
+            signal = signal_of(where.account, state, news, merged, window, self.incarnation)
             alerts = list(due(state, budget, signal))
             judgement.alerts += alerts
             return bool(alerts)
@@ -202,7 +204,7 @@ class Judge:
                 self._waiting.put(where, told.at + COALESCE_FOR)
             return False
         self._told[where.account] = news
-        signal = signal_of(where.account, state, news, merged, window)
+        signal = signal_of(where.account, state, news, merged, window, self.incarnation)
         judgement.signals.append(signal)
         alerts = list(due(state, budget, signal))
         judgement.alerts += alerts
@@ -225,7 +227,7 @@ class Judge:
             present = self.accounts.get(there) or AccountState()
             merged = self.merged(there, present, book.shape_of(budget))
             news = to_tell(merged, budget, window, now)
-            signal = signal_of(where.account, present, news, merged, window)
+            signal = signal_of(where.account, present, news, merged, window, self.incarnation)
             judgement.alerts += recovery(where.window_start, signal)
         return was_exceeded
 

@@ -4,13 +4,14 @@ History holds everything below the offsets of its vector, a source partition's p
 `first_offset` on. So a part that ends below the vector is inside history, one that begins at it or later
 adds, and one that straddles it shows that the vector is of another opening: then history waits. Whatever
 was mixed up or repeated, nothing is counted twice; what is missing is said (`is_whole`).
+Earlier incarnations of spend.usage are one more entry of the vector (`EARLIER`), which no part is of.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.total import HISTORY, Total
+from spendmeter.contract.total import EARLIER, HISTORY, Total
 from stream.changelog import AccountState, Component, Taken
 
 
@@ -61,6 +62,8 @@ def merge(
     if taken is held:
         adding += components[HISTORY].spent_nanousd
     for partition, offset in before.items():
+        if partition == EARLIER:
+            continue
         watermark[partition] = max(watermark.get(partition, -1), offset - 1)
     is_told = whole is not None and (whole.before, whole.shape) == (before, taken.shape)
     is_whole = is_told and taken.shape == shape and fits

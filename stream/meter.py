@@ -74,9 +74,15 @@ class Folded:
 class Meter:
     """The state of one source partition."""
 
-    def __init__(self, partition: int, max_accounts: int = 0) -> None:
-        """`max_accounts`: of a budget in a window, where clients make up the values; 0 is no bound."""
+    def __init__(self, partition: int, max_accounts: int = 0, incarnation: str = "") -> None:
+        """`max_accounts`: of a budget in a window, where clients make up the values; 0 is no bound.
+
+        `incarnation`: of the topic that this meter is to fold.
+        """
         self.partition = partition
+        self.incarnation = incarnation
+        self.folded_incarnation = ""
+        """Of the topic whose offsets it has folded so far; empty before the first, and of older versions."""
         self._max_accounts = max_accounts
         self._accounts: Counter[tuple[str, datetime, str]] = Counter()
         """Of a budget, in a window and shape: without the one of all further values."""
@@ -95,10 +101,14 @@ class Meter:
 
     @classmethod
     def restore(
-        cls, partition: int, entries: Iterable[tuple[bytes, bytes]], max_accounts: int = 0
+        cls,
+        partition: int,
+        entries: Iterable[tuple[bytes, bytes]],
+        max_accounts: int = 0,
+        incarnation: str = "",
     ) -> "Meter":
         """The state as the changelog has it."""
-        meter = cls(partition, max_accounts)
+        meter = cls(partition, max_accounts, incarnation)
         for key, value in entries:
             if key.startswith(TALLY):
                 where = Counted.read(key[len(TALLY) :])
@@ -112,7 +122,8 @@ class Meter:
                 meter.position, now, *seen = json.loads(value)
                 meter._now = from_unix_us(now)
                 # Not the position: that may be ahead of what was seen, by what follows here.
-                meter._passed = Passed(seen[0], meter._now) if seen else None
+                meter._passed = Passed(seen[0], meter._now) if seen and seen[0] >= 0 else None
+                meter.folded_incarnation = seen[1] if len(seen) > 1 else ""
         # A crash may have come before the position was written: then the tallies are ahead of it.
         reached = [tally.last_offset for tally in meter.tallies.values()]
         reached += [progress.offset for progress in meter.producers.values()]
@@ -182,6 +193,8 @@ class Meter:
             costs = event.cost_nanousd != 0
             for place in places_of(event, offset) if costs else self._places_at_cost_0(event, offset):
                 count(event, place, offset, resent)
+        if batch:
+            self.folded_incarnation = self.incarnation
         if self._now is not None and batch:
             passed = self._passed.offset if self._passed is not None else -1
             self._passed = Passed(max(passed, batch[-1].offset), self._now)
@@ -277,13 +290,15 @@ class Meter:
             where, tally = place.where, place.tally
             folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
             if tally.last_offset >= tally.first_offset:
-                folded.totals.append(total_of(where, tally, self.partition))
+                folded.totals.append(total_of(where, tally, self.partition, self.incarnation))
         for producer in sorted(seen):
             folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
         if self._now is not None:
-            reached = [self.position, to_unix_us(self._now)]
-            if self._passed is not None:
-                reached.append(self._passed.offset)
+            reached: list[int | str] = [self.position, to_unix_us(self._now)]
+            if self._passed is not None or self.folded_incarnation:
+                reached.append(self._passed.offset if self._passed is not None else -1)
+            if self.folded_incarnation:
+                reached.append(self.folded_incarnation)
             folded.entries.append(Entry(POSITION, json.dumps(reached, separators=(",", ":")).encode()))
 
     def expire(self, book: BudgetBook) -> tuple[list[Entry], list[str]]:

@@ -70,12 +70,18 @@ class Openings:
         return [Entry(OPENING + n.encode(), opening.value()) for n, opening in self._openings.items()]
 
 
-def told(entries: list[Entry], partition: int) -> Iterator[tuple[str, ToldOpening | None]]:
+def told(
+    entries: list[Entry], partition: int, incarnation: str = ""
+) -> Iterator[tuple[str, ToldOpening | None]]:
     """What changes among openings say on spend.openings: keys there, and values; None removes."""
     for key, value in entries:
         budget_id, _, shape = key[len(OPENING) :].decode().rpartition("|")
         offset = Opening.read(value).offset if value is not None else 0
         opening = ToldOpening(
-            budget_id=budget_id, shape=shape, source_partition=partition, first_offset=offset
+            budget_id=budget_id,
+            shape=shape,
+            source_partition=partition,
+            first_offset=offset,
+            incarnation=incarnation,
         )
         yield opening.key(), opening if value is not None else None

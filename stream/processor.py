@@ -37,12 +37,14 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.log_ends import LogEnds
+from spendmeter.runtime.metrics import READY
+from spendmeter.runtime.topic_watch import Said
 from stream import metrics
 from stream.changelog import JUDGE_TABLE, METER_TABLE, Entry
-from stream.drain import Source, stop_at_once
+from stream.drain import Halted, Source, stop_at_once
 from stream.judge import Judge
 from stream.meter import Folded, Meter
-from stream.recreated import Usage
+from stream.recreated import TopicRecreated, Usage
 from stream.settings import StreamSettings
 from stream.store import GuardedStore
 from stream.storing import Storing
@@ -51,6 +53,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 5.0
 WARN_AFTER_SECONDS = 60.0
+HALTED_SECONDS = 0.25
 MAX_NAMED = 10
 """Budgets in one line of the log."""
 
@@ -58,14 +61,20 @@ MAX_NAMED = 10
 class Processor:
     """Owns the meter and the judge of every partition that this worker has."""
 
-    def __init__(self, settings: StreamSettings, meters: GuardedStore, judges: GuardedStore) -> None:
+    def __init__(
+        self, settings: StreamSettings, meters: GuardedStore, judges: GuardedStore, incarnation: str = ""
+    ) -> None:
+        """`incarnation`: of spend.usage, as this worker found it."""
         self.topics = frozenset({settings.topic(Topic.USAGE), settings.topic(Topic.TOTALS)})
         self._settings = settings
         self._usage_topic = settings.topic(Topic.USAGE)
         self._signing_keys = settings.read_signing_keys()
         self._ends = LogEnds(settings, self._usage_topic)
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
-        self._storing = Storing(settings, self._stores)
+        self._incarnation = incarnation
+        self._storing = Storing(settings, self._stores, incarnation)
+        self._halted = ""
+        self._said = Said(log)
         self._meters: dict[int, Meter] = {}
         self._judges: dict[int, Judge] = {}
         self._untold: set[int] = set()
@@ -89,6 +98,26 @@ class Processor:
         for judge in self._judges.values():
             judge.budget_changed(budget_id)
 
+    @property
+    def is_halted(self) -> bool:
+        """Whether nothing may be counted, because the topics are not what they were."""
+        return bool(self._halted)
+
+    def halt(self, why: str) -> None:
+        """Count nothing from now on, and say so; this worker is to be started again for the new topics."""
+        READY.set(0)
+        why = why or "the topics were not what they are now"
+        self._halted = (
+            f"not ready, nothing is counted: {why}. `spendmeter move --to-prefix NEW` makes topics whose"
+            " accounts open with all that history holds, and says first what it will do"
+        )
+        self._said.say(self._halted)
+
+    async def wait_halted(self) -> None:
+        """Say again why, once a minute."""
+        self._said.say(self._halted)
+        await asyncio.sleep(HALTED_SECONDS)
+
     def forget(self) -> None:
         """Build meters and judges anew from the stores when they are next needed."""
         self._meters.clear()
@@ -109,6 +138,11 @@ class Processor:
         What the meters fold and what the judges tell now rest on other records and go to other
         partitions, so neither waits for the other.
         """
+        for tp in batches:
+            if tp.topic == self._usage_topic:
+                self._meter(tp.partition)
+        if self.is_halted:
+            raise Halted
         letters: list[DeadLetter] = []
         usage = {tp.partition: records for tp, records in batches.items() if tp.topic == self._usage_topic}
         from_history = False
@@ -123,7 +157,12 @@ class Processor:
         for partition, read in usage.items():
             await self._note_gone(partition, read[0].offset, source)
         self._refuse_if_paused(alive_at)
-        await asyncio.gather(self._count(usage, letters, alive_at), self._tell())
+        done = await asyncio.gather(
+            self._count(usage, letters, alive_at), self._tell(), return_exceptions=True
+        )
+        for failure in done:
+            if failure is not None:
+                raise failure
 
     async def _count(
         self, usage: Mapping[int, Sequence[FetchedRecord]], letters: list[DeadLetter], alive_at: float
@@ -157,6 +196,8 @@ class Processor:
 
     async def idle(self, alive_at: float, source: Source) -> None:
         """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
+        if self.is_halted:
+            return
         await self._open(alive_at, source)
         await self._tell()
         if monotonic() - self._expired_at >= self._settings.expire_interval_seconds:
@@ -209,7 +250,13 @@ class Processor:
                 partition,
                 self._stores[METER_TABLE].entries(partition),
                 self._settings.max_accounts_per_budget,
+                self._incarnation,
             )
+            if meter.folded_incarnation not in ("", self._incarnation):
+                self.halt(
+                    f"{self._usage_topic} was deleted and made anew: its id is {self._incarnation}, and what"
+                    f" the stream knows is of {meter.folded_incarnation}"
+                )
             self._meters[partition] = meter
             self._untold.add(partition)
         return meter
@@ -222,7 +269,11 @@ class Processor:
         foreign: list[ForeignProducer],
     ) -> Folded:
         meter = self._meter(partition)
-        result = meter.fold(list(self._usages(records, letters, foreign)), self.budgets.book)
+        try:
+            result = meter.fold(list(self._usages(records, letters, foreign)), self.budgets.book)
+        except TopicRecreated as recreated:
+            self.halt(str(recreated))
+            raise Halted from None
         metrics.EVENTS.labels("counted").inc(result.counted)
         metrics.EVENTS.labels("resent").inc(result.resent)
         metrics.EVENTS.labels("replayed").inc(result.replayed)
@@ -295,7 +346,8 @@ class Processor:
     def _judge(self, partition: int) -> Judge:
         judge = self._judges.get(partition)
         if judge is None:
-            judge = self._judges[partition] = Judge.restore(self._stores[JUDGE_TABLE].entries(partition))
+            entries = self._stores[JUDGE_TABLE].entries(partition)
+            judge = self._judges[partition] = Judge.restore(entries, self._incarnation)
         return judge
 
     async def _tell(self) -> None:

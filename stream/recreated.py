@@ -36,7 +36,5 @@ def refuse_if_recreated(partition: int, passed: Passed, batch: Iterable[Usage]) 
             raise TopicRecreated(
                 f"spend.usage[{partition}] was deleted and made anew: offset {record.offset} was appended at"
                 f" {format_time(record.appended_at)}, but all up to {passed.offset} had been by"
-                f" {format_time(passed.latest)}. Its records would be taken for a replay. Give the new system"
-                " another SPENDMETER_TOPIC_PREFIX, or delete with it spend.totals, spend.openings, the"
-                " stream's changelogs and its group"
+                f" {format_time(passed.latest)}, and its records would be taken for a replay"
             )

@@ -17,8 +17,10 @@ from stream.merging import Merged
 from stream.telling import Told
 
 
-def signal_of(account: str, state: AccountState, news: Told, merged: Merged, window: Window) -> Signal:
-    """The news of an account as a signal."""
+def signal_of(
+    account: str, state: AccountState, news: Told, merged: Merged, window: Window, incarnation: str = ""
+) -> Signal:
+    """The news of an account as a signal; `incarnation` of the topic that the watermark's offsets are of."""
     return made(
         Signal,
         {
@@ -32,6 +34,7 @@ def signal_of(account: str, state: AccountState, news: Told, merged: Merged, win
             "state": news.state,
             "threshold": news.threshold,
             "watermark": merged.watermark,
+            "incarnation": incarnation,
             "revision": news.revision,
             "version": news.version,
             "cause_event_id": state.last_event_id,

@@ -41,7 +41,11 @@ MAX_FOREIGN_PRODUCERS = 100
 class Storing:
     """The worker's one way to write."""
 
-    def __init__(self, settings: StreamSettings, stores: Mapping[str, GuardedStore]) -> None:
+    def __init__(
+        self, settings: StreamSettings, stores: Mapping[str, GuardedStore], incarnation: str = ""
+    ) -> None:
+        """`incarnation`: of spend.usage, which the offsets of openings are of."""
+        self._incarnation = incarnation
         self._partitions = settings.partitions
         self._topics = {topic: settings.topic(topic) for topic in Topic}
         self._changelogs = {table: settings.changelog(table) for table in stores}
@@ -83,7 +87,7 @@ class Storing:
         now = datetime.now(UTC)
         telling: list[Outgoing] = []
         for partition, entries in openings.items():
-            for key, opening in told(entries, partition):
+            for key, opening in told(entries, partition, self._incarnation):
                 if opening is None:
                     telling.append(self._removal(Topic.OPENINGS, 0, key))
                 else:

@@ -1,11 +1,14 @@
 """The worker's topics: as its settings say they are, or it does not start."""
 
+import asyncio
 import logging
-from collections.abc import Mapping
 
-from spendmeter.contract.topics import PARTITIONED
+from spendmeter.contract.topics import PARTITIONED, Topic
 from spendmeter.runtime.create_topics import create, partitions_of
 from spendmeter.runtime.supported import warning_of_kafka
+from spendmeter.runtime.topic_check import check_topics
+from spendmeter.runtime.topic_state import TopicState
+from spendmeter.runtime.topic_watch import WATCH_EVERY_SECONDS, Said
 from stream.changelog import JUDGE_TABLE, METER_TABLE
 from stream.settings import StreamSettings
 
@@ -13,40 +16,51 @@ log = logging.getLogger(__name__)
 
 # A tombstone must outlive every worker that may still have to read it; values are small and many.
 _CHANGELOG = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "21600000"}
+USED = (*PARTITIONED, Topic.OPENINGS, Topic.BUDGETS, Topic.ALERTS, Topic.DEAD_LETTERS)
+"""What a worker reads and writes."""
 
 
 class WrongTopics(Exception):
     """A worker would work wrongly on these topics; the message says what to do."""
 
 
-async def prepare(settings: StreamSettings) -> None:
-    """Look at the topics, and make the changelogs.
+async def prepare(settings: StreamSettings) -> dict[str, TopicState]:
+    """Look at the topics, and make the changelogs; returns the topics as they are.
 
     Raises:
-        WrongTopics: one is missing, which Faust would ignore for ever, or has other partitions than is said.
+        WrongTopics: one is missing, which Faust would ignore for ever, or is not as it must be.
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
-    warning = await warning_of_kafka(settings)
-    if warning:
-        log.warning(warning)
-    sources = [settings.topic(topic) for topic in PARTITIONED]
+    unsupported = await warning_of_kafka(settings)
+    if unsupported:
+        log.warning(unsupported)
+    checked = await check_topics(settings, USED)
+    for warning in checked.warnings:
+        log.warning("%s", warning)
+    if checked.fatal:
+        raise WrongTopics(checked.fatal)
     changelogs = [settings.changelog(table) for table in (METER_TABLE, JUDGE_TABLE)]
-    there = await partitions_of(settings, [*sources, *changelogs])
-    missing = [name for name in sources if name not in there]
-    if missing:
+    there = await partitions_of(settings, changelogs)
+    if others := [f"{name} has {n} partitions" for name, n in there.items() if n != settings.partitions]:
         raise WrongTopics(
-            f"there is no topic {', '.join(missing)};"
-            " create it with `python -m spendmeter.runtime.create_topics`"
+            f"SPENDMETER_PARTITIONS is {settings.partitions}, but {', '.join(others)}: the stream's state is"
+            " of that many. Give every worker the number that the topics were made with; for more partitions,"
+            " `spendmeter move --to-prefix NEW --partitions N`"
         )
-    _refuse_others(there, settings.partitions)
     await create(settings, dict.fromkeys(changelogs, (settings.partitions, _CHANGELOG)))
+    return checked.states
 
 
-def _refuse_others(there: Mapping[str, int], wanted: int) -> None:
-    """All that an account leads to must meet in partitions of one number."""
-    others = [f"{name} has {partitions}" for name, partitions in there.items() if partitions != wanted]
-    if others:
-        raise WrongTopics(
-            f"SPENDMETER_PARTITIONS is {wanted}, but {', '.join(others)};"
-            " give every worker the number that the topics were created with. It cannot be changed later"
-        )
+async def prepared(settings: StreamSettings) -> dict[str, TopicState]:
+    """As `prepare`; while the topics are wrong it says so and waits: whoever ended would be started again.
+
+    Raises:
+        aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
+    """
+    said = Said(log)
+    while True:
+        try:
+            return await prepare(settings)
+        except WrongTopics as wrong:
+            said.say(f"not ready, nothing is counted: {wrong}")
+        await asyncio.sleep(WATCH_EVERY_SECONDS)

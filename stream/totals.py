@@ -5,7 +5,7 @@ from spendmeter.contract.wire import made
 from stream.changelog import Counted, Tally
 
 
-def total_of(where: Counted, tally: Tally, partition: int) -> Total:
+def total_of(where: Counted, tally: Tally, partition: int, incarnation: str = "") -> Total:
     """What the tally says of its account to the judge."""
     return made(
         Total,
@@ -21,5 +21,6 @@ def total_of(where: Counted, tally: Tally, partition: int) -> Total:
             "before": None,
             "shape": where.shape,
             "revision": 0,
+            "incarnation": incarnation,
         },
     )

@@ -22,7 +22,7 @@ CREATE SETTINGS PROFILE IF NOT EXISTS spend_queries SETTINGS
 
 -- `python -m sinks.clickhouse migrate`: the only one that makes or changes tables. Views are replaced.
 CREATE USER IF NOT EXISTS spend_migrate IDENTIFIED WITH sha256_password BY 'CHANGE-ME';
-GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN, ALTER COMMENT COLUMN, SELECT, INSERT ON spend.* TO spend_migrate;
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN, ALTER COMMENT COLUMN, ALTER ORDER BY, SELECT, INSERT ON spend.* TO spend_migrate;
 GRANT TABLE ENGINE ON MergeTree TO spend_migrate;
 GRANT TABLE ENGINE ON ReplacingMergeTree TO spend_migrate;
 

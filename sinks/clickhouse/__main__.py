@@ -33,7 +33,7 @@ async def run(settings: SinkSettings) -> None:
     metrics.READY.set(0)
     metrics.serve(settings)
     sink = Sink(settings, History(settings, lambda: datetime.now(UTC)))
-    filler = Filler(settings, lambda: sink.owns_the_first)
+    filler = Filler(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
     # Whichever ends first, in order or by an error, ends the other.
     works = [asyncio.create_task(work.run(stop)) for work in (sink, filler)]
     await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)

@@ -25,6 +25,8 @@ class Assignment:
         self.committed: dict[TopicPartition, Committed] = {}
         self.waiting_since: float | None = None
         """When the oldest record that has no plan was read."""
+        self.is_inherited = False
+        """Whether it is known, and written down, where each of them was left."""
         self.over = asyncio.Event()
         """Set when it is revoked: whatever is under way for it is dropped."""
         self._linger_seconds = linger_seconds

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
 
-from sinks.clickhouse.plan import Plan
+from sinks.clickhouse.plan import Plan, Standing
 from spendmeter.runtime.dead_letters import StoredRecord
 
 
@@ -25,8 +25,20 @@ class PartitionBatches:
     (`refuse`). A plan handed over by the worker before us is kept to the letter, whatever our bounds.
     """
 
-    def __init__(self, bounds: Bounds, position: int | None, inherited: Plan | None = None) -> None:
+    def __init__(
+        self,
+        bounds: Bounds,
+        position: int | None,
+        inherited: Plan | None = None,
+        incarnation: str = "",
+        stored_last: int | None = None,
+        reread: int = 0,
+    ) -> None:
+        """`incarnation`, `stored_last` and `reread`: see plan.Standing."""
         self._bounds = bounds
+        self._incarnation = incarnation
+        self._stored_last = stored_last
+        self._reread = reread
         self._waiting: list[StoredRecord] = []
         # Bytes ever taken in, up to and with each record that waits; and up to the first of them.
         self._bytes_to: list[int] = []
@@ -99,9 +111,14 @@ class PartitionBatches:
         if self.plan is None and not self._waiting and (self.position is None or self.position < next_offset):
             self.position = self._next_read = next_offset
 
-    def finish(self) -> None:
-        """The plan's records are in history (or dead letters): go on behind them."""
+    def finish(self, stored_last: int | None = None) -> None:
+        """The plan's records are in history (or dead letters): go on behind them.
+
+        `stored_last`: the highest offset among them that history has a row of now.
+        """
         assert self.plan is not None, "nothing is planned"
+        if stored_last is not None:
+            self._stored_last = stored_last
         done = self._count_planned()
         if done:
             self._bytes_done = self._bytes_to[done - 1]
@@ -126,13 +143,14 @@ class PartitionBatches:
 
     def committable(self) -> tuple[int, str] | None:
         """Offset and metadata as they should stand in Kafka now; None while there is nothing to say."""
+        standing = Standing(self._incarnation, self.plan, self._stored_last, self._reread).metadata()
         if self.plan is not None:
-            return self.plan.first, self.plan.metadata()
-        return None if self.position is None else (self.position, "")
+            return self.plan.first, standing
+        return None if self.position is None else (self.position, standing)
 
     def _plan_of(self, count: int) -> Plan:
         first, last = self._waiting[0], self._waiting[count - 1]
-        return Plan(first.offset, last.offset, first.timestamp)
+        return Plan(first.offset, last.offset, first.timestamp, self._incarnation, self._reread)
 
     def _count_planned(self) -> int:
         assert self.plan is not None, "nothing is planned"

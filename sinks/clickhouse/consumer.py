@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Collection
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -25,14 +26,18 @@ from sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from sinks.clickhouse.batch import Bounds, PartitionBatches
 from sinks.clickhouse.garbage import Collector
 from sinks.clickhouse.history import Abandoned, History
-from sinks.clickhouse.measures import GONE, LAG, OLDEST_WAITING, RECOVERED
-from sinks.clickhouse.plan import read_plan
+from sinks.clickhouse.measures import GONE, LAG, OLDEST_WAITING, RECOVERED, RESTORED
+from sinks.clickhouse.plan import Standing, read_standing
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import TABLES
+from sinks.incarnations import Lineage, Of, UnknownIncarnation
 from spendmeter.contract.topics import COMPACTED, Topic
 from spendmeter.runtime.groups import SINK_GROUP
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter.runtime.metrics import READY
+from spendmeter.runtime.topic_check import check_topics
+from spendmeter.runtime.topic_state import TopicState
+from spendmeter.runtime.topic_watch import WATCH_EVERY_SECONDS, Said, changes, until_changed
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +62,30 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assignment: Assignment | None = None
         self._assigned = asyncio.Event()
         self._collector = Collector()
-        self._consumer: AIOKafkaConsumer = consumer(
-            settings,
-            group=SINK_GROUP,
-            group_instance_id=settings.sink_instance,
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
-            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-        )
+        self._consumer: AIOKafkaConsumer
+        """Of the topics as they are now: `_follow_topics` makes it."""
+        self._topics: dict[str, TopicState] = {}
+        """As they were when this worker joined."""
+        self._changed = asyncio.Event()
+        """Set when one of them is not any more: then all begins again."""
+        self.lineage: Lineage | None = None
+        """What the rows of usage rest on; None until that is settled."""
+        self._has_seen_the_rest = False
+        self._has_compared = False
+        """Since this worker has joined: what was committed with what history has."""
+        self._said = Said(log)
 
         # Asked when the metrics page is read: it must rise while an insert is held up.
         OLDEST_WAITING.set_function(self._waited_seconds)
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return consumer(
+            self._settings,
+            group=SINK_GROUP,
+            group_instance_id=self._settings.sink_instance,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+        )
 
     def _waited_seconds(self) -> float:
         ours = self._assignment
@@ -80,8 +99,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def owns_the_first(self) -> bool:
-        """Whether this worker has the first partition of usage: of all workers, one at most."""
-        return TopicPartition(self._settings.topic(Topic.USAGE), 0) in self.partitions
+        """Whether this worker has the first partition of usage, and knows where it was left: of all workers
+        one at most.
+        """
+        ours = self._assignment
+        first = TopicPartition(self._settings.topic(Topic.USAGE), 0)
+        return ours is not None and ours.is_inherited and first in ours.partitions
 
     def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         if self._assignment is not None:
@@ -91,6 +114,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         READY.set(0)
 
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        if self._changed.is_set():
+            return
         # What this raised would only be logged by aiokafka, so the work is done in `run`.
         self._assignment = Assignment(
             frozenset(assigned), self._settings.sink_linger_ms / 1000, self._settings.sink_max_buffered_bytes
@@ -117,9 +142,55 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _follow(self, stop: asyncio.Event) -> None:
         try:
             await self._history.start()
+            while not stop.is_set():
+                await self._settle_topics(stop)
+                if not stop.is_set():
+                    await self._follow_topics(stop)
+        finally:
+            READY.set(0)
+            await self._history.stop()
+
+    async def _settle_topics(self, stop: asyncio.Event) -> None:
+        """Return once it is settled what the topics' offsets mean; until then nothing is stored."""
+        self._changed.clear()
+        self.lineage = None
+        while not stop.is_set():
+            try:
+                checked = await check_topics(
+                    self._settings, [table.topic for table in TABLES], whatever_partitions=True
+                )
+                for warning in checked.warnings:
+                    log.warning("%s", warning)
+                states = checked.states
+                if not checked.fatal:
+                    name = self._settings.topic(Topic.USAGE)
+                    of = Of(name, states[name].incarnation)
+                    self.lineage = await self._history.lineage(of, await self._goes_on(states[name]))
+                    self._topics = states
+                    return
+                self._said.say(f"not ready, nothing is stored: {checked.fatal}")
+            except UnknownIncarnation as unknown:
+                self._said.say(str(unknown))
+            except KafkaError as error:
+                log.warning("cannot reach Kafka, trying again: %r", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WATCH_EVERY_SECONDS)
+
+    async def _goes_on(self, usage: TopicState) -> bool:
+        """Whether a version before offsets carried an incarnation has read this very topic."""
+        name = self._settings.topic(Topic.USAGE)
+        found = await self._committed_of([TopicPartition(name, p) for p in range(usage.partitions)])
+        return any(o > 0 and not read_standing(o, metadata).incarnation for o, metadata in found.values())
+
+    async def _follow_topics(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, or until a topic is not what it was."""
+        watch = asyncio.create_task(self._watch())
+        self._consumer = self._new_consumer()
+        self._has_seen_the_rest = self._has_compared = False
+        try:
             self._consumer.subscribe(list(self._tables), listener=self)
             await self._start()
-            while not stop.is_set():
+            while not (stop.is_set() or self._changed.is_set()):
                 # Bounded, to look at `stop`.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._assigned.wait(), IDLE_POLL_SECONDS)
@@ -127,9 +198,16 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._work(self._assignment, stop)
         finally:
             READY.set(0)
+            watch.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._consumer.stop(), LEAVE_WITHIN_SECONDS)
-            await self._history.stop()
+            self.on_partitions_revoked(set())
+
+    async def _watch(self) -> None:
+        now = await until_changed(self._settings, self._topics, self._topics)
+        self._said.say(f"{'; '.join(changes(self._topics, now))}. Beginning again with what there is now")
+        self._changed.set()
+        self.on_partitions_revoked(set())
 
     async def _start(self) -> None:
         while True:
@@ -143,6 +221,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _work(self, ours: Assignment, stop: asyncio.Event) -> None:
         try:
             await self._inherit(ours)
+            await self._join_for_the_rest(ours)
             READY.set(1)
             log.info("working on %d partitions", len(ours.partitions))
             while True:
@@ -161,18 +240,41 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("the group has moved on: %s", error)
             await ours.over.wait()
 
+    async def _join_for_the_rest(self, ours: Assignment) -> None:
+        """Have the group share out anew, once, if nobody reads some partition.
+
+        A member with a name of its own is given back what it had, also if there are more partitions by now.
+        """
+        if self._has_seen_the_rest or self._settings.sink_instance is None:
+            return
+        self._has_seen_the_rest = True
+        every = {
+            TopicPartition(name, p) for name, state in self._topics.items() for p in range(state.partitions)
+        }
+        rest = every - ours.partitions
+        if rest - (await self._committed(ours, rest)).keys():
+            self._consumer._coordinator.request_rejoin()
+
     async def _inherit(self, ours: Assignment) -> None:
         """Start each partition where it was left, with the plan that was left."""
-        committed = await self._committed(ours)
+        committed = await self._committed(ours, ours.partitions)
         for partition in ours.partitions:
             offset, metadata = committed.get(partition, (None, ""))
-            plan = None if offset is None else read_plan(offset, metadata)
-            if plan is not None:
+            incarnation = self._topics[partition.topic].incarnation
+            standing = read_standing(offset or 0, metadata)
+            if standing.incarnation not in ("", incarnation):
+                log.warning("%s:%d: offset %s is of a topic that is gone, and left aside", *partition, offset)
+                offset, standing = None, Standing()
+            if not self._has_compared:
+                offset, standing = await self._as_history_has_it(ours, partition, offset, standing)
+            if standing.plan is not None:
                 RECOVERED.inc()
-                log.info("repeating %s", plan.token(*partition))
+                log.info("repeating %s", standing.plan.token(*partition))
             if offset is not None:
                 ours.committed[partition] = (offset, metadata)
-            ours.queues[partition] = PartitionBatches(self._bounds, offset, plan)
+            ours.queues[partition] = PartitionBatches(
+                self._bounds, offset, standing.plan, incarnation, standing.stored_last, standing.reread
+            )
         # aiokafka has a poll wait through a rebalance, and gives it the first records of the assignment that
         # comes after. It was one of the assignment before, which has dropped them.
         new = [partition for partition in ours.partitions if partition not in ours.committed]
@@ -181,6 +283,31 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if new:
             await self._consumer.seek_to_beginning(*new)
         await self._say_what_is_gone(ours)
+        # Who asks Kafka how far history is must not hear of what it has lost.
+        await self._commit(ours)
+        # What comes by a later rebalance, another worker has compared and kept up to date.
+        self._has_compared = ours.is_inherited = True
+
+    async def _as_history_has_it(
+        self, ours: Assignment, partition: TopicPartition, offset: int | None, standing: Standing
+    ) -> tuple[int | None, Standing]:
+        """Where to go on, and by what plan: before what was committed, if history has lost rows since."""
+        if offset is None or standing.stored_last is None:
+            return offset, standing
+        table, incarnation = self._tables[partition.topic], self._topics[partition.topic].incarnation
+        reached = await self._history.reached(table, partition, incarnation, ours.over)
+        if reached > standing.stored_last:
+            return offset, standing
+        log.warning(
+            "%s:%d: history ends at offset %d, and had taken rows up to %d: it was restored to an earlier"
+            " state, or those were repeats. Reading again from there; no opening balance is taken until then",
+            *partition,
+            reached - 1,
+            standing.stored_last,
+        )
+        RESTORED.inc()
+        lasting = reached - 1 if reached else None
+        return min(reached, offset), Standing(standing.incarnation, None, lasting, standing.reread + 1)
 
     async def _say_what_is_gone(self, ours: Assignment) -> None:
         """Nobody else would: aiokafka goes on at the first record that the log still has."""
@@ -189,7 +316,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             table = self._tables[partition.topic]
             if begin > expected and table.topic not in COMPACTED:
                 # It may be there all the same: the group's offsets expire, and a commit can be lost.
-                reached = await self._history.reached(table, partition, ours.over)
+                incarnation = self._topics[partition.topic].incarnation
+                reached = await self._history.reached(table, partition, incarnation, ours.over)
                 self._note_gone(partition, max(expected, reached), begin)
 
     async def _begins(self, ours: Assignment, *partitions: TopicPartition) -> dict[TopicPartition, int]:
@@ -215,22 +343,30 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             expected,
         )
 
-    async def _committed(self, ours: Assignment) -> dict[TopicPartition, tuple[int, str]]:
-        # The consumer itself gives offsets without their metadata.
+    async def _committed(
+        self, ours: Assignment, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, str]]:
         while not ours.over.is_set():
-            admin = AIOKafkaAdminClient(**connection(self._settings))
             try:
-                await admin.start()
-                found = await admin.list_consumer_group_offsets(
-                    self._settings.topic_prefix + SINK_GROUP, partitions=list(ours.partitions)
-                )
-                return {p: (o.offset, o.metadata) for p, o in found.items() if o.offset >= 0}
+                return await self._committed_of(partitions) if partitions else {}
             except KafkaError as error:
                 log.warning("cannot read the group's offsets, trying again: %r", error)
-            finally:
-                await admin.close()
             await asyncio.sleep(RETRY_SECONDS)
         raise Abandoned
+
+    async def _committed_of(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, str]]:
+        # The consumer itself gives offsets without their metadata.
+        admin = AIOKafkaAdminClient(**connection(self._settings))
+        try:
+            await admin.start()
+            found = await admin.list_consumer_group_offsets(
+                self._settings.topic_prefix + SINK_GROUP, partitions=list(partitions)
+            )
+            return {p: (o.offset, o.metadata) for p, o in found.items() if o.offset >= 0}
+        finally:
+            await admin.close()
 
     async def _poll(self, ours: Assignment, timeout_seconds: float) -> None:
         """Take in what Kafka has, for the partitions that still have room."""

@@ -20,17 +20,20 @@ from sinks.clickhouse.measures import (
     UNKEPT_LETTERS,
 )
 from sinks.clickhouse.objects import bills_in, repeats_in, without
+from sinks.clickhouse.owner import OwnedByAnother
 from sinks.clickhouse.plan import Plan
 from sinks.clickhouse.reading import Reading, Unreadable
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
 from sinks.clickhouse.writer import Refused, Unreachable, Writer
+from sinks.incarnations import Lineage, Of, lineage_of, settle, whole_topic
 from spendmeter.contract.dead_letter import Reader, Reason
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.dead_letters import StoredRecord, dead_letter_of
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.metrics import READY
+from spendmeter.runtime.topic_watch import Said
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +66,17 @@ class History:
 
         Raises:
             NotMigrated: ClickHouse answers without them.
-            OwnedByAnother: they are another system's.
         """
-        backoff = FIRST_BACKOFF_SECONDS
+        backoff, said = FIRST_BACKOFF_SECONDS, Said(log)
         while True:
             try:
                 await asyncio.to_thread(self._writer.check)
                 break
             except Unreachable as error:
                 log.warning("ClickHouse does not answer, trying again: %s", error)
+            except OwnedByAnother as other:
+                # Whoever ended would only be started again; the operator may decide that it goes on there.
+                said.say(f"not ready, nothing is stored: {other}")
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
         while True:
@@ -86,7 +91,36 @@ class History:
         await self._letters.stop()
         await asyncio.to_thread(self._writer.close)
 
-    async def reached(self, table: Table, partition: TopicPartition, over: asyncio.Event) -> int:
+    async def lineage(self, of: Of, goes_on: bool) -> Lineage:
+        """What this incarnation of spend.usage rests on; it is written down where that is beyond doubt.
+
+        Waits for ClickHouse. `goes_on`: see incarnations.settle.
+
+        Raises:
+            UnknownIncarnation: history is of others, and nobody has decided yet.
+        """
+        if not of.incarnation:
+            return whole_topic(of.topic)
+        while True:
+            try:
+                return await asyncio.to_thread(self._lineage, of, goes_on)
+            except Unreachable as error:
+                self._tell_down(error)
+            await asyncio.sleep(LONGEST_BACKOFF_SECONDS)
+
+    def _lineage(self, of: Of, goes_on: bool) -> Lineage:
+        """Blocking."""
+        known = self._writer.registered()
+        if not any(one.of == of for one in known):
+            unnamed = self._writer.unnamed_topics()
+            found = settle(of, known, unnamed, goes_on, self._settings.clickhouse_database)
+            self._writer.register(found, self._settings.component)
+            known = self._writer.registered()
+        return lineage_of(of, known)
+
+    async def reached(
+        self, table: Table, partition: TopicPartition, incarnation: str, over: asyncio.Event
+    ) -> int:
         """The offset after the last record of the partition that history has a row of; 0 for none.
 
         Raises:
@@ -94,7 +128,9 @@ class History:
         """
         while not over.is_set():
             try:
-                return await asyncio.to_thread(self._writer.reached, table, *partition)
+                return await asyncio.to_thread(
+                    self._writer.reached, table, partition.topic, partition.partition, incarnation
+                )
             except Unreachable as error:
                 self._tell_down(error)
             await asyncio.sleep(FIRST_BACKOFF_SECONDS)
@@ -111,14 +147,15 @@ class History:
         """
         plan = queue.plan
         assert plan is not None, "nothing is planned"
-        records = queue.planned()
+        records, refused_whole = queue.planned(), False
         try:
             # One at a time: the interpreter would only switch between them, while the first can be inserted.
             async with self._reading:
                 reading = await asyncio.to_thread(table.read, records, self._signing_keys)
-                bills = bills_in(reading) if table is USAGE and reading.rows else []
+                reading.with_incarnation(plan.incarnation)
+                bills = bills_in(reading, records) if table is USAGE and reading.rows else []
             if bills:
-                reading = await self._without_repeats(partition, records, reading, bills, over)
+                reading = await self._without_repeats(partition, records, reading, bills, plan, over)
             if reading.rows:
                 await self._insert(table, partition, reading, plan, over)
         except Refused as error:
@@ -127,9 +164,9 @@ class History:
                 return
             log.warning("ClickHouse refuses %s: %s", plan.token(*partition), error)
             refused = InvalidRecord(Reason.REFUSED_BY_HISTORY, str(error))
-            reading.unreadable = [(records[0], refused)]
+            reading.unreadable, refused_whole = [(records[0], refused)], True
         await self._put_aside(table, reading.unreadable, over)
-        queue.finish()
+        queue.finish(_last_stored(table, reading) if not refused_whole else None)
 
     async def _insert(
         self, table: Table, partition: TopicPartition, reading: Reading, plan: Plan, over: asyncio.Event
@@ -146,6 +183,7 @@ class History:
         records: Sequence[StoredRecord],
         reading: Reading,
         bills: Sequence[Sequence[Any]],
+        plan: Plan,
         over: asyncio.Event,
     ) -> Reading:
         """The batch without bills of objects that another record has billed before."""
@@ -158,6 +196,7 @@ class History:
         REPEATED_BILLS.inc(len(repeats))
         log.info("%s:%d: %d bills of objects are in history already", *partition, len(repeats))
         kept = await asyncio.to_thread(USAGE.read, without(records, repeats), self._signing_keys)
+        kept.with_incarnation(plan.incarnation)
         kept.unreadable = reading.unreadable
         return kept
 
@@ -221,3 +260,8 @@ class History:
             log.info("ClickHouse takes inserts again")
             READY.set(1)
         self._down = False
+
+
+def _last_stored(table: Table, reading: Reading) -> int | None:
+    """The highest offset of the rows; None where there are none."""
+    return int(max(reading.columns[list(table.columns).index("offset")])) if reading.rows else None

@@ -23,6 +23,10 @@ GONE = Counter(
     "Records that retention took before they were in history.",
     ["topic"],
 )
+RESTORED = Counter(
+    "spendmeter_sink_restored_total",
+    "Partitions read again because history had lost rows: it was restored to an earlier state.",
+)
 LAG = Gauge(
     "spendmeter_sink_lag_records", "Records in Kafka that are not yet in ClickHouse.", ["topic", "partition"]
 )

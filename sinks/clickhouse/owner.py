@@ -6,6 +6,7 @@ that want the same generation ClickHouse keeps the first, and both read who it w
 
 from clickhouse_connect.driver.client import Client
 
+from spendmeter.contract.topics import Topic
 from spendmeter.runtime.settings import ClickHouseSettings
 
 
@@ -29,12 +30,23 @@ def claim(client: Client, settings: ClickHouseSettings) -> None:
     if owner is None:
         _insert(client, 1, mine)
         owner = owner_of(client)
-    if owner != mine:
+    if owner != mine and not _has_moved(client, settings):
         raise OwnedByAnother(
             f"database {settings.clickhouse_database} belongs to the system with SPENDMETER_TOPIC_PREFIX"
             f" '{owner}', and this one has '{mine}': set SPENDMETER_CLICKHOUSE_DATABASE to a database of"
-            " its own, or the prefix, if that is mistaken"
+            " its own, or the prefix, if that is mistaken; `spendmeter move` says that this system goes on"
+            " where that one stood"
         )
+
+
+def _has_moved(client: Client, settings: ClickHouseSettings) -> bool:
+    """Whether an operator has said that one of the two goes on where the other stood (`spendmeter move`)."""
+    rows = client.query(
+        "SELECT count() FROM incarnations"
+        " WHERE follows_topic != '' AND {topic:String} IN (topic, follows_topic)",
+        parameters={"topic": settings.topic(Topic.USAGE)},
+    ).result_rows
+    return bool(rows[0][0])
 
 
 def set_owner(client: Client, topic_prefix: str) -> None:

@@ -15,21 +15,53 @@ class Plan:
     last: int
     stamp_ms: int
     """Kafka timestamp of the first record: tells a topic from its namesake that was deleted."""
+    incarnation: str = ""
+    """Of the topic; empty in plans of versions before offsets carried one."""
+    reread: int = 0
+    """How often history had lost rows and was filled again: it may still know the tokens of what it lost."""
 
     def token(self, topic: str, partition: int) -> str:
         """ClickHouse's insert_deduplication_token: the same plan always gives the same one."""
-        return f"{topic}:{partition}:{self.first}-{self.last}@{self.stamp_ms}"
+        where = f"{topic}/{self.incarnation}" if self.incarnation else topic
+        again = f"+{self.reread}" if self.reread else ""
+        return f"{where}:{partition}:{self.first}-{self.last}@{self.stamp_ms}{again}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a sink has written down of a partition beside its committed offset."""
+
+    incarnation: str = ""
+    """Of the topic that the offset is of."""
+    plan: Plan | None = None
+    stored_last: int | None = None
+    """The highest offset that ClickHouse had acknowledged a row of."""
+    reread: int = 0
+    """As of a plan."""
 
     def metadata(self) -> str:
-        """The plan as text beside a committed offset, which is `first`."""
-        return json.dumps({"planned_last": self.last, "stamp_ms": self.stamp_ms})
+        """As text beside the committed offset, which is the plan's first where there is a plan."""
+        fields: dict[str, str | int] = {}
+        if self.plan is not None:
+            fields |= {"planned_last": self.plan.last, "stamp_ms": self.plan.stamp_ms}
+        if self.incarnation:
+            fields["incarnation"] = self.incarnation
+        if self.stored_last is not None:
+            fields["stored_last"] = self.stored_last
+        if self.reread:
+            fields["reread"] = self.reread
+        return json.dumps(fields) if fields else ""
 
 
-def read_plan(offset: int, metadata: str) -> Plan | None:
-    """The plan that was committed with that offset, None where the text is none of ours."""
+def read_standing(offset: int, metadata: str) -> Standing:
+    """What was committed with that offset; nothing where the text is none of ours."""
     try:
         fields = json.loads(metadata)
-        plan = Plan(offset, int(fields["planned_last"]), int(fields["stamp_ms"]))
-    except (ValueError, TypeError, KeyError):
-        return None
-    return plan if plan.last >= plan.first else None
+        incarnation, stored = str(fields.get("incarnation", "")), fields.get("stored_last")
+        plan, reread = None, int(fields.get("reread", 0))
+        if "planned_last" in fields:
+            plan = Plan(offset, int(fields["planned_last"]), int(fields["stamp_ms"]), incarnation, reread)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Standing()
+    is_plan = plan is not None and plan.last >= plan.first
+    return Standing(incarnation, plan if is_plan else None, None if stored is None else int(stored), reread)

@@ -21,6 +21,12 @@ class Reading:
     rows: int = 0
     unreadable: list[Unreadable] = field(default_factory=list)
 
+    def with_incarnation(self, incarnation: str) -> "Reading":
+        """The same with its last column: which incarnation of its topic each row's offset is of."""
+        if self.rows:
+            self.columns.append([incarnation] * self.rows)
+        return self
+
 
 Read = Callable[[Sequence[StoredRecord], SigningKeys], Reading]
 """What cannot be read is set apart and never stops the rest."""

@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 
 
 class Coordinates(NamedTuple):
-    """Where a record stands in Kafka; the last four columns of every table."""
+    """Where a record stands in Kafka: columns of every table, but for the incarnation of its topic."""
 
     topic: str
     partition: int
@@ -45,6 +45,7 @@ def signal_row(signal: Signal, at: Coordinates) -> Row:
         signal.state.value,
         signal.threshold,
         signal.watermark,
+        signal.incarnation,
         signal.revision,
         signal.version,
         signal.cause_event_id,

@@ -32,7 +32,9 @@ _COORDINATES = {
     "partition": "UInt32",
     "offset": "UInt64",
     "appended_at": "DateTime64(3, 'UTC')",
+    "incarnation": _NAME,
 }
+"""The last is none that a record has: `Table.read` leaves it to `with_incarnation`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ SIGNALS = Table(
         "state": _NAME,
         "threshold": "Nullable(Float64)",
         "watermark": "Map(UInt32, Int64)",
+        "source_incarnation": _NAME,
         "revision": "Int64",
         "version": "UInt64",
         "cause_event_id": "Nullable(UUID)",

@@ -16,6 +16,7 @@ from sinks.clickhouse.objects import At
 from sinks.clickhouse.owner import claim
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import USAGE_OBJECTS, Table
+from sinks.incarnations import Of, Registered
 from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.supported import clickhouse_warning
@@ -128,8 +129,43 @@ class Writer:
         if warning:
             log.warning(warning)
 
-    def reached(self, table: Table, topic: str, partition: int) -> int:
+    def registered(self) -> list[Registered]:
+        """The incarnations of spend.usage that history is of, in the order in which that was decided.
+
+        Raises:
+            Unreachable: ClickHouse does not answer.
+        """
+        try:
+            return read_registered(self._connected())
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+
+    def unnamed_topics(self) -> list[str]:
+        """The topics whose rows of usage name no incarnation.
+
+        Raises:
+            Unreachable: ClickHouse does not answer.
+        """
+        try:
+            return read_unnamed_topics(self._connected())
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+
+    def register(self, one: Registered, by: str) -> None:
+        """Write down that history is of this incarnation.
+
+        Raises:
+            Unreachable: it may or may not have been written; once more does no harm.
+        """
+        try:
+            register(self._connected(), one, by)
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+
+    def reached(self, table: Table, topic: str, partition: int, incarnation: str) -> int:
         """The offset after the last record of the partition that the table has a row of; 0 for none.
+
+        Rows that name no incarnation are taken for this one's.
 
         Raises:
             Unreachable: ClickHouse does not answer.
@@ -139,8 +175,9 @@ class Writer:
                 self._connected()
                 .query(
                     f"SELECT toInt64(max(offset)) + 1, count() FROM {table.name}"
-                    " WHERE topic = {topic:String} AND partition = {partition:UInt32}",
-                    parameters={"topic": topic, "partition": partition},
+                    " WHERE topic = {topic:String} AND partition = {partition:UInt32}"
+                    " AND incarnation IN ('', {incarnation:String})",
+                    parameters={"topic": topic, "partition": partition, "incarnation": incarnation},
                 )
                 .result_rows
             )
@@ -195,8 +232,9 @@ class Writer:
                 self._connected()
                 .query(
                     # Not as one tuple: that of ClickHouse 24.8 has names, and the driver makes a dict of it.
-                    "SELECT object_id, tupleElement(first, 3), tupleElement(first, 4), tupleElement(first, 2)"
-                    " FROM (SELECT object_id, min((appended_at, offset, topic, partition)) AS first"
+                    "SELECT object_id, tupleElement(first, 3), tupleElement(first, 4),"
+                    " tupleElement(first, 2), tupleElement(first, 5) FROM"
+                    " (SELECT object_id, min((appended_at, offset, topic, partition, incarnation)) AS first"
                     f" FROM {USAGE_OBJECTS.name} WHERE object_id IN {{ids:Array(String)}}"
                     " GROUP BY object_id)",
                     parameters={"ids": list(object_ids)},
@@ -219,3 +257,49 @@ class Writer:
                 self._settings.sink_insert_timeout_seconds,
             )
         return self._client
+
+
+def read_registered(client: Client) -> list[Registered]:
+    """The incarnations of spend.usage that history is of, in the order in which that was decided.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    rows = client.query(
+        "SELECT topic, incarnation, follows_topic, follows_incarnation, has_unnamed FROM incarnations FINAL"
+        " ORDER BY registered_at, topic, incarnation"
+    ).result_rows
+    return [
+        Registered(Of(topic, name), Of(*follows) if follows[0] else None, bool(has_unnamed))
+        for topic, name, *follows, has_unnamed in rows
+    ]
+
+
+def read_unnamed_topics(client: Client) -> list[str]:
+    """The topics whose rows of usage name no incarnation.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    rows = client.query("SELECT DISTINCT topic FROM usage WHERE incarnation = '' ORDER BY topic").result_rows
+    return [topic for (topic,) in rows]
+
+
+def register(client: Client, one: Registered, by: str) -> None:
+    """Write down that history is of this incarnation.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    client.insert(
+        "incarnations",
+        [[*one.of, *(one.follows or ("", "")), one.has_unnamed, by]],
+        column_names=[
+            "topic",
+            "incarnation",
+            "follows_topic",
+            "follows_incarnation",
+            "has_unnamed",
+            "registered_by",
+        ],
+    )

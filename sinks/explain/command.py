@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 from clickhouse_connect.driver.client import Client
 
-from sinks.explain.evidence import Evidence, budgets_at, evidence_of, find_decision
+from sinks.explain.evidence import Evidence, budgets_at, evidence_of, find_decision, usage_topic_of
 from sinks.explain.words import is_right, tell
 from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.printing import print_json, say_lines
@@ -51,7 +51,8 @@ def _look(
         )
     if decision.budget_id is None:
         return decision, None
-    return decision, evidence_of(client, decision, budgets_at(client, decision), usage_topic, events)
+    topic = usage_topic_of(client, decision) or usage_topic
+    return decision, evidence_of(client, decision, budgets_at(client, decision), topic, events)
 
 
 def _data(decision: Decision, evidence: Evidence | None) -> dict[str, object]:

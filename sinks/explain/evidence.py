@@ -8,6 +8,8 @@ from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 
+from sinks.clickhouse.writer import read_registered
+from sinks.incarnations import lineage_of_topic
 from sinks.usage_rows import Span, columns_of, subject_from, up_to
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision
@@ -18,6 +20,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signing import shown
 from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.topics import Topic
 
 _TIMES = ("decided_at", "window_start", "window_end")
 _MONEY = ("limit", "spent", "signal", "held", "least", "pending")
@@ -65,6 +68,15 @@ def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
             row[name] = row[name] or None
         return Decision.model_validate(row)
     return None
+
+
+def usage_topic_of(client: Client, decision: Decision) -> str | None:
+    """The spend.usage of the system that decided: that whose offsets its watermark is of."""
+    rows = client.query(
+        "SELECT topic FROM decisions WHERE decision_id = {id:UUID} LIMIT 1",
+        parameters={"id": str(decision.decision_id)},
+    ).result_rows
+    return str(rows[0][0]).removesuffix(Topic.DECISIONS) + Topic.USAGE if rows else None
 
 
 def budgets_at(client: Client, decision: Decision) -> BudgetBook:
@@ -143,15 +155,16 @@ def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tupl
     assert decision.account is not None, "it names a budget, hence an account"
     conditions, parameters = _of_subject(subject_in(decision.account))
     conditions.append(Span(decision.window_start, decision.window_end).sql())
+    lineage = lineage_of_topic(usage_topic, read_registered(client))
     sql = (
         "SELECT cost_nanousd, toUnixTimestamp64Micro(occurred_at), event_id, model, ifNull(key_alias, key),"
         " gateway, if(cost_source = 'unpriced' AND status = 'success', if(kind = 'usage', 1, -1), 0)"
         f"{columns_of(DIMENSIONS)} FROM usage FINAL"
-        f" WHERE topic = {{topic:String}} AND {' AND '.join(conditions)}"
+        f" WHERE {' AND '.join(conditions)} AND ({lineage.is_earlier} OR {lineage.is_of_it}"
         f" AND ({up_to(decision.watermark)} OR (producer_id = {{producer:String}} AND"
-        " (seq <= {seq:UInt64} OR event_id IN {pending:Array(UUID)})))"
+        " (seq <= {seq:UInt64} OR event_id IN {pending:Array(UUID)}))))"
     )
-    parameters |= {"topic": usage_topic, "producer": decision.producer_id or "", "seq": decision.seq}
+    parameters |= {"producer": decision.producer_id or "", "seq": decision.seq}
     parameters["pending"] = [str(event_id) for event_id in decision.pending]
     with client.query_row_block_stream(sql, parameters=parameters) as blocks:
         for block in blocks:

@@ -153,4 +153,5 @@ def _total(due: Due, account: str, start: datetime, held: _Sum) -> Total:
         before=due.before,
         shape=due.shape,
         revision=due.budget.revision,
+        incarnation=due.incarnation,
     )

@@ -24,6 +24,7 @@ from clickhouse_connect.driver.exceptions import Error
 from urllib3.exceptions import HTTPError
 
 from sinks.clickhouse.settings import SinkSettings
+from sinks.incarnations import Lineage
 from sinks.opening.balance import Balances
 from sinks.opening.ledger import Due, Ledger, is_covered, taken, taken_key
 from sinks.opening.measures import TAKEN, WAITING
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 10.0
+EARLIER_EVERY_SECONDS = 1.0
+EARLIER_PAUSES = 2
+"""How many times as long as it took to ask or add up until that is done again."""
 QUERY_WITHIN_SECONDS = 300
 MAX_IN_FLIGHT = 1_000
 SAY_WAITING_EVERY_SECONDS = 60.0
@@ -56,9 +60,18 @@ MAX_NAMED = 10
 class Filler:
     """Beside the sink, in every worker; only one that `is_in_charge` does anything."""
 
-    def __init__(self, settings: SinkSettings, is_in_charge: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: SinkSettings,
+        is_in_charge: Callable[[], bool],
+        lineage: Callable[[], Lineage | None],
+    ) -> None:
+        """`lineage`: what the rows of usage rest on; None while that is not settled."""
         self._settings = settings
         self._is_in_charge = is_in_charge
+        self._lineage = lineage
+        self._earlier_of: Lineage | None = None
+        self._earlier_due = 0.0
         self._ledger = Ledger()
         self._removed: set[str] = set()
         self._said_at = monotonic()
@@ -114,18 +127,21 @@ class Filler:
         pause = LOOK_EVERY_SECONDS
         while True:
             await asyncio.sleep(pause)
-            if not self._is_in_charge():
+            lineage = self._lineage()
+            if lineage is None or not self._is_in_charge():
                 WAITING.set(0)
                 self._said_at = monotonic()
                 continue
             try:
-                await self._round()
+                await self._round(lineage)
                 pause = LOOK_EVERY_SECONDS
             except (KafkaError, Error, HTTPError) as error:
                 pause = min(pause * 2, LONGEST_BACKOFF_SECONDS)
                 log.warning("opening balances wait, next try in %g s: %s", pause, tell(error))
 
-    async def _round(self) -> None:
+    async def _round(self, lineage: Lineage) -> None:
+        self._ledger.incarnation = lineage.current[0].incarnation
+        await self._look_at_earlier(lineage)
         await self._tell_removed()
         partitions = sorted(await self._kafka.partitions_for(self._settings.topic(Topic.USAGE)))
         waiting = self._ledger.waiting(self._budgets.book, partitions)
@@ -139,8 +155,28 @@ class Filler:
         if not dues:
             return
         balances = Balances(dues, BudgetBook(self._budgets.book), datetime.now(UTC))
-        await asyncio.to_thread(self._add_up, balances)
+        begun = monotonic()
+        await asyncio.to_thread(self._add_up, balances, lineage)
         await self._publish(balances, dues)
+        # What earlier ones still bring is added up again and again, but not for most of the time.
+        self._earlier_due = max(self._earlier_due, monotonic() + EARLIER_PAUSES * (monotonic() - begun))
+
+    async def _look_at_earlier(self, lineage: Lineage) -> None:
+        """See how far history is with earlier incarnations, which others may still write to."""
+        if lineage == self._earlier_of and monotonic() < self._earlier_due:
+            return
+        begun = monotonic()
+        self._ledger.earlier = await asyncio.to_thread(self._earlier, lineage) if lineage.earlier else 0
+        self._earlier_of = lineage
+        self._earlier_due = monotonic() + max(EARLIER_EVERY_SECONDS, EARLIER_PAUSES * (monotonic() - begun))
+
+    def _earlier(self, lineage: Lineage) -> int:
+        """Blocking."""
+        client = reader(self._settings, at_least_seconds=QUERY_WITHIN_SECONDS)
+        try:
+            return UsageRows(client, self._settings.topic(Topic.USAGE), lineage).earlier()
+        finally:
+            client.close()
 
     def _say_waiting(self, waiting: int, partitions: Sequence[int], committed: Mapping[int, int]) -> None:
         """Say for what budgets wait, once they have done so for a minute, and every minute."""
@@ -180,20 +216,21 @@ class Filler:
         finally:
             await admin.close()
 
-    def _add_up(self, balances: Balances) -> None:
+    def _add_up(self, balances: Balances, lineage: Lineage) -> None:
         """Blocking."""
         # Of the server's memory: an opening balance that is refused would be missing for good.
         limits = {"max_memory_usage": 0}
         client = reader(self._settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=limits, compress="lz4")
         try:
-            rows = UsageRows(client, self._settings.topic(Topic.USAGE))
+            topic = self._settings.topic(Topic.USAGE)
+            rows = UsageRows(client, topic, lineage)
             dimensions, bounds = balances.dimensions, balances.bounds
             for piece in rows.slices(balances.span):
                 balances.add(rows.rows(dimensions, piece, bounds))
                 if balances.has_flats:
                     balances.add_flats(rows.flats(dimensions, piece, bounds))
             # What history refused, the stream would have counted.
-            letters = sort_out(rows.letters())
+            letters = sort_out(rows.letters(), topic)
             balances.add(letters.rows(dimensions))
             balances.add_flats(letters.flats(dimensions))
         finally:

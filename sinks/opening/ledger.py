@@ -6,6 +6,7 @@ from typing import NamedTuple
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.opening import Opening
+from spendmeter.contract.total import EARLIER
 
 
 class Due(NamedTuple):
@@ -14,13 +15,20 @@ class Due(NamedTuple):
     budget: Budget
     shape: str
     before: dict[int, int]
-    """Every source partition: history holds what lies below this offset, the stream the rest."""
+    """Every source partition: history holds what lies below this offset, the stream the rest. EARLIER is of
+    earlier incarnations of spend.usage."""
+    incarnation: str = ""
+    """Of spend.usage, which these offsets are of."""
 
 
 class Ledger:
     """Follows spend.openings."""
 
     def __init__(self) -> None:
+        self.incarnation = ""
+        """Of spend.usage as it is now: openings of another one say nothing. Empty takes all."""
+        self.earlier = 0
+        """What history has of earlier ones, as an offset: each balance holds that, too."""
         self._openings: dict[str, Opening] = {}
         self._watched: set[str] = set()
         """Budgets that cannot have been removed and come back without our hearing of it."""
@@ -37,10 +45,13 @@ class Ledger:
         found = []
         for budget in book:
             shape = book.shape_of(budget)
-            openings = [self._openings.get(f"{budget.id}|{shape}|{p}") for p in partitions]
+            openings = [self._opening(f"{budget.id}|{shape}|{p}") for p in partitions]
             before = {o.source_partition: o.first_offset for o in openings if o is not None}
             if len(before) == len(partitions):
-                due = Due(budget, shape, {int(p): offset for p, offset in before.items()})
+                vector = {int(p): offset for p, offset in before.items()}
+                if self.earlier:
+                    vector[EARLIER] = self.earlier
+                due = Due(budget, shape, vector, self.incarnation)
                 if not self._is_taken(due):
                     found.append(due)
         return found
@@ -51,21 +62,21 @@ class Ledger:
         """For each budget that lacks its balance what it waits for, as people read it."""
         for budget in book:
             shape = book.shape_of(budget)
-            uncounted = [p for p in partitions if f"{budget.id}|{shape}|{p}" not in self._openings]
+            uncounted = [p for p in partitions if self._opening(f"{budget.id}|{shape}|{p}") is None]
             if uncounted:
                 yield budget.id, f"no stream worker counts it in partitions {uncounted} of spend.usage yet"
         for due in self.due(book, partitions):
             behind = [
                 f"[{p}] up to {committed.get(p, 'nothing')}, needed up to {offset}"
                 for p, offset in sorted(due.before.items())
-                if committed.get(p, 0) < offset
+                if p != EARLIER and committed.get(p, 0) < offset
             ]
             yield due.budget.id, f"history holds spend.usage {', '.join(behind)}" if behind else "its turn"
 
     def waiting(self, book: BudgetBook, partitions: Sequence[int]) -> int:
         """How many budgets lack theirs, those that the stream has not opened everywhere included."""
         unopened = sum(
-            any(f"{budget.id}|{book.shape_of(budget)}|{p}" not in self._openings for p in partitions)
+            any(self._opening(f"{budget.id}|{book.shape_of(budget)}|{p}") is None for p in partitions)
             for budget in book
         )
         return unopened + len(self.due(book, partitions))
@@ -82,8 +93,13 @@ class Ledger:
             if opening.source_partition == "history" and book.get(opening.budget_id) is None
         ]
 
+    def _opening(self, key: str) -> Opening | None:
+        opening = self._openings.get(key)
+        is_of_others = opening is not None and opening.incarnation not in ("", self.incarnation)
+        return None if self.incarnation and is_of_others else opening
+
     def _is_taken(self, due: Due) -> bool:
-        taken = self._openings.get(taken_key(due.budget.id))
+        taken = self._opening(taken_key(due.budget.id))
         if taken is None or (taken.shape, dict(taken.before)) != (due.shape, due.before):
             return False
         # One of a higher revision may have been removed and come back while nobody looked: once more, then.
@@ -106,9 +122,16 @@ def taken(due: Due) -> Opening:
         first_offset=sum(due.before.values()),
         before=due.before,
         revision=due.budget.revision,
+        incarnation=due.incarnation,
     )
 
 
 def is_covered(due: Due, committed: Mapping[int, int]) -> bool:
-    """Whether history holds everything that is wanted: the sink has committed up to there."""
-    return all(committed.get(partition, 0) >= offset for partition, offset in due.before.items())
+    """Whether history holds everything that is wanted: the sink has committed up to there.
+
+    Of earlier incarnations that is what it has.
+    """
+    return all(
+        partition == EARLIER or committed.get(partition, 0) >= offset
+        for partition, offset in due.before.items()
+    )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from sinks.clickhouse.objects import SENT_BEFORE
 from sinks.reconcile.eras import Revision
 from sinks.reconcile.sequences import Range
 from sinks.usage_rows import Span, UsageRows, Values, columns_of, up_to
@@ -20,8 +21,9 @@ IN_MEMORY = {f"max_bytes_before_external_{work}": 256 * 1024 * 1024 for work in 
 
 # Bills that history has from another record. In the sequence of their producer they are no gap.
 _REPEATED_BILLS = (
-    "SELECT producer_id, seq FROM usage_objects FINAL WHERE topic = {topic:String} AND (producer_id, seq)"
-    " NOT IN (SELECT producer_id, seq FROM usage WHERE topic = {topic:String} AND object_id != '')"
+    "SELECT producer_id, seq FROM usage_objects FINAL WHERE {of} AND (producer_id, seq)"
+    " NOT IN (SELECT producer_id, seq FROM usage WHERE {of} AND object_id != '')"
+    f" AND NOT startsWith(object_id, '{SENT_BEFORE}')"
 )
 
 
@@ -44,14 +46,22 @@ class Conflict(NamedTuple):
 
 
 class History(UsageRows):
-    """One database and the rows of one topic in it. Blocking: call it from a thread."""
+    """One database and the rows of one system in it. Blocking: call it from a thread."""
+
+    @property
+    def _of(self) -> str:
+        """As a condition: rows of the system, whatever incarnation. A producer may have moved with it."""
+        return self._lineage.is_of_all
+
+    @property
+    def _repeated_bills(self) -> str:
+        return _REPEATED_BILLS.format(of=self._of)
 
     def recorded(self) -> list[Recorded]:
         """Every producer with how far its sequence has come."""
         rows = self._query(
             "SELECT producer_id, count(), groupBitmap(seq), max(seq) FROM"
-            " (SELECT producer_id, seq FROM usage WHERE topic = {topic:String}"
-            f" UNION ALL {_REPEATED_BILLS})"
+            f" (SELECT producer_id, seq FROM usage WHERE {self._of} UNION ALL {self._repeated_bills})"
             " GROUP BY producer_id ORDER BY producer_id"
         )
         return [Recorded(*row) for row in rows]
@@ -62,8 +72,8 @@ class History(UsageRows):
             "SELECT producer_id, before + 1, seq - 1 FROM (SELECT producer_id, seq,"
             " lagInFrame(seq, 1, 0) OVER (PARTITION BY producer_id ORDER BY seq"
             " ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS before"
-            " FROM (SELECT producer_id, seq FROM usage WHERE topic = {topic:String}"
-            f" UNION ALL {_REPEATED_BILLS}) WHERE producer_id IN {{producers:Array(String)}})"
+            f" FROM (SELECT producer_id, seq FROM usage WHERE {self._of}"
+            f" UNION ALL {self._repeated_bills}) WHERE producer_id IN {{producers:Array(String)}})"
             f" WHERE seq > before + 1 ORDER BY producer_id, seq LIMIT {MAX_RANGES}",
             producers=list(producers),
         )
@@ -77,7 +87,7 @@ class History(UsageRows):
         rows = self._query(
             "SELECT producer_id, seq, groupUniqArray(10)(event_id), groupUniqArray(10)(cost_nanousd)"
             # Of two corrections that were made at once the first counts, by design (spendmeter.correction).
-            " FROM usage WHERE topic = {topic:String} AND producer_id IN {producers:Array(String)}"
+            f" FROM usage WHERE {self._of} AND producer_id IN {{producers:Array(String)}}"
             " AND kind = 'usage' GROUP BY producer_id, seq"
             " HAVING min(event_id) != max(event_id) OR min(cost_usd) != max(cost_usd)"
             # Copies that differ in these would never be merged.
@@ -91,7 +101,7 @@ class History(UsageRows):
         """Events up to those offsets, each once, and the nano-USD that they add up to."""
         ((events, nanousd),) = self._query(
             "SELECT count(), sum(toInt128(cost_nanousd)) FROM usage FINAL"
-            f" WHERE topic = {{topic:String}} AND {up_to(bounds)}"
+            f" WHERE ({self._lineage.is_of_it} AND {up_to(bounds)}) OR {self._lineage.is_earlier}"
         )
         return events, nanousd
 
@@ -116,7 +126,7 @@ class History(UsageRows):
         """First copies in one stretch of offsets: event id, offset, occurred_at in µs, nano-USD, values."""
         yield from self._stream(
             "SELECT event_id, offset, toUnixTimestamp64Micro(occurred_at), cost_nanousd"
-            f"{columns_of(dimensions)} FROM usage FINAL WHERE topic = {{topic:String}} AND {span.sql()}"
+            f"{columns_of(dimensions)} FROM usage FINAL WHERE {self._lineage.is_of_it} AND {span.sql()}"
             f" AND partition = {partition:d} AND offset BETWEEN {first:d} AND {last:d}",
             plain=4,
         )
@@ -126,8 +136,7 @@ class History(UsageRows):
         if not event_ids:
             return set()
         rows = self._query(
-            "SELECT DISTINCT event_id FROM usage"
-            " WHERE topic = {topic:String} AND event_id IN {ids:Array(UUID)}",
+            f"SELECT DISTINCT event_id FROM usage WHERE {self._of} AND event_id IN {{ids:Array(UUID)}}",
             ids=[str(event_id) for event_id in event_ids[:MAX_ASKED]],
         )
         return {event_id for (event_id,) in rows}

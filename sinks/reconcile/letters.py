@@ -14,6 +14,7 @@ from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.matching import subject_of
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.times import to_unix_us
+from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import UsageEvent
 
 # A letter does not say when the broker appended its record: never after a budget began, then.
@@ -51,8 +52,11 @@ class Letters:
                 yield _row(refused, (flats, int(refused.event.cost_nanousd == 0)), dimensions)
 
 
-def sort_out(letters: Iterable[DeadLetter]) -> Letters:
-    """Read what can be read. Letters come by rising offset within their partition."""
+def sort_out(letters: Iterable[DeadLetter], usage_topic: str = "") -> Letters:
+    """Read what can be read. Letters come by rising offset within their partition.
+
+    `usage_topic`: those of another one are of an earlier incarnation.
+    """
     found = Letters()
     for letter in letters:
         found.records += 1
@@ -69,7 +73,9 @@ def sort_out(letters: Iterable[DeadLetter]) -> Letters:
             event = decode(UsageEvent, payload)
         except InvalidRecord:
             continue
-        refused = RefusedEvent(letter.source_partition, letter.source_offset, event)
+        is_earlier = usage_topic not in ("", letter.source_topic)
+        at = (EARLIER, 0) if is_earlier else (letter.source_partition, letter.source_offset)
+        refused = RefusedEvent(*at, event)
         found.refused.setdefault(event.event_id, refused)
     return found
 

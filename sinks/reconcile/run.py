@@ -21,6 +21,8 @@ from time import monotonic
 from aiokafka import TopicPartition
 from clickhouse_connect.driver.client import Client
 
+from sinks.clickhouse.writer import read_registered
+from sinks.incarnations import Of, lineage_of
 from sinks.reconcile.eras import eras_of, replaced_until, shape_of
 from sinks.reconcile.find import Finder
 from sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
@@ -47,6 +49,7 @@ from spendmeter.runtime.compacted import ReaderEnded
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.runtime.topic_state import look_up
 
 LOOK_EVERY_SECONDS = 0.25
 
@@ -68,9 +71,12 @@ async def reconcile(
         KafkaError, clickhouse_connect Error: a server cannot be reached.
     """
     budgets, totals, signals = BudgetTopic(settings), FollowedTotals(settings), SignalTopic(settings)
-    history = History(client, settings.topic(Topic.USAGE))
+    usage = settings.topic(Topic.USAGE)
     async with Positions(settings) as positions:
         await positions.ends(Topic.USAGE)
+        state = (await look_up(settings, [usage]))[usage]
+        known = await asyncio.to_thread(read_registered, client)
+        history = History(client, usage, lineage_of(Of(usage, state.incarnation), known))
         try:
             async with following(wait_seconds, budgets, totals, signals):
                 comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
@@ -174,7 +180,11 @@ class _Comparison:
         # A record's letter is in its topic before the sink commits the record itself.
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.USAGE), _SINK)
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
-        return sort_out(await asyncio.to_thread(lambda: list(self._history.letters())))
+        return await self._letters()
+
+    async def _letters(self) -> Letters:
+        letters = await asyncio.to_thread(lambda: list(self._history.letters()))
+        return sort_out(letters, self._settings.topic(Topic.USAGE))
 
     async def _scope(self, book: BudgetBook, chosen: Chosen, now: datetime) -> Scope:
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.BUDGETS), _SINK)
@@ -184,10 +194,12 @@ class _Comparison:
     async def _history_passes(self, recount: Recount) -> Letters:
         """Wait until history has every row that the recount needs."""
         name = self._settings.topic(Topic.USAGE)
-        furthest = {TopicPartition(name, p): last + 1 for p, last in recount.bounds().items() if last >= 0}
+        furthest = {
+            TopicPartition(name, p): last + 1 for p, last in recount.bounds().items() if p >= 0 and last >= 0
+        }
         await self._passed(SINK_GROUP, furthest, _SINK)
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
-        return sort_out(await asyncio.to_thread(lambda: list(self._history.letters())))
+        return await self._letters()
 
     def _recount(self, recount: Recount, letters: Letters) -> None:
         """Blocking."""

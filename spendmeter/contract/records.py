@@ -3,7 +3,7 @@
 Source: CloudEvents 1.0.2, Kafka protocol binding, section 3.2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
@@ -84,6 +84,22 @@ def encode(
 def encode_usage(event: UsageEvent, written: bytes | None = None) -> Record:
     source = f"gateway/{quote(event.gateway)}"
     return encode(event, placed_by(event), str(event.event_id), source, event.occurred_at, written)
+
+
+SENT_BEFORE_HEADER = "ce_sentbefore"
+"""Of a usage event that may stand in an earlier incarnation of its topic, too: the id of that incarnation."""
+_HEADERS = 6
+"""That `encode` gives each record."""
+
+
+def sent_before(record: Record, incarnation: str) -> Record:
+    """The record of an event that was sent to that incarnation of spend.usage; nobody knows if it came."""
+    return record._replace(headers=[*record.headers, (SENT_BEFORE_HEADER, incarnation.encode())])
+
+
+def is_sent_before(headers: Sequence[tuple[str, bytes | None]]) -> bool:
+    """Whether the event may stand in an earlier incarnation of the topic, too."""
+    return len(headers) > _HEADERS and any(name == SENT_BEFORE_HEADER for name, _ in headers)
 
 
 def placed_by(event: UsageEvent) -> str:

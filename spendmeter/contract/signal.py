@@ -9,6 +9,7 @@ from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import UtcTime
+from spendmeter.contract.total import MAX_INCARNATION_CHARS
 from spendmeter.contract.wire import Whole, Wire
 
 CLOSE_TO_LIMIT_SHARE = 0.8
@@ -38,6 +39,8 @@ class Signal(Wire):
     """The highest fraction of the limit that was reached; 1.0 when exceeded, None below the first."""
     watermark: dict[int, int]
     """Source partition of spend.usage: the last offset that `spent_nanousd` includes."""
+    incarnation: str = Field(default="", max_length=MAX_INCARNATION_CHARS)
+    """Of spend.usage, Kafka's id of the topic that the watermark's offsets are of. Empty in older records."""
     revision: Whole
     """Of the budget."""
     version: Whole = Field(ge=0)

@@ -12,6 +12,10 @@ from spendmeter.contract.times import UtcTime, remembered_time
 from spendmeter.contract.wire import OptionalText, Whole, Wire
 
 HISTORY = "history"
+EARLIER = -1
+"""In `before`, the source partition that stands for all earlier incarnations of spend.usage: its offset is
+what history has of them, their offsets added up."""
+MAX_INCARNATION_CHARS = 64
 MAX_ACCOUNT_CHARS = 80_000
 """More than the longest name that a budget's id and an event's texts amount to."""
 Offset = Annotated[Whole, Field(ge=0)]
@@ -35,11 +39,14 @@ class Total(Wire):
     last_event_id: UUID | None = None
     """The event counted last; it is the cause of a crossing that this total makes."""
     before: dict[int, Offset] | None = None
-    """Of an opening balance. Source partition: everything below this offset is in it."""
+    """Of an opening balance. Source partition: everything below this offset is in it. EARLIER stands for what
+    came before this incarnation of spend.usage."""
     shape: OptionalText = None
     """What the budget counted, see shape.py."""
     revision: Whole = 0
     """Of an opening balance: of the budget, when it was taken."""
+    incarnation: str = Field(default="", max_length=MAX_INCARNATION_CHARS)
+    """Of spend.usage, Kafka's id of the topic: which one the offsets are of. Empty in older records."""
 
     @property
     def closes_opening(self) -> bool:

@@ -49,6 +49,10 @@ _ADVICE = (
 UNKNOWN_DATABASE, _UNKNOWN_TABLE = 81, 60
 _MAX_CAUSES = 20
 _TRUST = "use a name that it is for, or have its CA among those that the system trusts (SSL_CERT_FILE)"
+OF_THE_SYSTEM = (
+    "(topic = {topic:String} OR topic IN (SELECT follows_topic FROM incarnations WHERE follows_topic != ''))"
+)
+"""As a condition on rows of usage: of the topic, or of one that its system has moved from."""
 
 # Else the first insert imports pandas to learn that it was given none, where it happens to be installed
 # (chDB brings it): seconds after each start in which nothing is inserted.

@@ -6,6 +6,7 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.money import from_usd
 from spendmeter.litellm_spend import Known
+from spendmeter.runtime.clickhouse import OF_THE_SYSTEM
 
 
 def read_known(client: Client, topic: str, source: str, since: date) -> Known:
@@ -17,12 +18,12 @@ def read_known(client: Client, topic: str, source: str, since: date) -> Known:
     # First: an import that comes into history between the two would be sent again, under new numbers.
     seqs = client.query(
         "SELECT producer_id, max(seq) FROM usage"
-        " WHERE topic = {topic:String} AND startsWith(producer_id, {source:String}) GROUP BY producer_id",
+        f" WHERE {OF_THE_SYSTEM} AND startsWith(producer_id, {{source:String}}) GROUP BY producer_id",
         parameters=of_topic,
     ).result_rows
     spent = client.query(
         "SELECT toDate(occurred_at, 'UTC') AS day, key, model_group, toString(sum(cost_usd))"
-        " FROM usage FINAL WHERE topic = {topic:String} AND kind = 'usage'"
+        f" FROM usage FINAL WHERE {OF_THE_SYSTEM} AND kind = 'usage'"
         " AND occurred_at >= toDateTime64({since:String}, 6, 'UTC') GROUP BY day, key, model_group",
         parameters=of_topic,
     ).result_rows

@@ -11,6 +11,7 @@ from spendmeter.contract.times import format_time, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.correction import Recorded
 from spendmeter.replay import Copy
+from spendmeter.runtime.clickhouse import OF_THE_SYSTEM
 
 MAX_CORRECTIONS = 1_000
 """Of one event that are read; a person will never come near."""
@@ -35,7 +36,7 @@ def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[U
     """Where history has each of these events from; of those that it lacks, nothing."""
     rows = client.query(
         "SELECT DISTINCT event_id, partition, offset FROM usage"
-        " WHERE topic = {topic:String} AND event_id IN {ids:Array(UUID)}",
+        f" WHERE {OF_THE_SYSTEM} AND event_id IN {{ids:Array(UUID)}}",
         parameters={"topic": topic, "ids": [str(event_id) for event_id in event_ids]},
     ).result_rows
     found: dict[UUID, list[Copy]] = {}
@@ -55,7 +56,7 @@ def find_recorded(client: Client, topic: str, event_id: UUID) -> Recorded | None
 def _read(client: Client, topic: str, condition: str, event_id: UUID) -> Sequence[UsageEvent]:
     # Not FINAL, which would read much more: of an event's copies, all in one partition, the first counts.
     rows = client.query(
-        f"SELECT {_COLUMNS} FROM usage WHERE topic = {{topic:String}} AND {condition}"
+        f"SELECT {_COLUMNS} FROM usage WHERE {OF_THE_SYSTEM} AND {condition}"
         f" ORDER BY occurred_at, seq, offset LIMIT 1 BY event_id LIMIT {MAX_CORRECTIONS}",
         parameters={"topic": topic, "id": str(event_id)},
     ).result_rows

@@ -65,8 +65,8 @@ class _OpensLate(Openings):
 
 
 class OpensAtTheFirstEvent(Meter):
-    def __init__(self, partition: int, max_accounts: int = 0) -> None:
-        super().__init__(partition, max_accounts)
+    def __init__(self, partition: int, max_accounts: int = 0, incarnation: str = "") -> None:
+        super().__init__(partition, max_accounts, incarnation)
         self._openings = _OpensLate()
 
     def fold(self, *args: Any) -> Folded:
@@ -108,8 +108,8 @@ class _StaysOpen(Openings):
 
 
 class OpeningsAreNeverClosed(Meter):
-    def __init__(self, partition: int, max_accounts: int = 0) -> None:
-        super().__init__(partition, max_accounts)
+    def __init__(self, partition: int, max_accounts: int = 0, incarnation: str = "") -> None:
+        super().__init__(partition, max_accounts, incarnation)
         self._openings = _StaysOpen()
 
 

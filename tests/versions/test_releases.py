@@ -79,10 +79,10 @@ def test_the_oldest_clickhouse_takes_the_last_releases_rows_and_todays_schema(
 
     writer = Writer(oldest_engine)
     writer.check()
-    assert writer.reached(USAGE, "earlier.spend.usage", 0) > 0
-    bills = [At("t", 1, 8), At("t", 1, 7), At("t", 1, 9)]
+    assert writer.reached(USAGE, "earlier.spend.usage", 0, "") > 0
+    bills = [At("t", 1, 8, ""), At("t", 1, 7, ""), At("t", 1, 9, "")]
     writer.insert(USAGE_OBJECTS, [_of_bill(name, bills) for name in USAGE_OBJECTS.columns], "")
-    assert writer.first_bills(["openai/one", "openai/none"]) == {"openai/one": At("t", 1, 7)}
+    assert writer.first_bills(["openai/one", "openai/none"]) == {"openai/one": At("t", 1, 7, "")}
     writer.close()
     for view in VIEWS:
         assert client.query(f"SELECT * FROM {view}").result_rows

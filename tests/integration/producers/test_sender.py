@@ -10,6 +10,8 @@ import pytest
 
 from producers import outbox
 from producers.outbox import Outbox
+from producers.sender import MAX_CHUNK_EVENTS
+from spendmeter.contract.records import SENT_BEFORE_HEADER, is_sent_before
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of
 from spendmeter.runtime.settings import Settings
@@ -25,6 +27,8 @@ from tests.integration.producers.sending import (
     until,
     without_resends,
 )
+
+EARLIER_TOPIC = "tQyP5J8dT8qcUW346NUhow"
 
 
 @pytest.fixture
@@ -237,6 +241,31 @@ asyncio.run(main())
             placed_by = PARTITIONS // 2 if is_old else PARTITIONS
             assert stored.partition == partition_of(stored.event.key, placed_by)
         assert len(log) == 80
+
+    async def test_what_may_stand_in_another_topic_says_so_and_what_was_never_sent_does_not(
+        self, settings: Settings, tmp_path: Path
+    ) -> None:
+        """Its gateway was killed with a chunk on its way, and the system has moved since."""
+        dead = Outbox.open(tmp_path, max_bytes=MAX_BYTES)
+        dead.unsent.place(PARTITIONS // 2, EARLIER_TOPIC)
+        for _ in range(MAX_CHUNK_EVENTS + 40):
+            dead.append(lambda seq: event(dead.producer_id, seq))
+        dead.close()
+
+        async with sending(settings, tmp_path, Outbox.predecessors(tmp_path)) as one:
+            one.append(40)
+            await one.drained()
+            log = await log_of(settings)
+
+        assert len(log) == MAX_CHUNK_EVENTS + 80
+        said = {s.event.seq for s in log if (SENT_BEFORE_HEADER, EARLIER_TOPIC.encode()) in s.headers}
+        # A chunk: as many as a batch is sure to hold, from the first that was not acknowledged.
+        assert MAX_CHUNK_EVENTS / 2 < len(said) <= MAX_CHUNK_EVENTS
+        assert said == set(range(1, len(said) + 1))
+        for stored in log:
+            is_in_doubt = stored.event.producer_id == dead.producer_id and stored.event.seq in said
+            assert is_sent_before(stored.headers) == is_in_doubt
+            assert stored.partition == partition_of(stored.event.key, PARTITIONS)
 
 
 def files_in(root: Path) -> list[Path]:

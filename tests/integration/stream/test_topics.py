@@ -1,11 +1,16 @@
 """A worker that is told of other topics than there are does not start, and says why."""
 
+import asyncio
+
 import pytest
 
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.create_topics import create_topics, partitions_of
 from stream.settings import StreamSettings
-from stream.topics import WrongTopics, prepare
+from stream.topics import WrongTopics, prepare, prepared
+from tests.integration.runtime.test_topic_check import configure
+
+WITHIN_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -35,3 +40,24 @@ async def test_topics_of_other_partitions_are_refused_and_those_that_are_as_said
 
     changelogs = [settings.changelog(table) for table in ("meter", "judge")]
     assert await partitions_of(settings, changelogs) == dict.fromkeys(changelogs, settings.partitions)
+
+
+async def test_a_worker_waits_for_topics_to_be_mended_and_says_what_is_wrong(
+    settings: StreamSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    await create_topics(settings)
+    await configure(settings, Topic.TOTALS, {"cleanup.policy": "delete"})
+    waiting = asyncio.create_task(prepared(settings))
+    try:
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while "not ready" not in caplog.text:
+                assert not waiting.done()
+                await asyncio.sleep(0.05)
+        assert (
+            f"--entity-name {settings.topic(Topic.TOTALS)} --add-config cleanup.policy=compact" in caplog.text
+        )
+        await configure(settings, Topic.TOTALS, {})
+        async with asyncio.timeout(WITHIN_SECONDS):
+            assert settings.topic(Topic.USAGE) in await waiting
+    finally:
+        waiting.cancel()

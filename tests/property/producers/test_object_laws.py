@@ -124,7 +124,7 @@ def kept_by_history(log: list[Usage], ends: list[int]) -> set[str]:
     for start, end in pairwise(bounds):
         batch = [(offset, event) for offset, _, event in log[start:end] if event is not None]
         for offset, event in batch:
-            first.setdefault(event.object_id, At("t", 0, offset))
+            first.setdefault(event.object_id, At("t", 0, offset, "i"))
         bills: list[list[Any]] = [
             [event.object_id for _, event in batch],
             [event.producer_id for _, event in batch],
@@ -134,9 +134,10 @@ def kept_by_history(log: list[Usage], ends: list[int]) -> set[str]:
             [0 for _ in batch],
             [offset for offset, _ in batch],
             [0 for _ in batch],
+            ["i" for _ in batch],
         ]
         repeats = repeats_in(bills, first)
-        kept += [event for offset, event in batch if At("t", 0, offset) not in repeats]
+        kept += [event for offset, event in batch if At("t", 0, offset, "i") not in repeats]
     assert len({event.object_id for event in kept}) == len(kept)
     assert sum(cost_for(BOOK.get("all") or budget(), event) for event in kept) == COST * len(kept)
     return {event.response_id for event in kept}

@@ -52,6 +52,7 @@ KEY = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 ACCOUNT = f"member-month|key={KEY}&team=search%20%26%20ads"
 EVENT_ID = UUID("019a2c5e-5c00-7abc-8def-0123456789ab")
 FINISHED = parse_time("2026-11-22T10:00:07.250000Z")
+INCARNATION = "tQyP5J8dT8qcUW346NUhow"
 MONTH, NEXT_MONTH = parse_time("2026-10-31T23:00:00Z"), parse_time("2026-11-30T23:00:00Z")
 
 USAGE = UsageEvent(
@@ -125,6 +126,7 @@ TOTAL = Total(
     first_offset=100,
     last_offset=90_412,
     last_event_id=EVENT_ID,
+    incarnation=INCARNATION,
 )
 OPENING_BALANCE = Total(
     account=ACCOUNT,
@@ -133,18 +135,20 @@ OPENING_BALANCE = Total(
     spent_nanousd=NanoUsd(1_500_000),
     events=12,
     first_offset=0,
-    last_offset=240,
-    before={0: 140, 2: 100},
+    last_offset=1_240,
+    before={-1: 1_000, 0: 140, 2: 100},
     shape="5d41402a",
     revision=1_795_340_000_123,
+    incarnation=INCARNATION,
 )
 OPENING = Opening(
     budget_id="member-month",
     shape="5d41402a",
     source_partition="history",
-    first_offset=240,
-    before={0: 140, 2: 100},
+    first_offset=1_240,
+    before={-1: 1_000, 0: 140, 2: 100},
     revision=1_795_340_000_123,
+    incarnation=INCARNATION,
 )
 SIGNAL = Signal(
     budget_id="member-month",
@@ -157,6 +161,7 @@ SIGNAL = Signal(
     state=State.WARNING,
     threshold=0.8,
     watermark={0: 88_001, 2: 90_412},
+    incarnation=INCARNATION,
     revision=1_795_340_000_123,
     version=178_412,
     cause_event_id=EVENT_ID,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from sinks.clickhouse.batch import Bounds, PartitionBatches
-from sinks.clickhouse.plan import Plan, read_plan
+from sinks.clickhouse.plan import Plan, Standing, read_standing
 
 TEN_ROWS = Bounds(rows=10, bytes=1_000_000)
 
@@ -31,18 +31,28 @@ def test_the_token_names_the_range_and_which_topic_of_that_name() -> None:
 
 def test_a_plan_is_read_back_from_the_offset_and_its_metadata() -> None:
     plan = Plan(5, 9, 1_700_000_000_000)
-    assert plan.metadata() == '{"planned_last": 9, "stamp_ms": 1700000000000}'
-    assert read_plan(5, plan.metadata()) == plan
+    standing = Standing(plan=plan)
+    assert standing.metadata() == '{"planned_last": 9, "stamp_ms": 1700000000000}'
+    assert read_standing(5, standing.metadata()) == standing
+    named = Standing("an-id", Plan(5, 9, 1, "an-id"), 4)
+    assert read_standing(5, named.metadata()) == named
+    at_rest = Standing("an-id", None, 4)
+    assert read_standing(5, at_rest.metadata()) == at_rest
+
+
+def test_topics_of_one_name_have_other_tokens() -> None:
+    tokens = {Plan(0, 9, 1, incarnation).token("spend.usage", 0) for incarnation in ("", "one", "other")}
+    assert len(tokens) == 3
 
 
 def test_metadata_that_is_not_ours_is_no_plan() -> None:
     for text in ("", "somebody's note", "[]", "{}", '{"planned_last": "x", "stamp_ms": 1}', "null"):
-        assert read_plan(5, text) is None, text
+        assert read_standing(5, text) == Standing(), text
 
 
 def test_a_plan_that_ends_before_it_begins_is_none() -> None:
-    assert read_plan(10, '{"planned_last": 9, "stamp_ms": 1}') is None
-    assert read_plan(9, '{"planned_last": 9, "stamp_ms": 1}') == Plan(9, 9, 1)
+    assert read_standing(10, '{"planned_last": 9, "stamp_ms": 1}').plan is None
+    assert read_standing(9, '{"planned_last": 9, "stamp_ms": 1}').plan == Plan(9, 9, 1)
 
 
 def test_the_tenth_row_still_fits_and_the_eleventh_waits() -> None:
@@ -85,7 +95,7 @@ def test_what_stands_in_kafka_is_the_plan_while_there_is_one_and_the_position_af
     assert batches.committable() == (0, "")
     plan = batches.cut()
     assert plan is not None
-    assert batches.committable() == (0, plan.metadata())
+    assert batches.committable() == (0, Standing(plan=plan).metadata())
     batches.finish()
     assert batches.committable() == (3, "")
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.total import EARLIER
 from stream.changelog import Component, Taken
 from stream.merging import merge
 from tests.builders import NOON
@@ -101,3 +102,24 @@ def test_merging_raises_the_version_and_so_does_a_later_opening() -> None:
     first = merge(parts, None, taken(before={}), "a").version
     later = merge(parts, None, taken(), "a").version
     assert alone < first < later
+
+
+def test_what_history_has_of_earlier_incarnations_adds_and_is_in_no_watermark() -> None:
+    before = {EARLIER: 1_000, 0: 10}
+    whole = taken(before=before)
+    parts: dict[int | str, Component] = {0: part(10, 12, 3), "history": part(0, 1_010, 100)}
+    merged = merge(parts, whole, whole, "a")
+    assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (103, {0: 12}, True)
+
+
+def test_a_balance_with_more_of_earlier_incarnations_takes_the_place_of_one_with_less() -> None:
+    less, more = taken(before={EARLIER: 1_000, 0: 10}), taken(before={EARLIER: 1_001, 0: 10})
+    parts: dict[int | str, Component] = {0: part(10, 12, 3), "history": part(0, 1_011, 107)}
+    before = merge(parts, less, less, "a")
+    between, after = merge(parts, more, less, "a"), merge(parts, more, more, "a")
+    # All accounts of the budget need not have theirs yet.
+    assert (between.spent_nanousd, between.is_whole) == (110, False)
+    assert (after.spent_nanousd, after.is_whole) == (110, True)
+    assert before.version < between.version == after.version
+    # One that history has nothing of any more: all it had has a copy that the stream counts here.
+    assert merge({0: part(10, 12, 3), "history": part(0, 1_010, 7)}, less, more, "a").spent_nanousd == 3

@@ -1,0 +1,1 @@
+"""`spendmeter move`: one system goes on where another stood, with every account as it was."""

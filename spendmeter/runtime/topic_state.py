@@ -1,0 +1,182 @@
+"""What the brokers say of a topic now: its incarnation, its partitions, its configuration.
+
+An offset means something only within one incarnation of a topic. Kafka gives each topic an id when it is
+made (KIP-516): a topic that was deleted and made anew has another one, and so has its namesake in another
+cluster. aiokafka 0.14 asks for metadata up to version 5, and the id comes with version 10, so the request is
+defined here.
+"""
+
+from base64 import urlsafe_b64encode
+from collections.abc import Collection, Sequence
+from io import BytesIO
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.settings import Settings
+
+NO_INCARNATION = ""
+"""Of what was written before offsets carried one, and of a broker before Kafka 2.8, which has none."""
+_ID_BYTES = 16
+_NO_ID = bytes(_ID_BYTES)
+
+
+class TopicState(NamedTuple):
+    """A topic as it is now."""
+
+    incarnation: str
+    """Kafka's id of the topic, as Kafka prints it."""
+    partitions: int
+
+
+class _TopicId(AbstractType[bytes]):  # type: ignore[misc]
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        return data.read(_ID_BYTES)
+
+
+class _MetadataResponse(Response):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", CompactString("utf-8")),
+                ("topic_id", _TopicId),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class _MetadataRequestStruct(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION: ClassVar[bool] = True
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _MetadataResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _TopicId), ("topic", CompactString("utf-8")), ("tags", TaggedFields)),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _MetadataRequest(Request[_MetadataRequestStruct]):  # type: ignore[misc]
+    API_KEY = 3
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: type[_MetadataRequestStruct]) -> _MetadataRequestStruct:
+        topics: list[Any] = [(_NO_ID, name, {}) for name in self._topics]
+        return request_struct_class(topics, False, False, False, {})
+
+
+class KafkaClient(Protocol):
+    """What each aiokafka client has within, as far as it is needed here."""
+
+    def get_random_node(self) -> Any: ...
+
+    async def send(self, node_id: Any, request: Any) -> Any: ...
+
+
+async def topic_states(client: KafkaClient, names: Collection[str]) -> dict[str, TopicState]:
+    """How each of these topics is now; those that there are not, are left out.
+
+    `client` is a started aiokafka client's own (`producer.client`, `consumer._client`).
+
+    Raises:
+        aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
+    """
+    if not names:
+        return {}
+    node = client.get_random_node()
+    try:
+        response = await client.send(node, _MetadataRequest(sorted(names)))
+    except NotImplementedError:
+        # A broker before Kafka 2.8: aiokafka says so, by this.
+        response = await client.send(node, MetadataRequest(sorted(names), False))
+    found: dict[str, TopicState] = {}
+    for topic in response.to_object()["topics"]:
+        error = for_code(topic["error_code"])
+        if error is UnknownTopicOrPartitionError:
+            continue
+        if topic["error_code"]:
+            raise error(topic["topic"])
+        topic_id = _printed(topic.get("topic_id", _NO_ID))
+        found[topic["topic"]] = TopicState(topic_id, len(topic["partitions"]))
+    return found
+
+
+async def look_up(settings: Settings, names: Collection[str]) -> dict[str, TopicState]:
+    """As `topic_states`, with a connection of its own.
+
+    Raises:
+        aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
+    """
+    admin = AIOKafkaAdminClient(**connection(settings))
+    try:
+        await admin.start()
+        return await topic_states(admin._client, names)
+    finally:
+        await admin.close()
+
+
+def _printed(topic_id: bytes) -> str:
+    """As Kafka's own tools print it."""
+    return NO_INCARNATION if topic_id == _NO_ID else urlsafe_b64encode(topic_id).decode().rstrip("=")
