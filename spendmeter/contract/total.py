@@ -61,9 +61,10 @@ class Total(Wire):
 
 
 def included_by(total: Total) -> Mapping[int, int]:
-    """By source partition: the last offset that a total includes."""
+    """By source partition: the last offset that a total includes. Of earlier incarnations this topic has none."""
     if total.source_partition == HISTORY:
-        return {partition: offset - 1 for partition, offset in (total.before or {}).items()}
+        before = total.before or {}
+        return {partition: offset - 1 for partition, offset in before.items() if partition != EARLIER}
     return {int(total.source_partition): total.last_offset}
 
 
