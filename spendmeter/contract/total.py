@@ -61,7 +61,7 @@ class Total(Wire):
 
 
 def included_by(total: Total) -> Mapping[int, int]:
-    """By source partition: the last offset that a total includes. Of earlier incarnations this topic has none."""
+    """By source partition: the last offset that a total includes, without those of earlier incarnations."""
     if total.source_partition == HISTORY:
         before = total.before or {}
         return {partition: offset - 1 for partition, offset in before.items() if partition != EARLIER}

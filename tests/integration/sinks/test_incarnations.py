@@ -354,7 +354,7 @@ async def test_another_prefix_is_not_stored_until_it_is_said_to_go_on(
     await create_topics(target)
     new = start(target, "new")
     new.worker.wait_ready()
-    says(new.sink.log, "not ready", f"history in database {settings.clickhouse_database} is of")
+    says(new.sink.log, "not ready", settings.clickhouse_database, settings.topic_prefix, "spendmeter move")
     async with open_stream(target) as after:
         await after.client.apply(list(BUDGETS))
         await after.send(traffic.make("g2", 100))
