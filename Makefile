@@ -45,7 +45,7 @@ versions: install  ## Run on the oldest and the newest Kafka and ClickHouse, upg
 		SPENDMETER_TEST_KAFKA=$$releases SPENDMETER_TEST_CLICKHOUSE=$$releases $(BIN)/python -m pytest $(ON_EACH) $(ARGS) || exit; \
 	done
 
-faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
+faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--brokers 3 --seed 7 --faults 40 --events 20000")
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.faults.run $(ARGS)
 

@@ -71,6 +71,8 @@ class Broker:
     release: KafkaRelease = LOCAL
     node_id: int = 1
     cluster: Cluster | None = None
+    more_properties: str = ""
+    """Lines after those of `server_properties`; the last line of a name counts."""
 
     @property
     def bootstrap(self) -> str:
@@ -82,7 +84,7 @@ class Broker:
 
     def prepare(self) -> None:
         """Write the configuration; format the storage once. Raises KafkaFormatError."""
-        write_atomically(self.properties_path, server_properties(self))
+        write_atomically(self.properties_path, server_properties(self) + self.more_properties)
         write_atomically(self._log4j_path, LOG4J)
         if not (self._log_dir / "meta.properties").exists():
             self._format()
