@@ -11,6 +11,7 @@ from aiokafka.partitioner import murmur2
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.signing import SIGNATURE, SIGNATURE_BYTES
+from spendmeter.runtime.committed import heed_each_partitions_error
 from spendmeter.runtime.lenient import read_any_header
 from spendmeter.runtime.settings import Settings, read_password, show_certificate
 
@@ -26,6 +27,7 @@ MAX_SIGNATURE_BYTES = _HEADER_FRAME_BYTES + len(SIGNATURE) + SIGNATURE_BYTES
 
 def connection(settings: Settings) -> dict[str, Any]:
     """The arguments that each aiokafka client of this process needs to reach the cluster."""
+    heed_each_partitions_error()
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap,
         "client_id": settings.client_id,
