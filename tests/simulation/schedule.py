@@ -205,6 +205,7 @@ class Schedule:
                 self.administrator.change()
         self.seen["crash" if old.is_busy else "restart"] += 1
         self.workers[index] = self._successor(old)
+        self.seen["begins anew"] += self.workers[index].begins_anew
 
     def zombie_works(self) -> None:
         if not self.zombies:
