@@ -22,7 +22,7 @@ from tests.faults.disk import empty, fill, namespace
 from tests.faults.stack import CONTROL, ROOT, SMALL_DISK, Spare, held_down, link_names, spare, spares
 from tests.faults.tcp_proxy import Mode, set_mode
 
-READY_WITHIN_SECONDS = 300
+READY_WITHIN_SECONDS = 600
 STOP_WITHIN_SECONDS = 90
 NEW_PID_WITHIN_SECONDS = 60
 LOOK_SECONDS = 0.02

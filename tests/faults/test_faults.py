@@ -19,7 +19,7 @@ KINDS = (
     Kind("kill", "clickhouse-sink"),
     Kind("kill", "clickhouse"),
     Kind("kill", "leader"),
-    Kind("down", "two kafka"),
+    Kind("copies", "too few"),
     Kind("rotate password", "gateway"),
     Kind("kill muted", "gateway"),
     Kind("tear", "sink-clickhouse"),
