@@ -26,7 +26,7 @@ WARN_AT_PERCENT = range(1, 100)
 
 def alerting_limit(events: int) -> int:
     """nano-USD, of a budget that is about spent when so many events have been recorded."""
-    return events * MAX_COST_NANOUSD // 2
+    return max(1, events) * MAX_COST_NANOUSD // 2
 
 
 def crossed(limit_nanousd: int, spent_nanousd: int) -> int:

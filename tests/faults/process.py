@@ -69,7 +69,7 @@ class SpareProcess:
 class StackProcess:
     """`python -m tests.faults.stack` in a process of its own, which ends with this one."""
 
-    def __init__(self, directory: Path, *, workers: int, gateways: int, nodes: int) -> None:
+    def __init__(self, directory: Path, *, workers: int, gateways: int, nodes: int = 1) -> None:
         self.stack = StackDir(directory.absolute())
         self.nodes = node_names(nodes)
         """What Kafka's nodes are called."""

@@ -62,7 +62,7 @@ class Layout:
     files: Files | None
 
     @classmethod
-    def of(cls, stack: StackDir, gateways: int, nodes: int) -> "Layout":
+    def of(cls, stack: StackDir, gateways: int, nodes: int = 1) -> "Layout":
         """The ports are the same at each call as long as they are free."""
         names = ["clickhouse", CONTROL, "sink-clickhouse"]
         for node in node_names(nodes):
@@ -83,8 +83,12 @@ class Layout:
             **(self.files.env(client) if self.files else {}),
         }
 
-    def more_properties(self, broker: Broker) -> str:
-        """A listener for each kind of client."""
+    def brokers(self) -> list[Broker]:
+        """The local stack's own, each with a listener for each kind of client."""
+        made = brokers(self.stack, self.nodes, self.ports)
+        return [replace(broker, more_properties=self._more_properties(broker)) for broker in made]
+
+    def _more_properties(self, broker: Broker) -> str:
         links = {client: link_names(f"{client}-kafka", self.nodes)[broker.node_id - 1] for client in ACCESS}
         listeners = [
             f"PLAINTEXT://{broker.bootstrap}",
@@ -107,17 +111,14 @@ inter.broker.listener.name=PLAINTEXT
 """
 
 
-def declare_with_faults(stack: StackDir, *, workers: int, gateways: int, nodes: int) -> Declaration:
+def declare_with_faults(stack: StackDir, *, workers: int, gateways: int, nodes: int = 1) -> Declaration:
     """The whole local stack, every connection that matters led through the fault proxy.
 
     Beside it, the processes that may join and leave are written down for the driver.
     """
     declared = declare(stack, workers=workers, nodes=nodes)
     layout = Layout.of(stack, gateways, nodes)
-    kafka = {
-        name: replace(broker, more_properties=layout.more_properties(broker))
-        for name, broker in zip(node_names(nodes), brokers(stack, nodes, layout.ports), strict=True)
-    }
+    kafka = dict(zip(node_names(nodes), layout.brokers(), strict=True))
     stages: list[Stage] = [[_fault_proxy(layout)]]
     for stage in declared.stages:
         stages.append(
