@@ -43,6 +43,7 @@ class Schedule:
         self.random = Random(seed)
         self.parts = parts
         self.broker = Broker()
+        self.broker.chance = Random(f"the cluster of {seed}")
         self.broker.on_signal = SignalChecks(self.broker).check
         self.administrator = Administrator(self.broker, self.random)
         self.administrator.begin()

@@ -90,7 +90,7 @@ class Worker:
         self.parts, self.random = parts, random
         self.generation = broker.join(self.group, partition)
         self.position = broker.committed.get((self.group, partition), 0)
-        self.begins_anew = self.position > 0 and random.random() < BEGINS_ANEW
+        self.begins_anew = self.position > 0 and broker.chance.random() < BEGINS_ANEW
         """Its group's offsets have expired, or are not heard of: all is read again."""
         if self.begins_anew:
             self.position = 0
@@ -416,7 +416,7 @@ class FillerWorker(Worker):
                 for budget_id in removed:
                     self.ledger.forget(budget_id)
                 self.removed -= set(removed)
-            if dues := self.dues(is_heard=self.random.random() >= UNHEARD):
+            if dues := self.dues(is_heard=self.broker.chance.random() >= UNHEARD):
                 self.is_busy = True
                 yield from self.fill(dues)
                 self.is_busy = False
