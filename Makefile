@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults garbage drills bench check format lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills bench check format lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,9 +45,13 @@ versions: install  ## Run on the oldest and the newest Kafka and ClickHouse, upg
 		SPENDMETER_TEST_KAFKA=$$releases SPENDMETER_TEST_CLICKHOUSE=$$releases $(BIN)/python -m pytest $(ON_EACH) $(ARGS) || exit; \
 	done
 
-faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--seed 7 --faults 40 --events 20000")
+faults: install  ## Inject faults into the real stack under traffic (about an hour; ARGS="--brokers 3 --seed 7 --faults 40 --events 20000")
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.faults.run $(ARGS)
+
+cluster: install  ## Run what only several brokers can show: leaders and coordinators that have moved (minutes)
+	@$(BIN)/spendmeter fetch
+	@SPENDMETER_CLUSTER=all $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 garbage: install  ## Write generated garbage onto every topic under traffic (minutes; SEED=7 BATCHES=5000)
 	@$(BIN)/spendmeter fetch

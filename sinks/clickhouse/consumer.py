@@ -32,6 +32,7 @@ from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import TABLES
 from sinks.incarnations import Lineage, Of, UnknownIncarnation
 from spendmeter.contract.topics import COMPACTED, Topic
+from spendmeter.runtime.committed import committed
 from spendmeter.runtime.groups import SINK_GROUP
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter.runtime.metrics import READY
@@ -49,6 +50,7 @@ MAX_POLL_INTERVAL_MS = 24 * 3_600_000
 REBALANCE_TIMEOUT_MS = 30_000
 FINISH_WITHIN_SECONDS = 10.0
 LEAVE_WITHIN_SECONDS = 5.0
+END_WITHIN_SECONDS = 1.0
 
 
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -361,10 +363,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         admin = AIOKafkaAdminClient(**connection(self._settings))
         try:
             await admin.start()
-            found = await admin.list_consumer_group_offsets(
-                self._settings.topic_prefix + SINK_GROUP, partitions=list(partitions)
-            )
-            return {p: (o.offset, o.metadata) for p, o in found.items() if o.offset >= 0}
+            found = await committed(admin, self._settings.topic_prefix + SINK_GROUP, partitions)
+            return {p: (o.offset, o.metadata) for p, o in found.items()}
         finally:
             await admin.close()
 
@@ -426,6 +426,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             ours.take(partition, (), position, _now())
             end = self._consumer.highwater(partition)
             if end is not None and end <= queue.plan.last and position >= end:
+                end = await self._end(partition)
+            if end is not None and end <= queue.plan.last and position >= end:
                 log.error(
                     "%s:%d ends at %d, before the planned %d: Kafka has lost records that were acknowledged",
                     *partition,
@@ -433,6 +435,20 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                     queue.plan.last,
                 )
                 queue.forget_plan()
+
+    async def _end(self, partition: TopicPartition) -> int | None:
+        """Where the log ends, by its leader's word; None if that does not know it yet.
+
+        What comes with a fetch is no such word: a new leader begins with what it last heard of the one before
+        it, and for a while says of records that were acknowledged that they are not there yet.
+        """
+        try:
+            async with asyncio.timeout(END_WITHIN_SECONDS):
+                end: int = (await self._consumer.end_offsets([partition]))[partition]
+                return end
+        except (KafkaError, TimeoutError) as error:
+            log.warning("cannot read where %s:%d ends, going on: %r", *partition, error)
+            return None
 
     async def _insert_batches(self, ours: Assignment) -> None:
         planned = [partition for partition, queue in ours.queues.items() if queue.cut() is not None]

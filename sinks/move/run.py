@@ -25,6 +25,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_budget
 from spendmeter.contract.topics import Topic
+from spendmeter.runtime.committed import committed
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.groups import SINK_GROUP, behind
@@ -131,7 +132,7 @@ class Move:
         try:
             await admin.start()
             group = self._source.topic_prefix + SINK_GROUP
-            found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+            found = await committed(admin, group, partitions)
         finally:
             await admin.close()
         return any(

@@ -38,6 +38,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.clickhouse import reader, tell
+from spendmeter.runtime.committed import committed
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.groups import SINK_GROUP
@@ -202,17 +203,15 @@ class Filler:
 
     async def _committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """Source partition: the offset up to which history holds everything. Of one that the sink never
-        committed for there is none: aiokafka says -1, which is no offset.
+        committed for there is none.
         """
         name = self._settings.topic(Topic.USAGE)
         admin = AIOKafkaAdminClient(**connection(self._settings))
         try:
             await admin.start()
-            found = await admin.list_consumer_group_offsets(
-                self._settings.topic_prefix + SINK_GROUP,
-                partitions=[TopicPartition(name, p) for p in partitions],
-            )
-            return {tp.partition: at.offset for tp, at in found.items() if at.offset >= 0}
+            group = self._settings.topic_prefix + SINK_GROUP
+            found = await committed(admin, group, [TopicPartition(name, p) for p in partitions])
+            return {tp.partition: at.offset for tp, at in found.items()}
         finally:
             await admin.close()
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from spendmeter.cli.printing import print_json, print_table, say, say_lines
 from spendmeter.local.components import SHIPPED_PROXY_CONFIG
 from spendmeter.local.endpoints import AlreadyRunningError, Endpoints, StackDir, resolve_dir
+from spendmeter.local.kafka import WrongNodesError
 from spendmeter.local.kafka_jars import KAFKA_VERSION, FetchError, fetch_jars, jars_dir, missing_jars
 from spendmeter.local.status import StackStatus, read_status
 from spendmeter.local.supervisor import Supervisor
@@ -45,6 +46,12 @@ def fetch() -> None:
     help="LiteLLM's configuration file.  [default: one for the fake upstream]",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Stream workers.")
+@click.option(
+    "--brokers",
+    type=click.Choice(["1", "3"]),
+    help="Kafka nodes; of three, each record is on all and counts once it is on two."
+    "  [default: as before, 1 at first]",
+)
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Start only this one (may be repeated).")
 @json_option
 def up(
@@ -52,6 +59,7 @@ def up(
     detach: bool,
     proxy_config: Path | None,
     workers: int,
+    brokers: str | None,
     only: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -61,12 +69,15 @@ def up(
         return
     _fetch_missing()
     config = proxy_config or SHIPPED_PROXY_CONFIG
+    nodes = int(brokers) if brokers else None
     try:
-        declaration = declared(stack, workers, config, only)
+        declaration = declared(stack, workers, nodes, config, only)
+    except WrongNodesError as error:
+        raise click.BadParameter(str(error), param_hint="--brokers") from error
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from error
     if detach:
-        _print_endpoints(_start_detached(stack, workers, config, only), as_json)
+        _print_endpoints(_start_detached(stack, workers, nodes, config, only), as_json)
         return
     supervisor = Supervisor(stack, declaration, _say)
     try:
@@ -84,8 +95,12 @@ def _said_that_it_runs(stack: StackDir, as_json: bool) -> bool:
     return True
 
 
-def _start_detached(stack: StackDir, workers: int, config: Path, only: tuple[str, ...]) -> Endpoints:
+def _start_detached(
+    stack: StackDir, workers: int, nodes: int | None, config: Path, only: tuple[str, ...]
+) -> Endpoints:
     arguments = ["--dir", str(stack.path), "--workers", str(workers), "--proxy-config", str(config)]
+    if nodes is not None:
+        arguments += ["--brokers", str(nodes)]
     for name in only:
         arguments += ["--only", name]
     try:
@@ -157,7 +172,7 @@ def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
         ("clickhouse", endpoints.clickhouse_url),
         ("upstream", endpoints.upstream_url),
     ):
-        if component in endpoints.pids:
+        if component in endpoints.pids or f"{component}-1" in endpoints.pids:
             say(f"  {component:<14} {address}")
     return say("  the master key, ClickHouse's password and the process ids are in endpoints.json")
 

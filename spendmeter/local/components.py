@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spendmeter.local.endpoints import StackDir
-from spendmeter.local.kafka import Broker
+from spendmeter.local.kafka import MAX_REPLICATION, Broker, brokers, check_nodes, kept_nodes, node_names
 from spendmeter.local.ports import LOOPBACK, keep_ports
 from spendmeter.local.probes import http_answers, kafka_answers, says_ready
 
 SHIPPED_PROXY_CONFIG = Path(__file__).with_name("litellm.yaml")
+KAFKA_GRACE_SECONDS = 20.0
+CLUSTER_GRACE_SECONDS = 6.0
+"""A node hands its partitions over before it ends. The last of a cluster has nobody to hand them to, waits
+for a quorum that is gone, and is killed then: what it has acknowledged is on the disk all the same."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +75,33 @@ class Declaration:
         )
 
 
-def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_PROXY_CONFIG) -> Declaration:
-    """The whole stack in this directory; picks its ports."""
+def declare(
+    stack: StackDir, *, workers: int = 1, nodes: int | None = None, proxy_config: Path = SHIPPED_PROXY_CONFIG
+) -> Declaration:
+    """The whole stack in this directory; picks its ports.
+
+    Without a number of Kafka nodes it has as many as before, one at first. Raises WrongNodesError.
+    """
+    nodes = nodes or kept_nodes(stack) or 1
+    check_nodes(stack, nodes)
     streams = ["stream"] if workers == 1 else [f"stream-{number}" for number in range(1, workers + 1)]
     ours = [*streams, "clickhouse-sink", "proxy"]
     names = [
-        "kafka",
-        "kafka-controller",
+        *(port for name in node_names(nodes) for port in (name, f"{name}-controller")),
         "clickhouse",
         "upstream",
         "proxy",
         *(f"{name}-metrics" for name in ours),
     ]
     ports = keep_ports(stack.ports, names)
-    broker = Broker(stack.data("kafka"), ports["kafka"], ports["kafka-controller"])
+    cluster = brokers(stack, nodes, ports)
+    bootstrap = ",".join(broker.bootstrap for broker in cluster)
     clickhouse_url = _url(ports["clickhouse"])
     clickhouse_password = stack.clickhouse_password()
     upstream_url = _url(ports["upstream"])
     shared = {
-        "SPENDMETER_KAFKA_BOOTSTRAP": broker.bootstrap,
+        "SPENDMETER_KAFKA_BOOTSTRAP": bootstrap,
+        "SPENDMETER_REPLICATION": str(min(nodes, MAX_REPLICATION)),
         "SPENDMETER_CLICKHOUSE_URL": clickhouse_url,
         "SPENDMETER_CLICKHOUSE_USER": "default",
         "SPENDMETER_CLICKHOUSE_PASSWORD": clickhouse_password,
@@ -133,7 +145,7 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
     return Declaration(
         [
             [
-                _kafka(broker),
+                *(_kafka(name, broker) for name, broker in zip(node_names(nodes), cluster, strict=True)),
                 _clickhouse(stack, ports["clickhouse"], shared),
                 _upstream(stack, ports["upstream"], shared),
             ],
@@ -156,7 +168,7 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
                 ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),
             ],
         ],
-        kafka_bootstrap=broker.bootstrap,
+        kafka_bootstrap=bootstrap,
         clickhouse_url=clickhouse_url,
         clickhouse_password=clickhouse_password,
         upstream_url=upstream_url,
@@ -165,12 +177,13 @@ def declare(stack: StackDir, *, workers: int = 1, proxy_config: Path = SHIPPED_P
     )
 
 
-def _kafka(broker: Broker) -> Component:
+def _kafka(name: str, broker: Broker) -> Component:
     def command() -> Sequence[str]:
         broker.prepare()
         return broker.command()
 
-    return Component("kafka", command, lambda: kafka_answers(broker.bootstrap), grace_seconds=20)
+    grace = KAFKA_GRACE_SECONDS if broker.cluster is None else CLUSTER_GRACE_SECONDS
+    return Component(name, command, lambda: kafka_answers(broker.bootstrap), grace_seconds=grace)
 
 
 def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:

@@ -27,7 +27,7 @@ def says_ready(metrics_url: str) -> bool:
 
 
 def kafka_answers(bootstrap: str) -> bool:
-    """The broker answers a metadata request, and counts itself among the brokers."""
+    """The broker at this address answers a metadata request, and counts itself among the brokers."""
     return asyncio.run(_kafka_answers(bootstrap))
 
 
@@ -37,7 +37,7 @@ async def _kafka_answers(bootstrap: str) -> bool:
     client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=PROBE_TIMEOUT_SECONDS * 1000)
     try:
         await client.bootstrap()
-        return bool(client.cluster.brokers())
+        return bootstrap in {f"{broker.host}:{broker.port}" for broker in client.cluster.brokers()}
     except (KafkaError, OSError):
         return False
     finally:

@@ -28,9 +28,14 @@ class UpFailedError(RuntimeError):
     """The stack did not come up; what went wrong has been said already."""
 
 
-def declared(stack: StackDir, workers: int, proxy_config: Path, only: tuple[str, ...]) -> Declaration:
-    """The stack with these options. Raises ValueError for a name in `only` that is no component."""
-    whole = declare(stack, workers=workers, proxy_config=proxy_config)
+def declared(
+    stack: StackDir, workers: int, nodes: int | None, proxy_config: Path, only: tuple[str, ...]
+) -> Declaration:
+    """The stack with these options.
+
+    Raises WrongNodesError, and ValueError for a name in `only` that is no component.
+    """
+    whole = declare(stack, workers=workers, nodes=nodes, proxy_config=proxy_config)
     if not only:
         return whole
     names = [item.name for stage in whole.stages for item in stage]
@@ -97,12 +102,13 @@ def let_go_of_the_terminal(_: Endpoints) -> None:
 @click.command()
 @click.option("--dir", "dir_", type=click.Path(path_type=Path), required=True)
 @click.option("--workers", type=click.IntRange(1), default=1)
+@click.option("--brokers", type=int)
 @click.option("--proxy-config", type=click.Path(path_type=Path), default=SHIPPED_PROXY_CONFIG)
 @click.option("--only", multiple=True)
-def main(dir_: Path, workers: int, proxy_config: Path, only: tuple[str, ...]) -> None:
+def main(dir_: Path, workers: int, brokers: int | None, proxy_config: Path, only: tuple[str, ...]) -> None:
     """The detached supervisor: says its progress on stdout, then goes on silently."""
     stack = resolve_dir(dir_)
-    declaration = declared(stack, workers, proxy_config, only)
+    declaration = declared(stack, workers, brokers, proxy_config, only)
     supervisor = Supervisor(stack, declaration, lambda line: print(line, flush=True))
     with suppress(AlreadyRunningError):
         raise SystemExit(supervisor.run(on_ready=let_go_of_the_terminal))

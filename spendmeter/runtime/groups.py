@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from spendmeter.runtime.committed import committed
 from spendmeter.runtime.settings import Settings
 
 STREAM_GROUP = "spend-stream"
@@ -20,7 +21,7 @@ async def behind(
     """Where the group stands, of the partitions in which it has not committed these offsets; -1: nowhere."""
     if not ends:
         return {}
-    found = await admin.list_consumer_group_offsets(settings.topic_prefix + group, partitions=list(ends))
+    found = await committed(admin, settings.topic_prefix + group, ends)
     at = {p: found[p].offset if p in found else -1 for p in ends}
     return {p: at[p] for p in ends if max(at[p], 0) < ends[p]}
 

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -10,8 +11,9 @@ from aiokafka.partitioner import murmur2
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.signing import SIGNATURE, SIGNATURE_BYTES
+from spendmeter.runtime.committed import heed_each_partitions_error
 from spendmeter.runtime.lenient import read_any_header
-from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.settings import Settings, read_password, show_certificate
 
 MAX_BATCH_BYTES = 512 * 1024
 """What one batch of a producer holds, before compression; a single larger record is a batch, too."""
@@ -25,6 +27,7 @@ MAX_SIGNATURE_BYTES = _HEADER_FRAME_BYTES + len(SIGNATURE) + SIGNATURE_BYTES
 
 def connection(settings: Settings) -> dict[str, Any]:
     """The arguments that each aiokafka client of this process needs to reach the cluster."""
+    heed_each_partitions_error()
     arguments: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap,
         "client_id": settings.client_id,
@@ -32,15 +35,53 @@ def connection(settings: Settings) -> dict[str, Any]:
     }
     if settings.kafka_security_protocol.endswith("SSL"):
         cafile = str(settings.kafka_ssl_cafile) if settings.kafka_ssl_cafile else None
-        arguments["ssl_context"] = ssl.create_default_context(cafile=cafile)
+        context = arguments["ssl_context"] = ssl.create_default_context(cafile=cafile)
+        if settings.kafka_ssl_certfile is not None:
+            show_certificate(
+                context,
+                settings.kafka_ssl_certfile,
+                settings.kafka_ssl_keyfile,
+                settings.kafka_ssl_key_password,
+            )
     if settings.kafka_security_protocol.startswith("SASL"):
-        assert settings.kafka_sasl_password is not None, "the settings refuse SASL without a password"
         arguments |= {
             "sasl_mechanism": settings.kafka_sasl_mechanism,
             "sasl_plain_username": settings.kafka_sasl_username,
-            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+            "sasl_plain_password": _password(settings),
         }
     return arguments
+
+
+class PasswordInFile(str):
+    """A password that is read again whenever a connection is made.
+
+    aiokafka keeps one for as long as a client lives, and takes its bytes for each SCRAM exchange: a client
+    of ours lives on through a rotation. (PLAIN is the broker's own list, which needs its restart.)
+    """
+
+    __slots__ = ("path",)
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> "PasswordInFile":
+        """Raises ValueError where the file cannot be read now."""
+        password = cls(read_password(path))
+        password.path = path
+        return password
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        try:
+            return read_password(self.path).encode(encoding, errors)
+        except ValueError as error:
+            # What aiokafka takes for a connection that could not be made, and tries again.
+            raise OSError(f"{self.path}: {error}") from error
+
+
+def _password(settings: Settings) -> str:
+    if settings.kafka_sasl_password_file is not None:
+        return PasswordInFile.at(settings.kafka_sasl_password_file)
+    assert settings.kafka_sasl_password is not None, "the settings refuse SASL without a password"
+    return settings.kafka_sasl_password.get_secret_value()
 
 
 def producer(settings: Settings, *, linger_ms: int = 0, compression: str = "lz4") -> AIOKafkaProducer:

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_sasl_username: str | None = Field(default=None, validate_default=True)
+    kafka_sasl_password_file: Path | None = None
+    """Where the password stands instead: it is read again for each connection, so that it may change."""
     kafka_sasl_password: SecretStr | None = Field(default=None, validate_default=True)
     kafka_ssl_cafile: Path | None = None
     signing_keys: SecretStr = SecretStr("")
@@ -48,6 +50,11 @@ class Settings(BaseSettings):
     processes; what bears no signature is believed as before, and its author is shown as claimed."""
     signing_keys_file: Path | None = Field(default=None, validate_default=True)
     """Where the keys stand instead, one a line."""
+    kafka_ssl_key_password: SecretStr | None = None
+    kafka_ssl_keyfile: Path | None = None
+    """The certificate's key (PEM); without it, it is in the certificate's file."""
+    kafka_ssl_certfile: Path | None = Field(default=None, validate_default=True)
+    """The certificate by which Kafka knows this process, and those between it and the CA's (PEM)."""
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
     """Put before every topic and consumer group, so that several systems can share a cluster."""
     partitions: int = Field(default=4, ge=1, le=MAX_PARTITIONS)
@@ -60,7 +67,12 @@ class Settings(BaseSettings):
     @classmethod
     def _sasl_has_credentials(cls, value: object, info: ValidationInfo) -> object:
         protocol = info.data.get("kafka_security_protocol", "")
-        if protocol.startswith("SASL") and not value:
+        # A file that was refused is said already.
+        file = info.data.get("kafka_sasl_password_file", "refused")
+        in_file = info.field_name == "kafka_sasl_password" and file
+        if value and in_file:
+            raise ValueError(f"give either this or {ENV_PREFIX}KAFKA_SASL_PASSWORD_FILE, not both")
+        if protocol.startswith("SASL") and not (value or in_file):
             raise ValueError(f"needed, because kafka_security_protocol is {protocol}")
         return value
 
@@ -115,6 +127,23 @@ class Settings(BaseSettings):
         if self.signing_keys_file is not None:
             return SigningKeys(_keys_in(_text_of(self.signing_keys_file)))
         return SigningKeys(_keys_in(self.signing_keys.get_secret_value()))
+
+    @field_validator("kafka_sasl_password_file")
+    @classmethod
+    def _password_can_be_read(cls, value: Path | None) -> Path | None:
+        if value is not None and not read_password(value):
+            raise ValueError("the file is empty; write the password into it")
+        return value
+
+    @field_validator("kafka_ssl_certfile")
+    @classmethod
+    def _certificate_can_be_shown(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        keyfile, password = info.data.get("kafka_ssl_keyfile"), info.data.get("kafka_ssl_key_password")
+        if value is not None:
+            show_certificate(ssl.create_default_context(), value, keyfile, password)
+        elif keyfile is not None:
+            raise ValueError(f"needed, because {ENV_PREFIX}KAFKA_SSL_KEYFILE is set")
+        return value
 
     def topic(self, topic: Topic) -> str:
         """The name under which this system keeps the topic."""
@@ -187,6 +216,32 @@ def _text_of(path: Path) -> str:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} holds other than ASCII text") from None
+
+
+def read_password(path: Path) -> str:
+    """What the file holds, without the end of its line. Raises ValueError."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("the file holds other than UTF-8 text") from None
+
+
+def show_certificate(
+    context: ssl.SSLContext, certfile: Path, keyfile: Path | None, password: SecretStr | None
+) -> None:
+    """Have connections show this certificate. Raises ValueError."""
+    try:
+        # Without an answer of ours the library would ask the terminal.
+        context.load_cert_chain(certfile, keyfile, lambda: password.get_secret_value() if password else "")
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"with {keyfile or 'its own key'} this is no certificate and its key in PEM format, or the key"
+            f" is encrypted and {ENV_PREFIX}KAFKA_SSL_KEY_PASSWORD is not its password ({error.reason})"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"the file or {keyfile or 'its key'} cannot be read: {error.strerror}") from None
 
 
 S = TypeVar("S", bound=BaseSettings)

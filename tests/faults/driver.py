@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -16,6 +17,9 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
 from spendmeter.local.endpoints import Endpoints
 from spendmeter.runtime.settings import Settings
+from tests.faults.alerts import BUDGET as ALERTING
+from tests.faults.alerts import WARN_AT_PERCENT, alerting_limit
+from tests.faults.cluster import Cluster
 from tests.faults.hand import NAME as HAND
 from tests.faults.hand import Hand
 from tests.faults.inject import Injector
@@ -24,7 +28,7 @@ from tests.faults.process import StackProcess
 from tests.faults.report import Injected, Outcome
 from tests.faults.schedule import EVERY_KIND, FULL, Fault, Kind, Pace, schedule
 from tests.faults.settle import Settled, Settler
-from tests.faults.stack import gateway_names
+from tests.faults.stack import gateway_names, spare
 from tests.faults.traffic import GatewayTraffic, ProxyTraffic
 from tests.faults.verdict import PROXY
 from tests.faults.waiting import until
@@ -53,6 +57,8 @@ class Plan:
     """Events a second of each gateway without LiteLLM."""
     workers: int = 2
     gateways: int = 2
+    nodes: int = 1
+    """Of Kafka."""
     settles_between: bool = True
     """Everything is compared once more before the faults under which events are really lost."""
     pace: Pace = FULL
@@ -64,7 +70,9 @@ class Run:
 
     def __init__(self, plan: Plan, directory: Path) -> None:
         self._plan = plan
-        self._process = StackProcess(directory, workers=plan.workers, gateways=plan.gateways)
+        self._process = StackProcess(
+            directory, workers=plan.workers, gateways=plan.gateways, nodes=plan.nodes
+        )
         self._ledger, self._requests = Ledger(), Requests()
         self._other: list[str] = []
 
@@ -78,15 +86,30 @@ class Run:
         try:
             endpoints = await self._process.start()
             say(f"ready in {time.time() - begun:.0f} s; logs in {self._process.stack.path / 'logs'}")
-            async with self._flowing(endpoints) as (gateways, proxy, watch, hand):
+            async with self._flowing(endpoints) as (gateways, spare_traffic, proxy, watch, hand):
+                cluster = Cluster(endpoints.kafka_bootstrap, self._plan.seed)
                 injector = Injector(
-                    self._process, gateways, hand, self._requests, self._plan.workers, self._plan.seed
+                    self._process,
+                    gateways,
+                    hand,
+                    self._requests,
+                    cluster,
+                    spare_traffic,
+                    self._plan.workers,
+                    self._plan.seed,
                 )
                 sources = [PROXY, *(gateway.name for gateway in gateways)]
                 if await watch.recovered(sources, time.time(), WARM_UP_SECONDS) is None:
                     raise AssertionError("no traffic flows, before any fault")
                 settler = Settler(
-                    self._process, self._ledger, self._requests, gateways, proxy, hand, self._other
+                    self._process,
+                    self._ledger,
+                    self._requests,
+                    gateways,
+                    proxy,
+                    hand,
+                    alerting_limit(self._plan.events),
+                    self._other,
                 )
                 injected: list[Injected] = []
                 settled: list[Settled] = []
@@ -152,23 +175,28 @@ class Run:
     @contextlib.asynccontextmanager
     async def _flowing(
         self, endpoints: Endpoints
-    ) -> AsyncIterator[tuple[list[GatewayTraffic], ProxyTraffic, Watch, Hand]]:
+    ) -> AsyncIterator[tuple[list[GatewayTraffic], GatewayTraffic, ProxyTraffic, Watch, Hand]]:
         settings = Settings(kafka_bootstrap=endpoints.kafka_bootstrap)
-        await _apply_budgets(settings)
+        await _apply_budgets(settings, self._plan.events)
         keys = await _virtual_keys(endpoints)
         seeds = count(self._plan.seed)
-        gateways = [
+        *gateways, spare_traffic = (
             GatewayTraffic(name, self._process.port(name), self._ledger, self._plan.rate, next(seeds))
-            for name in gateway_names(self._plan.gateways)
-        ]
+            for name in (*gateway_names(self._plan.gateways), spare("gateway"))
+        )
+        spare_traffic.pause()
         proxy = ProxyTraffic(endpoints.proxy_url, keys, self._requests, PROXY_CLIENTS, next(seeds))
         watch = Watch(
             endpoints.kafka_bootstrap, endpoints.clickhouse_dsn, "by-gateway|gateway=", settings.partitions
         )
-        runs = [*(gateway.run() for gateway in gateways), proxy.run(), watch.follow_totals()]
+        runs = [
+            *(gateway.run() for gateway in (*gateways, spare_traffic)),
+            proxy.run(),
+            watch.follow_totals(),
+        ]
         tasks = [asyncio.create_task(run) for run in runs]
         try:
-            yield gateways, proxy, watch, Hand(settings, self._ledger, next(seeds))
+            yield gateways, spare_traffic, proxy, watch, Hand(settings, self._ledger, next(seeds))
         finally:
             for task in tasks:
                 task.cancel()
@@ -186,23 +214,24 @@ class Run:
         }
 
 
-async def _apply_budgets(settings: Settings) -> None:
+async def _apply_budgets(settings: Settings, events: int) -> None:
     now = datetime.now(UTC)
+    budgets: list[dict[str, Any]] = [
+        {"id": name, "match": match, "period": period, "limit_nanousd": from_usd("1000000")}
+        for name, (match, period) in BUDGETS.items()
+    ]
+    budgets.append(
+        {
+            "id": ALERTING,
+            "match": {},
+            "period": "lifetime",
+            "limit_nanousd": alerting_limit(events),
+            "warn_at": [percent / 100 for percent in WARN_AT_PERCENT],
+            "action": "warn",
+        }
+    )
     async with connect(settings) as client:
-        await client.apply(
-            [
-                Budget.model_validate(
-                    {
-                        "id": name,
-                        "match": match,
-                        "period": period,
-                        "limit_nanousd": from_usd("1000000"),
-                        "updated_at": now,
-                    }
-                )
-                for name, (match, period) in BUDGETS.items()
-            ]
-        )
+        await client.apply([Budget.model_validate({**fields, "updated_at": now}) for fields in budgets])
 
 
 async def _virtual_keys(endpoints: Endpoints) -> list[str]:

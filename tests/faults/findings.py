@@ -9,8 +9,11 @@ from typing import Any
 import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.faults.alerts import BUDGET as ALERTING
+from tests.faults.alerts import alert_id_of
 from tests.faults.hand import Place
 from tests.faults.verdict import Call, Row
+from tests.integration.garbage.generate import NOBODY
 
 TIMEOUT = aiohttp.ClientTimeout(total=120)
 SHARDS = 16
@@ -31,6 +34,11 @@ DEAD_LETTERS = """
 SELECT source_topic, source_partition, source_offset, payload FROM spend.dead_letters FINAL
 FORMAT JSONCompactEachRow SETTINGS output_format_json_quote_64bit_integers = 0
 """
+ALERTS = f"""
+SELECT DISTINCT toString(alert_id) FROM spend.alerts FINAL
+WHERE budget_id = '{ALERTING}' AND kind = 'threshold' FORMAT JSONCompactEachRow
+"""
+ACCOUNTS = ("everything|", "per-key|", "by-gateway|", f"{ALERTING}|")
 
 
 class Findings:
@@ -90,7 +98,9 @@ class Findings:
                     total["window_start"],
                     total["spent_nanousd"],
                 )
-            except (ValueError, KeyError, TypeError):
+                if not found[1].startswith(ACCOUNTS):
+                    continue  # garbage
+            except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # poison
             if key not in latest or latest[key][0] < found[0]:
                 latest[key] = found
@@ -101,14 +111,21 @@ class Findings:
         return dict(sums)
 
     async def events_stored(self) -> tuple[int, int]:
-        """Records on spend.usage that name an event, and how many different events they name."""
+        """Records on spend.usage that name an event of ours, and how many different events they name."""
         ids: list[str] = []
         async for _, value in self._records("spend.usage"):
             try:
-                ids.append(json.loads(value or b"null")["event_id"])
-            except (ValueError, KeyError, TypeError):
+                event = json.loads(value or b"null")
+                if not (str(event["gateway"]) + str(event["key"])).startswith(NOBODY):
+                    ids.append(str(event["event_id"]))
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # poison
         return len(ids), len(set(ids))
+
+    async def alerts(self) -> tuple[list[str], set[str]]:
+        """The ids of the alerts at a threshold of the run's budget, on the topic and in history."""
+        told = [found async for _, value in self._records("spend.alerts") if (found := alert_id_of(value))]
+        return told, {alert_id for (alert_id,) in await self._query(ALERTS)}
 
     async def _records(self, topic: str) -> AsyncIterator[tuple[bytes, bytes | None]]:
         """Everything on a topic now."""

@@ -1,6 +1,9 @@
 """What no gateway of ours would send in one piece: resent and interleaved chunks, and poison."""
 
 import asyncio
+import base64
+import contextlib
+import json
 import random
 import time
 from collections.abc import Sequence
@@ -19,11 +22,14 @@ from spendmeter.runtime.kafka import partition_of, producer
 from spendmeter.runtime.settings import Settings
 from tests.faults.ledger import Entry, Ledger
 from tests.faults.traffic import KEYS, MAX_COST_NANOUSD, new_id
+from tests.integration.garbage.generate import garbage
+from tests.raw_records import Raw, raw_producer, send_raw
 
 NAME = "hand"
 CHUNK = 40
 ATTEMPTS = 60
 RETRY_SECONDS = 1.0
+GARBAGE_BATCHES = 50
 
 Chunk = Sequence[UsageEvent]
 
@@ -36,6 +42,23 @@ class Place(NamedTuple):
     offset: int
 
 
+def _free(record: Raw) -> Raw:
+    """Garbage that is a usage event costs nothing: it is of nobody, and some budgets are of everybody."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        event = json.loads(record.value or b"null")
+        if event["cost_nanousd"] > 0:
+            return record._replace(value=json.dumps(event | {"cost_nanousd": 0}).encode())
+    return record
+
+
+def _held(value: bytes | None) -> list[str]:
+    """How a dead letter may hold these bytes."""
+    texts = [base64.b64encode(value or b"").decode()]
+    with contextlib.suppress(UnicodeDecodeError):
+        texts.append((value or b"").decode())
+    return texts
+
+
 class Hand:
     """A producer of the driver's own, straight to the broker, that keeps the rules of a sender."""
 
@@ -45,6 +68,8 @@ class Hand:
         self._numbers = count(1)
         self.poisoned: list[Place] = []
         """Where the poison on spend.usage lies."""
+        self.garbage_payloads = {""}
+        """What the dead letters of garbage may hold; nothing, where the record was null or too large."""
 
     async def resend(self) -> None:
         """A chunk twice, a second one, both again, a third."""
@@ -79,6 +104,20 @@ class Hand:
                 place = await self._retry(kafka, name, record)
                 if topic == "usage":
                     self.poisoned.append(place)
+
+    async def garbage(self) -> None:
+        """Generated records on every topic, about nobody. What the broker refuses, or loses, is no loss."""
+        kafka = raw_producer(self._settings)
+        await kafka.start()
+        try:
+            for batch in garbage(self._chance.randrange(2**31), GARBAGE_BATCHES):
+                records = [_free(record) for record in batch.records]
+                self.garbage_payloads |= {text for record in records for text in _held(record.value)}
+                with contextlib.suppress(KafkaError):
+                    partition = self._chance.choice(sorted(await kafka.partitions_for(batch.topic)))
+                    await send_raw(kafka, batch.topic, partition, records, batch.codec)
+        finally:
+            await kafka.stop()
 
     async def _retry(self, kafka: AIOKafkaProducer, topic: str, record: Record) -> Place:
         for _ in range(ATTEMPTS):

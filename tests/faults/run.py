@@ -12,7 +12,7 @@ import click
 
 from tests.faults.driver import Plan, Run, say
 from tests.faults.report import Outcome, as_json, lines
-from tests.faults.schedule import EVERY_KIND
+from tests.faults.schedule import kinds_for
 
 
 def execute(plan: Plan, directory: Path) -> Outcome:
@@ -31,6 +31,9 @@ def execute(plan: Plan, directory: Path) -> Outcome:
 @click.option("--rate", type=float, default=60.0, show_default=True, help="Events a second per gateway.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Stream workers.")
 @click.option("--gateways", type=click.IntRange(2), default=2, show_default=True, help="Without LiteLLM.")
+@click.option(
+    "--brokers", "nodes", type=click.IntRange(1, 3), default=1, show_default=True, help="Kafka nodes: 1 or 3."
+)
 @click.option("--only", multiple=True, metavar="TEXT", help="Only kinds of faults that contain it.")
 @click.option("--without", multiple=True, metavar="TEXT", help="No kinds of faults that contain it.")
 @click.option(
@@ -48,6 +51,7 @@ def main(
     rate: float,
     workers: int,
     gateways: int,
+    nodes: int,
     only: tuple[str, ...],
     without: tuple[str, ...],
     result: Path,
@@ -56,11 +60,11 @@ def main(
     """Exit 0 if nothing was lost, doubled or wrong."""
     kinds = [
         kind
-        for kind in EVERY_KIND
+        for kind in kinds_for(nodes)
         if (not only or any(text in str(kind) for text in only))
         and not any(text in str(kind) for text in without)
     ]
-    plan = Plan(seed or int(time.time()), faults, events, rate, workers, gateways, kinds=kinds)
+    plan = Plan(seed or int(time.time()), faults, events, rate, workers, gateways, nodes, kinds=kinds)
     directory = keep or Path(tempfile.mkdtemp(prefix="spendmeter-faults-"))
     outcome = execute(plan, directory)
     for line in lines(outcome):

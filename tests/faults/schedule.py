@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from tests.faults.stack import LINKS
+from tests.faults.access import ACCESS
+from tests.faults.stack import ALERT_CONSUMER, KAFKA_LINKS, LINKS, SPARES
 
 
 class Kind(NamedTuple):
@@ -49,10 +50,12 @@ class Pace(NamedTuple):
     frozen: tuple[float, float]
     link: tuple[float, float]
     away: tuple[float, float]
+    nodes: tuple[float, float]
+    """How long nodes of Kafka stay down where that is the fault."""
 
 
-FULL = Pace(pause=(0.1, 2.0), frozen=(30.0, 30.0), link=(1.0, 6.0), away=(60.0, 60.0))
-FAST = Pace(pause=(0.1, 0.4), frozen=(3.0, 3.0), link=(0.5, 1.5), away=(5.0, 5.0))
+FULL = Pace(pause=(0.1, 2.0), frozen=(30.0, 30.0), link=(1.0, 6.0), away=(60.0, 60.0), nodes=(5.0, 25.0))
+FAST = Pace(pause=(0.1, 0.4), frozen=(3.0, 3.0), link=(0.5, 1.5), away=(5.0, 5.0), nodes=(1.0, 2.0))
 
 COMPONENTS = ("proxy", "gateway", "stream", "clickhouse-sink", "clickhouse", "kafka")
 PAIRS = ("kafka+stream", "kafka+clickhouse-sink", "clickhouse+clickhouse-sink", "kafka+gateway")
@@ -78,7 +81,30 @@ EVERY_KIND = (
     Kind("disk", "bound"),
     *(Kind("clickhouse", refusal) for refusal in ("too many parts", "no table")),
     Kind("away", "sink-clickhouse"),
+    *(Kind("join and leave", target) for target in SPARES),
+    Kind("kill", ALERT_CONSUMER),
+    Kind("garbage", "every topic"),
 )
+
+CLUSTER_KINDS = (
+    *(Kind("kill", target) for target in ("leader", "controller")),
+    *(Kind("down", nodes) for nodes in ("one kafka", "two kafka", "every kafka")),
+    Kind("freeze", "two kafka"),
+    Kind("restart", "every kafka in turn"),
+    Kind("leaders", "elected"),
+    Kind("leaders", "dealt anew"),
+    Kind("copies", "too few"),
+    Kind("full disk", "kafka"),
+    *(Kind("rotate password", client) for client, access in ACCESS.items() if access.mechanism),
+    # Of one of the nodes: the others answer.
+    *(Kind(mode, f"{link} of one") for link in KAFKA_LINKS for mode in ("refuse", "stall", "mute")),
+)
+"""What only several nodes can suffer."""
+
+
+def kinds_for(nodes: int) -> tuple[Kind, ...]:
+    """Every way to fail of a stack with so many nodes of Kafka."""
+    return EVERY_KIND if nodes == 1 else EVERY_KIND + CLUSTER_KINDS
 
 
 def schedule(seed: int, count: int, pace: Pace, kinds: Sequence[Kind] = EVERY_KIND) -> list[Fault]:
@@ -113,6 +139,8 @@ def _span(kind: Kind, pace: Pace) -> tuple[float, float]:
             return pace.frozen
         case "away":
             return pace.away
+        case "down" | "copies" | "full disk":
+            return pace.nodes
         case "kill both":
             return (0.0, 2.0)
         case _:

@@ -1,4 +1,7 @@
-"""A fast, seeded selection of `make faults`: the same stack, traffic, oracle and faults, for a minute."""
+"""A fast, seeded selection of `make faults`: the same stack, traffic, oracle and faults, for a minute.
+
+On three brokers, which let in only who shows a password over TLS, or a certificate.
+"""
 
 from pathlib import Path
 
@@ -15,7 +18,9 @@ KINDS = (
     Kind("kill", "stream"),
     Kind("kill", "clickhouse-sink"),
     Kind("kill", "clickhouse"),
-    Kind("kill", "kafka"),
+    Kind("kill", "leader"),
+    Kind("copies", "too few"),
+    Kind("rotate password", "gateway"),
     Kind("kill muted", "gateway"),
     Kind("tear", "sink-clickhouse"),
     Kind("resend", "chunk"),
@@ -25,7 +30,9 @@ KINDS = (
 
 
 def test_nothing_is_lost_and_nothing_counted_twice_under_fire(tmp_path: Path) -> None:
-    plan = Plan(SEED, len(KINDS), EVENTS, RATE, workers=1, settles_between=False, pace=FAST, kinds=KINDS)
+    plan = Plan(
+        SEED, len(KINDS), EVENTS, RATE, workers=1, nodes=3, settles_between=False, pace=FAST, kinds=KINDS
+    )
     outcome = execute(plan, tmp_path / "stack")
     told = "\n".join(lines(outcome))
     print(told)

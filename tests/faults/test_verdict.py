@@ -47,6 +47,7 @@ def test_an_event_that_is_there_once_is_right_and_in_every_account() -> None:
     assert verdict.is_clean
     assert verdict.expected == {
         ("everything|", 0): 500,
+        ("alerting|", 0): 500,
         ("per-key|key=k1", 0): 500,
         ("by-gateway|gateway=gateway-1", HOUR): 500,
     }

@@ -103,6 +103,15 @@ class GatewayTraffic:
             await self._wait_for_room()
         return self._ledger.counts["told lost"] - before
 
+    async def flow(self, seconds: float) -> None:
+        """Record at the steady rate for so long, to the last answer, and be paused again."""
+        await self._connected.wait()
+        self._is_paused = False
+        await asyncio.sleep(seconds)
+        self._is_paused = True
+        while self._unanswered:
+            await self._wait_for_room()
+
     async def _wait_for_room(self) -> None:
         self._room.clear()
         await self._room.wait()

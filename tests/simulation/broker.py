@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from random import Random
 from typing import NamedTuple
 from uuid import UUID
 
@@ -115,6 +116,8 @@ class Broker:
     allowed: dict[tuple[str, datetime], int] = field(default_factory=dict)
     """Per account and window: what may be spent at the most, by what each admission could not know."""
     on_signal: Callable[[Signal], None] = lambda _: None
+    chance: Random = field(default_factory=Random)
+    """Of what the cluster does wrong: apart, so that a schedule without that stays as it was."""
 
     def begin_of(self, budget_id: str, partition: int, claimed: int | None = None) -> int:
         """From which offset on everything must be counted under the budget.

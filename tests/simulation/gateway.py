@@ -223,6 +223,10 @@ class Gateway:
     def send(self) -> list[Flight]:
         """Begin the next chunk, or send again what has waited too long for its acknowledgement."""
         if self.unacknowledged:
+            if self.parts.sender == "gives up":
+                # As if too few copies were as good as stored.
+                self.unacknowledged = []
+                return self._next_chunk()
             if self.parts.sender == "overtakes":
                 # The next chunk goes out beside the one that failed.
                 waiting, self.unacknowledged = self.unacknowledged, []

@@ -43,6 +43,7 @@ class Schedule:
         self.random = Random(seed)
         self.parts = parts
         self.broker = Broker()
+        self.broker.chance = Random(f"the cluster of {seed}")
         self.broker.on_signal = SignalChecks(self.broker).check
         self.administrator = Administrator(self.broker, self.random)
         self.administrator.begin()
@@ -205,6 +206,7 @@ class Schedule:
                 self.administrator.change()
         self.seen["crash" if old.is_busy else "restart"] += 1
         self.workers[index] = self._successor(old)
+        self.seen["begins anew"] += self.workers[index].begins_anew
 
     def zombie_works(self) -> None:
         if not self.zombies:

@@ -27,6 +27,7 @@ MUST_HAPPEN = (
     "resent",
     "crash",
     "restart",
+    "begins anew",
     "zombie",
     "gateway restarted",
     "roll",

@@ -31,6 +31,8 @@ from tests.simulation.broker import KEYS, PARTITIONS, Broker, Stored, partition_
 from tests.simulation.checks import check_folded
 
 MAX_BATCH = 6
+BEGINS_ANEW = 0.05
+UNHEARD = 0.3
 T = TypeVar("T")
 
 
@@ -88,6 +90,10 @@ class Worker:
         self.parts, self.random = parts, random
         self.generation = broker.join(self.group, partition)
         self.position = broker.committed.get((self.group, partition), 0)
+        self.begins_anew = self.position > 0 and broker.chance.random() < BEGINS_ANEW
+        """Its group's offsets have expired, or are not heard of: all is read again."""
+        if self.begins_anew:
+            self.position = 0
         self.is_busy = False
         self.steps = self.run()
 
@@ -381,11 +387,11 @@ class FillerWorker(Worker):
             and not self.dues()
         )
 
-    def dues(self) -> list[Due]:
-        """What can be taken now."""
-        committed = {p: self.broker.committed.get(("history", p), 0) for p in range(PARTITIONS)}
+    def dues(self, is_heard: bool = True) -> list[Due]:
+        """What can be taken now. A coordinator that has moved says of no partition where history stands."""
+        committed = {p: self.broker.committed.get(("history", p), 0) for p in range(PARTITIONS) if is_heard}
         dues = self.ledger.due(self.book, range(PARTITIONS))
-        if self.parts.fills == "at once":
+        if self.parts.fills == "at once" or (self.parts.fills == "unheard" and not is_heard):
             return dues
         return [due for due in dues if is_covered(due, committed)]
 
@@ -410,7 +416,7 @@ class FillerWorker(Worker):
                 for budget_id in removed:
                     self.ledger.forget(budget_id)
                 self.removed -= set(removed)
-            if dues := self.dues():
+            if dues := self.dues(is_heard=self.broker.chance.random() >= UNHEARD):
                 self.is_busy = True
                 yield from self.fill(dues)
                 self.is_busy = False

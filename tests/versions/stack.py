@@ -12,9 +12,8 @@ import click
 from spendmeter.local.components import Component, Declaration
 from spendmeter.local.endpoints import StackDir
 from spendmeter.local.files import write_atomically
-from spendmeter.local.kafka import Broker
 from spendmeter.local.supervisor import Supervisor
-from tests.faults.stack import broker_properties, declare_with_faults, ports_of
+from tests.faults.stack import Layout, declare_with_faults
 from tests.versions.releases import ENGINES, KAFKAS
 
 WORKERS, GATEWAYS = 1, 2
@@ -35,20 +34,21 @@ class Releases:
 def declare_upgradable(stack: StackDir) -> Declaration:
     """The whole stack; broker and engine look at each start which releases they are."""
     declared = declare_with_faults(stack, workers=WORKERS, gateways=GATEWAYS)
-    ports = ports_of(stack, GATEWAYS)
+    layout = Layout.of(stack, GATEWAYS)
+    (broker,) = layout.brokers()
 
     def kafka() -> list[str]:
         release = next(one for one in KAFKAS if one.version == _read(stack).kafka)
-        broker = Broker(stack.data("kafka"), ports["kafka"], ports["kafka-controller"], release)
-        broker.prepare()
-        write_atomically(broker.properties_path, broker_properties(broker, ports))
-        return broker.command()
+        upgraded = replace(broker, release=release)
+        upgraded.prepare()
+        return upgraded.command()
 
     def clickhouse() -> list[str]:
         release = next(one for one in ENGINES if one.version == _read(stack).clickhouse)
         env = release.env(stack.clickhouse_password())
         path = [f"PYTHONPATH={env['PYTHONPATH']}"] if "PYTHONPATH" in env else []
-        return ["/usr/bin/env", *path, *release.command(stack.data("clickhouse"), ports["clickhouse"])]
+        port = layout.ports["clickhouse"]
+        return ["/usr/bin/env", *path, *release.command(stack.data("clickhouse"), port)]
 
     commands = {"kafka": kafka, "clickhouse": clickhouse}
     stages = [

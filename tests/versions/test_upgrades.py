@@ -17,6 +17,7 @@ import aiohttp
 from spendmeter.local.java import find_java
 from spendmeter.local.kafka_jars import classpath, fetch_jars
 from spendmeter.runtime.supported import NEWEST_KAFKA as NEWEST_KAFKA_RELEASE
+from tests.faults.alerts import alerting_limit
 from tests.faults.driver import WARM_UP_SECONDS, Plan, Run, say
 from tests.faults.process import StackProcess
 from tests.faults.settle import Settled, Settler
@@ -76,7 +77,7 @@ class UpgradeRun(Run):
         }
         try:
             endpoints = await self._process.start()
-            async with self._flowing(endpoints) as (gateways, proxy, watch, hand):
+            async with self._flowing(endpoints) as (gateways, _, proxy, watch, hand):
                 assert await watch.recovered(sources, time.time(), WARM_UP_SECONDS) is not None, "no traffic"
                 await self._note_releases()
                 for name, upgrade in upgrades.items():
@@ -90,7 +91,14 @@ class UpgradeRun(Run):
                     paused = self.paused_seconds[name]
                     say(f"{name}: {paused:.1f} s; {self._events()} events; {self.found[-1]}")
                 settler = Settler(
-                    self._process, self._ledger, self._requests, gateways, proxy, hand, self._other
+                    self._process,
+                    self._ledger,
+                    self._requests,
+                    gateways,
+                    proxy,
+                    hand,
+                    alerting_limit(0),
+                    self._other,
                 )
                 settled = await settler.settle()
                 self.killed = {

@@ -98,3 +98,16 @@ def test_the_password_of_clickhouse_is_printed_by_nothing(directory: Path) -> No
     commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert "spendmeter.local.clickhouse" in commands
     assert not [text for text in (*said, commands) if password in text]
+
+
+def test_a_cluster_stays_one_and_is_not_taken_for_a_lone_broker(directory: Path) -> None:
+    options = ("--detach", "--json", "--only", "upstream")
+    first = json.loads(run("up", directory, "--brokers", "3", *options).stdout)
+    assert len(first["kafka_bootstrap"].split(",")) == 3
+    run("down", directory)
+    again = json.loads(run("up", directory, *options).stdout)
+    assert again["kafka_bootstrap"] == first["kafka_bootstrap"]
+    run("down", directory)
+    said = run("up", directory, "--brokers", "1", *options, expect=2).stderr
+    assert f"the data in {directory} is of 3 Kafka nodes, which stays so: start it with --brokers 3" in said
+    assert not read_status(StackDir(directory)).running

@@ -1,5 +1,7 @@
 """Where Kafka's default partitioner puts a key: the same place as every other client of it."""
 
+from pathlib import Path
+
 import pytest
 from aiokafka.partitioner import DefaultPartitioner, murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -7,6 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from spendmeter.contract.records import Record
 from spendmeter.runtime.kafka import MAX_BATCH_BYTES, batch_of, connection, partition_of
 from spendmeter.runtime.settings import Settings
+from tests.certificates import Authority
 
 
 @pytest.mark.parametrize(
@@ -73,3 +76,48 @@ def test_what_is_larger_than_a_batch_goes_alone() -> None:
     large = Record(b"", b"v" * MAX_BATCH_BYTES, [])
 
     assert batch_of([large, large]) == [large]
+
+
+def test_a_password_in_a_file_is_read_again_for_each_connection(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("first\n")
+    made = connection(_over_sasl(kafka_sasl_password_file=file))
+    password = made["sasl_plain_password"]
+    assert (password, password.encode("utf-8")) == ("first", b"first")
+
+    file.write_text("second\n")
+
+    assert password.encode("utf-8") == b"second"
+
+
+def test_a_password_whose_file_is_away_is_a_connection_that_failed(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("first")
+    password = connection(_over_sasl(kafka_sasl_password_file=file))["sasl_plain_password"]
+    file.unlink()
+
+    with pytest.raises(OSError, match="cannot be read"):
+        password.encode("utf-8")
+
+
+@pytest.mark.parametrize("key_password", ["", "of the key"])
+def test_a_certificate_is_shown(tmp_path: Path, key_password: str) -> None:
+    authority = Authority(tmp_path)
+    client = authority.sign("client", password=key_password)
+    settings = Settings.model_validate(
+        {
+            "kafka_security_protocol": "SSL",
+            "kafka_ssl_cafile": authority.cafile,
+            "kafka_ssl_certfile": client.certificate,
+            "kafka_ssl_keyfile": client.key,
+            "kafka_ssl_key_password": key_password or None,
+        }
+    )
+
+    assert connection(settings)["ssl_context"].check_hostname
+
+
+def _over_sasl(**more: object) -> Settings:
+    return Settings.model_validate(
+        {"kafka_security_protocol": "SASL_SSL", "kafka_sasl_username": "u", **more}
+    )

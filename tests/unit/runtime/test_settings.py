@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
+from tests.certificates import Authority
 
 
 class Peculiar(Settings):
@@ -123,6 +124,68 @@ def test_half_a_credential_is_none_and_a_password_is_never_printed(
 
     assert len(told) == 1
     assert "hunter2" not in told[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "said"),
+    [
+        (None, {}, "KAFKA_SASL_PASSWORD_FILE: the file cannot be read: No such file or directory"),
+        (b"\n", {}, "KAFKA_SASL_PASSWORD_FILE: the file is empty; write the password into it"),
+        (b"\xff\xfe", {}, "KAFKA_SASL_PASSWORD_FILE: the file holds other than UTF-8 text"),
+        (
+            b"p",
+            {"KAFKA_SASL_PASSWORD": "p"},
+            "KAFKA_SASL_PASSWORD: give either this or SPENDMETER_KAFKA_SASL_",
+        ),
+    ],
+)
+def test_a_password_file_that_holds_none_is_said_once(
+    content: bytes | None,
+    given: dict[str, str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    env = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_USERNAME": "u", **given}
+
+    [told] = refusal(Settings, monkeypatch, capsys, KAFKA_SASL_PASSWORD_FILE=str(file), **env)
+
+    assert told.startswith(f"  SPENDMETER_{said}")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"KEYFILE": "client-key.pem"}, "needed, because SPENDMETER_KAFKA_SSL_KEYFILE is set"),
+        ({"CERTFILE": "client.pem"}, "with its own key this is no certificate and its key"),
+        (
+            {"CERTFILE": "client.pem", "KEYFILE": "other-key.pem"},
+            "other-key.pem this is no certificate and its",
+        ),
+        ({"CERTFILE": "ca.pem", "KEYFILE": "away.pem"}, "cannot be read: No such file or directory"),
+        ({"CERTFILE": "secret.pem", "KEYFILE": "secret-key.pem"}, "KEY_PASSWORD is not its password"),
+    ],
+)
+def test_a_certificate_that_cannot_be_shown_is_said_before_anything_starts(
+    names: dict[str, str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    authority = Authority(tmp_path)
+    for name, password in (("client", ""), ("other", ""), ("secret", "s3cret")):
+        authority.sign(name, password=password)
+    env = {f"KAFKA_SSL_{name}": str(tmp_path / file) for name, file in names.items()}
+
+    [told] = refusal(Settings, monkeypatch, capsys, KAFKA_SECURITY_PROTOCOL="SSL", **env)
+
+    assert told.startswith("  SPENDMETER_KAFKA_SSL_CERTFILE: ")
+    assert said in told
 
 
 def test_a_password_in_a_url_is_never_printed(

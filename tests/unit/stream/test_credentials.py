@@ -1,5 +1,7 @@
 """Faust's clients reach the cluster in the same way as ours do: with its TLS and its credentials."""
 
+from pathlib import Path
+
 import pytest
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
@@ -28,6 +30,23 @@ def test_the_worker_joins_its_group_as_its_producer_connects(protocol: str, mech
     assert bool(fausts.get("ssl_context")) is protocol.endswith("SSL")
     if protocol.endswith("SSL"):
         assert fausts["ssl_context"].check_hostname
+
+
+def test_the_worker_reads_a_password_in_a_file_again_for_each_connection(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("first")
+    settings = StreamSettings.model_validate(
+        {
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_sasl_username": "u",
+            "kafka_sasl_password_file": file,
+        }
+    )
+
+    fausts = credentials_to_aiokafka_auth(make_app(settings).conf.broker_credentials)
+
+    file.write_text("second")
+    assert fausts["sasl_plain_password"].encode("utf-8") == b"second"
 
 
 def _without_context(auth: dict[str, object]) -> dict[str, object]:
