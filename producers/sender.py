@@ -257,6 +257,9 @@ class Sender:
         Returns the incarnation that may hold it then; empty where the topic is the same.
         """
         now, so_far = await self._topic(fresh=unsent.is_in_doubt), unsent.position
+        if now.incarnation and now.incarnation == so_far.incarnation:
+            # A topic's partitions never become fewer: a broker that says so is behind.
+            now = now._replace(partitions=max(now.partitions, so_far.partitions))
         is_another = bool(so_far.incarnation and now.incarnation and now.incarnation != so_far.incarnation)
         if unsent.is_in_doubt:
             if is_another:

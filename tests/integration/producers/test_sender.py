@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from spendmeter.contract.records import SENT_BEFORE_HEADER, is_sent_before
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of
 from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.topic_state import TopicState
 from tests.integration.producers.sending import (
     KEYS,
     MAX_BYTES,
@@ -67,6 +69,30 @@ async def test_each_acknowledgement_names_where_its_event_lies(settings: Setting
     lies_at = {stored.event.seq: (stored.partition, stored.offset) for stored in log}
     assert {a.seq: (a.partition, a.offset) for a in one.acknowledged} == lies_at
     assert not any(a.resent for a in one.acknowledged)
+
+
+async def test_a_broker_that_knows_fewer_partitions_moves_no_key(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has not heard of added partitions: a key's events would lie in two of them."""
+    async with sending(settings, tmp_path) as one:
+        one.append(40)
+        await one.drained()
+        asked = one.sender._delivery.topic
+
+        async def behind(*, fresh: bool = False) -> TopicState:
+            return (await asked(fresh=fresh))._replace(partitions=1)
+
+        monkeypatch.setattr(one.sender._delivery, "topic", behind)
+        one.append(40)
+        await one.drained()
+        log = await log_of(settings)
+
+    partitions: dict[bytes, set[int]] = defaultdict(set)
+    for stored in log:
+        partitions[stored.key].add(stored.partition)
+    assert len(log) == 80
+    assert {len(of) for of in partitions.values()} == {1}
 
 
 # Longer than any wait of these tests: what is sent all the same was not kept for it.
@@ -152,6 +178,7 @@ class TestPredecessors:
 import asyncio, sys
 from pathlib import Path
 from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.topic_state import TopicState
 from tests.integration.producers.sending import sending
 
 async def main():
