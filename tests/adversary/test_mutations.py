@@ -31,7 +31,9 @@ CASES = [
     Case("chat", "gpt-4o", directive=(("in", 1000),), controls=(Control("input_cost_per_token", "0"),)),
     Case("chat", "gpt-4o", directive=(("in", 1000),), controls=(Control("no-log", "true"),)),
     Case("chat", "openai/gpt-4o", owner="model_group"),
-    Case("responses", "gpt-4o", directive=(("in", 1000), ("out", 20)), polls=1),
+    Case(
+        "responses", "gpt-4o", directive=(("in", 1000),), controls=(Control("background", "true"),), polls=4
+    ),
     Case("chat", "gpt-4o", words=40, stream=True, directive=(("out", 100), ("usage", "missing"))),
 ]
 """A few that the generator makes too: what each mutation breaks is among them."""
