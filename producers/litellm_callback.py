@@ -519,6 +519,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
                 gateway.release(request_id)
         if bill.draft is not None:
             gateway.record(bill.draft)
+            gateway.objects.billed(seen.object_id)
         return True
 
     def _record_alone(

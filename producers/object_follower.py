@@ -59,8 +59,10 @@ class ObjectFollower:
         self._lock = threading.Lock()
 
     def follow(self, one: ProviderObject) -> None:
-        """Read it from now on, if it is one to be read by its gateway and may still run."""
+        """Read it from now on, if it is one to be read by its gateway and may still run, else no more."""
         ends_at = one.created_at + FOLLOWED_FOR
+        if not one.read_as:
+            self._drop(one.object_id)
         if not self._first_seconds or not one.read_as or ends_at <= datetime.now(UTC):
             return
         due = time.monotonic() + self._first_seconds
@@ -85,18 +87,18 @@ class ObjectFollower:
 
     async def _look_at(self, one: _Followed, read: Read) -> None:
         if self._is_billed(one.object_id) or await _has_ended(one, read):
-            self._drop(one)
+            self._drop(one.object_id)
         elif datetime.now(UTC) >= one.ends_at:
             UNREAD.inc()
             log.warning("%s has not ended within %s: it is read no more", one.object_id, FOLLOWED_FOR)
-            self._drop(one)
+            self._drop(one.object_id)
         else:
             one.pause_seconds = min(one.pause_seconds * 2, MAX_PAUSE_SECONDS)
             one.due_seconds = time.monotonic() + one.pause_seconds
 
-    def _drop(self, one: _Followed) -> None:
+    def _drop(self, object_id: str) -> None:
         with self._lock:
-            self._followed.pop(one.object_id, None)
+            self._followed.pop(object_id, None)
             FOLLOWED.set(len(self._followed))
 
 

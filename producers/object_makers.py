@@ -49,6 +49,12 @@ class ObjectMakers:
         if self._put(one):
             self._queue.add(one)
 
+    def billed(self, object_id: str) -> None:
+        """Its bill is recorded: nobody need read it for that any more, here or after a start."""
+        known = self.maker(object_id)
+        if known is not None and known.read_as:
+            self.made(known.model_copy(update={"read_as": ""}))
+
     def maker(self, object_id: str) -> ProviderObject | None:
         """Who made it; None where that is not known here, perhaps not yet."""
         with self._lock:
@@ -70,8 +76,11 @@ class ObjectMakers:
 
     def _put(self, one: ProviderObject) -> bool:
         with self._lock:
-            if one.object_id in self._known:
-                return False
+            known = self._known.get(one.object_id)
+            if known is not None:
+                if one.read_as or not known.read_as:
+                    return False
+                one = known.model_copy(update={"read_as": ""})
             self._known[one.object_id] = one
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)

@@ -71,6 +71,13 @@ def test_what_is_gone_is_read_once() -> None:
     assert reads(Provider(Gone()), response(), wanted=1) == ["resp_1"]
 
 
+def test_what_another_gateway_has_billed_is_read_no_more() -> None:
+    provider = Provider(True)
+    assert reads(provider, response(2, read_as="resp_2"), response(2, read_as=""), response(), wanted=1) == [
+        "resp_1"
+    ]
+
+
 @pytest.mark.parametrize(
     "one",
     [response(2, read_as=""), response(2, age=FOLLOWED_FOR), response(2, read_as="resp_2")],
