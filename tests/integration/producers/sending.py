@@ -34,7 +34,7 @@ from spendmeter.runtime.settings import Settings
 from tests.versions.releases import kafka_under_test
 
 MAX_BYTES = 64 * 1024**2
-DRAIN_SECONDS = 30.0
+DRAIN_SECONDS = 60.0
 PARTITIONS = 4
 KEYS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(20)]
 
@@ -166,7 +166,7 @@ def total(name: str) -> float:
     return REGISTRY.get_sample_value(name) or 0.0
 
 
-async def until(condition: Callable[[], bool], timeout_seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], timeout_seconds: float = 60.0) -> None:
     """Let the loop go on until the condition holds."""
     async with asyncio.timeout(timeout_seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
