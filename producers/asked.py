@@ -147,7 +147,7 @@ def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
         for name, value in place.items():
             if value is not None and name not in (_NOT_READ if i == 0 else _CONTAINERS):
                 reading.read(value, may_hold_media=name not in _TOOLS)
-                reading.frame_tokens += _TOKENS_OF_AN_ENTRY + (len(name) if i else 0)
+                reading.frame_tokens += _TOKENS_OF_AN_ENTRY + (_bytes(name) if i else 0)
     return Asked(
         text_bytes=reading.text_bytes,
         frame_tokens=reading.frame_tokens
@@ -289,7 +289,7 @@ class _Reading:
                 self.frame_tokens += _digits(part)
 
     def _read_text(self, text: str) -> None:
-        self.text_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        self.text_bytes += _bytes(text)
         self.texts.append(text)
 
     def _read_dict(self, part: dict[str, Any], waiting: list[object], may_hold_media: bool) -> None:
@@ -308,8 +308,12 @@ class _Reading:
             if name == "cache_control":
                 self.caches_for_an_hour |= isinstance(value, dict) and value.get("ttl") == "1h"
                 continue
-            self.frame_tokens += len(str(name))
+            self.frame_tokens += _bytes(str(name))
             waiting.append(value)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _digits(value: object) -> int:

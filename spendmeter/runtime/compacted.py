@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord
 
-from spendmeter.runtime.kafka import consumer
+from spendmeter.runtime.kafka import consumer, start
 from spendmeter.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -157,8 +157,8 @@ class CompactedTopics:
     async def _open(self) -> None:
         self._consumer = consumer(self._settings, fetch_max_wait_ms=QUIET_FETCH_MS)
         self._asker = consumer(self._settings)
-        await self._consumer.start()
-        await self._asker.start()
+        await start(self._consumer)
+        await start(self._asker)
         partitions: list[TopicPartition] = []
         for topic in self._topics:
             try:

@@ -1,10 +1,11 @@
 """Kafka clients as every process makes them, and where a key is put."""
 
+import asyncio
 import ssl
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import murmur2
@@ -22,6 +23,7 @@ MAX_RECORD_BYTES = 1_000_000
 own max.message.bytes. tests/unit/test_record_sizes.py holds the contract's bounds to it."""
 # More than Kafka puts around a batch, a record and a header of one: lengths, times, offsets.
 _BATCH_FRAME_BYTES, _RECORD_FRAME_BYTES, _HEADER_FRAME_BYTES = 64, 40, 10
+_HALF_MADE_SECONDS = 1.0
 MAX_SIGNATURE_BYTES = _HEADER_FRAME_BYTES + len(SIGNATURE) + SIGNATURE_BYTES
 
 
@@ -160,3 +162,24 @@ def partition_of_key(key: bytes, partitions: int) -> int:
     """The same of a key's bytes."""
     hashed: int = murmur2(key)
     return (hashed & 0x7FFFFFFF) % partitions
+
+
+class Client(Protocol):
+    """Any of aiokafka's clients."""
+
+    async def start(self) -> None: ...
+
+
+async def start(client: Client) -> None:
+    """Start it. Whoever is cancelled meanwhile waits a moment: aiokafka forgets a connection half made.
+
+    Raises:
+        KafkaError: the broker cannot be reached or refuses.
+    """
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=_HALF_MADE_SECONDS)
+        starting.cancel()
+        raise

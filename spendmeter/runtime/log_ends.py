@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from spendmeter.runtime.compacted import CATCH_UP_WITHIN_SECONDS
-from spendmeter.runtime.kafka import consumer
+from spendmeter.runtime.kafka import consumer, start
 from spendmeter.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class LogEnds:
     async def _ask(self, wanted: set[int]) -> dict[int, int]:
         if self._asker is None:
             self._asker = consumer(self._settings)
-            await self._asker.start()
+            await start(self._asker)
         client = self._asker._client
         known = set(await client._wait_on_metadata(self.topic))
         if wanted - known:

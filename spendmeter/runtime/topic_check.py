@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError, for_code
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
-from spendmeter.runtime.kafka import MAX_RECORD_BYTES, connection
+from spendmeter.runtime.kafka import MAX_RECORD_BYTES, connection, start
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState, topic_states
 
@@ -62,7 +62,7 @@ async def check_topics(
     names = {settings.topic(topic): topic for topic in topics}
     admin = AIOKafkaAdminClient(**connection(settings))
     try:
-        await admin.start()
+        await start(admin)
         states = await topic_states(admin._client, names)
         configs = await _configs(admin, states)
     finally:

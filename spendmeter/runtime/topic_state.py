@@ -26,7 +26,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.kafka import connection, start
 from spendmeter.runtime.settings import Settings
 
 NO_INCARNATION = ""
@@ -171,7 +171,7 @@ async def look_up(settings: Settings, names: Collection[str]) -> dict[str, Topic
     """
     admin = AIOKafkaAdminClient(**connection(settings))
     try:
-        await admin.start()
+        await start(admin)
         return await topic_states(admin._client, names)
     finally:
         await admin.close()

@@ -8,7 +8,7 @@ from time import monotonic
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.kafka import connection, start
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState, topic_states
 
@@ -28,7 +28,7 @@ async def until_changed(
     while True:
         admin = AIOKafkaAdminClient(**connection(settings))
         try:
-            await admin.start()
+            await start(admin)
             while True:
                 now = await topic_states(admin._client, names)
                 if now != known:

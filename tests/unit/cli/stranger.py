@@ -28,6 +28,8 @@ def main() -> None:
     from spendmeter.cli.entry import main as entry
     from spendmeter.cli.main import main as commands
 
+    # Whoever starts tests in the background has them ignore it, and what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in commands.list_commands(None):  # type: ignore[arg-type]
         commands.get_command(None, name)  # type: ignore[arg-type]
     # Nobody may not be allowed to read the standard library, from which this would be loaded later.
