@@ -13,7 +13,7 @@ from sinks.clickhouse.writer import open_client
 from sinks.move.plan import CannotMove, MovePlan
 from sinks.move.run import Move
 from spendmeter.cli.connection import clickhouse_settings
-from spendmeter.cli.printing import print_json
+from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import who
 from spendmeter.runtime.clickhouse import tell
@@ -66,7 +66,7 @@ def move(
     planned = _run(source, target, chosen, do_it=do_it)
     if as_json:
         return print_json({"applied": do_it, **asdict(planned)})
-    return click.echo("\n".join(render(planned, target, is_done=do_it)))
+    return say_lines("\n".join(render(planned, target, is_done=do_it)))
 
 
 def _run(
