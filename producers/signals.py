@@ -6,7 +6,6 @@ signal will ever include. How far the log goes is asked of Kafka on this loop, n
 and only where neither an earlier answer nor an acknowledgement says that it goes far enough.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
 
@@ -14,7 +13,7 @@ from prometheus_client import Counter
 
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.log_ends import LogEnds, WithinTheLog
+from spendmeter.runtime.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.signal_topic import SignalFeed, SignalRead
 
@@ -28,48 +27,35 @@ _Read = tuple[str, Signal | None]
 """An account, and its signal or None for a tombstone."""
 
 
-class BelievedSignals(SignalFeed):
+class BelievedSignals:
     """Follows spend.signals. All on one loop."""
 
     def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
         self._ends = LogEnds(settings, settings.topic(Topic.USAGE))
-        self._within = WithinTheLog[_Read](
+        within = WithinTheLog[_Read](
             self._ends, _included_by, lambda read: on_signal(*read), lambda read: self._refuse(read[1])
         )
-        super().__init__(settings, lambda account, signal: self._within.offer((account, signal)))
+        self._feed = SignalFeed(settings, lambda account, signal: within.offer((account, signal)))
+        self._followed = FollowedWithinTheLog(self._feed.reader, self._ends, within)
         self.stored = self._ends.stored
-        """To be told the partition and offset of a record of spend.usage that is stored."""
+        """Takes the partition and offset of a record of spend.usage that is stored."""
+        self.catch_up = self._followed.catch_up
+        self.caught_up = self._followed.caught_up
         self._has_refused = False
-        self.caught_up = asyncio.Event()
-        self.run = self._run
-        self.catch_up = self._catch_up
-        self.wait_caught_up = self._wait_caught_up
 
-    async def _run(self) -> None:
+    @property
+    def last_answer(self) -> float | None:
+        """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
+        return self._feed.last_answer
+
+    async def run(self) -> None:
         """Read until cancelled; an unreachable broker is tried again every second."""
         try:
             # Then what is there at the start need not wait.
-            await self._ends.look()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._reader.run())
-                tasks.create_task(self._within.run())
-                tasks.create_task(self._wait_caught_up())
+            await self._ends.refresh()
+            await self._followed.run()
         finally:
             await self._ends.close()
-
-    async def _catch_up(self) -> None:
-        """Return once everything that the brokers have stored by now is believed or refused.
-
-        Raises:
-            KafkaError, ReaderEnded: as `CompactedTopics.catch_up`.
-        """
-        await self._reader.catch_up()
-        await self._within.settled()
-
-    async def _wait_caught_up(self) -> None:
-        await self._reader.wait_caught_up()
-        await self._within.settled()
-        self.caught_up.set()
 
     def _refuse(self, signal: Signal | None) -> None:
         assert signal is not None, "a tombstone includes nothing"

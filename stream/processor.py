@@ -326,7 +326,7 @@ class Processor:
         if not ahead:
             return [total for _, total in read]
         # What other workers count; each of their totals was stored after the last record that it includes.
-        await self._ends.look(ahead)
+        await self._ends.refresh(ahead)
         totals = []
         for record, total in read:
             if self._ends.hold(included_by(total)):

@@ -20,7 +20,7 @@ from spendmeter.contract.writers import check_writer
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.groups import behind, wait_until_passed
 from spendmeter.runtime.kafka import connection, consumer
-from spendmeter.runtime.log_ends import LogEnds, WithinTheLog
+from spendmeter.runtime.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
 from spendmeter.runtime.settings import Settings
 
 MAX_RECORDS_PER_POLL = 5_000
@@ -125,29 +125,13 @@ class FollowedTotals:
 
     def __init__(self, settings: Settings) -> None:
         self.totals = Totals()
-        self._ends = LogEnds(settings, settings.topic(Topic.USAGE))
+        ends = LogEnds(settings, settings.topic(Topic.USAGE))
         # What the judge puts aside stands for nothing here either.
-        self._within = WithinTheLog[_Read](self._ends, _included_by, self._bring_in, lambda _: None)
-        self._reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._take)
-
-    async def run(self) -> None:
-        """Read until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._reader.run())
-                tasks.create_task(self._within.run())
-        finally:
-            await self._ends.close()
-
-    async def catch_up(self) -> None:
-        """As `CompactedTopics.catch_up`."""
-        await self._reader.catch_up()
-        await self._within.settled()
-
-    async def wait_caught_up(self) -> None:
-        """As `CompactedTopics.wait_caught_up`."""
-        await self._reader.wait_caught_up()
-        await self._within.settled()
+        self._within = WithinTheLog[_Read](ends, _included_by, self._bring_in, lambda _: None)
+        reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._take)
+        followed = FollowedWithinTheLog(reader, ends, self._within)
+        self.run, self.catch_up = followed.run, followed.catch_up
+        self.wait_caught_up = followed.wait_caught_up
 
     def _take(self, record: ConsumerRecord) -> None:
         if record.value is None:

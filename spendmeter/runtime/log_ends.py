@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from spendmeter.runtime.compacted import CATCH_UP_WITHIN_SECONDS
+from spendmeter.runtime.compacted import CATCH_UP_WITHIN_SECONDS, CompactedTopics
 from spendmeter.runtime.kafka import consumer, start
 from spendmeter.runtime.settings import Settings
 
@@ -50,7 +50,7 @@ class LogEnds:
         ends = self._ends
         return all(offset < ends.get(partition, 0) for partition, offset in last_offsets.items())
 
-    async def look(self, partitions: Iterable[int] = ()) -> None:
+    async def refresh(self, partitions: Iterable[int] = ()) -> None:
         """Ask where all partitions end now, those named among them if they exist; until Kafka answers."""
         wanted = set(partitions)
         while True:
@@ -65,7 +65,7 @@ class LogEnds:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
-        """Let go of Kafka; `look` connects again."""
+        """Let go of Kafka; `refresh` connects again."""
         asker, self._asker = self._asker, None
         if asker is not None:
             await asker.stop()
@@ -121,7 +121,7 @@ class WithinTheLog(Generic[T]):
             self._woken.clear()
             # What comes while Kafka is asked may include more than it says.
             asked = list(self._waiting)
-            await self._ends.look({partition for item in asked for partition in self._included_by(item)})
+            await self._ends.refresh({partition for item in asked for partition in self._included_by(item)})
             for item in asked:
                 # Unless there were so many meanwhile that it has been dropped.
                 if self._waiting and self._waiting[0] is item:
@@ -140,3 +140,38 @@ class WithinTheLog(Generic[T]):
             await asyncio.wait_for(self._settled.wait(), CATCH_UP_WITHIN_SECONDS)
         except TimeoutError:
             raise KafkaTimeoutError(f"Kafka did not say where {self._ends.topic} ends") from None
+
+
+class FollowedWithinTheLog(Generic[T]):
+    """A compacted topic, followed without what includes more of another topic than there is. On one loop."""
+
+    def __init__(self, reader: CompactedTopics, ends: LogEnds, within: WithinTheLog[T]) -> None:
+        """`reader` offers to `within`, which rests on `ends`."""
+        self._reader, self._ends, self._within = reader, ends, within
+        self.caught_up = asyncio.Event()
+        """Set once everything that was there at the start is handed on or refused."""
+
+    async def run(self) -> None:
+        """Read until cancelled; an unreachable broker is tried again every second."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._reader.run())
+                tasks.create_task(self._within.run())
+                tasks.create_task(self.wait_caught_up())
+        finally:
+            await self._ends.close()
+
+    async def catch_up(self) -> None:
+        """Return once everything that the brokers have stored by now is handed on or refused.
+
+        Raises:
+            KafkaError, ReaderEnded: as `CompactedTopics.catch_up`.
+        """
+        await self._reader.catch_up()
+        await self._within.settled()
+
+    async def wait_caught_up(self) -> None:
+        """Return once `caught_up` is set. Raises ReaderEnded as `CompactedTopics.wait_caught_up`."""
+        await self._reader.wait_caught_up()
+        await self._within.settled()
+        self.caught_up.set()

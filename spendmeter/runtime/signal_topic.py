@@ -27,17 +27,17 @@ class SignalFeed:
 
     def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
         self._on_signal = on_signal
-        self._reader = CompactedTopics(settings, [settings.topic(Topic.SIGNALS)], self.take)
-        self.run = self._reader.run
-        self.read_to_end = self._reader.read_to_end
-        self.catch_up = self._reader.catch_up
-        self.wait_caught_up = self._reader.wait_caught_up
-        self.caught_up = self._reader.caught_up
+        self.reader = CompactedTopics(settings, [settings.topic(Topic.SIGNALS)], self.take)
+        self.run = self.reader.run
+        self.read_to_end = self.reader.read_to_end
+        self.catch_up = self.reader.catch_up
+        self.wait_caught_up = self.reader.wait_caught_up
+        self.caught_up = self.reader.caught_up
 
     @property
     def last_answer(self) -> float | None:
         """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
-        return self._reader.last_answer
+        return self.reader.last_answer
 
     def take(self, record: ConsumerRecord) -> None:
         """Hand one record on."""
