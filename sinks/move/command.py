@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import Error
 
 from sinks.clickhouse.writer import open_client
 from sinks.move.plan import CannotMove, MovePlan
 from sinks.move.run import Move
-from spendmeter.cli.connection import clickhouse_settings
+from spendmeter.cli.connection import cluster_settings
 from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import who
-from spendmeter.runtime.clickhouse import tell
+from spendmeter.runtime import clickhouse
+from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import MAX_PARTITIONS, ClickHouseSettings
 
 QUERY_WITHIN_SECONDS = 600
@@ -51,7 +51,7 @@ def move(
     settings go on where history stood. The old ones may be written to until all gateways have moved. Prints
     what is to be done; nothing is done without --apply. Exit 0: planned or done, 1: it cannot be.
     """
-    source = clickhouse_settings(dir_)
+    source = cluster_settings(dir_)
     given = {
         "topic_prefix": to_prefix,
         "kafka_bootstrap": to_bootstrap,
@@ -82,20 +82,16 @@ def _run(
         return planned
 
     try:
-        client = open_client(target, target.clickhouse_database, timeout_seconds=QUERY_WITHIN_SECONDS)
-        try:
-            return asyncio.run(work())
-        finally:
-            client.close()
-    except CannotMove as error:
+        with clickhouse.in_words(target):
+            client = open_client(target, target.clickhouse_database, timeout_seconds=QUERY_WITHIN_SECONDS)
+            try:
+                return asyncio.run(work())
+            finally:
+                client.close()
+    except (CannotMove, clickhouse.Unusable) as error:
         raise click.ClickException(f"cannot move: {error}") from None
     except KafkaError as error:
-        raise click.ClickException(f"cannot move: Kafka at {target.kafka_bootstrap}: {error}") from None
-    except Error as error:
-        raise click.ClickException(
-            f"cannot move: ClickHouse at {target.clickhouse_url}, database {target.clickhouse_database}:"
-            f" {tell(error)}; `python -m sinks.clickhouse migrate` makes the tables"
-        ) from None
+        raise click.ClickException(f"cannot move: {asyncio.run(explained(error, target))}") from None
 
 
 def render(planned: MovePlan, target: ClickHouseSettings, *, is_done: bool) -> list[str]:
