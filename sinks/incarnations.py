@@ -3,7 +3,7 @@
 Rows of usage carry the incarnation of their topic. What goes on where another incarnation stood (a topic
 made anew, another prefix, another cluster) opens its accounts with what history has of those before it.
 That one follows another is an operator's decision (`spendmeter move`), written down in ClickHouse: without
-it two systems in one database could not be told from one system that moved.
+it two systems in one database could not be distinguished from one system that moved.
 """
 
 from collections.abc import Collection, Mapping, Sequence

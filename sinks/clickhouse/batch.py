@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
 
-from sinks.clickhouse.plan import Plan, Standing
+from sinks.clickhouse.plan import CommitNote, Plan
 from spendmeter.runtime.dead_letters import StoredRecord
 
 
@@ -34,7 +34,7 @@ class PartitionBatches:
         stored_last: int | None = None,
         reread: int = 0,
     ) -> None:
-        """`incarnation`, `stored_last` and `reread`: see plan.Standing."""
+        """`incarnation`, `stored_last` and `reread`: see plan.CommitNote."""
         self._bounds = bounds
         self._incarnation = incarnation
         self._stored_last = stored_last
@@ -143,10 +143,10 @@ class PartitionBatches:
 
     def committable(self) -> tuple[int, str] | None:
         """Offset and metadata as they should stand in Kafka now; None while there is nothing to say."""
-        standing = Standing(self._incarnation, self.plan, self._stored_last, self._reread).metadata()
+        note = CommitNote(self._incarnation, self.plan, self._stored_last, self._reread).metadata()
         if self.plan is not None:
-            return self.plan.first, standing
-        return None if self.position is None else (self.position, standing)
+            return self.plan.first, note
+        return None if self.position is None else (self.position, note)
 
     def _plan_of(self, count: int) -> Plan:
         first, last = self._waiting[0], self._waiting[count - 1]

@@ -18,7 +18,6 @@ from collections.abc import Collection
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
@@ -27,14 +26,13 @@ from sinks.clickhouse.batch import Bounds, PartitionBatches
 from sinks.clickhouse.garbage import Collector
 from sinks.clickhouse.history import Abandoned, History
 from sinks.clickhouse.measures import GONE, LAG, OLDEST_WAITING, RECOVERED, RESTORED
-from sinks.clickhouse.plan import Standing, read_standing
+from sinks.clickhouse.plan import CommitNote, is_of_before_incarnations, read_commit_note
 from sinks.clickhouse.settings import SinkSettings
 from sinks.clickhouse.tables import TABLES
 from sinks.incarnations import Lineage, Of, UnknownIncarnation
 from spendmeter.contract.topics import COMPACTED, Topic
-from spendmeter.runtime.committed import committed
-from spendmeter.runtime.groups import SINK_GROUP
-from spendmeter.runtime.kafka import connection, consumer
+from spendmeter.runtime.groups import SINK_GROUP, committed_by
+from spendmeter.runtime.kafka import consumer
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.topic_check import check_topics
 from spendmeter.runtime.topic_state import TopicState
@@ -181,8 +179,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _goes_on(self, usage: TopicState) -> bool:
         """Whether a version before offsets carried an incarnation has read this very topic."""
         name = self._settings.topic(Topic.USAGE)
-        found = await self._committed_of([TopicPartition(name, p) for p in range(usage.partitions)])
-        return any(o > 0 and not read_standing(o, metadata).incarnation for o, metadata in found.values())
+        partitions = [TopicPartition(name, p) for p in range(usage.partitions)]
+        return is_of_before_incarnations(
+            (await committed_by(self._settings, SINK_GROUP, partitions)).values()
+        )
 
     async def _follow_topics(self, stop: asyncio.Event) -> None:
         """Work until `stop`, or until a topic is not what it was."""
@@ -263,19 +263,19 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in ours.partitions:
             offset, metadata = committed.get(partition, (None, ""))
             incarnation = self._topics[partition.topic].incarnation
-            standing = read_standing(offset or 0, metadata)
-            if standing.incarnation not in ("", incarnation):
+            note = read_commit_note(offset or 0, metadata)
+            if note.incarnation not in ("", incarnation):
                 log.warning("%s:%d: offset %s is of a topic that is gone, and left aside", *partition, offset)
-                offset, standing = None, Standing()
+                offset, note = None, CommitNote()
             if not self._has_compared:
-                offset, standing = await self._as_history_has_it(ours, partition, offset, standing)
-            if standing.plan is not None:
+                offset, note = await self._as_history_has_it(ours, partition, offset, note)
+            if note.plan is not None:
                 RECOVERED.inc()
-                log.info("repeating %s", standing.plan.token(*partition))
+                log.info("repeating %s", note.plan.token(*partition))
             if offset is not None:
                 ours.committed[partition] = (offset, metadata)
             ours.queues[partition] = PartitionBatches(
-                self._bounds, offset, standing.plan, incarnation, standing.stored_last, standing.reread
+                self._bounds, offset, note.plan, incarnation, note.stored_last, note.reread
             )
         # aiokafka has a poll wait through a rebalance, and gives it the first records of the assignment that
         # comes after. It was one of the assignment before, which has dropped them.
@@ -291,25 +291,25 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._has_compared = ours.is_inherited = True
 
     async def _as_history_has_it(
-        self, ours: Assignment, partition: TopicPartition, offset: int | None, standing: Standing
-    ) -> tuple[int | None, Standing]:
+        self, ours: Assignment, partition: TopicPartition, offset: int | None, note: CommitNote
+    ) -> tuple[int | None, CommitNote]:
         """Where to go on, and by what plan: before what was committed, if history has lost rows since."""
-        if offset is None or standing.stored_last is None:
-            return offset, standing
+        if offset is None or note.stored_last is None:
+            return offset, note
         table, incarnation = self._tables[partition.topic], self._topics[partition.topic].incarnation
         reached = await self._history.reached(table, partition, incarnation, ours.over)
-        if reached > standing.stored_last:
-            return offset, standing
+        if reached > note.stored_last:
+            return offset, note
         log.warning(
             "%s:%d: history ends at offset %d, and had taken rows up to %d: it was restored to an earlier"
             " state, or those were repeats. Reading again from there; no opening balance is taken until then",
             *partition,
             reached - 1,
-            standing.stored_last,
+            note.stored_last,
         )
         RESTORED.inc()
         lasting = reached - 1 if reached else None
-        return min(reached, offset), Standing(standing.incarnation, None, lasting, standing.reread + 1)
+        return min(reached, offset), CommitNote(note.incarnation, None, lasting, note.reread + 1)
 
     async def _say_what_is_gone(self, ours: Assignment) -> None:
         """Nobody else would: aiokafka goes on at the first record that the log still has."""
@@ -350,23 +350,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> dict[TopicPartition, tuple[int, str]]:
         while not ours.over.is_set():
             try:
-                return await self._committed_of(partitions) if partitions else {}
+                # The consumer itself gives offsets without their metadata.
+                found = await committed_by(self._settings, SINK_GROUP, partitions) if partitions else {}
+                return {p: (o.offset, o.metadata) for p, o in found.items()}
             except KafkaError as error:
                 log.warning("cannot read the group's offsets, trying again: %r", error)
             await asyncio.sleep(RETRY_SECONDS)
         raise Abandoned
-
-    async def _committed_of(
-        self, partitions: Collection[TopicPartition]
-    ) -> dict[TopicPartition, tuple[int, str]]:
-        # The consumer itself gives offsets without their metadata.
-        admin = AIOKafkaAdminClient(**connection(self._settings))
-        try:
-            await admin.start()
-            found = await committed(admin, self._settings.topic_prefix + SINK_GROUP, partitions)
-            return {p: (o.offset, o.metadata) for p, o in found.items()}
-        finally:
-            await admin.close()
 
     async def _poll(self, ours: Assignment, timeout_seconds: float) -> None:
         """Take in what Kafka has, for the partitions that still have room."""

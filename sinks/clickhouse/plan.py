@@ -4,6 +4,7 @@ docs/decisions/0002-the-sink-writes-its-plan-first.md says why.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -28,7 +29,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CommitNote:
     """What a sink has written down of a partition beside its committed offset."""
 
     incarnation: str = ""
@@ -53,7 +54,12 @@ class Standing:
         return json.dumps(fields) if fields else ""
 
 
-def read_standing(offset: int, metadata: str) -> Standing:
+def is_of_before_incarnations(committed: Iterable[tuple[int, str]]) -> bool:
+    """Whether any was committed, with its metadata, by a version before offsets carried an incarnation."""
+    return any(offset > 0 and not read_commit_note(offset, said).incarnation for offset, said in committed)
+
+
+def read_commit_note(offset: int, metadata: str) -> CommitNote:
     """What was committed with that offset; nothing where the text is none of ours."""
     try:
         fields = json.loads(metadata)
@@ -62,6 +68,6 @@ def read_standing(offset: int, metadata: str) -> Standing:
         if "planned_last" in fields:
             plan = Plan(offset, int(fields["planned_last"]), int(fields["stamp_ms"]), incarnation, reread)
     except (ValueError, TypeError, KeyError, AttributeError):
-        return Standing()
+        return CommitNote()
     is_plan = plan is not None and plan.last >= plan.first
-    return Standing(incarnation, plan if is_plan else None, None if stored is None else int(stored), reread)
+    return CommitNote(incarnation, plan if is_plan else None, None if stored is None else int(stored), reread)

@@ -38,7 +38,7 @@ def by_row(row_of: Callable[[StoredRecord], Row | None]) -> Read:
 
 
 def by_signed_row(row_of: Callable[[StoredRecord, str], Row | None]) -> Read:
-    """As `by_row`, told also by which key the record is signed; empty: by none that is believed."""
+    """As `by_row`, given also by which key the record is signed; empty: by none that is believed."""
 
     def read(records: Sequence[StoredRecord], keys: SigningKeys) -> Reading:
         reading = Reading()

@@ -14,7 +14,7 @@ class CannotMove(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Site:
     """A system's topics, as people name them."""
 
     bootstrap: str
@@ -31,8 +31,8 @@ class MovePlan:
     """Everything that `--apply` does, and what is left to the operator."""
 
     database: str
-    target: Place
-    source: Place | None
+    target: Site
+    source: Site | None
     """None where Kafka there cannot be asked any more."""
     follows: Of
     entries: tuple[Registered, ...]
@@ -64,7 +64,7 @@ def decide(
     target: Of,
     chosen: str | None = None,
 ) -> tuple[Of, list[Registered]]:
-    """Which incarnation the target follows, and what else history has to be told first.
+    """Which incarnation the target follows, and what else has to be registered first.
 
     `source`: the topic that stands where the system is now, if that can be asked. `goes_on`: a sink of a
     version before offsets carried an incarnation has read that very topic. `chosen`: a topic that is to be

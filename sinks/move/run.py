@@ -17,18 +17,17 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.plan import read_standing
+from sinks.clickhouse.plan import is_of_before_incarnations
 from sinks.clickhouse.writer import read_registered, read_unnamed_topics, register
 from sinks.incarnations import Of, Registered
-from sinks.move.plan import TO_BE_MADE, CannotMove, MovePlan, Place, decide
+from sinks.move.plan import TO_BE_MADE, CannotMove, MovePlan, Site, decide
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_budget
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.committed import committed
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.groups import SINK_GROUP, behind
+from spendmeter.runtime.groups import SINK_GROUP, behind, committed_by
 from spendmeter.runtime.kafka import connection, consumer, producer
 from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from spendmeter.runtime.topic_check import check_topics
@@ -69,8 +68,8 @@ class Move:
         known = await asyncio.to_thread(read_registered, self._client)
         unnamed = await asyncio.to_thread(read_unnamed_topics, self._client)
         checked = await check_topics(self._target, list(Topic))
-        target = self._place(self._target, checked.states)
-        source = None if self._is_in_place else await self._source_place()
+        target = self._site(self._target, checked.states)
+        source = None if self._is_in_place else await self._source_site()
         if source is not None and source.usage == target.usage:
             raise CannotMove(f"{target} is where the system stands already")
         goes_on = source is not None and await self._goes_on(source)
@@ -111,39 +110,30 @@ class Move:
         for entry in (*planned.entries, Registered(Of(usage, state.incarnation), planned.follows)):
             await asyncio.to_thread(register, self._client, entry, by)
 
-    def _place(self, settings: Settings, states: dict[str, TopicState]) -> Place:
+    def _site(self, settings: Settings, states: dict[str, TopicState]) -> Site:
         usage = settings.topic(Topic.USAGE)
         state = states.get(usage, TopicState(TO_BE_MADE, settings.partitions))
         of = Of(usage, state.incarnation)
-        return Place(settings.kafka_bootstrap, settings.topic_prefix, of, state.partitions)
+        return Site(settings.kafka_bootstrap, settings.topic_prefix, of, state.partitions)
 
-    async def _source_place(self) -> Place | None:
+    async def _source_site(self) -> Site | None:
         usage = self._source.topic(Topic.USAGE)
         try:
             async with asyncio.timeout(ASK_WITHIN_SECONDS):
                 states = await look_up(self._source, [usage])
         except (KafkaError, TimeoutError):
             return None
-        return self._place(self._source, states) if usage in states else None
+        return self._site(self._source, states) if usage in states else None
 
-    async def _goes_on(self, source: Place) -> bool:
-        partitions = [TopicPartition(source.usage.topic, p) for p in range(source.partitions)]
-        admin = AIOKafkaAdminClient(**connection(self._source))
-        try:
-            await admin.start()
-            group = self._source.topic_prefix + SINK_GROUP
-            found = await committed(admin, group, partitions)
-        finally:
-            await admin.close()
-        return any(
-            o.offset > 0 and not read_standing(o.offset, o.metadata).incarnation for o in found.values()
-        )
+    async def _goes_on(self, source: Site) -> bool:
+        found = await committed_by(self._source, SINK_GROUP, _partitions_of(source))
+        return is_of_before_incarnations(found.values())
 
-    async def _behind(self, source: Place | None) -> int | None:
+    async def _behind(self, source: Site | None) -> int | None:
         """How many records of the source history does not have."""
         if source is None:
             return None
-        partitions = [TopicPartition(source.usage.topic, p) for p in range(source.partitions)]
+        partitions = _partitions_of(source)
         reader: AIOKafkaConsumer = consumer(self._source)
         admin = AIOKafkaAdminClient(**connection(self._source))
         await reader.start()
@@ -157,7 +147,7 @@ class Move:
             await admin.close()
             await reader.stop()
 
-    async def _refuse_stale(self, target: Place) -> None:
+    async def _refuse_stale(self, target: Site) -> None:
         """What a stream knows under the target's prefix must be of the very topic that is there."""
         if target.usage.incarnation == TO_BE_MADE:
             return
@@ -173,7 +163,7 @@ class Move:
                     " has used"
                 )
 
-    async def _read_budgets(self, source: Place | None, target: Place) -> str:
+    async def _read_budgets(self, source: Site | None, target: Site) -> str:
         """Note those that the target lacks; returns where they were read."""
         there = await self._of_target(target, Topic.BUDGETS)
         if source is not None:
@@ -192,7 +182,7 @@ class Move:
             except InvalidRecord:
                 continue  # written by a version that allowed what this one does not
 
-    async def _read_objects(self, source: Place | None, target: Place) -> int | None:
+    async def _read_objects(self, source: Site | None, target: Site) -> int | None:
         if source is None:
             return None
         there = await self._of_target(target, Topic.OBJECTS)
@@ -200,7 +190,7 @@ class Move:
         self._objects = [_as_written(record) for key, record in found.items() if key not in there]
         return len(self._objects)
 
-    async def _of_target(self, target: Place, topic: Topic) -> Raw:
+    async def _of_target(self, target: Site, topic: Topic) -> Raw:
         return {} if target.usage.incarnation == TO_BE_MADE else await _read(self._target, topic)
 
     async def _write(self, topic: Topic, records: Iterable[Record]) -> None:
@@ -213,6 +203,10 @@ class Move:
             )
         finally:
             await kafka.stop()
+
+
+def _partitions_of(site: Site) -> list[TopicPartition]:
+    return [TopicPartition(site.usage.topic, number) for number in range(site.partitions)]
 
 
 async def _read(settings: Settings, topic: Topic) -> Raw:

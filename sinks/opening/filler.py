@@ -18,7 +18,6 @@ from itertools import islice
 from time import monotonic
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import Error
 from urllib3.exceptions import HTTPError
@@ -38,11 +37,10 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.clickhouse import reader, tell
-from spendmeter.runtime.committed import committed
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.fetched import FetchedRecord
-from spendmeter.runtime.groups import SINK_GROUP
-from spendmeter.runtime.kafka import connection, partition_of, producer
+from spendmeter.runtime.groups import SINK_GROUP, committed_by
+from spendmeter.runtime.kafka import partition_of, producer
 
 log = logging.getLogger(__name__)
 
@@ -206,14 +204,8 @@ class Filler:
         committed for there is none.
         """
         name = self._settings.topic(Topic.USAGE)
-        admin = AIOKafkaAdminClient(**connection(self._settings))
-        try:
-            await admin.start()
-            group = self._settings.topic_prefix + SINK_GROUP
-            found = await committed(admin, group, [TopicPartition(name, p) for p in partitions])
-            return {tp.partition: at.offset for tp, at in found.items()}
-        finally:
-            await admin.close()
+        found = await committed_by(self._settings, SINK_GROUP, [TopicPartition(name, p) for p in partitions])
+        return {tp.partition: at.offset for tp, at in found.items()}
 
     def _add_up(self, balances: Balances, lineage: Lineage) -> None:
         """Blocking."""

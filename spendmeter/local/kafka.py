@@ -135,7 +135,7 @@ def node_names(nodes: int) -> list[str]:
 def kept_nodes(stack: StackDir) -> int | None:
     """Of how many nodes this directory holds the data; None if it holds none yet."""
     if _cluster_path(stack).exists():
-        return _Kept.model_validate_json(_cluster_path(stack).read_text()).nodes
+        return _ClusterFile.model_validate_json(_cluster_path(stack).read_text()).nodes
     return 1 if stack.data("kafka").exists() else None
 
 
@@ -167,7 +167,7 @@ def check_nodes(stack: StackDir, nodes: int) -> None:
         )
 
 
-class _Kept(BaseModel):
+class _ClusterFile(BaseModel):
     id: str
     nodes: int
 
@@ -181,8 +181,8 @@ def _cluster_id(stack: StackDir, nodes: int) -> str:
     path = _cluster_path(stack)
     if not path.exists():
         stack.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _Kept(id=new_cluster_id(), nodes=nodes).model_dump_json() + "\n")
-    return _Kept.model_validate_json(path.read_text()).id
+        write_atomically(path, _ClusterFile(id=new_cluster_id(), nodes=nodes).model_dump_json() + "\n")
+    return _ClusterFile.model_validate_json(path.read_text()).id
 
 
 def server_properties(broker: Broker) -> str:

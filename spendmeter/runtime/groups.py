@@ -1,18 +1,32 @@
 """The two consumer groups: how far each has come."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import OffsetAndMetadata
 
 from spendmeter.runtime.committed import committed
+from spendmeter.runtime.kafka import connection
 from spendmeter.runtime.settings import Settings
 
 STREAM_GROUP = "spend-stream"
 """Faust's group is its app id: stream/settings.py."""
 SINK_GROUP = "spend-clickhouse-sink"
 LOOK_EVERY_SECONDS = 0.2
+
+
+async def committed_by(
+    settings: Settings, group: str, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """As `committed`, with a connection of its own."""
+    admin = AIOKafkaAdminClient(**connection(settings))
+    try:
+        await admin.start()
+        return await committed(admin, settings.topic_prefix + group, partitions)
+    finally:
+        await admin.close()
 
 
 async def behind(

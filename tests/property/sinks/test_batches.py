@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.clickhouse.batch import Bounds, PartitionBatches
-from sinks.clickhouse.plan import read_standing
+from sinks.clickhouse.plan import read_commit_note
 
 
 @dataclass
@@ -91,5 +91,5 @@ def _start(
 ) -> tuple[PartitionBatches, list[Stored]]:
     """A new worker, from what Kafka remembers and nothing else."""
     offset, metadata = in_kafka or (None, "")
-    plan = None if offset is None else read_standing(offset, metadata).plan
+    plan = None if offset is None else read_commit_note(offset, metadata).plan
     return PartitionBatches(bounds, offset, plan), [r for r in log if offset is None or r.offset >= offset]

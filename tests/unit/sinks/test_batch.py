@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from sinks.clickhouse.batch import Bounds, PartitionBatches
-from sinks.clickhouse.plan import Plan, Standing, read_standing
+from sinks.clickhouse.plan import CommitNote, Plan, read_commit_note
 
 TEN_ROWS = Bounds(rows=10, bytes=1_000_000)
 
@@ -31,13 +31,13 @@ def test_the_token_names_the_range_and_which_topic_of_that_name() -> None:
 
 def test_a_plan_is_read_back_from_the_offset_and_its_metadata() -> None:
     plan = Plan(5, 9, 1_700_000_000_000)
-    standing = Standing(plan=plan)
-    assert standing.metadata() == '{"planned_last": 9, "stamp_ms": 1700000000000}'
-    assert read_standing(5, standing.metadata()) == standing
-    named = Standing("an-id", Plan(5, 9, 1, "an-id"), 4)
-    assert read_standing(5, named.metadata()) == named
-    at_rest = Standing("an-id", None, 4)
-    assert read_standing(5, at_rest.metadata()) == at_rest
+    note = CommitNote(plan=plan)
+    assert note.metadata() == '{"planned_last": 9, "stamp_ms": 1700000000000}'
+    assert read_commit_note(5, note.metadata()) == note
+    named = CommitNote("an-id", Plan(5, 9, 1, "an-id"), 4)
+    assert read_commit_note(5, named.metadata()) == named
+    at_rest = CommitNote("an-id", None, 4)
+    assert read_commit_note(5, at_rest.metadata()) == at_rest
 
 
 def test_topics_of_one_name_have_other_tokens() -> None:
@@ -47,12 +47,12 @@ def test_topics_of_one_name_have_other_tokens() -> None:
 
 def test_metadata_that_is_not_ours_is_no_plan() -> None:
     for text in ("", "somebody's note", "[]", "{}", '{"planned_last": "x", "stamp_ms": 1}', "null"):
-        assert read_standing(5, text) == Standing(), text
+        assert read_commit_note(5, text) == CommitNote(), text
 
 
 def test_a_plan_that_ends_before_it_begins_is_none() -> None:
-    assert read_standing(10, '{"planned_last": 9, "stamp_ms": 1}').plan is None
-    assert read_standing(9, '{"planned_last": 9, "stamp_ms": 1}').plan == Plan(9, 9, 1)
+    assert read_commit_note(10, '{"planned_last": 9, "stamp_ms": 1}').plan is None
+    assert read_commit_note(9, '{"planned_last": 9, "stamp_ms": 1}').plan == Plan(9, 9, 1)
 
 
 def test_the_tenth_row_still_fits_and_the_eleventh_waits() -> None:
@@ -95,7 +95,7 @@ def test_what_stands_in_kafka_is_the_plan_while_there_is_one_and_the_position_af
     assert batches.committable() == (0, "")
     plan = batches.cut()
     assert plan is not None
-    assert batches.committable() == (0, Standing(plan=plan).metadata())
+    assert batches.committable() == (0, CommitNote(plan=plan).metadata())
     batches.finish()
     assert batches.committable() == (3, "")
 
