@@ -51,6 +51,8 @@ _WITHOUT_OUTPUT = ("embedding", "embeddings", "aembedding")
 _IMAGES = ("image_generation", "aimage_generation")
 _RERANK = ("rerank", "arerank")
 _SPEECH = ("speech", "aspeech")
+ORDERED_BY_UNITS = (*_IMAGES, *_RERANK)
+"""Calls whose request says how many pictures are to be made, or documents ranked."""
 _NOT_READ = KNOWN | _CONTAINERS | {"model", "stream", "user"}
 """What is no text of the request's. Any other parameter may be read by the model, known to us or not."""
 _STORED_BY_THE_PROVIDER = (
@@ -138,7 +140,7 @@ def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
     `data` is a request's body or, better, a call's final parameters: what stands in `extra_body` and
     the like goes over what stands in the body.
     """
-    is_media = call_type in _IMAGES or call_type in _RERANK or call_type in _SPEECH
+    is_media = call_type in ORDERED_BY_UNITS or call_type in _SPEECH
     if call_type not in _OWN_MAXIMUM and call_type not in _WITHOUT_OUTPUT and not is_media:
         return None
     places = list(_places(data))
@@ -147,7 +149,7 @@ def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
         for name, value in place.items():
             if value is not None and name not in (_NOT_READ if i == 0 else _CONTAINERS):
                 reading.read(value, may_hold_media=name not in _TOOLS)
-                reading.frame_tokens += _TOKENS_OF_AN_ENTRY + (_bytes(name) if i else 0)
+                reading.frame_tokens += _TOKENS_OF_AN_ENTRY + (size_of(name) if i else 0)
     return Asked(
         text_bytes=reading.text_bytes,
         frame_tokens=reading.frame_tokens
@@ -289,7 +291,7 @@ class _Reading:
                 self.frame_tokens += _digits(part)
 
     def _read_text(self, text: str) -> None:
-        self.text_bytes += _bytes(text)
+        self.text_bytes += size_of(text)
         self.texts.append(text)
 
     def _read_dict(self, part: dict[str, Any], waiting: list[object], may_hold_media: bool) -> None:
@@ -308,11 +310,12 @@ class _Reading:
             if name == "cache_control":
                 self.caches_for_an_hour |= isinstance(value, dict) and value.get("ttl") == "1h"
                 continue
-            self.frame_tokens += _bytes(str(name))
+            self.frame_tokens += size_of(str(name))
             waiting.append(value)
 
 
-def _bytes(text: str) -> int:
+def size_of(text: str) -> int:
+    """Its bytes in UTF-8, also of what is no text that can be written."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 

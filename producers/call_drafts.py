@@ -12,7 +12,7 @@ from litellm.litellm_core_utils.litellm_logging import (
 )
 from litellm.types.utils import ModelResponse, Usage
 
-from producers.asked import asked_by
+from producers.asked import ORDERED_BY_UNITS, asked_by
 from producers.estimate import Model, bound_of
 from producers.estimated_usage import answer_texts, estimated_usage
 from producers.exchange import Call, Exchange
@@ -96,7 +96,8 @@ class CallDrafts:
 
     def _by_units(self, call: Call) -> NanoUsd:
         """What pictures that were ordered and documents that were ranked cost where they have a price."""
-        asked = asked_by(call.arguments, call.call_type)
+        # Of any other the body need not be read once more.
+        asked = asked_by(call.arguments, call.call_type) if call.call_type in ORDERED_BY_UNITS else None
         if asked is None or not (asked.made_images or asked.searches):
             return NanoUsd(0)
         bound = bound_of(asked, [self._model(call)], default_output_tokens=0, min_output_tokens=0)

@@ -6,7 +6,7 @@ Never zero: a call that was sent has been read. Off the request path a tokenizer
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from producers.asked import Asked, asked_by
+from producers.asked import Asked, asked_by, size_of
 from producers.usage_counts import UsageCounts
 
 Counter = Callable[[Sequence[str]], int]
@@ -109,5 +109,4 @@ def _tokens(texts: Sequence[str], count: Counter | None) -> int:
         return 0
     if count is not None:
         return count(texts)
-    size = sum(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    return -(-size // BYTES_PER_TOKEN)
+    return -(-sum(map(size_of, texts)) // BYTES_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""Background responses that nobody reads: the provider bills them all the same, so somebody must look.
+"""Background responses that nobody reads: the provider bills them all the same, so somebody must read them.
 
 The gateway that a response was made at reads it, less and less often, until it has ended; LiteLLM logs that
 read, and it is the bill. Read by a client before, it is not read again.
@@ -60,10 +60,11 @@ class ObjectFollower:
 
     def follow(self, one: ProviderObject) -> None:
         """Read it from now on, if it is one to be read by its gateway and may still run, else no more."""
-        ends_at = one.created_at + FOLLOWED_FOR
         if not one.read_as:
             self._drop(one.object_id)
-        if not self._first_seconds or not one.read_as or ends_at <= datetime.now(UTC):
+            return
+        ends_at = one.created_at + FOLLOWED_FOR
+        if not self._first_seconds or ends_at <= datetime.now(UTC):
             return
         due = time.monotonic() + self._first_seconds
         with self._lock:
@@ -83,9 +84,9 @@ class ObjectFollower:
             now = time.monotonic()
             with self._lock:
                 due = [one for one in self._followed.values() if one.due_seconds <= now]
-            await asyncio.gather(*(self._look_at(one, read) for one in due[:_READS_AT_ONCE]))
+            await asyncio.gather(*(self._read_due(one, read) for one in due[:_READS_AT_ONCE]))
 
-    async def _look_at(self, one: _Followed, read: Read) -> None:
+    async def _read_due(self, one: _Followed, read: Read) -> None:
         if self._is_billed(one.object_id) or await _has_ended(one, read):
             self._drop(one.object_id)
         elif datetime.now(UTC) >= one.ends_at:

@@ -148,7 +148,7 @@ def made_by(
 
 def has_ended(response: object) -> bool:
     """Whether the provider will do nothing more for a response that was read."""
-    return str(_Seen(response, {}).of("status")) not in _UNFINISHED
+    return _Seen(response, {}).has_ended
 
 
 def makes(call_type: str) -> bool:
@@ -242,6 +242,10 @@ class _Seen:
         )
         return self._logged.get(name) if found is None else found
 
+    @property
+    def has_ended(self) -> bool:
+        return str(self.of("status")) not in _UNFINISHED
+
 
 def _sighting(
     call_type: str,
@@ -265,7 +269,7 @@ def _sighting(
         is_made=is_made,
         is_background=is_background,
         # A video has its price when it is asked for, and LiteLLM tells it then and never again.
-        is_finished=kind is ObjectKind.VIDEO or str(seen.of("status")) not in _UNFINISHED,
+        is_finished=kind is ObjectKind.VIDEO or seen.has_ended,
         created_at=_time(seen.of("created_at")),
         ended_at=None
         if kind is ObjectKind.VIDEO
