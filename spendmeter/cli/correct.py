@@ -20,7 +20,7 @@ from spendmeter.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorde
 from spendmeter.correction import correct as correction_of
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter.runtime.signed import send_signed
+from spendmeter.runtime.signed import queue_signed
 from spendmeter.runtime.usage_history import find_event, find_recorded
 
 LOOK_EVERY_SECONDS = 0.25
@@ -126,7 +126,9 @@ def _send(settings: ClickHouseSettings, event: UsageEvent) -> None:
         kafka = producer(settings)
         try:
             await kafka.start()
-            await send_signed(kafka, settings.read_signing_keys(), settings.topic(Topic.USAGE), *record)
+            await (
+                await queue_signed(kafka, settings.read_signing_keys(), settings.topic(Topic.USAGE), *record)
+            )
         finally:
             await kafka.stop()
 

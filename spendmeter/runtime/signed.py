@@ -26,15 +26,3 @@ async def queue_signed(
         topic, key=key, value=value, headers=[*headers, *signature], partition=partition
     )
     return queued
-
-
-async def send_signed(
-    kafka: AIOKafkaProducer,
-    keys: SigningKeys,
-    topic: str,
-    key: bytes,
-    value: bytes | None,
-    headers: Sequence[tuple[str, bytes]],
-) -> None:
-    """The same, and return once it is stored."""
-    await (await queue_signed(kafka, keys, topic, key, value, headers))
