@@ -31,7 +31,7 @@ def read_text_file(path: Path) -> str:
 
 
 def read_text(file: IO[Any], name: str) -> str:
-    """As `read_text_file`, of what is open already, for bytes. `name` is what problems are told under."""
+    """As `read_text_file`, of what is open already, for bytes. `name` is what problems are reported under."""
     raw = file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
         raise UnreadableFile(

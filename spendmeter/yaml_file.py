@@ -109,7 +109,7 @@ class YamlReader:
     def mapping(
         self, node: yaml.Node, what: str, known: tuple[str, ...], *, extended: bool = False
     ) -> dict[str, yaml.Node]:
-        """Its values by key; what is unknown or comes twice is told and left out, null is left out.
+        """Its values by key; what is unknown or comes twice is reported and left out, null is left out.
 
         Args:
             extended: fields `x-…` may stand there, and mean nothing by themselves.

@@ -55,7 +55,7 @@ def run(
     failed: str = "",
     then: str = "the same command again is safe",
 ) -> T:
-    """Run a command's work; what a person can mend is told in a sentence, exit 1.
+    """Run a command's work; what a person can mend ends in a sentence, exit 1.
 
     Args:
         failed: what Kafka did not do, and `then` what to do about it, where the error alone says too little.
@@ -72,7 +72,7 @@ def run(
 
 @contextmanager
 def history(settings: ClickHouseSettings, **more: Any) -> Iterator[Client]:
-    """A client of history (`more`: see `clickhouse.reader`); its errors are told in a sentence, exit 1."""
+    """A client of history (`more`: see `clickhouse.reader`); its errors end in a sentence, exit 1."""
     client = None
     try:
         with clickhouse.in_words(settings):

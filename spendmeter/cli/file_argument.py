@@ -11,7 +11,7 @@ file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=Fal
 
 
 def read_file(name: str) -> str:
-    """The text of the file. One that is no UTF-8 text is told in a sentence, exit 2."""
+    """The text of the file. One that is no UTF-8 text is refused in a sentence, exit 2."""
     try:
         with click.open_file(name, "rb") as file:
             return read_text(file, name)

@@ -32,7 +32,7 @@ class Commands(click.Group):
     """Our commands, and those plugged in: a package is loaded when its command is called or listed."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any) -> Any:  # type: ignore[override]
-        """Run the command line; what a person can mend is told in a sentence, with its exit code."""
+        """Run the command line; what a person can mend ends in a sentence, with its exit code."""
         print_any_character()
         try:
             ended = super().main(args, prog_name, **{**more, "standalone_mode": False})

@@ -164,7 +164,8 @@ def _of_certificate(error: ssl.SSLCertVerificationError, host: str, at: str) -> 
 def _of_tls(settings: Settings, at: str, said: str) -> str:
     return (
         f"the TLS handshake with Kafka at {at} fails ({one_line(said)}); a listener without TLS needs"
-        f" {_protocol(settings, tls=False)}; one that wants a client's certificate cannot be used"
+        f" {_protocol(settings, tls=False)}; one that wants a client's certificate,"
+        " SPENDMETER_KAFKA_SSL_CERTFILE and its key"
     )
 
 

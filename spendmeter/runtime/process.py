@@ -16,12 +16,12 @@ from spendmeter.visible import visible
 @contextmanager
 def ending_in_words(settings: Settings, *others: type[Exception]) -> Iterator[None]:
     """Around the whole work of a process: what Kafka refuses, and `others` whose messages are for people."""
-    told: tuple[type[Exception], ...] = (NotServed, *others)
+    known: tuple[type[Exception], ...] = (NotServed, *others)
     try:
         yield
     except KafkaError as error:
         said = asyncio.run(explained(error, settings))
-    except told as error:
+    except known as error:
         said = str(error)
     else:
         return
