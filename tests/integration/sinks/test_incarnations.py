@@ -261,6 +261,16 @@ async def test_a_move_to_more_partitions_under_traffic_keeps_every_account(
             await after.until(Topic.SIGNALS, have(traffic.spent))
 
 
+async def all_is_counted_by_a_new(system: System, traffic: Traffic) -> None:
+    """A system that goes on has what was before, counts what comes, and reconcile finds no difference."""
+    system.wait_ready()
+    async with open_stream(system.settings) as after:
+        await after.send(traffic.make("g2", 100))
+        await after.until(Topic.SIGNALS, have(traffic.spent))
+    report = await compared(system.settings)
+    assert report.equal, report.differences
+
+
 async def _trickle(stream: Stream, traffic: Traffic, producer_id: str) -> None:
     for _ in range(10):
         await stream.send(traffic.make(producer_id, 15))
@@ -300,12 +310,7 @@ async def test_a_topic_made_anew_under_running_processes_is_said_and_a_move_coun
             await moved(settings, settings)
         planned = await moved(settings, target)
         assert [entry.of.topic for entry in planned.entries] == [settings.topic(Topic.USAGE)]
-        start(target, "new").wait_ready()
-        async with open_stream(target) as after:
-            await after.send(traffic.make("g2", 100))
-            await after.until(Topic.SIGNALS, have(traffic.spent))
-            report = await compared(target)
-            assert report.equal, report.differences
+        await all_is_counted_by_a_new(start(target, "new"), traffic)
 
 
 @DRILL
@@ -331,12 +336,7 @@ async def test_partitions_added_under_a_running_stream_are_said_and_a_move_count
     assert old.worker.process.poll() is None
     # Only what is under way to history keeps the old sink; what it has not read by now would be missing.
     await moved(settings, target)
-    start(target, "new").wait_ready()
-    async with open_stream(target) as after:
-        await after.send(traffic.make("g2", 100))
-        await after.until(Topic.SIGNALS, have(traffic.spent))
-        report = await compared(target)
-        assert report.equal, report.differences
+    await all_is_counted_by_a_new(start(target, "new"), traffic)
 
 
 @DRILL
