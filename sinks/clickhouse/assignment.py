@@ -27,6 +27,8 @@ class Assignment:
         """When the oldest record that has no plan was read."""
         self.is_inherited = False
         """Whether it is known, and written down, where each of them was left."""
+        self.to_compare: set[TopicPartition] = set()
+        """Those with a plan of another life: once it is repeated, history must have its rows."""
         self.over = asyncio.Event()
         """Set when it is revoked: whatever is under way for it is dropped."""
         self._linger_seconds = linger_seconds

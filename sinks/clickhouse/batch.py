@@ -141,9 +141,13 @@ class PartitionBatches:
         """The log ends inside the plan: its records are gone from Kafka and cannot be read again."""
         self.plan = None
 
+    def note(self) -> CommitNote:
+        """What should stand beside the committed offset now."""
+        return CommitNote(self._incarnation, self.plan, self._stored_last, self._reread)
+
     def committable(self) -> tuple[int, str] | None:
         """Offset and metadata as they should stand in Kafka now; None while there is nothing to say."""
-        note = CommitNote(self._incarnation, self.plan, self._stored_last, self._reread).metadata()
+        note = self.note().metadata()
         if self.plan is not None:
             return self.plan.first, note
         return None if self.position is None else (self.position, note)

@@ -274,9 +274,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.info("repeating %s", note.plan.token(*partition))
             if offset is not None:
                 ours.committed[partition] = (offset, metadata)
-            ours.queues[partition] = PartitionBatches(
-                self._bounds, offset, note.plan, incarnation, note.stored_last, note.reread
-            )
+                if not self._has_compared:
+                    ours.to_compare.add(partition)
+            ours.queues[partition] = self._queue(partition, offset, note)
         # aiokafka has a poll wait through a rebalance, and gives it the first records of the assignment that
         # comes after. It was one of the assignment before, which has dropped them.
         new = [partition for partition in ours.partitions if partition not in ours.committed]
@@ -289,6 +289,26 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._commit(ours)
         # What comes by a later rebalance, another worker has compared and kept up to date.
         self._has_compared = ours.is_inherited = True
+
+    def _queue(self, partition: TopicPartition, offset: int | None, note: CommitNote) -> PartitionBatches:
+        incarnation = self._topics[partition.topic].incarnation
+        return PartitionBatches(self._bounds, offset, note.plan, incarnation, note.stored_last, note.reread)
+
+    async def _compare_what_was_repeated(self, ours: Assignment) -> None:
+        """See that history has what was inserted again under a token of before.
+
+        If it was restored to an earlier state, ClickHouse may still know that token, and drops the insert.
+        """
+        for partition in sorted(ours.to_compare):
+            queue = ours.queues[partition]
+            if queue.plan is not None:
+                continue
+            ours.to_compare.discard(partition)
+            note = queue.note()
+            offset, now = await self._as_history_has_it(ours, partition, queue.position, note)
+            if now != note:
+                ours.queues[partition] = self._queue(partition, offset, now)
+                self._consumer.seek(partition, offset)
 
     async def _as_history_has_it(
         self, ours: Assignment, partition: TopicPartition, offset: int | None, note: CommitNote
@@ -446,6 +466,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         await asyncio.gather(
             *(self._history.keep(self._tables[p.topic], p, ours.queues[p], ours.over) for p in planned)
         )
+        await self._compare_what_was_repeated(ours)
         ours.settle()
         self._collector.between_inserts()
 

@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 from clickhouse_connect.driver.client import Client
 
 from sinks.clickhouse import assignment
+from sinks.clickhouse.batch import PartitionBatches
 from sinks.clickhouse.consumer import Sink
 from sinks.clickhouse.history import History
 from sinks.clickhouse.migrate import migrate
 from sinks.clickhouse.settings import SinkSettings
+from sinks.clickhouse.tables import Table
 from sinks.clickhouse.writer import NotMigrated, open_client
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
@@ -58,6 +61,38 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.start()
     yield engine
     engine.kill()
+
+
+class Killed(History):
+    """Of a worker that is killed after its first inserts, before it can commit."""
+
+    inserted = 0
+
+    async def keep(
+        self, table: Table, partition: TopicPartition, queue: PartitionBatches, over: asyncio.Event
+    ) -> None:
+        await super().keep(table, partition, queue, over)
+        self.inserted += 1
+        await asyncio.Event().wait()
+
+
+async def test_a_history_restored_to_before_an_insert_whose_worker_was_killed(
+    settings: SinkSettings, history: Client, put: Put, eventually: Eventually
+) -> None:
+    await put(Topic.USAGE, [encode_usage(usage(n, n)) for n in range(1, 101)])
+    killed = Killed(settings, lambda: datetime.now(UTC))
+    first = asyncio.create_task(Sink(settings, killed).run(asyncio.Event()))
+    await eventually("SELECT count() FROM usage", [(100,)])
+    first.cancel()
+    await asyncio.wait({first})
+    assert killed.inserted
+    history.command("ALTER TABLE usage DELETE WHERE offset >= 7 SETTINGS mutations_sync = 1")
+    assert history.query("SELECT max(offset) FROM usage").result_rows == [(6,)]
+    stop = asyncio.Event()
+    second = asyncio.create_task(sink_of(settings).run(stop))
+    await eventually("SELECT count() FROM usage FINAL", [(100,)])
+    stop.set()
+    await second
 
 
 async def test_killed_clickhouse_costs_no_event_and_doubles_none(
