@@ -42,7 +42,7 @@ def fill(pid: int, directory: Path) -> None:
             _resize(pid, directory, (disk.f_blocks - disk.f_bfree) * disk.f_frsize)
             return
         except subprocess.CalledProcessError:
-            # The broker has written since we asked how full it is, and no disk is made smaller than its files.
+            # The broker has written since we asked how full it is, and no disk shrinks below its files.
             if attempt == FILLS_AT_MOST - 1:
                 raise
 
