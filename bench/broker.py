@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.output import OUTPUT
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.kafka_jars import fetch_jars
-from spendmeter.local.ports import free_port
-from spendmeter.local.probes import kafka_answers
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.ports import free_port
+from spendmeter_local.probes import kafka_answers
+from spendmeter_local.waiting import wait_until
 
 READY_WITHIN_SECONDS = 120
 

@@ -18,14 +18,14 @@ import click
 from bench.broker import running_broker
 from bench.latency import record, share
 from bench.machine import describe
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
 from spendmeter.client import SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.waiting import wait_until
 
 BUDGET = "per-key"
 WITHIN_SECONDS = 30.0

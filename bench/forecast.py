@@ -12,8 +12,8 @@ from statistics import median, quantiles
 from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.window import Window
-from stream.forecast import Burn, burnt, exhausted_at, worth_an_alert
+from spendmeter.domain.window import Window
+from spendmeter_stream.judge.forecast import Burn, burnt, exhausted_at, worth_an_alert
 
 SEED = 20261122
 ACCOUNTS = 40

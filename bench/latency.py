@@ -23,22 +23,22 @@ import click
 
 from bench.broker import running_broker
 from bench.machine import describe
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.settings import GatewaySettings
-from producers.window_spend import Acknowledgement
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import from_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.local.children import start_child, stop_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_gateway.spend.window_balance import Acknowledgement
+from spendmeter_local.children import start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import says_ready
+from spendmeter_local.waiting import wait_until
 
 KEYS = 200
 START_WITHIN_SECONDS = 120
@@ -125,7 +125,7 @@ def running(directory: Path, workers: int) -> Iterator[Settings]:
                     "SPENDMETER_DATA_DIR": str(directory / f"stream-{number}"),
                 }
                 log = directory / f"stream-{number}.log"
-                children.append(start_child([sys.executable, "-m", "stream"], log=log, env=env))
+                children.append(start_child([sys.executable, "-m", "spendmeter_stream"], log=log, env=env))
                 wait_for("the stream", partial(says_ready, f"http://{LOOPBACK}:{port}/metrics"))
             yield settings
         finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from spendmeter.local.endpoints import Endpoints, find_stack
+from spendmeter.runtime.endpoints import Endpoints, find_stack
 
 _SPENDMETER = (sys.executable, "-c", "from spendmeter.cli.main import main; main()")
 

@@ -6,8 +6,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from spendmeter.local.java import find_java
-from spendmeter.local.kafka_jars import KAFKA_VERSION
+from spendmeter_local.java import find_java
+from spendmeter_local.kafka_jars import KAFKA_VERSION
 
 PACKAGES = ("spendmeter", "faust-streaming", "aiokafka", "pydantic", "litellm")
 

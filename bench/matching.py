@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from time import process_time
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook, Subject
+from spendmeter.domain.matching import BudgetBook, Subject
 
 CURVE = ((10, 100), (100, 1_000), (1_000, 10_000), (10_000, 100_000))
 """Budgets, and accounts that are live: distinct keys and their share of models."""

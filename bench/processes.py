@@ -9,7 +9,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 def cpu_seconds(session: int) -> float:
     """User and system time of every process of a session, those that have ended included.
 
-    Each contender is started in a session of its own (spendmeter.local.children).
+    Each contender is started in a session of its own (spendmeter_local.children).
     """
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):

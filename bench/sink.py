@@ -24,15 +24,15 @@ from bench.machine import describe
 from bench.output import OUTPUT
 from bench.processes import cpu_seconds, peak_mib
 from bench.stream.place import Place, load
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from spendmeter.local.children import start_child, stop_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.groups import SINK_GROUP
 from spendmeter.runtime.kafka import consumer
+from spendmeter_local.children import start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, says_ready
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
 
 GOAL_ROWS_PER_CPU_SECOND = 100_000
 READY_WITHIN_SECONDS = 120
@@ -109,7 +109,7 @@ def measure(place: Place, broker: RunningBroker, url: str, engine: Popen[bytes],
     client = open_client(settings, database=None)
     migrate(client, database)
     asyncio.run(_rewind(place, settings))
-    with _child("sink", _command("sinks.clickhouse"), _environment(settings)) as sink:
+    with _child("sink", _command("spendmeter_sinks.clickhouse"), _environment(settings)) as sink:
         _wait("the sink", lambda: says_ready(f"http://{LOOPBACK}:{port}/metrics"), READY_WITHIN_SECONDS)
         began, spent = monotonic(), _spent(sink, engine, broker)
         _wait("its last row", lambda: _rows(client, database) >= place.count, DONE_WITHIN_SECONDS)
@@ -173,7 +173,7 @@ async def _rewind(place: Place, settings: SinkSettings) -> None:
 def _engine() -> Iterator[tuple[str, Popen[bytes]]]:
     port = free_port()
     address, password = f"{LOOPBACK}:{port}", token_hex(8)
-    command = _command("spendmeter.local.clickhouse", "--path", str(DIRECTORY / "data"), "--port", str(port))
+    command = _command("spendmeter_local.clickhouse", "--path", str(DIRECTORY / "data"), "--port", str(port))
     with _child("engine", command, {"SPENDMETER_CLICKHOUSE_PASSWORD": password}) as child:
         _wait("the engine", lambda: http_answers(f"http://{address}/ping"), READY_WITHIN_SECONDS)
         yield f"http://default:{password}@{address}", child

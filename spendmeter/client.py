@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
-from spendmeter import budget_change
-from spendmeter.budget_change import InvalidChange
-from spendmeter.budget_plan import Plan, plan, wrong_replaces
+from spendmeter.budgets import change as budget_change
+from spendmeter.budgets.change import InvalidChange
+from spendmeter.budgets.plan import Plan, plan, wrong_replaces
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget

@@ -33,8 +33,13 @@ def needs(extra: str | None = None) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as missing:
-        library = (missing.name or "").partition(".")[0]
-        if library not in EXTRA_OF:
-            raise
-        wanted = extra or EXTRA_OF[library]
-        sys.exit(f"spendmeter: {library} is not installed; this needs: pip install 'spendmeter[{wanted}]'")
+        sys.exit(f"spendmeter: {lacks_extra(missing, extra)}")
+
+
+def lacks_extra(missing: ModuleNotFoundError, extra: str | None = None) -> str:
+    """Which extra to install, in a sentence; raises `missing` again where no extra of ours brings it."""
+    library = (missing.name or "").partition(".")[0]
+    if library not in EXTRA_OF:
+        raise missing
+    wanted = extra or EXTRA_OF[library]
+    return f"{library} is not installed; this needs: pip install 'spendmeter[{wanted}]'"

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from spendmeter.local.ports import LOOPBACK
+from spendmeter_local.ports import LOOPBACK
 
 VALID_FOR = timedelta(days=2)
 Key = ec.EllipticCurvePrivateKey

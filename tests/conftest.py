@@ -15,12 +15,12 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.kafka_jars import fetch_jars
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, kafka_answers
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, kafka_answers
+from spendmeter_local.waiting import wait_until
 from tests.versions.releases import engine_under_test, kafka_under_test
 
 # A busy machine is no failure: nothing here is timed.

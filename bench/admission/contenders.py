@@ -19,16 +19,16 @@ from bench.admission.workload import MODEL, NANOUSD_IN, NANOUSD_OUT
 from bench.local import DidNotStart, local_stack
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget, Enforcement
-from spendmeter.local.children import kill_child, start_child, stop_child
-from spendmeter.local.endpoints import Endpoints
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, says_ready
-from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.endpoints import Endpoints
 from spendmeter.runtime.settings import Settings
+from spendmeter_local.children import kill_child, start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, says_ready
+from spendmeter_local.waiting import wait_until
 
 START_WITHIN_SECONDS = 300
 ROOT = Path(__file__).parents[2]
-CALLBACK = "producers.litellm_callback.spendmeter"
+CALLBACK = "spendmeter_gateway.callback"
 OURS = (Enforcement.SETTLED.value, Enforcement.STRICT.value)
 ON_POSTGRES = " on Postgres"
 """Ours by callback on the proxy that LiteLLM's own budgets run on."""

@@ -14,7 +14,7 @@ from bench.admission.contenders import Contender
 from bench.admission.drive import KeyRun, UpstreamCount
 from bench.admission.verdict import Cell, KeyResult, cell_of
 from bench.local import DidNotStart
-from spendmeter.local.endpoints import Endpoints
+from spendmeter.runtime.endpoints import Endpoints
 
 
 class Postgres(NamedTuple):

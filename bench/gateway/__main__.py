@@ -102,14 +102,14 @@ async def _hooks(broker: RunningBroker, budgets: int, calls: int, scratch: Path)
     os.environ.update(_environment(broker, "many.", scratch / "hooks"))
     from bench.gateway.calls import Caller, Measured
     from bench.gateway.world import Requests
-    from producers.litellm_callback import spendmeter
+    from spendmeter_gateway import callback
 
-    await spendmeter.budgets_read()
+    await callback.budgets_read()
     async with asyncio.timeout(START_TIMEOUT_SECONDS):
         # They are read on the gateway's own loop, whose events are not to be awaited from here.
-        while not spendmeter._gateway().views.are_read:  # noqa: ASYNC110
+        while not callback._gateway().views.are_read:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    caller = Caller(spendmeter, Requests(budgets))
+    caller = Caller(callback, Requests(budgets))
     first = max(KEYS_ALONE)
     await caller.serve(range(first, first + WARM_UP_CALLS), Measured())
     goals: list[Goal] = []
@@ -134,7 +134,7 @@ async def _hooks(broker: RunningBroker, budgets: int, calls: int, scratch: Path)
     kept, blocks = await caller.allocations(range(first, first + 2_000))
     goals += [Goal(what, "bytes", value) for what, value in kept.items()]
     goals.append(Goal("settled look keeps", "blocks", blocks))
-    await spendmeter.close()
+    await callback.close()
     return goals
 
 

@@ -14,7 +14,7 @@ from litellm.caching.caching import DualCache
 from litellm.proxy._types import UserAPIKeyAuth
 
 from bench.gateway.world import Requests
-from producers.litellm_callback import SpendmeterCallback
+from spendmeter_gateway.litellm.callback import SpendmeterCallback
 
 # As a proxy that serves some thousand requests a second: other threads get their turns in between.
 CALLS_PER_BREATH, BREATH_SECONDS = 20, 0.005

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.settings import GatewaySettings
 
 READY_WITHIN_SECONDS = 120
 _PAGE_KIB = 4

@@ -10,7 +10,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.contract.signal import Signal, State
-from spendmeter.contract.window import window_of
+from spendmeter.domain.window import window_of
 
 _LIMIT = from_usd("1000000")
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from bench.gateways.overspend import Call, Round
-from producers.estimate import FEMTO_PER_NANO, Bound
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.subject import Caller
-from producers.window_spend import Acknowledgement
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import Subject
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource
-from spendmeter.local.waiting import wait_until
+from spendmeter.domain.matching import Subject
+from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.spend.window_balance import Acknowledgement
+from spendmeter_local.waiting import wait_until
 
 INPUT, TOKEN, MOST_TOKENS = 600_000, 15_000, 100
 """Nano-USD of every prompt and of one output token; output tokens at the most."""

@@ -16,11 +16,11 @@ import yaml
 
 from bench.admission import contenders as admission
 from bench.local import DidNotStart
-from spendmeter.local.children import kill_child, start_child, stop_child
-from spendmeter.local.endpoints import Endpoints
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, says_ready
-from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.endpoints import Endpoints
+from spendmeter_local.children import kill_child, start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, says_ready
+from spendmeter_local.waiting import wait_until
 
 BARE, OURS, CLICKHOUSE, NATIVE = (
     "LiteLLM alone",

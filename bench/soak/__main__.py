@@ -25,11 +25,11 @@ from bench.output import OUTPUT
 from bench.soak import watch
 from bench.soak.report import pictures, table
 from bench.soak.watch import Sample
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
-from sinks.reconcile.positions import Positions
-from spendmeter.local.endpoints import Endpoints, find_stack
+from spendmeter.runtime.endpoints import Endpoints, find_stack
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_sinks.reconcile.kafka_reader import Positions
 
 PARTS = ("kafka", "clickhouse", "topics", "schema", "stream", "clickhouse-sink")
 WATCHED = ("kafka", "stream", "clickhouse-sink", "clickhouse")

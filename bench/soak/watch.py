@@ -5,9 +5,9 @@ from pathlib import Path
 
 from bench.latency import Probe, share
 from bench.processes import cpu_seconds
-from sinks.reconcile.positions import Positions
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
+from spendmeter_sinks.reconcile.kafka_reader import Positions
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from bench.stream.job import Spent
 from bench.stream.place import Place
 from bench.stream.results import differences, read_topic
 from spendmeter.contract.times import to_unix_us
-from spendmeter.local.java import find_java
 from spendmeter.runtime.create_topics import create
+from spendmeter_local.java import find_java
 
 _HOUR_MS = 3_600_000
 _PROGRAMS = "bench.stream.programs"

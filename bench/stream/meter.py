@@ -22,11 +22,11 @@ from spendmeter.contract.records import decode
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
-from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import connection, consumer
-from stream.changelog import JUDGE_TABLE, METER_TABLE
-from stream.settings import StreamSettings
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_stream.settings import StreamSettings
+from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 
 _STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 # High enough that nothing is refused, low enough that the busiest accounts cross their warnings.
@@ -58,7 +58,7 @@ def _begin(budgets: tuple[Budget, ...]) -> Callable[[Place, str], Awaitable[Star
             "SPENDMETER_METRICS_PORT": str(port),
         }
         return Start(
-            [sys.executable, "-m", "stream"],
+            [sys.executable, "-m", "spendmeter_stream"],
             group=settings.app_id,
             env=env,
             metrics_url=f"http://{LOOPBACK}:{port}/metrics",

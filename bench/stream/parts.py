@@ -20,14 +20,14 @@ from bench.output import tell
 from bench.stream.job import events
 from bench.stream.meter import ONE, THREE
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.records import Record, decode, encode_signal, encode_total, encode_usage, read_usage
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.domain.matching import BudgetBook
 from spendmeter.runtime.kafka import partition_of
-from stream.judge import Judge
-from stream.meter import Meter
-from stream.recreated import Usage
+from spendmeter_stream.judge.judge import Judge
+from spendmeter_stream.meter.meter import Meter
+from spendmeter_stream.meter.topic_identity import Usage
 
 PARTITIONS, PASSES = 4, 3
 
@@ -84,7 +84,7 @@ def _usage(offset: int, record: Record, now: datetime) -> Usage:
 @click.option("--batch", default=5_000, show_default=True)
 def main(count: int, batch: int) -> None:
     """Print what each step costs; writes .spendmeter/bench/parts.md."""
-    # As the worker has it: stream/garbage.py.
+    # As the worker has it: stream/spendmeter_stream/faust/gc.py.
     gc.disable()
     made = (e for e in events(count * PARTITIONS, datetime.now(UTC)) if partition_of(e.key, PARTITIONS) == 0)
     log = [encode_usage(event) for event in islice(made, count)]

@@ -14,7 +14,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import consumer, partition_of, producer
 from spendmeter.runtime.settings import Settings
-from stream.publish import Outgoing, publish
+from spendmeter_stream.publish import Outgoing, publish
 
 RECORDS_AT_ONCE = 5_000
 

@@ -25,15 +25,17 @@ from bench.processes import cpu_seconds, peak_mib
 from bench.stream.job import key_name
 from bench.stream.meter import KEY_HOUR
 from spendmeter.client import connect
-from spendmeter.contract.matching import BudgetBook, account_name
 from spendmeter.contract.money import NanoUsd
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import says_ready
-from spendmeter.local.waiting import wait_until
+from spendmeter.domain.matching import BudgetBook, account_name
 from spendmeter.runtime.create_topics import create, create_topics
 from spendmeter.runtime.kafka import partition_of, producer
-from stream.changelog import (
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import says_ready
+from spendmeter_local.waiting import wait_until
+from spendmeter_stream.publish import Outgoing, publish
+from spendmeter_stream.settings import StreamSettings
+from spendmeter_stream.state import (
     ACCOUNT,
     JUDGE_TABLE,
     METER_TABLE,
@@ -45,8 +47,6 @@ from stream.changelog import (
     Entry,
     Tally,
 )
-from stream.publish import Outgoing, publish
-from stream.settings import StreamSettings
 
 AT_MOST_SECONDS, AT_MOST_MIB = 8.4, 1024
 """1.5 times what Kafka Streams took for a million entries in memory, on the machine of the first trial."""
@@ -137,7 +137,7 @@ def _start(settings: StreamSettings, broker: RunningBroker) -> Start:
     log = OUTPUT / "runs" / f"{settings.topic_prefix}log"
     log.parent.mkdir(parents=True, exist_ok=True)
     began = monotonic()
-    child = start_child([sys.executable, "-m", "stream"], log=log, env=env)
+    child = start_child([sys.executable, "-m", "spendmeter_stream"], log=log, env=env)
     try:
         is_ready = partial(says_ready, f"http://{LOOPBACK}:{port}/metrics")
         if not wait_until(is_ready, timeout_seconds=READY_WITHIN_SECONDS):

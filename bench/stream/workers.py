@@ -31,11 +31,11 @@ from spendmeter.client import connect
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.children import kill_child, start_child, stop_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import says_ready
 from spendmeter.runtime.kafka import consumer, partition_of, producer
-from stream.settings import StreamSettings
+from spendmeter_local.children import kill_child, start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import says_ready
+from spendmeter_stream.settings import StreamSettings
 
 READY_WITHIN_SECONDS = STALLED_SECONDS = 120
 POLL_SECONDS, STOP_SECONDS = 0.1, 20
@@ -66,7 +66,9 @@ class Workers:
             "SPENDMETER_METRICS_PORT": str(port),
             "SPENDMETER_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
         }
-        child = start_child([sys.executable, "-m", "stream"], log=OUTPUT / "runs" / f"{name}.log", env=env)
+        child = start_child(
+            [sys.executable, "-m", "spendmeter_stream"], log=OUTPUT / "runs" / f"{name}.log", env=env
+        )
         # Asked to leave: the group would wait for it, and refuse the next run's offsets meanwhile.
         self._children.callback(partial(stop_child, child, grace_seconds=STOP_SECONDS))
         return child, partial(_until_ready, f"http://{LOOPBACK}:{port}/metrics")

@@ -20,13 +20,13 @@ CREATE SETTINGS PROFILE IF NOT EXISTS spend_queries SETTINGS
     max_result_rows = 1000000,
     result_overflow_mode = 'throw';
 
--- `python -m sinks.clickhouse migrate`: the only one that makes or changes tables. Views are replaced.
+-- `spendmeter sink migrate`: the only one that makes or changes tables. Views are replaced.
 CREATE USER IF NOT EXISTS spend_migrate IDENTIFIED WITH sha256_password BY 'CHANGE-ME';
 GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN, ALTER COMMENT COLUMN, ALTER ORDER BY, SELECT, INSERT ON spend.* TO spend_migrate;
 GRANT TABLE ENGINE ON MergeTree TO spend_migrate;
 GRANT TABLE ENGINE ON ReplacingMergeTree TO spend_migrate;
 
--- `python -m sinks.clickhouse`: writes history; adds it up for opening balances.
+-- `spendmeter sink`: writes history; adds it up for opening balances.
 CREATE USER IF NOT EXISTS spend_sink IDENTIFIED WITH sha256_password BY 'CHANGE-ME';
 GRANT SELECT, INSERT ON spend.* TO spend_sink;
 

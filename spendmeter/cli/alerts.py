@@ -9,8 +9,8 @@ import click
 from aiokafka.structs import ConsumerRecord
 
 from spendmeter.cli.connection import kafka_settings, run
+from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import clock, print_json, print_json_line, say
-from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic

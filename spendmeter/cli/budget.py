@@ -9,16 +9,16 @@ import click
 
 from spendmeter.cli.budget_apply import apply, schema
 from spendmeter.cli.budget_changes import pause, raise_, remove, reset, resume, set_
-from spendmeter.cli.budget_words import as_data, in_words, match_in_words
+from spendmeter.cli.budget_render import as_data, in_words, match_in_words
 from spendmeter.cli.connection import kafka_settings, run
+from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import clock, print_json, print_table, say, usd
-from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.signing import shown
-from spendmeter.contract.window import window_of
+from spendmeter.domain.window import window_of
 
 
 @click.group()

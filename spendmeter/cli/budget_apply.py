@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from spendmeter.budget_file import BudgetFile, InvalidBudgetFile, read_budget_file
-from spendmeter.budget_plan import Plan, differences
-from spendmeter.budget_schema import budget_file_schema
-from spendmeter.cli.budget_words import in_words
+from spendmeter.budgets.file import BudgetFile, InvalidBudgetFile, read_budget_file
+from spendmeter.budgets.plan import Plan, differences
+from spendmeter.budgets.schema import budget_file_schema
+from spendmeter.cli.budget_render import in_words
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.file_argument import INVALID_FILE, file_argument, read_file
+from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say, say_lines
-from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import InvalidReplaces, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.runtime.settings import Settings

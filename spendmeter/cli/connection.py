@@ -1,7 +1,6 @@
 """Where a command finds Kafka, ClickHouse and the proxy: options, environment, else the local stack."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from clickhouse_connect.driver.client import Client
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
-from spendmeter.local.endpoints import Endpoints, StackNotRunningError, find_stack, resolve_dir
 from spendmeter.runtime import clickhouse
+from spendmeter.runtime.endpoints import Endpoints, StackNotRunningError, find_stack, resolve_dir
 from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
 
@@ -60,7 +59,6 @@ def run(
     Args:
         failed: what Kafka did not do, and `then` what to do about it, where the error alone says too little.
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(work())
     except NoSuchBudget as error:

@@ -9,19 +9,19 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.cli.connection import cluster_settings, history, run
 from spendmeter.cli.money_option import Cost
+from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say, usd
-from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import who
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent, UsageKind
-from spendmeter.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorded
-from spendmeter.correction import correct as correction_of
+from spendmeter.history.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorded
+from spendmeter.history.correction import correct as correction_of
+from spendmeter.history.usage import find_event, find_recorded
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signed import queue_signed
-from spendmeter.runtime.usage_history import find_event, find_recorded
 
 LOOK_EVERY_SECONDS = 0.25
 

@@ -2,7 +2,7 @@
 
 import click
 
-from spendmeter.text_file import UnreadableFile, read_text
+from spendmeter.files.text import UnreadableFile, read_text
 
 INVALID_FILE = 2
 """The exit code where a file cannot be used; nothing of it was."""

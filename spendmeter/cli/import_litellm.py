@@ -8,15 +8,15 @@ from zoneinfo import available_timezones
 import click
 
 from spendmeter.cli.connection import kafka_settings, run
+from spendmeter.cli.import_render import Told, as_data, tell
 from spendmeter.cli.import_spend import missing_spend, send_spend
-from spendmeter.cli.import_words import Told, as_data, tell
+from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json
-from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.client import connect
-from spendmeter.litellm_api import LitellmApi, NotAnswered
-from spendmeter.litellm_import import IMPORTED_BY, Item, Wish, import_of, whole_plan
-from spendmeter.litellm_read import read_litellm
-from spendmeter.litellm_rows import Owned
+from spendmeter.litellm.api import LitellmApi, NotAnswered
+from spendmeter.litellm.read import read_litellm
+from spendmeter.litellm.rows import Owned
+from spendmeter.litellm.whole_import import IMPORTED_BY, Item, Wish, import_of, whole_plan
 
 NOT_ALL_DONE = 1
 

@@ -8,9 +8,9 @@ from spendmeter.cli.connection import cluster_settings, history, run
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.litellm_api import LitellmApi
-from spendmeter.litellm_spend import events_of, source_of, spent_of
-from spendmeter.runtime.imported_usage import read_known
+from spendmeter.history.imported import read_known
+from spendmeter.litellm.api import LitellmApi
+from spendmeter.litellm.spend import events_of, source_of, spent_of
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
 

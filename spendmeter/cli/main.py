@@ -1,5 +1,6 @@
 """`spendmeter`: every command of the product under one name."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -8,32 +9,25 @@ from typing import Any
 import click
 from aiokafka.errors import KafkaError
 
-from spendmeter.cli.alerts import alerts
-from spendmeter.cli.budget import budget
-from spendmeter.cli.correct import correct, void
-from spendmeter.cli.demo import demo
-from spendmeter.cli.import_litellm import import_
-from spendmeter.cli.key import key
-from spendmeter.cli.letters import letters
-from spendmeter.cli.prices import prices
 from spendmeter.cli.printing import print_any_character, show_error
-from spendmeter.cli.query import query
-from spendmeter.cli.stack import down, fetch, status, up
-from spendmeter.cli.top import top
+from spendmeter.extras import lacks_extra
 from spendmeter.runtime.kafka_errors import tell
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as of every program that SIGINT ends."""
-PLUGGED_IN = "spendmeter.commands"
-"""Entry points of this group are commands; so the packages that we must not import bring theirs."""
+COMMANDS = "spendmeter.commands"
+"""Entry points of this group are the commands, ours and those of the packages that we must not import."""
 
 
 class Commands(click.Group):
-    """Our commands, and those plugged in: a package is loaded when its command is called or listed."""
+    """The installed commands. Each is loaded when it is called or listed."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any) -> Any:  # type: ignore[override]
         """Run the command line; what a person can mend ends in a sentence, with its exit code."""
         print_any_character()
+        for chatty in ("aiokafka", "clickhouse_connect"):
+            # What a command says of an error is one sentence; a process that logs has a handler of its own.
+            logging.getLogger(chatty).addHandler(logging.NullHandler())
         try:
             ended = super().main(args, prog_name, **{**more, "standalone_mode": False})
         except click.ClickException as error:
@@ -47,15 +41,28 @@ class Commands(click.Group):
         sys.exit(ended if isinstance(ended, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_plugged_in()})
+        return sorted(_entry_points())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        ours = super().get_command(ctx, cmd_name)
-        found = _plugged_in().get(cmd_name)
-        if ours is not None or found is None:
-            return ours
-        command: click.Command = found.load()
+        found = _entry_points().get(cmd_name)
+        if found is None:
+            return None
+        try:
+            command: click.Command = found.load()
+        except ModuleNotFoundError as missing:
+            return _without_its_extra(cmd_name, lacks_extra(missing))
         return command
+
+
+def _without_its_extra(name: str, sentence: str) -> click.Command:
+    """A command whose libraries are not installed: the others work, and this one says what it needs."""
+
+    @click.command(name, help=sentence, context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1)
+    def command(arguments: Sequence[str]) -> None:
+        sys.exit(f"spendmeter: {sentence}")
+
+    return command
 
 
 def _in_words(error: KafkaError | OSError) -> str:
@@ -68,31 +75,11 @@ def _in_words(error: KafkaError | OSError) -> str:
     )
 
 
-def _plugged_in() -> dict[str, EntryPoint]:
-    return {found.name: found for found in entry_points(group=PLUGGED_IN)}
+def _entry_points() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group=COMMANDS)}
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="spendmeter")
 def main() -> None:
     """Meter what every LLM request costs, and stop spending at the budget."""
-
-
-for command in (
-    demo,
-    fetch,
-    up,
-    down,
-    status,
-    budget,
-    key,
-    import_,
-    query,
-    top,
-    alerts,
-    correct,
-    void,
-    letters,
-    prices,
-):
-    main.add_command(command)

@@ -12,8 +12,8 @@ import click
 from clickhouse_connect.driver.query import QueryResult
 
 from spendmeter.cli.connection import clickhouse_settings, history
+from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say
-from spendmeter.cli.stack import dir_option, json_option
 from spendmeter.contract.times import format_time
 from spendmeter.runtime.settings import ClickHouseSettings
 

@@ -19,7 +19,7 @@ MAX_NAME_CHARS = 200
 BILLED_WITHIN = timedelta(days=35)
 """An object that ended longer ago is billed no more: a bill of then may have been forgotten by the stream.
 
-Less than the stream remembers what it has counted (`stream.meter.KEEP_PRODUCERS`).
+Less than the stream remembers what it has counted (`spendmeter_stream.meter.meter.KEEP_PRODUCERS`).
 """
 
 

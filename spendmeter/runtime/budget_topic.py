@@ -8,9 +8,9 @@ from prometheus_client import Counter
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import Reason
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
+from spendmeter.domain.matching import BudgetBook
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.settings import Settings
 

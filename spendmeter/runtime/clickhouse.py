@@ -137,8 +137,8 @@ def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
     if isinstance(error, Error) and error.code is not None:
         mended = {
             UNKNOWN_DATABASE: "correct SPENDMETER_CLICKHOUSE_DATABASE, or make the tables with"
-            " `python -m sinks.clickhouse migrate`",
-            _UNKNOWN_TABLE: "make our tables with `python -m sinks.clickhouse migrate`",
+            " `spendmeter sink migrate`",
+            _UNKNOWN_TABLE: "make our tables with `spendmeter sink migrate`",
         }.get(error.code)
         return tell(error).rstrip(".") + (f"; {mended}" if mended else "")
     for cause in _causes(error):

@@ -166,7 +166,7 @@ class CompactedTopics:
                     numbers = await self._consumer._client._wait_on_metadata(topic)
             except TimeoutError:
                 raise UnknownTopicOrPartitionError(
-                    f"there is no topic {topic}; create it with `python -m spendmeter.runtime.create_topics`"
+                    f"there is no topic {topic}; create it with `spendmeter topics`"
                 ) from None
             partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
         self._consumer.assign(partitions)

@@ -1,4 +1,4 @@
-"""`python -m spendmeter.runtime.create_topics`: every topic, before any worker starts.
+"""`spendmeter topics`: every topic, before any worker starts.
 
 A Faust worker that joins before a source topic exists ignores that topic for ever, so this is a
 step of its own. It may be run again at any time.

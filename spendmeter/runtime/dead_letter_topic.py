@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from spendmeter.contract.dead_letter import DeadLetter, not_held
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
-from spendmeter.replay import PutAside
+from spendmeter.history.replay import PutAside
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.dead_letters import StoredRecord
 from spendmeter.runtime.kafka import consumer

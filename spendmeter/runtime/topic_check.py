@@ -12,7 +12,7 @@ from spendmeter.runtime.kafka import MAX_RECORD_BYTES, connection, start
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState, topic_states
 
-CREATE = "`python -m spendmeter.runtime.create_topics`"
+CREATE = "`spendmeter topics`"
 _RETENTION, _SIZE, _CLEANUP, _STAMP = (
     "retention.ms",
     "max.message.bytes",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from spendmeter.local.children import kill_child, start_child
+from spendmeter_local.children import kill_child, start_child
 from tests.adversary.case import Case, from_json
 from tests.adversary.mutations import MUTATIONS
 from tests.adversary.report import Report

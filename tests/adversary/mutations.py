@@ -21,16 +21,17 @@ def install() -> None:
         return
     MUTATIONS[name]()
     # The callback is imported now, without a server's loop, and would start its gateway at the first request.
-    from producers.gateway import the_gateway
-    from producers.settings import GatewaySettings
     from spendmeter.runtime.settings import load
+    from spendmeter_gateway.gateway import the_gateway
+    from spendmeter_gateway.settings import GatewaySettings
 
     the_gateway(load(GatewaySettings))
 
 
 def _the_log_says_who_pays() -> None:
     """The owner is what LiteLLM's log says, which a client's metadata reaches by its fallbacks."""
-    from producers import call_drafts, litellm_callback
+    from spendmeter_gateway.litellm import call_drafts
+    from spendmeter_gateway.litellm import callback as litellm_callback
 
     def charged(draft: Any, call_or_exchange: Any) -> Any:
         return draft
@@ -43,7 +44,8 @@ def _the_log_says_who_pays() -> None:
 
 def _cached_input_is_free() -> None:
     """What was read from a provider's cache is not billed."""
-    from producers import call_drafts, litellm_callback
+    from spendmeter_gateway.litellm import call_drafts
+    from spendmeter_gateway.litellm import callback as litellm_callback
 
     right = call_drafts.charged_to
 
@@ -60,7 +62,7 @@ def _cached_input_is_free() -> None:
 
 def _every_event_is_recorded_twice() -> None:
     """No event is dropped as known already."""
-    from producers.recorder import Recorder
+    from spendmeter_gateway.recorder import Recorder
 
     right = Recorder.record
 
@@ -76,14 +78,14 @@ def _every_event_is_recorded_twice() -> None:
 
 def _holds_are_kept() -> None:
     """Nothing releases a hold."""
-    from producers.strict import Strict
+    from spendmeter_gateway.admission.reservation_manager import Strict
 
     Strict.release = lambda self, request: None  # type: ignore[method-assign]
 
 
 def _refusals_are_logged_only() -> None:
     """Who is refused is served."""
-    from producers.gateway import Gateway
+    from spendmeter_gateway.gateway import Gateway
 
     async def admit(*args: Any, **kwargs: Any) -> None:
         return None
@@ -93,7 +95,7 @@ def _refusals_are_logged_only() -> None:
 
 def _left_streams_are_lost() -> None:
     """A stream that its client left makes no event."""
-    from producers import mapping
+    from spendmeter_gateway.litellm.payload import usage as mapping
 
     right = mapping.usage_of
 
@@ -107,14 +109,14 @@ def _left_streams_are_lost() -> None:
 
 def _calls_that_are_cut_cost_nothing() -> None:
     """What LiteLLM does not log is not billed."""
-    from producers.settlement import Settlement
+    from spendmeter_gateway.settlement import Settlement
 
     Settlement._draft = lambda self, call, drafts: None  # type: ignore[method-assign]
 
 
 def _only_the_request_is_counted() -> None:
     """A request has one event, however many calls it makes."""
-    from producers.exchange import Exchange
+    from spendmeter_gateway.exchange import Exchange
 
     Exchange.made_several = property(lambda self: False)  # type: ignore[assignment, method-assign]
     _calls_that_are_cut_cost_nothing()
@@ -122,8 +124,8 @@ def _only_the_request_is_counted() -> None:
 
 def _controls_stay() -> None:
     """What a client writes of prices and logging stays. Alone it is harmless: others stand behind it."""
-    from producers import litellm_callback
-    from producers.controls import NOTHING
+    from spendmeter_gateway.litellm import callback as litellm_callback
+    from spendmeter_gateway.litellm.request.controls import NOTHING
 
     vars(litellm_callback)["apply_controls"] = lambda data, *, is_under_budget: NOTHING
     vars(litellm_callback)["strip_final"] = lambda kwargs: ()
@@ -131,7 +133,7 @@ def _controls_stay() -> None:
 
 def _calls_are_not_judged() -> None:
     """Where a call really goes does not matter once its request was admitted."""
-    from producers.litellm_callback import SpendmeterCallback
+    from spendmeter_gateway.litellm.callback import SpendmeterCallback
 
     async def hook(self: Any, kwargs: Any, call_type: Any) -> None:
         return None
@@ -141,14 +143,15 @@ def _calls_are_not_judged() -> None:
 
 def _zero_is_believed() -> None:
     """LiteLLM's figure counts, whatever the tokens say."""
-    from producers import costs
+    from spendmeter_gateway.litellm.payload import costs
 
     vars(costs)["cost_in_tokens"] = lambda *args, **kwargs: None
 
 
 def _reads_are_billed_again() -> None:
     """What is read of the provider is one more call."""
-    from producers import mapping, provider_objects
+    from spendmeter_gateway.litellm.payload import provider_objects
+    from spendmeter_gateway.litellm.payload import usage as mapping
 
     vars(provider_objects)["sighting_in"] = lambda *args, **kwargs: None
     vars(mapping)["_is_poll"] = lambda payload: False
@@ -156,14 +159,16 @@ def _reads_are_billed_again() -> None:
 
 def _streams_without_usage_are_exact() -> None:
     """LiteLLM's own count of tokens is taken for the provider's."""
-    from producers import call_drafts
+    from spendmeter_gateway.litellm import call_drafts
 
     vars(call_drafts)["lacks_usage"] = lambda stream: False
 
 
 def _everywhere(name: str, function: Callable[..., Any]) -> None:
     """Replace a function in each module that imports it by name."""
-    from producers import call_drafts, litellm_callback, mapping
+    from spendmeter_gateway.litellm import call_drafts
+    from spendmeter_gateway.litellm import callback as litellm_callback
+    from spendmeter_gateway.litellm.payload import usage as mapping
 
     for module in (mapping, call_drafts, litellm_callback):
         vars(module)[name] = function

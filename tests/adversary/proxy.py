@@ -4,8 +4,8 @@ from typing import Any
 
 from aiohttp import TCPConnector
 
-from spendmeter.local import proxy
-from spendmeter.local.ports import LOOPBACK
+from spendmeter_local import proxy
+from spendmeter_local.ports import LOOPBACK
 from tests.adversary import mutations
 
 PROVIDERS = ("api.openai.com", "api.anthropic.com")

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from producers.settings import GatewaySettings
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.kafka_jars import fetch_jars
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, kafka_answers, says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, kafka_answers, says_ready
+from spendmeter_local.waiting import wait_until
 from tests.adversary import mutations
 
 READY_WITHIN_SECONDS = 240
@@ -83,7 +83,7 @@ def stack(kafka: str, data: Path, *, mutation: str = "") -> Iterator[Stack]:
         "PYTHONPATH": str(ROOT),
         mutations.ENVIRONMENT: mutation,
     }
-    upstream = [sys.executable, "-m", "spendmeter.local.upstream", "--port", str(upstream_port)]
+    upstream = [sys.executable, "-m", "spendmeter_local.upstream", "--port", str(upstream_port)]
     proxy = [sys.executable, "-m", "tests.adversary.proxy", "--port", str(port), "--config", str(CONFIG)]
     log = data / "proxy.log"
 

@@ -4,12 +4,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker, Cluster, new_cluster_id
-from spendmeter.local.kafka_jars import fetch_jars
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import kafka_answers
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker, Cluster, new_cluster_id
+from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import kafka_answers
+from spendmeter_local.waiting import wait_until
 from tests.faults.tcp_proxy import LinkPorts
 
 WITHIN_SECONDS = 240

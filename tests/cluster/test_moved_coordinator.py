@@ -8,11 +8,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
-from spendmeter.local.ports import free_port
 from spendmeter.runtime.committed import committed
 from spendmeter.runtime.create_topics import create
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter.runtime.settings import Settings
+from spendmeter_local.ports import free_port
 from tests.cluster.nodes import kill_all, one_that_rules
 from tests.faults.tcp_proxy import LinkPorts
 

@@ -16,16 +16,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.groups import SINK_GROUP
 from spendmeter.runtime.kafka import connection, producer
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
 from tests.builders import usage
 from tests.cluster.nodes import Node, kill_all, one_that_rules
 from tests.faults.cluster import Cluster
@@ -50,7 +50,7 @@ class SinkProcess:
             "SPENDMETER_CLICKHOUSE_DATABASE": settings.clickhouse_database,
             "SPENDMETER_METRICS_PORT": str(self.port),
         }
-        command = [sys.executable, "-m", "sinks.clickhouse"]
+        command = [sys.executable, "-m", "spendmeter_sinks.clickhouse"]
         self.process: subprocess.Popen[bytes] = start_child(command, log=log, env={**os.environ, **env})
 
     async def has_read(self, partition: TopicPartition) -> bool:

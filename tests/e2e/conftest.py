@@ -12,12 +12,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from producers.settings import GatewaySettings
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, says_ready
+from spendmeter_local.waiting import wait_until
 
 from . import tardy
 
@@ -117,12 +117,12 @@ def running_proxy(kafka: str, data: Path, *arguments: str, **settings_of_it: str
     price_book.write_text(PRICE_BOOK)
     log = data / "proxy.log"
     upstream = start_child(
-        [sys.executable, "-m", "spendmeter.local.upstream", "--port", str(upstream_port)],
+        [sys.executable, "-m", "spendmeter_local.upstream", "--port", str(upstream_port)],
         log=data / "upstream.log",
         env=env,
     )
     process = start_child(
-        [sys.executable, "-m", "spendmeter.local.proxy", "--port", str(port), *arguments], log=log, env=env
+        [sys.executable, "-m", "spendmeter_local.proxy", "--port", str(port), *arguments], log=log, env=env
     )
     try:
         url = f"http://{LOOPBACK}:{port}"

@@ -11,12 +11,12 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.writer import open_client
 from spendmeter.cli.main import main
-from spendmeter.local.children import start_child, stop_child
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter_local.children import start_child, stop_child
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.writer import open_client
 
 from . import tardy
 from .conftest import TARDY, WITHIN_SECONDS, Proxy
@@ -166,7 +166,9 @@ def history(
     client = open_client(ClickHouseSettings(), database=None)
     migrate(client, database)
     client.close()
-    process = start_child([sys.executable, "-m", "sinks.clickhouse"], log=tmp_path / "sink.log", env=env)
+    process = start_child(
+        [sys.executable, "-m", "spendmeter_sinks.clickhouse"], log=tmp_path / "sink.log", env=env
+    )
     try:
         yield
     finally:

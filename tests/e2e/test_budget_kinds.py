@@ -12,11 +12,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from spendmeter.budget_file import read_budgets
+from spendmeter.budgets.file import read_budgets
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.waiting import wait_until
 
 from .conftest import Proxy, running_proxy
 

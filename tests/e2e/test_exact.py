@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from spendmeter.local.endpoints import Endpoints, find_stack
-from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.endpoints import Endpoints, find_stack
+from spendmeter_local.waiting import wait_until
 
 REQUESTS = int(os.environ.get("SPENDMETER_REQUESTS", "300"))
 # Four workers of eight clients each.

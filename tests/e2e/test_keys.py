@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from litellm.proxy._types import GenerateKeyResponse, LiteLLM_VerificationToken
 
 from spendmeter.cli.main import main
-from spendmeter.contract.window import window_of
-from spendmeter.local.waiting import wait_until
+from spendmeter.domain.window import window_of
+from spendmeter_local.waiting import wait_until
 from tests.builders import budget
 
 from .conftest import Proxy

@@ -13,9 +13,9 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.kafka import consumer
 from spendmeter.runtime.settings import Settings
+from spendmeter_local.waiting import wait_until
 
 from .conftest import PRICE_BOOK, Proxy
 

@@ -9,7 +9,7 @@ CONFIG = """
 model_list:
   - model_name: mock
     litellm_params: {model: openai/gpt-4o-mini, api_key: sk-none, mock_response: hello}
-litellm_settings: {callbacks: producers.litellm_callback.spendmeter}
+litellm_settings: {callbacks: spendmeter_gateway.callback}
 """
 
 

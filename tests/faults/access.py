@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import click
 
-from spendmeter.local.endpoints import StackDir
-from spendmeter.local.files import write_atomically
+from spendmeter.files.atomic import write_atomically
+from spendmeter.runtime.endpoints import StackDir
 from tests.certificates import Authority
 from tests.faults.cluster import Cluster
 

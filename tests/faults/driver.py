@@ -15,7 +15,7 @@ import aiohttp
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
-from spendmeter.local.endpoints import Endpoints
+from spendmeter.runtime.endpoints import Endpoints
 from spendmeter.runtime.settings import Settings
 from tests.faults.alerts import BUDGET as ALERTING
 from tests.faults.alerts import WARN_AT_PERCENT, alerting_limit

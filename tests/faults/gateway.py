@@ -19,17 +19,17 @@ from uuid import UUID
 import click
 from prometheus_client import REGISTRY
 
-from producers import gateway as gateway_module
-from producers import outbox as outbox_module
-from producers import views as views_module
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.settings import GatewaySettings
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import CostSource
-from spendmeter.local.ports import LOOPBACK
 from spendmeter.runtime import logs
 from spendmeter.runtime.settings import load
+from spendmeter_gateway import gateway as gateway_module
+from spendmeter_gateway.admission import state as views_module
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.outbox import writer as outbox_module
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.ports import LOOPBACK
 
 LOST_METRIC = "spendmeter_outbox_lost_total"
 

@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 import click
 
-from spendmeter.local.ports import LOOPBACK
+from spendmeter_local.ports import LOOPBACK
 
 Mode = Literal["open", "refuse", "stall", "mute", "delay", "trickle", "tear"]
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter_local.ports import LOOPBACK, free_port
 from tests.faults.tcp_proxy import LinkPorts, Mode, serve, set_mode
 
 WITHIN_SECONDS = 5.0

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from spendmeter.contract.ids import uuid7
-from spendmeter.local.ports import LOOPBACK
+from spendmeter_local.ports import LOOPBACK
 from tests.faults.ledger import Entry, Ledger, Request, Requests
 
 KEYS = [f"k{number}" for number in range(20)]

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 
-from producers.settings import GatewaySettings
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter.local.waiting import wait_until
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.waiting import wait_until
 
 MASTER_KEY = "sk-master-0123456789"
 WITHIN_SECONDS = 90

@@ -12,8 +12,8 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy.types_utils.utils import get_instance_fn
 from packaging.requirements import Requirement
 
-from producers.litellm_callback import spendmeter
-from producers.litellm_compat import make_up_for_what_is_missing
+from spendmeter_gateway.litellm.callback import callback
+from spendmeter_gateway.litellm.compat import make_up_for_what_is_missing
 
 where: contextvars.ContextVar[str | None] = contextvars.ContextVar("where", default=None)
 failures: list[list[Any]] = []
@@ -57,7 +57,7 @@ def main() -> None:
         "failures": failures,
         "needed": [one.name for one in needed],
         "unmet": [str(one) for one in needed if not one.specifier.contains(version(one.name))],
-        "is_the_callback": get_instance_fn("spendmeter_callback.spendmeter", sys.argv[1]) is spendmeter,
+        "is_the_callback": get_instance_fn("spendmeter_callback.callback", sys.argv[1]) is callback,
     }
     print()
     print(json.dumps(said))

@@ -16,19 +16,19 @@ import httpx
 import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from producers.settings import GatewaySettings
 from spendmeter.contract.topics import Topic
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, says_ready
+from spendmeter_local.waiting import wait_until
 
 BESIDE = Path(__file__).with_name("beside")
 MASTER_KEY = "sk-" + secrets.token_hex(16)
 READY_WITHIN_SECONDS = 240
-README_LINE = "producers.litellm_callback.spendmeter"
-FILE_LINE = "spendmeter_callback.spendmeter"
+README_LINE = "spendmeter_gateway.callback"
+FILE_LINE = "spendmeter_callback.callback"
 
 PRICES_NANOUSD = {
     "gpt-4o-mini": (150, 600),
@@ -119,7 +119,7 @@ def running_gateway(
         "SPENDMETER_GATEWAY": "g1",
     }
     upstream = start_child(
-        [sys.executable, "-m", "spendmeter.local.upstream", "--port", str(upstream_port)],
+        [sys.executable, "-m", "spendmeter_local.upstream", "--port", str(upstream_port)],
         log=data / "upstream.log",
     )
     command = [str(python.with_name("litellm")), "--config", str(config), "--host", LOOPBACK]

@@ -6,12 +6,12 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
-from spendmeter.correction import Recorded, correct
-from stream.meter import Meter
-from stream.recreated import Usage
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.history.correction import Recorded, correct
+from spendmeter_stream.meter.meter import Meter
+from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import NOON, budget, usage
 
 BUDGETS = [

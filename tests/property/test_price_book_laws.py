@@ -7,8 +7,8 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.price_book import Entry, PriceBook, Used, cost_of
-from spendmeter.price_book_file import read_price_book
+from spendmeter.prices.book import Entry, PriceBook, Used, cost_of
+from spendmeter.prices.file import read_price_book
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 prices = st.decimals(0, 1000, allow_nan=False, places=18).map(lambda usd: usd.copy_abs())

@@ -9,14 +9,14 @@ from uuid import UUID
 
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook, Subject, subject_in, subject_of
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.signing import SIGNATURE, Placed, SigningKeys
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.window import Window
-from stream.changelog import Entry
+from spendmeter.domain.matching import BudgetBook, Subject, subject_in, subject_of
+from spendmeter.domain.window import Window
+from spendmeter_stream.state import Entry
 from tests.builders import NOON
 
 PARTITIONS = 2

@@ -6,7 +6,7 @@ from typing import Any
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.shape import shape_of
+from spendmeter.domain.definition import shape_of
 from tests.builders import NOON, budget
 from tests.simulation.broker import Broker
 

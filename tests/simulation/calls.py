@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from producers.charges import Charge
-from producers.own_spend import WindowKey
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_gateway.spend.charges import Charge
+from spendmeter_gateway.spend.tracker import WindowKey
 from tests.simulation.broker import Recorded, Truth
 
 

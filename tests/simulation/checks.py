@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from producers.admission import Refuse
-from producers.window_spend import Known
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import Account, subject_in, subject_of
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.window import Window, window_of
-from stream.meter import Folded
+from spendmeter.domain.matching import Account, subject_in, subject_of
+from spendmeter.domain.window import Window, window_of
+from spendmeter_gateway.admission.decide import Refuse
+from spendmeter_gateway.spend.window_balance import Known
+from spendmeter_stream.meter.meter import Folded
 from tests.simulation.broker import PARTITIONS, Broker
 from tests.simulation.calls import Call
 

@@ -12,16 +12,16 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from producers.admission import Decision, Moment, Policy, Refuse, decide
-from producers.charged import Charged
-from producers.charges import charges_at_answer, charges_of
-from producers.own_spend import OwnSpend
-from producers.window_spend import Acknowledgement
 from spendmeter.contract.decision import Why
-from spendmeter.contract.matching import Account, BudgetBook, subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.contract.writers import SIGNED
+from spendmeter.domain.matching import Account, BudgetBook, subject_of
+from spendmeter_gateway.admission.decide import Decision, Moment, Policy, Refuse, decide
+from spendmeter_gateway.spend.charge_cache import Charged
+from spendmeter_gateway.spend.charges import charges_at_answer, charges_of
+from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.window_balance import Acknowledgement
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.calls import Call, Ledger
 from tests.simulation.checks import check_known, check_known_enough, check_refusal

@@ -4,20 +4,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sinks.opening.balance import A, Balances, Row
-from spendmeter.contract.matching import Account, BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.window import Window
-from stream.changelog import TALLY, AccountState, AccountWindow, Component, Counted, Entry, Taken
-from stream.dues import Dues
-from stream.judge import Judge, Judgement
-from stream.merging import Merged, merge
-from stream.meter import Folded, Meter
-from stream.openings import Openings
-from stream.places import Place
-from stream.store import GuardedStore
+from spendmeter.domain.matching import Account, BudgetBook
+from spendmeter.domain.window import Window
+from spendmeter_sinks.opening_balance.balance import A, Balances, Row
+from spendmeter_stream.faust.store import GuardedStore
+from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.judge.merging import Merged, merge
+from spendmeter_stream.judge.timers import Dues
+from spendmeter_stream.meter.counting_starts import Openings
+from spendmeter_stream.meter.meter import Folded, Meter
+from spendmeter_stream.meter.window_cache import Place
+from spendmeter_stream.state import TALLY, AccountState, AccountWindow, Component, Counted, Entry, Taken
 from tests.simulation.workers import Parts
 
 

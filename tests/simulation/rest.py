@@ -6,13 +6,13 @@ from uuid import UUID
 
 from spendmeter.contract.alert import AlertKind, alert_id
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import Account
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.window import KEEP_CLOSED_WINDOWS, Window
-from stream.changelog import AccountState, AccountWindow, Component
-from stream.judge import Judge
-from stream.merging import Merged
+from spendmeter.domain.matching import Account
+from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter_stream.judge.judge import Judge
+from spendmeter_stream.judge.merging import Merged
+from spendmeter_stream.state import AccountState, AccountWindow, Component
 from tests.simulation.broker import PARTITIONS, Broker, Recorded, partition_of
 from tests.simulation.checks import Violation
 from tests.simulation.gateway import Gateway

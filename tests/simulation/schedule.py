@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from stream.telling import COALESCE_FOR
+from spendmeter_stream.judge.emission import COALESCE_FOR
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.budgets import Administrator
 from tests.simulation.checks import SignalChecks, Violation

@@ -1,7 +1,7 @@
 """The stream's and the sink's processes: the real meter and judge, between effects that a crash may part.
 
 Each `step` does at most one effect: one append of some records to one log, or one commit. The order
-of the effects is that of stream/processor.py. What is stored "beside" the tallies may come in any
+of the effects is that of the stream's processor.py. What is stored "beside" the tallies may come in any
 interleaving, each log in its own order.
 """
 
@@ -11,22 +11,22 @@ from random import Random
 from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import UUID
 
-from sinks.opening.balance import Balances, Row
-from sinks.opening.ledger import Due, Ledger, is_covered, taken, taken_key
 from spendmeter.contract.dimensions import Dimension, field_of
-from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.total import HISTORY
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer, check_writer
-from stream.changelog import OPENING, Entry
-from stream.judge import Judge, Judgement
-from stream.meter import Folded, Meter
-from stream.openings import told
-from stream.recreated import Usage
-from stream.store import GuardedStore
+from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter_sinks.opening_balance.balance import Balances, Row
+from spendmeter_sinks.opening_balance.pending_backfills import Due, Ledger, is_covered, taken, taken_key
+from spendmeter_stream.faust.store import GuardedStore
+from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.meter.counting_starts import told
+from spendmeter_stream.meter.meter import Folded, Meter
+from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.state import OPENING, Entry
 from tests.simulation.broker import KEYS, PARTITIONS, Broker, Stored, partition_of, placed
 from tests.simulation.checks import check_folded
 
@@ -365,7 +365,7 @@ class HistoryWorker(Worker):
 
 
 class FillerWorker(Worker):
-    """Takes opening balances from history, as sinks/opening/filler.py does."""
+    """Takes opening balances from history, as sinks/spendmeter_sinks/opening_balance/backfill.py does."""
 
     group = "filler"
 

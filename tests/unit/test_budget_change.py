@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from spendmeter.budget_change import InvalidChange, raised, reset, with_fields, without_ended_raises
+from spendmeter.budgets.change import InvalidChange, raised, reset, with_fields, without_ended_raises
 from spendmeter.contract.budget import MAX_RAISES, Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.window import window_of
+from spendmeter.domain.window import window_of
 from tests.builders import NOON, budget
 
 HOUR = timedelta(hours=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spendmeter.budget_plan import Change, Difference, differences, plan, wrong_replaces
+from spendmeter.budgets.plan import Change, Difference, differences, plan, wrong_replaces
 from spendmeter.contract.budget import Budget
 from tests.builders import NOON, budget
 

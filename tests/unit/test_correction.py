@@ -7,14 +7,14 @@ from uuid import UUID
 import pytest
 
 from spendmeter.contract.alert import AlertKind
-from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.signal import State
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
-from spendmeter.correction import NotCorrectable, Recorded, correct, producer_of
-from stream.judge import Judge, Judgement
-from stream.meter import Meter
-from stream.recreated import Usage
+from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.history.correction import NotCorrectable, Recorded, correct, producer_of
+from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.meter.meter import Meter
+from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import NOON, budget, usage
 
 EVENT_ID = UUID("019a2c5e-5c00-7abc-8def-0123456789ab")

@@ -6,16 +6,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
-from producers.admission import ADMIT, Moment, Policy, Refuse, decide
-from producers.own_spend import OwnSpend
-from spendmeter.budget_file import read_budgets
-from spendmeter.budget_schema import budget_file_schema
+from spendmeter.budgets.file import read_budgets
+from spendmeter.budgets.schema import budget_file_schema
 from spendmeter.cli.main import main
-from spendmeter.contract.matching import Account, BudgetBook, Subject
 from spendmeter.contract.signal import Signal, State
+from spendmeter.domain.matching import Account, BudgetBook, Subject
+from spendmeter_gateway.admission.decide import ADMIT, Moment, Policy, Refuse, decide
+from spendmeter_gateway.spend.tracker import OwnSpend
 from tests.builders import NOON
 
 PAGE = (Path(__file__).parents[2] / "docs/budgets.md").read_text(encoding="utf-8")
@@ -131,7 +132,7 @@ def test_an_editor_finds_nothing_wrong_with_an_example(example: str) -> None:
 
 
 def test_every_command_on_the_page_is_there() -> None:
-    budget = main.commands["budget"]
+    budget = main.get_command(click.Context(main), "budget")
     named = set(re.findall(r"spendmeter budget (\w+)", PAGE))
 
     assert named

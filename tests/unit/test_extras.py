@@ -37,8 +37,8 @@ else:
         ("rich", ["spendmeter.cli.entry:main", "top"], "cli"),
         ("jgo", ["spendmeter.cli.entry:main", "fetch"], "local"),
         ("clickhouse_connect", ["spendmeter.cli.entry:main", "explain"], "sink"),
-        ("clickhouse_connect", ["sinks.clickhouse"], "sink"),
-        ("faust", ["stream"], "stream"),
+        ("clickhouse_connect", ["spendmeter_sinks.clickhouse"], "sink"),
+        ("faust", ["spendmeter_stream"], "stream"),
     ],
 )
 def test_the_extra_is_named_in_one_sentence(library: str, program: list[str], extra: str) -> None:

@@ -11,9 +11,9 @@ from litellm.litellm_core_utils.duration_parser import get_next_standardized_res
 
 from spendmeter.contract.budget import Action, Budget
 from spendmeter.contract.money import from_usd
-from spendmeter.contract.window import window_of
-from spendmeter.litellm_budgets import MAX_METADATA_BUDGETS, Adopt, Adopted, adopted
-from spendmeter.litellm_seen import Seen, owner_of
+from spendmeter.domain.window import window_of
+from spendmeter.litellm.budgets import MAX_METADATA_BUDGETS, Adopt, Adopted, adopted
+from spendmeter.litellm.entities import Seen, owner_of
 from tests.builders import NOON
 
 HASH = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b"

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from spendmeter.budget_plan import Plan
+from spendmeter.budgets.plan import Plan
 from spendmeter.contract.budget import Budget, Raise
 from spendmeter.contract.money import from_usd
-from spendmeter.litellm_budgets import Adopt, adopted
-from spendmeter.litellm_changes import ADOPTED_BY, changes, is_nothing
-from spendmeter.litellm_seen import Seen
+from spendmeter.litellm.budgets import Adopt, adopted
+from spendmeter.litellm.changes import ADOPTED_BY, changes, is_nothing
+from spendmeter.litellm.entities import Seen
 from tests.builders import NOON
 
 LATER = NOON + timedelta(days=1)

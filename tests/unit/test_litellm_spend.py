@@ -6,11 +6,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.window import window_of
-from spendmeter.litellm_spend import Known, Spent, events_of, source_of, spent_of
+from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.domain.window import window_of
+from spendmeter.litellm.spend import Known, Spent, events_of, source_of, spent_of
 from tests.builders import NOON, budget
 
 TODAY = date(2026, 11, 22)

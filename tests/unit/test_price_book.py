@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from spendmeter import price_book
 from spendmeter.contract.money import InvalidAmount
-from spendmeter.price_book import Entry, Model, PriceBook, Used, cost_of
+from spendmeter.prices import book as price_book
+from spendmeter.prices.book import Entry, Model, PriceBook, Used, cost_of
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)

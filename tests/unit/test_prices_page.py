@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from producers.unpriced_models import KNOWN_FOR_SECONDS
-from spendmeter.price_book_file import read_price_book
+from spendmeter.prices.file import read_price_book
+from spendmeter_gateway.pricing.unpriced_models import KNOWN_FOR_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs/prices.md").read_text(encoding="utf-8")
 

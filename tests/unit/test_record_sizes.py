@@ -12,7 +12,6 @@ from spendmeter.contract.budget import ANY, MAX_RAISES, MAX_THRESHOLDS, Budget
 from spendmeter.contract.dead_letter import MAX_HELD_BYTES, MAX_HELD_HEADERS, NotHeld, Reader, Reason
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.dimensions import DIMENSIONS
-from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import (
@@ -31,16 +30,17 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import MAX_DEAD_LETTER_BYTES
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import MAX_PRICES, MAX_TAGS, UsageEvent
-from spendmeter.contract.window import window_of
 from spendmeter.contract.wire import MAX_TEXT_CHARS
+from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.domain.window import window_of
 from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.kafka import MAX_RECORD_BYTES, record_bytes
 from spendmeter.runtime.settings import MAX_PARTITIONS
-from stream.changelog import AccountState, AccountWindow, Component, Counted, Entry, Taken, Tally
-from stream.crossings import crossings
-from stream.forecast import Burn
-from stream.takings import MAX_KEPT, Takings
+from spendmeter_stream.judge.alerts import crossings
+from spendmeter_stream.judge.forecast import Burn
+from spendmeter_stream.judge.opening_balances import MAX_KEPT, Takings
+from spendmeter_stream.state import AccountState, AccountWindow, Component, Counted, Entry, Taken, Tally
 from tests.builders import NOON, budget, usage
 
 LARGEST = 2**63 - 1

@@ -7,13 +7,13 @@ import pytest
 
 from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason, hold
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signing import SigningKeys
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.replay import Copy, NotReplayable, PutAside, is_counted, producer_of, replay_of
-from stream.meter import Meter
-from stream.recreated import Usage
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.history.replay import Copy, NotReplayable, PutAside, is_counted, producer_of, replay_of
+from spendmeter_stream.meter.meter import Meter
+from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import NOON, budget, usage
 
 AHEAD = timedelta(hours=2)

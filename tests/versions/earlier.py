@@ -17,11 +17,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.migrate import migrations
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 from spendmeter.runtime.create_topics import create
 from spendmeter.runtime.kafka import connection, consumer, producer
 from spendmeter.runtime.settings import Settings
+from spendmeter_sinks.clickhouse.migrate import migrations
 
 GOLDEN = Path(__file__).with_name("golden")
 PREFIX = "earlier."

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from spendmeter.local import clickhouse, engine
-from spendmeter.local.statements import Insert, Query, read_statement
+from spendmeter_local import clickhouse, engine
+from spendmeter_local.statements import Insert, Query, read_statement
 
 _READONLY = "SET readonly = "
 _from_file_as_it_is = engine._from_file

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from spendmeter.local.kafka_jars import LOCAL, KafkaRelease
+from spendmeter_local.kafka_jars import LOCAL, KafkaRelease
 from tests.matrix.environments import environment, packages_of
 
 HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ class EngineRelease:
 
     def command(self, data: Path, port: int) -> list[str]:
         """Serves the engine over HTTP as the local stack does, in the foreground."""
-        module = "spendmeter.local.clickhouse" if self.chdb is None else "tests.versions.earlier_engine"
+        module = "spendmeter_local.clickhouse" if self.chdb is None else "tests.versions.earlier_engine"
         return [sys.executable, "-m", module, "--path", str(data), "--port", str(port)]
 
     def env(self, password: str) -> dict[str, str]:
@@ -77,7 +77,7 @@ def _named(variable: str, releases: Sequence[R], default: R) -> R:
 
 
 if __name__ == "__main__":
-    from spendmeter.local.kafka_jars import locked_jars, write_lock
+    from spendmeter_local.kafka_jars import locked_jars, write_lock
 
     for release in (TOO_OLD_KAFKA, OLDEST_KAFKA, NEWEST_KAFKA):
         write_lock(release)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from spendmeter.local.components import Component, Declaration
-from spendmeter.local.endpoints import StackDir
-from spendmeter.local.files import write_atomically
-from spendmeter.local.supervisor import Supervisor
+from spendmeter.files.atomic import write_atomically
+from spendmeter.runtime.endpoints import StackDir
+from spendmeter_local.components import Component, Declaration
+from spendmeter_local.supervisor import Supervisor
 from tests.faults.stack import Layout, declare_with_faults
 from tests.versions.releases import ENGINES, KAFKAS
 

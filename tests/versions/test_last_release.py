@@ -11,13 +11,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.reconcile.run import reconcile
-from sinks.reconcile.scope import Chosen
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
@@ -30,7 +23,14 @@ from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
 from spendmeter.runtime.create_topics import create_topics
-from stream.changelog import check_entry
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.reconcile.run import reconcile
+from spendmeter_sinks.reconcile.scope import Chosen
+from spendmeter_stream.state import check_entry
 from tests.builders import usage
 from tests.integration.sinks.test_models_renamed import latest
 from tests.integration.sinks.test_opening_balance import SinkProcess

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.reconcile.run import reconcile
-from sinks.reconcile.scope import Chosen
 from spendmeter.contract.topics import Topic
-from spendmeter.local.children import kill_child, start_child, stop_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import says_ready
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import says_ready
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.reconcile.run import reconcile
+from spendmeter_sinks.reconcile.scope import Chosen
 from tests.builders import budget
 from tests.faults.ledger import Ledger
 from tests.faults.traffic import GatewayTraffic
@@ -158,7 +158,7 @@ async def test_old_and_new_workers_sinks_and_gateways_at_once(
 
             # As docs/operations.md says: topics and tables, then workers and sinks one at a time.
             by(HERE, settings, "spendmeter.runtime.create_topics")
-            by(HERE, settings, "sinks.clickhouse", "migrate")
+            by(HERE, settings, "spendmeter_sinks.clickhouse", "migrate")
             await more("the last release beside new tables")
             worker = Worker(settings, tmp_path, "new")
             ends.callback(worker.kill)

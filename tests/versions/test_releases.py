@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from sinks.clickhouse.migrate import migrate, migrations
-from sinks.clickhouse.objects import At
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
-from sinks.clickhouse.writer import Writer, open_client
-from sinks.reconcile.history import History
-from sinks.usage_rows import Span
 from spendmeter.contract.dimensions import Dimension
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.kafka_jars import fetch_jars
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, kafka_answers
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.supported import clickhouse_warning, warning_of_kafka
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, kafka_answers
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate, migrations
+from spendmeter_sinks.clickhouse.objects import At
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
+from spendmeter_sinks.clickhouse.writer import Writer, open_client
+from spendmeter_sinks.reconcile.history import History
+from spendmeter_sinks.usage_rows import Span
 from tests.integration.stream.conftest import Worker
 from tests.versions.conftest import only_in_a_whole_run
 from tests.versions.releases import OLDEST_ENGINE, TOO_OLD_KAFKA

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import aiohttp
 
-from spendmeter.local.java import find_java
-from spendmeter.local.kafka_jars import classpath, fetch_jars
 from spendmeter.runtime.supported import NEWEST_KAFKA as NEWEST_KAFKA_RELEASE
+from spendmeter_local.java import find_java
+from spendmeter_local.kafka_jars import classpath, fetch_jars
 from tests.faults.alerts import alerting_limit
 from tests.faults.driver import WARM_UP_SECONDS, Plan, Run, say
 from tests.faults.process import StackProcess

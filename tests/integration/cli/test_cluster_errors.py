@@ -13,10 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from spendmeter.local.kafka import Broker
-from spendmeter.local.ports import free_port
-from spendmeter.local.probes import kafka_answers
 from spendmeter.runtime import compacted
+from spendmeter_local.kafka import Broker
+from spendmeter_local.ports import free_port
+from spendmeter_local.probes import kafka_answers
 from tests.conftest import _running
 
 from .conftest import spendmeter
@@ -196,10 +196,7 @@ def test_topics_that_are_missing_are_told_with_the_command_that_makes_them(
 
     said = spendmeter(*command, exit_code=1)
 
-    assert said == (
-        f"Error: there is no topic {topic_prefix}{topic}; create it with"
-        " `python -m spendmeter.runtime.create_topics`\n"
-    )
+    assert said == (f"Error: there is no topic {topic_prefix}{topic}; create it with `spendmeter topics`\n")
 
 
 @pytest.mark.parametrize(

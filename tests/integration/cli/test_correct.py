@@ -10,17 +10,17 @@ from uuid import UUID, uuid4
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
-from producers.subject import Caller
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import Subject
 from spendmeter.contract.signal import State
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.local.waiting import wait_until
-from spendmeter.runtime.usage_history import find_event, find_recorded
+from spendmeter.domain.matching import Subject
+from spendmeter.history.usage import find_event, find_recorded
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.waiting import wait_until
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system

@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import pytest
 
-from sinks.clickhouse.migrate import migrate
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dimensions import DIMENSIONS
@@ -21,6 +20,7 @@ from spendmeter.contract.records import Record, encode_alert, encode_budget, enc
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.runtime.settings import ClickHouseSettings, Settings
+from spendmeter_sinks.clickhouse.migrate import migrate
 
 from .conftest import spendmeter
 from .test_budget import _outside_the_loop, send, signal_of

@@ -15,14 +15,14 @@ from typing import Any, cast
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.migrate import migrate
 from spendmeter.contract.topics import Topic
-from spendmeter.litellm_spend import events_of, spent_of
-from spendmeter.local.ports import LOOPBACK
-from spendmeter.local.waiting import wait_until
+from spendmeter.history.imported import read_known
+from spendmeter.litellm.spend import events_of, spent_of
 from spendmeter.runtime import clickhouse as connection
-from spendmeter.runtime.imported_usage import read_known
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter_local.ports import LOOPBACK
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system
 

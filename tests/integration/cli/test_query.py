@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from sinks.clickhouse.migrate import migrate
 from spendmeter.runtime import clickhouse as clickhouse_client
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter_sinks.clickhouse.migrate import migrate
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 
 
@@ -74,7 +74,7 @@ def test_a_missing_database_names_the_command_that_makes_it(
     history: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPENDMETER_CLICKHOUSE_DATABASE", "not_there")
-    assert "python -m sinks.clickhouse migrate" in spendmeter("query", "SELECT 1", exit_code=1)
+    assert "spendmeter sink migrate" in spendmeter("query", "SELECT 1", exit_code=1)
 
 
 def test_no_clickhouse_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

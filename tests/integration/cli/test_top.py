@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from sinks.clickhouse.migrate import migrate
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter_sinks.clickhouse.migrate import migrate
 
 from .conftest import spendmeter, spendmeter_json
 

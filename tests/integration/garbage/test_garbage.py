@@ -19,18 +19,18 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from click.testing import CliRunner
 
-from producers.settings import GatewaySettings
-from producers.views import Views
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.reconcile.report import Report
 from spendmeter.cli.main import main
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import connection, consumer, partition_of
 from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.reconcile.report import Report
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.garbage.generate import CHANGELOGS, NOBODY, TOPICS, Batch, garbage

@@ -15,8 +15,8 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from spendmeter.local import clickhouse as front
-from spendmeter.local.engine import Engine
+from spendmeter_local import clickhouse as front
+from spendmeter_local.engine import Engine
 
 SECRET = "what-no-query-may-read"
 NO_ENGINE = cast(Engine, None)
@@ -387,7 +387,7 @@ async def test_slow_clients_hold_up_nobody_and_are_ended(monkeypatch: pytest.Mon
 def test_an_engine_that_cannot_read_its_grants_does_not_open(tmp_path: Path) -> None:
     directory = tmp_path / "a&b"
     opened = subprocess.run(
-        [sys.executable, "-m", "spendmeter.local.clickhouse", "--path", str(directory), "--port", "1"],
+        [sys.executable, "-m", "spendmeter_local.clickhouse", "--path", str(directory), "--port", "1"],
         env={**os.environ, front.PASSWORD_VARIABLE: "x"},
         capture_output=True,
         text=True,
@@ -400,7 +400,7 @@ def test_an_engine_that_cannot_read_its_grants_does_not_open(tmp_path: Path) -> 
 
 
 def test_without_a_password_nothing_is_served(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "spendmeter.local.clickhouse", "--path", str(tmp_path), "--port", "1"]
+    command = [sys.executable, "-m", "spendmeter_local.clickhouse", "--path", str(tmp_path), "--port", "1"]
     env = {name: value for name, value in os.environ.items() if name != front.PASSWORD_VARIABLE}
     started = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert started.returncode == 2

@@ -11,10 +11,10 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers
+from spendmeter_local.waiting import wait_until
 
 ROWS_PER_INSERT = 5_000
 INSERTS = 40
@@ -30,7 +30,7 @@ class Engine:
         self._log = directory / "clickhouse.log"
         self._address = f"{LOOPBACK}:{self._port}"
         self.url = f"http://default:crashes@{self._address}"
-        self._command = [sys.executable, "-m", "spendmeter.local.clickhouse"]
+        self._command = [sys.executable, "-m", "spendmeter_local.clickhouse"]
         self._command += ["--path", str(directory / "data"), "--port", str(self._port)]
         self.start()
 

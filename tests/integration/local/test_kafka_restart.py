@@ -9,11 +9,11 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.ports import free_port
-from spendmeter.local.probes import kafka_answers
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.ports import free_port
+from spendmeter_local.probes import kafka_answers
+from spendmeter_local.waiting import wait_until
 
 RECORDS = [str(number).encode() for number in range(1000)]
 TOPIC = "kept"

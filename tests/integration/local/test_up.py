@@ -12,9 +12,9 @@ from typing import Any
 import clickhouse_connect
 import pytest
 
-from spendmeter.local.endpoints import StackDir, find_stack
-from spendmeter.local.status import read_status
-from spendmeter.local.waiting import wait_until
+from spendmeter.runtime.endpoints import StackDir, find_stack
+from spendmeter_local.status import read_status
+from spendmeter_local.waiting import wait_until
 
 WITHIN_SECONDS = 60
 COMMANDS = "import sys; from spendmeter.cli import stack; getattr(stack, sys.argv.pop(1))()"
@@ -96,7 +96,7 @@ def test_the_password_of_clickhouse_is_printed_by_nothing(directory: Path) -> No
     said += [file.read_text() for file in (directory / "logs").iterdir()]
     said += [path.read_text() for path in (stack.status, stack.ports)]
     commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert "spendmeter.local.clickhouse" in commands
+    assert "spendmeter_local.clickhouse" in commands
     assert not [text for text in (*said, commands) if password in text]
 
 

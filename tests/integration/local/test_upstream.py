@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from openai import AsyncOpenAI, InternalServerError
 
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers
+from spendmeter_local.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
     log = tmp_path_factory.mktemp("upstream") / "upstream.log"
-    process = start_child([sys.executable, "-m", "spendmeter.local.upstream", "--port", str(port)], log=log)
+    process = start_child([sys.executable, "-m", "spendmeter_local.upstream", "--port", str(port)], log=log)
     try:
         assert wait_until(lambda: http_answers(f"{url}/health"), timeout_seconds=30), log.read_text()
         yield url

@@ -11,22 +11,22 @@ from uuid import UUID
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.refusal import Refusal
-from producers.settings import GatewaySettings
-from producers.subject import Caller
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget, encode_signal
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.contract.window import window_of
+from spendmeter.domain.matching import Subject
+from spendmeter.domain.window import window_of
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter_gateway.admission.refusal import Refusal
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.settings import GatewaySettings
 
 WITHIN_SECONDS = 60.0
 PARTITIONS = 2

@@ -16,21 +16,21 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from prometheus_client import REGISTRY
 
-from producers.outbox import Outbox
-from producers.predecessors import Predecessor
-from producers.sender import Acknowledged, Sender
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.ports import free_port
-from spendmeter.local.probes import kafka_answers
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.kafka import consumer
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.outbox.recovery import Predecessor
+from spendmeter_gateway.outbox.sender import Acknowledged, Sender
+from spendmeter_gateway.outbox.writer import Outbox
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.ports import free_port
+from spendmeter_local.probes import kafka_answers
+from spendmeter_local.waiting import wait_until
 from tests.versions.releases import kafka_under_test
 
 MAX_BYTES = 64 * 1024**2

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition
 
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
-from spendmeter.litellm_seen import Seen
+from spendmeter.litellm.entities import Seen
 from spendmeter.runtime.kafka import consumer
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.settings import GatewaySettings
 
 from .conftest import Asker, Hand, budget, recorded, until
 

@@ -7,9 +7,6 @@ from uuid import UUID
 import pytest
 from aiokafka import TopicPartition
 
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
-from producers.signals import BEYOND_THE_END
 from spendmeter.contract.budget import Action, Raise
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.ids import uuid7
@@ -19,6 +16,9 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime import metrics
 from spendmeter.runtime.kafka import consumer
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_gateway.spend.believed_signals import BEYOND_THE_END
 
 from .conftest import WITHIN_SECONDS, Asker, Hand, budget, draft, recorded, signal, until
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
-from producers.subject import Caller
 from spendmeter.contract.decision import Why
-from spendmeter.contract.matching import Subject
-from spendmeter.litellm_seen import Seen
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.kafka_jars import fetch_jars
-from spendmeter.local.ports import free_port
-from spendmeter.local.probes import kafka_answers
-from spendmeter.local.waiting import wait_until
+from spendmeter.domain.matching import Subject
+from spendmeter.litellm.entities import Seen
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.ports import free_port
+from spendmeter_local.probes import kafka_answers
+from spendmeter_local.waiting import wait_until
 from tests.versions.releases import kafka_under_test
 
 from .conftest import PARTITIONS, WITHIN_SECONDS, Asker, Hand, budget, recorded, signal, until

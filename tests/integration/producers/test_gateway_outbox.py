@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from producers.gateway import Gateway
-from producers.mapping import Origin
-from producers.outbox import Outbox, OutboxUnwritable
-from producers.settings import GatewaySettings
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import Origin
+from spendmeter_gateway.outbox.writer import Outbox, OutboxUnwritable
+from spendmeter_gateway.settings import GatewaySettings
 
 from .conftest import draft, recorded
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from producers import outbox
-from producers.outbox import Outbox
-from producers.sender import MAX_CHUNK_EVENTS
 from spendmeter.contract.records import SENT_BEFORE_HEADER, is_sent_before
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState
+from spendmeter_gateway.outbox import writer as outbox
+from spendmeter_gateway.outbox.sender import MAX_CHUNK_EVENTS
+from spendmeter_gateway.outbox.writer import Outbox
 from tests.integration.producers.sending import (
     KEYS,
     MAX_BYTES,

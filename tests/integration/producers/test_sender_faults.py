@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from producers import delivery
-from producers.outbox import Outbox
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.outbox import kafka as delivery
+from spendmeter_gateway.outbox.writer import Outbox
 from tests.integration.producers.sending import (
     OwnBroker,
     log_of,

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from spendmeter.client import SpendmeterClient, connect
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.kafka_jars import fetch_jars
-from spendmeter.local.ports import free_port
-from spendmeter.local.probes import kafka_answers
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.ports import free_port
+from spendmeter_local.probes import kafka_answers
+from spendmeter_local.waiting import wait_until
 from tests.versions.releases import kafka_under_test
 
 WAIT_SECONDS = 60

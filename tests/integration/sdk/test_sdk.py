@@ -12,21 +12,21 @@ from uuid import uuid4
 import litellm
 import pytest
 
-from producers import gateway as gateways
-from producers import sdk
-from producers.gateway import ERRORS, Gateway
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import encode_budget
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import Settings
 from spendmeter.waiting import Fractions, Reached
+from spendmeter_gateway import gateway as gateways
+from spendmeter_gateway.gateway import ERRORS, Gateway
+from spendmeter_gateway.litellm import sdk
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers
+from spendmeter_local.waiting import wait_until
 
 # In this process LiteLLM warns of its own models.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -40,7 +40,7 @@ SAY: Any = [{"role": "user", "content": "hi [[in=100 out=10]]"}]
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("upstream") / "upstream.log"
-    process = start_child([sys.executable, "-m", "spendmeter.local.upstream", "--port", str(port)], log=log)
+    process = start_child([sys.executable, "-m", "spendmeter_local.upstream", "--port", str(port)], log=log)
     try:
         url = f"http://{LOOPBACK}:{port}"
         assert wait_until(lambda: http_answers(f"{url}/health"), timeout_seconds=WITHIN_SECONDS)

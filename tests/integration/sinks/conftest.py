@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.consumer import Sink
-from sinks.clickhouse.history import History
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
+from spendmeter_sinks.clickhouse.consumer import Sink
+from spendmeter_sinks.clickhouse.insert_pipeline import History
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
 
 WITHIN_SECONDS = 30.0
 

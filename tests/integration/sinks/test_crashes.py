@@ -9,11 +9,11 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.settings import SinkSettings
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.children import kill_child, start_child
 from spendmeter.runtime.kafka import producer
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_sinks.clickhouse.settings import SinkSettings
 from tests.builders import usage
 from tests.integration.sinks.conftest import Eventually
 
@@ -56,7 +56,7 @@ async def test_raw_rows_are_exact_after_kills_at_random_moments(
     # Else they would quietly take away the doubled rows that we look for.
     history.command("SYSTEM STOP MERGES usage")
     log = tmp_path / "sink.log"
-    command = [sys.executable, "-m", "sinks.clickhouse"]
+    command = [sys.executable, "-m", "spendmeter_sinks.clickhouse"]
     try:
         kill = 0
         while kill < KILLS or (_hits(log) < HITS and kill < MOST_KILLS):

@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.settings import SinkSettings
-from sinks.explain.evidence import Evidence, author_of, budgets_at, evidence_of, find_decision
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.records import encode_budget, encode_decision, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.explain.evidence import Evidence, author_of, budgets_at, evidence_of, find_decision
 from tests.builders import NOON, budget, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.conftest import Eventually, Put, Running

@@ -13,17 +13,6 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from click.testing import CliRunner
 
-from sinks.clickhouse.consumer import Sink
-from sinks.clickhouse.history import History
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.reconcile.command import reconcile as command
-from sinks.reconcile.positions import CannotCompare
-from sinks.reconcile.report import OpeningMissing, Report
-from sinks.reconcile.run import reconcile
-from sinks.reconcile.scope import Chosen
-from sinks.reconcile.words import tell
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
@@ -32,6 +21,17 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.kafka import connection, partition_of
+from spendmeter_sinks.clickhouse.consumer import Sink
+from spendmeter_sinks.clickhouse.insert_pipeline import History
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.reconcile.command import reconcile as command
+from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
+from spendmeter_sinks.reconcile.render import tell
+from spendmeter_sinks.reconcile.report import OpeningMissing, Report
+from spendmeter_sinks.reconcile.run import reconcile
+from spendmeter_sinks.reconcile.scope import Chosen
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream

@@ -17,28 +17,28 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.move.command import move
-from sinks.move.plan import CannotMove, MovePlan
-from sinks.move.run import Move
-from sinks.reconcile.report import Report
-from sinks.reconcile.run import reconcile
-from sinks.reconcile.scope import Chosen
 from spendmeter.contract.provider_object import object_event_id
 from spendmeter.contract.records import encode_usage, placed_by, sent_before
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.kafka import Broker
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import kafka_answers, says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
 from spendmeter.runtime.topic_state import look_up
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.kafka import Broker
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import kafka_answers, says_ready
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.move.command import move
+from spendmeter_sinks.move.plan import CannotMove, MovePlan
+from spendmeter_sinks.move.run import Move
+from spendmeter_sinks.reconcile.report import Report
+from spendmeter_sinks.reconcile.run import reconcile
+from spendmeter_sinks.reconcile.scope import Chosen
 from tests.builders import budget, usage
 from tests.integration.runtime.test_topic_state import add_partitions, make_anew
 from tests.integration.sinks.test_opening_balance import SinkProcess

@@ -7,15 +7,15 @@ from uuid import uuid4
 
 import pytest
 
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.reconcile.run import reconcile
-from sinks.reconcile.scope import Chosen
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.reconcile.run import reconcile
+from spendmeter_sinks.reconcile.scope import Chosen
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream
@@ -34,11 +34,11 @@ BUDGETS = [
 
 
 class EarlierWorker(Worker):
-    command = (EARLIER, "stream")
+    command = (EARLIER, "spendmeter_stream")
 
 
 class EarlierSink(SinkProcess):
-    command = (EARLIER, "sinks.clickhouse")
+    command = (EARLIER, "spendmeter_sinks.clickhouse")
 
 
 class Sent:

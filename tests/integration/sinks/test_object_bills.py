@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.provider_objects import Sighting, bill_of
-from producers.settings import GatewaySettings
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_name
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.settings import GatewaySettings
 from tests.builders import budget
 from tests.integration.producers.conftest import until
 

@@ -7,13 +7,13 @@ from uuid import UUID
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse import consumer as consuming
-from sinks.clickhouse.settings import SinkSettings
-from sinks.reconcile.history import History as Recounted
 from spendmeter.contract.provider_object import object_event_id
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
+from spendmeter_sinks.clickhouse import consumer as consuming
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.reconcile.history import History as Recounted
 from tests.builders import NOON, usage
 
 from .conftest import Eventually, Put, Running

@@ -13,22 +13,22 @@ from uuid import uuid4
 
 import pytest
 
-from producers.admission import Refuse
-from producers.settings import GatewaySettings
-from producers.views import Views
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
 from spendmeter.contract.decision import Why
-from spendmeter.contract.matching import subject_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import says_ready
-from spendmeter.local.waiting import wait_until
+from spendmeter.domain.matching import subject_of
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter_gateway.admission.decide import Refuse
+from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import says_ready
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
 from tests.builders import budget, usage
 from tests.integration.stream.conftest import Stream, Worker, open_stream
 
@@ -36,10 +36,10 @@ WITHIN_SECONDS = 60.0
 
 
 class SinkProcess:
-    """`python -m sinks.clickhouse`, to be killed and started again."""
+    """`spendmeter sink`, to be killed and started again."""
 
     python = sys.executable
-    command: tuple[str, ...] = ("-m", "sinks.clickhouse")
+    command: tuple[str, ...] = ("-m", "spendmeter_sinks.clickhouse")
     """What Python is to run."""
     instance = "only"
 

@@ -9,21 +9,21 @@ import pytest
 from aiokafka import TopicPartition
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse import assignment
-from sinks.clickhouse.batch import PartitionBatches
-from sinks.clickhouse.consumer import Sink
-from sinks.clickhouse.history import History
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.tables import Table
-from sinks.clickhouse.writer import NotMigrated, open_client
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.kafka import producer
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse import assignment
+from spendmeter_sinks.clickhouse.batch import PartitionBatches
+from spendmeter_sinks.clickhouse.consumer import Sink
+from spendmeter_sinks.clickhouse.insert_pipeline import History
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.tables import Table
+from spendmeter_sinks.clickhouse.writer import NotMigrated, open_client
 from tests.builders import usage
 from tests.integration.sinks.conftest import Eventually, Put
 from tests.versions.releases import engine_under_test
@@ -201,7 +201,7 @@ async def test_a_second_worker_joins_and_the_first_leaves_without_a_doubled_row(
 
 
 async def test_without_tables_the_sink_names_the_command_that_makes_them(settings: SinkSettings) -> None:
-    with pytest.raises(NotMigrated, match=r"python -m sinks\.clickhouse migrate"):
+    with pytest.raises(NotMigrated, match=r"spendmeter sink migrate"):
         await sink_of(settings).run(asyncio.Event())
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.owner import OwnedByAnother, claim, owner_of, set_owner
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
 from spendmeter.contract.records import encode_budget, encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.waiting import wait_until
+from spendmeter.history.spend_by import spend_by
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
-from spendmeter.spend_by import spend_by
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.owner import OwnedByAnother, claim, owner_of, set_owner
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
 from tests.builders import budget, usage
 from tests.integration.sinks.conftest import Eventually, Put, Running
 from tests.integration.sinks.test_process import COMMAND, WITHIN_SECONDS, environment

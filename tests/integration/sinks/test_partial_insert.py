@@ -10,11 +10,11 @@ from aiohttp import web
 from clickhouse_connect.driver.client import Client
 from yarl import URL
 
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import PartialInsert
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.ports import LOOPBACK, free_port
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import PartialInsert
 from tests.builders import usage
 from tests.integration.sinks.conftest import Put
 from tests.integration.sinks.test_outages import sink_of

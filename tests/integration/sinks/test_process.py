@@ -1,16 +1,16 @@
-"""`python -m sinks.clickhouse` as an operator meets it."""
+"""`spendmeter sink` as an operator meets it."""
 
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
-from sinks.clickhouse.settings import SinkSettings
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.waiting import wait_until
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.settings import SinkSettings
 
-COMMAND = [sys.executable, "-m", "sinks.clickhouse"]
+COMMAND = [sys.executable, "-m", "spendmeter_sinks.clickhouse"]
 WITHIN_SECONDS = 60
 
 

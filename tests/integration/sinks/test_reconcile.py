@@ -16,24 +16,30 @@ from click.testing import CliRunner
 from clickhouse_connect.driver.client import Client
 from pydantic import SecretStr
 
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.reconcile.command import reconcile as command
-from sinks.reconcile.report import ConflictingEvents, LostEvents, Report, SignalDiffers, TotalDiffers
-from sinks.reconcile.run import reconcile
-from sinks.reconcile.scope import Chosen
 from spendmeter.client import connect
 from spendmeter.contract.records import encode_total
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import says_ready
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.reconcile.command import reconcile as command
+from spendmeter_sinks.reconcile.report import (
+    ConflictingEvents,
+    LostEvents,
+    Report,
+    SignalDiffers,
+    TotalDiffers,
+)
+from spendmeter_sinks.reconcile.run import reconcile
+from spendmeter_sinks.reconcile.scope import Chosen
 from tests.builders import budget, usage
 from tests.integration.stream.conftest import Stream, Worker, open_stream
 
@@ -93,7 +99,7 @@ def running_system(kafka: str, clickhouse: str, directory: Path, signing_keys: s
     system = System(settings, history, worker)
     port = free_port()
     sink = start_child(
-        [sys.executable, "-m", "sinks.clickhouse"],
+        [sys.executable, "-m", "spendmeter_sinks.clickhouse"],
         log=directory / "sink.log",
         env={**os.environ, **system.env(), "SPENDMETER_METRICS_PORT": str(port)},
     )

@@ -17,17 +17,17 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, Error
 
-from sinks.clickhouse.migrate import migrate, migrations
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from sinks.reconcile.history import History as RecountedHistory
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime import clickhouse as connection
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate, migrations
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.reconcile.history import History as RecountedHistory
 from tests.builders import usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.conftest import Put
@@ -37,10 +37,10 @@ FILE = Path(__file__).parents[3] / "deploy" / "clickhouse" / "users.sql"
 ENGINE = """
 import sys
 from pathlib import Path
-from spendmeter.local import engine
+from spendmeter_local import engine
 engine.GRANTS = Path(sys.argv.pop(1))
 engine.ONE_INSERT_IS_ONE_BLOCK = {}  # a user who only reads may set nothing
-from spendmeter.local.clickhouse import main
+from spendmeter_local.clickhouse import main
 main()
 """
 WITHIN_SECONDS = 60

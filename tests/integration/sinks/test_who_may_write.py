@@ -17,7 +17,6 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 from pydantic import SecretStr
 
-from producers.outbox import Outbox
 from spendmeter.cli.main import main
 from spendmeter.client import connect, who
 from spendmeter.contract.alert import AlertKind
@@ -30,6 +29,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter_gateway.outbox.writer import Outbox
 from tests.builders import budget, usage
 from tests.integration.producers.sending import KEYS, MAX_BYTES, PARTITIONS, event, log_of, sending
 from tests.integration.sinks.test_reconcile import System, now_usage, running_system

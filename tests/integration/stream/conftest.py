@@ -21,22 +21,22 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.local.children import kill_child, start_child, stop_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import consumer, partition_of, producer
 from spendmeter.runtime.settings import Settings
+from spendmeter_local.children import kill_child, start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import says_ready
+from spendmeter_local.waiting import wait_until
 
 WAIT_SECONDS = 60
 
 
 class Worker:
-    """`python -m stream` as a process that a test may kill, freeze and start again."""
+    """`spendmeter stream` as a process that a test may kill, freeze and start again."""
 
     python = sys.executable
-    command: tuple[str, ...] = ("-m", "stream")
+    command: tuple[str, ...] = ("-m", "spendmeter_stream")
     """What Python is to run."""
 
     def __init__(self, settings: Settings, directory: Path, name: str, **env: str) -> None:

@@ -10,10 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import connection, producer
 from spendmeter.runtime.settings import Settings
+from spendmeter_local.waiting import wait_until
 from tests.builders import budget, usage
 
 from .conftest import WAIT_SECONDS

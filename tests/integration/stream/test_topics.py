@@ -6,8 +6,8 @@ import pytest
 
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.create_topics import create_topics, partitions_of
-from stream.settings import StreamSettings
-from stream.topics import WrongTopics, prepare, prepared
+from spendmeter_stream.settings import StreamSettings
+from spendmeter_stream.topics import WrongTopics, prepare, prepared
 from tests.integration.runtime.test_topic_check import configure
 
 WITHIN_SECONDS = 60.0

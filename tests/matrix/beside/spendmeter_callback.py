@@ -1,3 +1,3 @@
 """For LiteLLM before 1.94, which loads a callback only from a file beside its configuration."""
 
-from producers.litellm_callback import spendmeter as spendmeter
+from spendmeter_gateway import callback as callback

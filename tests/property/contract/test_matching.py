@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.dimensions import DIMENSIONS, Dimension
-from spendmeter.contract.globs import fits
-from spendmeter.contract.matching import BudgetBook, Subject, account_name, subject_in
+from spendmeter.domain.globs import fits
+from spendmeter.domain.matching import BudgetBook, Subject, account_name, subject_in
 from tests.builders import budget
 
 FEW: tuple[Dimension, ...] = ("key", "user", "team", "tag", "model")

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
-from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.records import InvalidRecord, decode, decode_usage, encode_budget, encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.window import window_of
 from spendmeter.contract.wire import Wire
+from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.domain.window import window_of
 from tests.builders import NOON, budget, usage
 
 models = st.sampled_from([UsageEvent, Budget, Total, Signal, Alert, DeadLetter])

@@ -5,11 +5,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.reconcile.totals import Totals
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
-from stream.changelog import AccountWindow
-from stream.judge import Judge
+from spendmeter_sinks.reconcile.totals import Totals
+from spendmeter_stream.judge.judge import Judge
+from spendmeter_stream.state import AccountWindow
 from tests.builders import NOON
 
 ACCOUNT = "per-key|key=k1"

@@ -7,14 +7,14 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from producers.charged import Charged
-from producers.charges import charges_of
-from producers.own_spend import OwnSpend
-from producers.window_spend import Acknowledgement
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_gateway.spend.charge_cache import Charged
+from spendmeter_gateway.spend.charges import charges_of
+from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 BEGIN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 EVENT = UsageEvent(

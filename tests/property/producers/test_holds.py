@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from producers.estimate import FEMTO_PER_NANO, Bound
-from producers.holds import Held, Holds, Need, Queued, Short
-from producers.own_spend import WindowKey
+from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.reservations import Held, Holds, Need, Queued, Short
+from spendmeter_gateway.spend.tracker import WindowKey
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 ACCOUNTS: list[WindowKey] = [(name, START) for name in ("a", "b")]

@@ -18,13 +18,13 @@ from litellm.proxy._types import (
     UserAPIKeyAuth,
 )
 
-from producers.adopt_seen import Around, memory_of, seen_of_key, seen_of_request
-from producers.adopter import Adopter
-from producers.known_keys import KnownKeys
-from producers.mapping import tags_of
-from producers.payload import fields_of, tags
-from producers.settings import GatewaySettings
-from producers.subject import caller_of, told_by, who_asks
+from spendmeter_gateway.adoption.adopter import Adopter
+from spendmeter_gateway.litellm.budgets import Around, memory_of, seen_of_key, seen_of_request
+from spendmeter_gateway.litellm.key_cache import KnownKeys
+from spendmeter_gateway.litellm.payload.fields import fields_of, tags
+from spendmeter_gateway.litellm.payload.usage import tags_of
+from spendmeter_gateway.litellm.request.caller import caller_of, told_by, who_asks
+from spendmeter_gateway.settings import GatewaySettings
 
 LIMITS = {"max_budget": 5.0, "soft_budget": 1.0, "budget_duration": "1d", "model_max_budget": {}}
 METADATA = {"spendmeter_budget": {"limit_usd": 1}, "temp_budget_increase": 1}

@@ -6,15 +6,15 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from producers.admission import ADMIT, Decision, Moment, Policy, decide
-from producers.charges import Charge
-from producers.looks import Looks
-from producers.own_spend import OwnSpend
-from producers.window_spend import Acknowledgement
 from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
-from spendmeter.contract.matching import BudgetBook, Subject
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
+from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter_gateway.admission.decide import ADMIT, Decision, Moment, Policy, decide
+from spendmeter_gateway.admission.decision_cache import Looks
+from spendmeter_gateway.spend.charges import Charge
+from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 BEGIN = datetime(2026, 11, 22, 12, tzinfo=UTC)
 POLICY = Policy(on_stale="allow", stale_after_seconds=30.0, ack_wait_seconds=0.3)

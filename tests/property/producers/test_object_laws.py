@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.mapping import Origin, UsageDraft
-from producers.provider_objects import Sighting, bill_of
-from sinks.clickhouse.objects import At, repeats_in
-from spendmeter.contract.charge import cost_for
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_event_id, object_name
 from spendmeter.contract.records import decode_usage, encode_usage
 from spendmeter.contract.usage import CostSource, UsageEvent
-from stream.meter import Meter
-from stream.recreated import Usage
+from spendmeter.domain.charge import cost_for
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
+from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft
+from spendmeter_sinks.clickhouse.objects import At, repeats_in
+from spendmeter_stream.meter.meter import Meter
+from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import budget
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -6,9 +6,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.frames import MAGIC, encode, parse
-from producers.position import Position, PositionFile
-from producers.unsent import Unsent
+from spendmeter_gateway.outbox.checkpoint import Position, PositionFile
+from spendmeter_gateway.outbox.frames import MAGIC, encode, parse
+from spendmeter_gateway.outbox.reader import Unsent
 
 TEXTS = st.lists(st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")), max_size=12)
 MANY = 1_000

@@ -8,11 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producers.asked import asked_by
-from producers.controls import FALLBACKS, apply_controls, strip_final
-from producers.mapping import event_id_of, tags_of
-from producers.minting import put_event_id
-from producers.payload import (
+from spendmeter_gateway.admission.request_size import asked_by
+from spendmeter_gateway.litellm.payload.fields import (
     EVENT_ID_FIELD,
     MAX_TAGS,
     MAX_TEXT_CHARS,
@@ -22,7 +19,17 @@ from producers.payload import (
     text,
     text_or_none,
 )
-from producers.subject import ClientValues, caller_of, missing, own_tags, told_by, who_asks
+from spendmeter_gateway.litellm.payload.usage import event_id_of, tags_of
+from spendmeter_gateway.litellm.request.caller import (
+    ClientValues,
+    caller_of,
+    missing,
+    own_tags,
+    told_by,
+    who_asks,
+)
+from spendmeter_gateway.litellm.request.controls import FALLBACKS, apply_controls, strip_final
+from spendmeter_gateway.litellm.request.event_id import put_event_id
 
 ID = "0195d6b0-0000-7000-8000-000000000001"
 NAMES = (

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.clickhouse.batch import Bounds, PartitionBatches
-from sinks.clickhouse.plan import read_commit_note
+from spendmeter_sinks.clickhouse.batch import Bounds, PartitionBatches
+from spendmeter_sinks.clickhouse.plan import read_commit_note
 
 
 @dataclass

@@ -10,18 +10,18 @@ from uuid import UUID
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from sinks.reconcile.eras import Revision, eras_of, replaced_until
-from sinks.reconcile.recount import Recount, Row
-from sinks.reconcile.scope import Chosen, Scope
-from sinks.reconcile.sequences import Range, count, in_both, without
-from sinks.reconcile.totals import Totals
-from sinks.usage_rows import needed_dimensions
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
-from stream.meter import Meter
-from stream.recreated import Usage
+from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter_sinks.reconcile.budget_history import Revision, eras_of, replaced_until
+from spendmeter_sinks.reconcile.replay import Recount, Row
+from spendmeter_sinks.reconcile.scope import Chosen, Scope
+from spendmeter_sinks.reconcile.sequences import Range, count, in_both, without
+from spendmeter_sinks.reconcile.totals import Totals
+from spendmeter_sinks.usage_rows import needed_dimensions
+from spendmeter_stream.meter.meter import Meter
+from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import budget, usage
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.window import Window
-from stream.forecast import Burn, burnt, exhausted_at
+from spendmeter.domain.window import Window
+from spendmeter_stream.judge.forecast import Burn, burnt, exhausted_at
 from tests.builders import NOON
 
 ROOT = Path(__file__).parents[3]

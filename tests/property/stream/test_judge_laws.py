@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import Total
-from stream.judge import Judge
-from stream.telling import COALESCE_FOR
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_stream.judge.emission import COALESCE_FOR
+from spendmeter_stream.judge.judge import Judge
 from tests.builders import NOON, budget
 
 ACCOUNT = "per-key|key=k1"

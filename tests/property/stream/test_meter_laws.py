@@ -7,12 +7,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spendmeter.contract.matching import BudgetBook, subject_of
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.window import window_of
-from stream.changelog import AccountWindow, Counted, Entry, Tally
-from stream.meter import Folded, Meter
-from stream.recreated import Usage
+from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.domain.window import window_of
+from spendmeter_stream.meter.meter import Folded, Meter
+from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.state import AccountWindow, Counted, Entry, Tally
 from tests.builders import NOON, budget, usage
 
 BOOK = BudgetBook(

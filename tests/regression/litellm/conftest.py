@@ -12,15 +12,15 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from producers.settings import GatewaySettings
-from sinks.clickhouse.migrate import migrate
-from sinks.clickhouse.settings import SinkSettings
-from sinks.clickhouse.writer import open_client
-from spendmeter.local.children import kill_child, start_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, says_ready
-from spendmeter.local.waiting import wait_until
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.children import kill_child, start_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, says_ready
+from spendmeter_local.waiting import wait_until
+from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.writer import open_client
 from tests.regression.litellm.stack import START_WITHIN_SECONDS, Proxy, Stack, Upstream
 
 PARTITIONS = 2
@@ -48,14 +48,14 @@ def stack(kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFactory)
     history.database = named["clickhouse_database"]
     with ExitStack() as running, httpx.Client(timeout=120, trust_env=False) as http:
         running.callback(history.close)
-        upstream = ["spendmeter.local.upstream", "--port", str(upstream_port)]
+        upstream = ["spendmeter_local.upstream", "--port", str(upstream_port)]
         _start(running, "upstream", data, upstream, env)
         proxies = [Proxy(name, data / name, http, env) for name in ("g1", "g2")]
         for proxy in proxies:
             running.callback(proxy.kill)
         metrics = [
             _metered(running, "stream", data, ["stream"], env, INSTANCE_ID="stream"),
-            _metered(running, "sink", data, ["sinks.clickhouse"], env, SINK_INSTANCE="sink"),
+            _metered(running, "sink", data, ["spendmeter_sinks.clickhouse"], env, SINK_INSTANCE="sink"),
         ]
         url = env["SPENDMETER_UPSTREAM_URL"]
         started = wait_until(

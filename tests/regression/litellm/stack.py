@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 from clickhouse_connect.driver.client import Client
 
-from producers.gateway import Gateway
-from producers.settings import GatewaySettings
 from spendmeter.client import SpendmeterClient, connect
-from spendmeter.local.children import kill_child, start_child, stop_child
-from spendmeter.local.ports import LOOPBACK, free_port
-from spendmeter.local.probes import http_answers, says_ready
-from spendmeter.local.waiting import wait_until
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_local.children import kill_child, start_child, stop_child
+from spendmeter_local.ports import LOOPBACK, free_port
+from spendmeter_local.probes import http_answers, says_ready
+from spendmeter_local.waiting import wait_until
 
 WITHIN_SECONDS = 60
 """For what takes milliseconds on a quiet machine."""
@@ -81,7 +81,7 @@ class Proxy:
             "SPENDMETER_GATEWAY": name,
         }
         self.log = data / "proxy.log"
-        command = ["spendmeter.local.proxy", "--config", str(CONFIG), "--port", str(port)]
+        command = ["spendmeter_local.proxy", "--config", str(CONFIG), "--port", str(port)]
         self._process = start_child([sys.executable, "-m", *command], log=self.log, env=self._env)
 
     def wait_ready(self) -> None:

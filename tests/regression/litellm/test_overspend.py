@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.refusal import Refusal
-from producers.subject import Caller
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import Subject
 from spendmeter.contract.usage import CostSource
+from spendmeter.domain.matching import Subject
+from spendmeter_gateway.admission.refusal import Refusal
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.litellm.request.caller import Caller
 from tests.regression.litellm.person import Person, refused, told_cost
 from tests.regression.litellm.stack import ASK_COSTS, Stack, gateway_on, until
 

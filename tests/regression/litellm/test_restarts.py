@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from producers.gateway import Gateway
-from spendmeter.contract.matching import account_name
+from spendmeter.domain.matching import account_name
+from spendmeter_gateway.gateway import Gateway
 from tests.regression.litellm.person import Person
 from tests.regression.litellm.stack import ASK_COSTS, Proxy, Stack, gateway_on, until
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from spendmeter.budget_file import InvalidBudgetFile, read_budget_file, read_budgets
+from spendmeter.budgets.file import InvalidBudgetFile, read_budget_file, read_budgets
 from spendmeter.contract.budget import Action, Enforcement, Raise
 from spendmeter.contract.money import NanoUsd
 from tests.builders import NOON

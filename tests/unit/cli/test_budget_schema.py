@@ -10,12 +10,12 @@ import yaml
 from click.testing import CliRunner
 
 import spendmeter
-from spendmeter.budget_file import InvalidBudgetFile, read_budgets
-from spendmeter.budget_schema import budget_file_schema
+from spendmeter.budgets.file import InvalidBudgetFile, read_budgets
+from spendmeter.budgets.schema import budget_file_schema
 from spendmeter.cli.main import main
 from tests.builders import NOON
 
-CHECKED_IN = Path(spendmeter.__file__).with_name("budgets.schema.json")
+CHECKED_IN = Path(spendmeter.__file__).with_name("budgets") / "budgets.schema.json"
 GOOD = {"id": "a", "match": {"key": "*"}, "limit_usd": "1", "period": "day"}
 
 
@@ -31,7 +31,7 @@ def file_of(**changed: Any) -> str:
 
 
 def test_the_schema_that_is_checked_in_is_todays() -> None:
-    """If not: `spendmeter budget schema > spendmeter/budgets.schema.json`."""
+    """If not: `spendmeter budget schema > spendmeter/budgets/budgets.schema.json`."""
     assert json.loads(CHECKED_IN.read_text("utf-8")) == budget_file_schema()
 
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from spendmeter.price_book import Entry
-from spendmeter.price_book_file import InvalidPriceBook, read_price_book
+from spendmeter.prices.book import Entry
+from spendmeter.prices.file import InvalidPriceBook, read_price_book
 
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 WHOLE = """
@@ -118,7 +118,7 @@ def test_what_is_no_price_book_is_told(written: str) -> None:
 
 
 def test_a_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spendmeter.price_book_file.MAX_ENTRIES", 1)
+    monkeypatch.setattr("spendmeter.prices.file.MAX_ENTRIES", 1)
     assert read_price_book(one(), "p").entries
     later = one(valid_from="2026-12-01T00:00:00Z").removeprefix("prices:")
     assert problems(one() + later) == [(5, "there are more than 1 entries")]

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from spendmeter.contract.budget import MAX_RAISES, Action
 from spendmeter.contract.dimensions import DIMENSIONS, Dimension
-from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD
 from spendmeter.contract.period import iso_duration_seconds
 from spendmeter.contract.records import tell
+from spendmeter.domain.matching import Subject
 from tests.builders import NOON, budget
 
 MICROSECOND = timedelta(microseconds=1)

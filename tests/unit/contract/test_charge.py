@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from spendmeter.contract.charge import cost_for, flats_of
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
+from spendmeter.domain.charge import cost_for, flats_of
 from tests.builders import budget, usage
 
 FLAT = budget(unpriced="0.01")

@@ -3,9 +3,9 @@
 import litellm
 import pytest
 
-from spendmeter.contract.matching import BudgetBook, Subject, subject_of
 from spendmeter.contract.models import canonical_model, names_of_model, selected_model
-from spendmeter.contract.shape import shape_of
+from spendmeter.domain.definition import shape_of
+from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from tests.builders import budget, usage
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from spendmeter.contract.times import EPOCH, NO_WINDOWS_FROM, parse_time
-from spendmeter.contract.window import Window, window_of
+from spendmeter.domain.window import Window, window_of
 from tests.builders import NOON, budget
 
 MICROSECOND = timedelta(microseconds=1)

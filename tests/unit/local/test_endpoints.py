@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from spendmeter.local.endpoints import (
+from spendmeter.runtime.endpoints import (
     AlreadyRunningError,
     Endpoints,
     StackDir,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from spendmeter.local.components import declare
-from spendmeter.local.endpoints import StackDir
-from spendmeter.local.kafka import (
+from spendmeter.runtime.endpoints import StackDir
+from spendmeter_local.components import declare
+from spendmeter_local.kafka import (
     Broker,
     WrongNodesError,
     brokers,

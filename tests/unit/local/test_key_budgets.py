@@ -2,10 +2,10 @@
 
 import pytest
 
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
-from spendmeter.local.key_budgets import account_of, budget_of
-from spendmeter.local.key_store import KeyRow
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_local.key_budgets import account_of, budget_of
+from spendmeter_local.key_store import KeyRow
 from tests.builders import NOON, budget
 
 TOKEN = "a" * 64

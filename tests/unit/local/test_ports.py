@@ -3,7 +3,7 @@
 import socket
 from pathlib import Path
 
-from spendmeter.local.ports import CANDIDATES, LOOPBACK, free_port, is_free, keep_ports
+from spendmeter_local.ports import CANDIDATES, LOOPBACK, free_port, is_free, keep_ports
 
 
 def test_a_stack_keeps_its_ports(tmp_path: Path) -> None:

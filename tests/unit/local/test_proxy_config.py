@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spendmeter.local.proxy import CONFIG
-from spendmeter.local.proxy_config import AUTH, CALLBACK, completed
+from spendmeter_local.proxy import CONFIG
+from spendmeter_local.proxy_config import AUTH, CALLBACK, completed
 
 MINE = {"model_list": [], "litellm_settings": {"callbacks": ["prometheus"], "drop_params": True}}
 

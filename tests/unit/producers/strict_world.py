@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from producers.estimate import FEMTO_PER_NANO, Bound
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.outbox import Outbox
-from producers.refusal import Refusal
-from producers.settings import GatewaySettings
-from producers.subject import Caller
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.usage import CostSource
-from spendmeter.contract.window import window_of
+from spendmeter.domain.matching import Subject
+from spendmeter.domain.window import window_of
+from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.refusal import Refusal
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.outbox.writer import Outbox
+from spendmeter_gateway.settings import GatewaySettings
 
 NOW = datetime.now(UTC)
 CALLER = Caller(Subject(key="k", model_group="group"), "k")

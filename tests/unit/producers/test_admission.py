@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
-from producers.admission import (
+from spendmeter.contract.budget import Action, Budget, Raise
+from spendmeter.contract.decision import Why
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.signal import Signal, State
+from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter_gateway.admission.decide import (
     ADMIT,
     BLIND_AT_START,
     Decision,
@@ -15,14 +20,9 @@ from producers.admission import (
     WaitForAcknowledgement,
     decide,
 )
-from producers.charges import Charge
-from producers.own_spend import OwnSpend
-from producers.window_spend import Acknowledgement
-from spendmeter.contract.budget import Action, Budget, Raise
-from spendmeter.contract.decision import Why
-from spendmeter.contract.matching import BudgetBook, Subject
-from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.signal import Signal, State
+from spendmeter_gateway.spend.charges import Charge
+from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 NOON = MIDNIGHT + timedelta(hours=12)

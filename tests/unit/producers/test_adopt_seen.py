@@ -7,10 +7,10 @@ import pytest
 from litellm.caching.caching import DualCache
 from litellm.proxy._types import LiteLLM_TeamMembership, LiteLLM_TeamTable, UserAPIKeyAuth
 
-from producers.adopt_seen import Around, memory_of, seen_of_key, seen_of_request
-from producers.payload import fields_of
-from spendmeter.contract.matching import Subject
-from spendmeter.litellm_seen import Seen
+from spendmeter.domain.matching import Subject
+from spendmeter.litellm.entities import Seen
+from spendmeter_gateway.litellm.budgets import Around, memory_of, seen_of_key, seen_of_request
+from spendmeter_gateway.litellm.payload.fields import fields_of
 
 RESET = datetime(2026, 11, 23, tzinfo=UTC)
 TABLE = {"max_budget": 0.5, "budget_duration": "1d", "soft_budget": None}

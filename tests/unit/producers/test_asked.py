@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from producers.asked import MAX_PARTS, Asked, asked_by, limited
+from spendmeter_gateway.admission.request_size import MAX_PARTS, Asked, asked_by, limited
 
 
 def asked(call_type: str = "acompletion", **data: Any) -> Asked:

@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from producers.call_failures import was_cut
+from spendmeter_gateway.litellm.payload.failures import was_cut
 
 REQUEST = httpx.Request("POST", "http://provider/v1")
 

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from producers.charged import Charged
-from producers.own_spend import OwnSpend
-from producers.window_spend import Acknowledgement
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_gateway.spend.charge_cache import Charged
+from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 NOON = MIDNIGHT + timedelta(hours=12)

@@ -11,7 +11,7 @@ from typing import Any
 import litellm.types.utils
 import pytest
 
-from producers.controls import (
+from spendmeter_gateway.litellm.request.controls import (
     FALLBACKS,
     GROUPS,
     MAX_NODES,

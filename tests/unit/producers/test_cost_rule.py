@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from producers.costs import is_free_by_price, price_of
-from producers.usage_counts import UsageCounts, counts_of
 from spendmeter.contract.usage import CostSource, Doubt, Status
+from spendmeter_gateway.litellm.payload.costs import is_free_by_price, price_of
+from spendmeter_gateway.pricing.usage_counts import UsageCounts, counts_of
 
 from .test_mapping import event_of, payload, with_cost
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from producers import gateway as gateways
+from spendmeter_gateway import gateway as gateways
 
 
 def test_a_forked_child_gets_a_gateway_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litellm.types.utils import CallTypes
 
-from producers.estimate import Model
-from producers.exchange import Deployment
-from producers.free_requests import (
+from spendmeter_gateway.admission.cost_bound import Model
+from spendmeter_gateway.exchange import Deployment
+from spendmeter_gateway.litellm.request.free_deployments import served_at, served_by
+from spendmeter_gateway.litellm.request.free_requests import (
     MAX_MODELS,
     Served,
     are_free,
@@ -23,7 +24,6 @@ from producers.free_requests import (
     is_free_route,
     is_free_type,
 )
-from producers.litellm_free import served_at, served_by
 
 FREE = Model({"input_cost_per_token": 0, "output_cost_per_token": 0}, None, None)
 PRICED = Model({"input_cost_per_token": 150, "output_cost_per_token": 0}, None, None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from producers.litellm_authentication import observe_authentication
+from spendmeter_gateway.litellm.authentication import observe_authentication
 
 # As LiteLLM's module loads, pydantic warns of its types.
 pytestmark = pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")

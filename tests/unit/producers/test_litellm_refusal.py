@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 import litellm
 import pytest
 
-from producers.admission import BLIND_AT_START, Refuse
-from producers.litellm_compat import litellm_status, native_status
-from producers.litellm_refusal import refused
-from producers.refusal import refusal_of
-from producers.subject import Caller
 from spendmeter.contract.decision import Why
-from spendmeter.contract.matching import Subject
 from spendmeter.contract.money import NanoUsd
+from spendmeter.domain.matching import Subject
+from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
+from spendmeter_gateway.admission.refusal import refusal_of
+from spendmeter_gateway.litellm.compat import litellm_status, native_status
+from spendmeter_gateway.litellm.errors import refused
+from spendmeter_gateway.litellm.request.caller import Caller
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALLER = Caller(Subject(key="abc"), "my-key")

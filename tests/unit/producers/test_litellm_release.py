@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from producers.litellm_release import COMPROMISED, refuse_compromised
+from spendmeter_gateway.litellm.releases import COMPROMISED, refuse_compromised
 
 WITHIN_SECONDS = 60
 
@@ -33,7 +33,7 @@ def test_the_callback_does_not_start_beside_it() -> None:
         "import importlib.metadata as metadata\n"
         "own = metadata.version\n"
         "metadata.version = lambda name: '1.107.0' if name == 'litellm' else own(name)\n"
-        "import producers.litellm_callback\n"
+        "import spendmeter_gateway.litellm.callback\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code],

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from producers.charges import Charge
-from producers.looks import Looks
-from producers.own_spend import OwnSpend
 from spendmeter.contract.budget import Budget, Enforcement, Raise
-from spendmeter.contract.matching import BudgetBook, Subject
 from spendmeter.contract.money import NanoUsd
+from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter_gateway.admission.decision_cache import Looks
+from spendmeter_gateway.spend.charges import Charge
+from spendmeter_gateway.spend.tracker import OwnSpend
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 NOON = MIDNIGHT + timedelta(hours=12)

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from producers.mapping import Origin, event_id_of, usage_of
 from spendmeter.contract.ids import uuid7
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
+from spendmeter_gateway.litellm.payload.usage import Origin, event_id_of, usage_of
 
 PAYLOADS = {path.stem: path for path in (Path(__file__).parent / "payloads").glob("*.json")}
 REQUEST_ID = UUID("01935000-0000-7000-8000-000000000001")

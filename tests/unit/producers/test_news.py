@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from producers import news as waking
-from producers.news import News
+from spendmeter_gateway.spend import notifier as waking
+from spendmeter_gateway.spend.notifier import News
 
 
 async def test_news_from_another_thread_wakes_everybody_who_waits() -> None:

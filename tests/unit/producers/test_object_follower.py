@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from producers.object_follower import FOLLOWED_FOR, ObjectFollower
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject
+from spendmeter_gateway.objects.follower import FOLLOWED_FOR, ObjectFollower
 
 FIRST_SECONDS = 0.01
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from aiokafka.structs import ConsumerRecord
 
-from producers.object_makers import ObjectMakers
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject
 from spendmeter.contract.records import encode_object
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.objects.makers import ObjectMakers
 
 
 def response(*, read_as: str = "resp_1", key: str = "ann") -> ProviderObject:

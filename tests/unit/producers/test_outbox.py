@@ -13,13 +13,13 @@ from uuid import UUID
 import pytest
 from prometheus_client import REGISTRY
 
-from producers.frames import HEADER_BYTES
-from producers.outbox import Outbox, OutboxFull, OutboxUnwritable
-from producers.position import PositionFile
-from producers.unsent import Unsent
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter_gateway.outbox.checkpoint import PositionFile
+from spendmeter_gateway.outbox.frames import HEADER_BYTES
+from spendmeter_gateway.outbox.reader import Unsent
+from spendmeter_gateway.outbox.writer import Outbox, OutboxFull, OutboxUnwritable
 
 NOW = datetime(2026, 11, 22, 13, tzinfo=UTC)
 MANY = 10_000
@@ -461,7 +461,7 @@ APPENDER = """
 import sys
 from pathlib import Path
 from tests.unit.producers.test_outbox import event
-from producers.outbox import Outbox
+from spendmeter_gateway.outbox.writer import Outbox
 outbox = Outbox.open(Path(sys.argv[1]), max_bytes=10**9)
 while True:
     recorded = outbox.append(lambda seq: event(outbox.producer_id, seq, "x" * 200))

@@ -5,12 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from producers import own_spend, window_spend
-from producers.charges import Charge
-from producers.own_spend import OwnSpend
-from producers.window_spend import Acknowledgement
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
+from spendmeter_gateway.spend import tracker as own_spend
+from spendmeter_gateway.spend import window_balance as window_spend
+from spendmeter_gateway.spend.charges import Charge
+from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 ACCOUNT = "key-day|key=k"
 START = datetime(2026, 11, 22, tzinfo=UTC)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from producers.free_calls import is_free_beforehand, is_free_call, is_free_path
-from producers.litellm_models import listed_prices
-from producers.mapping import Origin, usage_of
-from producers.pass_through import UsageChunkFilter, ask_for_usage
 from spendmeter.contract.usage import CostSource, Doubt, UsageEvent
+from spendmeter_gateway.litellm.models import listed_prices
+from spendmeter_gateway.litellm.payload.free_calls import is_free_beforehand, is_free_call, is_free_path
+from spendmeter_gateway.litellm.payload.pass_through import UsageChunkFilter, ask_for_usage
+from spendmeter_gateway.litellm.payload.usage import Origin, usage_of
 
 from .test_mapping import NOW, REQUEST_ID
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from producers.mapping import UsageDraft
-from producers.price_list import PriceList, genai_prices
-from producers.settings import GatewaySettings
 from spendmeter.contract.usage import CostSource
-from spendmeter.price_book import Model, Used
+from spendmeter.prices.book import Model, Used
 from spendmeter.runtime.settings import load
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.pricing.price_list import PriceList, genai_prices
+from spendmeter_gateway.settings import GatewaySettings
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BOOK = "prices:\n  - {{model: house, valid_from: 2026-01-01T00:00:00Z, usd_per: {{request: {usd}}}}}\n"
@@ -115,7 +115,7 @@ def test_a_fallback_that_is_not_installed_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SPENDMETER_PRICE_FALLBACK", "genai-prices")
-    monkeypatch.setattr("producers.settings.has_genai_prices", lambda: False)
+    monkeypatch.setattr("spendmeter_gateway.settings.has_genai_prices", lambda: False)
     with pytest.raises(SystemExit):
         load(GatewaySettings)
     assert "pip install genai-prices" in capsys.readouterr().err

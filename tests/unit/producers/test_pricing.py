@@ -7,11 +7,11 @@ from uuid import UUID
 
 import pytest
 
-from producers.mapping import Origin, UsageDraft, usage_of
-from producers.pricing import Priced, priced
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.price_book import Entry, Model, PriceBook, Used
+from spendmeter.prices.book import Entry, Model, PriceBook, Used
+from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft, usage_of
+from spendmeter_gateway.pricing.price_draft import Priced, priced
 from tests.unit.producers.test_mapping import NOW, REQUEST_ID, payload, with_cost
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)

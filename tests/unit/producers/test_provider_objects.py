@@ -10,8 +10,16 @@ from uuid import UUID
 
 import pytest
 
-from producers.mapping import Origin, UsageDraft, usage_of
-from producers.provider_objects import (
+from spendmeter.contract.provider_object import (
+    BILLED_WITHIN,
+    MAX_NAME_CHARS,
+    ObjectKind,
+    ProviderObject,
+    object_event_id,
+    object_name,
+)
+from spendmeter.contract.usage import CREATOR_UNKNOWN, CostSource, UsageEvent
+from spendmeter_gateway.litellm.payload.provider_objects import (
     Sighting,
     bill_of,
     is_billed_apart,
@@ -22,16 +30,8 @@ from producers.provider_objects import (
     own_id,
     sighting_in,
 )
-from spendmeter.contract.provider_object import (
-    BILLED_WITHIN,
-    MAX_NAME_CHARS,
-    ObjectKind,
-    ProviderObject,
-    object_event_id,
-    object_name,
-)
-from spendmeter.contract.usage import CREATOR_UNKNOWN, CostSource, UsageEvent
-from stream.meter import KEEP_PRODUCERS
+from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft, usage_of
+from spendmeter_stream.meter.meter import KEEP_PRODUCERS
 
 REQUEST = UUID("019a2c5e-5c00-7abc-8def-0123456789ab")
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -10,22 +10,22 @@ from uuid import UUID
 
 import pytest
 
-from producers import recorder as recording
-from producers.charges import charges_of
-from producers.estimate import FEMTO_PER_NANO, Bound
-from producers.mapping import Origin, UsageDraft
-from producers.outbox import LOST, Outbox
-from producers.pending import MISJUDGED, UNLOGGED
-from producers.recorder import Recorder
-from producers.settings import GatewaySettings
-from producers.views import Views
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.ids import uuid7
-from spendmeter.contract.matching import BudgetBook, Subject
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.provider_object import object_event_id
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
+from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter_gateway import recorder as recording
+from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft
+from spendmeter_gateway.outbox.writer import LOST, Outbox
+from spendmeter_gateway.recorder import Recorder
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_gateway.spend.charges import charges_of
+from spendmeter_gateway.spend.pending import MISJUDGED, UNLOGGED
 
 
 def draft(**changes: Any) -> UsageDraft:

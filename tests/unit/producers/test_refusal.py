@@ -6,18 +6,19 @@ from uuid import UUID
 
 import pytest
 
-from producers import decision_log, record_queue
-from producers.admission import BLIND_AT_START, Refuse
-from producers.decision_log import decision_of
-from producers.refusal import Refusal, plain, refusal_of
-from producers.subject import Caller
-from producers.window_spend import Known
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
-from spendmeter.contract.matching import Account, Subject
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.window import Window
+from spendmeter.domain.matching import Account, Subject
+from spendmeter.domain.window import Window
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.admission import decision_log
+from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
+from spendmeter_gateway.admission.decision_log import decision_of
+from spendmeter_gateway.admission.refusal import Refusal, plain, refusal_of
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.outbox import side_queue as record_queue
+from spendmeter_gateway.spend.window_balance import Known
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALLER = Caller(Subject(key="abc"), "my-key")

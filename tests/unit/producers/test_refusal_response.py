@@ -9,9 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.admission import BLIND_AT_START, Refuse
-from producers.refusal import MAX_ACCOUNT_HEADER_CHARS, Refusal, refusal_of
-from producers.refusal_response import (
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.decision import Why
+from spendmeter.contract.money import NanoUsd
+from spendmeter.domain.matching import Account, Subject, account_name
+from spendmeter.domain.window import Window
+from spendmeter.waiting.refusals import read_refusal
+from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
+from spendmeter_gateway.admission.refusal import MAX_ACCOUNT_HEADER_CHARS, Refusal, refusal_of
+from spendmeter_gateway.litellm.refusal_response import (
     MAX_UNPACKED_BYTES,
     RefusalResponse,
     is_about,
@@ -19,14 +25,8 @@ from producers.refusal_response import (
     status_of,
     with_refusal_headers,
 )
-from producers.subject import Caller
-from producers.window_spend import Known
-from spendmeter.contract.budget import Budget
-from spendmeter.contract.decision import Why
-from spendmeter.contract.matching import Account, Subject, account_name
-from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.window import Window
-from spendmeter.waiting.refusals import read_refusal
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.spend.window_balance import Known
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALLER = Caller(Subject(key="abc", team="red"), "my-key")

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from producers.exchange import Deployment
 from spendmeter.contract.decision import Why
+from spendmeter_gateway.exchange import Deployment
 
 from .conftest import Made
 from .strict_world import CALLER, Request, World

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from producers.sender import Acknowledged
 from spendmeter.contract.budget import Action
 from spendmeter.contract.decision import Why
+from spendmeter_gateway.outbox.sender import Acknowledged
 
 from .conftest import Made
 from .strict_world import CALLER, Request, Unbounded, Unpriced, World

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from producers.subject import who_asks
+from spendmeter_gateway.litellm.request.caller import who_asks
 
 HASH = "ab" * 32
 

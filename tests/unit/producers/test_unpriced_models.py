@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from producers import unpriced_models
-from producers.unpriced_models import KNOWN_FOR_SECONDS, UnpricedModels
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
+from spendmeter_gateway.pricing import unpriced_models
+from spendmeter_gateway.pricing.unpriced_models import KNOWN_FOR_SECONDS, UnpricedModels
 from tests.builders import usage
 
 

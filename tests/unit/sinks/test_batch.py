@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from sinks.clickhouse.batch import Bounds, PartitionBatches
-from sinks.clickhouse.plan import CommitNote, Plan, read_commit_note
+from spendmeter_sinks.clickhouse.batch import Bounds, PartitionBatches
+from spendmeter_sinks.clickhouse.plan import CommitNote, Plan, read_commit_note
 
 TEN_ROWS = Bounds(rows=10, bytes=1_000_000)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sinks.incarnations import (
+from spendmeter_sinks.incarnations import (
     Lineage,
     Of,
     Registered,
@@ -12,7 +12,7 @@ from sinks.incarnations import (
     settle,
     whole_topic,
 )
-from sinks.move.plan import CannotMove, decide
+from spendmeter_sinks.move.plan import CannotMove, decide
 
 OLD, ANEW, NEW = Of("spend.usage", "a"), Of("spend.usage", "b"), Of("v2.spend.usage", "c")
 UNNAMED = Of("spend.usage", "")

@@ -3,12 +3,12 @@
 from datetime import timedelta
 from typing import Any
 
-from sinks.opening.balance import Balances
-from sinks.opening.ledger import Due, Ledger, is_covered, taken
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.times import to_unix_us
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_sinks.opening_balance.balance import Balances
+from spendmeter_sinks.opening_balance.pending_backfills import Due, Ledger, is_covered, taken
 from tests.builders import NOON, budget
 
 MIDNIGHT = NOON.replace(hour=0)

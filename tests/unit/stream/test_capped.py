@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinks.reconcile.recount import Recount, Row
-from sinks.reconcile.scope import Chosen, LeftOut, Scope
-from sinks.reconcile.totals import AccountWindow, Totals
-from sinks.usage_rows import needed_dimensions
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.dimensions import CLIENT_MADE, DIMENSIONS, Dimension, field_of
-from spendmeter.contract.matching import BudgetBook, rest_account, subject_of
 from spendmeter.contract.signal import State
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
-from stream.changelog import Entry
-from stream.judge import Judge
-from stream.meter import Folded, Meter
-from stream.recreated import Usage
+from spendmeter.domain.matching import BudgetBook, rest_account, subject_of
+from spendmeter_sinks.reconcile.replay import Recount, Row
+from spendmeter_sinks.reconcile.scope import Chosen, LeftOut, Scope
+from spendmeter_sinks.reconcile.totals import AccountWindow, Totals
+from spendmeter_sinks.usage_rows import needed_dimensions
+from spendmeter_stream.judge.judge import Judge
+from spendmeter_stream.meter.meter import Folded, Meter
+from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.state import Entry
 from tests.builders import NOON, budget, usage
 
 TAGS = budget(id="tags", match={"tag": "*"}, period="lifetime", limit_nanousd=10)

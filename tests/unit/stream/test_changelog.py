@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 
 from spendmeter.contract.money import NanoUsd
-from stream.changelog import (
+from spendmeter_stream.judge.forecast import Burn
+from spendmeter_stream.state import (
     AccountState,
     AccountWindow,
     Component,
@@ -17,7 +18,6 @@ from stream.changelog import (
     Tally,
     guard_of,
 )
-from stream.forecast import Burn
 from tests.builders import NOON
 
 NOON_US = 1_795_348_800_000_000

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spendmeter.contract.money import NanoUsd
-from stream.changelog import (
+from spendmeter_stream.judge.forecast import Burn
+from spendmeter_stream.state import (
     ACCOUNT,
     JUDGE_TABLE,
     METER_TABLE,
@@ -27,7 +28,6 @@ from stream.changelog import (
     Tally,
     check_entry,
 )
-from stream.forecast import Burn
 from tests.builders import NOON
 
 WHERE = AccountWindow("per-key|key=k1", NOON)

@@ -6,8 +6,8 @@ import pytest
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from spendmeter.runtime.kafka import connection
-from stream.app import make_app
-from stream.settings import StreamSettings
+from spendmeter_stream.faust.app import make_app
+from spendmeter_stream.settings import StreamSettings
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])

@@ -9,7 +9,7 @@ from faust.types import TP
 from mode import Service
 from mode.utils.queues import FlowControlEvent
 
-from stream.drain import DrainConsumer
+from spendmeter_stream.faust.batch_consumer import DrainConsumer
 
 CHANGELOG = TP("meter-changelog", 0)
 NEVER = -1

@@ -6,15 +6,22 @@ import pytest
 
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.total import Total
-from spendmeter.contract.window import Window
-from stream.changelog import AccountWindow
-from stream.forecast import ENDLESS, MIN_WATCHED_SHARE, Burn, burnt, exhausted_at, worth_an_alert
-from stream.judge import Judge, Judgement
-from stream.telling import COALESCE_FOR
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.domain.window import Window
+from spendmeter_stream.judge.emission import COALESCE_FOR
+from spendmeter_stream.judge.forecast import (
+    ENDLESS,
+    MIN_WATCHED_SHARE,
+    Burn,
+    burnt,
+    exhausted_at,
+    worth_an_alert,
+)
+from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.state import AccountWindow
 from tests.builders import NOON, budget
 
 DAY = Window(NOON.replace(hour=0), NOON.replace(hour=0) + timedelta(days=1))

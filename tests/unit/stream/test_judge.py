@@ -7,14 +7,14 @@ from uuid import UUID
 import pytest
 
 from spendmeter.contract.alert import AlertKind
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.signal import State
 from spendmeter.contract.total import Total
-from spendmeter.contract.window import KEEP_CLOSED_WINDOWS
-from stream.changelog import Entry
-from stream.judge import Judge, Judgement
-from stream.signals import doubted_alert, unpriced_alert
-from stream.telling import COALESCE_FOR
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.domain.window import KEEP_CLOSED_WINDOWS
+from spendmeter_stream.judge.emission import COALESCE_FOR
+from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.judge.signals import doubted_alert, unpriced_alert
+from spendmeter_stream.state import Entry
 from tests.builders import NOON, budget, usage
 
 ACCOUNT = "per-key|key=k1"
@@ -435,7 +435,7 @@ def test_entries_are_written_for_what_was_taken_even_where_nothing_is_told() -> 
 def test_what_a_restart_judges_again_is_judged_some_at_a_time_and_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stream.judge.MAX_AGAIN", 2)
+    monkeypatch.setattr("spendmeter_stream.judge.judge.MAX_AGAIN", 2)
     accounts = [f"per-key|key=k{n}" for n in range(5)]
     judge = restored(say(Judge(), book(), *(total(1, n, account=a) for n, a in enumerate(accounts))))
     told = [[signal.account for signal in judge.judge(book(), NOON).signals] for _ in range(4)]
@@ -444,7 +444,7 @@ def test_what_a_restart_judges_again_is_judged_some_at_a_time_and_all_of_it(
 
 
 def test_what_is_spent_meanwhile_does_not_wait_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.judge.MAX_AGAIN", 1)
+    monkeypatch.setattr("spendmeter_stream.judge.judge.MAX_AGAIN", 1)
     accounts = [f"per-key|key=k{n}" for n in range(3)]
     judge = restored(say(Judge(), book(), *(total(1, n, account=a) for n, a in enumerate(accounts))))
     first = say(judge, book(), total(2, 9, account=accounts[2]))

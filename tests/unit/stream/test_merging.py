@@ -6,8 +6,8 @@ import pytest
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import EARLIER
-from stream.changelog import Component, Taken
-from stream.merging import merge
+from spendmeter_stream.judge.merging import merge
+from spendmeter_stream.state import Component, Taken
 from tests.builders import NOON
 
 BEFORE = {0: 10, 1: 5}

@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.contract.window import KEEP_CLOSED_WINDOWS
-from stream import places
-from stream.changelog import TALLY, AccountWindow, Counted, Entry
-from stream.meter import KEEP_PRODUCERS, Folded, Meter
-from stream.recreated import TopicRecreated, Usage
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.domain.window import KEEP_CLOSED_WINDOWS
+from spendmeter_stream.meter import window_cache as places
+from spendmeter_stream.meter.meter import KEEP_PRODUCERS, Folded, Meter
+from spendmeter_stream.meter.topic_identity import TopicRecreated, Usage
+from spendmeter_stream.state import TALLY, AccountWindow, Counted, Entry
 from tests.builders import NOON, budget, usage
 
 K1 = "per-key|key=k1"

@@ -259,9 +259,9 @@ def leave_an_outbox(folder: Path) -> None:
     code = f"""
 import uuid
 from datetime import UTC, datetime
-from producers.gateway import Gateway
-from producers.mapping import UsageDraft
-from producers.settings import GatewaySettings
+from spendmeter_gateway.gateway import Gateway
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.settings import GatewaySettings
 from spendmeter.contract.usage import CostSource
 gateway = Gateway(GatewaySettings())
 gateway.start()

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from sinks.explain.evidence import Counted, Evidence
-from sinks.explain.words import is_right, tell
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd
+from spendmeter_sinks.explain.evidence import Counted, Evidence
+from spendmeter_sinks.explain.render import is_right, tell
 from tests.builders import NOON
 
 

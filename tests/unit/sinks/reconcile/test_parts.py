@@ -4,14 +4,14 @@ import json
 from datetime import timedelta
 from uuid import UUID
 
-from sinks.reconcile.evidence import Copy, Evidence, first_copies, weigh
-from sinks.reconcile.gaps import still_missing
-from sinks.reconcile.letters import sort_out
-from sinks.reconcile.recount import Lane
-from sinks.reconcile.sequences import Range
-from sinks.reconcile.totals import Version
-from sinks.usage_rows import Span, cut
 from spendmeter.contract.dead_letter import DeadLetter, Reason, hold
+from spendmeter_sinks.reconcile.dead_letters import sort_out
+from spendmeter_sinks.reconcile.evidence import Copy, Evidence, first_copies, weigh
+from spendmeter_sinks.reconcile.gaps import still_missing
+from spendmeter_sinks.reconcile.replay import Lane
+from spendmeter_sinks.reconcile.sequences import Range
+from spendmeter_sinks.reconcile.totals import Version
+from spendmeter_sinks.usage_rows import Span, cut
 from tests.builders import NOON, usage
 
 A, B, C = (UUID(int=n) for n in (1, 2, 3))

@@ -4,13 +4,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sinks.reconcile.eras import Revision, eras_of
-from sinks.reconcile.recount import Lane, Missing, Recount, Row
-from sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
-from sinks.reconcile.totals import AccountWindow, Components, Version
-from sinks.usage_rows import UNPRICED, needed_dimensions
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.times import to_unix_us
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_sinks.reconcile.budget_history import Revision, eras_of
+from spendmeter_sinks.reconcile.replay import Lane, Missing, Recount, Row
+from spendmeter_sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
+from spendmeter_sinks.reconcile.totals import AccountWindow, Components, Version
+from spendmeter_sinks.usage_rows import UNPRICED, needed_dimensions
 from tests.builders import NOON, budget
 
 ALL = AccountWindow("all|", NOON.replace(hour=0))

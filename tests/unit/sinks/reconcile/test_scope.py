@@ -5,11 +5,18 @@ from typing import Any
 
 import pytest
 
-from sinks.reconcile.eras import Revision, eras_of, replaced_until
-from sinks.reconcile.scope import CLOCKS_APART, COMPARED_AFTER_CLOSE, Chosen, LeftOut, Scope, read_chosen
-from sinks.reconcile.totals import AccountWindow
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.matching import BudgetBook
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_sinks.reconcile.budget_history import Revision, eras_of, replaced_until
+from spendmeter_sinks.reconcile.scope import (
+    CLOCKS_APART,
+    COMPARED_AFTER_CLOSE,
+    Chosen,
+    LeftOut,
+    Scope,
+    read_chosen,
+)
+from spendmeter_sinks.reconcile.totals import AccountWindow
 from tests.builders import NOON, budget
 
 MIDNIGHT = NOON.replace(hour=0)

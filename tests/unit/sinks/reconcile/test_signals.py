@@ -3,13 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
-from sinks.reconcile.scope import Chosen, LeftOut, Scope
-from sinks.reconcile.signals import Told, compare_signals
-from sinks.reconcile.totals import Totals
-from spendmeter.contract.matching import BudgetBook
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import Total
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_sinks.reconcile.scope import Chosen, LeftOut, Scope
+from spendmeter_sinks.reconcile.signals import Told, compare_signals
+from spendmeter_sinks.reconcile.totals import Totals
 from tests.builders import NOON, budget
 
 ACCOUNT = "per-key|key=k1"

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sinks.reconcile.report import (
+from spendmeter_sinks.reconcile.render import tell
+from spendmeter_sinks.reconcile.report import (
     Compared,
     ConflictingEvents,
     DeadLetters,
@@ -15,7 +16,6 @@ from sinks.reconcile.report import (
     Sums,
     TotalDiffers,
 )
-from sinks.reconcile.words import tell
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 A, B = UUID(int=1), UUID(int=2)

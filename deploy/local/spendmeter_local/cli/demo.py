@@ -1,0 +1,80 @@
+"""`spendmeter demo`: the local stack, a budget's story on it, and nothing left running."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+import spendmeter
+from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.printing import say
+from spendmeter.runtime.endpoints import Endpoints, StackDir, resolve_dir
+from spendmeter_local.cli.stack import down, fetch
+from spendmeter_local.components import SHIPPED_PROXY_CONFIG
+from spendmeter_local.up import UpFailedError, start_detached, wait_for_running
+
+STORY = Path(spendmeter.__file__).parents[1] / "examples" / "budget_demo.py"
+STORY_WITHIN_SECONDS = 180
+
+
+@click.command()
+@dir_option
+@json_option
+@click.pass_context
+def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
+    """Watch a budget being spent, refused, raised and served again, on a stack started for it.
+
+    Without --dir and SPENDMETER_DIR the stack's data is gone afterwards. A stack that runs in DIR
+    already is used as it is, and goes on.
+    """
+    if not STORY.exists():
+        raise click.ClickException(f"{STORY} is not there; the demo runs from a checkout of the repository")
+    kept = dir_ is not None or "SPENDMETER_DIR" in os.environ
+    stack = resolve_dir(dir_) if kept else StackDir(Path(tempfile.mkdtemp(prefix="spendmeter-demo-")))
+    context.invoke(fetch)
+    begun = time.monotonic()
+    running = wait_for_running(stack)
+    try:
+        code = _tell(running or _up(stack, as_json), as_json)
+    finally:
+        if running is None:
+            context.invoke(down, dir_=stack.path)
+    if code:
+        raise click.ClickException(
+            f"the demo did not go as told (exit {code}); logs are in {stack.path / 'logs'}"
+        )
+    if not kept:
+        shutil.rmtree(stack.path)
+        say(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
+    say(f"the demo took {time.monotonic() - begun:.0f} s, the stack's start and stop included", err=True)
+
+
+def _up(stack: StackDir, quiet: bool) -> Endpoints:
+    report = (lambda _: None) if quiet else (lambda line: say(f"  {line}", err=True))
+    arguments = ["--dir", str(stack.path), "--workers", "1", "--proxy-config", str(SHIPPED_PROXY_CONFIG)]
+    say("starting Kafka, ClickHouse, the stream, the sink and a LiteLLM proxy on 127.0.0.1", err=True)
+    try:
+        return start_detached(arguments, stack, report)
+    except UpFailedError as error:
+        raise click.ClickException(f"{error}; logs are in {stack.path / 'logs'}") from error
+
+
+def _tell(endpoints: Endpoints, as_json: bool) -> int:
+    """Run the story as any client would run it; returns its exit code."""
+    command = [sys.executable, str(STORY), "--base-url", endpoints.proxy_url]
+    command += ["--clickhouse-url", endpoints.clickhouse_url, *(["--json"] if as_json else [])]
+    # In the environment, since arguments are visible to every user of the machine.
+    environment = {
+        **os.environ,
+        "LITELLM_MASTER_KEY": endpoints.proxy_master_key,
+        "CLICKHOUSE_PASSWORD": endpoints.clickhouse_password.get_secret_value(),
+    }
+    try:
+        return subprocess.run(command, env=environment, timeout=STORY_WITHIN_SECONDS, check=False).returncode
+    except subprocess.TimeoutExpired:
+        raise click.ClickException(f"the demo did not end in {STORY_WITHIN_SECONDS} s") from None

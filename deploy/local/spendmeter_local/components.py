@@ -1,0 +1,226 @@
+"""The components of the local stack, as data: how each is started, when it is ready, how long it may take."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import spendmeter_sinks.clickhouse
+import spendmeter_stream as stream
+from spendmeter.runtime import create_topics
+from spendmeter.runtime.endpoints import StackDir
+from spendmeter_local.kafka import MAX_REPLICATION, Broker, brokers, check_nodes, kept_nodes, node_names
+from spendmeter_local.ports import LOOPBACK, keep_ports
+from spendmeter_local.probes import http_answers, kafka_answers, says_ready
+
+SHIPPED_PROXY_CONFIG = Path(__file__).with_name("litellm.yaml")
+KAFKA_GRACE_SECONDS = 20.0
+CLUSTER_GRACE_SECONDS = 6.0
+"""A node hands its partitions over before it ends. The last of a cluster has nobody to hand them to, waits
+for a quorum that is gone, and is killed then: what it has acknowledged is on the disk all the same."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A process that runs for as long as the stack does."""
+
+    name: str
+    command: Callable[[], Sequence[str]]
+    """Called before each start; does what must be done first."""
+    is_ready: Callable[[], bool]
+    env: Mapping[str, str] = field(default_factory=dict)
+    metrics_url: str | None = None
+    ready_within_seconds: float = 60
+    grace_seconds: float = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """A process that must end well before the next stage starts."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    within_seconds: float = 60
+
+
+Stage = Sequence[Component | Step]
+"""What may start at once. Stages start in order and stop in reverse."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Everything a supervisor needs to know of a stack."""
+
+    stages: Sequence[Stage]
+    kafka_bootstrap: str
+    clickhouse_url: str
+    clickhouse_password: str = field(repr=False)
+    upstream_url: str
+    proxy_url: str
+    master_key: str
+
+    @property
+    def components(self) -> list[Component]:
+        return [item for stage in self.stages for item in stage if isinstance(item, Component)]
+
+    def only(self, names: Sequence[str]) -> "Declaration":
+        """The same stack without the components and steps that are not named."""
+        stages = [[item for item in stage if item.name in names] for stage in self.stages]
+        return Declaration(
+            [stage for stage in stages if stage],
+            self.kafka_bootstrap,
+            self.clickhouse_url,
+            self.clickhouse_password,
+            self.upstream_url,
+            self.proxy_url,
+            self.master_key,
+        )
+
+
+def declare(
+    stack: StackDir, *, workers: int = 1, nodes: int | None = None, proxy_config: Path = SHIPPED_PROXY_CONFIG
+) -> Declaration:
+    """The whole stack in this directory; picks its ports.
+
+    Without a number of Kafka nodes it has as many as before, one at first. Raises WrongNodesError.
+    """
+    nodes = nodes or kept_nodes(stack) or 1
+    check_nodes(stack, nodes)
+    streams = ["stream"] if workers == 1 else [f"stream-{number}" for number in range(1, workers + 1)]
+    ours = [*streams, "clickhouse-sink", "proxy"]
+    names = [
+        *(port for name in node_names(nodes) for port in (name, f"{name}-controller")),
+        "clickhouse",
+        "upstream",
+        "proxy",
+        *(f"{name}-metrics" for name in ours),
+    ]
+    ports = keep_ports(stack.ports, names)
+    cluster = brokers(stack, nodes, ports)
+    bootstrap = ",".join(broker.bootstrap for broker in cluster)
+    clickhouse_url = _url(ports["clickhouse"])
+    clickhouse_password = stack.clickhouse_password()
+    upstream_url = _url(ports["upstream"])
+    shared = {
+        "SPENDMETER_KAFKA_BOOTSTRAP": bootstrap,
+        "SPENDMETER_REPLICATION": str(min(nodes, MAX_REPLICATION)),
+        "SPENDMETER_CLICKHOUSE_URL": clickhouse_url,
+        "SPENDMETER_CLICKHOUSE_USER": "default",
+        "SPENDMETER_CLICKHOUSE_PASSWORD": clickhouse_password,
+        "SPENDMETER_UPSTREAM_URL": upstream_url,
+        "SPENDMETER_DIR": str(stack.path),
+        "SPENDMETER_SIGNING_KEYS_FILE": str(stack.made_signing_keys()),
+        # The stack has its own, whatever its starter has.
+        "SPENDMETER_SIGNING_KEYS": "",
+        # LiteLLM would fetch its price list at each start.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    master_key = stack.master_key()
+
+    def ours_named(
+        name: str, *arguments: str, serves: Callable[[], bool] = lambda: True, **more: str
+    ) -> Component:
+        metrics_url = f"{_url(ports[f'{name}-metrics'])}/metrics"
+        env = {**_env(stack, name, shared), "SPENDMETER_METRICS_PORT": str(ports[f"{name}-metrics"]), **more}
+        return Component(
+            name,
+            lambda: _python(*arguments),
+            lambda: says_ready(metrics_url) and serves(),
+            env,
+            metrics_url,
+            ready_within_seconds=120,
+            grace_seconds=15,
+        )
+
+    proxy_arguments = (
+        "spendmeter_local.proxy",
+        "--config",
+        str(proxy_config.absolute()),
+        "--port",
+        str(ports["proxy"]),
+    )
+
+    def proxy_serves() -> bool:
+        # The callback is ready as soon as it has read Kafka, which may be before LiteLLM listens.
+        return http_answers(f"{_url(ports['proxy'])}/health/liveliness")
+
+    return Declaration(
+        [
+            [
+                *(_kafka(name, broker) for name, broker in zip(node_names(nodes), cluster, strict=True)),
+                _clickhouse(stack, ports["clickhouse"], shared),
+                _upstream(stack, ports["upstream"], shared),
+            ],
+            [
+                Step(
+                    "topics",
+                    _python(create_topics.__name__),
+                    {**shared, "SPENDMETER_COMPONENT": "topics"},
+                ),
+                Step(
+                    "schema",
+                    _python(spendmeter_sinks.clickhouse.__name__, "migrate"),
+                    {**shared, "SPENDMETER_COMPONENT": "schema"},
+                ),
+            ],
+            [
+                # Known to their groups by name, so that a restarted one gets its partitions back at once.
+                *(ours_named(name, stream.__name__, SPENDMETER_INSTANCE_ID=name) for name in streams),
+                ours_named(
+                    "clickhouse-sink",
+                    spendmeter_sinks.clickhouse.__name__,
+                    SPENDMETER_SINK_INSTANCE="clickhouse-sink",
+                ),
+                ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),
+            ],
+        ],
+        kafka_bootstrap=bootstrap,
+        clickhouse_url=clickhouse_url,
+        clickhouse_password=clickhouse_password,
+        upstream_url=upstream_url,
+        proxy_url=_url(ports["proxy"]),
+        master_key=master_key,
+    )
+
+
+def _kafka(name: str, broker: Broker) -> Component:
+    def command() -> Sequence[str]:
+        broker.prepare()
+        return broker.command()
+
+    grace = KAFKA_GRACE_SECONDS if broker.cluster is None else CLUSTER_GRACE_SECONDS
+    return Component(name, command, lambda: kafka_answers(broker.bootstrap), grace_seconds=grace)
+
+
+def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
+    command = _python(
+        "spendmeter_local.clickhouse", "--path", str(stack.data("clickhouse")), "--port", str(port)
+    )
+    return Component(
+        "clickhouse",
+        lambda: command,
+        lambda: http_answers(f"{_url(port)}/ping"),
+        _env(stack, "clickhouse", shared),
+        grace_seconds=20,
+    )
+
+
+def _upstream(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
+    command = _python("spendmeter_local.upstream", "--port", str(port))
+    env = _env(stack, "upstream", shared)
+    return Component("upstream", lambda: command, lambda: http_answers(f"{_url(port)}/health"), env)
+
+
+def _env(stack: StackDir, name: str, shared: Mapping[str, str]) -> dict[str, str]:
+    data = stack.data(name)
+    data.mkdir(parents=True, exist_ok=True)
+    return {**shared, "SPENDMETER_COMPONENT": name, "SPENDMETER_DATA_DIR": str(data)}
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", *arguments]
+
+
+def _url(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}"

@@ -1,0 +1,107 @@
+"""One component under supervision: its process, whether it is ready, and when it starts again."""
+
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+
+from spendmeter.runtime.endpoints import StackDir
+from spendmeter_local.children import kill_child, start_child, stop_child
+from spendmeter_local.components import Component
+from spendmeter_local.status import ComponentStatus, State
+
+FIRST_BACKOFF_SECONDS = 0.2
+MAX_BACKOFF_SECONDS = 15.0
+STABLE_AFTER_SECONDS = 10.0
+"""Ready for this long, a component that dies starts again as if for the first time."""
+
+
+@dataclass(slots=True)
+class Member:
+    """Changes only when its methods are called, all from the supervisor's one thread."""
+
+    component: Component
+    stack: StackDir
+    process: subprocess.Popen[bytes] | None = None
+    state: State = "stopped"
+    since: float = 0.0
+    restarts: int = 0
+    last_exit: str | None = None
+    exit_code: int | None = None
+    backoff_seconds: float = FIRST_BACKOFF_SECONDS
+    start_again_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.component.name
+
+    def start(self) -> None:
+        """Start the process. What `command` raises is the caller's."""
+        command = self.component.command()
+        self.process = start_child(command, log=self.stack.log(self.name), env=self.component.env)
+        self._enter("restarting" if self.restarts else "starting")
+
+    def notice_exit(self) -> bool:
+        """Whether the process has ended since the last look; if so, when it starts again is settled."""
+        if self.process is None or (code := self.process.poll()) is None:
+            return False
+        kill_child(self.process)  # what it may have left in its group
+        if self.state == "ready" and time.time() - self.since >= STABLE_AFTER_SECONDS:
+            self.backoff_seconds = FIRST_BACKOFF_SECONDS
+        self.exit_code, self.last_exit = code, exit_in_words(code)
+        self.process = None
+        self.start_again_at = time.monotonic() + self.backoff_seconds
+        self.backoff_seconds = min(2 * self.backoff_seconds, MAX_BACKOFF_SECONDS)
+        self._enter("restarting")
+        return True
+
+    def start_again_if_due(self) -> bool:
+        """Start an ended process once its backoff is over. True if it was started."""
+        if self.process is not None or self.state != "restarting" or time.monotonic() < self.start_again_at:
+            return False
+        self.restarts += 1
+        self.start()
+        return True
+
+    def notice_ready(self) -> bool:
+        """Whether it has become ready since the last look."""
+        if self.process is None or self.state == "ready" or not self.component.is_ready():
+            return False
+        self._enter("ready")
+        return True
+
+    def ask_to_stop(self) -> None:
+        """Send the signal; `finish_stopping` waits."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def finish_stopping(self, *, at_once: bool = False) -> bool:
+        """Wait for the end within the grace, then kill. True if it ended by itself."""
+        process, self.process = self.process, None
+        self._enter("stopped")
+        if process is None:
+            return True
+        return stop_child(process, grace_seconds=0 if at_once else self.component.grace_seconds)
+
+    def status(self) -> ComponentStatus:
+        return ComponentStatus(
+            state=self.state,
+            pid=self.process.pid if self.process else None,
+            restarts=self.restarts,
+            since=self.since,
+            last_exit=self.last_exit,
+            log=str(self.stack.log(self.name)),
+        )
+
+    def _enter(self, state: State) -> None:
+        self.state, self.since = state, time.time()
+
+
+def exit_in_words(code: int) -> str:
+    """`exit 1`, or `killed by SIGKILL`."""
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

@@ -1,0 +1,62 @@
+"""Ports on loopback, picked once per stack and kept as long as they stay free."""
+
+import json
+import random
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from spendmeter.files.atomic import write_atomically
+
+LOOPBACK = "127.0.0.1"
+# Below the range kernels hand to outgoing connections (Linux from 32768, others from 49152): a client's
+# own connection must never sit on the port of a component that is being restarted.
+CANDIDATES = range(20_000, 32_000)
+MAX_TRIES = 500
+
+
+class NoFreePortError(RuntimeError):
+    """No free port was found in `MAX_TRIES` tries."""
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of loopback now."""
+    with socket.socket() as probe:
+        # What servers do themselves, so that a port in TIME_WAIT after a restart counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(taken: Iterable[int] = ()) -> int:
+    """A port nobody listens on, and none of `taken`."""
+    avoided = set(taken)
+    for _ in range(MAX_TRIES):
+        port = random.choice(CANDIDATES)
+        if port not in avoided and is_free(port):
+            return port
+    raise NoFreePortError(f"no free port on {LOOPBACK} in {MAX_TRIES} tries")
+
+
+def keep_ports(path: Path, names: Iterable[str]) -> dict[str, int]:
+    """A port for each name: the one kept in the file at `path` while free, else a new one, kept too."""
+    kept = _read(path)
+    ports: dict[str, int] = {}
+    for name in names:
+        port = kept.get(name)
+        if port is None or port in ports.values() or not is_free(port):
+            port = free_port({*ports.values(), *kept.values()})
+        ports[name] = port
+    write_atomically(path, json.dumps({**kept, **ports}, indent=2) + "\n")
+    return ports
+
+
+def _read(path: Path) -> dict[str, int]:
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return {name: port for name, port in found.items() if isinstance(port, int)}

@@ -1,0 +1,144 @@
+"""`python -m spendmeter_local.proxy --config FILE --port N`: the real LiteLLM, metered, without a database.
+
+A configuration that does not attach spendmeter gets what is missing (proxy_config.py); the key API
+stands in front of LiteLLM's own routes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+import yaml
+from pydantic import SecretStr
+
+from spendmeter.files.atomic import write_atomically
+from spendmeter.runtime import logs
+from spendmeter.runtime.settings import ClickHouseSettings, load
+from spendmeter_local.key_ledger import Gateway, KeyLedger
+from spendmeter_local.key_store import KeyStore
+from spendmeter_local.no_prisma import stand_in_for_prisma
+from spendmeter_local.ports import LOOPBACK
+from spendmeter_local.proxy_config import completed
+
+log = logging.getLogger(__name__)
+
+CONFIG = Path(__file__).with_name("litellm.yaml")
+STOP_WITHIN_SECONDS = 10
+
+
+class ProxySettings(ClickHouseSettings):
+    """What the supervisor tells the proxy."""
+
+    data_dir: Path
+    """Where the key store is, and the callback's outbox."""
+    upstream_url: str
+    """The model server, without /v1."""
+    master_key: SecretStr
+
+
+def prepare_litellm(settings: ProxySettings, config: Path) -> None:
+    """Set what LiteLLM reads from the environment. Must come before it is imported."""
+    os.environ |= {
+        "CONFIG_FILE_PATH": str(_complete_file(config, settings.data_dir)),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_MASTER_KEY": settings.master_key.get_secret_value(),
+        # Else a .env file of the folder that the stack happens to be started in would be read.
+        "LITELLM_MODE": "PRODUCTION",
+        "SPENDMETER_UPSTREAM_URL": settings.upstream_url,
+        "SPENDMETER_UPSTREAM_API_BASE": settings.upstream_url.rstrip("/") + "/v1",
+    }
+    # The database of somebody's shell is not this proxy's.
+    os.environ.pop("DATABASE_URL", None)
+    stand_in_for_prisma()
+
+
+def _complete_file(path: Path, data_dir: Path) -> Path:
+    """The configuration to start with: the given file where nothing is missing in it."""
+    config, added = completed(yaml.safe_load(path.read_text()) or {})
+    if not added:
+        return path
+    log.info("%s does not attach spendmeter; added for this proxy: %s", path, "; ".join(added))
+    complete = data_dir / "litellm.yaml"
+    write_atomically(complete, yaml.safe_dump(config, sort_keys=False), mode=0o600)
+    # Modules beside the given file are found as before.
+    sys.path.append(str(path.resolve().parent))
+    return complete
+
+
+def metered_app(settings: ProxySettings) -> Any:
+    """LiteLLM's application with the key API in front and both fed from Kafka."""
+    from litellm.proxy.proxy_server import app
+
+    # LiteLLM's own handlers would print each line a second time, in another form.
+    for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    from spendmeter_local.auth import open_door
+    from spendmeter_local.key_routes import key_routes
+    from spendmeter_local.keys import KeyApi
+
+    store = KeyStore(settings.data_dir / "keys.sqlite")
+    open_door(store, settings.master_key.get_secret_value())
+    ledger = KeyLedger(settings, gateway_of_this_process)
+    routes = key_routes(KeyApi(store, ledger, lambda: datetime.now(UTC))).routes
+    app.router.routes[:0] = routes
+    litellms_own = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        async with litellms_own(app) as state:
+            following = asyncio.create_task(ledger.run())
+            try:
+                yield state
+            finally:
+                following.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await following
+                await ledger.close()
+                store.close()
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+def gateway_of_this_process() -> Gateway | None:
+    """Our callback as LiteLLM has loaded it, if it has."""
+    import litellm
+
+    return next((callback for callback in litellm.callbacks if isinstance(callback, Gateway)), None)
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=CONFIG,
+    help="LiteLLM's configuration; by default the one with the fake upstream's models.",
+)
+@click.option("--port", type=int, required=True, help=f"Port on {LOOPBACK}.")
+def main(config: Path, port: int) -> None:
+    """Serve LiteLLM until SIGTERM."""
+    settings = load(ProxySettings)
+    logs.configure(settings)
+    prepare_litellm(settings, config)
+    uvicorn.run(
+        metered_app(settings),
+        host=LOOPBACK,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

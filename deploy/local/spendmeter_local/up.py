@@ -1,0 +1,118 @@
+"""Bringing a stack up, in this process or in one that goes on without the terminal."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from spendmeter.runtime.endpoints import (
+    AlreadyRunningError,
+    Endpoints,
+    StackDir,
+    StackNotRunningError,
+    find_stack,
+    resolve_dir,
+)
+from spendmeter_local.components import SHIPPED_PROXY_CONFIG, Declaration, declare
+from spendmeter_local.supervisor import Supervisor
+from spendmeter_local.waiting import wait_until
+
+OTHERS_START_SECONDS = 300
+
+
+class UpFailedError(RuntimeError):
+    """The stack did not come up; what went wrong has been said already."""
+
+
+def declared(
+    stack: StackDir, workers: int, nodes: int | None, proxy_config: Path, only: tuple[str, ...]
+) -> Declaration:
+    """The stack with these options.
+
+    Raises WrongNodesError, and ValueError for a name in `only` that is no component.
+    """
+    whole = declare(stack, workers=workers, nodes=nodes, proxy_config=proxy_config)
+    if not only:
+        return whole
+    names = [item.name for stage in whole.stages for item in stage]
+    if unknown := sorted(set(only) - set(names)):
+        raise ValueError(f"no component is called {', '.join(unknown)}; there are {', '.join(names)}")
+    return whole.only(only)
+
+
+def wait_for_running(stack: StackDir) -> Endpoints | None:
+    """The endpoints of a stack that runs here already, once it is ready; None if none runs."""
+    found: list[Endpoints] = []
+
+    def look() -> bool:
+        try:
+            found.append(find_stack(stack.path))
+        except StackNotRunningError:
+            return stack.supervisor_pid() is None
+        return True
+
+    wait_until(look, timeout_seconds=OTHERS_START_SECONDS)
+    return found[0] if found else None
+
+
+def start_detached(arguments: list[str], stack: StackDir, say: Callable[[str], None]) -> Endpoints:
+    """Start a supervisor that stays when this process ends; pass on what it says until it is ready.
+
+    Raises UpFailedError.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spendmeter_local.up", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None  # a pipe was asked for
+    try:
+        # It closes its end once it is ready, or by ending.
+        for line in process.stdout:
+            say(line.rstrip("\n"))
+    except KeyboardInterrupt:
+        process.terminate()
+        for line in process.stdout:
+            say(line.rstrip("\n"))
+        process.wait()
+        raise
+    finally:
+        process.stdout.close()
+    # Not ours, if another `up` was a moment earlier.
+    if endpoints := wait_for_running(stack):
+        return endpoints
+    raise UpFailedError(f"the stack did not come up (exit {process.wait()})")
+
+
+def let_go_of_the_terminal(_: Endpoints) -> None:
+    """From now on nothing this process prints goes anywhere; whoever reads its output sees the end."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+@click.command()
+@click.option("--dir", "dir_", type=click.Path(path_type=Path), required=True)
+@click.option("--workers", type=click.IntRange(1), default=1)
+@click.option("--brokers", type=int)
+@click.option("--proxy-config", type=click.Path(path_type=Path), default=SHIPPED_PROXY_CONFIG)
+@click.option("--only", multiple=True)
+def main(dir_: Path, workers: int, brokers: int | None, proxy_config: Path, only: tuple[str, ...]) -> None:
+    """The detached supervisor: says its progress on stdout, then goes on silently."""
+    stack = resolve_dir(dir_)
+    declaration = declared(stack, workers, brokers, proxy_config, only)
+    supervisor = Supervisor(stack, declaration, lambda line: print(line, flush=True))
+    with suppress(AlreadyRunningError):
+        raise SystemExit(supervisor.run(on_ready=let_go_of_the_terminal))
+
+
+if __name__ == "__main__":
+    main()

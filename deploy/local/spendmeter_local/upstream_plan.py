@@ -1,0 +1,199 @@
+"""What the fake model answers to a request: decided from the request alone, the same each time.
+
+A directive anywhere in the last user message sets it, and survives any proxy in between:
+
+    [[in=120 out=40 cached=20 delay_ms=50]]
+
+| name | meaning | else |
+| --- | --- | --- |
+| `in` | input tokens, cached ones included | words of the request |
+| `out` | output tokens, reasoning included; never above the request's own maximum | words of the reply |
+| `cached`, `cache_write` | input tokens read from, written to the prompt cache | 0 |
+| `reasoning` | output tokens spent on reasoning | 0 |
+| `delay_ms` | wait before the first byte | 0 |
+| `chunk_delay_ms` | wait before each further chunk of a stream | 0 |
+| `chunks` | chunks that carry text in a stream | up to 8 |
+| `status` | answer this error instead | 200 |
+| `nonce` | a number that the log of calls repeats: who sent it is known without asking the proxy | none |
+| `tool` | rounds that answer with a call of the request's first tool, where it has tools | 0 |
+| `usage`, `fault` | how the answer goes wrong: upstream_quirks.py | as it should be |
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, get_args
+
+from spendmeter_local.upstream_quirks import Fault, UsageForm
+
+MAX_TOKENS = 200_000
+MAX_DELAY_MS = 60_000
+DEFAULT_CHUNKS = 8
+
+SENTENCES = (
+    "A budget is a promise you make to your future self.",
+    "Spend is counted to the last nano-dollar, as it happens.",
+    "What is measured late is paid for early.",
+    "Every request has a price, and someone who asked for it.",
+    "A limit that is known in advance surprises nobody.",
+    "Small costs add up; that is the whole trouble with them.",
+)
+_DIRECTIVE = re.compile(r"\[\[([^\[\]]*)\]\]")
+_BOUNDS = {
+    "in": MAX_TOKENS,
+    "out": MAX_TOKENS,
+    "cached": MAX_TOKENS,
+    "cache_write": MAX_TOKENS,
+    "reasoning": MAX_TOKENS,
+    "delay_ms": MAX_DELAY_MS,
+    "chunk_delay_ms": MAX_DELAY_MS,
+    "chunks": MAX_TOKENS,
+    "status": 599,
+    "nonce": 10**15,
+    "tool": 9,
+}
+_WORDS: dict[str, tuple[str, ...]] = {"usage": get_args(UsageForm), "fault": get_args(Fault)}
+
+
+class BadDirectiveError(ValueError):
+    """The directive is not understood; answered with 400 and this message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One answer. Token counts are as OpenAI counts: input includes cached, output includes reasoning."""
+
+    words: tuple[str, ...]
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    delay_ms: int = 0
+    chunk_delay_ms: int = 0
+    chunks: int = DEFAULT_CHUNKS
+    status: int = 200
+    cut_short: bool = False
+    """The request's own maximum ended the reply."""
+    input_words: int = 0
+    """Of the request's texts without the directive: what an estimate without the counts can rest on."""
+    nonce: int | None = None
+    tool_rounds: int = 0
+    usage: UsageForm = "plain"
+    fault: Fault = "none"
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+    def pieces(self) -> Iterator[str]:
+        """The text in at most `chunks` pieces of about one size; joined they are `text`."""
+        count = max(1, min(self.chunks, len(self.words)))
+        for index in range(count):
+            first, end = (len(self.words) * edge // count for edge in (index, index + 1))
+            yield (" " if index else "") + " ".join(self.words[first:end])
+
+
+def plan_chat(body: dict[str, Any]) -> Plan:
+    """For `messages` (OpenAI's, Anthropic's) or the Responses API's `input`. Raises BadDirectiveError."""
+    messages = body.get("messages", body.get("input", ""))
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    texts = [(message.get("role"), _text(message.get("content"))) for message in messages]
+    if body.get("system"):
+        texts.insert(0, ("system", _text(body["system"])))
+    asked = next((text for role, text in reversed(texts) if role == "user"), "")
+    return _plan(asked, " ".join(text for _, text in texts), _maximum(body))
+
+
+def plan_completion(body: dict[str, Any]) -> Plan:
+    """For `prompt`. Raises BadDirectiveError."""
+    prompt = _text(body.get("prompt"))
+    return _plan(prompt, prompt, _maximum(body))
+
+
+def plan_texts(texts: str) -> Plan:
+    """For a request whose text stands elsewhere: a query, a form's field. Raises BadDirectiveError."""
+    return _plan(texts, texts, None)
+
+
+def plan_embedding(body: dict[str, Any]) -> Plan:
+    """For `input`: no output tokens, whatever a directive says. Raises BadDirectiveError."""
+    texts = _text(body.get("input"))
+    return replace(_plan(texts, texts, None), words=(), output_tokens=0, reasoning_tokens=0)
+
+
+def _plan(asked: str, everything: str, maximum: int | None) -> Plan:
+    said, chosen = _directive(asked)
+    words_in = len(_DIRECTIVE.sub(" ", everything).split())
+    reply = SENTENCES[words_in % len(SENTENCES)].split()
+    wanted = said.get("out", len(reply))
+    output = wanted if maximum is None else min(wanted, maximum)
+    reasoning = min(said.get("reasoning", 0), output)
+    return Plan(
+        words=_words(words_in % len(SENTENCES), output - reasoning),
+        input_tokens=said.get("in", words_in),
+        output_tokens=output,
+        cached_tokens=said.get("cached", 0),
+        cache_write_tokens=said.get("cache_write", 0),
+        reasoning_tokens=reasoning,
+        delay_ms=said.get("delay_ms", 0),
+        chunk_delay_ms=said.get("chunk_delay_ms", 0),
+        chunks=said.get("chunks", DEFAULT_CHUNKS),
+        status=said.get("status", 200),
+        cut_short=output < wanted,
+        input_words=words_in,
+        nonce=said.get("nonce"),
+        tool_rounds=said.get("tool", 0),
+        usage=chosen.get("usage", "plain"),  # type: ignore[arg-type]  # checked by _directive
+        fault=chosen.get("fault", "none"),  # type: ignore[arg-type]
+    )
+
+
+def _directive(asked: str) -> tuple[dict[str, int], dict[str, str]]:
+    """The numbers of a directive, and its words."""
+    found = _DIRECTIVE.search(asked)
+    said: dict[str, int] = {}
+    chosen: dict[str, str] = {}
+    for item in found.group(1).split() if found else ():
+        name, _, number = item.partition("=")
+        if number in _WORDS.get(name, ()):
+            chosen[name] = number
+            continue
+        if name not in _BOUNDS or not number.isdecimal() or int(number) > _BOUNDS[name]:
+            known = ", ".join(
+                [f"{known}=0..{bound}" for known, bound in _BOUNDS.items()]
+                + [f"{known}={'|'.join(words)}" for known, words in _WORDS.items()]
+            )
+            raise BadDirectiveError(f"{item!r} is not one of {known}")
+        said[name] = int(number)
+    cached = said.get("cached", 0) + said.get("cache_write", 0)
+    if cached > said.get("in", MAX_TOKENS) or (cached and "in" not in said):
+        raise BadDirectiveError("cached and cache_write are parts of in: give an in that holds them")
+    if not 200 <= said.get("status", 200) <= 599:
+        raise BadDirectiveError("status must be 200..599")
+    return said, chosen
+
+
+@lru_cache(maxsize=1024)
+def _words(start: int, count: int) -> tuple[str, ...]:
+    """`count` words of the sentences in a circle, beginning with sentence number `start`."""
+    circle = " ".join(SENTENCES[start:] + SENTENCES[:start]).split()
+    return tuple(circle[index % len(circle)] for index in range(count))
+
+
+def _maximum(body: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        if isinstance(body.get(name), int):
+            return int(body[name])
+    return None
+
+
+def _text(content: Any) -> str:
+    """The text of a content of any of the three APIs: a string, or parts with a `text`."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return " ".join(_text(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return ""

@@ -1,0 +1,274 @@
+"""Estimate: what a request can cost at the most, at the prices of whoever may serve it. Pure.
+
+Prices are kept in femto-USD (10**-15 USD) per unit: a tenth of a nano-dollar per token is a real price.
+Every step rounds up.
+"""
+
+from collections.abc import Iterable, Mapping
+from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+from spendmeter_gateway.admission.request_size import Asked
+from spendmeter_gateway.pricing.token_prices import TIERS_THOUSANDS
+
+FEMTO_PER_NANO = 10**6
+FEMTO_PER_USD = 10**15
+
+# LiteLLM's own assumption is below most models' true maximum; ours only counts where none is known.
+IMAGE_TOKENS = 8_000
+"""An upper bound of the tokens of one picture at every provider known, save the next."""
+IMAGE_TOKENS_OF_GPT_4O_MINI = 50_000
+_PIXELS_OF_A_PICTURE = 4096 * 4096
+
+_TIERS = tuple((thousands * 1000, f"_above_{thousands}k_tokens") for thousands in TIERS_THOUSANDS)
+_INPUT = ("input_cost_per_token", "cache_creation_input_token_cost")
+_INPUT_FOR_AN_HOUR = ("cache_creation_input_token_cost_above_1hr",)
+_INPUT_OTHER = ("input_cost_per_image_token", "input_cost_per_audio_token", "input_cost_per_video_token")
+_OUTPUT = (
+    "output_cost_per_token",
+    "output_cost_per_reasoning_token",
+    "output_cost_per_audio_token",
+    "output_cost_per_image_token",
+)
+# A request says nothing of how long it will run.
+_BY_TIME = ("input_cost_per_second", "output_cost_per_second", "cost_per_second")
+_BY_TIME_OF_MEDIA = ("input_cost_per_audio_per_second", "input_cost_per_video_per_second")
+_OTHER = (
+    "input_cost_per_query",
+    "input_cost_per_pixel",
+    "output_cost_per_pixel",
+    "output_cost_per_character",
+    "input_cost_per_image",
+    "input_cost_per_request",
+    "input_cost_per_character",
+    "output_cost_per_image",
+)
+
+
+class Model(NamedTuple):
+    """One deployment that may serve a request."""
+
+    prices: Mapping[str, int]
+    """LiteLLM's name of a price: femto-USD."""
+    max_input_tokens: int | None
+    max_output_tokens: int | None
+    image_tokens: int = IMAGE_TOKENS
+    tokens_per_counted: Decimal = Decimal(2)
+    """How many tokens this model makes of one of the counter's, at the most."""
+    factor: Decimal = Decimal(1)
+    """What the operator's margin and the provider's surcharges multiply a cost by, at the most."""
+    surcharge_femtousd: int = 0
+    """Added to each request."""
+
+
+class Bound(NamedTuple):
+    """An upper bound of one request's cost, as a line over its output tokens: least ≤ enough ≤ most."""
+
+    base_femtousd: int
+    """Spent before the first token comes out."""
+    token_femtousd: int
+    """One output token of each answer that was asked for."""
+    most_tokens: int
+    """Output tokens of one answer, at the most."""
+    enough_tokens: int
+    """With so many the request goes ahead at once: what its client named, else a stated default."""
+    least_tokens: int
+    """Below it, an answer is of no use or is refused by the provider."""
+    is_enforced: bool
+    """Whether client or provider ends an answer at `most_tokens`; else it must be put into the request."""
+
+    def nanousd(self, output_tokens: int) -> int:
+        """The cost with that many output tokens, rounded up to the nano-dollar."""
+        return -(-(self.base_femtousd + output_tokens * self.token_femtousd) // FEMTO_PER_NANO)
+
+    def tokens_within(self, room_nanousd: int) -> int:
+        """How many output tokens that much money pays for, up to `most_tokens`; -1 if not even the input."""
+        left = room_nanousd * FEMTO_PER_NANO - self.base_femtousd
+        if left < 0:
+            return -1
+        return (
+            self.most_tokens
+            if not self.token_femtousd
+            else min(self.most_tokens, left // self.token_femtousd)
+        )
+
+
+def prices_in(*sources: Mapping[str, Any]) -> dict[str, int]:
+    """The prices that bound a cost, of sources of which a later one overrides an earlier."""
+    prices: dict[str, int] = {}
+    for source in sources:
+        for name in _PRICES & source.keys():
+            femto = _femto(source[name])
+            if femto is not None:
+                prices[name] = femto
+        for tier in source.get("tiered_pricing") or ():
+            for name in _PRICES & tier.keys():
+                prices[name] = max(prices.get(name, 0), _femto(tier[name]) or 0)
+    return prices
+
+
+def bound_of(
+    asked: Asked,
+    models: Iterable[Model],
+    *,
+    default_output_tokens: int,
+    min_output_tokens: int,
+    counted_tokens: int | None = None,
+) -> Bound | None:
+    """The bound over every model that may serve; None where one has no price or nothing bounds it.
+
+    `counted_tokens` are the tokens of the request's texts by a real tokenizer; without them, a text
+    has at most as many tokens as bytes.
+    """
+    bounds = []
+    for model in models:
+        one = _bound(asked, model, default_output_tokens, min_output_tokens, counted_tokens)
+        if one is None:
+            return None
+        bounds.append(one)
+    if not bounds:
+        return None
+    return Bound(
+        max(one.base_femtousd for one in bounds),
+        max(one.token_femtousd for one in bounds),
+        max(one.most_tokens for one in bounds),
+        max(one.enough_tokens for one in bounds),
+        max(one.least_tokens for one in bounds),
+        all(one.is_enforced for one in bounds),
+    )
+
+
+def _bound(
+    asked: Asked, model: Model, default_output_tokens: int, min_output_tokens: int, counted_tokens: int | None
+) -> Bound | None:
+    if asked.made_images or asked.searches or asked.is_speech:
+        return _bound_of_media(asked, model)
+    input_tokens = _input_tokens(asked, model, counted_tokens)
+    per_input = _highest(model, _input_names(asked), input_tokens or 0, asked)
+    per_output = _highest(model, _OUTPUT, input_tokens or 0, asked)
+    has_price = per_input is not None or per_output is not None or "input_cost_per_request" in model.prices
+    if asked.has_paid_tools or input_tokens is None or not has_price:
+        return None
+    by_time = _BY_TIME + (_BY_TIME_OF_MEDIA if asked.is_open else ())
+    if any(model.prices.get(name) for name in by_time):
+        return None
+    if model.prices.get("output_cost_per_image") and "output_cost_per_image_token" not in model.prices:
+        return None
+    base = input_tokens * (per_input or 0) + model.surcharge_femtousd
+    base += asked.images * model.prices.get("input_cost_per_image", 0)
+    base += model.prices.get("input_cost_per_request", 0)
+    base += asked.text_bytes * model.prices.get("input_cost_per_character", 0)
+    known = [limit for limit in (asked.max_output_tokens, model.max_output_tokens) if limit is not None]
+    most = min(known, default=default_output_tokens) if asked.has_output else 0
+    least = min(most, max(min_output_tokens, asked.least_output_tokens))
+    enough = most if asked.max_output_tokens is not None else min(most, max(default_output_tokens, least))
+    return Bound(
+        _times(base, model.factor),
+        _times((per_output or 0) * asked.answers, model.factor),
+        most,
+        enough,
+        least,
+        bool(known) or not asked.has_output,
+    )
+
+
+def _bound_of_media(asked: Asked, model: Model) -> Bound | None:
+    """Pictures made, documents ranked, texts read aloud, where the request says how many or how much."""
+    prices = model.prices
+    if asked.has_paid_tools or any(prices.get(name) for name in (*_BY_TIME, *_BY_TIME_OF_MEDIA)):
+        return None
+    if any(prices.get(name) for name in _OUTPUT):
+        # Tokens of pictures and sounds: nothing in the request bounds them.
+        return None
+    if asked.made_images:
+        by_pixel = max(prices.get("input_cost_per_pixel", 0), prices.get("output_cost_per_pixel", 0))
+        by_image = max(prices.get("input_cost_per_image", 0), prices.get("output_cost_per_image", 0))
+        if not by_image and (not by_pixel or asked.made_pixels is None):
+            return None
+        base = asked.made_images * (by_image + by_pixel * (asked.made_pixels or _PIXELS_OF_A_PICTURE))
+    elif asked.searches:
+        base = asked.searches * prices.get("input_cost_per_query", 0)
+        base += asked.ranked_tokens * prices.get("input_cost_per_token", 0)
+    else:
+        by_character = prices.get("input_cost_per_character", 0) + prices.get("output_cost_per_character", 0)
+        base = asked.text_bytes * by_character
+    if not base and not _knows_a_price(prices):
+        return None
+    base += (asked.text_bytes + asked.frame_tokens) * prices.get("input_cost_per_token", 0)
+    base += prices.get("input_cost_per_request", 0) + model.surcharge_femtousd
+    return Bound(_times(base, model.factor), 0, 0, 0, 0, True)
+
+
+def _knows_a_price(prices: Mapping[str, int]) -> bool:
+    return any(
+        name in prices
+        for name in ("input_cost_per_query", "input_cost_per_token", "input_cost_per_character")
+    )
+
+
+def _input_tokens(asked: Asked, model: Model, counted_tokens: int | None) -> int | None:
+    if asked.is_open:
+        # Sounds, files, a conversation that the provider keeps: no more than fits into the model.
+        return model.max_input_tokens
+    text = asked.text_bytes
+    if counted_tokens is not None:
+        text = min(text, _times(counted_tokens, model.tokens_per_counted))
+    tokens = text + asked.frame_tokens + asked.images * model.image_tokens
+    return tokens if model.max_input_tokens is None else min(tokens, model.max_input_tokens)
+
+
+def _input_names(asked: Asked) -> tuple[str, ...]:
+    names: tuple[str, ...] = _INPUT
+    if asked.caches_for_an_hour:
+        names += _INPUT_FOR_AN_HOUR
+    if asked.images or asked.is_open:
+        names += _INPUT_OTHER
+    return names
+
+
+def _highest(model: Model, names: Iterable[str], input_tokens: int, asked: Asked) -> int | None:
+    """The highest price of these that a request of that size may be billed at; None without any."""
+    suffixes = ["", *(suffix for above, suffix in _TIERS if input_tokens > above)]
+    kinds = ("", "_priority", "_ultrafast") if asked.is_hurried else ("",)
+    known = [
+        price
+        for name in names
+        for suffix in suffixes
+        for kind in kinds
+        if (price := model.prices.get(name + suffix + kind)) is not None
+    ]
+    return max(known, default=None)
+
+
+def _times(amount: int, factor: Decimal) -> int:
+    return amount if factor == 1 else int((amount * factor).to_integral_value(ROUND_CEILING))
+
+
+@lru_cache(maxsize=4096)
+def _femto_of(price: float) -> int:
+    return int((Decimal(repr(price)) * FEMTO_PER_USD).to_integral_value(ROUND_CEILING))
+
+
+def _femto(price: object) -> int | None:
+    if isinstance(price, bool) or not isinstance(price, int | float) or not isfinite(price) or price < 0:
+        return None
+    return _femto_of(price)
+
+
+def femtousd(price_usd: float) -> int:
+    """A price of USD in femto-USD, rounded up; 0 for what is no price."""
+    return _femto(price_usd) or 0
+
+
+_BY_TOKEN = (*_INPUT, *_INPUT_FOR_AN_HOUR, *_INPUT_OTHER, *_OUTPUT)
+_PRICES = frozenset(
+    [
+        name + suffix + kind
+        for name in _BY_TOKEN
+        for suffix in ("", *(s for _, s in _TIERS))
+        for kind in ("", "_priority", "_ultrafast")
+    ]
+    + [*_BY_TIME, *_BY_TIME_OF_MEDIA, *_OTHER]
+)

@@ -1,0 +1,158 @@
+"""The holds of a gateway: holds.py, where it meets the lock and the event loops of whoever waits."""
+
+import asyncio
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from datetime import UTC, datetime
+from threading import RLock
+from typing import NamedTuple
+
+from prometheus_client import Counter, Gauge
+
+from spendmeter.domain.matching import Account, BudgetBook
+from spendmeter.domain.window import Window
+from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.reservations import Held, Holds, Need, Queued, Short
+from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_gateway.spend.tracker import OwnSpend, WindowKey
+from spendmeter_gateway.spend.window_balance import Known
+
+HOLDS = Gauge("spendmeter_holds", "Requests under strict budgets that run, each with a hold.")
+EXPIRED = Counter(
+    "spendmeter_holds_expired_total", "Holds dropped since the end of their request escaped us."
+)
+
+SWEEP_EVERY_SECONDS = 5.0
+# Beyond it, a request that would wait is decided at once.
+MAX_IN_LINE = 10_000
+
+
+class Wanted(NamedTuple):
+    """One account that a request must fit into."""
+
+    account: Account
+    window: Window
+    known: Known
+    need: Need
+
+
+class Strict:
+    """The holds of a gateway, shared by threads under the lock of its views."""
+
+    def __init__(self, settings: GatewaySettings, lock: RLock, spend: OwnSpend) -> None:
+        self._settings = settings
+        self.lock = lock
+        self._spend = spend
+        self.holds = Holds()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    def ticket(self) -> int:
+        """A place in the order of arrival."""
+        with self.lock:
+            return self.holds.ticket()
+
+    def release(self, request: Hashable) -> None:
+        """The request has ended. The caller counts its cost in the same hold of the lock."""
+        with self.lock:
+            if request in self.holds:
+                self.wake(self.holds.release(request))
+                HOLDS.set(len(self.holds))
+
+    def wake(self, keys: Iterable[WindowKey]) -> None:
+        """Let who is first in line there look again. The caller holds the lock."""
+        for key in keys:
+            first = self.holds.first(key)
+            future = None if first is None else self._waiting.pop(first, None)
+            if future is not None:
+                _complete(future)
+
+    def wake_all(self) -> None:
+        """As `wake`, in every line: a budget has changed."""
+        with self.lock:
+            self.wake(self.holds.lines())
+
+    async def sweep(self) -> None:
+        """Drop holds that are too old, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_SECONDS)
+            self.expire(time.monotonic())
+
+    def expire(self, now_seconds: float) -> None:
+        """Drop the holds that are too old by now."""
+        with self.lock:
+            for freed in self.holds.expire(now_seconds - self._settings.hold_max_seconds):
+                EXPIRED.inc()
+                self.wake(freed)
+            HOLDS.set(len(self.holds))
+
+    def reserve(
+        self,
+        request: Hashable,
+        bound: Bound | None,
+        book: BudgetBook,
+        accounts: Sequence[Account],
+        ticket: int,
+        waits: bool,
+    ) -> tuple[Held | Queued | Short | None, list[Wanted], "asyncio.Future[None] | None"]:
+        """Try to hold; with what it rests on, and a future that ends the wait where it has to."""
+        with self.lock:
+            wanted = self._wanted(book, accounts, bound)
+            if not wanted:
+                return None, wanted, None
+            outcome = self.holds.reserve(
+                request,
+                [one.need for one in wanted],
+                ticket,
+                time.monotonic(),
+                may_clamp=self._settings.strict_clamp,
+                waits=waits and len(self._waiting) < MAX_IN_LINE,
+            )
+            if isinstance(outcome, Queued):
+                future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+                return outcome, wanted, future
+            if isinstance(outcome, Held):
+                HOLDS.set(len(self.holds))
+                self.wake(outcome.freed)
+            return outcome, wanted, None
+
+    def leave(self, ticket: int) -> None:
+        """Whoever had that ticket waits no longer."""
+        with self.lock:
+            self._waiting.pop(ticket, None)
+            self.wake(self.holds.leave(ticket))
+
+    def _wanted(self, book: BudgetBook, accounts: Sequence[Account], bound: Bound | None) -> list[Wanted]:
+        now = datetime.now(UTC)
+        wanted = []
+        for account in accounts:
+            window = book.present_window(account.budget, now)
+            one = bound if bound is not None else _flat(account)
+            if window is not None and one is not None:
+                known = self._spend.known(account.name, window.start)
+                need = Need(
+                    (account.name, window.start),
+                    account.budget.limit_at(now),
+                    known.certain_nanousd,
+                    known.doubtful_nanousd,
+                    one,
+                )
+                wanted.append(Wanted(account, window, known, need))
+        return wanted
+
+
+def _flat(account: Account) -> Bound | None:
+    """What is held for a request that nothing bounds: the flat amount of the budget, if it has one."""
+    flat = account.budget.unpriced_flat_nanousd()
+    return Bound(flat * FEMTO_PER_NANO, 0, 0, 0, 0, True) if flat else None
+
+
+def _complete(future: "asyncio.Future[None]") -> None:
+    def complete() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    try:
+        future.get_loop().call_soon_threadsafe(complete)
+    except RuntimeError:
+        # Its loop is closed, and with it whoever waited.
+        return

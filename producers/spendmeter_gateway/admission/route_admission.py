@@ -1,0 +1,99 @@
+"""After routing: may a call go to the deployment that was chosen, and what does it hold there."""
+
+from collections.abc import Sequence
+
+from spendmeter.domain.matching import Subject
+from spendmeter_gateway.admission.controller import Door
+from spendmeter_gateway.admission.decide import Decision, Refuse, Reserve
+from spendmeter_gateway.admission.refusal import Refusal
+from spendmeter_gateway.admission.reservation_attempt import Asking
+from spendmeter_gateway.admission.state import Scope, Standing, Views
+from spendmeter_gateway.exchange import Deployment
+from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.settings import GatewaySettings
+
+
+class Routes:
+    """Judges each call where it really goes. Any thread may call."""
+
+    def __init__(self, settings: GatewaySettings, views: Views, door: Door) -> None:
+        self._views, self._door = views, door
+        self._tells_always = settings.budget_headers
+
+    @property
+    def are_judged(self) -> bool:
+        """Whether a call's deployment can lead to another decision than its request did."""
+        return self._views.routed.has_any or self._views.routed.has_strict
+
+    def refused(self, caller: Caller, deployments: Sequence[Deployment]) -> list[Refuse | None]:
+        """For each deployment, why the caller may not use it; None where it may."""
+        if not self._views.routed.has_any:
+            return [None] * len(deployments)
+        decisions = [self._judge(subject_at(caller, one), Scope.AFTER) for one in deployments]
+        return [decision if isinstance(decision, Refuse) else None for decision in decisions]
+
+    def refusal(self, refuse: Refuse, caller: Caller) -> Refusal:
+        """The refusal of a request that may go nowhere."""
+        return self._door.refuse(refuse, caller)
+
+    def admits_at_once(self, caller: Caller, deployment: Deployment) -> bool:
+        """Whether `admit` is sure to let the call through."""
+        return not self.are_judged and self._views.admits(subject_at(caller, deployment))
+
+    async def admit(
+        self, caller: Caller, deployment: Deployment, asking: Asking, *, is_admitted: bool
+    ) -> Refusal | None:
+        """Admit a call to the deployment that was chosen, and hold what it may cost there.
+
+        `is_admitted`: its request was admitted a moment ago, under the budgets that could be judged then.
+        After a retry or fallback all are judged, and what is held is another amount on other accounts.
+        """
+        subject = subject_at(caller, deployment)
+        is_same = is_admitted and deployment.model_group == caller.subject.model_group
+
+        def decide() -> Decision:
+            return self._both(subject) if is_same else self._judge(subject, Scope.ALL)
+
+        decision = decide()
+        if (
+            isinstance(decision, Reserve)
+            and is_same
+            and asking.id in self._views.strict.holds
+            and not isinstance(self._judge(subject, Scope.AFTER), Reserve)
+        ):
+            return None
+        return await self._door.admit(caller._replace(subject=subject), decide, asking)
+
+    def standing(self, caller: Caller) -> Standing | None:
+        """Where the budget stands that has the least left, if clients are to be shown it."""
+        return self._views.tightest(caller.subject) if self.are_shown else None
+
+    @property
+    def are_shown(self) -> bool:
+        """Whether clients are shown what is left of their budgets."""
+        return self._tells_always or self._views.routed.has_tellers
+
+    def _judge(self, subject: Subject, scope: Scope) -> Decision:
+        return self._views.decide(subject, scope=scope)
+
+    def _both(self, subject: Subject) -> Decision:
+        """By the budgets of the deployment; those judged before it only add to what is held."""
+        routed = self._judge(subject, Scope.AFTER)
+        before = self._judge(subject, Scope.BEFORE)
+        if not isinstance(before, Reserve):
+            return routed
+        if isinstance(routed, Reserve):
+            return Reserve(before.accounts + routed.accounts)
+        return routed if isinstance(routed, Refuse) else before
+
+
+def subject_at(caller: Caller, deployment: Deployment) -> Subject:
+    """Whom and what a call to that deployment counts for: the same as of its usage event."""
+    subject = caller.subject
+    tags = subject.tags + tuple(tag for tag in deployment.tags if tag not in subject.tags)
+    return subject._replace(
+        model=deployment.model,
+        provider=deployment.provider,
+        model_group=deployment.model_group or subject.model_group,
+        tags=tags,
+    )

@@ -1,0 +1,61 @@
+"""`spendmeter gateway-check`: would the callback work with this environment?"""
+
+import asyncio
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from tempfile import TemporaryFile
+
+import click
+from aiokafka.errors import KafkaError
+
+from spendmeter.cli.printing import say
+from spendmeter.runtime.kafka_errors import explained
+from spendmeter.runtime.settings import load
+from spendmeter.runtime.topic_check import check_topics
+from spendmeter_gateway.gateway import WATCHED
+from spendmeter_gateway.litellm.releases import COMPROMISED
+from spendmeter_gateway.settings import GatewaySettings
+
+
+@click.command("gateway-check")
+def gateway_check() -> None:
+    """Check what the callback in a LiteLLM proxy needs: run it where the proxy runs.
+
+    Looks at the settings, LiteLLM's release, the folder of the outbox, Kafka and its
+    topics. Exits with 0 if all is in order, with 1 and a sentence for each fault if not.
+    """
+    settings = load(GatewaySettings)
+    faults = [*_litellm(), *_outbox(settings), *asyncio.run(_kafka(settings))]
+    for fault in faults:
+        say(f"fault: {fault}")
+    if faults:
+        raise click.exceptions.Exit(1)
+    say(f"gateway {settings.gateway} can start: callbacks: spendmeter_gateway.callback")
+
+
+def _litellm() -> Iterator[str]:
+    try:
+        found = version("litellm")
+    except PackageNotFoundError:
+        yield "LiteLLM is not installed here; run this with the Python of the proxy"
+        return
+    if (why := COMPROMISED.get(found)) is not None:
+        yield f"LiteLLM {found}: {why}; install another release and replace every secret in its reach"
+
+
+def _outbox(settings: GatewaySettings) -> Iterator[str]:
+    folder = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield f"{folder} cannot be written ({error.strerror}): events would be lost; mend SPENDMETER_DATA_DIR"
+
+
+async def _kafka(settings: GatewaySettings) -> list[str]:
+    try:
+        checked = await check_topics(settings, WATCHED, whatever_partitions=True)
+    except KafkaError as error:
+        return [await explained(error, settings)]
+    return [finding.sentence for finding in checked.findings]

@@ -1,0 +1,246 @@
+"""Usage events of calls that LiteLLM logs late, mixed up with others of their request, or not at all."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import litellm
+from litellm.litellm_core_utils.litellm_logging import (
+    StandardLoggingPayloadSetup,
+    use_custom_pricing_for_model,
+)
+from litellm.types.utils import ModelResponse, Usage
+
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.usage import CostSource
+from spendmeter_gateway.admission.cost_bound import Model, bound_of
+from spendmeter_gateway.admission.request_size import ORDERED_BY_UNITS, asked_by
+from spendmeter_gateway.admission.route_admission import subject_at
+from spendmeter_gateway.exchange import Call, Exchange
+from spendmeter_gateway.litellm.models import listed_prices
+from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
+from spendmeter_gateway.litellm.payload.fields import mapping
+from spendmeter_gateway.litellm.payload.provider_objects import is_billed_apart
+from spendmeter_gateway.litellm.payload.usage import UsageDraft, usage_of
+from spendmeter_gateway.litellm.streams import chunks_of, is_unfinished, lacks_usage, usage_said
+
+_SENT = ("messages", "input", "prompt", "contents", "system", "instructions", "tools")
+_ANSWER = ("data", "choices", "content", "output", "candidates")
+# Of one call's texts and output; what is longer is counted by its length.
+_MAX_COUNTED_CHARS = 1_000_000
+_CHARS_PER_TOKEN = 4
+
+
+class CallDrafts:
+    """Makes drafts from what is known of a call itself."""
+
+    def __init__(self, model: Callable[[Call], Model]) -> None:
+        """`model`: the prices of the deployment that a call went to."""
+        self._model = model
+
+    def answered(self, call: Call) -> UsageDraft | None:
+        """The event of a call that was answered, priced by LiteLLM's prices for its deployment."""
+        if is_billed_apart(call.call_type, call.arguments):
+            return None
+        response = call.response
+        if response is None:
+            return self.cut(call)
+        return _draft(call, response, _of(response, "id"))
+
+    def logged(self, call: Call, draft: UsageDraft) -> UsageDraft:
+        """The draft of LiteLLM's log event in the names of its call, marked where LiteLLM did the counting.
+
+        Of a stream without an end LiteLLM may know no more than what the provider said at its beginning.
+        """
+        is_misnamed = draft.fields["model"] != call.deployment.model
+        draft = charged_to(draft, call)
+        if draft.fields.get("cache_hit"):
+            return draft
+        if is_misnamed and draft.fields["cost_source"] is CostSource.UNPRICED:
+            # Logged under the names of a list of models, of which no price is known.
+            return self.answered(call) or draft
+        if is_unfinished(call.stream) or _lacks_its_end(call):
+            estimate = self.cut(call)
+            if estimate is not None and estimate.fields["cost_nanousd"] > draft.fields["cost_nanousd"]:
+                return estimate
+        elif not lacks_usage(call.stream):
+            return draft
+        return draft._replace(fields={**draft.fields, "estimated": True})
+
+    def cut(self, call: Call) -> UsageDraft | None:
+        """The event of a call that was given up: an estimate of what went in and what has come out."""
+        if is_billed_apart(call.call_type, call.arguments):
+            # The provider goes on with it, and a later read tells what it cost.
+            return None
+        usage = usage_said(call.stream) or call.usage
+        if usage is not None:
+            response = ModelResponse(model=call.deployment.model, usage=usage)
+            return _draft(call, response, call.response_id)
+        came = _texts_that_came(call) if call.is_streamed else []
+        found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
+        usage = Usage(
+            prompt_tokens=found.input_tokens,
+            completion_tokens=found.output_tokens,
+            total_tokens=found.total_tokens,
+        )
+        response = ModelResponse(model=call.deployment.model, usage=usage)
+        draft = _draft(call, response, None)
+        if draft is None:
+            return None
+        fields = {**draft.fields, "estimated": True}
+        by_units = self._by_units(call)
+        if by_units > fields["cost_nanousd"]:
+            fields |= {"cost_nanousd": by_units, "cost_source": CostSource.TOKENS}
+        return draft._replace(fields=fields)
+
+    def _by_units(self, call: Call) -> NanoUsd:
+        """What pictures that were ordered and documents that were ranked cost where they have a price."""
+        # Of any other the body need not be read once more.
+        asked = asked_by(call.arguments, call.call_type) if call.call_type in ORDERED_BY_UNITS else None
+        if asked is None or not (asked.made_images or asked.searches):
+            return NanoUsd(0)
+        bound = bound_of(asked, [self._model(call)], default_output_tokens=0, min_output_tokens=0)
+        return NanoUsd(0 if bound is None else bound.nanousd(0))
+
+
+def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
+    """The draft in the names that its call was admitted under: a log event's are a client's to change."""
+    subject = subject_at(call.caller, call.deployment)
+    deployment = call.deployment
+    fields = {
+        **draft.fields,
+        **charged_fields(call.caller.subject, call.caller.alias),
+        "tags": subject.tags,
+        "model": deployment.model or draft.fields.get("model", ""),
+        "model_group": subject.model_group or "",
+        "provider": deployment.provider or draft.fields.get("provider", ""),
+        "deployment": deployment.id or draft.fields.get("deployment"),
+    }
+    return draft._replace(fields=fields)
+
+
+def charged_fields(subject: Any, alias: str | None) -> dict[str, Any]:
+    """The fields of an event that say who pays."""
+    return {
+        "key": subject.key or "",
+        "key_alias": alias,
+        "user": subject.user,
+        "team": subject.team,
+        "organization": subject.organization,
+        "project": subject.project,
+        "end_user": subject.end_user,
+        "session": subject.session,
+        "tags": subject.tags,
+    }
+
+
+def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
+    arguments, deployment = call.arguments, call.deployment
+    usage = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+    cost = _cost(call, response)
+    payload = {
+        "status": "success",
+        "id": response_id if isinstance(response_id, str) else str(call.id),
+        "litellm_call_id": arguments.get("litellm_call_id"),
+        "call_type": call.call_type,
+        "response_cost": cost or 0.0,
+        "custom_llm_provider": deployment.provider,
+        "model": deployment.model,
+        "model_group": deployment.model_group,
+        "model_id": deployment.id,
+        "prompt_tokens": usage.get("prompt_tokens", 0),
+        "completion_tokens": usage.get("completion_tokens", 0),
+        "total_tokens": usage.get("total_tokens", 0),
+        "metadata": {"usage_object": usage},
+        "response": {name: _of(response, name) for name in _ANSWER},
+        "model_parameters": {"n": arguments.get("n")},
+        "model_map_information": _listed(call, response),
+        "stream": call.is_streamed,
+    }
+    logged = {
+        **{name: arguments[name] for name in _SENT if name in arguments},
+        "standard_logging_object": payload,
+        "response_cost": cost,
+        "litellm_params": {**arguments, "metadata": {"model_info": arguments.get("model_info")}},
+    }
+    draft = usage_of(logged, event_id=call.id, occurred_at=datetime.now(UTC), listed=listed_prices)
+    return None if draft is None else charged_to(draft, call)
+
+
+def _cost(call: Call, response: object) -> float | None:
+    """What LiteLLM's prices make of it; None where it knows none."""
+    try:
+        cost = litellm.completion_cost(
+            completion_response=response,
+            model=str(call.arguments.get("model") or call.deployment.model),
+            custom_llm_provider=call.deployment.provider or None,
+            call_type=call.call_type,
+            custom_pricing=_has_own_prices(call),
+            router_model_id=call.deployment.id,
+            base_model=mapping(call.arguments.get("model_info")).get("base_model"),
+        )
+    except Exception:  # LiteLLM raises whatever it met for a model that it does not know
+        return None
+    return float(cost)
+
+
+def _has_own_prices(call: Call) -> bool:
+    params = {**call.arguments, "metadata": {"model_info": call.arguments.get("model_info")}}
+    return bool(use_custom_pricing_for_model(litellm_params=params))
+
+
+def _listed(call: Call, response: object) -> Any:
+    try:
+        return StandardLoggingPayloadSetup.get_model_cost_information(
+            base_model=call.arguments.get("model") or call.deployment.model,
+            custom_pricing=_has_own_prices(call),
+            custom_llm_provider=call.deployment.provider or None,
+            init_response_obj=response,
+            api_base=call.arguments.get("api_base"),
+            router_model_id=call.deployment.id,
+        )
+    except Exception:  # as above
+        return {}
+
+
+def _of(response: object, name: str) -> Any:
+    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
+
+
+def _lacks_its_end(call: Call) -> bool:
+    """Whether Anthropic's last event is missing in a stream that LiteLLM passes on as it is."""
+    sent = call.exchange.output_end
+    is_passed_on = call.stream is None and call.is_streamed and call.call_type == "anthropic_messages"
+    return is_passed_on and bool(sent) and b"message_stop" not in sent
+
+
+def _texts_that_came(call: Call) -> list[str]:
+    """What LiteLLM has read of a stream, where it is known, else what it has sent on; up to a bound."""
+    read = [text for chunk in chunks_of(call.stream) for text in answer_texts(chunk)]
+    return read or _texts_sent(call.exchange)
+
+
+def _texts_sent(exchange: Exchange) -> list[str]:
+    texts: list[str] = []
+    for line in b"".join(exchange.output).split(b"\n"):
+        if line.startswith(b"data:"):
+            try:
+                texts += answer_texts(json.loads(line[5:]))
+            except (ValueError, RecursionError):
+                continue
+    return texts
+
+
+def _count(texts: Sequence[str]) -> int:
+    """Tokens by LiteLLM's default tokenizer, which takes milliseconds: off the request path."""
+    from litellm.litellm_core_utils.default_encoding import encoding  # its file takes a while to load
+
+    text, rest = [], 0
+    left = _MAX_COUNTED_CHARS
+    for one in texts:
+        text.append(one[:left])
+        rest += max(0, len(one) - left)
+        left = max(0, left - len(one))
+    counted = sum(len(tokens) for tokens in encoding.encode_ordinary_batch(text, num_threads=1))
+    return counted + rest // _CHARS_PER_TOKEN

@@ -1,0 +1,101 @@
+"""Keys that have asked before: who they are and which budgets LiteLLM showed with them, remembered. No I/O.
+
+One look takes all that either follows from; where it equals the one before, so does what followed, and
+nothing is computed. Values are compared, not objects: LiteLLM hands over a new but equal object with
+each request, and what differs each time, its spend, is not looked at.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from spendmeter_gateway.adoption.adopter import Adopter
+from spendmeter_gateway.litellm.budgets import (
+    Around,
+    Place,
+    look,
+    memory_of,
+    places_of_key,
+    places_of_request,
+    seen_of_key,
+    seen_of_request,
+    shown_by,
+)
+from spendmeter_gateway.litellm.request.caller import (
+    ACCEPTED,
+    Caller,
+    ClientValues,
+    Told,
+    caller_of,
+    who_asks,
+)
+
+# Then all are forgotten, because to keep the latest costs more than to look again.
+MAX_KEYS_REMEMBERED = 50_000
+
+_Looked = list[tuple[object, ...] | None]
+
+
+class Request(NamedTuple):
+    """One request of a key."""
+
+    told: Told
+    caller: Caller
+    places: Sequence[Place]
+
+
+class Key:
+    """One key, as it was last shown, and its latest request."""
+
+    __slots__ = ("noted", "places", "request", "shown", "who")
+
+    def __init__(self, shown: tuple[object, ...], who: Caller) -> None:
+        self.shown, self.who = shown, who
+        self.places = places_of_key(who.subject)
+        self.request: Request | None = None
+        self.noted: tuple[int, Around, _Looked] | None = None
+        """What the adopter took in last: in which of its editions, amid what, and the objects in memory."""
+
+
+class KnownKeys:
+    """Tells who asks, and hands what is new of LiteLLM's budgets to the adopter. Any thread may call."""
+
+    def __init__(self, adopter: Adopter, gateway: str, client_values: ClientValues = ACCEPTED) -> None:
+        self._adopter, self._gateway = adopter, gateway
+        self.client_values = client_values
+        self._keys: dict[object, Key] = {}
+
+    def key(self, auth: Mapping[str, Any]) -> Key:
+        """The key that asks, by the fields of LiteLLM's `UserAPIKeyAuth`."""
+        shown = shown_by(auth)
+        name = auth.get("api_key")
+        key = self._keys.get(name)
+        if key is None or key.shown != shown:
+            if len(self._keys) >= MAX_KEYS_REMEMBERED:
+                self._keys.clear()
+            key = self._keys[name] = Key(shown, who_asks(auth, self._gateway))
+        return key
+
+    def request(self, key: Key, told: Told) -> Request:
+        """What the key asks for now."""
+        latest = key.request
+        if latest is not None and latest.told == told:
+            return latest
+        caller = caller_of(key.who, told, self.client_values)
+        key.request = request = Request(told, caller, places_of_request(caller.subject))
+        return request
+
+    def note_budgets(
+        self, key: Key, request: Request, auth: Mapping[str, Any], cache: object, around: Around
+    ) -> None:
+        """Take in the budgets that LiteLLM shows with a request."""
+        if not self._adopter.is_on:
+            return
+        memory = memory_of(cache)
+        found = (self._adopter.edition, around, look(memory, key.places))
+        if found != key.noted:
+            seen = seen_of_key(auth, memory, key.who.subject, around)
+            key.noted = found if self._adopter.note(seen) else None
+        for place in request.places:
+            if place.name in memory:
+                self._adopter.note(seen_of_request(memory, request.caller.subject, around))
+                return

@@ -1,0 +1,53 @@
+"""The LiteLLM proxy that we run in: its router, its settings, and the budgets it shows with a request."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import litellm
+
+from spendmeter_gateway.gateway import ERRORS
+from spendmeter_gateway.litellm.budgets import Around
+from spendmeter_gateway.litellm.key_cache import KnownKeys, Request
+from spendmeter_gateway.litellm.payload.fields import fields_of, mapping
+from spendmeter_gateway.litellm.request.caller import told_by
+
+log = logging.getLogger(__name__)
+
+
+def the_router() -> Any:
+    """The proxy's router, set once it has read its configuration; None in a program without a proxy."""
+    return getattr(_proxy(), "llm_router", None)
+
+
+def request_of(keys: KnownKeys, auth: object, cache: object, data: Mapping[str, Any]) -> Request:
+    """Who asks for what; on the way, the budgets that LiteLLM shows are taken in, which costs nothing."""
+    fields = fields_of(auth)
+    key = keys.key(fields)
+    # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
+    settings = vars(litellm)
+    request = keys.request(
+        key, told_by(data, settings.get("extra_spend_tag_headers") or (), keys.client_values)
+    )
+    try:
+        keys.note_budgets(key, request, fields, cache, _around(settings))
+    except Exception:
+        ERRORS.labels("adoption").inc()
+        log.exception("LiteLLM's budgets could not be seen")
+    return request
+
+
+def _around(settings: Mapping[str, Any]) -> Around:
+    """What the configuration says by now: LiteLLM's `settings`, and the proxy's."""
+    general = mapping(getattr(_proxy(), "general_settings", None))
+    return Around(
+        settings.get("timezone") or "UTC",
+        settings.get("max_budget") or None,
+        settings.get("budget_duration"),
+        general.get("apply_user_budget_to_team_keys") is True,
+    )
+
+
+def _proxy() -> object:
+    return sys.modules.get("litellm.proxy.proxy_server")

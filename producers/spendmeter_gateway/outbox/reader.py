@@ -1,0 +1,164 @@
+"""What an outbox holds that Kafka has not acknowledged: the sender's side of it."""
+
+import logging
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Counter
+
+from spendmeter_gateway.outbox.checkpoint import Position, PositionFile
+from spendmeter_gateway.outbox.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, Parsed, parse
+
+log = logging.getLogger(__name__)
+
+CUT_BYTES = Counter(
+    "spendmeter_outbox_cut_bytes_total", "Bytes of outboxes that hold no whole event: a torn end, or damage."
+)
+
+SEGMENT_SUFFIX = ".segment"
+_POSITION_FILE = "position"
+# One piece holds at least one frame of the largest size.
+MAX_PIECE_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES
+
+
+@dataclass(slots=True)
+class Segment:
+    """A file of frames. `size` counts whole frames if we write it, all bytes if another process did."""
+
+    path: Path
+    size: int
+
+
+class Unsent:
+    """The events of one outbox in seq order, from the first that is not acknowledged.
+
+    Segments whose events are all acknowledged are deleted. One thread reads and acknowledges;
+    meanwhile another may append to the last segment, `add` one, and any may ask for sizes. No
+    thread waits while another reads a file.
+    """
+
+    def __init__(self, directory: Path, producer_id: str, *, is_live: bool) -> None:
+        """Open an outbox's directory; `is_live` if this process appends to it. Raises OSError."""
+        self.producer_id = producer_id
+        self._is_live = is_live
+        self._position = PositionFile(directory / _POSITION_FILE)
+        paths = sorted(directory.glob(f"*{SEGMENT_SUFFIX}"))
+        self._segments = deque(Segment(path, path.stat().st_size) for path in paths)
+        self._segments_lock = threading.Lock()
+        self._fd: int | None = None
+        self._offset = 0
+        self._read: Parsed | None = None
+        self.is_in_doubt = not is_live and self.position.partitions > 0
+        """What is read next may be stored already: it was sent, and no answer has come."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What the segments take on disk, acknowledged events of the first one included."""
+        with self._segments_lock:
+            return sum(segment.size for segment in self._segments)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What of it is not acknowledged."""
+        with self._segments_lock:
+            return sum(segment.size for segment in self._segments) - self._offset
+
+    @property
+    def position(self) -> Position:
+        return self._position.value
+
+    def add(self, segment: Segment) -> None:
+        """From now on events are appended to this segment and no other; its writer keeps its `size`."""
+        with self._segments_lock:
+            self._segments.append(segment)
+
+    def read(self, max_events: int) -> list[Frame]:
+        """The next events in seq order, none if all are acknowledged; the same again until acknowledged.
+
+        Raises OSError.
+        """
+        while (piece := self._next_piece()) is not None:
+            parsed = self._parse(piece, max_events)
+            stored = [frame for frame in parsed.frames if frame.seq <= self.position.acknowledged_seq]
+            if parsed.frames and not stored:
+                self._read = parsed
+                return parsed.frames
+            # Only where a process left off in the midst of a segment. What it had sent begins behind them,
+            # and all of that is in doubt: so it is read from there, as it was then.
+            self._cut(parsed.skipped_bytes)
+            self._offset = stored[-1].end if stored else parsed.end
+        return []
+
+    def place(self, partitions: int, incarnation: str = "") -> None:
+        """From now on events go to partitions by this count, and into this incarnation of the topic."""
+        self._keep(Position(self.position.acknowledged_seq, partitions, incarnation))
+
+    def acknowledge(self, up_to_seq: int) -> None:
+        """The events read last, up to this one, are in Kafka: they will not be read again."""
+        assert self._read is not None, "acknowledged before it was read"
+        end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
+        self._cut(self._read.skipped_bytes)
+        self._offset, self._read, self.is_in_doubt = end, None, False
+        self._keep(self.position._replace(acknowledged_seq=up_to_seq))
+        self._drop_finished()
+
+    def close(self) -> None:
+        self._close_segment()
+        self._position.close()
+
+    def _keep(self, position: Position) -> None:
+        try:
+            self._position.write(position)
+        except OSError as error:
+            # A restart sends again what it need not; the stream drops it.
+            log.warning("the position of outbox %s could not be written: %s", self.producer_id, error)
+
+    def _next_piece(self) -> bytes | None:
+        self._drop_finished()
+        if not self._segments or self._offset >= self._segments[0].size:
+            return None
+        if self._fd is None:
+            self._fd = os.open(self._segments[0].path, os.O_RDONLY | os.O_CLOEXEC)
+        left = self._segments[0].size - self._offset
+        return os.pread(self._fd, min(left, MAX_PIECE_BYTES), self._offset)
+
+    def _parse(self, piece: bytes, max_events: int) -> Parsed:
+        """The frames of a piece; where it has none, those of all the rest of its segment."""
+        parsed = parse(piece, self._offset, max_events)
+        if parsed.frames:
+            return parsed
+        size = self._segments[0].size
+        if self._fd is not None and self._offset + len(piece) < size:
+            parsed = parse(os.pread(self._fd, size - self._offset, self._offset), self._offset, max_events)
+        return parsed if parsed.frames else Parsed([], size, size - self._offset)
+
+    def _drop_finished(self) -> None:
+        while self._segments and self._offset >= self._segments[0].size:
+            if self._is_live and len(self._segments) == 1:
+                return
+            self._close_segment()
+            with self._segments_lock:
+                finished = self._segments.popleft()
+                self._offset = 0
+            try:
+                finished.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s, all of it acknowledged, could not be removed: %s", finished.path, error)
+
+    def _close_segment(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _cut(self, size_bytes: int) -> None:
+        if size_bytes:
+            CUT_BYTES.inc(size_bytes)
+            log.error(
+                "outbox %s: %d bytes after seq %d hold no whole event and were passed over",
+                self.producer_id,
+                size_bytes,
+                self.position.acknowledged_seq,
+            )

@@ -1,0 +1,45 @@
+"""From a frame of the outbox to the record that Kafka is given, and its partition. Pure."""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage, placed_by
+from spendmeter.contract.times import EPOCH
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.usage_reader import event_of, read_fields
+from spendmeter.runtime.kafka import partition_of
+from spendmeter_gateway.outbox.frames import Frame
+
+log = logging.getLogger(__name__)
+
+
+class Outgoing(NamedTuple):
+    """One event on its way to Kafka."""
+
+    seq: int
+    key: str
+    occurred_at_seconds: float
+    """Since 1970."""
+    record: Record
+
+
+def outgoing_of(frame: Frame) -> Outgoing:
+    """The record of an event; its value is the very bytes that were recorded."""
+    try:
+        fields = read_fields(frame.payload)
+        event = decode(UsageEvent, frame.payload) if fields is None else event_of(fields)
+    except InvalidRecord as invalid:
+        # Another version wrote it. The stream puts it with the dead letters, where it is not lost.
+        log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
+        return Outgoing(frame.seq, "", EPOCH.timestamp(), Record(b"", frame.payload, []))
+    record = encode_usage(event, frame.payload)
+    return Outgoing(frame.seq, placed_by(event), event.occurred_at.timestamp(), record)
+
+
+def by_partition(outgoing: Sequence[Outgoing], partitions: int) -> dict[int, list[Outgoing]]:
+    """The events that go to each partition, in their order."""
+    batches: dict[int, list[Outgoing]] = {}
+    for one in outgoing:
+        batches.setdefault(partition_of(one.key, partitions), []).append(one)
+    return batches

@@ -1,0 +1,283 @@
+"""The sender: one first-in-first-out way from the outbox to Kafka.
+
+A chunk is the next unsent events in seq order, grouped by partition into exactly one Kafka batch
+per partition. It is sent, and whatever of it fails is sent again from the same records, until every
+batch is acknowledged; only then the next chunk is read. So for one producer and partition:
+
+- events first arrive with rising seq;
+- what arrives again is the same bytes with the same seq, and so at or below the highest seq seen;
+- nothing new arrives before all that came before it is stored, so no resend brings a first arrival late.
+
+A chunk is worth a request to Kafka, whatever is in it, and the proxy pays for it. So events wait up to
+a linger for others, unless one of them is urgent: then all go at once.
+
+So a reader drops a resend by comparing its seq with the highest it has seen from that producer on
+that partition. An event's partition stays what it was first, even where partitions were added meanwhile.
+Where the topic is another one by now, what is in doubt says which one may have it, too.
+
+Outboxes that dead processes left are finished first, each under its own producer id.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from prometheus_client import Counter, Gauge
+
+from spendmeter.contract.records import SENT_BEFORE_HEADER, Record, sent_before
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.total import MAX_INCARNATION_CHARS
+from spendmeter.runtime.kafka import MAX_SIGNATURE_BYTES, batch_of
+from spendmeter.runtime.settings import Settings
+from spendmeter.runtime.topic_state import TopicState
+from spendmeter_gateway.outbox.backoff import FailureLog
+from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
+from spendmeter_gateway.outbox.reader import Unsent
+from spendmeter_gateway.outbox.record import Outgoing, by_partition, outgoing_of
+from spendmeter_gateway.outbox.recovery import Predecessor
+from spendmeter_gateway.outbox.writer import Outbox
+
+log = logging.getLogger(__name__)
+
+SENT = Counter("spendmeter_sender_sent_total", "Events that Kafka has acknowledged.")
+RESENT = Counter("spendmeter_sender_resent_total", "Events sent again, since it was unknown if they arrived.")
+OLDEST_UNSENT_SECONDS = Gauge(
+    "spendmeter_outbox_oldest_unsent_seconds", "Age of the oldest event that Kafka has not acknowledged."
+)
+
+# Nor does a chunk have more bytes than one Kafka batch holds.
+MAX_CHUNK_EVENTS = 500
+SENT_BEFORE_BYTES = len(SENT_BEFORE_HEADER) + MAX_INCARNATION_CHARS + 10
+"""More than the header takes that says where an event was sent before."""
+# So much does not wait for more.
+WORTH_A_REQUEST_BYTES = 64 * 1024
+
+
+class Acknowledged(NamedTuple):
+    """One event of this process's own outbox that Kafka has stored."""
+
+    seq: int
+    partition: int
+    offset: int
+    resent: bool
+    """It was sent more than once: an earlier copy may lie at a lower offset."""
+
+
+class Sender:
+    """Sends what is in the outboxes, in order, for as long as it runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: Outbox,
+        predecessors: Sequence[Predecessor],
+        on_acknowledged: Callable[[Acknowledged], None],
+        linger_seconds: float = 0.0,
+    ) -> None:
+        self._outbox = outbox
+        self._predecessors = list(predecessors)
+        self._on_acknowledged = on_acknowledged
+        self._linger_seconds = linger_seconds
+        self._delivery = Delivery(settings)
+        self._topic_name = settings.topic(Topic.USAGE)
+        self._signing_keys = settings.read_signing_keys()
+        self._woken, self._idle = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # What of it a wake would change: set by the loop, cleared by who wakes it.
+        self._is_waiting = self._is_lingering = False
+        self._is_urgent = self._is_draining = False
+        self._urgent_to_seq = 0
+        self._waiting_since: float | None = None
+        self._failures = FailureLog()
+        OLDEST_UNSENT_SECONDS.set_function(self._oldest_unsent_seconds)
+
+    @property
+    def is_lingering(self) -> bool:
+        """Whether what is unsent waits for more."""
+        return self._is_lingering
+
+    def wake(self, *, is_urgent: bool = True) -> None:
+        """An event was appended: send it, within the linger unless it is urgent. From any thread."""
+        if is_urgent:
+            self._is_urgent = True
+        # Who sends looks again by itself. To wake a loop is a system call, and hands the interpreter over.
+        if self._is_waiting or (is_urgent and self._is_lingering):
+            loop = self._loop
+            if loop is not None:
+                self._is_waiting = self._is_lingering = False
+                loop.call_soon_threadsafe(self._wake_now)
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Wait until all that was appended is acknowledged; False if it is not by then.
+
+        On the loop that `run` runs on.
+        """
+        self._is_draining = True
+        self._wake_now()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Send until cancelled. Kafka may be away, at the start too, for any time."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._topic()
+            while self._predecessors:
+                await self._finish(self._predecessors[0])
+                self._predecessors.pop(0)
+            while True:
+                if not await self._send_own():
+                    await self._wait()
+                await self._linger()
+        finally:
+            self._is_waiting, self._loop = False, None
+            await self._delivery.close()
+            for left in self._predecessors:
+                left.release()
+
+    def _wake_now(self) -> None:
+        self._idle.clear()
+        self._woken.set()
+
+    async def _wait(self) -> None:
+        """Return once something is appended; all that was is stored."""
+        self._woken.clear()
+        self._is_waiting = True
+        # What was appended before that woke nobody.
+        if not self._outbox.unsent.waiting_bytes:
+            self._waiting_since = None
+            self._idle.set()
+            await self._woken.wait()
+        self._is_waiting = False
+
+    async def _linger(self) -> None:
+        """Return once what is unsent shall be sent: it is urgent, or much, or has waited for long enough."""
+        self._woken.clear()
+        self._is_lingering = True
+        # What became urgent before that woke nobody.
+        if not self._is_hurried() and self._outbox.unsent.waiting_bytes < WORTH_A_REQUEST_BYTES:
+            later = asyncio.get_running_loop().call_later(self._linger_seconds, self._woken.set)
+            await self._woken.wait()
+            later.cancel()
+        self._is_lingering = False
+
+    def _is_hurried(self) -> bool:
+        """Whether something urgent is unsent: a chunk may end before it."""
+        if self._is_urgent:
+            # Cleared before the look: what becomes urgent after it is told again.
+            self._is_urgent = False
+            self._urgent_to_seq = self._outbox.last_seq
+        return self._is_draining or self._outbox.unsent.position.acknowledged_seq < self._urgent_to_seq
+
+    async def _finish(self, predecessor: Predecessor) -> None:
+        producer_id = predecessor.unsent.producer_id
+        try:
+            while await self._send_chunk(predecessor.unsent, None):
+                pass
+            predecessor.remove()
+        except OSError as error:
+            # What cannot be read must not hold up what can; the next process tries again.
+            log.error("outbox %s of an earlier process cannot be finished, it stays: %s", producer_id, error)
+            predecessor.release()
+        else:
+            log.info("outbox %s of an earlier process is finished", producer_id)
+
+    async def _send_own(self) -> bool:
+        try:
+            return await self._send_chunk(self._outbox.unsent, self._on_acknowledged)
+        except OSError as error:
+            await self._failures.back_off(f"the outbox cannot be read: {error}")
+            return True
+
+    async def _send_chunk(self, unsent: Unsent, tell: Callable[[Acknowledged], None] | None) -> bool:
+        """Send the next chunk until it is acknowledged; False if there is none. Raises OSError."""
+        frames = unsent.read(MAX_CHUNK_EVENTS)
+        if not frames:
+            return False
+        left = [outgoing_of(frame) for frame in frames]
+        # One partition may get them all, in one batch, and each may have to say where it was sent before.
+        more_bytes = SENT_BEFORE_BYTES + (MAX_SIGNATURE_BYTES if self._signing_keys else 0)
+        left = left[: len(batch_of((one.record for one in left), more_bytes))]
+        last_seq = left[-1].seq
+        self._waiting_since = left[0].occurred_at_seconds
+        while left:
+            before = await self._place(unsent)
+            if unsent.is_in_doubt:
+                RESENT.inc(len(left))
+            left = await self._attempt(unsent, left, tell, before)
+        unsent.acknowledge(last_seq)
+        return True
+
+    async def _attempt(
+        self,
+        unsent: Unsent,
+        outgoing: Sequence[Outgoing],
+        tell: Callable[[Acknowledged], None] | None,
+        before: str = "",
+    ) -> list[Outgoing]:
+        """Send once; returns what is not known to be stored, still in seq order.
+
+        `before`: the earlier incarnation of the topic that may hold these events, too.
+        """
+        batches = by_partition(outgoing, unsent.position.partitions)
+        failure: NotDelivered | None = None
+        resent, unsent.is_in_doubt = unsent.is_in_doubt, True
+        try:
+            stored = await self._delivery.send(
+                {p: [self._to_send(o.record, p, before) for o in batch] for p, batch in batches.items()}
+            )
+        except NotDelivered as failed:
+            stored, failure = dict(failed.stored), failed
+        for partition, base_offset in stored.items():
+            SENT.inc(len(batches[partition]))
+            for index, one in enumerate(batches[partition]):
+                if tell is not None:
+                    tell(Acknowledged(one.seq, partition, base_offset + index, resent))
+        if failure is not None:
+            await self._failures.back_off(f"events were not acknowledged: {failure}")
+        else:
+            self._failures.end()
+        return sorted(o for p, batch in batches.items() if p not in stored for o in batch)
+
+    def _to_send(self, record: Record, partition: int, before: str) -> Record:
+        """With its signature, and with where it was sent before."""
+        signature = self._signing_keys.sign(self._topic_name, partition, record.key, record.value)
+        signed = record._replace(headers=[*record.headers, *signature]) if signature else record
+        return sent_before(signed, before) if before else signed
+
+    async def _place(self, unsent: Unsent) -> str:
+        """Settle by which count of partitions the next events are placed.
+
+        One that may be stored already goes where it went before, unless the topic is another one by now.
+        Returns the incarnation that may hold it then; empty where the topic is the same.
+        """
+        now, so_far = await self._topic(fresh=unsent.is_in_doubt), unsent.position
+        if now.incarnation and now.incarnation == so_far.incarnation:
+            # A topic's partitions never become fewer: a broker that says so is behind.
+            now = now._replace(partitions=max(now.partitions, so_far.partitions))
+        is_another = bool(so_far.incarnation and now.incarnation and now.incarnation != so_far.incarnation)
+        if unsent.is_in_doubt:
+            if is_another:
+                # Its name stays until nothing is in doubt: whoever goes on after a crash must know it, too.
+                unsent.place(now.partitions, so_far.incarnation)
+                return so_far.incarnation
+            if now.partitions < so_far.partitions:
+                unsent.place(now.partitions, now.incarnation)
+        elif (now.partitions, now.incarnation) != (so_far.partitions, so_far.incarnation):
+            unsent.place(now.partitions, now.incarnation)
+        return ""
+
+    async def _topic(self, *, fresh: bool = False) -> TopicState:
+        while True:
+            try:
+                return await self._delivery.topic(fresh=fresh)
+            except NotDelivered as failed:
+                await self._failures.back_off(f"Kafka cannot be reached: {failed}")
+
+    def _oldest_unsent_seconds(self) -> float:
+        return 0.0 if self._waiting_since is None else max(0.0, time.time() - self._waiting_since)

@@ -1,0 +1,95 @@
+"""Pricing: a cost for what LiteLLM has no price for, or whose price the book overrides. Pure."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import ROUND_CEILING
+from typing import Any, NamedTuple
+
+from spendmeter.contract.money import InvalidAmount, NanoUsd
+from spendmeter.contract.usage import CostSource, Doubt, Status
+from spendmeter.prices.book import Entry, Model, PriceBook, Used, cost_of
+from spendmeter_gateway.admission.cost_bound import FEMTO_PER_USD
+from spendmeter_gateway.litellm.payload.usage import UsageDraft
+
+
+class Priced(NamedTuple):
+    """A cost, and the prices that it was reckoned with."""
+
+    amount: NanoUsd
+    prices: Mapping[str, str]
+
+
+Fallback = Callable[[Model, Used, datetime], Priced | None]
+"""A list of prices to ask last. Raises InvalidAmount."""
+
+
+def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None) -> UsageDraft:
+    """The draft with the cost that the book, or else the fallback, knows; as it was where neither does.
+
+    Only requests that were served by a model: an answer out of a cache has its price, a failure none.
+    """
+    fields = draft.fields
+    source = fields["cost_source"]
+    if source is CostSource.CACHE or fields.get("status", Status.SUCCESS) is not Status.SUCCESS:
+        return draft
+    try:
+        found = _look_up(draft, source, book, fallback)
+    except InvalidAmount as error:
+        return draft._replace(doubt=f"by the price book, {error}")
+    if found is None:
+        return draft
+    changed = {
+        "cost_nanousd": found.amount,
+        "cost_source": CostSource.PRICEBOOK,
+        "prices": dict(found.prices),
+    }
+    if source is CostSource.TOKENS:
+        # The operator's own price counts whatever LiteLLM said, so nothing is doubted.
+        return draft._replace(fields={**fields, **changed, "cost_doubt": Doubt.NONE}, doubt=None)
+    return draft._replace(fields={**fields, **changed})
+
+
+def _look_up(
+    draft: UsageDraft, source: CostSource, book: PriceBook | None, fallback: Fallback | None
+) -> Priced | None:
+    fields = draft.fields
+    model = Model(fields.get("provider", ""), fields.get("model", ""), fields.get("model_group", ""))
+    at: datetime = fields["occurred_at"]
+    entry = book.find(model, at) if book is not None else None
+    is_unpriced = source is CostSource.UNPRICED
+    if book is not None and entry is not None and (is_unpriced or entry.override):
+        cost = cost_of(entry, _used(draft))
+        # What LiteLLM knows without a price of the model, a guardrail's cost, stays.
+        known = 0 if entry.override else fields["cost_nanousd"]
+        return Priced(NanoUsd(cost + known), book.prices_of(entry))
+    if fallback is None or not is_unpriced:
+        return None
+    found = fallback(model, _used(draft), at)
+    return found and found._replace(amount=NanoUsd(found.amount + fields["cost_nanousd"]))
+
+
+def _used(draft: UsageDraft) -> Used:
+    fields: Mapping[str, Any] = draft.fields
+    counts = {name: fields.get(name, 0) for name in Used._fields if name != "images"}
+    return Used(images=draft.images, **counts)
+
+
+_LITELLM_NAMES = {
+    "input_token": "input_cost_per_token",
+    "cache_read_token": "input_cost_per_token",
+    "cache_write_token": "cache_creation_input_token_cost",
+    "output_token": "output_cost_per_token",
+    "output_reasoning_token": "output_cost_per_reasoning_token",
+    "image": "output_cost_per_image",
+    "second": "cost_per_second",
+    "request": "input_cost_per_request",
+}
+
+
+def bounding_prices(entry: Entry) -> dict[str, int]:
+    """An entry's prices as estimate.py takes them: LiteLLM's names, femto-USD, rounded up."""
+    prices: dict[str, int] = {}
+    for unit, usd in entry.usd_per_unit.items():
+        name, femto = _LITELLM_NAMES[unit], int((usd * FEMTO_PER_USD).to_integral_value(ROUND_CEILING))
+        prices[name] = max(femto, prices.get(name, 0))
+    return prices

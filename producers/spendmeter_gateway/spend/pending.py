@@ -1,0 +1,85 @@
+"""Pending spend: what was answered and LiteLLM has not logged yet, where it meets the lock and the clock."""
+
+import logging
+import time
+from collections.abc import Sequence
+from threading import RLock
+from typing import NamedTuple
+from uuid import UUID
+
+from prometheus_client import Counter, Gauge
+
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.domain.matching import Subject, subject_of
+from spendmeter_gateway.admission.decide import Refuse
+from spendmeter_gateway.spend.charges import Charge
+from spendmeter_gateway.spend.tracker import OwnSpend
+
+log = logging.getLogger(__name__)
+
+PENDING = Gauge("spendmeter_pending", "Answers that count although LiteLLM has not logged them yet.")
+UNLOGGED = Counter("spendmeter_unlogged_answers_total", "Answers not logged within pending_max_seconds.")
+MISJUDGED = Counter(
+    "spendmeter_misjudged_answers_total", "Events of another cost or subject than their answers told."
+)
+UNPLACED = Counter("spendmeter_unplaced_answers_total", "Answers beyond MAX_PENDING, known once logged.")
+
+
+class Told(NamedTuple):
+    """What an answer said of the event that it will become."""
+
+    cost_nanousd: int
+    subject: Subject
+
+    def note_event(self, event: UsageEvent) -> None:
+        """Say so where the event is another: LiteLLM logged what it had not answered."""
+        if (event.cost_nanousd, subject_of(event)) != self:
+            MISJUDGED.inc()
+            log.warning(
+                "event %s was answered at %d nano-USD for %s, and logged at %d for %s",
+                event.event_id,
+                self.cost_nanousd,
+                self.subject,
+                event.cost_nanousd,
+                subject_of(event),
+            )
+
+
+class Pending:
+    """The answers of a gateway, shared by threads under the lock of its views."""
+
+    def __init__(self, max_seconds: float, lock: RLock, spend: OwnSpend) -> None:
+        self._max_seconds, self._lock, self._spend = max_seconds, lock, spend
+
+    def add(self, event: UsageEvent, charges: Sequence[Charge]) -> bool:
+        """Count an event that is to be recorded; False where there is no room. The caller holds the lock."""
+        told = Told(event.cost_nanousd, subject_of(event))
+        if not self._spend.answer(event.event_id, told, charges, time.monotonic()):
+            UNPLACED.inc()
+            return False
+        PENDING.set(self._spend.pending_count)
+        return True
+
+    def settle(self, event_id: UUID) -> Told | None:
+        """It is being recorded, or never will be: what was told of it. The caller holds the lock."""
+        told = self._spend.settle(event_id)
+        if not isinstance(told, Told):
+            return None
+        PENDING.set(self._spend.pending_count)
+        return told
+
+    def of(self, refuse: Refuse) -> dict[UUID, int]:
+        """What is pending where a request was refused: event and cost in nano-USD."""
+        if refuse.account is None or refuse.window is None:
+            return {}
+        with self._lock:
+            return dict(self._spend.pending(refuse.account.name, refuse.window.start))
+
+    def expire(self, now_seconds: float) -> None:
+        """Count no longer what has been pending for too long: the log event of it may have been lost."""
+        with self._lock:
+            unlogged = self._spend.expire(now_seconds - self._max_seconds)
+            PENDING.set(self._spend.pending_count)
+        for event_id in unlogged:
+            UNLOGGED.inc()
+            log.warning("event %s was answered, but LiteLLM has not logged it: it counts no longer", event_id)

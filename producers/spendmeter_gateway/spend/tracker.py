@@ -1,0 +1,230 @@
+"""Known spend of every account and window: signals, and this gateway's own events that none includes yet."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from spendmeter.contract.signal import Signal
+from spendmeter_gateway.spend.charges import Charge
+from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement, Known, WindowSpend
+
+# Reached only when Kafka has been away for long; further events are counted until the next signal.
+MAX_RECORDED = 100_000
+# As many answers may wait to be logged; the cost of further ones is known once they are.
+MAX_PENDING = 10_000
+_NO_PENDING: dict[UUID, int] = {}
+# Bounds of windows that are alive at a time; forgetting them costs memory, nothing else.
+MAX_MOMENTS = 1_000
+
+WindowKey = tuple[str, datetime]
+"""The name of an account and the start of a window of it."""
+
+
+class Limit:
+    """What an account may spend in a window, for `is_below` to ask again and again."""
+
+    __slots__ = ("key", "nanousd", "window")
+
+    def __init__(self, key: WindowKey, nanousd: int) -> None:
+        self.key, self.nanousd = key, nanousd
+        self.window: WindowSpend | None = None
+        """As it was found last: to look it up takes most of the time where little of it is in the caches."""
+
+
+class _Recorded(NamedTuple):
+    """An own event whose acknowledgement is still out."""
+
+    at_seconds: float
+    charged: tuple[WindowSpend, ...]
+    costs_nanousd: tuple[int, ...]
+    is_doubtful: bool
+
+
+class _Answered(NamedTuple):
+    """An own event that is pending: what answered it is known, LiteLLM has not logged it."""
+
+    at_seconds: float
+    told: object
+    charged: tuple[WindowSpend, ...]
+
+
+class OwnSpend:
+    """The spend this gateway knows of. No I/O, no clock, no lock: those are the caller's.
+
+    Seconds are of one monotonic clock of the caller's; money is nano-USD.
+    """
+
+    def __init__(self) -> None:
+        self._windows: dict[WindowKey, WindowSpend] = {}
+        self._recorded: dict[int, _Recorded] = {}
+        self._answered: dict[UUID, _Answered] = {}
+        self._last_seq = 0
+        self._moments: dict[datetime, datetime] = {}
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def known(self, account: str, window_start: datetime) -> Known:
+        """What is known of that window and of no other; nothing when neither signal nor event told of it."""
+        window = self._windows.get((account, window_start))
+        return NOTHING if window is None else window.known()
+
+    def is_below(self, limits: Iterable[Limit]) -> bool:
+        """Whether all that may be spent in each of these windows, doubtful events too, is below its limit."""
+        for limit in limits:
+            window = limit.window
+            if window is None or window.is_dropped:
+                limit.window = window = self._windows.get(limit.key)
+            if window is not None and window.most_nanousd() >= limit.nanousd:
+                return False
+        return True
+
+    def oldest_recorded_seconds(self) -> float | None:
+        """When the oldest event without acknowledgement was recorded."""
+        for recorded in self._recorded.values():
+            return recorded.at_seconds
+        return None
+
+    def take(self, signal: Signal, now: datetime) -> None:
+        """Bring a signal in; one that is older than what is known, or of an ended window, changes nothing."""
+        if signal.window_end is None or now < signal.window_end:
+            # Each signal brings moments of its own, which are those of thousands.
+            start, end = self._moment(signal.window_start), signal.window_end
+            key = (signal.account, start)
+            self._window(key, None if end is None else self._moment(end)).take(signal, self._last_seq)
+
+    def answer(self, event_id: UUID, told: object, charges: Iterable[Charge], now_seconds: float) -> bool:
+        """Count an event that is to be recorded, until `settle` or `expire`; False beyond MAX_PENDING.
+
+        `told` is what `settle` gives back. Settle it under the same hold of the lock that it is recorded
+        under: then it counts once throughout.
+        """
+        if event_id in self._answered:
+            return True
+        if len(self._answered) >= MAX_PENDING:
+            return False
+        windows = []
+        for charge in charges:
+            window = self._window_charged(charge)
+            window.answer(event_id, int(charge.cost_nanousd))
+            windows.append(window)
+        self._answered[event_id] = _Answered(now_seconds, told, tuple(windows))
+        return True
+
+    def settle(self, event_id: UUID) -> object:
+        """The event is pending no longer; what `answer` was told of it, None where it was not pending."""
+        answered = self._answered.pop(event_id, None)
+        if answered is None:
+            return None
+        for window in answered.charged:
+            window.settle(event_id)
+        return answered.told
+
+    def expire(self, before_seconds: float) -> list[UUID]:
+        """Forget what has been pending since before that moment, and tell which events that were."""
+        expired = []
+        for event_id, answered in self._answered.items():
+            if answered.at_seconds >= before_seconds:
+                break
+            expired.append(event_id)
+        for event_id in expired:
+            self.settle(event_id)
+        return expired
+
+    @property
+    def pending_count(self) -> int:
+        """How many events are pending."""
+        return len(self._answered)
+
+    def pending(self, account: str, window_start: datetime) -> Mapping[UUID, int]:
+        """The events that are pending in that window, and the cost of each in nano-USD."""
+        window = self._windows.get((account, window_start))
+        return _NO_PENDING if window is None else window.pending
+
+    def record(self, seq: int, charges: Iterable[Charge], now_seconds: float) -> bool:
+        """Count an own event from now on; `seq` rises from call to call. Returns whether it is urgent.
+
+        No signal that includes the event may have been taken before: append to the outbox and
+        record under the one lock that `take` is called under, too.
+        """
+        charges = list(charges)
+        costs_nanousd = tuple([int(charge.cost_nanousd) for charge in charges])
+        return self.record_in(seq, self.windows(charges), costs_nanousd, now_seconds)
+
+    def windows(self, charges: Iterable[Charge]) -> tuple[WindowSpend, ...]:
+        """The window of each charge."""
+        return tuple([self._window_charged(charge) for charge in charges])
+
+    def record_in(
+        self,
+        seq: int,
+        windows: tuple[WindowSpend, ...],
+        costs_nanousd: tuple[int, ...],
+        now_seconds: float,
+        *,
+        is_doubtful: bool = False,
+    ) -> bool:
+        """As `record`, in windows of which none is dropped, each at its cost.
+
+        `is_doubtful`: a signal may include the event already, as sent by another.
+        """
+        if len(self._recorded) >= MAX_RECORDED:
+            if is_doubtful:
+                return True
+            for window, cost_nanousd in zip(windows, costs_nanousd, strict=True):
+                window.count_unplaced(cost_nanousd)
+            return True
+        is_urgent = False
+        for window, cost_nanousd in zip(windows, costs_nanousd, strict=True):
+            window.record(cost_nanousd, is_doubtful=is_doubtful)
+            is_urgent = is_urgent or window.is_urgent()
+        self._recorded[seq] = _Recorded(now_seconds, windows, costs_nanousd, is_doubtful)
+        self._last_seq = seq
+        return is_urgent
+
+    def count_unplaced(self, charges: Iterable[Charge]) -> None:
+        """Count an event that will never be acknowledged, until its accounts' next signals."""
+        for charge in charges:
+            self._window_charged(charge).count_unplaced(charge.cost_nanousd)
+
+    def acknowledge(self, seq: int, at: Acknowledgement) -> None:
+        """An own event has been stored; a seq that is unknown or acknowledged already changes nothing."""
+        recorded = self._recorded.pop(seq, None)
+        if recorded is not None:
+            for window, cost_nanousd in zip(recorded.charged, recorded.costs_nanousd, strict=True):
+                window.acknowledge(seq, cost_nanousd, at, is_doubtful=recorded.is_doubtful)
+
+    def keys(self) -> list[WindowKey]:
+        """The windows held now, for `prune` to go through in slices."""
+        return list(self._windows)
+
+    def prune(self, keys: Iterable[WindowKey], now: datetime, is_removed: Callable[[str], bool]) -> None:
+        """Drop those of these windows that have ended, are empty, or whose budget was removed."""
+        for key in keys:
+            window = self._windows.get(key)
+            if window is not None and (
+                (window.end is not None and window.end <= now)
+                or window.is_empty()
+                or is_removed(key[0].partition("|")[0])
+            ):
+                del self._windows[key]
+                window.is_dropped = True
+
+    def _window_charged(self, charge: Charge) -> WindowSpend:
+        return self._window((charge.account, charge.window_start), charge.window_end)
+
+    def _window(self, key: WindowKey, end: datetime | None) -> WindowSpend:
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = WindowSpend(end)
+        elif window.end is not None and (end is None or end > window.end):
+            # It began with a reset, and the budget has a longer period by now.
+            window.end = end
+        return window
+
+    def _moment(self, time: datetime) -> datetime:
+        """One object for all that equal it."""
+        if len(self._moments) >= MAX_MOMENTS:
+            self._moments.clear()
+        return self._moments.setdefault(time, time)

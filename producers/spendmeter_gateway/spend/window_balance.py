@@ -1,0 +1,249 @@
+"""Known spend of one account in one window: the signal's part, and own events that it does not include.
+
+An own event passes three states. *Recorded*: its offset is unknown. *Uncovered*: it has been
+acknowledged at an offset above the signal's watermark. *Covered*: the signal includes it, and it
+is forgotten.
+
+Only a recorded event can be counted twice, and only where a signal arrived after it was recorded:
+a signal cannot include what came after the signal itself. Such events are doubtful; so is one that
+was sent more than once, because the offset that we were told may be that of a later copy. Every
+other own event is certain. Running sums make each step O(1), or O(1) per event that leaves.
+
+Before all that it may be *pending*: its request was answered, its cost is known, and LiteLLM has not
+logged it yet. No signal can include it then, so it is certain.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, Signal
+from spendmeter_gateway.spend import watermark as watermarks
+
+# Beyond it, events are held together and leave together with the first of them: too little is
+# counted for an instant, never too much. Reached only while the stream is away.
+MAX_UNCOVERED_PER_PARTITION = 1_000
+
+_NO_PENDING: dict[UUID, int] = {}
+_NO_VERSION = -1
+
+
+class Known(NamedTuple):
+    """What is known to be spent from one account in one window."""
+
+    certain_nanousd: int
+    """Spent beyond doubt, each event counted once, pending ones included."""
+    doubtful_nanousd: int
+    """Own events that may be inside the signal already: an acknowledgement or a signal will tell."""
+    signal_nanousd: int
+    watermark: dict[int, int]
+    """Partition of spend.usage: the last offset that the signal includes. Empty without a signal."""
+    uncovered_since_seconds: float | None
+    """When the oldest event that is stored and in no signal was acknowledged."""
+    pending_nanousd: int = 0
+    """The part of it all that was answered and is not recorded yet."""
+
+
+NOTHING = Known(0, 0, 0, {}, None)
+
+
+class Acknowledgement(NamedTuple):
+    """Where the brokers stored an event, as the sender was told."""
+
+    partition: int
+    offset: int
+    at_seconds: float
+    resent: bool
+    """It was sent more than once, so an earlier copy may be stored below `offset`."""
+
+
+class _Uncovered:
+    """Events of one partition that are stored and that the signal does not include, one or more together."""
+
+    __slots__ = ("certain_nanousd", "doubtful_nanousd", "first_offset", "since_seconds")
+
+    def __init__(self, first_offset: int, since_seconds: float) -> None:
+        self.first_offset = first_offset
+        self.since_seconds = since_seconds
+        self.certain_nanousd = 0
+        self.doubtful_nanousd = 0
+
+
+class WindowSpend:
+    """The running sums of one account in one window, in nano-USD."""
+
+    __slots__ = (
+        "_doubtful_to_seq",
+        "_limit_nanousd",
+        "_pending",
+        "_pending_nanousd",
+        "_recorded",
+        "_recorded_doubtful_nanousd",
+        "_recorded_nanousd",
+        "_revision",
+        "_signal_nanousd",
+        "_uncovered",
+        "_uncovered_doubtful_nanousd",
+        "_uncovered_nanousd",
+        "_unplaced_nanousd",
+        "_version",
+        "_watermark",
+        "end",
+        "is_dropped",
+    )
+
+    def __init__(self, end: datetime | None) -> None:
+        self.end = end
+        self.is_dropped = False
+        """Its account has another one by now, or none: what happens is not to be counted here."""
+        self._revision, self._version = 0, _NO_VERSION
+        self._signal_nanousd = self._limit_nanousd = 0
+        self._watermark = watermarks.NONE
+        self._recorded = 0
+        self._recorded_nanousd = 0
+        self._recorded_doubtful_nanousd = 0
+        self._doubtful_to_seq = 0
+        self._uncovered: dict[int, deque[_Uncovered]] | None = None
+        self._uncovered_nanousd = 0
+        self._uncovered_doubtful_nanousd = 0
+        self._unplaced_nanousd = 0
+        self._pending: dict[UUID, int] | None = None
+        self._pending_nanousd = 0
+
+    def known(self) -> Known:
+        """The sums as they stand."""
+        return Known(
+            self._signal_nanousd
+            + self._recorded_nanousd
+            - self._recorded_doubtful_nanousd
+            + self._uncovered_nanousd
+            - self._uncovered_doubtful_nanousd
+            + self._unplaced_nanousd
+            + self._pending_nanousd,
+            self._recorded_doubtful_nanousd + self._uncovered_doubtful_nanousd,
+            self._signal_nanousd,
+            watermarks.unpacked(self._watermark),
+            min(events[0].since_seconds for events in self._uncovered.values()) if self._uncovered else None,
+            self._pending_nanousd,
+        )
+
+    def most_nanousd(self) -> int:
+        """What is spent if no doubtful event is in the signal: certain and doubtful together."""
+        return (
+            self._signal_nanousd
+            + self._recorded_nanousd
+            + self._uncovered_nanousd
+            + self._unplaced_nanousd
+            + self._pending_nanousd
+        )
+
+    def is_urgent(self) -> bool:
+        """Whether others shall hear of it at once: the limit is close, or what is unsent is much of it."""
+        return (
+            self._recorded_nanousd >= self._limit_nanousd * COALESCE_SHARE
+            or self.most_nanousd() >= self._limit_nanousd * CLOSE_TO_LIMIT_SHARE
+        )
+
+    @property
+    def pending(self) -> Mapping[UUID, int]:
+        """The events that are pending, and the cost of each."""
+        return _NO_PENDING if self._pending is None else self._pending
+
+    def take(self, signal: Signal, last_seq: int) -> None:
+        """Bring a signal of this window in; `last_seq` is that of the latest own event recorded."""
+        order, known = (signal.revision, signal.version), (self._revision, self._version)
+        if order < known:
+            return
+        before, watermark = watermarks.unpacked(self._watermark), dict(signal.watermark)
+        if order == known:
+            # The same events. A dropped duplicate moves the watermark alone, and a replay may bring
+            # the lower of the two last.
+            for partition, offset in before.items():
+                watermark[partition] = max(offset, watermark.get(partition, offset))
+        if any(offset > before.get(partition, -1) for partition, offset in watermark.items()):
+            self._recorded_doubtful_nanousd = self._recorded_nanousd
+            self._doubtful_to_seq = last_seq
+            self._unplaced_nanousd = 0
+        self._revision, self._version = order
+        self._signal_nanousd, self._watermark = signal.spent_nanousd, watermarks.packed(watermark)
+        self._limit_nanousd = signal.limit_nanousd
+        if self._uncovered:
+            self._forget_covered(self._uncovered, watermark)
+
+    def answer(self, event_id: UUID, cost_nanousd: int) -> None:
+        """An event is pending; `settle` comes once for it."""
+        if self._pending is None:
+            self._pending = {}
+        self._pending[event_id] = cost_nanousd
+        self._pending_nanousd += cost_nanousd
+
+    def settle(self, event_id: UUID) -> None:
+        """It is pending no longer: it is being recorded, or nobody believes in it any more."""
+        if self._pending is not None:
+            self._pending_nanousd -= self._pending.pop(event_id)
+            # An account has them for milliseconds; the dict need not outlive them.
+            self._pending = self._pending or None
+
+    def record(self, cost_nanousd: int, *, is_doubtful: bool = False) -> None:
+        """An own event was recorded after every signal that was taken; doubtful: one may include it."""
+        self._recorded += 1
+        self._recorded_nanousd += cost_nanousd
+        if is_doubtful:
+            self._recorded_doubtful_nanousd += cost_nanousd
+
+    def count_unplaced(self, cost_nanousd: int) -> None:
+        """An own event whose place nobody will tell: counted until a signal includes anything new."""
+        self._unplaced_nanousd += cost_nanousd
+
+    def acknowledge(
+        self, seq: int, cost_nanousd: int, at: Acknowledgement, *, is_doubtful: bool = False
+    ) -> None:
+        """A recorded event has been stored."""
+        self._recorded -= 1
+        self._recorded_nanousd -= cost_nanousd
+        if is_doubtful or seq <= self._doubtful_to_seq:
+            self._recorded_doubtful_nanousd -= cost_nanousd
+        if not cost_nanousd or watermarks.includes(self._watermark, at.partition, at.offset):
+            return
+        if self._uncovered is None:
+            self._uncovered = {}
+        entry = _entry_for(self._uncovered.setdefault(at.partition, deque()), at)
+        self._uncovered_nanousd += cost_nanousd
+        if at.resent or is_doubtful:
+            self._uncovered_doubtful_nanousd += cost_nanousd
+            entry.doubtful_nanousd += cost_nanousd
+        else:
+            entry.certain_nanousd += cost_nanousd
+
+    def is_empty(self) -> bool:
+        """Whether nothing would be lost by dropping it."""
+        return self._version == _NO_VERSION and not (
+            self._recorded or self._uncovered or self._unplaced_nanousd or self._pending
+        )
+
+    def _forget_covered(self, uncovered: dict[int, deque[_Uncovered]], watermark: Mapping[int, int]) -> None:
+        for partition, last in watermark.items():
+            events = uncovered.get(partition)
+            while events and events[0].first_offset <= last:
+                entry = events.popleft()
+                self._uncovered_nanousd -= entry.certain_nanousd + entry.doubtful_nanousd
+                self._uncovered_doubtful_nanousd -= entry.doubtful_nanousd
+            if events is not None and not events:
+                del uncovered[partition]
+
+
+def _entry_for(events: deque[_Uncovered], at: Acknowledgement) -> _Uncovered:
+    """The entry that an event at this offset goes into; entries stay in the order of their offsets."""
+    place = len(events)
+    # The sender is first in, first out, so this loop hardly ever turns.
+    while place and events[place - 1].first_offset > at.offset:
+        place -= 1
+    if len(events) < MAX_UNCOVERED_PER_PARTITION:
+        entry = _Uncovered(at.offset, at.at_seconds)
+        events.insert(place, entry)
+        return entry
+    entry = events[max(place - 1, 0)]
+    entry.first_offset = min(entry.first_offset, at.offset)
+    return entry

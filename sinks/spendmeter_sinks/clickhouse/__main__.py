@@ -1,0 +1,82 @@
+"""`spendmeter sink`: keep history. With `migrate` behind it: make its tables."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from spendmeter.extras import needs
+
+with needs("sink"):
+    from spendmeter.runtime import clickhouse, logs, metrics
+    from spendmeter.runtime.fetched import fetch_cheaply
+    from spendmeter.runtime.process import ending_in_words
+    from spendmeter.runtime.settings import load
+    from spendmeter_sinks.clickhouse.consumer import Sink
+    from spendmeter_sinks.clickhouse.gc import leave_to_the_sink
+    from spendmeter_sinks.clickhouse.insert_pipeline import History
+    from spendmeter_sinks.clickhouse.migrate import SchemaMismatch, migrate
+    from spendmeter_sinks.clickhouse.owner import OwnedByAnother
+    from spendmeter_sinks.clickhouse.settings import SinkSettings
+    from spendmeter_sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
+    from spendmeter_sinks.opening_balance.backfill import Filler
+
+log = logging.getLogger("spendmeter_sinks.clickhouse")
+
+
+async def run(settings: SinkSettings) -> None:
+    """Keep history until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sent, stop.set)
+    metrics.READY.set(0)
+    metrics.serve(settings)
+    sink = Sink(settings, History(settings, lambda: datetime.now(UTC)))
+    filler = Filler(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
+    # Whichever ends first, in order or by an error, ends the other.
+    works = [asyncio.create_task(work.run(stop)) for work in (sink, filler)]
+    await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await asyncio.gather(*works)
+
+
+def keep_history() -> None:
+    """One worker, until it is asked to end."""
+    leave_to_the_sink()
+    fetch_cheaply()
+    with _configured() as settings:
+        asyncio.run(run(settings))
+
+
+def migrate_schema() -> None:
+    """Bring the database up to this version."""
+    with _configured() as settings:
+        client = open_client(settings, database=None)
+        migrate(client, settings.clickhouse_database)
+        log.info("database %s is up to date", settings.clickhouse_database)
+
+
+@contextmanager
+def _configured() -> Iterator[SinkSettings]:
+    settings = load(SinkSettings)
+    logs.configure(settings)
+    ours = (SchemaMismatch, NotMigrated, OwnedByAnother, PartialInsert, clickhouse.Unusable)
+    with ending_in_words(settings, *ours), clickhouse.in_words(settings):
+        yield settings
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case []:
+            keep_history()
+        case ["migrate"]:
+            migrate_schema()
+        case _:
+            sys.exit("usage: spendmeter sink [migrate]")
+
+
+if __name__ == "__main__":
+    main()

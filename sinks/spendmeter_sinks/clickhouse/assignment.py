@@ -1,0 +1,76 @@
+"""What one worker holds between two rebalances, and when it is time to insert. No I/O, no clock."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import TopicPartition
+
+from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter_sinks.clickhouse.batch import PartitionBatches
+
+IDLE_POLL_SECONDS = 0.5
+
+Committed = tuple[int, str]
+"""Offset and metadata, as they stand in Kafka."""
+
+
+class Assignment:
+    """The partitions that are ours until the next rebalance. Times are of a monotonic clock, in seconds."""
+
+    def __init__(
+        self, partitions: frozenset[TopicPartition], linger_seconds: float, max_buffered_bytes: int
+    ) -> None:
+        self.partitions = partitions
+        self.queues: dict[TopicPartition, PartitionBatches] = {}
+        self.committed: dict[TopicPartition, Committed] = {}
+        self.waiting_since: float | None = None
+        """When the oldest record that has no plan was read."""
+        self.is_inherited = False
+        """Whether it is known, and written down, where each of them was left."""
+        self.to_compare: set[TopicPartition] = set()
+        """Those with a plan of another life: once it is repeated, history must have its rows."""
+        self.over = asyncio.Event()
+        """Set when it is revoked: whatever is under way for it is dropped."""
+        self._linger_seconds = linger_seconds
+        self._max_buffered_bytes = max_buffered_bytes
+
+    def with_room(self) -> list[TopicPartition]:
+        """The partitions to read on. An inherited plan is always read to its end: nothing else frees room."""
+        room = sum(queue.bytes for queue in self.queues.values()) < self._max_buffered_bytes
+        return [
+            partition
+            for partition, queue in self.queues.items()
+            if not queue.is_full and (room or queue.plan is not None)
+        ]
+
+    def take(
+        self, partition: TopicPartition, records: Sequence[StoredRecord], next_offset: int, now: float
+    ) -> None:
+        self.queues[partition].take(records, next_offset)
+        if self.waiting_since is None:
+            self.waiting_since = now
+
+    def is_time(self, now: float) -> bool:
+        """Whether to insert now: a batch is full, or something has waited long enough."""
+        if any(queue.is_full for queue in self.queues.values()):
+            return True
+        return self._has_work() and self.patience(now) <= 0
+
+    def patience(self, now: float) -> float:
+        """Seconds for which the next poll may wait."""
+        if self.waiting_since is None or not self._has_work():
+            return IDLE_POLL_SECONDS
+        return max(0.0, self.waiting_since + self._linger_seconds - now)
+
+    def settle(self) -> None:
+        """After inserts: nobody waits any more, unless something is left to insert."""
+        if not self._has_work():
+            self.waiting_since = None
+
+    def to_commit(self) -> dict[TopicPartition, Committed]:
+        """What is done and what is planned, where it differs from what Kafka has."""
+        standing = {partition: queue.committable() for partition, queue in self.queues.items()}
+        return {p: c for p, c in standing.items() if c is not None and c != self.committed.get(p)}
+
+    def _has_work(self) -> bool:
+        return any(queue.has_work for queue in self.queues.values())

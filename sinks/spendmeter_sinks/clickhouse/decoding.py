@@ -1,0 +1,57 @@
+"""What a batch of records comes to: columns for history, and what cannot be read. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from spendmeter.contract.records import InvalidRecord
+from spendmeter.contract.signing import SigningKeys
+from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter_sinks.clickhouse.rows import Row
+
+Unreadable = tuple[StoredRecord, InvalidRecord]
+
+
+@dataclass(slots=True)
+class Reading:
+    """A batch, read. Rows and unreadable records together are all of it, but for tombstones of signals."""
+
+    columns: list[Sequence[Any]] = field(default_factory=list)
+    """One sequence per column, all of the same length: the shape that ClickHouse wants."""
+    rows: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    def with_incarnation(self, incarnation: str) -> "Reading":
+        """The same with its last column: which incarnation of its topic each row's offset is of."""
+        if self.rows:
+            self.columns.append([incarnation] * self.rows)
+        return self
+
+
+Read = Callable[[Sequence[StoredRecord], SigningKeys], Reading]
+"""What cannot be read is set apart and never stops the rest."""
+
+
+def by_row(row_of: Callable[[StoredRecord], Row | None]) -> Read:
+    """Read each record by itself: its row, None where it says nothing to history. It raises InvalidRecord."""
+    return by_signed_row(lambda record, _: row_of(record))
+
+
+def by_signed_row(row_of: Callable[[StoredRecord, str], Row | None]) -> Read:
+    """As `by_row`, given also by which key the record is signed; empty: by none that is believed."""
+
+    def read(records: Sequence[StoredRecord], keys: SigningKeys) -> Reading:
+        reading = Reading()
+        rows = []
+        for record in records:
+            try:
+                row = row_of(record, keys.signer_of(record))
+            except InvalidRecord as invalid:
+                reading.unreadable.append((record, invalid))
+                continue
+            if row is not None:
+                rows.append(row)
+        reading.columns, reading.rows = list(zip(*rows, strict=True)), len(rows)
+        return reading
+
+    return read

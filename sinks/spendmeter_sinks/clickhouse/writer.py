@@ -1,0 +1,305 @@
+"""The edge to ClickHouse: one batch is one insert is one block, kept whole and once, or not at all."""
+
+import logging
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DataError, Error
+from clickhouse_connect.driver.insert import InsertContext
+from urllib3.exceptions import HTTPError
+
+from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
+from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime.supported import clickhouse_warning
+from spendmeter_sinks.clickhouse.column_types import type_of
+from spendmeter_sinks.clickhouse.migrate import applied_migrations, migrations
+from spendmeter_sinks.clickhouse.objects import At
+from spendmeter_sinks.clickhouse.owner import claim
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.clickhouse.tables import USAGE_OBJECTS, Table
+from spendmeter_sinks.incarnations import Of, Registered
+
+log = logging.getLogger(__name__)
+
+_ANY_NUMBER = 1 << 40
+
+# A block is what ClickHouse keeps whole or not at all, and what a token stands for.
+ONE_INSERT_IS_ONE_BLOCK = {
+    "insert_deduplicate": 1,
+    "async_insert": 0,  # its answer would come before the rows are kept
+    "max_insert_threads": 1,
+    "max_insert_block_size": _ANY_NUMBER,
+    "min_insert_block_size_rows": _ANY_NUMBER,
+    "min_insert_block_size_bytes": 0,
+    # Else old events of many months would be refused together, with the code that also means "merge first".
+    "max_partitions_per_insert_block": 0,
+}
+
+# Codes of ClickHouse that speak of the rows themselves: the same insert would be refused for ever. All
+# others are taken for an outage of some kind and tried again, since a missing table or a full disk must
+# never send good events to the dead letters.
+CODES_OF_REFUSAL = frozenset(
+    {
+        6,  # CANNOT_PARSE_TEXT
+        27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+        38,  # CANNOT_PARSE_DATE
+        41,  # CANNOT_PARSE_DATETIME
+        53,  # TYPE_MISMATCH
+        69,  # ARGUMENT_OUT_OF_BOUND
+        70,  # CANNOT_CONVERT_TYPE
+        72,  # CANNOT_PARSE_NUMBER
+        117,  # INCORRECT_DATA
+        128,  # TOO_LARGE_ARRAY_SIZE
+        131,  # TOO_LARGE_STRING_SIZE
+        321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        376,  # CANNOT_PARSE_UUID
+        407,  # DECIMAL_OVERFLOW
+        469,  # VIOLATED_CONSTRAINT
+    }
+)
+
+
+# What the driver raises beside its DataError where a value has no place in its column: a decimal with more
+# digits, say. It writes the columns before it sends anything.
+_NO_COLUMN = (ArithmeticError, ValueError, TypeError, struct.error)
+
+
+class Refused(Exception):
+    """ClickHouse will never take this batch as it is: halve it, or give up its one row."""
+
+
+class Unreachable(Exception):
+    """The batch may or may not have been kept: send the same one again, under the same token."""
+
+
+class PartialInsert(Exception):
+    """Fewer rows were written than sent, without an error. Nothing that we could do would be safe: stop."""
+
+
+class NotMigrated(Exception):
+    """The database lacks tables that we write to."""
+
+
+def open_client(settings: ClickHouseSettings, database: str | None, timeout_seconds: int = 60) -> Client:
+    """A connection to ClickHouse. `database` None: to the server's default, before ours exists.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    return client(settings, database=database, send_receive_timeout=timeout_seconds, compress="lz4")
+
+
+class Writer:
+    """Inserts batches; safe to call from several threads."""
+
+    def __init__(self, settings: SinkSettings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+
+    def check(self) -> None:
+        """Return if ClickHouse answers, has our tables, and they are this system's.
+
+        Raises:
+            Unreachable: it does not answer.
+            NotMigrated: it lacks migrations.
+            OwnedByAnother: see owner.py.
+        """
+        try:
+            connected = self._connected()
+            exists = connected.command("EXISTS TABLE schema_migrations")
+            applied = applied_migrations(connected) if exists else {}
+        except (Error, HTTPError) as error:
+            if not (isinstance(error, Error) and error.code == UNKNOWN_DATABASE):
+                raise Unreachable(tell(error)) from error
+            applied = {}
+        missing = [m.name for m in migrations() if m.version not in applied]
+        if missing:
+            raise NotMigrated(
+                f"database {self._settings.clickhouse_database} lacks {', '.join(missing)};"
+                " run `spendmeter sink migrate`"
+            )
+        try:
+            claim(self._connected(), self._settings)
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+        warning = clickhouse_warning(connected.server_version)
+        if warning:
+            log.warning(warning)
+
+    def registered(self) -> list[Registered]:
+        """The incarnations of spend.usage that history is of, in the order in which that was decided.
+
+        Raises:
+            Unreachable: ClickHouse does not answer.
+        """
+        try:
+            return read_registered(self._connected())
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+
+    def unnamed_topics(self) -> list[str]:
+        """The topics whose rows of usage name no incarnation.
+
+        Raises:
+            Unreachable: ClickHouse does not answer.
+        """
+        try:
+            return read_unnamed_topics(self._connected())
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+
+    def register(self, one: Registered, by: str) -> None:
+        """Write down that history is of this incarnation.
+
+        Raises:
+            Unreachable: it may or may not have been written; once more does no harm.
+        """
+        try:
+            register(self._connected(), one, by)
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+
+    def reached(self, table: Table, topic: str, partition: int, incarnation: str) -> int:
+        """The offset after the last record of the partition that the table has a row of; 0 for none.
+
+        Rows that name no incarnation are taken for this one's.
+
+        Raises:
+            Unreachable: ClickHouse does not answer.
+        """
+        try:
+            rows = (
+                self._connected()
+                .query(
+                    f"SELECT toInt64(max(offset)) + 1, count() FROM {table.name}"
+                    " WHERE topic = {topic:String} AND partition = {partition:UInt32}"
+                    " AND incarnation IN ('', {incarnation:String})",
+                    parameters={"topic": topic, "partition": partition, "incarnation": incarnation},
+                )
+                .result_rows
+            )
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+        ((end, count),) = rows
+        return int(end) if count else 0
+
+    def insert(self, table: Table, columns: Sequence[Sequence[Any]], token: str) -> None:
+        """Write a batch once, however often it is called with that token; empty: once for these rows.
+
+        Raises:
+            Refused: its rows are at fault.
+            Unreachable: anything else went wrong; call again with the same columns and token.
+            PartialInsert: ClickHouse says that it wrote fewer rows.
+        """
+        rows = len(columns[0])
+        context = InsertContext(
+            table.name,
+            list(table.columns),
+            [type_of(kind, whole=name in table.whole) for name, kind in table.columns.items()],
+            columns,
+            column_oriented=True,
+            # Without one, equal blocks are known by their rows.
+            settings={**ONE_INSERT_IS_ONE_BLOCK, **({"insert_deduplication_token": token} if token else {})},
+            block_size=rows,
+        )
+        try:
+            connected = self._connected()
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+        try:
+            written = connected.data_insert(context).written_rows
+        except (DataError, *_NO_COLUMN) as error:
+            raise Refused(tell(error)) from error
+        except (Error, HTTPError) as error:
+            if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:
+                raise Refused(tell(error)) from error
+            raise Unreachable(tell(error)) from error
+        # A batch that the token showed to be a repeat counts as written too.
+        if written < rows:
+            raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
+
+    def first_bills(self, object_ids: Sequence[str]) -> dict[str, At]:
+        """Where the first bill of each of these objects stands, of those in USAGE_OBJECTS.
+
+        Raises:
+            Unreachable: ask again.
+        """
+        try:
+            rows = (
+                self._connected()
+                .query(
+                    # Not as one tuple: that of ClickHouse 24.8 has names, and the driver makes a dict of it.
+                    "SELECT object_id, tupleElement(first, 3), tupleElement(first, 4),"
+                    " tupleElement(first, 2), tupleElement(first, 5) FROM"
+                    " (SELECT object_id, min((appended_at, offset, topic, partition, incarnation)) AS first"
+                    f" FROM {USAGE_OBJECTS.name} WHERE object_id IN {{ids:Array(String)}}"
+                    " GROUP BY object_id)",
+                    parameters={"ids": list(object_ids)},
+                )
+                .result_rows
+            )
+        except (Error, HTTPError) as error:
+            raise Unreachable(tell(error)) from error
+        return {object_id: At(*first) for object_id, *first in rows}
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = open_client(
+                self._settings,
+                self._settings.clickhouse_database,
+                self._settings.sink_insert_timeout_seconds,
+            )
+        return self._client
+
+
+def read_registered(client: Client) -> list[Registered]:
+    """The incarnations of spend.usage that history is of, in the order in which that was decided.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    rows = client.query(
+        "SELECT topic, incarnation, follows_topic, follows_incarnation, has_unnamed FROM incarnations FINAL"
+        " ORDER BY registered_at, topic, incarnation"
+    ).result_rows
+    return [
+        Registered(Of(topic, name), Of(*follows) if follows[0] else None, bool(has_unnamed))
+        for topic, name, *follows, has_unnamed in rows
+    ]
+
+
+def read_unnamed_topics(client: Client) -> list[str]:
+    """The topics whose rows of usage name no incarnation.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    rows = client.query("SELECT DISTINCT topic FROM usage WHERE incarnation = '' ORDER BY topic").result_rows
+    return [topic for (topic,) in rows]
+
+
+def register(client: Client, one: Registered, by: str) -> None:
+    """Write down that history is of this incarnation.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    client.insert(
+        "incarnations",
+        [[*one.of, *(one.follows or ("", "")), one.has_unnamed, by]],
+        column_names=[
+            "topic",
+            "incarnation",
+            "follows_topic",
+            "follows_incarnation",
+            "has_unnamed",
+            "registered_by",
+        ],
+    )

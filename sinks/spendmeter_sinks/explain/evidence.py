@@ -1,0 +1,190 @@
+"""The edge to ClickHouse: a decision, the budgets that were in force, and the events that were known."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from heapq import nlargest
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from clickhouse_connect.driver.client import Client
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.decision import Decision
+from spendmeter.contract.dimensions import DIMENSIONS
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.records import InvalidRecord, decode
+from spendmeter.contract.signing import shown
+from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.topics import Topic
+from spendmeter.domain.globs import is_glob
+from spendmeter.domain.matching import BudgetBook, Subject, account_name, subject_in
+from spendmeter_sinks.clickhouse.writer import read_registered
+from spendmeter_sinks.incarnations import lineage_of_topic
+from spendmeter_sinks.usage_rows import Span, columns_of, subject_from, up_to
+
+_TIMES = ("decided_at", "window_start", "window_end")
+_MONEY = ("limit", "spent", "signal", "held", "least", "pending")
+
+
+class Counted(NamedTuple):
+    """An event that the decision counted."""
+
+    cost_nanousd: NanoUsd
+    occurred_at: datetime
+    event_id: UUID
+    model: str
+    name: str
+    """Of the key: its alias, else its hash."""
+    gateway: str
+
+
+class Evidence(NamedTuple):
+    """What history has of the events that were known when it was decided."""
+
+    events: int
+    spent_nanousd: NanoUsd
+    largest: list[Counted]
+    """The costliest first."""
+    budget_by: str = ""
+    """Who set the budget as it was then: claimed where no signature says so; empty where nobody is named."""
+
+
+def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
+    """The decision of that id, else the latest; None where history has none (yet)."""
+    columns = [f"toUnixTimestamp64Micro({name}) AS {name}_us" for name in _TIMES]
+    columns += [f"toInt64({name}_usd * 1000000000) AS {name}_nanousd" for name in _MONEY]
+    condition = "1" if decision_id is None else "decision_id = {id:UUID}"
+    rows = client.query(
+        f"SELECT decision_id, gateway, why, name, message, budget_id, revision, account, watermark,"
+        f" producer_id, seq, pending, {', '.join(columns)} FROM decisions FINAL WHERE {condition}"
+        " ORDER BY decided_at DESC LIMIT 1",
+        parameters={"id": str(decision_id)},
+    )
+    for row in rows.named_results():
+        for name in _TIMES:
+            at = row.pop(f"{name}_us")
+            row[name] = None if at is None else from_unix_us(at)
+        for name in ("budget_id", "account", "producer_id"):
+            row[name] = row[name] or None
+        return Decision.model_validate(row)
+    return None
+
+
+def usage_topic_of(client: Client, decision: Decision) -> str | None:
+    """The spend.usage of the system that decided: that whose offsets its watermark is of."""
+    rows = client.query(
+        "SELECT topic FROM decisions WHERE decision_id = {id:UUID} LIMIT 1",
+        parameters={"id": str(decision.decision_id)},
+    ).result_rows
+    return str(rows[0][0]).removesuffix(Topic.DECISIONS) + Topic.USAGE if rows else None
+
+
+def budgets_at(client: Client, decision: Decision) -> BudgetBook:
+    """The budgets that were in force when it was decided; the one that refused as the gateway had it."""
+    rows = client.query(
+        "SELECT removed, definition FROM budgets FINAL"
+        " WHERE toUnixTimestamp64Milli(appended_at) <= {ms:Int64} AND id != {id:String}"
+        " ORDER BY appended_at DESC, offset DESC LIMIT 1 BY id"
+        " UNION ALL SELECT * FROM (SELECT removed, definition FROM budgets FINAL"
+        " WHERE id = {id:String} AND revision <= {revision:Int64} AND NOT removed"
+        " ORDER BY revision DESC, offset DESC LIMIT 1)",
+        parameters={
+            "ms": to_unix_us(decision.decided_at) // 1000,
+            "id": decision.budget_id,
+            "revision": decision.revision,
+        },
+    ).result_rows
+    return BudgetBook(_readable(definition for removed, definition in rows if not removed))
+
+
+def author_of(client: Client, decision: Decision) -> str:
+    """Who set the revision of the budget that refused, as `Evidence.budget_by` has it."""
+    rows = client.query(
+        "SELECT updated_by, signed_by FROM budgets FINAL"
+        " WHERE id = {id:String} AND revision = {revision:Int64} AND NOT removed"
+        " ORDER BY offset DESC LIMIT 1",
+        parameters={"id": decision.budget_id, "revision": decision.revision},
+    ).result_rows
+    return shown(rows[0][0], is_signed=bool(rows[0][1])) if rows else ""
+
+
+def _readable(definitions: Iterator[str]) -> Iterator[Budget]:
+    for definition in definitions:
+        try:
+            yield decode(Budget, definition.encode())
+        except InvalidRecord:
+            continue  # written by a version that allowed what this one does not
+
+
+def evidence_of(
+    client: Client, decision: Decision, book: BudgetBook, usage_topic: str, most: int
+) -> Evidence:
+    """Add up the events that were known, in the window and of the account, and keep the largest."""
+    assert decision.budget_id is not None, "asked only of decisions that name a budget"
+    budget = book.get(decision.budget_id)
+    flat = budget.unpriced_flat_nanousd() if budget is not None else 0
+    events, spent = 0, 0
+    largest: list[Counted] = []
+    for counted, subject, flats in _rows(client, decision, usage_topic):
+        if not _is_of(decision.account, subject, book):
+            continue
+        cost = NanoUsd(counted.cost_nanousd + flats * flat)
+        events += 1
+        spent += cost
+        largest.append(counted._replace(cost_nanousd=cost))
+        if len(largest) > 10 * most:
+            largest = nlargest(most, largest)
+    return Evidence(events, NanoUsd(spent), nlargest(most, largest), author_of(client, decision))
+
+
+def _is_of(account: str | None, subject: Subject, book: BudgetBook) -> bool:
+    """Whether the row counts in the account, also where an earlier version named that after the model as it
+    was recorded."""
+    for found in book.accounts_of(subject):
+        if found.name == account:
+            return True
+        if "model" in found.budget.match and subject.model:
+            pairs = {**dict(found.subject), "model": subject.model}
+            if account_name(found.budget.id, pairs.items()) == account:
+                return True
+    return False
+
+
+def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tuple[Counted, Subject, int]]:
+    assert decision.window_start is not None, "it names a budget, hence a window"
+    assert decision.account is not None, "it names a budget, hence an account"
+    conditions, parameters = _of_subject(subject_in(decision.account))
+    conditions.append(Span(decision.window_start, decision.window_end).sql())
+    lineage = lineage_of_topic(usage_topic, read_registered(client))
+    sql = (
+        "SELECT cost_nanousd, toUnixTimestamp64Micro(occurred_at), event_id, model, ifNull(key_alias, key),"
+        " gateway, if(cost_source = 'unpriced' AND status = 'success', if(kind = 'usage', 1, -1), 0)"
+        f"{columns_of(DIMENSIONS)} FROM usage FINAL"
+        f" WHERE {' AND '.join(conditions)} AND ({lineage.is_earlier} OR {lineage.is_of_it}"
+        f" AND ({up_to(decision.watermark)} OR (producer_id = {{producer:String}} AND"
+        " (seq <= {seq:UInt64} OR event_id IN {pending:Array(UUID)}))))"
+    )
+    parameters |= {"producer": decision.producer_id or "", "seq": decision.seq}
+    parameters["pending"] = [str(event_id) for event_id in decision.pending]
+    with client.query_row_block_stream(sql, parameters=parameters) as blocks:
+        for block in blocks:
+            for cost, occurred_us, event_id, model, name, gateway, flats, *values in block:
+                counted = Counted(NanoUsd(cost), from_unix_us(occurred_us), event_id, model, name, gateway)
+                yield counted, subject_from(DIMENSIONS, values), flats
+
+
+def _of_subject(subject: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
+    """Conditions that the rows of the account meet; whether a row really is of it, the book decides."""
+    conditions, parameters = [], {}
+    for name, value in subject.items():
+        is_pattern = is_glob(name, value)  # type: ignore[arg-type]
+        if name == "tag":
+            conditions.append("has(tags, {tag:String})")
+        elif name == "model":
+            # Recorded with or without what stands in front of the last slash.
+            conditions.append("endsWith(model, {model:String})")
+            value = "" if is_pattern else value.rpartition("/")[2]
+        elif not is_pattern:
+            conditions.append(f"`{name}` = {{{name}:String}}")
+        parameters[name] = value
+    return conditions, parameters

@@ -1,0 +1,259 @@
+"""The edge: takes opening balances from history, one round for all that are due.
+
+    1. look      which budgets the stream has begun to count in every partition, and lack their balance
+    2. wait      until the sink has committed past every offset that they need
+    3. add up    the rows of history below those offsets, in memory-bounded pieces
+    4. publish   a total per account; then, in every partition of spend.totals, that these were all
+    5. note      on spend.openings that it is done
+
+A crash in between is a repetition: the same totals again, which readers know. Two fillers at once
+say the same twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from time import monotonic
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from clickhouse_connect.driver.exceptions import Error
+from urllib3.exceptions import HTTPError
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.opening import Opening
+from spendmeter.contract.records import InvalidRecord, decode, encode_opening, encode_total
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.total import Total
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.clickhouse import reader, tell
+from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.fetched import FetchedRecord
+from spendmeter.runtime.groups import SINK_GROUP, committed_by
+from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.incarnations import Lineage
+from spendmeter_sinks.opening_balance.balance import Balances
+from spendmeter_sinks.opening_balance.metrics import TAKEN, WAITING
+from spendmeter_sinks.opening_balance.pending_backfills import Due, Ledger, is_covered, taken, taken_key
+from spendmeter_sinks.reconcile.dead_letters import sort_out
+from spendmeter_sinks.usage_rows import UsageRows
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 0.25
+LONGEST_BACKOFF_SECONDS = 10.0
+EARLIER_EVERY_SECONDS = 1.0
+EARLIER_PAUSES = 2
+"""How many times as long as it took to ask or add up until that is done again."""
+QUERY_WITHIN_SECONDS = 300
+MAX_IN_FLIGHT = 1_000
+SAY_WAITING_EVERY_SECONDS = 60.0
+MAX_NAMED = 10
+"""Budgets in one line of the log."""
+
+
+class Filler:
+    """Beside the sink, in every worker; only one that `is_in_charge` does anything."""
+
+    def __init__(
+        self,
+        settings: SinkSettings,
+        is_in_charge: Callable[[], bool],
+        lineage: Callable[[], Lineage | None],
+    ) -> None:
+        """`lineage`: what the rows of usage rest on; None while that is not settled."""
+        self._settings = settings
+        self._is_in_charge = is_in_charge
+        self._lineage = lineage
+        self._earlier_of: Lineage | None = None
+        self._earlier_due = 0.0
+        self._ledger = Ledger()
+        self._removed: set[str] = set()
+        self._said_at = monotonic()
+        self._budgets = BudgetTopic(settings, self._on_budget)
+        self._openings = CompactedTopics(settings, [settings.topic(Topic.OPENINGS)], self._on_opening)
+        self._kafka: AIOKafkaProducer = producer(settings)
+
+    def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
+        if budget is None:
+            self._ledger.forget(budget_id)
+            self._removed.add(budget_id)
+
+    def _on_opening(self, record: FetchedRecord) -> None:
+        key = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self._ledger.take(key, None)
+            return
+        try:
+            self._ledger.take(key, decode(Opening, record.value, record.headers))
+        except InvalidRecord as invalid:
+            log.warning("spend.openings offset %d is no opening, ignored: %s", record.offset, invalid)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`."""
+        await self._start(stop)
+        readers = [asyncio.create_task(self._budgets.run()), asyncio.create_task(self._openings.run())]
+        work = asyncio.create_task(self._follow())
+        stopped = asyncio.create_task(stop.wait())
+        tasks = [*readers, work, stopped]
+        try:
+            # A reader or the work only ends by a bug, which must stop the process.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._kafka.stop()
+
+    async def _start(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self._kafka.start()
+                return
+            except KafkaError as error:
+                log.warning("cannot reach Kafka, trying again: %r", error)
+            await asyncio.sleep(LONGEST_BACKOFF_SECONDS / 10)
+
+    async def _follow(self) -> None:
+        await self._budgets.caught_up.wait()
+        await self._openings.caught_up.wait()
+        pause = LOOK_EVERY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            lineage = self._lineage()
+            if lineage is None or not self._is_in_charge():
+                WAITING.set(0)
+                self._said_at = monotonic()
+                continue
+            try:
+                await self._round(lineage)
+                pause = LOOK_EVERY_SECONDS
+            except (KafkaError, Error, HTTPError) as error:
+                pause = min(pause * 2, LONGEST_BACKOFF_SECONDS)
+                log.warning("opening balances wait, next try in %g s: %s", pause, tell(error))
+
+    async def _round(self, lineage: Lineage) -> None:
+        self._ledger.incarnation = lineage.current[0].incarnation
+        await self._look_at_earlier(lineage)
+        await self._tell_removed()
+        partitions = sorted(await self._kafka.partitions_for(self._settings.topic(Topic.USAGE)))
+        waiting = self._ledger.waiting(self._budgets.book, partitions)
+        WAITING.set(waiting)
+        if not waiting:
+            self._said_at = monotonic()
+            return
+        committed = await self._committed(partitions)
+        self._say_waiting(waiting, partitions, committed)
+        dues = [due for due in self._ledger.due(self._budgets.book, partitions) if is_covered(due, committed)]
+        if not dues:
+            return
+        balances = Balances(dues, BudgetBook(self._budgets.book), datetime.now(UTC))
+        begun = monotonic()
+        await asyncio.to_thread(self._add_up, balances, lineage)
+        await self._publish(balances, dues)
+        # What earlier ones still bring is added up again and again, but not for most of the time.
+        self._earlier_due = max(self._earlier_due, monotonic() + EARLIER_PAUSES * (monotonic() - begun))
+
+    async def _look_at_earlier(self, lineage: Lineage) -> None:
+        """See how far history is with earlier incarnations, which others may still write to."""
+        if lineage == self._earlier_of and monotonic() < self._earlier_due:
+            return
+        begun = monotonic()
+        self._ledger.earlier = await asyncio.to_thread(self._earlier, lineage) if lineage.earlier else 0
+        self._earlier_of = lineage
+        self._earlier_due = monotonic() + max(EARLIER_EVERY_SECONDS, EARLIER_PAUSES * (monotonic() - begun))
+
+    def _earlier(self, lineage: Lineage) -> int:
+        """Blocking."""
+        client = reader(self._settings, at_least_seconds=QUERY_WITHIN_SECONDS)
+        try:
+            return UsageRows(client, self._settings.topic(Topic.USAGE), lineage).earlier()
+        finally:
+            client.close()
+
+    def _say_waiting(self, waiting: int, partitions: Sequence[int], committed: Mapping[int, int]) -> None:
+        """Say for what budgets wait, once they have done so for a minute, and every minute."""
+        if monotonic() - self._said_at < SAY_WAITING_EVERY_SECONDS:
+            return
+        self._said_at = monotonic()
+        reasons = dict(islice(self._ledger.reasons(self._budgets.book, partitions, committed), MAX_NAMED))
+        log.warning(
+            "%d budgets wait for their opening balance; until then their signals say `opening`, and what was"
+            " spent before they were counted is missing: %s%s",
+            waiting,
+            "; ".join(f"{budget_id}: {reason}" for budget_id, reason in reasons.items()),
+            "; …" if waiting > len(reasons) else "",
+        )
+
+    async def _tell_removed(self) -> None:
+        removed = self._removed | set(self._ledger.gone(self._budgets.book))
+        for budget_id in removed:
+            topic = self._settings.topic(Topic.OPENINGS)
+            await self._kafka.send_and_wait(topic, key=taken_key(budget_id).encode(), value=None, partition=0)
+            self._ledger.forget(budget_id)
+        self._removed -= removed
+
+    async def _committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Source partition: the offset up to which history holds everything. Of one that the sink never
+        committed for there is none.
+        """
+        name = self._settings.topic(Topic.USAGE)
+        found = await committed_by(self._settings, SINK_GROUP, [TopicPartition(name, p) for p in partitions])
+        return {tp.partition: at.offset for tp, at in found.items()}
+
+    def _add_up(self, balances: Balances, lineage: Lineage) -> None:
+        """Blocking."""
+        # Of the server's memory: an opening balance that is refused would be missing for good.
+        limits = {"max_memory_usage": 0}
+        client = reader(self._settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=limits, compress="lz4")
+        try:
+            topic = self._settings.topic(Topic.USAGE)
+            rows = UsageRows(client, topic, lineage)
+            dimensions, bounds = balances.dimensions, balances.bounds
+            for piece in rows.slices(balances.span):
+                balances.add(rows.rows(dimensions, piece, bounds))
+                if balances.has_flats:
+                    balances.add_flats(rows.flats(dimensions, piece, bounds))
+            # What history refused, the stream would have counted.
+            letters = sort_out(rows.letters(), topic)
+            balances.add(letters.rows(dimensions))
+            balances.add_flats(letters.flats(dimensions))
+        finally:
+            client.close()
+
+    async def _publish(self, balances: Balances, dues: Sequence[Due]) -> None:
+        now, topic = datetime.now(UTC), self._settings.topic(Topic.TOTALS)
+        placed = sorted(await self._kafka.partitions_for(topic))
+        accounts = await self._send(
+            (partition_of(total.account, len(placed)), total) for total in balances.totals()
+        )
+        # Behind the totals, in each partition: who reads one has read the others of the budget there.
+        await self._send((partition, total) for total in balances.closings() for partition in placed)
+        for due in dues:
+            record = encode_opening(taken(due), now)
+            await self._kafka.send_and_wait(
+                self._settings.topic(Topic.OPENINGS), **record._asdict(), partition=0
+            )
+        TAKEN.inc(len(dues))
+        names = ", ".join(due.budget.id for due in dues[:10])
+        log.info("opening balances of %d budgets (%s): %d accounts", len(dues), names, accounts)
+
+    async def _send(self, totals: Iterable[tuple[int, Total]]) -> int:
+        """Store totals, each in its partition; returns how many, once the brokers have them."""
+        now, topic, count = datetime.now(UTC), self._settings.topic(Topic.TOTALS), 0
+        waiting = []
+        for partition, total in totals:
+            record = encode_total(total, now)
+            waiting.append(await self._kafka.send(topic, **record._asdict(), partition=partition))
+            count += 1
+            if len(waiting) >= MAX_IN_FLIGHT:
+                await asyncio.gather(*waiting)
+                waiting.clear()
+        await asyncio.gather(*waiting)
+        return count

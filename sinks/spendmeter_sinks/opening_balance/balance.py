@@ -1,0 +1,157 @@
+"""Balances: rows of history added up, one total per account, by the rule that the stream counts by. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from spendmeter.contract.dimensions import Dimension
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.total import HISTORY, Total
+from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
+from spendmeter.domain.window import Window, window_of
+from spendmeter_sinks.opening_balance.pending_backfills import Due
+from spendmeter_sinks.usage_rows import Flats, Span, needed_dimensions, subject_from
+
+# Where clocks are apart by less, nobody still enforces a window that is over for us.
+CLOCKS_APART = timedelta(minutes=1)
+A = TypeVar("A")
+Row = tuple[int, int, int, int, A, tuple[Any, ...]]
+"""Partition, offset, occurred_at and appended_at in µs, an amount, the values of the dimensions."""
+
+
+class _Account:
+    """An account of a budget that is due, and the window of it that the last row fell into."""
+
+    __slots__ = ("due", "end_us", "flat_nanousd", "name", "start", "start_us")
+
+    def __init__(self, name: str, due: Due) -> None:
+        self.name = name
+        self.due = due
+        self.flat_nanousd = due.budget.unpriced_flat_nanousd()
+        self.start: datetime | None = None
+        self.start_us, self.end_us = 1, 0
+
+
+class _Sum:
+    __slots__ = ("events", "spent_nanousd")
+
+    def __init__(self) -> None:
+        self.spent_nanousd = 0
+        self.events = 0
+
+
+class Balances:
+    """Feed it every first copy that history has in `span` below `bounds`, in any order; read `totals`."""
+
+    def __init__(self, dues: Sequence[Due], book: BudgetBook, now: datetime) -> None:
+        self._book = book
+        self._dues = {due.budget.id: due for due in dues}
+        self._first = {due.budget.id: first_window(due, now).start for due in dues}
+        self._sums: dict[tuple[str, str, datetime], _Sum] = {}
+        self._remembered: dict[tuple[Any, ...], tuple[_Account, ...]] = {}
+        self.dimensions: list[Dimension] = needed_dimensions(book)
+
+    @property
+    def span(self) -> Span:
+        """From when on rows are needed."""
+        return Span(min(self._first.values(), default=None), None)
+
+    @property
+    def bounds(self) -> dict[int, int]:
+        """Source partition: the last offset up to which rows are needed."""
+        bounds: dict[int, int] = {}
+        for due in self._dues.values():
+            for partition, offset in due.before.items():
+                bounds[partition] = max(bounds.get(partition, -1), offset - 1)
+        return bounds
+
+    @property
+    def has_flats(self) -> bool:
+        """Whether `add_flats` is needed."""
+        return any(due.budget.unpriced_flat_nanousd() for due in self._dues.values())
+
+    def add(self, rows: Iterable[Row[int]]) -> None:
+        """Count rows in. One that costs nothing is no event of any account."""
+        for account, start, amount in self._placed(rows):
+            if amount:
+                self._add(account, start, amount, 1)
+
+    def add_flats(self, rows: Iterable[Row[Flats]]) -> None:
+        """Count in the flat amounts of the budgets that have one, for rows that `add` was given too if they
+        cost something else."""
+        for account, start, (flats, is_all) in self._placed(rows):
+            if account.flat_nanousd:
+                self._add(account, start, flats * account.flat_nanousd, is_all)
+
+    def _add(self, account: _Account, start: datetime, nanousd: int, events: int) -> None:
+        held = self._sums.setdefault((account.due.budget.id, account.name, start), _Sum())
+        held.spent_nanousd += nanousd
+        held.events += events
+
+    def totals(self) -> Iterator[Total]:
+        """One for each account and window that history has something of."""
+        for (budget_id, account, start), held in self._sums.items():
+            yield _total(self._dues[budget_id], account, start, held)
+
+    def closings(self) -> Iterator[Total]:
+        """For each budget, that these were all. To be told after them, in every partition of totals."""
+        for budget_id, due in self._dues.items():
+            yield _total(due, budget_id, self._first[budget_id], _Sum())
+
+    def _placed(self, rows: Iterable[Row[A]]) -> Iterator[tuple[_Account, datetime, A]]:
+        for partition, offset, occurred_us, _, amount, values in rows:
+            accounts = self._remembered.get(values)
+            if accounts is None:
+                accounts = self._remember(values)
+            for account in accounts:
+                if offset >= account.due.before.get(partition, 0):
+                    continue
+                if not account.start_us <= occurred_us < account.end_us:
+                    self._enter(account, occurred_us)
+                if account.start is not None:
+                    yield account, account.start, amount
+
+    def _remember(self, values: tuple[Any, ...]) -> tuple[_Account, ...]:
+        if len(self._remembered) >= MAX_REMEMBERED_SUBJECTS:
+            self._remembered.clear()
+        self._remembered[values] = tuple(
+            _Account(account.name, self._dues[account.budget.id])
+            for account in self._book.accounts_of(subject_from(self.dimensions, values))
+            if account.budget.id in self._dues
+        )
+        return self._remembered[values]
+
+    def _enter(self, account: _Account, occurred_us: int) -> None:
+        """Move an account to the window that holds the moment; to none where that is of no concern."""
+        window = self._book.window_of(account.due.budget, from_unix_us(occurred_us))
+        if window is None:
+            account.start, account.start_us, account.end_us = None, 1, 0
+            return
+        account.start = window.start if window.start >= self._first[account.due.budget.id] else None
+        account.start_us = to_unix_us(window.start)
+        account.end_us = to_unix_us(window.end) if window.end else 1 << 63
+
+
+def first_window(due: Due, now: datetime) -> Window:
+    """The first window that is still of concern; a budget that begins later has none before that."""
+    budget = due.budget
+    window = window_of(budget, max(now - CLOCKS_APART, budget.starts_at or now - CLOCKS_APART))
+    assert window is not None, "a budget has a window from its beginning on"
+    return window
+
+
+def _total(due: Due, account: str, start: datetime, held: _Sum) -> Total:
+    return Total(
+        account=account,
+        window_start=start,
+        source_partition=HISTORY,
+        spent_nanousd=NanoUsd(held.spent_nanousd),
+        events=held.events,
+        first_offset=0,
+        last_offset=sum(due.before.values()),
+        before=due.before,
+        shape=due.shape,
+        revision=due.budget.revision,
+        incarnation=due.incarnation,
+    )

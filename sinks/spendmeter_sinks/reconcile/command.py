@@ -1,0 +1,90 @@
+"""`spendmeter reconcile`: exit 0 when all is equal, 1 when it differs, 2 when it cannot be compared."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from aiokafka.errors import KafkaError
+
+from spendmeter.cli.connection import cluster_settings
+from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.printing import print_json, say_lines
+from spendmeter.runtime import clickhouse
+from spendmeter.runtime.kafka_errors import explained
+from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter_sinks.reconcile.history import IN_MEMORY
+from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
+from spendmeter_sinks.reconcile.render import tell
+from spendmeter_sinks.reconcile.report import Report
+from spendmeter_sinks.reconcile.run import reconcile as compare
+from spendmeter_sinks.reconcile.scope import Chosen, read_chosen
+
+DIFFERS = 1
+CANNOT_COMPARE = 2
+QUERY_WITHIN_SECONDS = 600
+
+
+@click.command()
+@dir_option
+@json_option
+@click.option(
+    "--window",
+    metavar="WHEN",
+    help="Compare only budget windows that hold this moment, or share one with START/END (either may be"
+    " left out): now, a date (its midnight in UTC), or RFC 3339 such as 2026-11-22T10:00:00Z."
+    "  [default: every window that the stream keeps]",
+)
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait, at each step, for the stream and history to come to the same point.",
+)
+def reconcile(dir_: Path | None, as_json: bool, window: str | None, wait_seconds: float) -> None:
+    """Compare recorded events, stream totals, signals and history, to the nano-dollar.
+
+    The system may be running: all are compared at the same offsets. Exit 0: equal; 1: they differ;
+    2: they cannot be compared.
+    """
+    now = datetime.now(UTC)
+    try:
+        chosen = read_chosen(window, now) if window is not None else Chosen()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--window") from None
+    report = _compare(_settings(dir_), chosen, now, wait_seconds)
+    print_json(report) if as_json else say_lines(tell(report))
+    if not report.equal:
+        raise SystemExit(DIFFERS)
+
+
+def _settings(dir_: Path | None) -> ClickHouseSettings:
+    try:
+        return cluster_settings(dir_)
+    except click.ClickException as error:
+        error.exit_code = CANNOT_COMPARE
+        raise
+
+
+def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
+    try:
+        with clickhouse.in_words(settings):
+            client = clickhouse.reader(
+                settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4"
+            )
+            try:
+                return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
+            finally:
+                client.close()
+    except (CannotCompare, clickhouse.Unusable) as error:
+        raise _refusal(str(error)) from None
+    except KafkaError as error:
+        raise _refusal(asyncio.run(explained(error, settings))) from None
+
+
+def _refusal(text: str) -> click.ClickException:
+    refusal = click.ClickException(f"cannot compare: {text}")
+    refusal.exit_code = CANNOT_COMPARE
+    return refusal

@@ -1,0 +1,246 @@
+"""One comparison, from the watermark to the report.
+
+The order of the steps is what keeps a live system from raising a false alarm:
+
+1. Note the budgets, then where spend.usage ends: the watermark. Wait until the stream has passed it.
+2. Wait until each budget has its opening balance. Take the totals as they are then. Some have gone past the
+   watermark meanwhile: history is needed up to the furthest. Wait until it has passed that, and has every
+   budget and dead letter.
+3. Recount history, each component over exactly the offsets that it covers.
+4. Look for gaps; what is missing is looked for again once history has passed everything that was in
+   Kafka after the gap was seen, and only then is a loss.
+5. Wait until the judge has passed those totals; compare each signal at its own watermark.
+6. Leave out what belongs to a budget that was changed meanwhile, find evidence for the rest, report.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from time import monotonic
+
+from aiokafka import TopicPartition
+from clickhouse_connect.driver.client import Client
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.topics import Topic
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.compacted import ReaderEnded
+from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
+from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.runtime.topic_state import look_up
+from spendmeter_sinks.clickhouse.writer import read_registered
+from spendmeter_sinks.incarnations import Of, lineage_of
+from spendmeter_sinks.reconcile.budget_history import eras_of, replaced_until, shape_of
+from spendmeter_sinks.reconcile.dead_letters import Letters, sort_out
+from spendmeter_sinks.reconcile.find import Finder
+from spendmeter_sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
+from spendmeter_sinks.reconcile.history import History
+from spendmeter_sinks.reconcile.kafka_reader import (
+    CannotCompare,
+    FollowedTotals,
+    Positions,
+    following,
+)
+from spendmeter_sinks.reconcile.replay import Recount, has_flats
+from spendmeter_sinks.reconcile.report import Report
+from spendmeter_sinks.reconcile.scope import Chosen, Scope
+from spendmeter_sinks.reconcile.signals import Told, compare_signals
+from spendmeter_sinks.reconcile.summary import Findings, summarise
+from spendmeter_sinks.reconcile.totals import AccountWindow, Components, in_present_shape
+from spendmeter_sinks.usage_rows import Span, needed_dimensions
+
+LOOK_EVERY_SECONDS = 0.25
+
+_STREAM, _SINK = "the stream", "history (the ClickHouse sink)"
+
+
+async def reconcile(
+    settings: ClickHouseSettings,
+    client: Client,
+    chosen: Chosen,
+    now: datetime,
+    wait_seconds: float,
+    settle_seconds: float = SETTLE_SECONDS,
+) -> Report:
+    """Compare a system that may be running under load. `wait_seconds` bounds each wait.
+
+    Raises:
+        CannotCompare: something to compare is not there, or not in time.
+        KafkaError, clickhouse_connect Error: a server cannot be reached.
+    """
+    budgets, totals, signals = BudgetTopic(settings), FollowedTotals(settings), SignalTopic(settings)
+    usage = settings.topic(Topic.USAGE)
+    async with Positions(settings) as positions:
+        await positions.ends(Topic.USAGE)
+        state = (await look_up(settings, [usage]))[usage]
+        known = await asyncio.to_thread(read_registered, client)
+        history = History(client, usage, lineage_of(Of(usage, state.incarnation), known))
+        try:
+            async with following(wait_seconds, budgets, totals, signals):
+                comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
+                return await comparison.run(chosen, now, settle_seconds)
+        except ReaderEnded as error:
+            raise CannotCompare(f"{error}; this is a bug of ours, please report it") from error
+
+
+class _Comparison:
+    def __init__(
+        self,
+        settings: ClickHouseSettings,
+        history: History,
+        positions: Positions,
+        budgets: BudgetTopic,
+        totals: FollowedTotals,
+        signals: SignalTopic,
+        wait_seconds: float,
+    ) -> None:
+        self._settings = settings
+        self._history = history
+        self._positions = positions
+        self._budgets = budgets
+        self._totals = totals
+        self._signals = signals
+        self._wait_seconds = wait_seconds
+
+    async def run(self, chosen: Chosen, now: datetime, settle_seconds: float) -> Report:
+        """All the steps."""
+        begun = monotonic()
+        await self._budgets.catch_up()
+        book = BudgetBook(self._budgets.book)
+        ends = await self._positions.ends(Topic.USAGE)
+        watermark = {tp.partition: end - 1 for tp, end in ends.items()}
+        await self._passed(STREAM_GROUP, ends, _STREAM)
+        await self._totals.catch_up()
+        await self._openings_taken(book)
+        components = in_present_shape(self._totals.totals.mark(), book, self._totals.totals)
+        totals_ends = await self._positions.ends(Topic.TOTALS)
+        scope = await self._scope(book, chosen, now)
+        furthest = await self._positions.ends(Topic.USAGE)
+        recount = Recount(
+            scope,
+            components,
+            watermark,
+            {tp.partition: end for tp, end in furthest.items()},
+            self._totals.totals.taken_at_mark,
+            now,
+        )
+        letters = await self._history_passes(recount)
+        recounting = monotonic()
+        await asyncio.to_thread(self._recount, recount, letters)
+        recounted = monotonic()
+        recorded = await asyncio.to_thread(self._history.count, watermark)
+        losses = await find_losses(self._history, letters, self._sink_passes_all, settle_seconds)
+        await self._passed(STREAM_GROUP, totals_ends, _STREAM)
+        told = await self._signals_told(components, scope)
+        changed = changed_since(book, self._budgets.book)
+        differing = [d for d in recount.differing() if d.where.budget_id not in changed]
+        evidence = await Finder(self._history, self._positions, book).look(differing)
+        return summarise(
+            Findings(
+                checked_at=now,
+                watermark=watermark,
+                components=components,
+                scope=scope,
+                recount=recount,
+                letters=letters,
+                recorded=recorded,
+                losses=losses,
+                told=told,
+                changed=changed,
+                evidence=evidence,
+                seconds=monotonic() - begun,
+                recount_seconds=recounted - recounting,
+            )
+        )
+
+    async def _openings_taken(self, book: BudgetBook) -> None:
+        """Wait until each budget has its opening balance, or the time is over: then the report says so."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._wait_seconds
+        while True:
+            await self._totals.catch_up()
+            now = datetime.now(UTC)
+            windows = [(budget.id, book.window_of(budget, now)) for budget in book]
+            is_owed = any(
+                window is not None
+                and self._totals.totals.taken(AccountWindow(f"{name}|", window.start)) is None
+                for name, window in windows
+            )
+            if not is_owed or clock() >= deadline:
+                return
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def _passed(self, group: str, ends: Mapping[TopicPartition, int], who: str) -> None:
+        await self._positions.wait_until_passed(group, ends, self._wait_seconds, who)
+
+    async def _sink_passes_all(self) -> Letters:
+        """Return once history has everything that is in Kafka now; the dead letters as they are then."""
+        # A record's letter is in its topic before the sink commits the record itself.
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.USAGE), _SINK)
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
+        return await self._letters()
+
+    async def _letters(self) -> Letters:
+        letters = await asyncio.to_thread(lambda: list(self._history.letters()))
+        return sort_out(letters, self._settings.topic(Topic.USAGE))
+
+    async def _scope(self, book: BudgetBook, chosen: Chosen, now: datetime) -> Scope:
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.BUDGETS), _SINK)
+        revisions = await asyncio.to_thread(self._history.revisions)
+        return Scope(book, eras_of(revisions), replaced_until(revisions), chosen, now)
+
+    async def _history_passes(self, recount: Recount) -> Letters:
+        """Wait until history has every row that the recount needs."""
+        name = self._settings.topic(Topic.USAGE)
+        furthest = {
+            TopicPartition(name, p): last + 1 for p, last in recount.bounds().items() if p >= 0 and last >= 0
+        }
+        await self._passed(SINK_GROUP, furthest, _SINK)
+        await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
+        return await self._letters()
+
+    def _recount(self, recount: Recount, letters: Letters) -> None:
+        """Blocking."""
+        if not len(recount.scope.book):
+            return
+        dimensions, bounds = needed_dimensions(recount.scope.book), recount.bounds()
+        flats = has_flats(recount.scope.book)
+        for piece in self._history.slices(Span(*recount.scope.span())):
+            recount.add(self._history.rows(dimensions, piece, bounds))
+            if flats:
+                recount.add_flats(self._history.flats(dimensions, piece, bounds))
+        recount.add(letters.rows(dimensions))
+        recount.add_flats(letters.flats(dimensions))
+        if recount.may_count_free_events:
+            for piece in self._history.slices(Span(*recount.scope.span())):
+                recount.add_free(self._history.free(dimensions, piece, bounds))
+
+    async def _signals_told(self, components: Components, scope: Scope) -> Told:
+        """Look until every signal has followed its totals; the judge may wait a second before it tells."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._wait_seconds
+        while True:
+            # In this order: every total that a signal rests on is then known.
+            await self._signals.catch_up()
+            signals = dict(self._signals.signals)
+            await self._totals.catch_up()
+            told = compare_signals(signals, self._totals.totals, components, scope, datetime.now(UTC))
+            if not any(mistold.may_follow for mistold in told.mistold) or clock() >= deadline:
+                return told
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
+def changed_since(before: BudgetBook, now: BudgetBook) -> frozenset[str]:
+    """The budgets that count something else now than before, or are replaced by one that does."""
+    ids = {budget.id for budget in (*before, *now)}
+    pairs = [(before.get(budget_id), now.get(budget_id)) for budget_id in ids]
+    changed = [(one, other) for one, other in pairs if _counts(one) != _counts(other)]
+    return frozenset(
+        name for pair in changed for budget in pair if budget for name in (budget.id, budget.replaces) if name
+    )
+
+
+def _counts(budget: Budget | None) -> tuple[str, str | None] | None:
+    return (shape_of(budget), budget.replaces) if budget else None

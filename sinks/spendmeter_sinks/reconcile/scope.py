@@ -1,0 +1,171 @@
+"""Which windows are compared, and why the others are not. Pure."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from spendmeter.contract.budget import ANY, Budget
+from spendmeter.contract.times import parse_time
+from spendmeter.domain.matching import BudgetBook, rest_account, subject_in
+from spendmeter.domain.window import Window, window_of
+from spendmeter_sinks.reconcile.budget_history import Era
+from spendmeter_sinks.reconcile.totals import AccountWindow
+
+# The stream forgets a window seven days after its end; a day less keeps us clear of that moment.
+COMPARED_AFTER_CLOSE = timedelta(days=6)
+# Between the clocks of ClickHouse and the brokers, which stamp budgets and events.
+CLOCKS_APART = timedelta(seconds=10)
+
+
+class LeftOut(StrEnum):
+    """Why a window is not compared."""
+
+    BUDGET_GONE = "the budget is no longer in force"
+    OTHER_SHAPE = "the budget was changed and has no such window or account any more"
+    REST = "what was spent by values beyond the accounts that a budget may have, added up together"
+    CHANGED_WITHIN = "the budget was changed while the window ran, and kept the window's beginning"
+    REPLACED_WITHIN = "while the window ran, another budget began or ceased to replace this one"
+    CHANGED_MEANWHILE = "the budget was changed while we looked"
+    CLOSED_LONG_AGO = "the window ended more than 6 days ago, and the stream keeps it for 7"
+    NOT_CHOSEN = "not among the windows that --window names"
+    OPENING = "what the window held before the budget was counted is not in it yet"
+    OVER = "the window is over, and its last signal need not follow its last total"
+
+
+class Chosen(NamedTuple):
+    """The windows to compare: those that share a moment with `[start, end]`; None has no bound."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def touches(self, window: Window) -> bool:
+        return (self.start is None or window.end is None or self.start < window.end) and (
+            self.end is None or window.start <= self.end
+        )
+
+
+def read_chosen(text: str, now: datetime) -> Chosen:
+    """Read `now`, a moment, or `START/END` where either may be left out.
+
+    A moment is RFC 3339 (`2026-11-22T10:00:00Z`) or a date, which stands for its midnight in UTC.
+
+    Raises:
+        ValueError: none of these, or an end before its start.
+    """
+    start, slash, end = text.partition("/")
+    if not slash:
+        moment = _moment(text, now)
+        if moment is None:
+            raise ValueError("give now, a moment such as 2026-11-22T10:00:00Z, or START/END")
+        return Chosen(moment, moment)
+    chosen = Chosen(_moment(start, now), _moment(end, now))
+    if chosen.start is not None and chosen.end is not None and chosen.end < chosen.start:
+        raise ValueError(f"{text!r} ends before it starts")
+    return chosen
+
+
+def _moment(text: str, now: datetime) -> datetime | None:
+    if not text:
+        return None
+    if text == "now":
+        return now
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return parse_time(text)
+
+
+class Scope:
+    """Decides, window by window, under the budgets of one moment."""
+
+    def __init__(
+        self,
+        book: BudgetBook,
+        eras: Mapping[str, Era],
+        replaced_until: Mapping[str, datetime],
+        chosen: Chosen,
+        now: datetime,
+    ) -> None:
+        self.book = book
+        self._eras = eras
+        self._replaced_until = replaced_until
+        self._chosen = chosen
+        self._now = now
+        self._known: dict[tuple[str, datetime], LeftOut | None] = {}
+
+    def of_account(self, where: AccountWindow) -> LeftOut | None:
+        """Why this account's window is not compared; None if it is."""
+        budget = self.book.get(where.budget_id)
+        if budget is None:
+            return LeftOut.BUDGET_GONE
+        window = window_of(budget, where.window_start)
+        if window is None or window.start != where.window_start:
+            return LeftOut.OTHER_SHAPE
+        if where.account == rest_account(budget):
+            return LeftOut.REST
+        if not _fits(budget, where.account):
+            return LeftOut.OTHER_SHAPE
+        return self.of_window(budget, window)
+
+    def of_window(self, budget: Budget, window: Window) -> LeftOut | None:
+        """Why a window of the budget is not compared; None if it is."""
+        at = (budget.id, window.start)
+        if at not in self._known:
+            self._known[at] = self._decide(budget, window)
+        return self._known[at]
+
+    def is_over(self, where: AccountWindow, now: datetime) -> bool:
+        """Whether that window of a budget in force has ended."""
+        budget = self.book.get(where.budget_id)
+        window = window_of(budget, where.window_start) if budget else None
+        return window is not None and window.end is not None and window.end <= now
+
+    def in_force_for_all_after(self, budget_id: str) -> datetime | None:
+        """A record that was appended after this was folded under the budget; None if we cannot tell."""
+        era = self._eras.get(budget_id)
+        return era.began + CLOCKS_APART if era else None
+
+    def span(self) -> tuple[datetime | None, datetime | None]:
+        """From when to when events may fall into a compared window; None is an open end."""
+        oldest = self._now - COMPARED_AFTER_CLOSE
+        if self._chosen.start is not None:
+            oldest = max(oldest, self._chosen.start)
+        starts = [_window_from(budget, oldest).start for budget in self.book]
+        end = self._chosen.end
+        ends = [_window_from(budget, end).end for budget in self.book] if end is not None else [None]
+        closed = [moment for moment in ends if moment is not None]
+        return min(starts, default=None), max(closed) if closed and len(closed) == len(ends) else None
+
+    def _decide(self, budget: Budget, window: Window) -> LeftOut | None:
+        if not self._chosen.touches(window):
+            return LeftOut.NOT_CHOSEN
+        if window.end is not None and window.end + COMPARED_AFTER_CLOSE < self._now:
+            return LeftOut.CLOSED_LONG_AGO
+        replaced = self._replaced_until.get(budget.id)
+        if replaced is not None and window.start <= replaced + CLOCKS_APART:
+            return LeftOut.REPLACED_WITHIN
+        era = self._eras.get(budget.id)
+        if era and window.start <= era.began and any(_begins(b, window) for b in era.earlier.values()):
+            return LeftOut.CHANGED_WITHIN
+        return None
+
+
+def _window_from(budget: Budget, time: datetime) -> Window:
+    """The window that holds the time, or the first one where the budget had not begun by then."""
+    found = window_of(budget, max(time, budget.starts_at or time))
+    assert found is not None, "a budget has a window from its beginning on"
+    return found
+
+
+def _begins(earlier: Budget, window: Window) -> bool:
+    """Whether totals of the budget's earlier shape may stand under the same window's name."""
+    before = window_of(earlier, window.start)
+    return before is not None and before.start == window.start
+
+
+def _fits(budget: Budget, account: str) -> bool:
+    subject = subject_in(account)
+    return set(subject) == set(budget.match) and all(
+        wanted in (ANY, subject[dimension]) for dimension, wanted in budget.match.items()
+    )

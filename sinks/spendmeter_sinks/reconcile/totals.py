@@ -1,0 +1,162 @@
+"""Stream totals as spend.totals has them: the latest of each component, and those since a mark. Pure."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from spendmeter.contract.times import parse_time
+from spendmeter.contract.total import HISTORY, Total, is_newer
+from spendmeter.domain.matching import BudgetBook
+
+Source = int | str
+"""A partition of spend.usage, or `history` for an opening balance."""
+
+
+class AccountWindow(NamedTuple):
+    account: str
+    window_start: datetime
+
+    @property
+    def budget_id(self) -> str:
+        return self.account.partition("|")[0]
+
+
+class Version(NamedTuple):
+    """One total of a component: what it claims of the offsets `first_offset` … `last_offset`."""
+
+    first_offset: int
+    last_offset: int
+    spent_nanousd: int
+    events: int
+    before: dict[int, int] | None = None
+    """Of an opening balance: it holds everything below these offsets."""
+    shape: str = ""
+    revision: int = 0
+    """Of an opening balance: the budget's."""
+
+
+_Taken = dict[str, dict[datetime, dict[int, int]]]
+Components = dict[AccountWindow, dict[Source, Version]]
+
+
+class Totals:
+    """Follows spend.totals by the rule of all its readers: total.is_newer."""
+
+    def __init__(self) -> None:
+        self.latest: Components = {}
+        self._taken: _Taken = {}
+        """Per budget: from which window on, what was taken from history for all accounts."""
+        self._taken_at_mark: _Taken = {}
+        self._since: dict[tuple[AccountWindow, Source], dict[int, Version]] | None = None
+
+    def take(self, total: Total) -> None:
+        """Bring one total in."""
+        if total.closes_opening:
+            self._taken.setdefault(total.account, {})[total.window_start] = dict(total.before or {})
+            return
+        where = AccountWindow(total.account, total.window_start)
+        version = Version(
+            total.first_offset,
+            total.last_offset,
+            total.spent_nanousd,
+            total.events,
+            total.before,
+            total.shape or "",
+            total.revision,
+        )
+        components = self.latest.setdefault(where, {})
+        known = components.get(total.source_partition)
+        if known is not None and not is_newer(total, known, known.revision):
+            return
+        components[total.source_partition] = version
+        if self._since is not None:
+            at = (where, total.source_partition)
+            self._since.setdefault(at, {known.last_offset: known} if known else {})[version.last_offset] = (
+                version
+            )
+
+    def remove(self, key: str) -> None:
+        """Take out the component of that record key; the stream has forgotten it."""
+        try:
+            account, text, source = key.rsplit("|", 2)
+            start, found = parse_time(text), HISTORY if source == HISTORY else int(source)
+        except ValueError:
+            return  # of no component: anybody may write any key
+        if "|" not in account:
+            self._taken.get(account, {}).pop(start, None)
+            return
+        where = AccountWindow(account, start)
+        components = self.latest.get(where, {})
+        components.pop(found, None)
+        if not components:
+            self.latest.pop(where, None)
+
+    def taken(self, where: AccountWindow) -> dict[int, int] | None:
+        """Below which offsets history stands for the account's window; None while its opening is pending."""
+        return _latest(self._taken, where)
+
+    def taken_at_mark(self, where: AccountWindow) -> dict[int, int] | None:
+        """The same, as it was at the mark."""
+        return _latest(self._taken_at_mark, where)
+
+    def mark(self) -> Components:
+        """What holds now; from here on every version is kept, until the next mark."""
+        self._since = {}
+        self._taken_at_mark = {budget_id: dict(taken) for budget_id, taken in self._taken.items()}
+        return {where: dict(components) for where, components in self.latest.items()}
+
+    def version_at(self, where: AccountWindow, source: Source, last_offset: int) -> Version | None:
+        """The component as it was at that offset, if that was at the mark or since."""
+        versions = self._since.get((where, source)) if self._since is not None else None
+        if versions is None:
+            known = self.latest.get(where, {}).get(source)
+            return known if known is not None and known.last_offset == last_offset else None
+        return versions.get(last_offset)
+
+
+def _latest(taken: _Taken, where: AccountWindow) -> dict[int, int] | None:
+    found = [
+        (sum(before.values()), before)
+        for start, before in taken.get(where.budget_id, {}).items()
+        if start <= where.window_start
+    ]
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def in_present_shape(components: Components, book: BudgetBook, totals: Totals) -> Components:
+    """Without what was counted as its budget, or a version before ours, counted once, and has been taken over
+    into an opening balance since: nothing rests on it any more, and the stream forgets it.
+    """
+
+    def is_past(where: AccountWindow, source: Source, version: Version) -> bool:
+        budget = book.get(where.budget_id)
+        if budget is None or source == HISTORY or version.shape in ("", book.shape_of(budget)):
+            return False
+        return version.last_offset < (totals.taken(where) or {}).get(int(source), 0)
+
+    present = {
+        where: {s: version for s, version in sources.items() if not is_past(where, s, version)}
+        for where, sources in components.items()
+    }
+    return {where: sources for where, sources in present.items() if sources}
+
+
+def openings(components: Components) -> dict[tuple[str, int], int]:
+    """Budget id and partition: the offset from which the budget has been counted there.
+
+    All components that a budget has on a partition begin at its opening; only those of events that
+    came after their window was forgotten begin later.
+    """
+    found: dict[tuple[str, int], int] = {}
+    for where, partition, version in by_partition(components):
+        at = (where.budget_id, partition)
+        found[at] = min(version.first_offset, found.get(at, version.first_offset))
+    return found
+
+
+def by_partition(components: Components) -> Iterator[tuple[AccountWindow, int, Version]]:
+    """Every component that was counted by the stream, without opening balances."""
+    for where, sources in components.items():
+        for source, version in sources.items():
+            if isinstance(source, int):
+                yield where, source, version

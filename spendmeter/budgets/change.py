@@ -1,0 +1,67 @@
+"""Changes of a budget that is in force: raised, reset, paused, another limit or period. Pure.
+
+None of them touches spend; each returns the whole record as it is to be from now on.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from spendmeter.contract.budget import MAX_RAISES, Budget, Raise
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import format_time
+from spendmeter.domain.window import window_of
+
+
+class InvalidChange(ValueError):
+    """The change cannot be; the message says why and what to do instead."""
+
+
+def with_fields(budget: Budget, **fields: Any) -> Budget:
+    """The budget with these fields, checked as a whole. Its changer is whoever writes it.
+
+    Raises:
+        pydantic.ValidationError: no budget can be so.
+    """
+    return Budget.model_validate({**budget.model_dump(), **fields, "updated_by": ""})
+
+
+def without_ended_raises(budget: Budget, now: datetime) -> Budget:
+    """The budget without the raises that no longer count."""
+    left = tuple(r for r in budget.raises if now < r.until)
+    return budget if left == budget.raises else budget.model_copy(update={"raises": left})
+
+
+def raised(budget: Budget, amount: NanoUsd, until: datetime, now: datetime) -> Budget:
+    """The budget with so much more until then; it adds to the raises that there are.
+
+    Raises:
+        InvalidChange: it would end before it begins, or there are too many.
+        pydantic.ValidationError: the amount is not above 0, or more than can be held.
+    """
+    if until <= now:
+        raise InvalidChange(f"a raise until {format_time(until)} has ended already; name a time to come")
+    raises = without_ended_raises(budget, now).raises
+    if len(raises) >= MAX_RAISES:
+        raise InvalidChange(
+            f"{budget.id} has {MAX_RAISES} raises already; set its limit, or wait until one has ended"
+        )
+    return with_fields(budget, raises=(*raises, Raise(amount_nanousd=amount, until=until)))
+
+
+def reset(budget: Budget, at: datetime, now: datetime) -> Budget:
+    """The budget with a new window that began then, now or earlier in the present period.
+
+    Raises:
+        InvalidChange: the moment is to come, or before the present period.
+    """
+    if at > now:
+        raise InvalidChange(f"{format_time(at)} is to come; a reset is now or earlier")
+    period = window_of(budget.model_copy(update={"reset_at": None}), now)
+    if period is None:
+        raise InvalidChange(f"{budget.id} begins at {budget.starts_at}; there is nothing to reset yet")
+    if at < period.start:
+        raise InvalidChange(
+            f"the present {budget.period} of {budget.id} began at {format_time(period.start)};"
+            f" a reset at {format_time(at)} would change nothing"
+        )
+    return with_fields(budget, reset_at=at)

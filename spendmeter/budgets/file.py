@@ -1,0 +1,177 @@
+"""Budgets as people write them in YAML: read whole, or every problem told with its line and its fix. Pure.
+
+budgets:
+  - id: key-day
+    match: {key: "*"}
+    limit_usd: "0.001"
+    period: day
+    warn_at: [0.8]
+    action: block
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from spendmeter.budgets.fields import Wrong, fraction, money, one_of, text, time
+from spendmeter.contract.budget import ANY, GLOBBED, MAX_RAISES, MAX_THRESHOLDS, Action, Budget, Enforcement
+from spendmeter.contract.dimensions import DIMENSIONS
+from spendmeter.contract.period import NAMED_PERIODS
+from spendmeter.files.yaml import InvalidFile, Problem, YamlReader, line_of
+
+REQUIRED = {
+    "id": "a name of your choice, such as key-day",
+    "match": 'what is added up, such as {key: "*"} for one account per key, or {} for everything',
+    "limit_usd": 'an amount in USD, such as "0.50"',
+    "period": f"one of {', '.join(NAMED_PERIODS)}, week:sunday, month:15, or an ISO 8601 duration",
+}
+FIELDS = (
+    *REQUIRED,
+    "timezone",
+    "starts_at",
+    "warn_at",
+    "action",
+    "enforcement",
+    "unpriced",
+    "raises",
+    "paused",
+    "replaces",
+)
+# Where a field of the record has another name in the file.
+_IN_THE_FILE = {"limit_nanousd": "limit_usd"}
+
+
+class InvalidBudgetFile(InvalidFile):
+    """The file cannot be applied; nothing of it was."""
+
+
+class BudgetFile(NamedTuple):
+    """The budgets of a file, and in which line each of their fields stands."""
+
+    name: str
+    budgets: list[Budget]
+    lines: dict[str, dict[str, int]]
+    """By id, then by field; "" is the budget itself."""
+
+    def invalid(self, wrong: Mapping[str, str], field: str) -> InvalidBudgetFile:
+        """What is wrong with a field of some of the budgets, by id, told where it stands."""
+        return InvalidBudgetFile(
+            self.name,
+            [Problem(self.lines[i].get(field, self.lines[i][""]), message) for i, message in wrong.items()],
+        )
+
+
+def read_budgets(written: str, name: str, now: datetime) -> list[Budget]:
+    """The budgets of a file. `name` is what its problems are told under; `now` stamps the records.
+
+    Raises:
+        InvalidBudgetFile: anything is wrong with any of them.
+    """
+    return read_budget_file(written, name, now).budgets
+
+
+def read_budget_file(written: str, name: str, now: datetime) -> BudgetFile:
+    """As `read_budgets`, with the lines."""
+    reader = _Reader(now)
+    budgets = list(reader.budgets(written))
+    if reader.problems:
+        raise InvalidBudgetFile(name, reader.problems)
+    return BudgetFile(name, budgets, reader.lines)
+
+
+class _Reader(YamlReader):
+    def __init__(self, now: datetime) -> None:
+        super().__init__()
+        self._now = now
+        self.lines: dict[str, dict[str, int]] = {}
+
+    def budgets(self, written: str) -> Iterator[Budget]:
+        for node in self.items(written, "budgets"):
+            budget = self._budget(node)
+            if budget is None:
+                continue
+            if budget.id in self.lines:
+                first = self.lines[budget.id][""]
+                self.tell(node, f"id {budget.id!r} is in line {first} already; give each its own")
+            else:
+                nodes = self.mapping(node, "a budget", FIELDS)
+                fields = {field: line_of(value) for field, value in nodes.items()}
+                self.lines[budget.id] = {"": line_of(node), **fields}
+            yield budget
+
+    def _budget(self, node: yaml.Node) -> Budget | None:
+        nodes = self.mapping(node, "a budget", FIELDS)
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        values: dict[str, Any] = {"updated_at": self._now}
+        for field, value in nodes.items():
+            try:
+                values |= self._value(field, value)
+            except Wrong as wrong:
+                self.tell(value, f"{field}: {wrong}")
+        for field, hint in REQUIRED.items():
+            if field not in nodes:
+                self.tell(node, f"{field} is missing: {hint}")
+        try:
+            return Budget.model_validate(values)
+        except ValidationError as error:
+            self._tell_of_record(error, node, nodes)
+            return None
+
+    def _value(self, field: str, node: yaml.Node) -> dict[str, Any]:
+        match field:
+            case "match":
+                return {"match": self._match(node)}
+            case "limit_usd":
+                return {"limit_nanousd": money(node)}
+            case "starts_at":
+                return {"starts_at": time(node)}
+            case "warn_at":
+                # One more than there may be: the record says so.
+                items = self.sequence(node, field)[: MAX_THRESHOLDS + 1]
+                return {"warn_at": tuple(fraction(item) for item in items)}
+            case "action":
+                return {"action": one_of(node, list(Action))}
+            case "enforcement":
+                return {"enforcement": one_of(node, list(Enforcement))}
+            case "paused":
+                return {"paused": one_of(node, ["true", "false"]) == "true"}
+            case "raises":
+                return {"raises": tuple(self._raises(node))}
+            case _:
+                return {field: text(node)}
+
+    def _match(self, node: yaml.Node) -> dict[str, str]:
+        values = {}
+        for dimension, value in self.mapping(node, "match", DIMENSIONS).items():
+            values[dimension] = text(value)
+            if values[dimension] != ANY and ANY in values[dimension] and dimension not in GLOBBED:
+                self.tell(value, f"match.{dimension} takes no pattern, only {' and '.join(GLOBBED)} do")
+            if dimension == "key" and values[dimension].startswith("sk-"):
+                hashed = sha256(values[dimension].encode()).hexdigest()
+                self.tell(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
+        return values
+
+    def _raises(self, node: yaml.Node) -> Iterator[dict[str, Any]]:
+        for item in self.sequence(node, "raises")[: MAX_RAISES + 1]:
+            fields = self.mapping(item, "a raise", ("amount_usd", "until"))
+            if set(fields) == {"amount_usd", "until"}:
+                yield {"amount_nanousd": money(fields["amount_usd"]), "until": time(fields["until"])}
+            elif isinstance(item, yaml.MappingNode):
+                self.tell(item, "a raise has amount_usd, and until: the time at which it ends")
+
+    def _tell_of_record(
+        self, error: ValidationError, node: yaml.Node, nodes: Mapping[str, yaml.Node]
+    ) -> None:
+        for found in error.errors(include_url=False):
+            if found["type"] == "missing":
+                continue
+            message = found["msg"].removeprefix("Value error, ")
+            # What is wrong with several fields together names the one to mend first.
+            record_name = str(found["loc"][0]) if found["loc"] else message.split(maxsplit=1)[0].rstrip(":")
+            field = _IN_THE_FILE.get(record_name, record_name)
+            self.tell(nodes.get(field, node), message if message.startswith(field) else f"{field}: {message}")

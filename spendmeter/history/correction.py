@@ -1,0 +1,112 @@
+"""Corrections: what to send so that a recorded request has cost another amount in the end. Pure.
+
+The n-th correction of an event is record n of a producer that the event names, and its id follows from
+both. So whoever makes it, and however often, it is one event to the stream and to history: of two
+people who correct the same state at once the first stored counts, at both, and the sequence stays
+dense.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from spendmeter.contract.dimensions import FIELDS
+from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
+from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
+from spendmeter.domain.charge import flats_of
+
+MAX_REASON_CHARACTERS = 500
+_KEPT = (
+    "occurred_at",
+    "started_at",
+    *FIELDS,
+    "key_alias",
+    "deployment",
+    "call_type",
+    "status",
+    "call_id",
+    "response_id",
+)
+"""Of the original: whose it is and when, so that the same accounts and windows move; not what it used."""
+
+
+class NotCorrectable(ValueError):
+    """There is no such correction; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A usage event and the corrections of it that history has, each once."""
+
+    original: UsageEvent
+    corrections: Sequence[UsageEvent] = ()
+
+    @property
+    def cost_nanousd(self) -> NanoUsd:
+        """What it costs with all of them."""
+        return NanoUsd(self.original.cost_nanousd + sum(c.cost_nanousd for c in self.corrections))
+
+    @property
+    def counts_flat(self) -> bool:
+        """Whether budgets with a flat amount for unpriced requests still count that."""
+        return sum(flats_of(event) for event in (self.original, *self.corrections)) > 0
+
+
+def correct(
+    recorded: Recorded, cost: NanoUsd, *, kind: UsageKind, reason: str, recorded_by: str
+) -> UsageEvent | None:
+    """The event after which the request has cost that much; None where it has already.
+
+    Raises:
+        NotCorrectable: the event is a correction itself, or the amount cannot be.
+    """
+    original = recorded.original
+    if original.kind is not UsageKind.USAGE:
+        raise NotCorrectable(
+            f"{original.event_id} is a {original.kind} of {original.corrects}; name that one"
+        )
+    if cost < 0:
+        raise NotCorrectable("a request cannot cost less than 0 USD")
+    difference = cost - recorded.cost_nanousd
+    if abs(difference) > LIMIT_OF_AMOUNTS_NANOUSD:
+        raise NotCorrectable("the difference is beyond the largest amount we hold")
+    if difference == 0 and not recorded.counts_flat:
+        return None
+    producer_id = producer_of(original.event_id)
+    seq = 1 + max((c.seq for c in recorded.corrections if c.producer_id == producer_id), default=0)
+    return UsageEvent(
+        event_id=_event_id(original.event_id, seq),
+        kind=kind,
+        corrects=original.event_id,
+        producer_id=producer_id,
+        seq=seq,
+        cost_nanousd=NanoUsd(difference),
+        cost_source=_source(recorded),
+        reason=reason[:MAX_REASON_CHARACTERS],
+        recorded_by=recorded_by,
+        **{name: getattr(original, name) for name in _KEPT},
+    )
+
+
+def producer_of(event_id: UUID) -> str:
+    """The producer whose records are the corrections of that event."""
+    return f"corrections/{event_id}"
+
+
+def _source(recorded: Recorded) -> CostSource:
+    source = recorded.original.cost_source
+    if source is CostSource.UNPRICED and not recorded.counts_flat:
+        # A person has said what it cost before; `unpriced` would take the flat amount back once more.
+        return CostSource.PRICEBOOK
+    return source
+
+
+def _event_id(original: UUID, seq: int) -> UUID:
+    """A UUIDv7 of the original's millisecond whose other bits follow from the original and the number."""
+    digest = int.from_bytes(
+        hashlib.sha256(f"correction\0{original.hex}\0{seq}".encode()).digest()[:10], "big"
+    )
+    value = (original.int >> 80 << 80) | digest
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)

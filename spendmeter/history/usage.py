@@ -1,0 +1,85 @@
+"""Usage events read back from history, exactly as they were recorded."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from clickhouse_connect.driver.client import Client
+
+from spendmeter.contract.times import format_time, from_unix_us
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.history.correction import Recorded
+from spendmeter.history.replay import Copy
+from spendmeter.runtime.clickhouse import OF_THE_SYSTEM
+
+MAX_CORRECTIONS = 1_000
+"""Of one event that are read; a person will never come near."""
+# An id is minted when a request begins. A request that ran for longer is found as well, but slowly.
+_LONGEST_REQUEST = timedelta(days=2)
+_CLOCKS_APART = timedelta(hours=1)
+_COLUMNS = ", ".join(
+    f"toUnixTimestamp64Micro({name})" if name in ("occurred_at", "started_at") else f"`{name}`"
+    for name in UsageEvent.model_fields
+)
+
+
+def find_event(client: Client, topic: str, event_id: UUID) -> UsageEvent | None:
+    """The first copy of the event, None where history does not have it (yet)."""
+    near = _near(event_id)
+    found = _read(client, topic, f"event_id = {{id:UUID}} AND {near}", event_id) if near else []
+    found = found or _read(client, topic, "event_id = {id:UUID}", event_id)
+    return found[0] if found else None
+
+
+def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[UUID, list[Copy]]:
+    """Where history has each of these events from; of those that it lacks, nothing."""
+    rows = client.query(
+        "SELECT DISTINCT event_id, partition, offset FROM usage"
+        f" WHERE {OF_THE_SYSTEM} AND event_id IN {{ids:Array(UUID)}}",
+        parameters={"topic": topic, "ids": [str(event_id) for event_id in event_ids]},
+    ).result_rows
+    found: dict[UUID, list[Copy]] = {}
+    for event_id, partition, offset in rows:
+        found.setdefault(event_id, []).append(Copy(partition, offset))
+    return found
+
+
+def find_recorded(client: Client, topic: str, event_id: UUID) -> Recorded | None:
+    """The event with its corrections, None where history does not have it (yet)."""
+    original = find_event(client, topic, event_id)
+    if original is None:
+        return None
+    return Recorded(original, _read(client, topic, "corrects = {id:UUID}", event_id))
+
+
+def _read(client: Client, topic: str, condition: str, event_id: UUID) -> Sequence[UsageEvent]:
+    # Not FINAL, which would read much more: of an event's copies, all in one partition, the first counts.
+    rows = client.query(
+        f"SELECT {_COLUMNS} FROM usage WHERE {OF_THE_SYSTEM} AND {condition}"
+        f" ORDER BY occurred_at, seq, offset LIMIT 1 BY event_id LIMIT {MAX_CORRECTIONS}",
+        parameters={"topic": topic, "id": str(event_id)},
+    ).result_rows
+    return [_event(row) for row in rows]
+
+
+def _event(row: Sequence[Any]) -> UsageEvent:
+    fields = dict(zip(UsageEvent.model_fields, row, strict=True))
+    for name in ("occurred_at", "started_at"):
+        fields[name] = from_unix_us(fields[name])
+    return UsageEvent.model_validate(fields)
+
+
+def _near(event_id: UUID) -> str | None:
+    """As a condition: the days that hold the event, by the time in its id; None where that tells none."""
+    if event_id.version != 7:
+        return None
+    try:
+        minted = datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
+        first, last = minted - _CLOCKS_APART, minted + _LONGEST_REQUEST
+    except (OverflowError, ValueError, OSError):
+        return None
+    return (
+        f"occurred_at BETWEEN parseDateTime64BestEffort('{format_time(first)}', 6)"
+        f" AND parseDateTime64BestEffort('{format_time(last)}', 6)"
+    )

@@ -1,0 +1,154 @@
+"""What LiteLLM counted before we did, as usage events: a day, a key and a model at a time. Pure.
+
+A key's spend is also in its team's, its user's and the proxy's sum, so those sums are not taken: the
+finest that LiteLLM keeps is, with all that is known of the key, and it counts in every budget once. Each
+event lies at the beginning of its day (UTC): in a window that begins later it does not count, though some
+of it may have been spent there; in one that begins earlier all of it was. So nothing is refused wrongly.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import UUID
+
+from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
+from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter.litellm.api import Row
+from spendmeter.litellm.values import mapping
+
+CALL_TYPE = "import"
+_DIGITS = 12
+
+
+class Spent(NamedTuple):
+    """What LiteLLM counted of one key and model on one day."""
+
+    day: date
+    key: str
+    model_group: str
+    cost_nanousd: NanoUsd
+    requests: int
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def place(self) -> tuple[date, str, str]:
+        """What history counts it under."""
+        return self.day, self.key, self.model_group
+
+
+class Known(NamedTuple):
+    """What history has: spend by day, key and model, and of our own imports the last number of each key."""
+
+    spent: Mapping[tuple[date, str, str], NanoUsd]
+    last_seq: Mapping[str, int]
+
+
+def spent_of(days: Iterable[Row]) -> Iterator[Spent]:
+    """The results of `/user/daily/activity`."""
+    for row in days:
+        for model_group, found in mapping(mapping(row.get("breakdown")).get("model_groups")).items():
+            for key, of_key in mapping(mapping(found).get("api_key_breakdown")).items():
+                metrics = mapping(mapping(of_key).get("metrics"))
+                cost = _amount(metrics.get("spend"))
+                if cost > 0:
+                    yield Spent(
+                        date.fromisoformat(str(row["date"])),
+                        str(key),
+                        str(model_group),
+                        cost,
+                        _count(metrics.get("api_requests")),
+                        _count(metrics.get("prompt_tokens")),
+                        _count(metrics.get("completion_tokens")),
+                    )
+
+
+def events_of(
+    spent: Iterable[Spent], known: Known, keys: Mapping[str, Row], source: str, today: date
+) -> list[UsageEvent]:
+    """What is missing in history, up to the day before today; nothing the second time.
+
+    Today is left out: what is on its way to history would be counted twice. A request that ran across
+    midnight is one day's there and the next one's here; so no more is missing than of all days together.
+    """
+    spent = sorted(spent)
+    events: list[UsageEvent] = []
+    last_seq = dict(known.last_seq)
+    left = _missing_of_all_days(spent, known)
+    for one in spent:
+        account = (one.key, one.model_group)
+        missing = min(one.cost_nanousd - known.spent.get(one.place, 0), left[account])
+        # LiteLLM's sum is of floats, ours of amounts each rounded to a nano-dollar.
+        if one.day >= today or missing <= one.requests:
+            continue
+        left[account] -= missing
+        producer_id = producer_of(source, one.key)
+        seq = last_seq[producer_id] = last_seq.get(producer_id, 0) + 1
+        events.append(_event(one, NanoUsd(missing), producer_id, seq, keys.get(one.key, {})))
+    return events
+
+
+def _missing_of_all_days(spent: Iterable[Spent], known: Known) -> Counter[tuple[str, str]]:
+    missing: Counter[tuple[str, str]] = Counter()
+    for one in spent:
+        missing[one.key, one.model_group] += one.cost_nanousd
+    for (_, key, model_group), cost in known.spent.items():
+        missing[key, model_group] -= cost
+    return missing
+
+
+def producer_of(source: str, key: str) -> str:
+    """Who records what was spent with that key: `import/litellm/…/HASH`."""
+    return f"{source}/{key}"
+
+
+def source_of(url: str) -> str:
+    """A LiteLLM, by its address."""
+    return f"import/litellm/{sha256(url.encode()).hexdigest()[:_DIGITS]}"
+
+
+def _event(one: Spent, cost: NanoUsd, producer_id: str, seq: int, key: Row) -> UsageEvent:
+    at = datetime(one.day.year, one.day.month, one.day.day, tzinfo=UTC)
+    is_whole = cost == one.cost_nanousd
+    return UsageEvent(
+        event_id=_event_id(at, producer_id, seq),
+        producer_id=producer_id,
+        seq=seq,
+        occurred_at=at,
+        started_at=at,
+        key=one.key,
+        key_alias=key.get("key_alias") or None,
+        user=key.get("user_id") or None,
+        team=key.get("team_id") or None,
+        organization=key.get("organization_id") or key.get("org_id") or None,
+        project=key.get("project_id") or None,
+        model_group=one.model_group,
+        call_type=CALL_TYPE,
+        # Of a part nobody knows how many tokens it was.
+        input_tokens=one.input_tokens if is_whole else 0,
+        output_tokens=one.output_tokens if is_whole else 0,
+        total_tokens=one.input_tokens + one.output_tokens if is_whole else 0,
+        cost_nanousd=cost,
+        cost_source=CostSource.LITELLM,
+    )
+
+
+def _event_id(at: datetime, producer_id: str, seq: int) -> UUID:
+    """A UUIDv7 of the day's first millisecond whose other bits follow from the producer and the number."""
+    digest = int.from_bytes(sha256(f"{producer_id}\0{seq}".encode()).digest()[:10], "big")
+    value = int(at.timestamp() * 1000) << 80 | digest
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def _amount(value: object) -> NanoUsd:
+    try:
+        return from_float_usd(float(value)) if isinstance(value, int | float) else NanoUsd(0)
+    except InvalidAmount:
+        return NanoUsd(0)
+
+
+def _count(value: object) -> int:
+    return max(0, value) if isinstance(value, int) else 0

@@ -1,0 +1,297 @@
+"""Faust, with whole fetched batches handed to one function instead of messages to streams.
+
+Faust keeps what it is good at: the group, the assignment of co-partitioned topics, tables with
+their changelogs and standbys, the life of the worker. What it does per message (four asyncio tasks,
+an acknowledgement that also covers failures, commits that may pass what is still in flight) is
+replaced by: take what was fetched, hand it over, wait until everything it led to is stored, and only
+then let the offsets be committed.
+So the ways in which stock Faust loses an update are gone by construction: docs/decisions/0001.
+
+The one method that is replaced is `Consumer._drain_messages` of faust-streaming 0.15.3, which is why
+that version is pinned.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Mapping, Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+from aiokafka.errors import IllegalStateError
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import TP
+
+from spendmeter.runtime.fetched import FetchedRecord, fetch_cheaply
+from spendmeter_stream.faust.gc import Collector
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+"""How long a fetch may wait for records; also how often the processor can do what is due by time."""
+FRESH_SECONDS = 0.002
+"""How long to wait, with records in hand, for those that came meanwhile."""
+BUSY_RECORDS = 5
+"""A batch of so many has others behind it."""
+BACKLOG_RECORDS = 5_000
+"""A fetch of so many is part of a backlog: then all that is written for an account is written less often
+if more is taken at once."""
+BACKLOG_SECONDS = 0.05
+"""How long to wait, in a backlog, for the next fetch."""
+ROUND_RECORDS = 40_000
+"""A round takes no more from the first fetch on that makes it so many. It is what bounds memory."""
+ROUND_SECONDS = 1.0
+"""Nor more than this worker, by its last round, does in so long: a slow one is not to seem dead."""
+EXIT_FAILED = 70
+
+
+LOOK_EVERY_SECONDS = 1.0
+"""How often, while nothing comes, to see whether reading has gone on behind the last record."""
+
+
+class Source(Protocol):
+    """What can be asked of the consumer."""
+
+    def position(self, tp: TP) -> Awaitable[int | None]:
+        """The offset of the record that a partition will be read on from, if that is known yet."""
+
+    def earliest_offsets(self, *partitions: TP) -> Awaitable[Mapping[TP, int]]:
+        """Where the logs begin."""
+
+
+class Halted(Exception):
+    """Nothing was done, and nothing will be until this worker is started again; the processor says why."""
+
+
+class BatchProcessor(Protocol):
+    """What the drain hands batches to."""
+
+    is_halted: bool
+    """Nothing may be counted: the topics are not what they were."""
+    topics: frozenset[str]
+    """The source topics; everything else that is fetched is Faust's (changelogs of standbys)."""
+
+    def process(
+        self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float, source: Source
+    ) -> Awaitable[None]:
+        """Do all that these records lead to; return once it is stored. Raises Halted.
+
+        `alive_at`: when this process was last seen to be alive, in monotonic seconds.
+        """
+
+    def passed(self, tp: TP, next_offset: int, source: Source) -> Awaitable[None]:
+        """Reading goes on at `next_offset`, and no record was left before it."""
+
+    def idle(self, alive_at: float, source: Source) -> Awaitable[None]:
+        """Do what is due by time. Called in each round."""
+
+    def wait_halted(self) -> Awaitable[None]:
+        """Say again why nothing is counted, once a minute; return in time for the next look."""
+
+    def forget(self) -> None:
+        """The assignment changed: what is held in memory of any partition may be stale."""
+
+
+class DrainThread(AIOKafkaConsumerThread):
+    async def on_start(self) -> None:
+        await super().on_start()
+        # Faust fixes 1500 ms in its code. A fetch of quiet partitions then holds up the busy ones
+        # of the same broker for as long.
+        self._consumer._fetcher._fetch_max_wait_ms = self.app.settings.fetch_max_wait_ms
+
+
+class DrainConsumer(Consumer):
+    """Faust's consumer with another drain, and with commits that follow it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        fetch_cheaply()
+        self._processor: BatchProcessor = self.app.processor
+        self._done: dict[TP, int] = {}
+        self._collector = Collector()
+        self._collector.take_over()
+        self._is_busy = False
+        self._at_once = BACKLOG_RECORDS
+        self._round = (-1, monotonic())
+        self._committed_at = monotonic()
+        self._looked_at = monotonic()
+        self._reached: dict[TP, int] = {}
+        """The offset after all that was processed, or passed without a record."""
+        self._committing: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
+        self._committing.set_result(True)
+        # Held while a batch is under way: a rebalance waits for its end, and none begins meanwhile.
+        self._batch = asyncio.Lock()
+
+    def _new_consumer_thread(self) -> DrainThread:
+        return DrainThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                await self._drain_once()
+                self._collector.between_rounds()
+        except asyncio.CancelledError:
+            raise
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                stop_at_once("the Kafka consumer was stopped under us")
+        except BaseException:
+            log.exception("processing failed; the worker stops and starts again from what is stored")
+            stop_at_once("processing failed")
+
+    async def _drain_once(self) -> None:
+        if self._processor.is_halted:
+            # Still a member of the group: to leave it would hand the partitions to one that halts, too.
+            await self._processor.wait_halted()
+            return
+        generation = self.app.consumer_generation_id
+        alive_at = self._begin_round(generation)
+        fetched = await self._fetch()
+        if fetched is None or self.should_stop or not self.flow_active:
+            # A rebalance is under way.
+            await self._give_back(fetched or {})
+            await asyncio.sleep(0)
+            return
+        ours: dict[TP, Sequence[FetchedRecord]] = {}
+        for partition, records in fetched.items():
+            tp = TP(partition.topic, partition.partition)
+            if tp.topic in self._processor.topics:
+                ours[tp] = records
+            else:
+                await self._hand_to_faust(tp, records)
+        async with self._batch:
+            # Between the fetch and here a rebalance may have begun or ended.
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                await self._give_back(fetched)
+                return
+            if ours:
+                began = monotonic()
+                try:
+                    await self._processor.process(ours, alive_at, self)
+                except Halted:
+                    await self._give_back(ours)
+                    return
+                per_second = _count(ours) / max(monotonic() - began, 1e-3)
+                self._at_once = min(ROUND_RECORDS, int(per_second * ROUND_SECONDS))
+                self._note_reached({tp: records[-1].offset + 1 for tp, records in ours.items()})
+            elif monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+                self._looked_at = monotonic()
+                await self._pass_over_holes()
+            await self._processor.idle(alive_at, self)
+            if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
+                self._commit_later()
+
+    def _note_reached(self, offsets: Mapping[TP, int]) -> None:
+        self._reached.update(offsets)
+        self._done.update(offsets)
+
+    async def _pass_over_holes(self) -> None:
+        """Go on behind markers of transactions, and what retention took, where no record follows them.
+
+        Who waits until the group has read to the end of the log would else wait for ever.
+        """
+        for tp in self.assignment():
+            if tp.topic in self._processor.topics:
+                try:
+                    position = await self.position(tp)
+                except IllegalStateError:
+                    # A rebalance has begun; it waits for this round.
+                    return
+                if position is not None and position > self._reached.get(tp, 0):
+                    await self._processor.passed(tp, position, self)
+                    self._note_reached({tp: position})
+
+    def _begin_round(self, generation: int) -> float:
+        """When the last round of this generation began: whoever stands still between then and a write
+        for longer than the session has lost its partitions, wherever it stood.
+        """
+        before, self._round = self._round, (generation, monotonic())
+        return before[1] if before[0] == generation else self._round[1]
+
+    async def _fetch(self) -> dict[Any, Sequence[FetchedRecord]] | None:
+        """What there is now, None in a rebalance."""
+        fetched: dict[Any, Sequence[FetchedRecord]] | None
+        fetched, _ = await self._wait_next_records(POLL_SECONDS)
+        if fetched and self._is_busy:
+            # What lay ready was fetched as the batch before it began, and until it was taken nothing more
+            # was. To take once more saves what came since then a whole round.
+            more = _count(fetched)
+            if more < BACKLOG_RECORDS:
+                await self._take_more(fetched, FRESH_SECONDS)
+            while more >= BACKLOG_RECORDS and _count(fetched) < self._at_once:
+                more = await self._take_more(fetched, BACKLOG_SECONDS)
+        self._is_busy = _count(fetched or {}) >= BUSY_RECORDS
+        return fetched
+
+    async def _take_more(self, fetched: dict[Any, Sequence[FetchedRecord]], seconds: float) -> int:
+        """Add what comes within that time to what was fetched; returns how many these are."""
+        more, _ = await self._wait_next_records(seconds)
+        for partition, records in (more or {}).items():
+            fetched[partition] = [*fetched.get(partition, ()), *records]
+        return _count(more or {})
+
+    async def _give_back(self, fetched: Mapping[Any, Sequence[FetchedRecord]]) -> None:
+        """Fetch these records of ours again. To have read them twice is harmless, to drop them is not.
+
+        Faust only goes back to committed offsets, and where nothing was committed yet (aiokafka's
+        `seek_to_committed`) it goes nowhere: what was fetched meanwhile would never be seen again.
+        """
+        for partition, records in fetched.items():
+            tp = TP(partition.topic, partition.partition)
+            if tp.topic not in self._processor.topics or not records:
+                continue
+            try:
+                position = await self.position(tp)
+                # What two fetches took is not in order if a rebalance fell between them.
+                first = min(record.offset for record in records)
+                await self.seek_wait({tp: first if position is None else min(first, position)})
+            except IllegalStateError:
+                log.info("%s[%d] has another owner now", tp.topic, tp.partition)
+
+    async def _hand_to_faust(self, tp: TP, records: Sequence[FetchedRecord]) -> None:
+        for record in records:
+            if not self.flow_active:
+                # Recovery reads the rest again. Handed on after the rebalance, it would stand behind a hole.
+                return
+            read = self._read_offset[tp]
+            if read is None or record.offset >= read:
+                await self.wait_first(self.callback(self._to_message(tp, record)), self.suspend_flow.wait())
+                self._read_offset[tp] = record.offset
+
+    def _commit_later(self) -> None:
+        """Commit what is done while the next batch is under way; one commit at a time."""
+        if self._done and self._committing.done():
+            done, self._done = self._done, {}
+            self._committed_at = monotonic()
+            self._committing = asyncio.ensure_future(self._commit(done))
+
+    async def wait_empty(self) -> None:
+        """Faust calls this before partitions are given up, and at the end."""
+        async with self._batch:
+            await self._committing
+            done, self._done = self._done, {}
+            if done:
+                await self._commit(done)
+            self._reached.clear()
+            self._processor.forget()
+            self._collector.between_assignments()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust would look for stream events that this drain never makes."""
+
+
+class DrainTransport(Transport):
+    Consumer = DrainConsumer
+
+
+def _count(batches: Mapping[Any, Sequence[FetchedRecord]]) -> int:
+    return sum(map(len, batches.values()))
+
+
+def stop_at_once(why: str) -> None:
+    """End the process without another write: the log is the truth, and a restart reads it."""
+    log.critical("stopping at once: %s", why)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)

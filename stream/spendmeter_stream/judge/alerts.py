@@ -1,0 +1,113 @@
+"""Crossings: the alerts that a signal makes due, each once per account and window. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import lru_cache
+
+from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.money import NanoUsd, format_usd
+from spendmeter.contract.signal import Signal, State
+from spendmeter.domain.window import Window
+from spendmeter_stream.judge.forecast import worth_an_alert
+from spendmeter_stream.state import AccountState
+
+# Limits of budgets and of their raises, with few fractions each.
+_MAX_REMEMBERED = 10_000
+
+
+@lru_cache(_MAX_REMEMBERED)
+def share(limit: NanoUsd, fraction: float) -> int:
+    """A fraction of the limit, rounded up: a threshold fires when it has been reached, not before."""
+    return -int(-limit * round(fraction * 1_000_000) // 1_000_000)
+
+
+def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
+    """The crossings that this signal makes and that were not told before; notes them as told."""
+    for fraction in budget.warn_at:
+        is_reached = signal.spent_nanousd >= share(signal.limit_nanousd, fraction)
+        if is_reached and f"{AlertKind.THRESHOLD}/{fraction}" not in state.told:
+            message = (
+                f"{budget.id}: {_who(signal)} has spent {fraction:.0%} of its budget ({_figures(signal)})"
+            )
+            yield from _once(state, signal, AlertKind.THRESHOLD, f"{fraction}", message)
+    yield from _forecast(state, signal)
+    exceeded = signal.state is State.EXCEEDED
+    # What comes late to a window that is over does not exceed it a second time: nobody would hear of its end.
+    over = signal.window_end is not None and signal.window_end <= signal.emitted_at
+    if exceeded and not state.exceeded and not (over and state.crossed):
+        refused = "; requests are refused" if budget.refuses else ""
+        message = f"{budget.id}: {_who(signal)} has spent its budget ({_figures(signal)}){refused}"
+        state.exceeded, state.crossed = True, state.crossed + 1
+        yield _alert(signal, AlertKind.EXCEEDED, str(state.crossed), message)
+    if state.exceeded and not exceeded:
+        message = f"{budget.id}: {_who(signal)} is below its budget again ({_figures(signal)})"
+        state.exceeded = False
+        yield _alert(signal, AlertKind.RECOVERED, str(state.crossed), message)
+
+
+def capped(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
+    """That further values have no account of their own, once in a window; `signal` is of what they spend."""
+    message = (
+        f"{budget.id}: as many accounts as a worker keeps (SPENDMETER_MAX_ACCOUNTS_PER_BUDGET); what further"
+        f" values spend is added up together, {format_usd(signal.spent_nanousd)} USD so far, and not held to"
+        " the limit by signals"
+    )
+    yield from _once(state, signal, AlertKind.ACCOUNTS_CAPPED, "window", message)
+
+
+def _forecast(state: AccountState, signal: Signal) -> Iterable[Alert]:
+    """Once for each limit that the window had: a forecast may come and go, a new limit is a new question."""
+    at, limit = signal.forecast_exhausted_at, signal.limit_nanousd
+    if at is None:
+        return
+    window = Window(signal.window_start, signal.window_end)
+    if not worth_an_alert(state.burn, signal.spent_nanousd, limit, window, signal.emitted_at):
+        return
+    message = (
+        f"{signal.budget_id}: {_who(signal)} will have spent its budget by {at:%Y-%m-%d %H:%M} UTC"
+        f" if it goes on like this ({_figures(signal)})"
+    )
+    yield from _once(state, signal, AlertKind.FORECAST, str(limit), message)
+
+
+def recovery(exceeded_in: datetime, signal: Signal) -> Iterable[Alert]:
+    """That the window, named by its start, in which an account was exceeded is over.
+
+    `signal` is of its present window; nothing is told where that is exceeded too.
+    """
+    if signal.state is State.EXCEEDED:
+        return
+    message = f"{signal.budget_id}: {_who(signal)} has a new window ({_figures(signal)})"
+    yield _alert(signal, AlertKind.RECOVERED, "window", message, exceeded_in)
+
+
+def _who(signal: Signal) -> str:
+    return ", ".join(f"{d} {v}" for d, v in signal.subject.items()) or "everything"
+
+
+def _figures(signal: Signal) -> str:
+    return f"{format_usd(signal.spent_nanousd)} of {format_usd(signal.limit_nanousd)} USD"
+
+
+def _once(
+    state: AccountState, signal: Signal, kind: AlertKind, qualifier: str, message: str
+) -> Iterable[Alert]:
+    name = f"{kind}/{qualifier}"
+    if name in state.told:
+        return
+    state.told |= {name}
+    yield _alert(signal, kind, qualifier, message)
+
+
+def _alert(
+    signal: Signal, kind: AlertKind, qualifier: str, message: str, window_start: datetime | None = None
+) -> Alert:
+    """Of the signal's own window, unless another is named."""
+    return Alert(
+        alert_id=alert_id(signal.account, window_start or signal.window_start, kind, qualifier),
+        kind=kind,
+        signal=signal,
+        message=message,
+        emitted_at=signal.emitted_at,
+    )

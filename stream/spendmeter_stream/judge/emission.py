@@ -1,0 +1,74 @@
+"""Telling: which change of an account is worth a signal, and which can wait. Pure."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, State
+from spendmeter.domain.window import Window
+from spendmeter_stream.judge.alerts import share
+from spendmeter_stream.judge.merging import Merged
+
+# Far from the limit a signal may wait this long, or until COALESCE_SHARE of the limit has been spent since.
+COALESCE_FOR = timedelta(seconds=1)
+
+# To look into an enum costs as much as a comparison of money.
+_OK, _WARNING, _EXCEEDED = State.OK, State.WARNING, State.EXCEEDED
+
+
+class Told(NamedTuple):
+    """What a signal says of an account, as far as the next one depends on it."""
+
+    window_start: datetime
+    revision: int
+    version: int
+    limit_nanousd: NanoUsd
+    spent_nanousd: NanoUsd
+    state: State
+    threshold: float | None
+    at: datetime
+    opening: bool = False
+
+
+def to_tell(merged: Merged, budget: Budget, window: Window, now: datetime) -> Told:
+    """What there is to tell of an account whose parts add up to `merged`."""
+    spent, limit = merged.spent_nanousd, budget.limit_at(now)
+    state, threshold = _OK, None
+    for fraction in budget.warn_at:  # they rise
+        if spent >= share(limit, fraction):
+            state, threshold = _WARNING, fraction
+    if spent >= limit:
+        state, threshold = _EXCEEDED, 1.0
+    return Told(
+        window.start,
+        budget.revision,
+        merged.version,
+        limit,
+        spent,
+        state,
+        threshold,
+        now,
+        not merged.is_whole,
+    )
+
+
+def worth_telling(news: Told, told: Told) -> bool:
+    """Whether readers gain by a signal of the news after the last one."""
+    if (news.window_start, news.revision) != (told.window_start, told.revision):
+        return True
+    if news.version < told.version:
+        return False
+    if news.limit_nanousd != told.limit_nanousd:
+        # A raise has ended.
+        return True
+    if news.opening != told.opening:
+        return True
+    if news.version == told.version:
+        return False
+    if news.state is not told.state or news.threshold != told.threshold:
+        return True
+    if news.spent_nanousd >= share(news.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
+        return True
+    moved = abs(news.spent_nanousd - told.spent_nanousd)
+    return moved >= share(news.limit_nanousd, COALESCE_SHARE) or news.at - told.at >= COALESCE_FOR

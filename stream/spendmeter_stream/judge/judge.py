@@ -1,0 +1,275 @@
+"""The judge: merges totals per account, compares with the budget, and says what to tell. Pure.
+
+One judge per partition of spend.totals. It derives everything from the totals it holds, so a
+replay of totals yields signals that readers already have (same version) or that they ignore
+(lower version), and alerts with ids that were seen before.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from operator import itemgetter
+from sys import intern
+
+from spendmeter.contract.alert import Alert
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.signal import Signal, State
+from spendmeter.contract.total import HISTORY, Total, is_newer, total_key
+from spendmeter.domain.matching import BudgetBook, rest_account
+from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter_stream.judge.alerts import capped, crossings, recovery
+from spendmeter_stream.judge.emission import COALESCE_FOR, Told, to_tell, worth_telling
+from spendmeter_stream.judge.forecast import burnt
+from spendmeter_stream.judge.merging import Merged, is_counted, merge, newly_spent, rest_on
+from spendmeter_stream.judge.opening_balances import Takings
+from spendmeter_stream.judge.signals import signal_of
+from spendmeter_stream.judge.timers import Dues, next_change
+from spendmeter_stream.state import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry, Taken
+
+MAX_AGAIN = 20_000
+"""How many accounts are judged again at once: all of a million would keep the worker from its session."""
+
+
+@dataclass
+class Judgement:
+    """What to publish, in this order: signals and alerts before entries, so that none is lost."""
+
+    signals: list[Signal] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    """Accounts whose signal is to be removed."""
+    alerts: list[Alert] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    """Keys of totals of history that are to be removed."""
+
+
+class Judge:
+    """The state of one partition of spend.totals."""
+
+    def __init__(self, incarnation: str = "") -> None:
+        """`incarnation`: of spend.usage, which the totals' offsets are of."""
+        self.incarnation = incarnation
+        self.accounts: dict[AccountWindow, AccountState] = {}
+        # Dicts without values where order matters: a set's is another one in each process.
+        self._by_budget: dict[str, dict[AccountWindow, None]] = {}
+        self._told: dict[str, Told] = {}
+        self._changed: dict[AccountWindow, None] = {}
+        """What spent more since it was last judged."""
+        self._waiting = Dues()
+        """What spent more since it was last told, until it is told in any case."""
+        self._again: dict[AccountWindow, None] = {}
+        """What is to be judged though nothing was spent, some of it at each call."""
+        self._takings = Takings()
+        self._dues = Dues()
+        """What is to be judged once its time has come."""
+
+    @classmethod
+    def restore(cls, entries: Iterable[tuple[bytes, bytes]], incarnation: str = "") -> "Judge":
+        """The state as the changelog has it. Every account is judged again: readers know repeats."""
+        judge = cls(incarnation)
+        for key, value in entries:
+            if key.startswith(TAKEN):
+                judge._takings.restore(key, value)
+                continue
+            where = AccountWindow.read(key[len(ACCOUNT) :])
+            judge._keep(where, AccountState.read(value))
+            judge._again[where] = None
+        return judge
+
+    def take(self, totals: Iterable[Total]) -> None:
+        """Merge totals: per source the newest stays; order matters only where total.is_newer says so.
+
+        What history had for a budget counts once the word that this is all comes after it.
+        """
+        for total in totals:
+            if total.closes_opening:
+                if self._takings.take(total):
+                    self._again |= self._by_budget.get(total.account, {})
+                continue
+            where = AccountWindow(total.account, total.window_start)
+            state = self.accounts.get(where) or self._keep(where, AccountState())
+            known = state.components.get(total.source_partition)
+            revision = state.held.revision if state.held is not None else 0
+            if known is not None and not is_newer(total, known, revision):
+                continue
+            if total.source_partition == HISTORY:
+                state.held = Taken.of(total)
+            state.unburnt_nanousd += newly_spent(total, known)
+            state.components[total.source_partition] = Component(
+                total.last_offset,
+                total.spent_nanousd,
+                total.events,
+                total.first_offset,
+                intern(total.shape or ""),
+            )
+            state.last_event_id = total.last_event_id or state.last_event_id
+            self._changed[where] = None
+
+    def opening(self, book: BudgetBook, now: datetime) -> list[str]:
+        """The budgets whose opening balance has not been read here, for the window that runs now."""
+        found = []
+        for budget in book:
+            window = book.window_of(budget, now)
+            taken = self._takings.of(budget.id, window.start) if window is not None else None
+            if window is not None and (taken is None or taken.shape != book.shape_of(budget)):
+                found.append(budget.id)
+        return found
+
+    def budget_changed(self, budget_id: str) -> None:
+        """Judge every account of the budget again: its limit, window or existence changed."""
+        self._again |= self._by_budget.get(budget_id, {})
+
+    def judge(self, book: BudgetBook, now: datetime) -> Judgement:
+        """Say what the totals taken since the last call, and those still waiting, amount to."""
+        judgement = Judgement()
+        changed, self._changed = self._changed, {}
+        news = changed | dict.fromkeys(self._waiting.take(now))
+        again = dict.fromkeys(islice(self._again, MAX_AGAIN))
+        due = dict.fromkeys(self._dues.take(now))
+        # Of an account's windows the earlier first: the last signal is that of the latest.
+        for where in sorted(news | again | due, key=_beginning):
+            state = self.accounts.get(where)
+            self._again.pop(where, None)
+            is_news = where in news or where in self._waiting
+            self._waiting.put(where, None)
+            if state is None:
+                continue
+            has_told = self._judge(where, state, is_news, book, now, judgement)
+            if has_told or where in changed:
+                judgement.entries.append(Entry(ACCOUNT + where.suffix(), state.value()))
+        judgement.entries += self._takings.changes()
+        return judgement
+
+    def _judge(
+        self,
+        where: AccountWindow,
+        state: AccountState,
+        is_news: bool,
+        book: BudgetBook,
+        now: datetime,
+        judgement: Judgement,
+    ) -> bool:
+        """Judge one account; returns whether what it has told changed."""
+        told = self._told.get(where.account)
+        budget = book.get(where.account.partition("|")[0])
+        if budget is None:
+            if told is not None:
+                judgement.withdrawn.append(where.account)
+                del self._told[where.account]
+            return False
+        window = book.window_of(budget, where.window_start)
+        # A window of an earlier shape of the budget is history. One that has ended is over: a limit
+        # that was lowered since, or a restart, makes nothing known of it anew but that it is over.
+        if window is None or window.start != where.window_start:
+            return self._end(where, state, budget, book, now, judgement)
+        if not is_news and window.end is not None and window.end <= now:
+            return self._end(where, state, budget, book, now, judgement)
+        has_told = self._judge_window(where, state, budget, window, book, now, judgement)
+        self._dues.put(where, next_change(budget, window, state.exceeded, now))
+        return has_told
+
+    def _judge_window(
+        self,
+        where: AccountWindow,
+        state: AccountState,
+        budget: Budget,
+        window: Window,
+        book: BudgetBook,
+        now: datetime,
+        judgement: Judgement,
+    ) -> bool:
+        told = self._told.get(where.account)
+        shape = book.shape_of(budget)
+        is_rest = where.account == rest_account(budget) and is_counted(state.components, shape)
+        if not is_rest:
+            state.burn = burnt(state.burn, state.unburnt_nanousd, window, now)
+        state.unburnt_nanousd = 0
+        merged = self.merged(where, state, shape)
+        rest_on(state, merged.taken)
+        news = to_tell(merged, budget, window, now)
+        if is_rest:
+            # Many subjects' spend, which no limit is for.
+            news = news._replace(state=State.OK, threshold=None)
+        due = capped if is_rest else crossings
+        if told is not None and told.window_start > where.window_start and _is_window(book, budget, told):
+            # The signal of a later window stays the account's last; a late crossing is still told.
+            signal = signal_of(where.account, state, news, merged, window, self.incarnation)
+            alerts = list(due(state, budget, signal))
+            judgement.alerts += alerts
+            return bool(alerts)
+        if told is not None and not worth_telling(news, told):
+            # Also news that nothing has changed since comes here; it has nothing to wait for.
+            if news.version > told.version:
+                self._waiting.put(where, told.at + COALESCE_FOR)
+            return False
+        self._told[where.account] = news
+        signal = signal_of(where.account, state, news, merged, window, self.incarnation)
+        judgement.signals.append(signal)
+        alerts = list(due(state, budget, signal))
+        judgement.alerts += alerts
+        return bool(alerts)
+
+    def _end(
+        self,
+        where: AccountWindow,
+        state: AccountState,
+        budget: Budget,
+        book: BudgetBook,
+        now: datetime,
+        judgement: Judgement,
+    ) -> bool:
+        """Tell that an account whose last told state was exceeded has a new window; whether it was."""
+        was_exceeded, state.exceeded = state.exceeded, False
+        window = book.window_of(budget, now) if was_exceeded else None
+        if window is not None:
+            there = AccountWindow(where.account, window.start)
+            present = self.accounts.get(there) or AccountState()
+            merged = self.merged(there, present, book.shape_of(budget))
+            news = to_tell(merged, budget, window, now)
+            signal = signal_of(where.account, present, news, merged, window, self.incarnation)
+            judgement.alerts += recovery(where.window_start, signal)
+        return was_exceeded
+
+    def expire(self, book: BudgetBook, now: datetime) -> Judgement:
+        """Forget windows that closed long ago and budgets that are gone; their signals are withdrawn."""
+        judgement = Judgement()
+        for where, state in list(self.accounts.items()):
+            budget_id = where.account.partition("|")[0]
+            budget = book.get(budget_id)
+            window = book.window_of(budget, where.window_start) if budget else None
+            if budget and window and (window.end is None or now < window.end + KEEP_CLOSED_WINDOWS):
+                continue
+            del self.accounts[where]
+            self._changed.pop(where, None)
+            self._by_budget[budget_id].pop(where, None)
+            judgement.entries.append(Entry(ACCOUNT + where.suffix(), None))
+            if state.held is not None:
+                judgement.forgotten.append(total_key(where.account, where.window_start, HISTORY))
+            told = self._told.get(where.account)
+            # Told by this judge, or by one before it that this one was restored from.
+            if told is None or told.window_start == where.window_start:
+                self._told.pop(where.account, None)
+                judgement.withdrawn.append(where.account)
+        judgement.forgotten += self._takings.forget(book)
+        judgement.entries += self._takings.changes()
+        return judgement
+
+    def merged(self, where: AccountWindow, state: AccountState, shape: str) -> Merged:
+        """What the parts of an account add up to, for a budget of that shape."""
+        taken = self._takings.of(where.account.partition("|")[0], where.window_start)
+        return merge(state.components, state.held, taken, shape)
+
+    def _keep(self, where: AccountWindow, state: AccountState) -> AccountState:
+        self.accounts[where] = state
+        self._by_budget.setdefault(where.account.partition("|")[0], {})[where] = None
+        return state
+
+
+_beginning = itemgetter(AccountWindow._fields.index("window_start"))
+
+
+def _is_window(book: BudgetBook, budget: Budget, told: Told) -> bool:
+    """Whether the window last told of is still one of the budget's: its period may have changed."""
+    window = book.window_of(budget, told.window_start)
+    return window is not None and window.start == told.window_start

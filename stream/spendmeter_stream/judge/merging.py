@@ -1,0 +1,106 @@
+"""Merging: what the parts of an account's window add up to, its opening balance among them. Pure.
+
+History holds everything below the offsets of its vector, a source partition's part everything from its
+`first_offset` on. So a part that ends below the vector is inside history, one that begins at it or later
+adds, and one that straddles it shows that the vector is of another opening: then history waits. Whatever
+was mixed up or repeated, nothing is counted twice; what is missing is said (`is_whole`).
+Earlier incarnations of spend.usage are one more entry of the vector (`EARLIER`), which no part is of.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.total import EARLIER, HISTORY, Total
+from spendmeter_stream.state import AccountState, Component, Taken
+
+
+class Merged(NamedTuple):
+    spent_nanousd: NanoUsd
+    watermark: dict[int, int]
+    """Source partition: the last offset that is included."""
+    version: int
+    """The source offsets accounted for: it can only rise, and a replay yields the same."""
+    is_whole: bool
+    """Nothing that was spent in the window, up to the watermark, is missing."""
+    taken: Taken | None
+    """What it rests on."""
+
+
+def merge(
+    components: Mapping[int | str, Component], held: Taken | None, whole: Taken | None, shape: str
+) -> Merged:
+    """Add up the parts of one account in one window, for a budget that now has that shape.
+
+    `held` is what the account's part from history rests on; `whole`, if it is about this window, what was
+    taken for all accounts of the budget: one without such a part had spent nothing before.
+    """
+    taken = _latest(held, whole, shape)
+    before = taken.before if taken is not None else {}
+    counted, adding, version = 0, 0, 0
+    watermark: dict[int, int] = {}
+    fits, straddles = True, False
+    for partition, part in components.items():
+        if not isinstance(partition, int):
+            continue
+        counted += part.spent_nanousd
+        version += part.last_offset + 1
+        watermark[partition] = part.last_offset
+        opened = before.get(partition, 0)
+        if part.first_offset >= opened:
+            adding += part.spent_nanousd
+            fits = fits and part.first_offset == opened and part.shape == shape
+        elif part.last_offset >= opened:
+            straddles = True
+    if taken is None:
+        return Merged(NanoUsd(counted), _in_order(watermark), version, False, None)
+    # Also where history has to wait: it may have been part of the account before. Of two openings at
+    # the same offsets the one of the present shape comes later.
+    version += taken.offsets + 1 + (taken.shape == shape)
+    if straddles:
+        return Merged(NanoUsd(counted), _in_order(watermark), version, False, taken)
+    if taken is held:
+        adding += components[HISTORY].spent_nanousd
+    for partition, offset in before.items():
+        if partition == EARLIER:
+            continue
+        watermark[partition] = max(watermark.get(partition, -1), offset - 1)
+    is_told = whole is not None and (whole.before, whole.shape) == (before, taken.shape)
+    is_whole = is_told and taken.shape == shape and fits
+    return Merged(NanoUsd(adding), _in_order(watermark), version, is_whole, taken)
+
+
+def is_counted(components: Mapping[int | str, Component], shape: str) -> bool:
+    """Whether the stream has counted anything of the account in that shape."""
+    return any(part.shape == shape for partition, part in components.items() if partition != HISTORY)
+
+
+def _in_order(watermark: dict[int, int]) -> dict[int, int]:
+    return dict(sorted(watermark.items())) if len(watermark) > 1 else watermark
+
+
+def newly_spent(total: Total, known: Component | None) -> int:
+    """What was spent between two totals of a source; what history adds was spent before."""
+    if total.source_partition == HISTORY:
+        return 0
+    continues = known is not None and known.first_offset == total.first_offset
+    return total.spent_nanousd - (known.spent_nanousd if known and continues else 0)
+
+
+def rest_on(state: AccountState, taken: Taken | None) -> None:
+    """Have the account hold what it is told to rest on, so that its stored state says all that was told."""
+    if taken is not None and taken is not state.held:
+        # It had no part of its own; that of an earlier opening is void.
+        state.components[HISTORY] = Component(taken.offsets, NanoUsd(0), 0, 0)
+        state.held = taken
+
+
+def _latest(held: Taken | None, whole: Taken | None, shape: str) -> Taken | None:
+    """Which of the two the window rests on. An account's part comes before the word about its budget."""
+    if held is None or whole is None:
+        return held or whole
+    if (held.before, held.shape) == (whole.before, whole.shape):
+        return held
+    if held.rank == whole.rank:
+        return whole if whole.shape == shape else held
+    return held if held.rank > whole.rank else whole

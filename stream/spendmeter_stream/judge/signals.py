@@ -1,0 +1,85 @@
+"""Signals as the judge makes them, and the alerts that are of no account. Pure."""
+
+from datetime import datetime
+from uuid import UUID
+
+from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.wire import made
+from spendmeter.contract.writers import ForeignProducer
+from spendmeter.domain.matching import subject_in
+from spendmeter.domain.window import Window
+from spendmeter_stream.judge.emission import Told
+from spendmeter_stream.judge.forecast import exhausted_at
+from spendmeter_stream.judge.merging import Merged
+from spendmeter_stream.state import AccountState
+
+
+def signal_of(
+    account: str, state: AccountState, news: Told, merged: Merged, window: Window, incarnation: str = ""
+) -> Signal:
+    """The news of an account as a signal; `incarnation` of the topic that the watermark's offsets are of."""
+    return made(
+        Signal,
+        {
+            "budget_id": account.partition("|")[0],
+            "account": account,
+            "subject": subject_in(account),
+            "window_start": window.start,
+            "window_end": window.end,
+            "limit_nanousd": news.limit_nanousd,
+            "spent_nanousd": news.spent_nanousd,
+            "state": news.state,
+            "threshold": news.threshold,
+            "watermark": merged.watermark,
+            "incarnation": incarnation,
+            "revision": news.revision,
+            "version": news.version,
+            "cause_event_id": state.last_event_id,
+            "forecast_exhausted_at": exhausted_at(
+                state.burn, NanoUsd(news.limit_nanousd - news.spent_nanousd), window, news.at
+            ),
+            "opening": news.opening,
+            "emitted_at": news.at,
+        },
+    )
+
+
+def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:
+    """Tell, once a day and model, that requests are served whose price nobody knows."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return Alert(
+        alert_id=alert_id(f"model={model}", day, AlertKind.UNPRICED, "day"),
+        kind=AlertKind.UNPRICED,
+        message=f"model {model} has no price: its requests count as 0 USD (first seen in event {event_id})",
+        emitted_at=now,
+    )
+
+
+def doubted_alert(event: UsageEvent, now: datetime) -> Alert:
+    """Tell, once a day, model and reason, that LiteLLM reports costs that cannot be."""
+    model = event.model or event.model_group
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return Alert(
+        alert_id=alert_id(f"model={model}", day, AlertKind.DOUBTED, event.cost_doubt),
+        kind=AlertKind.DOUBTED,
+        message=(
+            f"the costs that LiteLLM reports for model {model} are doubted ({event.cost_doubt}): tokens "
+            f"times listed prices count instead (first seen in event {event.event_id})"
+        ),
+        emitted_at=now,
+    )
+
+
+def foreign_producer_alert(foreign: ForeignProducer, now: datetime) -> Alert:
+    """Say, once a day and producer, that somebody else writes under its id; its own events count on."""
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return Alert(
+        alert_id=alert_id(f"producer={foreign.producer_id}", day, AlertKind.FOREIGN_PRODUCER, "day"),
+        kind=AlertKind.FOREIGN_PRODUCER,
+        message=f"put aside and not counted: {foreign.detail}."
+        " `spendmeter letters list --reason foreign_producer` shows all of them",
+        emitted_at=now,
+    )

@@ -1,0 +1,87 @@
+"""Openings: from which source offset on each budget counts, as far as one source partition goes. Pure."""
+
+from collections.abc import Iterator
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.opening import Opening as ToldOpening
+from spendmeter.domain.matching import BudgetBook
+from spendmeter_stream.state import OPENING, Entry, Opening
+
+
+class Openings:
+    """One for each budget and shape: what it counts. Another shape is counted anew."""
+
+    def __init__(self) -> None:
+        self._openings: dict[str, Opening] = {}
+        self._changes: list[Entry] = []
+        self._closed_for: tuple[BudgetBook, int] | None = None
+        """The book, and the edition of it, that all openings agree with."""
+        self._opened_for: tuple[BudgetBook, int] | None = None
+        """The same, that all budgets have an opening of."""
+
+    def restore(self, name: str, opening: Opening) -> None:
+        """Bring in what the changelog has under that name."""
+        self._openings[name] = opening
+
+    def open(self, book: BudgetBook, budget: Budget, frontier: int) -> tuple[int, str]:
+        """From which offset the budget counts, and in which shape; from `frontier` if it opens now."""
+        shape = book.shape_of(budget)
+        name = f"{budget.id}|{shape}"
+        opening = self._openings.get(name)
+        if opening is None:
+            opening = self._openings[name] = Opening(frontier)
+            self._changes.append(Entry(OPENING + name.encode(), opening.value()))
+        return opening.offset, shape
+
+    def open_all(self, book: BudgetBook, frontier: int) -> None:
+        """Open every budget of the book that is not open: also one that no event has met yet."""
+        if self._opened_for != (book, book.edition):
+            self._opened_for = (book, book.edition)
+            for budget in book:
+                self.open(book, budget, frontier)
+
+    def has(self, budget_id: str, shape: str) -> bool:
+        """Whether the budget is open in that shape."""
+        return f"{budget_id}|{shape}" in self._openings
+
+    def follow(self, book: BudgetBook) -> None:
+        """Close the openings of budgets that are gone or count something else now.
+
+        Also of one that is gone for a single batch only: what is folded meanwhile is missing from
+        its tallies, which would claim it if the same budget came back to the same opening.
+        """
+        if self._closed_for == (book, book.edition):
+            return
+        self._closed_for = (book, book.edition)
+        for name in list(self._openings):
+            budget_id, _, shape = name.rpartition("|")
+            known = book.get(budget_id)
+            if known is None or book.shape_of(known) != shape:
+                del self._openings[name]
+                self._changes.append(Entry(OPENING + name.encode(), None))
+
+    def changes(self) -> list[Entry]:
+        """What has changed since the last call."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def entries(self) -> list[Entry]:
+        """All of them, as in the changelog."""
+        return [Entry(OPENING + n.encode(), opening.value()) for n, opening in self._openings.items()]
+
+
+def told(
+    entries: list[Entry], partition: int, incarnation: str = ""
+) -> Iterator[tuple[str, ToldOpening | None]]:
+    """What changes among openings say on spend.openings: keys there, and values; None removes."""
+    for key, value in entries:
+        budget_id, _, shape = key[len(OPENING) :].decode().rpartition("|")
+        offset = Opening.read(value).offset if value is not None else 0
+        opening = ToldOpening(
+            budget_id=budget_id,
+            shape=shape,
+            source_partition=partition,
+            first_offset=offset,
+            incarnation=incarnation,
+        )
+        yield opening.key(), opening if value is not None else None

@@ -1,0 +1,342 @@
+"""The meter: folds usage events into what each account has spent in each window. Pure.
+
+One meter per source partition. Its promises, whatever is replayed, resent or reordered between
+partitions:
+
+- A record is counted once: each tally carries the offset it has reached (the guard), so a replay
+  after a crash adds nothing even where the crash fell between two changelog writes.
+- A resent event is counted once: per producer and partition `seq` only rises, so what is not
+  above the last one seen is a resend.
+- An object of a provider is counted once, whoever sends its bill: all copies are on one partition, and
+  the first of them is remembered like the first record of a producer.
+- Everything a tally does not hold lies below its `first_offset`, and is the opening balance's.
+- A budget whose values clients make up has no more accounts in a window than it may; what further values
+  spend is added up in one (decisions/0016).
+- What costs an account nothing is no event of it: it opens none, and moves none.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.total import Total, total_key
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.domain.charge import cost_for, costs_nothing, flats_of
+from spendmeter.domain.matching import Account, BudgetBook, rest_account
+from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter_stream.meter.counting_starts import Openings
+from spendmeter_stream.meter.topic_identity import Passed, Usage, refuse_if_recreated
+from spendmeter_stream.meter.totals import total_of
+from spendmeter_stream.meter.window_cache import Place, Places
+from spendmeter_stream.state import (
+    OPENING,
+    POSITION,
+    PRODUCER,
+    TALLY,
+    Counted,
+    Entry,
+    Opening,
+    Progress,
+    Tally,
+)
+
+# Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
+KEEP_PRODUCERS = timedelta(days=40)
+OBJECT = "object/"
+"""An object is remembered as a producer of one record. No outbox is called so, no correction either."""
+
+
+@dataclass
+class Folded:
+    """What a batch changed, in the order in which it must be written."""
+
+    openings: list[Entry] = field(default_factory=list)
+    """Must be stored before any total leaves: a total rests on its opening."""
+    entries: list[Entry] = field(default_factory=list)
+    """Tallies, then producers, then the position: the order that makes a crash between any two harmless."""
+    totals: list[Total] = field(default_factory=list)
+    unpriced: list[UsageEvent] = field(default_factory=list)
+    doubted: list[UsageEvent] = field(default_factory=list)
+    """Those whose cost is not the one that LiteLLM reported."""
+    counted: int = 0
+    resent: int = 0
+    replayed: int = 0
+    capped: int = 0
+    """Values met that get no account of their own."""
+
+
+class Meter:
+    """The state of one source partition."""
+
+    def __init__(self, partition: int, max_accounts: int = 0, incarnation: str = "") -> None:
+        """`max_accounts`: of a budget in a window, where clients make up the values; 0 is no bound.
+
+        `incarnation`: of the topic that this meter is to fold.
+        """
+        self.partition = partition
+        self.incarnation = incarnation
+        self.folded_incarnation = ""
+        """Of the topic whose offsets it has folded so far; empty before the first, and of older versions."""
+        self._max_accounts = max_accounts
+        self._accounts: Counter[tuple[str, datetime, str]] = Counter()
+        """Of a budget, in a window and shape: without the one of all further values."""
+        self._capped = 0
+        self.position = -1
+        """The last source offset folded."""
+        self.tallies: dict[Counted, Tally] = {}
+        self.producers: dict[str, Progress] = {}
+        self._openings = Openings()
+        self._places: Places | None = None
+        self._changed: list[Place] = []
+        """What this batch has changed, in the order in which it did."""
+        self._now: datetime | None = None
+        self._passed: Passed | None = None
+        self._frontier = 0
+
+    @classmethod
+    def restore(
+        cls,
+        partition: int,
+        entries: Iterable[tuple[bytes, bytes]],
+        max_accounts: int = 0,
+        incarnation: str = "",
+    ) -> "Meter":
+        """The state as the changelog has it."""
+        meter = cls(partition, max_accounts, incarnation)
+        for key, value in entries:
+            if key.startswith(TALLY):
+                where = Counted.read(key[len(TALLY) :])
+                meter.tallies[where] = Tally.read(value)
+                meter._note_account(where, +1)
+            elif key.startswith(PRODUCER):
+                meter.producers[key[len(PRODUCER) :].decode()] = Progress.read(value)
+            elif key.startswith(OPENING):
+                meter._openings.restore(key[len(OPENING) :].decode(), Opening.read(value))
+            elif key == POSITION:
+                meter.position, now, *seen = json.loads(value)
+                meter._now = from_unix_us(now)
+                # Not the position: that may be ahead of what was seen, by what follows here.
+                meter._passed = Passed(seen[0], meter._now) if seen and seen[0] >= 0 else None
+                meter.folded_incarnation = seen[1] if len(seen) > 1 else ""
+        # A crash may have come before the position was written: then the tallies are ahead of it.
+        reached = [tally.last_offset for tally in meter.tallies.values()]
+        reached += [progress.offset for progress in meter.producers.values()]
+        meter.position = max(meter.position, *reached) if reached else meter.position
+        return meter
+
+    def open(self, book: BudgetBook, first_offset: int) -> list[Entry]:
+        """Begin to count every budget of the book, as from the next record; returns what is to be stored.
+
+        `first_offset` is that of the first record that this meter will ever fold, if it has folded none.
+        """
+        self._openings.follow(book)
+        # Behind all that may have been folded: there, resends can no longer be told from first copies.
+        self._openings.open_all(book, self.position + 1 if self.position >= 0 else first_offset)
+        changes = self._openings.changes()
+        if changes:
+            # A place rests on its budget's opening.
+            self._places = None
+        return changes
+
+    def openings(self) -> list[Entry]:
+        """Every opening, as it is stored."""
+        return self._openings.entries()
+
+    def fold(self, batch: Sequence[Usage], book: BudgetBook) -> Folded:
+        """Fold records, in offset order, under the budgets in force; what was folded before adds nothing.
+
+        Raises:
+            TopicRecreated: see recreated.py; nothing of the batch was folded.
+        """
+        if self._passed is not None:
+            refuse_if_recreated(self.partition, self._passed, batch)
+        folded = Folded()
+        if batch:
+            folded.openings = self.open(book, batch[0].offset)
+        if self._places is None or not self._places.hold_for(book):
+            self._places = Places(book, partial(self._place, book))
+        places_of, count = self._places.of, self._count
+        seen: set[str] = set()
+        for offset, appended_at, event in batch:
+            # The records of one chunk share their time, which is then one object.
+            if appended_at is not self._now and (self._now is None or appended_at > self._now):
+                self._now = appended_at
+            replayed = offset <= self.position
+            if not replayed:
+                self.position = offset
+            self._frontier = self.position + replayed
+            if event is None:
+                continue
+            resent = self._is_resent(event.producer_id, event.seq, offset, appended_at)
+            seen.add(event.producer_id)
+            if event.object_id:
+                name = OBJECT + event.object_id
+                repeated = self._is_resent(name, 1, offset, appended_at)
+                seen.add(name)
+                resent = None if resent is None or repeated is None else resent or repeated
+            if replayed:
+                folded.replayed += 1
+            elif resent:
+                folded.resent += 1
+            else:
+                folded.counted += 1
+            if not resent and flats_of(event) > 0:
+                folded.unpriced.append(event)
+            if event.cost_doubt and not resent:
+                folded.doubted.append(event)
+            costs = event.cost_nanousd != 0
+            for place in places_of(event, offset) if costs else self._places_at_cost_0(event, offset):
+                count(event, place, offset, resent)
+        if batch:
+            self.folded_incarnation = self.incarnation
+        if self._now is not None and batch:
+            passed = self._passed.offset if self._passed is not None else -1
+            self._passed = Passed(max(passed, batch[-1].offset), self._now)
+        self._write(seen, folded)
+        folded.capped, self._capped = self._capped, 0
+        return folded
+
+    def _places_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[Place]:
+        """Where an event at cost 0 counts: nowhere, but for flat amounts."""
+        assert self._places is not None
+        return () if costs_nothing(event) else self._places.with_flats(event, offset)
+
+    def _is_resent(self, producer: str, seq: int, offset: int, appended_at: datetime) -> bool | None:
+        """Whether an earlier copy was stored; None when too much has been seen since to tell."""
+        progress = self.producers.get(producer)
+        if progress is None:
+            self.producers[producer] = Progress(seq, offset, appended_at)
+            return False
+        if offset <= progress.offset:
+            return None
+        progress.offset, progress.seen_at = offset, appended_at
+        if seq <= progress.seq:
+            return True
+        progress.seq = seq
+        return False
+
+    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
+        """Where an account is counted in a window, met at that offset."""
+        opened, shape = self._openings.open(book, account.budget, self._frontier)
+        where = Counted(account.name, window.start, shape)
+        tally = self.tallies.get(where)
+        if tally is None and (rest := self._rest(where, account.budget)) is not None:
+            if self._accounts[account.budget.id, window.start, shape] >= self._max_accounts:
+                self._capped += 1
+                where, tally = rest, self.tallies.get(rest)
+            elif (held := self.tallies.get(rest)) is not None:
+                # There may be more by now; but what it spent so far was added up with the rest.
+                opened = max(opened, held.last_offset + 1)
+        if tally is None or tally.first_offset < opened:
+            first = max(opened, offset) if self._is_forgotten(window.end) else opened
+            if tally is None:
+                self._note_account(where, +1)
+            tally = self.tallies[where] = _empty(first, window)
+        return Place(where, account.budget, window, tally)
+
+    def _rest(self, where: Counted, budget: Budget) -> Counted | None:
+        """Where further values are added up; None where each has an account."""
+        account = rest_account(budget) if self._max_accounts else None
+        return None if account is None else where._replace(account=account)
+
+    def _note_account(self, where: Counted, change: int) -> None:
+        budget_id, _, subject = where.account.partition("|")
+        if self._max_accounts and subject:
+            at = (budget_id, where.window_start, where.shape)
+            self._accounts[at] += change
+            if not self._accounts[at]:
+                del self._accounts[at]
+
+    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+        tally = place.tally
+        if offset <= tally.last_offset:
+            # A crash may have come between the tally and its total, and no other event may follow.
+            if tally.first_offset <= offset and not place.is_changed:
+                self._note(place)
+            return
+        if not place.is_changed:
+            self._note(place)
+        if resent is None:
+            # Producers are stored after the tallies: an event that they have passed is in every tally
+            # that was open then. As it is not in this one, it begins behind all that cannot be told.
+            # Stored even while it holds nothing: a successor would take it to begin at the opening.
+            place.tally = self.tallies[place.where] = _empty(self._frontier, place.window)
+            return
+        tally.last_offset = offset
+        if not resent:
+            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + cost_for(place.budget, event))
+            tally.events += 1
+            tally.last_event_id = event.event_id
+
+    def _note(self, place: Place) -> None:
+        place.is_changed = True
+        self._changed.append(place)
+
+    def _is_forgotten(self, window_end: datetime | None) -> bool:
+        return (
+            window_end is not None and self._now is not None and window_end + KEEP_CLOSED_WINDOWS < self._now
+        )
+
+    def _write(self, seen: set[str], folded: Folded) -> None:
+        changed, self._changed = self._changed, []
+        for place in changed:
+            place.is_changed = False
+            where, tally = place.where, place.tally
+            folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
+            if tally.last_offset >= tally.first_offset:
+                folded.totals.append(total_of(where, tally, self.partition, self.incarnation))
+        for producer in sorted(seen):
+            folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
+        if self._now is not None:
+            reached: list[int | str] = [self.position, to_unix_us(self._now)]
+            if self._passed is not None or self.folded_incarnation:
+                reached.append(self._passed.offset if self._passed is not None else -1)
+            if self.folded_incarnation:
+                reached.append(self.folded_incarnation)
+            folded.entries.append(Entry(POSITION, json.dumps(reached, separators=(",", ":")).encode()))
+
+    def expire(self, book: BudgetBook) -> tuple[list[Entry], list[str]]:
+        """Forget closed windows, idle producers and removed budgets, by the broker's clock.
+
+        Returns the tombstones for the changelog and the keys of the totals to remove.
+        """
+        if self._now is None:
+            return [], []
+        # First, so that no tally is gone whose opening still says that everything has been counted.
+        self._openings.follow(book)
+        tombstones = self._openings.changes()
+        gone = [where for where, tally in self.tallies.items() if self._is_over(where, tally)]
+        for where in gone:
+            del self.tallies[where]
+            self._note_account(where, -1)
+            tombstones.append(Entry(TALLY + where.suffix(), None))
+        if tombstones:
+            self._places = None
+        kept = {where[:2] for where in self.tallies} if gone else set()
+        totals = [
+            total_key(where.account, where.window_start, self.partition)
+            for where in gone
+            if where[:2] not in kept
+        ]
+        for producer in [
+            p for p, progress in self.producers.items() if progress.seen_at + KEEP_PRODUCERS < self._now
+        ]:
+            del self.producers[producer]
+            tombstones.append(Entry(PRODUCER + producer.encode(), None))
+        return tombstones, totals
+
+    def _is_over(self, where: Counted, tally: Tally) -> bool:
+        """Whether nothing will be added to a tally any more."""
+        return self._is_forgotten(tally.window_end) or not self._openings.has(
+            where.account.partition("|")[0], where.shape
+        )
+
+
+def _empty(first_offset: int, window: Window) -> Tally:
+    return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)

@@ -1,0 +1,182 @@
+"""Storing: what meters and judges say, in the order that processor.py promises.
+
+Each method returns once the brokers have all of it; each raises KafkaError when they refuse something
+for good, and nobody knows then how much of the rest is stored.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaProducer
+
+from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.records import (
+    Record,
+    encode_alert,
+    encode_dead_letter,
+    encode_opening,
+    encode_signal,
+    encode_total,
+)
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import ForeignProducer
+from spendmeter.runtime.kafka import partition_of
+from spendmeter_stream import metrics
+from spendmeter_stream.faust.store import GuardedStore
+from spendmeter_stream.judge.judge import Judgement
+from spendmeter_stream.judge.signals import doubted_alert, foreign_producer_alert, unpriced_alert
+from spendmeter_stream.meter.counting_starts import told
+from spendmeter_stream.meter.meter import Folded
+from spendmeter_stream.publish import Outgoing, publish
+from spendmeter_stream.settings import StreamSettings
+from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, OPENING, Entry
+
+MAX_UNPRICED_MODELS = 10_000
+MAX_DOUBTED_MODELS = 10_000
+MAX_FOREIGN_PRODUCERS = 100
+"""Of a day that are alerted by a worker."""
+
+
+class Storing:
+    """The worker's one way to write."""
+
+    def __init__(
+        self, settings: StreamSettings, stores: Mapping[str, GuardedStore], incarnation: str = ""
+    ) -> None:
+        """`incarnation`: of spend.usage, which the offsets of openings are of."""
+        self._incarnation = incarnation
+        self._partitions = settings.partitions
+        self._topics = {topic: settings.topic(topic) for topic in Topic}
+        self._changelogs = {table: settings.changelog(table) for table in stores}
+        self._stores = stores
+        self._unpriced_told: set[tuple[str, str]] = set()
+        self._doubts_alerted: set[tuple[str, str, str]] = set()
+        self._foreign_alerted: set[tuple[str, str]] = set()
+        self.kafka: AIOKafkaProducer | None = None
+
+    async def store_folded(
+        self,
+        folded: Mapping[int, Folded],
+        letters: Sequence[DeadLetter],
+        foreign: Sequence[ForeignProducer] = (),
+    ) -> None:
+        """Openings first; then tallies, producers and position, and beside them what else a fold leads to."""
+        await self.store_openings({p: result.openings for p, result in folded.items() if result.openings})
+        now = datetime.now(UTC)
+        beside = [self._outgoing(Topic.DEAD_LETTERS, encode_dead_letter(letter), 0) for letter in letters]
+        beside += self._foreign(foreign, now)
+        for result in folded.values():
+            beside += [
+                self._outgoing(
+                    Topic.TOTALS, encode_total(total, now), partition_of(total.account, self._partitions)
+                )
+                for total in result.totals
+            ]
+            beside += self._unpriced(result.unpriced, now)
+            beside += self._doubted(result.doubted, now)
+        await self._store_entries(METER_TABLE, {p: result.entries for p, result in folded.items()}, beside)
+
+    async def store_openings(self, openings: Mapping[int, list[Entry]]) -> None:
+        """Store openings, by source partition, then tell them."""
+        await self._store_entries(METER_TABLE, openings, [])
+        await self.tell_openings(openings)
+
+    async def tell_openings(self, openings: Mapping[int, list[Entry]]) -> None:
+        """Tell openings that are stored."""
+        now = datetime.now(UTC)
+        telling: list[Outgoing] = []
+        for partition, entries in openings.items():
+            for key, opening in told(entries, partition, self._incarnation):
+                if opening is None:
+                    telling.append(self._removal(Topic.OPENINGS, 0, key))
+                else:
+                    telling.append(self._outgoing(Topic.OPENINGS, encode_opening(opening, now), 0))
+        await self._publish(telling)
+
+    async def store_judgements(self, judgements: Mapping[int, Judgement]) -> None:
+        """Signals and alerts, by partition of spend.totals; then what the judges remember of having told.
+
+        An account has the same partition number in spend.totals and in spend.signals.
+        """
+        telling: list[Outgoing] = []
+        for partition, judgement in judgements.items():
+            telling += [self._removal(Topic.TOTALS, partition, key) for key in judgement.forgotten]
+            telling += [self._outgoing(Topic.SIGNALS, encode_signal(s), partition) for s in judgement.signals]
+            telling += [self._removal(Topic.SIGNALS, partition, account) for account in judgement.withdrawn]
+            telling += [self._outgoing(Topic.ALERTS, encode_alert(alert), 0) for alert in judgement.alerts]
+            metrics.SIGNALS.inc(len(judgement.signals))
+            for alert in judgement.alerts:
+                metrics.ALERTS.labels(alert.kind).inc()
+        await self._publish(telling)
+        await self._store_entries(JUDGE_TABLE, {p: j.entries for p, j in judgements.items()}, [])
+
+    async def store_expired(self, expired: Mapping[int, tuple[list[Entry], list[str]]]) -> None:
+        """By source partition: tombstones of the changelog, and the keys of totals to remove."""
+        totals: list[Outgoing] = []
+        for _, keys in expired.values():
+            for key in keys:
+                account = key.rsplit("|", 2)[0]
+                totals.append(self._removal(Topic.TOTALS, partition_of(account, self._partitions), key))
+        # The totals first: a crash in between leaves tallies, and these expire again.
+        await self._publish(totals)
+        entries = {p: tombstones for p, (tombstones, _) in expired.items()}
+        await self._store_entries(METER_TABLE, entries, [])
+        await self.tell_openings(
+            {p: [e for e in es if e.key.startswith(OPENING)] for p, es in entries.items()}
+        )
+
+    def _unpriced(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[Outgoing]:
+        if len(self._unpriced_told) > MAX_UNPRICED_MODELS:
+            self._unpriced_told.clear()
+        for event in events:
+            metrics.UNPRICED.labels(event.model or event.model_group).inc()
+            told = (event.model or event.model_group, now.date().isoformat())
+            if told not in self._unpriced_told:
+                self._unpriced_told.add(told)
+                yield self._outgoing(
+                    Topic.ALERTS, encode_alert(unpriced_alert(told[0], event.event_id, now)), 0
+                )
+
+    def _doubted(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[Outgoing]:
+        if len(self._doubts_alerted) > MAX_DOUBTED_MODELS:
+            self._doubts_alerted.clear()
+        for event in events:
+            metrics.DOUBTED.labels(event.cost_doubt).inc()
+            alerted = (event.model or event.model_group, event.cost_doubt.value, now.date().isoformat())
+            if alerted not in self._doubts_alerted:
+                self._doubts_alerted.add(alerted)
+                yield self._outgoing(Topic.ALERTS, encode_alert(doubted_alert(event, now)), 0)
+
+    def _foreign(self, foreign: Sequence[ForeignProducer], now: datetime) -> Iterable[Outgoing]:
+        for one in foreign:
+            alerted = (one.producer_id, now.date().isoformat())
+            # Anybody can make ids up; what is beyond the bound is in the dead letters and the metric.
+            if alerted not in self._foreign_alerted and len(self._foreign_alerted) < MAX_FOREIGN_PRODUCERS:
+                self._foreign_alerted.add(alerted)
+                yield self._outgoing(Topic.ALERTS, encode_alert(foreign_producer_alert(one, now)), 0)
+        if len(self._foreign_alerted) >= MAX_FOREIGN_PRODUCERS:
+            today = now.date().isoformat()
+            self._foreign_alerted = {alerted for alerted in self._foreign_alerted if alerted[1] == today}
+
+    async def _store_entries(
+        self, table: str, entries: Mapping[int, Sequence[Entry]], beside: Sequence[Outgoing]
+    ) -> None:
+        changelog = self._changelogs[table]
+        records = [
+            Outgoing(changelog, p, e.key, e.value, []) for p, written in entries.items() for e in written
+        ]
+        last = await self._publish([*records, *beside])
+        for partition, written in entries.items():
+            if written:
+                self._stores[table].wrote(partition, written, last[changelog, partition], len(written))
+
+    async def _publish(self, records: Sequence[Outgoing]) -> dict[tuple[str, int], int]:
+        assert self.kafka is not None, "the producer is started before the worker joins"
+        return await publish(self.kafka, records) if records else {}
+
+    def _outgoing(self, topic: Topic, record: Record, partition: int) -> Outgoing:
+        return Outgoing(self._topics[topic], partition, *record)
+
+    def _removal(self, topic: Topic, partition: int, key: str) -> Outgoing:
+        return Outgoing(self._topics[topic], partition, key.encode(), None, [])

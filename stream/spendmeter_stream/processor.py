@@ -1,0 +1,372 @@
+"""The processor: hands what was fetched to the meters and judges, and stores what they say.
+
+The order of the steps is the guarantee. For every batch:
+
+1. Wait until every budget that was stored before now has been read (an event made after a budget
+   was applied is metered under it).
+2. Fold. A record that cannot be read becomes a dead letter; nothing else is ever skipped.
+3. Store new openings, then tell them. A total that left before its opening could not be explained
+   after a crash.
+4. Store tallies, producers and position in the meter's changelog; totals, dead letters and alerts
+   of unpriced models beside them. A crash before this is a replay; in the middle, the guards make
+   the replay add nothing twice; after it, neither.
+5. Beside 1 to 4, for the totals of the batch: store signals and alerts, and only then what the
+   judge remembers of having told them.
+6. Now the source offsets may be committed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import cast
+
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from spendmeter.contract.budget import Budget
+from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason
+from spendmeter.contract.records import InvalidRecord, decode, read_usage
+from spendmeter.contract.times import EPOCH, from_unix_us
+from spendmeter.contract.topics import Topic
+from spendmeter.contract.total import HISTORY, Total, included_by
+from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.writers import ForeignProducer, check_writer
+from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.dead_letters import dead_letter_of
+from spendmeter.runtime.fetched import FetchedRecord
+from spendmeter.runtime.log_ends import LogEnds
+from spendmeter.runtime.metrics import READY
+from spendmeter.runtime.topic_watch import Said
+from spendmeter_stream import metrics
+from spendmeter_stream.faust.batch_consumer import Halted, Source, stop_at_once
+from spendmeter_stream.faust.store import GuardedStore
+from spendmeter_stream.judge.judge import Judge
+from spendmeter_stream.meter.meter import Folded, Meter
+from spendmeter_stream.meter.topic_identity import TopicRecreated, Usage
+from spendmeter_stream.output_writer import Storing
+from spendmeter_stream.settings import StreamSettings
+from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, Entry
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 5.0
+WARN_AFTER_SECONDS = 60.0
+HALTED_SECONDS = 0.25
+MAX_NAMED = 10
+"""Budgets in one line of the log."""
+
+
+class Processor:
+    """Owns the meter and the judge of every partition that this worker has."""
+
+    def __init__(
+        self, settings: StreamSettings, meters: GuardedStore, judges: GuardedStore, incarnation: str = ""
+    ) -> None:
+        """`incarnation`: of spend.usage, as this worker found it."""
+        self.topics = frozenset({settings.topic(Topic.USAGE), settings.topic(Topic.TOTALS)})
+        self._settings = settings
+        self._usage_topic = settings.topic(Topic.USAGE)
+        self._signing_keys = settings.read_signing_keys()
+        self._ends = LogEnds(settings, self._usage_topic)
+        self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
+        self._incarnation = incarnation
+        self._storing = Storing(settings, self._stores, incarnation)
+        self._halted = ""
+        self._said = Said(log)
+        self._meters: dict[int, Meter] = {}
+        self._judges: dict[int, Judge] = {}
+        self._untold: set[int] = set()
+        """Meters whose openings the worker before may have stored without telling them."""
+        self._expired_at = monotonic()
+        self._looked_at = monotonic()
+        self._waiting_since = monotonic()
+        self._gone_to: dict[int, int] = {}
+        """By source partition: up to where it is said what retention took."""
+        self.budgets = BudgetTopic(settings, self._on_budget)
+
+    def store_with(self, kafka: AIOKafkaProducer) -> None:
+        """The producer, which is started before this worker joins its group."""
+        self._storing.kafka = kafka
+
+    async def stop(self) -> None:
+        """Let go of Kafka."""
+        await self._ends.close()
+
+    def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
+        for judge in self._judges.values():
+            judge.budget_changed(budget_id)
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether nothing may be counted, because the topics are not what they were."""
+        return bool(self._halted)
+
+    def halt(self, why: str) -> None:
+        """Count nothing from now on, and say so; this worker is to be started again for the new topics."""
+        READY.set(0)
+        why = why or "the topics were not what they are now"
+        self._halted = (
+            f"not ready, nothing is counted: {why}. `spendmeter move --to-prefix NEW` makes topics whose"
+            " accounts open with all that history holds, and says first what it will do"
+        )
+        self._said.say(self._halted)
+
+    async def wait_halted(self) -> None:
+        """Say again why, once a minute."""
+        self._said.say(self._halted)
+        await asyncio.sleep(HALTED_SECONDS)
+
+    def forget(self) -> None:
+        """Build meters and judges anew from the stores when they are next needed."""
+        self._meters.clear()
+        self._judges.clear()
+
+    def own(self, meters: Iterable[int], judges: Iterable[int]) -> None:
+        """Open new budgets and judge what the tables hold, also where no records come."""
+        for partition in meters:
+            self._meter(partition)
+        for partition in judges:
+            self._judge(partition)
+
+    async def process(
+        self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float, source: Source
+    ) -> None:
+        """See the module's steps. Raises KafkaError when something could not be stored.
+
+        What the meters fold and what the judges tell now rest on other records and go to other
+        partitions, so neither waits for the other.
+        """
+        for tp in batches:
+            if tp.topic == self._usage_topic:
+                self._meter(tp.partition)
+        if self.is_halted:
+            raise Halted
+        letters: list[DeadLetter] = []
+        usage = {tp.partition: records for tp, records in batches.items() if tp.topic == self._usage_topic}
+        from_history = False
+        for tp, records in batches.items():
+            if tp.topic != self._usage_topic:
+                totals = await self._believed(records, letters)
+                from_history |= any(total.source_partition == HISTORY for total in totals)
+                self._judge(tp.partition).take(totals)
+        if from_history:
+            # A book that lags would take a balance of the budget as it is now for an outdated one.
+            await self.budgets.catch_up()
+        for partition, read in usage.items():
+            await self._note_gone(partition, read[0].offset, source)
+        self._refuse_if_paused(alive_at)
+        done = await asyncio.gather(
+            self._count(usage, letters, alive_at), self._tell(), return_exceptions=True
+        )
+        for failure in done:
+            if failure is not None:
+                raise failure
+
+    async def _count(
+        self, usage: Mapping[int, Sequence[FetchedRecord]], letters: list[DeadLetter], alive_at: float
+    ) -> None:
+        folded: dict[int, Folded] = {}
+        foreign: list[ForeignProducer] = []
+        if usage:
+            await self.budgets.catch_up()
+            for partition, records in usage.items():
+                folded[partition] = self._fold(partition, records, letters, foreign)
+        self._refuse_if_paused(alive_at)
+        await self._storing.store_folded(folded, letters, foreign)
+
+    async def passed(self, tp: TP, next_offset: int, source: Source) -> None:
+        """Reading goes on at `next_offset`, and no record was left before it."""
+        if tp.topic == self._usage_topic:
+            await self._note_gone(tp.partition, next_offset, source)
+
+    async def _note_gone(self, partition: int, next_offset: int, source: Source) -> None:
+        """Say what retention took before it was counted. Markers of transactions leave holes, too."""
+        position = self._meter(partition).position
+        expected = max(position + 1, self._gone_to.get(partition, 0))
+        if position < 0 or next_offset <= expected:
+            return
+        tp = TP(self._usage_topic, partition)
+        gone = min((await source.earliest_offsets(tp))[tp], next_offset) - expected
+        self._gone_to[partition] = next_offset
+        if gone > 0:
+            log.error("%s[%d]: retention took %d records from offset %d on uncounted", *tp, gone, expected)
+            metrics.GAPS.inc(gone)
+
+    async def idle(self, alive_at: float, source: Source) -> None:
+        """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
+        if self.is_halted:
+            return
+        await self._open(alive_at, source)
+        await self._tell()
+        if monotonic() - self._expired_at >= self._settings.expire_interval_seconds:
+            self._expired_at = monotonic()
+            await self._expire()
+        if monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+            self._looked_at = monotonic()
+            self._say_waiting()
+
+    def _say_waiting(self) -> None:
+        """Count the budgets whose signals say `opening`; warn once some have done so for a minute."""
+        judge = next(iter(self._judges.values()), None)
+        waiting = judge.opening(self.budgets.book, datetime.now(UTC)) if judge is not None else []
+        metrics.OPENING.set(len(waiting))
+        if not waiting:
+            self._waiting_since = monotonic()
+        elif monotonic() - self._waiting_since >= WARN_AFTER_SECONDS:
+            self._waiting_since = monotonic()
+            log.warning(
+                "%d budgets have lacked their opening balance for %g s (%s): their signals say `opening`, and"
+                " what was spent before they were counted is not in them. A ClickHouse sink takes it; if one"
+                " runs, its log says what it waits for",
+                len(waiting),
+                WARN_AFTER_SECONDS,
+                ", ".join(waiting[:MAX_NAMED]) + (", …" if len(waiting) > MAX_NAMED else ""),
+            )
+
+    async def _open(self, alive_at: float, source: Source) -> None:
+        """Open what is new in the book, also where nothing is spent."""
+        if not self.budgets.caught_up.is_set():
+            return
+        if self._untold:
+            # A book that lags behind the worker before us would close what that one has opened.
+            await self.budgets.catch_up()
+        openings: dict[int, list[Entry]] = {}
+        for partition, meter in list(self._meters.items()):
+            at = 0 if meter.position >= 0 else await source.position(TP(self._usage_topic, partition))
+            if at is not None and (entries := meter.open(self.budgets.book, at)):
+                openings[partition] = entries
+        if openings:
+            self._refuse_if_paused(alive_at)
+        await self._storing.store_openings(openings)
+        untold, self._untold = self._untold, set()
+        await self._storing.tell_openings({p: m.openings() for p, m in self._meters.items() if p in untold})
+
+    def _meter(self, partition: int) -> Meter:
+        meter = self._meters.get(partition)
+        if meter is None:
+            meter = Meter.restore(
+                partition,
+                self._stores[METER_TABLE].entries(partition),
+                self._settings.max_accounts_per_budget,
+                self._incarnation,
+            )
+            if meter.folded_incarnation not in ("", self._incarnation):
+                self.halt(
+                    f"{self._usage_topic} was deleted and made anew: its id is {self._incarnation}, and what"
+                    f" the stream knows is of {meter.folded_incarnation}"
+                )
+            self._meters[partition] = meter
+            self._untold.add(partition)
+        return meter
+
+    def _fold(
+        self,
+        partition: int,
+        records: Sequence[FetchedRecord],
+        letters: list[DeadLetter],
+        foreign: list[ForeignProducer],
+    ) -> Folded:
+        meter = self._meter(partition)
+        try:
+            result = meter.fold(list(self._usages(records, letters, foreign)), self.budgets.book)
+        except TopicRecreated as recreated:
+            self.halt(str(recreated))
+            raise Halted from None
+        metrics.EVENTS.labels("counted").inc(result.counted)
+        metrics.EVENTS.labels("resent").inc(result.resent)
+        metrics.EVENTS.labels("replayed").inc(result.replayed)
+        metrics.CAPPED.inc(result.capped)
+        metrics.POSITION.labels(str(partition)).set(meter.position)
+        return result
+
+    def _usages(
+        self,
+        records: Sequence[FetchedRecord],
+        letters: list[DeadLetter],
+        foreign: list[ForeignProducer],
+    ) -> Iterator[Usage]:
+        appended_ms: int | None = None
+        appended_at = EPOCH
+        for record in records:
+            if record.timestamp != appended_ms:
+                # The broker stamps a whole batch of records at once.
+                appended_ms, appended_at = record.timestamp, from_unix_us(record.timestamp * 1000)
+            event: UsageEvent | None = None
+            try:
+                # Its attributes are all that a fold looks at, and an event would cost as much again.
+                read = cast(UsageEvent, read_usage(record.value, record.headers, appended_at))
+                check_writer(record, read, appended_at, self._signing_keys)
+                event = read
+            except InvalidRecord as invalid:
+                letters.append(self._letter(record, invalid))
+                if isinstance(invalid, ForeignProducer):
+                    foreign.append(invalid)
+            yield Usage(record.offset, appended_at, event)
+
+    async def _believed(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> list[Total]:
+        """The totals without those that include more of spend.usage than there is: these would never go."""
+        read: list[tuple[FetchedRecord, Total]] = []
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                read.append((record, decode(Total, record.value, record.headers)))
+            except InvalidRecord as invalid:
+                letters.append(self._letter(record, invalid))
+        for partition, meter in self._meters.items():
+            self._ends.stored(partition, meter.position)
+        ahead = {
+            partition
+            for _, total in read
+            for partition, offset in included_by(total).items()
+            if offset >= self._ends.end(partition)
+        }
+        if not ahead:
+            return [total for _, total in read]
+        # What other workers count; each of their totals was stored after the last record that it includes.
+        await self._ends.refresh(ahead)
+        totals = []
+        for record, total in read:
+            if self._ends.hold(included_by(total)):
+                totals.append(total)
+                continue
+            detail = f"it includes more of {self._ends.topic} than there is: no total of the stream's"
+            letters.append(self._letter(record, InvalidRecord(Reason.INVALID, detail)))
+        return totals
+
+    def _letter(self, record: FetchedRecord, invalid: InvalidRecord) -> DeadLetter:
+        metrics.DEAD_LETTERS.labels(record.topic, invalid.reason).inc()
+        log.warning(
+            "%s[%d] offset %d is a dead letter: %s", record.topic, record.partition, record.offset, invalid
+        )
+        return dead_letter_of(record, invalid, self._settings.component, Reader.STREAM, datetime.now(UTC))
+
+    def _judge(self, partition: int) -> Judge:
+        judge = self._judges.get(partition)
+        if judge is None:
+            entries = self._stores[JUDGE_TABLE].entries(partition)
+            judge = self._judges[partition] = Judge.restore(entries, self._incarnation)
+        return judge
+
+    async def _tell(self) -> None:
+        now = datetime.now(UTC)
+        told = {p: judge.judge(self.budgets.book, now) for p, judge in self._judges.items()}
+        await self._storing.store_judgements(told)
+
+    async def _expire(self) -> None:
+        # A book that lags would forget the accounts of a budget that is new.
+        await self.budgets.catch_up()
+        now, book = datetime.now(UTC), self.budgets.book
+        await self._storing.store_judgements(
+            {p: judge.expire(book, now) for p, judge in self._judges.items()}
+        )
+        await self._storing.store_expired({p: meter.expire(book) for p, meter in self._meters.items()})
+
+    def _refuse_if_paused(self, alive_at: float) -> None:
+        """A worker that stood still for longer than its session no longer owns its partitions."""
+        if monotonic() - alive_at > self._settings.session_timeout_seconds:
+            stop_at_once(
+                "this process stood still for longer than its session; its partitions have another owner"
+            )

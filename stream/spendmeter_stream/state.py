@@ -1,0 +1,320 @@
+"""What the two tables keep, and how it looks in their changelogs.
+
+A key says what it is by its first letters; a value is compact JSON, an array in a fixed order.
+Every value that a fold writes carries the source offset it rests on. That offset is the guard:
+a replayed record at or below it adds nothing, and of two values the one with the higher wins,
+whoever wrote it last.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from sys import intern
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.contract.total import Total
+from spendmeter_stream.judge.forecast import Burn
+
+METER_TABLE, JUDGE_TABLE = "meter", "judge"
+
+TALLY = b"t|"
+PRODUCER = b"p|"
+OPENING = b"o|"
+POSITION = b"position"
+ACCOUNT = b"a|"
+TAKEN = b"h|"
+
+# Beginnings and ends of windows: few, each in the keys and values of all accounts.
+_MAX_REMEMBERED = 10_000
+_us = lru_cache(_MAX_REMEMBERED)(to_unix_us)
+_time = lru_cache(_MAX_REMEMBERED)(from_unix_us)
+_pack: Callable[[tuple[Any, ...]], bytes] = msgspec.json.Encoder().encode
+_read_tally = msgspec.json.Decoder(tuple[int, int, int, int, UUID | None, int | None]).decode
+_Part = tuple[int, int, int, int, str]
+_read_account: Callable[[bytes], Any] = msgspec.json.Decoder(
+    tuple[
+        int,
+        dict[str, _Part],
+        UUID | None,
+        list[str],
+        bool,
+        int,
+        tuple[int, int, float] | None,
+        tuple[dict[str, int], str, int, int] | None,
+    ]
+).decode
+_read_any: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+
+
+class Entry(NamedTuple):
+    """One changelog record; no value is a tombstone."""
+
+    key: bytes
+    value: bytes | None
+
+
+class AccountWindow(NamedTuple):
+    account: str
+    window_start: datetime
+
+    def suffix(self) -> bytes:
+        return f"{self.account}|{_us(self.window_start)}".encode()
+
+    @classmethod
+    def read(cls, suffix: bytes) -> "AccountWindow":
+        account, _, start = suffix.decode().rpartition("|")
+        return cls(account, _time(int(start)))
+
+
+class Counted(NamedTuple):
+    """What a tally counts: an account in a window, in one shape of its budget (see openings.py).
+
+    The shape keeps workers apart: a late write of one that knew the budget as it was replaces
+    nothing that was counted since.
+    """
+
+    account: str
+    window_start: datetime
+    shape: str
+
+    def suffix(self) -> bytes:
+        return f"{self.account}|{_us(self.window_start)}|{self.shape}".encode()
+
+    @classmethod
+    def read(cls, suffix: bytes) -> "Counted":
+        account, start, shape = suffix.decode().rsplit("|", 2)
+        return cls(account, _time(int(start)), intern(shape))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one source partition has added to an account in a window; the meter's state."""
+
+    spent_nanousd: NanoUsd
+    events: int
+    first_offset: int
+    last_offset: int
+    last_event_id: UUID | None
+    window_end: datetime | None
+
+    def value(self) -> bytes:
+        end_us = None if self.window_end is None else _us(self.window_end)
+        return _pack(
+            (
+                self.last_offset,
+                self.spent_nanousd,
+                self.events,
+                self.first_offset,
+                self.last_event_id,
+                end_us,
+            )
+        )
+
+    @classmethod
+    def read(cls, value: bytes) -> "Tally":
+        last, spent, events, first, event_id, end_us = _read_tally(value)
+        return cls(NanoUsd(spent), events, first, last, event_id, None if end_us is None else _time(end_us))
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one producer has come in one source partition: its resends end at or below `seq`."""
+
+    seq: int
+    offset: int
+    seen_at: datetime
+
+    def value(self) -> bytes:
+        return _pack((self.offset, self.seq, to_unix_us(self.seen_at)))
+
+    @classmethod
+    def read(cls, value: bytes) -> "Progress":
+        offset, seq, seen = _read_any(value)
+        return cls(seq, offset, from_unix_us(seen))
+
+
+class Opening(NamedTuple):
+    """From which source offset on a budget, in the shape that the key names, has been counted."""
+
+    offset: int
+
+    def value(self) -> bytes:
+        # Of two openings of one shape the earlier one holds: there are tallies that begin with it.
+        return _pack((-self.offset,))
+
+    @classmethod
+    def read(cls, value: bytes) -> "Opening":
+        (negated,) = _read_any(value)
+        return cls(-negated)
+
+
+class Component(NamedTuple):
+    """One source partition's part of an account's spend, as the judge last heard of it."""
+
+    last_offset: int
+    spent_nanousd: NanoUsd
+    events: int
+    first_offset: int
+    shape: str = ""
+    """Of the budget, as this was counted."""
+
+
+class Taken(NamedTuple):
+    """What was taken from history: everything below `before`, as a budget of that shape counts it."""
+
+    before: dict[int, int]
+    """Source partition: offset. Of one that is not named, nothing. EARLIER is of earlier incarnations."""
+    shape: str
+    window_start: datetime
+    """Of a whole budget: no account has more in windows that begin here or later."""
+    revision: int = 0
+    """Of the budget when it was taken."""
+
+    @property
+    def offsets(self) -> int:
+        """How many source offsets it holds."""
+        return sum(self.before.values())
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Of two, the later one has the higher: openings only move on, and so do revisions."""
+        return self.offsets, self.revision
+
+    @classmethod
+    def of(cls, total: Total) -> "Taken":
+        """What a total of history rests on."""
+        before = {p: offset for p, offset in sorted((total.before or {}).items()) if offset}
+        return cls(before, total.shape or "", total.window_start, total.revision)
+
+    def fields(self) -> tuple[Any, ...]:
+        """As it is written, within a value."""
+        return (self.before, self.shape, to_unix_us(self.window_start), self.revision)
+
+    @classmethod
+    def from_fields(cls, before: dict[str, int], shape: str, start: int, revision: int = 0) -> "Taken":
+        return cls({int(p): offset for p, offset in before.items()}, shape, from_unix_us(start), revision)
+
+
+@dataclass(slots=True)
+class AccountState:
+    """Everything the judge knows of an account in a window, and what it has already told."""
+
+    components: dict[int | str, Component] = field(default_factory=dict)
+    last_event_id: UUID | None = None
+    told: frozenset[str] = frozenset()
+    """Alerts that were sent, by `kind/qualifier`."""
+    exceeded: bool = False
+    """The state that was last told in an alert, so that a recovery is told too."""
+    crossed: int = 0
+    """How often it became exceeded."""
+    burn: Burn | None = None
+    unburnt_nanousd: int = 0
+    """Spent since `burn`; not stored, for it comes again with the totals that are taken again."""
+    held: Taken | None = None
+    """What the component of history rests on."""
+
+    @property
+    def guard(self) -> int:
+        """The source offsets accounted for, added up: it can only rise, and a replay yields the same."""
+        return sum([component.last_offset + 1 for component in self.components.values()])
+
+    def value(self) -> bytes:
+        return _pack(
+            (
+                self.guard,
+                self.components,
+                self.last_event_id,
+                sorted(self.told) if self.told else (),
+                self.exceeded,
+                self.crossed,
+                self.burn,
+                self.held.fields() if self.held else None,
+            )
+        )
+
+    @classmethod
+    def read(cls, value: bytes) -> "AccountState":
+        # What is missing was written before there were forecasts, or opening balances.
+        _, components, event_id, told, exceeded, *later = _read_any(value)
+        crossed, burn, held = (*later, None)[:3] if later else (int(exceeded), None, None)
+        return cls(
+            {
+                (int(s) if s.isdecimal() else s): Component(*c[:4], *map(intern, c[4:]))
+                for s, c in components.items()
+            },
+            UUID(event_id) if event_id else None,
+            frozenset(told),
+            exceeded,
+            crossed,
+            Burn(*burn) if burn else None,
+            held=Taken.from_fields(*held) if held else None,
+        )
+
+
+def guard_of(value: bytes) -> int:
+    """The offset (or version) that leads every value: of two values of a key the higher one is newer."""
+    end = value.find(b",")
+    return int(value[1 : end if end > 0 else -1])
+
+
+class NoEntry(ValueError):
+    """A record of a changelog that this stream cannot have written."""
+
+
+def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
+    """Have a look at a record of a table's changelog before it takes the place of another.
+
+    Raises:
+        NoEntry: neither key nor value, or one of the two is nothing that is read of that table.
+    """
+    if key is None:
+        raise NoEntry("it has no key")
+    if value is not None and key.startswith((ACCOUNT, TAKEN)) != (table == JUDGE_TABLE):
+        raise NoEntry(f"its key is of no entry of the {table}")
+    if value is None:
+        return
+    try:
+        guard_of(value)
+        if key.startswith(TALLY):
+            Counted.read(key[len(TALLY) :])
+            Tally.read(value)
+        elif key.startswith(ACCOUNT):
+            AccountWindow.read(key[len(ACCOUNT) :])
+            _check_account(value)
+        elif key.startswith(PRODUCER):
+            key.decode()
+            Progress.read(value)
+        elif key.startswith(OPENING):
+            key.decode()
+            if Opening.read(value).offset < 0:
+                raise NoEntry("an offset is not negative")
+        elif key.startswith(TAKEN):
+            key.decode()
+            _, kept = _read_any(value)
+            for fields in kept:
+                Taken.from_fields(*fields)
+        elif key == POSITION:
+            position, now, *passed = _read_any(value)
+            from_unix_us(now)
+            if not all(isinstance(offset, int) for offset in (position, *passed[:1])):
+                raise NoEntry("a position is a number")
+        else:
+            raise NoEntry("its key begins as none of ours")
+    except NoEntry:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, msgspec.MsgspecError) as error:
+        raise NoEntry(repr(error)[:200]) from None
+
+
+def _check_account(value: bytes) -> None:
+    try:
+        _read_account(value)
+    except msgspec.MsgspecError:
+        # Of an earlier version.
+        AccountState.read(value)
