@@ -67,6 +67,11 @@ class LitellmApi:
         """Every project; an enterprise feature."""
         return self._list("/project/list")
 
+    def general_settings(self) -> Row:
+        """What LiteLLM's `general_settings` come to, as far as it shows them; an unset one is None."""
+        rows = _rows(self._get("/config/list", config_type="general_settings"), "field_name")
+        return {row["field_name"]: row.get("field_value") for row in rows}
+
     def spent_by_day(self, since: date, until: date) -> Iterator[Row]:
         """What each key spent on each model group on each of these days (UTC)."""
         days = {"start_date": since.isoformat(), "end_date": until.isoformat()}

@@ -92,6 +92,65 @@ def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def limits_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `Seen` that LiteLLM calls its limits."""
+    return {name: fields.get(name) for name in LIMITS}
+
+
+def is_limit_of_all(user: Mapping[str, Any], *, users_pay_for_teams: bool) -> bool:
+    """Whether a user's limit is for all that the user spends, as ours would be.
+
+    `users_pay_for_teams`: LiteLLM's `general_settings.apply_user_budget_to_team_keys`. Without it the limit
+    leaves out what the user spends through teams, which no `match` can.
+    """
+    return users_pay_for_teams or not user.get("teams")
+
+
+def user_seen(fields: Mapping[str, Any], user: str, timezone: str, *, users_pay_for_teams: bool) -> Seen:
+    """A user; without limits where these mean something else here (`is_limit_of_all`)."""
+    if not is_limit_of_all(fields, users_pay_for_teams=users_pay_for_teams):
+        return Seen("user", (user,), timezone=timezone)
+    taken_over = from_metadata(mapping(fields.get("metadata")))["taken_over"]
+    return Seen("user", (user,), **limits_of(fields), taken_over=taken_over, timezone=timezone)
+
+
+def tabled_seen(
+    kind: Kind, names: tuple[str, ...], table: Mapping[str, Any], timezone: str, taken_over: object = None
+) -> Seen:
+    """An object whose limits stand in LiteLLM's budget table."""
+    return Seen(
+        kind,
+        names,
+        **limits_of(table),
+        temp_budget_increase=table.get("temp_budget_increase"),
+        temp_budget_expiry=table.get("temp_budget_expiry"),
+        taken_over=taken_over,
+        timezone=timezone,
+    )
+
+
+def key_seen(fields: Mapping[str, Any], key: str, timezone: str, *, is_raised: bool) -> Seen:
+    """A virtual key; `is_raised`: the limit that these fields say has the temporary increase in it."""
+    metadata = mapping(fields.get("metadata"))
+    alias = fields.get("key_alias")
+    return Seen(
+        "key",
+        (key,),
+        **limits_of(fields),
+        **from_metadata(metadata),
+        temp_budget_increase=metadata.get("temp_budget_increase"),
+        temp_budget_expiry=metadata.get("temp_budget_expiry"),
+        is_raised=is_raised,
+        timezone=timezone,
+        alias=alias if isinstance(alias, str) else "",
+    )
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """A JSON object of LiteLLM's; an empty one where it shows none."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def owner_of(budget_id: str) -> str | None:
     """The object that a budget was made for; None where it is none of LiteLLM's."""
     parts = budget_id.split(":", 3)

@@ -21,7 +21,9 @@ def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]
     for team in teams:
         members = api.members(team["team_id"])
         found += _each("member", members, ("team_id", "user_id"), budgets, timezone)
-    found += [user_of(row, timezone) for row in _or_none(api.users, "users", untold)]
+    pays = _users_pay_for_teams(api, untold)
+    users = _or_none(api.users, "users", untold)
+    found += [user_of(row, timezone, users_pay_for_teams=pays) for row in users]
     for kind, read, name in (
         ("end_user", api.customers, "user_id"),
         ("tag", api.tags, "name"),
@@ -30,6 +32,15 @@ def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]
     ):
         found += _each(kind, _or_none(read, f"{kind}s", untold), (name,), budgets, timezone)  # type: ignore[arg-type]
     return found, untold
+
+
+def _users_pay_for_teams(api: LitellmApi, untold: list[str]) -> bool:
+    """Whether LiteLLM says so; where it does not, the limits of users in teams stay its own."""
+    try:
+        return api.general_settings().get("apply_user_budget_to_team_keys") is True
+    except NotAnswered as error:
+        untold.append(f"general settings: {error}")
+        return False
 
 
 def _each(

@@ -16,7 +16,7 @@ from uuid import UUID
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.litellm.api import Row
-from spendmeter.litellm.values import mapping
+from spendmeter.litellm.entities import mapping
 
 CALL_TYPE = "import"
 _DIGITS = 12

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
 from spendmeter.litellm.changes import ADOPTED_BY
-from spendmeter.litellm.entities import TAKEN_OVER
+from spendmeter.litellm.entities import TAKEN_OVER, mapping
 from spendmeter.litellm.rows import Owned
-from spendmeter.litellm.values import mapping
 
 # Not the soft budget: it refuses nothing.
 _MOVED = ("max_budget", "budget_limits", "model_max_budget")

@@ -1,8 +1,7 @@
 """Single values of LiteLLM's budgets: its amounts, times and durations, as a budget says them. Pure."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from spendmeter.contract.budget import Budget
@@ -26,11 +25,6 @@ class Term(NamedTuple):
     period: str
     starts_at: datetime | None = None
     timezone: str = "UTC"
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """A JSON object of LiteLLM's; an empty one where it shows none."""
-    return value if isinstance(value, Mapping) else {}
 
 
 def amount_of(name: str, value: object) -> NanoUsd | None:

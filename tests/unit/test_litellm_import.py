@@ -30,7 +30,7 @@ def rows(**changed: dict[str, Any]) -> list[Owned]:
     return [
         key_of({**KEY, **changed.get("key", {})}, {"b1": {"soft_budget": 1.0}}, "UTC"),
         team_of({**TEAM, **changed.get("team", {})}, "UTC"),
-        user_of({**USER, **changed.get("user", {})}, "UTC"),
+        user_of({**USER, **changed.get("user", {})}, "UTC", users_pay_for_teams=False),
         tabled("tag", ("t",), {**TAG, **changed.get("tag", {})}, {}, "UTC"),
     ]
 

@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from spendmeter.domain.matching import Subject
-from spendmeter.litellm.entities import LIMITS, METADATA_BUDGET, TAKEN_OVER, Kind, Seen, from_metadata
+from spendmeter.litellm.entities import (
+    LIMITS,
+    METADATA_BUDGET,
+    TAKEN_OVER,
+    Kind,
+    Seen,
+    from_metadata,
+    key_seen,
+    limits_of,
+    tabled_seen,
+    user_seen,
+)
 from spendmeter_gateway.litellm.payload.fields import fields_of, mapping
 from spendmeter_gateway.litellm.request.caller import NAMES_OF_A_CALLER, own_tags
 
@@ -100,7 +111,7 @@ def seen_of_key(
             timezone=timezone,
         )
     if subject.key and not auth.get("is_session_token"):
-        yield _key(auth, subject.key, timezone)
+        yield key_seen(auth, subject.key, timezone, is_raised=True)
     if subject.team:
         yield _team(auth, memory.get(f"team_id:{subject.team}"), subject.team, timezone)
         if subject.user:
@@ -131,44 +142,23 @@ def memory_of(cache: object) -> Mapping[str, Any]:
     return mapping(getattr(getattr(cache, "in_memory_cache", None), "cache_dict", None))
 
 
-def _key(auth: Mapping[str, Any], key: str, timezone: str) -> Seen:
-    metadata = mapping(auth.get("metadata"))
-    return Seen(
-        "key",
-        (key,),
-        **_limits(auth),
-        **from_metadata(metadata),
-        # LiteLLM adds a key's increase to the limit that it hands on.
-        temp_budget_increase=metadata.get("temp_budget_increase"),
-        temp_budget_expiry=metadata.get("temp_budget_expiry"),
-        is_raised=True,
-        timezone=timezone,
-        alias=_text(auth, "key_alias"),
-    )
-
-
 def _team(auth: Mapping[str, Any], found: object, team: str, timezone: str) -> Seen:
-    metadata = auth.get("team_metadata") or fields_of(found).get("metadata")
+    fields, alias = fields_of(found), auth.get("team_alias")
     return Seen(
         "team",
         (team,),
-        **_limits(found),
-        **from_metadata(mapping(metadata)),
+        **limits_of(fields),
+        **from_metadata(mapping(auth.get("team_metadata") or fields.get("metadata"))),
         shows_limits=found is not None,
         timezone=timezone,
-        alias=_text(auth, "team_alias"),
+        alias=alias if isinstance(alias, str) else "",
     )
 
 
 def _user(found: object, user: str, around: Around) -> Iterator[Seen]:
-    """A user's limit, where it means the same here: LiteLLM leaves out what the user spends through teams."""
     fields = fields_of(found)
-    if fields.get("user_role") is None:
-        return
-    taken_over = from_metadata(mapping(fields.get("metadata")))["taken_over"]
-    is_ours = around.users_pay_for_teams or not fields.get("teams")
-    limits = _limits(found) | {"taken_over": taken_over} if is_ours else {}
-    yield Seen("user", (user,), **limits, timezone=around.timezone)
+    if fields.get("user_role") is not None:
+        yield user_seen(fields, user, around.timezone, users_pay_for_teams=around.users_pay_for_teams)
 
 
 def _tabled(kind: Kind, names: tuple[str, ...], found: object, timezone: str) -> Iterator[Seen]:
@@ -180,24 +170,8 @@ def _tabled(kind: Kind, names: tuple[str, ...], found: object, timezone: str) ->
     if kind == "end_user" and fields.get("budget_id") is None:
         # The default of all end users: one budget for each name that a client thinks of would have no bound.
         table = None
-    limits = fields_of(table)
-    yield Seen(
-        kind,
-        names,
-        **_limits(table),
-        temp_budget_increase=limits.get("temp_budget_increase"),
-        temp_budget_expiry=limits.get("temp_budget_expiry"),
-        taken_over=from_metadata(mapping(fields.get("metadata")))["taken_over"],
-        timezone=timezone,
-    )
-
-
-def _limits(found: object) -> dict[str, Any]:
-    # Of most objects nothing is in memory.
-    if found is None:
-        return {}
-    fields = fields_of(found)
-    return {name: fields.get(name) for name in LIMITS}
+    taken_over = from_metadata(mapping(fields.get("metadata")))["taken_over"]
+    yield tabled_seen(kind, names, fields_of(table), timezone, taken_over)
 
 
 def _read_limited(found: object) -> tuple[object, ...]:
@@ -220,8 +194,3 @@ def _read_tabled(found: object) -> tuple[object, ...]:
         *map(metadata.get, _OF_METADATA),
         fields.get("budget_id") is None,
     )
-
-
-def _text(found: Mapping[str, Any], name: str) -> str:
-    value = found.get(name)
-    return value if isinstance(value, str) else ""

@@ -50,6 +50,7 @@ ANSWERS: dict[str, Any] = {
     "/team/info": {"team_memberships": []},
     "/user/list": {"users": [], "total_pages": 1},
     "/budget/list": [],
+    "/config/list": [{"field_name": "apply_user_budget_to_team_keys", "field_value": None}],
     "/customer/list": [],
     "/tag/list": [],
     "/project/list": [],
