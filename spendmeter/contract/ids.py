@@ -1,5 +1,6 @@
 """Identifiers that sort by the time they were made."""
 
+import hashlib
 import os
 import uuid
 from datetime import datetime, timedelta
@@ -22,6 +23,19 @@ def uuid7_text(unix_ms: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
+def derived_uuid7(unix_ms: int, *seed: str) -> uuid.UUID:
+    """A UUIDv7 of the given millisecond whose other bits follow from the seed: the same whoever makes it."""
+    digest = hashlib.sha256("\0".join(seed).encode("utf-8", "surrogatepass")).digest()
+    value = (unix_ms & _MILLISECONDS) << 80 | int.from_bytes(digest[:10], "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def unix_ms_of(made: uuid.UUID) -> int:
+    """The millisecond that a UUIDv7 was made in."""
+    return made.int >> 80
+
+
 def made_at(made: uuid.UUID) -> datetime:
     """The millisecond that a UUIDv7 was made in, from its first instant on."""
-    return EPOCH + timedelta(milliseconds=made.int >> 80)
+    return EPOCH + timedelta(milliseconds=unix_ms_of(made))

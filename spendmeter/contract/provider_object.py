@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from spendmeter.contract.ids import derived_uuid7
 from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Wire
 
@@ -71,6 +72,4 @@ def object_event_id(object_id: str) -> UUID:
 
     A UUIDv7 of the first millisecond of 1970, since readers need not agree on when anything happened.
     """
-    digest = hashlib.sha256(f"object\0{object_id}".encode("utf-8", "surrogatepass")).digest()
-    value = int.from_bytes(digest[:10], "big") & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+    return derived_uuid7(0, "object", object_id)

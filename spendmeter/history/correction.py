@@ -6,12 +6,12 @@ people who correct the same state at once the first stored counts, at both, and 
 dense.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from spendmeter.contract.dimensions import FIELDS
+from spendmeter.contract.ids import derived_uuid7, unix_ms_of
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
@@ -76,7 +76,7 @@ def correct(
     producer_id = producer_of(original.event_id)
     seq = 1 + max((c.seq for c in recorded.corrections if c.producer_id == producer_id), default=0)
     return UsageEvent(
-        event_id=_event_id(original.event_id, seq),
+        event_id=derived_uuid7(unix_ms_of(original.event_id), "correction", original.event_id.hex, str(seq)),
         kind=kind,
         corrects=original.event_id,
         producer_id=producer_id,
@@ -100,13 +100,3 @@ def _source(recorded: Recorded) -> CostSource:
         # A person has said what it cost before; `unpriced` would take the flat amount back once more.
         return CostSource.PRICEBOOK
     return source
-
-
-def _event_id(original: UUID, seq: int) -> UUID:
-    """A UUIDv7 of the original's millisecond whose other bits follow from the original and the number."""
-    digest = int.from_bytes(
-        hashlib.sha256(f"correction\0{original.hex}\0{seq}".encode()).digest()[:10], "big"
-    )
-    value = (original.int >> 80 << 80) | digest
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)

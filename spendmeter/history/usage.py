@@ -1,12 +1,13 @@
 """Usage events read back from history, exactly as they were recorded."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 
+from spendmeter.contract.ids import made_at
 from spendmeter.contract.times import format_time, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.correction import Recorded
@@ -75,9 +76,9 @@ def _near(event_id: UUID) -> str | None:
     if event_id.version != 7:
         return None
     try:
-        minted = datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
+        minted = made_at(event_id)
         first, last = minted - _CLOCKS_APART, minted + _LONGEST_REQUEST
-    except (OverflowError, ValueError, OSError):
+    except OverflowError:
         return None
     return (
         f"occurred_at BETWEEN parseDateTime64BestEffort('{format_time(first)}', 6)"

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import NamedTuple
-from uuid import UUID
 
+from spendmeter.contract.ids import derived_uuid7
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.litellm.api import Row
@@ -113,7 +113,7 @@ def _event(one: Spent, cost: NanoUsd, producer_id: str, seq: int, key: Row) -> U
     at = datetime(one.day.year, one.day.month, one.day.day, tzinfo=UTC)
     is_whole = cost == one.cost_nanousd
     return UsageEvent(
-        event_id=_event_id(at, producer_id, seq),
+        event_id=derived_uuid7(int(at.timestamp() * 1000), producer_id, str(seq)),
         producer_id=producer_id,
         seq=seq,
         occurred_at=at,
@@ -133,14 +133,6 @@ def _event(one: Spent, cost: NanoUsd, producer_id: str, seq: int, key: Row) -> U
         cost_nanousd=cost,
         cost_source=CostSource.LITELLM,
     )
-
-
-def _event_id(at: datetime, producer_id: str, seq: int) -> UUID:
-    """A UUIDv7 of the day's first millisecond whose other bits follow from the producer and the number."""
-    digest = int.from_bytes(sha256(f"{producer_id}\0{seq}".encode()).digest()[:10], "big")
-    value = int(at.timestamp() * 1000) << 80 | digest
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 
 
 def _amount(value: object) -> NanoUsd:

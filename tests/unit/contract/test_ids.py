@@ -1,10 +1,10 @@
 """uuid7: RFC 9562's layout, and an order that follows the clock."""
 
-from uuid import RFC_4122
+from uuid import RFC_4122, UUID
 
 import pytest
 
-from spendmeter.contract.ids import uuid7
+from spendmeter.contract.ids import derived_uuid7, unix_ms_of, uuid7
 
 
 @pytest.mark.parametrize("unix_ms", [0, 1, 1_795_348_800_000, 2**48 - 1])
@@ -37,3 +37,27 @@ def test_a_later_millisecond_sorts_later_as_number_and_as_text(unix_ms: int) -> 
 
         assert earlier < later
         assert str(earlier) < str(later)
+
+
+@pytest.mark.parametrize(
+    ("unix_ms", "seed", "expected"),
+    [
+        (0, ("object", "openai/resp_1"), "00000000-0000-73fa-8657-165666ca909c"),
+        (1_793_491_200_000, ("import/litellm/x/h1", "3"), "01a19467-e800-7bb3-9792-f40f62150881"),
+        (
+            0x019ABCDEF012,
+            ("correction", "019abcdef012734589abcdef01234567", "2"),
+            "019abcde-f012-7780-9211-a03f2c9b0654",
+        ),
+        (
+            0x019ABCDEF012,
+            ("019abcdef012734589abcdef01234567", "success", "chatcmpl-1", "c\ud800"),
+            "019abcde-f012-7ce7-bd6b-128245e9728c",
+        ),
+    ],
+)
+def test_a_derived_id_is_the_one_that_history_has(unix_ms: int, seed: tuple[str, ...], expected: str) -> None:
+    made = derived_uuid7(unix_ms, *seed)
+
+    assert made == UUID(expected)
+    assert (made.version, made.variant, unix_ms_of(made)) == (7, RFC_4122, unix_ms)

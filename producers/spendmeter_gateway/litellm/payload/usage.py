@@ -4,7 +4,6 @@ Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/produc
 Nothing that a user or a model wrote passes through here.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -13,6 +12,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from spendmeter.contract.ids import derived_uuid7, unix_ms_of
 from spendmeter.contract.models import canonical_model
 from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
@@ -310,13 +310,9 @@ def _is_poll(payload: Mapping[str, Any]) -> bool:
 
 
 def _event_id(request_id: UUID, payload: Mapping[str, Any]) -> UUID:
-    """A UUIDv7 of the request's millisecond whose other bits are a hash of what tells events apart."""
+    """Derived from the request's and from what tells its events apart."""
     told_apart = [payload.get("status"), payload.get("id"), payload.get("litellm_call_id")]
     if payload.get("status") == "failure":
         # A failure's id is the call's, so the attempts of one call differ by deployment and time only.
         told_apart += [payload.get("model_id"), payload.get("startTime")]
-    seed = "\0".join([request_id.hex, *map(str, told_apart)])
-    digest = int.from_bytes(hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()[:10], "big")
-    value = (request_id.int >> 80 << 80) | digest
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+    return derived_uuid7(unix_ms_of(request_id), request_id.hex, *map(str, told_apart))
