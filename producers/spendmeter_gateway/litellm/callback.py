@@ -26,7 +26,6 @@ from prometheus_client import Counter
 
 from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import EPOCH
 from spendmeter.runtime.settings import load
 from spendmeter_gateway.admission.cost_bound import Model
 from spendmeter_gateway.admission.decide import cannot_be_metered, lacks
@@ -60,7 +59,7 @@ from spendmeter_gateway.litellm.models import (
 )
 from spendmeter_gateway.litellm.payload import provider_objects
 from spendmeter_gateway.litellm.payload.failures import was_cut
-from spendmeter_gateway.litellm.payload.fields import fields_of, mapping, text, text_or_none
+from spendmeter_gateway.litellm.payload.fields import fields_of, finish_time, mapping, text, text_or_none
 from spendmeter_gateway.litellm.payload.pass_through import UsageChunkFilter, ask_for_usage
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting
 from spendmeter_gateway.litellm.payload.usage import UsageDraft, event_id_of, usage_of
@@ -486,7 +485,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             now = datetime.now(UTC)
             minted = event_id_of(kwargs)
             exchange = current_exchange() or self._exchanges.get(minted)
-            finished_at = _finished_at(end_time, now)
+            finished_at = finish_time(end_time, now)
             seen = provider_objects.sighting_in(kwargs, response, litellm_objects.decrypt)
             if seen is not None and await self._record_object(exchange, seen, kwargs, finished_at):
                 return
@@ -634,11 +633,6 @@ def _has_loop() -> bool:
 
 def _unix_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _finished_at(end_time: object, now: datetime) -> datetime:
-    """When the request finished: decides the window. LiteLLM logs it a little later, with a local time."""
-    return max(EPOCH, min(end_time.astimezone(UTC), now)) if isinstance(end_time, datetime) else now
 
 
 def _deployments(caller: Caller) -> list[str]:

@@ -37,7 +37,7 @@ from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
 from spendmeter_gateway.litellm.call_drafts import CallDrafts
 from spendmeter_gateway.litellm.models import deployment_of, model_group_of, model_of, named
 from spendmeter_gateway.litellm.objects import bill_now
-from spendmeter_gateway.litellm.payload.fields import mapping, text_or_none
+from spendmeter_gateway.litellm.payload.fields import finish_time, mapping, text_or_none
 from spendmeter_gateway.litellm.payload.provider_objects import sighting_in
 from spendmeter_gateway.litellm.payload.usage import UsageDraft, event_id_of, usage_of
 from spendmeter_gateway.litellm.releases import refuse_compromised
@@ -194,7 +194,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         caller = self._calls.pop(request_id)
         try:
             now = datetime.now(UTC)
-            finished = min(end_time.astimezone(UTC), now) if isinstance(end_time, datetime) else now
+            finished = finish_time(end_time, now)
             event_id = request_id or uuid7(time.time_ns() // 1_000_000)
             draft = self._drafted(kwargs, response, caller, event_id, finished)
             if draft is not None:

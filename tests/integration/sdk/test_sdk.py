@@ -14,6 +14,7 @@ import pytest
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import encode_budget
+from spendmeter.contract.times import EPOCH
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.create_topics import create_topics
@@ -213,6 +214,29 @@ async def test_blocking_calls_in_a_row_stop_at_the_limit_though_nothing_is_logge
         return served
 
     assert await asyncio.to_thread(ask) == 3
+
+
+async def test_a_call_that_ended_before_1970_by_litellms_clock_is_recorded(
+    program: Program, program_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, ended = sdk.SpendmeterSdk.log_success_event, datetime(1969, 12, 31, tzinfo=UTC)
+
+    def log_success_event(
+        meter: sdk.SpendmeterSdk, kwargs: Any, response_obj: object, start_time: object, end_time: object
+    ) -> None:
+        log(meter, kwargs, response_obj, start_time, ended)
+
+    monkeypatch.setattr(sdk.SpendmeterSdk, "log_success_event", log_success_event)
+    user = f"u-{uuid4().hex[:8]}"
+
+    def ask() -> None:
+        with sdk.subject(user=user):
+            program.meter.guarded(litellm.completion)(model="openai/gpt-4o-mini", messages=SAY, **program.to)
+
+    await asyncio.to_thread(ask)
+
+    event = await program.has_recorded_of(user)
+    assert (event.cost_nanousd, event.occurred_at) == (COST, EPOCH)
 
 
 async def test_a_router_is_refused_without_a_retry(program: Program, program_settings: Settings) -> None:

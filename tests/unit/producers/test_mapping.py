@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +12,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from spendmeter.contract.ids import uuid7
+from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
+from spendmeter_gateway.litellm.payload.fields import finish_time
 from spendmeter_gateway.litellm.payload.usage import Origin, event_id_of, usage_of
 
 PAYLOADS = {path.stem: path for path in (Path(__file__).parent / "payloads").glob("*.json")}
@@ -399,3 +401,19 @@ class TestEventIds:
     def test_the_same_answer_to_two_requests_is_two_events(self) -> None:
         """LiteLLM's mock answers carry a constant id."""
         assert mapped("chat").event_id != event_of(payload("chat"), uuid7(1)).event_id
+
+
+@pytest.mark.parametrize(
+    ("end_time", "expected"),
+    [
+        (NOW - timedelta(seconds=1), NOW - timedelta(seconds=1)),
+        (NOW + timedelta(microseconds=1), NOW),
+        (EPOCH, EPOCH),
+        (EPOCH - timedelta(microseconds=1), EPOCH),
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=5))), NOW),
+        (None, NOW),
+        (0.0, NOW),
+    ],
+)
+def test_a_call_finished_between_1970_and_now(end_time: object, expected: datetime) -> None:
+    assert finish_time(end_time, NOW) == expected

@@ -7,8 +7,11 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+from spendmeter.contract.times import EPOCH
 
 EVENT_ID_FIELD = "spendmeter_event_id"
 """Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
@@ -55,6 +58,14 @@ def scalar(value: object) -> str | int | float | UUID | None:
     if isinstance(value, int):
         return value if value.bit_length() <= _MAX_INTEGER_BITS else None
     return value if isinstance(value, float | UUID) else None
+
+
+def finish_time(end_time: object, now: datetime) -> datetime:
+    """When a call finished, which decides the window. LiteLLM logs it a little later, with a local time."""
+    try:
+        return max(EPOCH, min(end_time.astimezone(UTC), now)) if isinstance(end_time, datetime) else now
+    except (OverflowError, ValueError):
+        return now  # outside the years that there are in UTC
 
 
 def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
