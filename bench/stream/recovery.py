@@ -25,8 +25,9 @@ from bench.processes import cpu_seconds, peak_mib
 from bench.stream.job import key_name
 from bench.stream.meter import KEY_HOUR
 from spendmeter.client import connect
+from spendmeter.contract.account import account_name
 from spendmeter.contract.money import NanoUsd
-from spendmeter.domain.matching import BudgetBook, account_name
+from spendmeter.domain.matching import BudgetBook
 from spendmeter.runtime.create_topics import create, create_topics
 from spendmeter.runtime.kafka import partition_of, producer
 from spendmeter_local.children import kill_child, start_child

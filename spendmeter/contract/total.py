@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, Strict
 
+from spendmeter.contract.account import is_account
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import UtcTime, remembered_time
 from spendmeter.contract.wire import OptionalText, Whole, Wire
@@ -53,7 +54,7 @@ class Total(Wire):
         """Whether it is of no account: its `account` is a budget's id, and it says that the opening balances
         of all accounts of the budget stand before it, for windows that begin at `window_start` or later.
         """
-        return "|" not in self.account
+        return not is_account(self.account)
 
     def key(self) -> str:
         """`account|window_start|source_partition`: compaction keeps every component."""

@@ -6,8 +6,8 @@ from datetime import datetime
 from itertools import product
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote
 
+from spendmeter.contract.account import account_name
 from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
 from spendmeter.contract.models import canonical_model, names_of_model, selected_model
@@ -87,26 +87,6 @@ class Account(NamedTuple):
     budget: Budget
     name: str
     subject: _Pairs
-
-
-def account_name(budget_id: str, subject: Iterable[tuple[str, str]]) -> str:
-    """`id|dim=value&dim=value`, dimensions sorted, values percent-encoded.
-
-    >>> account_name("member-day", [("user", "ann"), ("team", "a b")])
-    'member-day|team=a%20b&user=ann'
-    """
-    return budget_id + "|" + "&".join([f"{d}={_quoted(v)}" for d, v in sorted(subject)])
-
-
-def _quoted(value: str) -> str:
-    # Most are: hashes of keys, ids. To ask is quicker than to quote.
-    return value if value.isalnum() and value.isascii() else quote(value, safe="")
-
-
-def subject_in(account: str) -> dict[str, str]:
-    """The dimensions in an account's name: the reverse of `account_name`."""
-    pairs = account.partition("|")[2]
-    return {d: unquote(v) for d, _, v in (pair.partition("=") for pair in pairs.split("&") if pair)}
 
 
 def rest_account(budget: Budget) -> str | None:

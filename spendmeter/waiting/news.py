@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal, State
 from spendmeter.runtime.budget_topic import BudgetTopic
@@ -82,7 +83,7 @@ class BudgetNews:
             self._exceeded.add(account)
         elif account in self._exceeded:
             self._exceeded.discard(account)
-            self._changed(account.partition("|")[0])
+            self._changed(budget_id_of(account))
 
     def _changed(self, budget_id: str) -> None:
         self._count += 1

@@ -7,6 +7,7 @@ from random import Random
 from typing import NamedTuple
 from uuid import UUID
 
+from spendmeter.contract.account import subject_in
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.opening import Opening
@@ -14,7 +15,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.signing import SIGNATURE, Placed, SigningKeys
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.domain.matching import BudgetBook, Subject, subject_in, subject_of
+from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from spendmeter.domain.window import Window
 from spendmeter_stream.state import Entry
 from tests.builders import NOON

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
@@ -76,7 +77,7 @@ class Ledger:
         )
         for windows in everything:
             for account, start in list(windows):
-                budget_id = account.partition("|")[0]
+                budget_id = budget_id_of(account)
                 budget = book.get(budget_id)
                 window = None if budget is None else book.window_of(budget, start)
                 has_ended = window is not None and window.end is not None and window.end <= now

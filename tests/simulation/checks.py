@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from spendmeter.contract.account import budget_id_of, subject_in
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal
-from spendmeter.domain.matching import Account, subject_in, subject_of
+from spendmeter.domain.matching import Account, subject_of
 from spendmeter.domain.window import Window, window_of
 from spendmeter_gateway.admission.decide import Refuse
 from spendmeter_gateway.spend.window_balance import Known
@@ -21,7 +22,7 @@ class Violation(AssertionError):
 def check_folded(broker: Broker, partition: int, folded: Folded) -> None:
     """Each total is the sum of exactly the events that it claims: first copies, first to last offset."""
     for total in folded.totals:
-        budget = broker.book.get(total.account.partition("|")[0])
+        budget = broker.book.get(budget_id_of(total.account))
         window = window_of(budget, total.window_start) if budget else None
         if window is None or window.start != total.window_start:
             raise Violation(f"a total of no window: {total}")

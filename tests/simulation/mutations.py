@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
@@ -155,7 +156,7 @@ class _Merges(Judge):
     """Breaks how an account's parts are merged."""
 
     def merged(self, where: AccountWindow, state: AccountState, shape: str) -> Merged:
-        taken = self._takings.of(where.account.partition("|")[0], where.window_start)
+        taken = self._takings.of(budget_id_of(where.account), where.window_start)
         right = merge(state.components, state.held, taken, shape)
         return self.broken(right, state, taken)
 

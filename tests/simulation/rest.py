@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.alert import AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
@@ -101,7 +102,7 @@ def _check_tallies(
             continue
         for counted, tally in worker.meter.tallies.items():
             where = AccountWindow(*counted[:2])
-            budget = broker.book.get(where.account.partition("|")[0])
+            budget = broker.book.get(budget_id_of(where.account))
             if budget is None or tally.last_offset < broker.counts_from[budget.id][worker.partition]:
                 continue
             if tally.last_offset < tally.first_offset:
@@ -119,7 +120,7 @@ def _check_component(
 ) -> bool:
     """Check one partition's part; returns whether it holds every event of the window."""
     claimed = known.first_offset if known else None
-    begin = broker.begin_of(where.account.partition("|")[0], partition, claimed)
+    begin = broker.begin_of(budget_id_of(where.account), partition, claimed)
     offsets = [r.offset for r in events if r.offset is not None]
     must = [offset for offset in offsets if offset >= begin]
     if not must:

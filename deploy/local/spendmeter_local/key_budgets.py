@@ -3,9 +3,10 @@
 import re
 from datetime import datetime
 
+from spendmeter.contract.account import account_name
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.domain.matching import BudgetBook, account_name
+from spendmeter.domain.matching import BudgetBook
 from spendmeter.litellm.durations import period_of
 from spendmeter_local.key_store import KeyRow
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
@@ -230,7 +231,7 @@ class Views:
         """What is known for certain to be spent in the account's present window; None if nothing is known."""
         now = datetime.now(UTC)
         with self.lock:
-            budget = self.budgets.book.get(account.partition("|")[0])
+            budget = self.budgets.book.get(budget_id_of(account))
             window = self.budgets.book.present_window(budget, now) if budget is not None else None
             known = NOTHING if window is None else self.spend.known(account, window.start)
         return None if known is NOTHING else NanoUsd(known.certain_nanousd)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.signal import Signal
 from spendmeter_gateway.spend.charges import Charge
 from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement, Known, WindowSpend
@@ -206,7 +207,7 @@ class OwnSpend:
             if window is not None and (
                 (window.end is not None and window.end <= now)
                 or window.is_empty()
-                or is_removed(key[0].partition("|")[0])
+                or is_removed(budget_id_of(key[0]))
             ):
                 del self._windows[key]
                 window.is_dropped = True

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 
+from spendmeter.contract.account import account_name, subject_in
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.dimensions import DIMENSIONS
@@ -17,7 +18,7 @@ from spendmeter.contract.signing import shown
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.globs import is_glob
-from spendmeter.domain.matching import BudgetBook, Subject, account_name, subject_in
+from spendmeter.domain.matching import BudgetBook, Subject
 from spendmeter_sinks.clickhouse.writer import read_registered
 from spendmeter_sinks.incarnations import lineage_of_topic
 from spendmeter_sinks.usage_rows import Span, columns_of, subject_from, up_to

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from spendmeter.contract.account import subject_in
 from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.times import parse_time
-from spendmeter.domain.matching import BudgetBook, rest_account, subject_in
+from spendmeter.domain.matching import BudgetBook, rest_account
 from spendmeter.domain.window import Window, window_of
 from spendmeter_sinks.reconcile.budget_history import Era
 from spendmeter_sinks.reconcile.totals import AccountWindow

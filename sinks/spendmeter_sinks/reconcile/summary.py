@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.total import HISTORY
 from spendmeter_sinks.reconcile.dead_letters import Letters
 from spendmeter_sinks.reconcile.evidence import Evidence
@@ -151,7 +152,7 @@ def _differences(findings: Findings) -> Iterator[Difference]:
         if where.budget_id not in findings.changed and not lane.agrees:
             yield _total(where, HISTORY, lane, Evidence())
     for mistold in findings.told.mistold:
-        if mistold.account.partition("|")[0] not in findings.changed:
+        if budget_id_of(mistold.account) not in findings.changed:
             yield SignalDiffers(
                 account=mistold.account,
                 window_start=mistold.window_start,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from spendmeter.contract.account import budget_id_of, is_account
 from spendmeter.contract.times import parse_time
 from spendmeter.contract.total import HISTORY, Total, is_newer
 from spendmeter.domain.matching import BudgetBook
@@ -18,7 +19,7 @@ class AccountWindow(NamedTuple):
 
     @property
     def budget_id(self) -> str:
-        return self.account.partition("|")[0]
+        return budget_id_of(self.account)
 
 
 class Version(NamedTuple):
@@ -82,7 +83,7 @@ class Totals:
             start, found = parse_time(text), HISTORY if source == HISTORY else int(source)
         except ValueError:
             return  # of no component: anybody may write any key
-        if "|" not in account:
+        if not is_account(account):
             self._taken.get(account, {}).pop(start, None)
             return
         where = AccountWindow(account, start)

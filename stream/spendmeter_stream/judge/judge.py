@@ -12,6 +12,7 @@ from itertools import islice
 from operator import itemgetter
 from sys import intern
 
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal, State
@@ -152,7 +153,7 @@ class Judge:
     ) -> bool:
         """Judge one account; returns whether what it has told changed."""
         told = self._told.get(where.account)
-        budget = book.get(where.account.partition("|")[0])
+        budget = book.get(budget_id_of(where.account))
         if budget is None:
             if told is not None:
                 judgement.withdrawn.append(where.account)
@@ -235,7 +236,7 @@ class Judge:
         """Forget windows that closed long ago and budgets that are gone; their signals are withdrawn."""
         judgement = Judgement()
         for where, state in list(self.accounts.items()):
-            budget_id = where.account.partition("|")[0]
+            budget_id = budget_id_of(where.account)
             budget = book.get(budget_id)
             window = book.window_of(budget, where.window_start) if budget else None
             if budget and window and (window.end is None or now < window.end + KEEP_CLOSED_WINDOWS):
@@ -257,12 +258,12 @@ class Judge:
 
     def merged(self, where: AccountWindow, state: AccountState, shape: str) -> Merged:
         """What the parts of an account add up to, for a budget of that shape."""
-        taken = self._takings.of(where.account.partition("|")[0], where.window_start)
+        taken = self._takings.of(budget_id_of(where.account), where.window_start)
         return merge(state.components, state.held, taken, shape)
 
     def _keep(self, where: AccountWindow, state: AccountState) -> AccountState:
         self.accounts[where] = state
-        self._by_budget.setdefault(where.account.partition("|")[0], {})[where] = None
+        self._by_budget.setdefault(budget_id_of(where.account), {})[where] = None
         return state
 
 

@@ -3,13 +3,13 @@
 from datetime import datetime
 from uuid import UUID
 
+from spendmeter.contract.account import budget_id_of, subject_in
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import made
 from spendmeter.contract.writers import ForeignProducer
-from spendmeter.domain.matching import subject_in
 from spendmeter.domain.window import Window
 from spendmeter_stream.judge.emission import Told
 from spendmeter_stream.judge.forecast import exhausted_at
@@ -24,7 +24,7 @@ def signal_of(
     return made(
         Signal,
         {
-            "budget_id": account.partition("|")[0],
+            "budget_id": budget_id_of(account),
             "account": account,
             "subject": subject_in(account),
             "window_start": window.start,

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
+from spendmeter.contract.account import budget_id_of, has_subject
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
@@ -246,9 +247,8 @@ class Meter:
         return None if account is None else where._replace(account=account)
 
     def _note_account(self, where: Counted, change: int) -> None:
-        budget_id, _, subject = where.account.partition("|")
-        if self._max_accounts and subject:
-            at = (budget_id, where.window_start, where.shape)
+        if self._max_accounts and has_subject(where.account):
+            at = (budget_id_of(where.account), where.window_start, where.shape)
             self._accounts[at] += change
             if not self._accounts[at]:
                 del self._accounts[at]
@@ -334,7 +334,7 @@ class Meter:
     def _is_over(self, where: Counted, tally: Tally) -> bool:
         """Whether nothing will be added to a tally any more."""
         return self._is_forgotten(tally.window_end) or not self._openings.has(
-            where.account.partition("|")[0], where.shape
+            budget_id_of(where.account), where.shape
         )
 
 

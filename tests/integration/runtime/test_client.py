@@ -8,6 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from spendmeter.client import InvalidReplaces, NoSuchBudget, SpendmeterClient, connect
+from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_signal
 from spendmeter.contract.signal import Signal, State
@@ -173,7 +174,7 @@ async def test_a_subscription_to_an_account_hears_no_other(
 
 def signal(account: str, version: int, revision: int) -> Signal:
     return Signal(
-        budget_id=account.partition("|")[0],
+        budget_id=budget_id_of(account),
         account=account,
         subject={"key": "1"},
         window_start=NOON,

@@ -8,10 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from spendmeter.contract.account import account_name, budget_id_of, has_subject, is_account, subject_in
 from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.domain.globs import fits
-from spendmeter.domain.matching import BudgetBook, Subject, account_name, subject_in
+from spendmeter.domain.matching import BudgetBook, Subject
 from tests.builders import budget
 
 FEW: tuple[Dimension, ...] = ("key", "user", "team", "tag", "model")
@@ -157,7 +158,8 @@ def test_an_accounts_name_says_its_budget_and_subject(id_: str, pairs: Iterable[
     name = account_name(id_, pairs)
 
     assert subject_in(name) == dict(pairs)
-    assert name.partition("|")[0] == id_
+    assert budget_id_of(name) == id_
+    assert (is_account(name), is_account(id_), has_subject(name)) == (True, False, bool(dict(pairs)))
     assert name.count("|") == 1
     assert name.isascii()
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from spendmeter.contract.account import account_name, subject_in
 from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.domain import matching
-from spendmeter.domain.matching import BudgetBook, Subject, account_name, subject_in, subject_of
+from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from spendmeter.domain.window import window_of
 from tests.builders import NOON, budget, usage
 
