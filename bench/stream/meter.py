@@ -23,6 +23,7 @@ from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.groups import STREAM_GROUP
 from spendmeter.runtime.kafka import connection, consumer
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_stream.settings import StreamSettings
@@ -91,7 +92,7 @@ async def forget(place: Place, settings: StreamSettings) -> None:
 async def _rewind(settings: StreamSettings, tps: list[TopicPartition]) -> None:
     """Put the group, which has no members now, back to the beginning."""
     # Not through runtime.kafka's `group`: that would put the prefix before it a second time.
-    reader = consumer(settings, group="spend-stream")
+    reader = consumer(settings, group=STREAM_GROUP)
     assert reader._group_id == settings.app_id
     await reader.start()
     try:

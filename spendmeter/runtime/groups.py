@@ -12,7 +12,7 @@ from spendmeter.runtime.kafka import connection
 from spendmeter.runtime.settings import Settings
 
 STREAM_GROUP = "spend-stream"
-"""Faust's group is its app id: stream/spendmeter_stream/settings.py."""
+"""Faust's app id, which also begins the names of its changelogs: stream/spendmeter_stream/settings.py."""
 SINK_GROUP = "spend-clickhouse-sink"
 LOOK_EVERY_SECONDS = 0.2
 

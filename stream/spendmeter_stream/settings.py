@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from spendmeter.runtime.groups import STREAM_GROUP
 from spendmeter.runtime.settings import Settings
 
 
@@ -27,7 +28,7 @@ class StreamSettings(Settings):
     @property
     def app_id(self) -> str:
         """Kafka group and prefix of the changelogs: another id is another, empty stream."""
-        return f"{self.topic_prefix}spend-stream"
+        return self.topic_prefix + STREAM_GROUP
 
     def changelog(self, table: str) -> str:
         """The changelog topic that Faust keeps for a table."""
