@@ -13,6 +13,7 @@ from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
 from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
 from spendmeter_gateway.admission.reservations import Held, Holds, Need, Queued, Short
+from spendmeter_gateway.loops import complete
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.tracker import OwnSpend, WindowKey
 from spendmeter_gateway.spend.window_balance import Known
@@ -64,7 +65,7 @@ class Strict:
             first = self.holds.first(key)
             future = None if first is None else self._waiting.pop(first, None)
             if future is not None:
-                _complete(future)
+                complete(future)
 
     def wake_all(self) -> None:
         """As `wake`, in every line: a budget has changed."""
@@ -144,15 +145,3 @@ def _flat(account: Account) -> Bound | None:
     """What is held for a request that nothing bounds: the flat amount of the budget, if it has one."""
     flat = account.budget.unpriced_flat_nanousd()
     return Bound(flat * FEMTO_PER_NANO, 0, 0, 0, 0, True) if flat else None
-
-
-def _complete(future: "asyncio.Future[None]") -> None:
-    def complete() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    try:
-        future.get_loop().call_soon_threadsafe(complete)
-    except RuntimeError:
-        # Its loop is closed, and with it whoever waited.
-        return

@@ -23,6 +23,7 @@ from spendmeter.litellm.budgets import adopted
 from spendmeter.litellm.changes import ADOPTED_BY, changes
 from spendmeter.litellm.entities import Seen
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -128,9 +129,9 @@ class Adopter:
                 self._is_idle = False
 
     def _wake(self) -> None:
-        if self._loop is not None and self._woken is not None and not self._loop.is_closed():
+        if self._loop is not None and self._woken is not None:
             self._is_idle = False
-            self._loop.call_soon_threadsafe(self._woken.set)
+            call_soon(self._loop, self._woken.set)
 
     async def _look(self) -> None:
         while waiting := self._some_waiting():

@@ -32,6 +32,7 @@ from spendmeter.contract.total import MAX_INCARNATION_CHARS
 from spendmeter.runtime.kafka import MAX_SIGNATURE_BYTES, batch_of
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState
+from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.outbox.backoff import FailureLog
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
 from spendmeter_gateway.outbox.reader import Unsent
@@ -107,7 +108,7 @@ class Sender:
             loop = self._loop
             if loop is not None:
                 self._is_waiting = self._is_lingering = False
-                loop.call_soon_threadsafe(self._wake_now)
+                call_soon(loop, self._wake_now)
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Wait until all that was appended is acknowledged; False if it is not by then.

@@ -17,6 +17,7 @@ from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.kafka import batch_of
 from spendmeter.runtime.settings import Settings
+from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ class RecordQueue(Generic[T]):
             return
         self._waiting.append(one)
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._wake)
+        if loop is not None:
+            call_soon(loop, self._wake)
 
     async def run(self) -> None:
         """Send until cancelled; what is not known to be stored is sent again, under the same id."""

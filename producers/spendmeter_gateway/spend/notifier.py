@@ -3,6 +3,8 @@
 import asyncio
 import threading
 
+from spendmeter_gateway.loops import complete
+
 # Beyond it a request is decided at once rather than waiting.
 MAX_WAITING = 10_000
 
@@ -35,13 +37,4 @@ class News:
         with self._lock:
             waiting, self._waiting = self._waiting, set()
         for future in waiting:
-            try:
-                future.get_loop().call_soon_threadsafe(_complete, future)
-            except RuntimeError:
-                # Its loop is closed, and with it whoever waited.
-                continue
-
-
-def _complete(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+            complete(future)

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.spend import notifier as waking
 from spendmeter_gateway.spend.notifier import News
 
@@ -45,3 +46,10 @@ def test_a_loop_that_has_ended_is_passed_over() -> None:
 
     asyncio.run(subscribe())
     news.tell()
+
+
+def test_what_is_to_be_called_on_a_loop_that_has_ended_is_left_undone() -> None:
+    async def running() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    call_soon(asyncio.run(running()), pytest.fail)
