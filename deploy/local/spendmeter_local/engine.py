@@ -21,18 +21,10 @@ from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 from xml.sax.saxutils import escape
 
+from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
 from spendmeter_local.statements import Insert, Query, without_literals
 
 MAX_WAITING_CALLS = 256
-ANY_NUMBER = 1 << 40
-
-ONE_INSERT_IS_ONE_BLOCK = {
-    "async_insert": 0,  # else several inserts may share a block, and the answer comes before the rows
-    "max_insert_threads": 1,
-    "max_insert_block_size": ANY_NUMBER,
-    "min_insert_block_size_rows": ANY_NUMBER,
-    "min_insert_block_size_bytes": 0,
-}
 
 TOO_MANY_SIMULTANEOUS_QUERIES = 202  # ClickHouse's own error codes
 UNKNOWN_SETTING = 115

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.insert import InsertContext
 from urllib3.exceptions import HTTPError
 
 from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
+from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.supported import clickhouse_warning
 from spendmeter_sinks.clickhouse.column_types import type_of
@@ -23,16 +24,9 @@ from spendmeter_sinks.incarnations import Of, Registered
 
 log = logging.getLogger(__name__)
 
-_ANY_NUMBER = 1 << 40
-
-# A block is what ClickHouse keeps whole or not at all, and what a token stands for.
-ONE_INSERT_IS_ONE_BLOCK = {
+_OF_AN_INSERT = {
+    **ONE_INSERT_IS_ONE_BLOCK,
     "insert_deduplicate": 1,
-    "async_insert": 0,  # its answer would come before the rows are kept
-    "max_insert_threads": 1,
-    "max_insert_block_size": _ANY_NUMBER,
-    "min_insert_block_size_rows": _ANY_NUMBER,
-    "min_insert_block_size_bytes": 0,
     # Else old events of many months would be refused together, with the code that also means "merge first".
     "max_partitions_per_insert_block": 0,
 }
@@ -202,7 +196,7 @@ class Writer:
             columns,
             column_oriented=True,
             # Without one, equal blocks are known by their rows.
-            settings={**ONE_INSERT_IS_ONE_BLOCK, **({"insert_deduplication_token": token} if token else {})},
+            settings={**_OF_AN_INSERT, **({"insert_deduplication_token": token} if token else {})},
             block_size=rows,
         )
         try:
