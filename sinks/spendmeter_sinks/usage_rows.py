@@ -12,6 +12,7 @@ from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.total import EARLIER
+from spendmeter.contract.usage import CostSource, Status, UsageKind
 from spendmeter.domain.matching import BudgetBook, Subject, columns_for
 from spendmeter_sinks.clickhouse.objects import SENT_BEFORE
 from spendmeter_sinks.incarnations import Lineage, whole_topic
@@ -28,6 +29,11 @@ _COPIES = (
     "SELECT event_id, min((partition, offset)) AS place, true AS found FROM usage_objects WHERE {here}"
     " GROUP BY event_id"
 )
+
+_IS_FLAT = f"cost_source = '{CostSource.UNPRICED}' AND status = '{Status.SUCCESS}'"
+_FLATS = f"if(kind = '{UsageKind.USAGE}', 1, -1)"
+FLATS_OF = f"if({_IS_FLAT}, {_FLATS}, 0)"
+"""`flats_of` of charge.py, as a column of usage."""
 
 FREE, UNPRICED = 1, 2
 """Why an event costs nothing: it is free, or nobody knows its price."""
@@ -102,9 +108,8 @@ class UsageRows:
         self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, Flats, Values]]:
         """As `rows`, those of unpriced requests only, with their flat amounts in place of nano-USD."""
-        amount = "(if(kind = 'usage', 1, -1), toInt64(cost_usd = 0))"
-        is_flat = "cost_source = 'unpriced' AND status = 'success'"
-        yield from self._stream(self._select(amount, dimensions, span, bounds, is_flat), plain=5)
+        amount = f"({_FLATS}, toInt64(cost_usd = 0))"
+        yield from self._stream(self._select(amount, dimensions, span, bounds, _IS_FLAT), plain=5)
 
     def _select(
         self, amount: str, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int], which: str
@@ -136,7 +141,7 @@ class UsageRows:
         yield from self._stream(
             "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
             " toUnixTimestamp64Milli(appended_at) * 1000,"
-            f" if(cost_source = 'unpriced' AND status = 'success', {UNPRICED}, {FREE})"
+            f" if({_IS_FLAT}, {UNPRICED}, {FREE})"
             f"{columns_of(dimensions)} FROM usage FINAL"
             f" WHERE topic = {{topic:String}} AND {span.sql()} AND {up_to(bounds)} AND cost_usd = 0",
             plain=5,

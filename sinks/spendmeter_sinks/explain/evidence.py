@@ -21,7 +21,7 @@ from spendmeter.domain.globs import is_glob
 from spendmeter.domain.matching import BudgetBook, Subject
 from spendmeter_sinks.clickhouse.writer import read_registered
 from spendmeter_sinks.incarnations import lineage_of_topic
-from spendmeter_sinks.usage_rows import Span, columns_of, subject_from, up_to
+from spendmeter_sinks.usage_rows import FLATS_OF, Span, columns_of, subject_from, up_to
 
 _TIMES = ("decided_at", "window_start", "window_end")
 _MONEY = ("limit", "spent", "signal", "held", "least", "pending")
@@ -159,7 +159,7 @@ def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tupl
     lineage = lineage_of_topic(usage_topic, read_registered(client))
     sql = (
         "SELECT cost_nanousd, toUnixTimestamp64Micro(occurred_at), event_id, model, ifNull(key_alias, key),"
-        " gateway, if(cost_source = 'unpriced' AND status = 'success', if(kind = 'usage', 1, -1), 0)"
+        f" gateway, {FLATS_OF}"
         f"{columns_of(DIMENSIONS)} FROM usage FINAL"
         f" WHERE {' AND '.join(conditions)} AND ({lineage.is_earlier} OR {lineage.is_of_it}"
         f" AND ({up_to(decision.watermark)} OR (producer_id = {{producer:String}} AND"
