@@ -18,7 +18,7 @@ import msgspec
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
-from spendmeter.contract.total import Total
+from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter_stream.judge.forecast import Burn
 
 METER_TABLE, JUDGE_TABLE = "meter", "judge"
@@ -165,40 +165,15 @@ class Component(NamedTuple):
     """Of the budget, as this was counted."""
 
 
-class Taken(NamedTuple):
-    """What was taken from history: everything below `before`, as a budget of that shape counts it."""
+def balance_fields(balance: OpeningBalance) -> tuple[Any, ...]:
+    """An opening balance as it is written, within a value."""
+    return (balance.before, balance.shape, to_unix_us(balance.window_start), balance.revision)
 
-    before: dict[int, int]
-    """Source partition: offset. Of one that is not named, nothing. EARLIER is of earlier incarnations."""
-    shape: str
-    window_start: datetime
-    """Of a whole budget: no account has more in windows that begin here or later."""
-    revision: int = 0
-    """Of the budget when it was taken."""
 
-    @property
-    def offsets(self) -> int:
-        """How many source offsets it holds."""
-        return sum(self.before.values())
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """Of two, the later one has the higher: openings only move on, and so do revisions."""
-        return self.offsets, self.revision
-
-    @classmethod
-    def of(cls, total: Total) -> "Taken":
-        """What a total of history rests on."""
-        before = {p: offset for p, offset in sorted((total.before or {}).items()) if offset}
-        return cls(before, total.shape or "", total.window_start, total.revision)
-
-    def fields(self) -> tuple[Any, ...]:
-        """As it is written, within a value."""
-        return (self.before, self.shape, to_unix_us(self.window_start), self.revision)
-
-    @classmethod
-    def from_fields(cls, before: dict[str, int], shape: str, start: int, revision: int = 0) -> "Taken":
-        return cls({int(p): offset for p, offset in before.items()}, shape, from_unix_us(start), revision)
+def read_balance(before: dict[str, int], shape: str, start: int, revision: int = 0) -> OpeningBalance:
+    """The reverse of `balance_fields`."""
+    offsets = {int(partition): offset for partition, offset in before.items()}
+    return OpeningBalance(offsets, shape, from_unix_us(start), revision)
 
 
 @dataclass(slots=True)
@@ -216,7 +191,7 @@ class AccountState:
     burn: Burn | None = None
     unburnt_nanousd: int = 0
     """Spent since `burn`; not stored, for it comes again with the totals that are taken again."""
-    held: Taken | None = None
+    held: OpeningBalance | None = None
     """What the component of history rests on."""
 
     @property
@@ -234,7 +209,7 @@ class AccountState:
                 self.exceeded,
                 self.crossed,
                 self.burn,
-                self.held.fields() if self.held else None,
+                balance_fields(self.held) if self.held else None,
             )
         )
 
@@ -253,7 +228,7 @@ class AccountState:
             exceeded,
             crossed,
             Burn(*burn) if burn else None,
-            held=Taken.from_fields(*held) if held else None,
+            held=read_balance(*held) if held else None,
         )
 
 
@@ -298,7 +273,7 @@ def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
             key.decode()
             _, kept = _read_any(value)
             for fields in kept:
-                Taken.from_fields(*fields)
+                read_balance(*fields)
         elif key == POSITION:
             position, now, *passed = _read_any(value)
             from_unix_us(now)

@@ -9,6 +9,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Account, BudgetBook
+from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter.domain.window import Window
 from spendmeter_sinks.opening_balance.balance import A, Balances, Row
 from spendmeter_stream.faust.store import GuardedStore
@@ -18,7 +19,7 @@ from spendmeter_stream.judge.timers import Dues
 from spendmeter_stream.meter.counting_starts import Openings
 from spendmeter_stream.meter.meter import Folded, Meter
 from spendmeter_stream.meter.window_cache import Place
-from spendmeter_stream.state import TALLY, AccountState, AccountWindow, Component, Counted, Entry, Taken
+from spendmeter_stream.state import TALLY, AccountState, AccountWindow, Component, Counted, Entry
 from tests.simulation.workers import Parts
 
 
@@ -160,14 +161,14 @@ class _Merges(Judge):
         right = merge(state.components, state.held, taken, shape)
         return self.broken(right, state, taken)
 
-    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+    def broken(self, right: Merged, state: AccountState, taken: OpeningBalance | None) -> Merged:
         raise NotImplementedError
 
 
 class AddsWhatHistoryHolds(_Merges):
     """A part that ends below the opening is added to history, which has it too."""
 
-    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+    def broken(self, right: Merged, state: AccountState, taken: OpeningBalance | None) -> Merged:
         spent = sum(part.spent_nanousd for part in state.components.values())
         return right._replace(spent_nanousd=NanoUsd(spent)) if HISTORY in state.components else right
 
@@ -175,13 +176,13 @@ class AddsWhatHistoryHolds(_Merges):
 class KeepsItsWatermark(_Merges):
     """Own events that history holds stay uncovered at the gateway that made them."""
 
-    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+    def broken(self, right: Merged, state: AccountState, taken: OpeningBalance | None) -> Merged:
         parts = state.components.items()
         return right._replace(watermark={p: c.last_offset for p, c in parts if isinstance(p, int)})
 
 
 class MergesAtOneVersion(_Merges):
-    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+    def broken(self, right: Merged, state: AccountState, taken: OpeningBalance | None) -> Merged:
         counted = [part for p, part in state.components.items() if p != HISTORY]
         return right._replace(version=sum(part.last_offset + 1 for part in counted))
 
@@ -189,14 +190,14 @@ class MergesAtOneVersion(_Merges):
 class IsWholeTooSoon(_Merges):
     """It does not wait for the word that all of the budget's accounts were told."""
 
-    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+    def broken(self, right: Merged, state: AccountState, taken: OpeningBalance | None) -> Merged:
         return right._replace(is_whole=True)
 
 
 class KeepsWhatAnEarlierShapeHeld(_Merges):
     """A part of history stands however much later the budget's opening is."""
 
-    def broken(self, right: Merged, state: AccountState, taken: Taken | None) -> Merged:
+    def broken(self, right: Merged, state: AccountState, taken: OpeningBalance | None) -> Merged:
         if HISTORY not in state.components or taken is None or state.held is None:
             return right
         return merge(state.components, state.held._replace(before=taken.before, shape=taken.shape), taken, "")

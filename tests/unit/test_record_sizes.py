@@ -32,6 +32,7 @@ from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import MAX_PRICES, MAX_TAGS, UsageEvent
 from spendmeter.contract.wire import MAX_TEXT_CHARS
 from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.domain.opening_balance import MAX_KEPT, OpeningBalance
 from spendmeter.domain.window import window_of
 from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
@@ -39,8 +40,8 @@ from spendmeter.runtime.kafka import MAX_RECORD_BYTES, record_bytes
 from spendmeter.runtime.settings import MAX_PARTITIONS
 from spendmeter_stream.judge.alerts import crossings
 from spendmeter_stream.judge.forecast import Burn
-from spendmeter_stream.judge.opening_balances import MAX_KEPT, Takings
-from spendmeter_stream.state import AccountState, AccountWindow, Component, Counted, Entry, Taken, Tally
+from spendmeter_stream.judge.opening_balances import Takings
+from spendmeter_stream.state import AccountState, AccountWindow, Component, Counted, Entry, Tally
 from tests.builders import NOON, budget, usage
 
 LARGEST = 2**63 - 1
@@ -173,7 +174,7 @@ def test_what_the_stream_remembers_fits(worst: str) -> None:
         True,
         LARGEST,
         Burn(LARGEST, LARGEST, 1.5e300),
-        held=Taken(OF_ALL, SHAPE, NOON),
+        held=OpeningBalance(OF_ALL, SHAPE, NOON),
     )
     fits(Entry(b"a|" + AccountWindow(account, NOON).suffix(), state.value()))
     tally = Tally(MONEY, LARGEST, LARGEST, LARGEST, UUID(int=1), NOON)

@@ -1,6 +1,6 @@
 """Stream totals as spend.totals has them: the latest of each component, and those since a mark. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from spendmeter.contract.account import budget_id_of, is_account
 from spendmeter.contract.times import parse_time
 from spendmeter.contract.total import HISTORY, Total, is_newer
 from spendmeter.domain.matching import BudgetBook
+from spendmeter.domain.opening_balance import OpeningBalance, balance_of, with_balance
 
 Source = int | str
 """A partition of spend.usage, or `history` for an opening balance."""
@@ -36,7 +37,8 @@ class Version(NamedTuple):
     """Of an opening balance: the budget's."""
 
 
-_Taken = dict[str, dict[datetime, dict[int, int]]]
+_Balances = dict[str, Sequence[OpeningBalance]]
+"""By budget id."""
 Components = dict[AccountWindow, dict[Source, Version]]
 
 
@@ -45,15 +47,15 @@ class Totals:
 
     def __init__(self) -> None:
         self.latest: Components = {}
-        self._taken: _Taken = {}
-        """Per budget: from which window on, what was taken from history for all accounts."""
-        self._taken_at_mark: _Taken = {}
+        self._balances: _Balances = {}
+        self._balances_at_mark: _Balances = {}
         self._since: dict[tuple[AccountWindow, Source], dict[int, Version]] | None = None
 
     def take(self, total: Total) -> None:
         """Bring one total in."""
         if total.closes_opening:
-            self._taken.setdefault(total.account, {})[total.window_start] = dict(total.before or {})
+            known_balances = self._balances.get(total.account, ())
+            self._balances[total.account] = with_balance(known_balances, OpeningBalance.of(total))
             return
         where = AccountWindow(total.account, total.window_start)
         version = Version(
@@ -61,7 +63,7 @@ class Totals:
             total.last_offset,
             total.spent_nanousd,
             total.events,
-            total.before,
+            OpeningBalance.of(total).before if total.source_partition == HISTORY else None,
             total.shape or "",
             total.revision,
         )
@@ -84,7 +86,8 @@ class Totals:
         except ValueError:
             return  # of no component: anybody may write any key
         if not is_account(account):
-            self._taken.get(account, {}).pop(start, None)
+            left = [one for one in self._balances.get(account, ()) if one.window_start != start]
+            self._balances[account] = left
             return
         where = AccountWindow(account, start)
         components = self.latest.get(where, {})
@@ -94,16 +97,16 @@ class Totals:
 
     def taken(self, where: AccountWindow) -> dict[int, int] | None:
         """Below which offsets history stands for the account's window; None while its opening is pending."""
-        return _latest(self._taken, where)
+        return _before(self._balances, where)
 
     def taken_at_mark(self, where: AccountWindow) -> dict[int, int] | None:
         """The same, as it was at the mark."""
-        return _latest(self._taken_at_mark, where)
+        return _before(self._balances_at_mark, where)
 
     def mark(self) -> Components:
         """What holds now; from here on every version is kept, until the next mark."""
         self._since = {}
-        self._taken_at_mark = {budget_id: dict(taken) for budget_id, taken in self._taken.items()}
+        self._balances_at_mark = dict(self._balances)
         return {where: dict(components) for where, components in self.latest.items()}
 
     def version_at(self, where: AccountWindow, source: Source, last_offset: int) -> Version | None:
@@ -115,13 +118,9 @@ class Totals:
         return versions.get(last_offset)
 
 
-def _latest(taken: _Taken, where: AccountWindow) -> dict[int, int] | None:
-    found = [
-        (sum(before.values()), before)
-        for start, before in taken.get(where.budget_id, {}).items()
-        if start <= where.window_start
-    ]
-    return max(found, key=lambda one: one[0])[1] if found else None
+def _before(balances: _Balances, where: AccountWindow) -> dict[int, int] | None:
+    found = balance_of(balances.get(where.budget_id, ()), where.window_start)
+    return found.before if found is not None else None
 
 
 def in_present_shape(components: Components, book: BudgetBook, totals: Totals) -> Components:

@@ -18,6 +18,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import HISTORY, Total, is_newer, total_key
 from spendmeter.domain.matching import BudgetBook, rest_account
+from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
 from spendmeter_stream.judge.alerts import capped, crossings, recovery
 from spendmeter_stream.judge.emission import COALESCE_FOR, Told, to_tell, worth_telling
@@ -26,7 +27,7 @@ from spendmeter_stream.judge.merging import Merged, is_counted, merge, newly_spe
 from spendmeter_stream.judge.opening_balances import Takings
 from spendmeter_stream.judge.signals import signal_of
 from spendmeter_stream.judge.timers import Dues, next_change
-from spendmeter_stream.state import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry, Taken
+from spendmeter_stream.state import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry
 
 MAX_AGAIN = 20_000
 """How many accounts are judged again at once: all of a million would keep the worker from its session."""
@@ -95,7 +96,7 @@ class Judge:
             if known is not None and not is_newer(total, known, revision):
                 continue
             if total.source_partition == HISTORY:
-                state.held = Taken.of(total)
+                state.held = OpeningBalance.of(total)
             state.unburnt_nanousd += newly_spent(total, known)
             state.components[total.source_partition] = Component(
                 total.last_offset,

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import EARLIER, HISTORY, Total
-from spendmeter_stream.state import AccountState, Component, Taken
+from spendmeter.domain.opening_balance import OpeningBalance
+from spendmeter_stream.state import AccountState, Component
 
 
 class Merged(NamedTuple):
@@ -23,12 +24,15 @@ class Merged(NamedTuple):
     """The source offsets accounted for: it can only rise, and a replay yields the same."""
     is_whole: bool
     """Nothing that was spent in the window, up to the watermark, is missing."""
-    taken: Taken | None
+    taken: OpeningBalance | None
     """What it rests on."""
 
 
 def merge(
-    components: Mapping[int | str, Component], held: Taken | None, whole: Taken | None, shape: str
+    components: Mapping[int | str, Component],
+    held: OpeningBalance | None,
+    whole: OpeningBalance | None,
+    shape: str,
 ) -> Merged:
     """Add up the parts of one account in one window, for a budget that now has that shape.
 
@@ -87,7 +91,7 @@ def newly_spent(total: Total, known: Component | None) -> int:
     return total.spent_nanousd - (known.spent_nanousd if known and continues else 0)
 
 
-def rest_on(state: AccountState, taken: Taken | None) -> None:
+def rest_on(state: AccountState, taken: OpeningBalance | None) -> None:
     """Have the account hold what it is told to rest on, so that its stored state says all that was told."""
     if taken is not None and taken is not state.held:
         # It had no part of its own; that of an earlier opening is void.
@@ -95,7 +99,7 @@ def rest_on(state: AccountState, taken: Taken | None) -> None:
         state.held = taken
 
 
-def _latest(held: Taken | None, whole: Taken | None, shape: str) -> Taken | None:
+def _latest(held: OpeningBalance | None, whole: OpeningBalance | None, shape: str) -> OpeningBalance | None:
     """Which of the two the window rests on. An account's part comes before the word about its budget."""
     if held is None or whole is None:
         return held or whole

@@ -1,5 +1,6 @@
 """Which of two totals is the newer: the judge and the reconciler keep the same one, whatever comes."""
 
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given
@@ -7,12 +8,14 @@ from hypothesis import strategies as st
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
+from spendmeter_sinks.reconcile.totals import AccountWindow as ReconciledWindow
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.state import AccountWindow
 from tests.builders import NOON
 
-ACCOUNT = "per-key|key=k1"
+BUDGET = "per-key"
+ACCOUNT = f"{BUDGET}|key=k1"
 
 
 def total(spent: int, **fields: Any) -> Total:
@@ -88,3 +91,46 @@ balances = st.builds(
 def test_judge_and_reconciler_keep_the_same_total(totals: list[Total]) -> None:
     judged, reconciled = kept_by_both(*totals)
     assert judged == reconciled
+
+
+closings = st.builds(
+    lambda before, revision, shape, hour: total(
+        0,
+        account=BUDGET,
+        window_start=NOON + timedelta(hours=hour),
+        source_partition=HISTORY,
+        last_offset=sum(before.values()),
+        before=before,
+        revision=revision,
+        shape=shape,
+    ),
+    st.dictionaries(st.integers(0, 1), st.integers(0, 4), max_size=2),
+    st.integers(0, 2),
+    st.sampled_from(["a", "b"]),
+    st.integers(0, 2),
+)
+
+
+@given(st.lists(closings, min_size=1, max_size=8), st.integers(-1, 3))
+def test_judge_and_reconciler_rest_a_window_on_the_same_opening_balance(
+    totals: list[Total], hour: int
+) -> None:
+    judge, reconciler = Judge(), Totals()
+    judge.take(totals)
+    for one in totals:
+        reconciler.take(one)
+    start = NOON + timedelta(hours=hour)
+
+    judged = judge._takings.of(BUDGET, start)
+
+    assert reconciler.taken(ReconciledWindow(ACCOUNT, start)) == (judged and judged.before)
+
+
+def test_a_partition_of_which_nothing_is_held_may_be_named_or_not() -> None:
+    reconciler = Totals()
+    of_budget, of_account = {0: 5}, {0: 5, 1: 0}
+    reconciler.take(total(0, account=BUDGET, source_partition=HISTORY, before=of_budget))
+    reconciler.take(total(7, source_partition=HISTORY, before=of_account))
+
+    where = ReconciledWindow(ACCOUNT, NOON)
+    assert reconciler.latest[where][HISTORY].before == reconciler.taken(where)

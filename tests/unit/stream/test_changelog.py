@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from spendmeter.contract.money import NanoUsd
+from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter_stream.judge.forecast import Burn
 from spendmeter_stream.state import (
     AccountState,
@@ -14,7 +15,6 @@ from spendmeter_stream.state import (
     Counted,
     Opening,
     Progress,
-    Taken,
     Tally,
     guard_of,
 )
@@ -40,7 +40,7 @@ VALUES = [
             True,
             2,
             Burn(NOON_US, NOON_US + 1, 0.1),
-            held=Taken({0: 2}, "5d41402a", NOON, 7),
+            held=OpeningBalance({0: 2}, "5d41402a", NOON, 7),
         ),
         (
             f'[13,{{"0":[9,12,2,3,"5d41402a"],"history":[2,5,1,0,""]}},"{ID}",["exceeded/1","threshold/0.8"],true,'

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spendmeter.contract.money import NanoUsd
+from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter_stream.judge.forecast import Burn
 from spendmeter_stream.state import (
     ACCOUNT,
@@ -24,7 +25,6 @@ from spendmeter_stream.state import (
     NoEntry,
     Opening,
     Progress,
-    Taken,
     Tally,
     check_entry,
 )
@@ -38,7 +38,7 @@ STATE = AccountState(
     True,
     2,
     Burn(1, 2, 0.5),
-    held=Taken({0: 5}, "s", NOON, 3),
+    held=OpeningBalance({0: 5}, "s", NOON, 3),
 )
 ENTRIES = {
     "tally": (TALLY + Counted(*WHERE, "s").suffix(), Tally(NanoUsd(1), 1, 0, 5, UUID(int=1), NOON).value()),

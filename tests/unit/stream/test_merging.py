@@ -6,8 +6,9 @@ import pytest
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import EARLIER
+from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter_stream.judge.merging import merge
-from spendmeter_stream.state import Component, Taken
+from spendmeter_stream.state import Component
 from tests.builders import NOON
 
 BEFORE = {0: 10, 1: 5}
@@ -21,8 +22,8 @@ def history(spent: int) -> Component:
     return part(0, 15, spent)
 
 
-def taken(**fields: Any) -> Taken:
-    return Taken(**{"before": BEFORE, "shape": "a", "window_start": NOON, **fields})
+def taken(**fields: Any) -> OpeningBalance:
+    return OpeningBalance(**{"before": BEFORE, "shape": "a", "window_start": NOON, **fields})
 
 
 def test_a_part_that_begins_at_the_opening_adds_to_history() -> None:
