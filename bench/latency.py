@@ -32,7 +32,7 @@ from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 from spendmeter_local.children import start_child, stop_child

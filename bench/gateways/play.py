@@ -13,10 +13,10 @@ from spendmeter.contract.ids import uuid7
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller, UsageDraft
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 from spendmeter_local.waiting import wait_until
 

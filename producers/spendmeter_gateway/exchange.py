@@ -13,13 +13,12 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 from uuid import UUID
 
 from spendmeter.contract.ids import uuid7
 from spendmeter_gateway.admission.refusal import Refusal
-from spendmeter_gateway.litellm.payload.pass_through import UsageChunkFilter
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller, Deployment, UsageCounts
 
 # One request may name a list of models; each call beyond it is refused.
 MAX_CALLS = 1_000
@@ -45,15 +44,13 @@ class Outcome(Enum):
     """Sent, and given up before the answer had come: the provider bills at least the input."""
 
 
-class Deployment(NamedTuple):
-    """Where a call goes, in the words that its usage event will use."""
+class UsageFilter(Protocol):
+    """Takes out of a stream what its client has not asked for: what was used."""
 
-    model_group: str
-    model: str
-    provider: str
-    id: str | None = None
-    tags: tuple[str, ...] = ()
-    """What the operator wrote at the deployment."""
+    usage: UsageCounts | None
+
+    def feed(self, data: bytes, *, is_last: bool = False) -> bytes:
+        """What to send of the stream so far."""
 
 
 class Call:
@@ -157,7 +154,7 @@ class Exchange:
         self.output_bytes = 0
         self.output_end = b""
         """The last bytes of what a stream has sent."""
-        self.usage_filter: UsageChunkFilter | None = None
+        self.usage_filter: UsageFilter | None = None
         """Takes out of a pass-through stream what we, not its client, had the provider add."""
         self._request_id: UUID | None = None
         self._admitted: deque[UUID] = deque()

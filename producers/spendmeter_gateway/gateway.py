@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -32,6 +32,7 @@ from spendmeter.runtime import metrics
 from spendmeter.runtime.topic_check import check_topics
 from spendmeter.runtime.topic_watch import Said, changes, until_changed
 from spendmeter_gateway.admission.controller import Door
+from spendmeter_gateway.admission.decide import Refuse
 from spendmeter_gateway.admission.decision_log import DecisionLog, decision_of
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.admission.reservation_attempt import Asking
@@ -39,9 +40,7 @@ from spendmeter_gateway.admission.route_admission import Routes
 from spendmeter_gateway.admission.state import Views
 from spendmeter_gateway.adoption.adopter import Adopter
 from spendmeter_gateway.exchange import Exchange
-from spendmeter_gateway.litellm.key_cache import KnownKeys
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.objects.follower import ObjectFollower
 from spendmeter_gateway.objects.makers import ObjectMakers
 from spendmeter_gateway.outbox.recovery import Predecessor
@@ -80,7 +79,6 @@ class Gateway:
         self._door = Door(settings, self.views, self._refused)
         self.routes = Routes(settings, self.views, self._door)
         self.adopter = Adopter(settings, self.views)
-        self.keys = KnownKeys(self.adopter, settings.gateway, settings.client_values)
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
         self._recorder = Recorder(settings, self.views, self._wake)
@@ -184,9 +182,14 @@ class Gateway:
         self._settlement.add(exchange, drafts)
 
     def _refused(self, refusal: Refusal) -> None:
-        outbox, pending = self._recorder.outbox, self.views.pending.of(refusal.refuse)
+        outbox, pending = self._recorder.outbox, self._pending_at(refusal.refuse)
         producer_id, seq = (None, 0) if outbox is None else (outbox.producer_id, outbox.last_seq)
         self._decision_log.add(decision_of(refusal, self._settings.gateway, producer_id, seq, pending))
+
+    def _pending_at(self, refuse: Refuse) -> Mapping[UUID, int]:
+        if refuse.account is None or refuse.window is None:
+            return {}
+        return self.views.pending.of(refuse.account.name, refuse.window.start)
 
     def _open_outbox(self) -> None:
         root = self._settings.data_dir / "outbox"

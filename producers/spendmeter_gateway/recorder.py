@@ -11,7 +11,7 @@ from prometheus_client import Counter
 
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter_gateway.admission.state import Views
-from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft
+from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.outbox.writer import LOST, Outbox, OutboxFull, OutboxUnwritable
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.pending import Told

@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge
 from spendmeter.contract.ids import made_at
 from spendmeter.contract.usage import UsageEvent
 from spendmeter_gateway.exchange import Call, Exchange, Outcome
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from spendmeter.runtime.settings import load
 from spendmeter_gateway import gateway as gateway_module
 from spendmeter_gateway.admission import state as views_module
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.outbox import writer as outbox_module
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.ports import LOOPBACK

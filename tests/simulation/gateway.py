@@ -17,7 +17,8 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.contract.writers import SIGNED
 from spendmeter.domain.matching import Account, BudgetBook, subject_of
-from spendmeter_gateway.admission.decide import Decision, Moment, Policy, Refuse, decide
+from spendmeter_gateway.admission.decide import Decision, Moment, Refuse, decide
+from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.charge_cache import Charged
 from spendmeter_gateway.spend.charges import charges_at_answer, charges_of
 from spendmeter_gateway.spend.tracker import OwnSpend

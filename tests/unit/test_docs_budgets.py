@@ -15,7 +15,8 @@ from spendmeter.budgets.schema import budget_file_schema
 from spendmeter.cli.main import main
 from spendmeter.contract.signal import Signal, State
 from spendmeter.domain.matching import Account, BudgetBook, Subject
-from spendmeter_gateway.admission.decide import ADMIT, Moment, Policy, Refuse, decide
+from spendmeter_gateway.admission.decide import ADMIT, Moment, Refuse, decide
+from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.tracker import OwnSpend
 from tests.builders import NOON
 

@@ -14,7 +14,7 @@ from spendmeter_gateway.admission.decide import ADMIT, Decision, Refuse, Reserve
 from spendmeter_gateway.admission.refusal import Refusal, refusal_of
 from spendmeter_gateway.admission.reservation_attempt import Asking, Visit
 from spendmeter_gateway.admission.state import Views
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)

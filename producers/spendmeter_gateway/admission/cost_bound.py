@@ -10,11 +10,8 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple
 
-from spendmeter_gateway.admission.request_size import Asked
-from spendmeter_gateway.pricing.token_prices import TIERS_THOUSANDS
-
-FEMTO_PER_NANO = 10**6
-FEMTO_PER_USD = 10**15
+from spendmeter_gateway.model import Asked
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO, FEMTO_PER_USD, TIERS_THOUSANDS
 
 # LiteLLM's own assumption is below most models' true maximum; ours only counts where none is known.
 IMAGE_TOKENS = 8_000

@@ -7,25 +7,16 @@ doubt, a request is admitted.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from spendmeter.contract.budget import Enforcement
 from spendmeter.contract.decision import Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
+from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.tracker import OwnSpend
 from spendmeter_gateway.spend.window_balance import Known
-
-OnStale = Literal["allow", "block"]
-
-
-class Policy(NamedTuple):
-    """The settings that a decision depends on."""
-
-    on_stale: OnStale
-    stale_after_seconds: float
-    ack_wait_seconds: float
 
 
 class Moment(NamedTuple):

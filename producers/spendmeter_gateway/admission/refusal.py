@@ -13,7 +13,7 @@ from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.times import format_time
 from spendmeter.domain.matching import Subject
 from spendmeter_gateway.admission.decide import Refuse
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller
 
 # A client that finds the gateway blind may try again this soon: it is milliseconds or an operator.
 BLIND_RETRY_AFTER_SECONDS = 1

@@ -11,9 +11,10 @@ from prometheus_client import Counter, Gauge
 
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.reservations import Held, Holds, Need, Queued, Short
 from spendmeter_gateway.loops import complete
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.tracker import OwnSpend, WindowKey
 from spendmeter_gateway.spend.window_balance import Known

@@ -8,8 +8,7 @@ from spendmeter_gateway.admission.decide import Decision, Refuse, Reserve
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.admission.reservation_attempt import Asking
 from spendmeter_gateway.admission.state import Scope, Standing, Views
-from spendmeter_gateway.exchange import Deployment
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller, Deployment
 from spendmeter_gateway.settings import GatewaySettings
 
 

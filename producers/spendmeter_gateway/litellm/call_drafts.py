@@ -15,15 +15,16 @@ from litellm.types.utils import ModelResponse, Usage
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource
 from spendmeter_gateway.admission.cost_bound import Model, bound_of
-from spendmeter_gateway.admission.request_size import ORDERED_BY_UNITS, asked_by
 from spendmeter_gateway.admission.route_admission import subject_at
 from spendmeter_gateway.exchange import Call, Exchange
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
 from spendmeter_gateway.litellm.payload.fields import mapping
 from spendmeter_gateway.litellm.payload.provider_objects import is_billed_apart
-from spendmeter_gateway.litellm.payload.usage import UsageDraft, usage_of
+from spendmeter_gateway.litellm.payload.usage import usage_of
+from spendmeter_gateway.litellm.request.size import ORDERED_BY_UNITS, asked_by
 from spendmeter_gateway.litellm.streams import chunks_of, is_unfinished, lacks_usage, usage_said
+from spendmeter_gateway.model import UsageDraft
 
 _SENT = ("messages", "input", "prompt", "contents", "system", "instructions", "tools")
 _ANSWER = ("data", "choices", "content", "output", "candidates")

@@ -47,6 +47,7 @@ from spendmeter_gateway.litellm.authentication import observe_authentication
 from spendmeter_gateway.litellm.call_drafts import CallDrafts, charged_fields, charged_to
 from spendmeter_gateway.litellm.compat import litellm_status, make_up_for_what_is_missing
 from spendmeter_gateway.litellm.errors import refused
+from spendmeter_gateway.litellm.key_cache import KnownKeys
 from spendmeter_gateway.litellm.models import (
     deployment_called,
     deployment_in_router,
@@ -62,11 +63,11 @@ from spendmeter_gateway.litellm.payload.failures import was_cut
 from spendmeter_gateway.litellm.payload.fields import fields_of, finish_time, mapping, text, text_or_none
 from spendmeter_gateway.litellm.payload.pass_through import UsageChunkFilter, ask_for_usage
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting
-from spendmeter_gateway.litellm.payload.usage import UsageDraft, event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
 from spendmeter_gateway.litellm.proxy import request_of, the_router
 from spendmeter_gateway.litellm.releases import refuse_compromised
 from spendmeter_gateway.litellm.request.admission_request import LitellmAsking
-from spendmeter_gateway.litellm.request.caller import Caller, missing, who_asks
+from spendmeter_gateway.litellm.request.caller import missing, who_asks
 from spendmeter_gateway.litellm.request.controls import apply_controls, strip_final
 from spendmeter_gateway.litellm.request.event_id import put_event_id
 from spendmeter_gateway.litellm.request.free_deployments import served_at, served_by
@@ -74,6 +75,7 @@ from spendmeter_gateway.litellm.request.free_requests import is_free, is_free_at
 from spendmeter_gateway.litellm.request.pass_through_route import deployment_at
 from spendmeter_gateway.litellm.response import answer_of
 from spendmeter_gateway.litellm.streams import observe_streams, response_id_of
+from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         self._drafts = CallDrafts(self._model)
         self._exchanges = Exchanges()
         self._is_watching = False
+        self._keys: KnownKeys | None = None
         self._following: asyncio.Task[None] | None = None
         try:
             refuse_compromised()
@@ -301,6 +304,12 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
                 follow = self._gateway().follower.run(_read_response)
                 self._following = asyncio.get_running_loop().create_task(follow, context=Context())
 
+    def _known_keys(self, gateway: Gateway) -> KnownKeys:
+        if self._keys is None or self._keys.adopter is not gateway.adopter:
+            # The first request, or the first in a process that was forked: it has a gateway of its own.
+            self._keys = KnownKeys(gateway.adopter, gateway.name, self._settings.client_values)
+        return self._keys
+
     def _ended(self, exchange: Exchange) -> None:
         self._gateway().exchange_ended(exchange, self._drafts)
 
@@ -316,7 +325,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             STRIPPED.inc()
             log.info("taken out of a request's body, since it could change owner, price or log: %s", controls)
         gateway = self._gateway()
-        request = request_of(gateway.keys, auth, cache, data)
+        request = request_of(self._known_keys(gateway), auth, cache, data)
         caller = request.caller
         exchange = current_exchange()
         if exchange is None:
@@ -327,7 +336,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if not exchange.is_watched:
             self._exchanges.put(request_id, exchange)
         put_event_id(data, str(request_id))
-        lacking = missing(caller, request.told, gateway.keys.client_values)
+        lacking = missing(caller, request.told, self._settings.client_values)
         if lacking and not is_free_route(call_type, exchange.method, exchange.path):
             exchange.take_admitted(request_id)
             exchange.refusals.append(gateway.routes.refusal(lacks(lacking[0]), caller))

@@ -20,14 +20,8 @@ from spendmeter_gateway.litellm.budgets import (
     seen_of_request,
     shown_by,
 )
-from spendmeter_gateway.litellm.request.caller import (
-    ACCEPTED,
-    Caller,
-    ClientValues,
-    Told,
-    caller_of,
-    who_asks,
-)
+from spendmeter_gateway.litellm.request.caller import Told, caller_of, who_asks
+from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
 
 # Then all are forgotten, because to keep the latest costs more than to look again.
 MAX_KEYS_REMEMBERED = 50_000
@@ -60,7 +54,7 @@ class KnownKeys:
     """Tells who asks, and hands what is new of LiteLLM's budgets to the adopter. Any thread may call."""
 
     def __init__(self, adopter: Adopter, gateway: str, client_values: ClientValues = ACCEPTED) -> None:
-        self._adopter, self._gateway = adopter, gateway
+        self.adopter, self._gateway = adopter, gateway
         self.client_values = client_values
         self._keys: dict[object, Key] = {}
 
@@ -88,14 +82,14 @@ class KnownKeys:
         self, key: Key, request: Request, auth: Mapping[str, Any], cache: object, around: Around
     ) -> None:
         """Take in the budgets that LiteLLM shows with a request."""
-        if not self._adopter.is_on:
+        if not self.adopter.is_on:
             return
         memory = memory_of(cache)
-        found = (self._adopter.edition, around, look(memory, key.places))
+        found = (self.adopter.edition, around, look(memory, key.places))
         if found != key.noted:
             seen = seen_of_key(auth, memory, key.who.subject, around)
-            key.noted = found if self._adopter.note(seen) else None
+            key.noted = found if self.adopter.note(seen) else None
         for place in request.places:
             if place.name in memory:
-                self._adopter.note(seen_of_request(memory, request.caller.subject, around))
+                self.adopter.note(seen_of_request(memory, request.caller.subject, around))
                 return

@@ -18,9 +18,9 @@ from spendmeter_gateway.admission.cost_bound import (
     femtousd,
     prices_in,
 )
-from spendmeter_gateway.exchange import Deployment
 from spendmeter_gateway.litellm.payload.costs import PRICE_NAMES
 from spendmeter_gateway.litellm.payload.fields import mapping, request_metadata, tags, text, text_or_none
+from spendmeter_gateway.model import Deployment
 from spendmeter_gateway.pricing.price_draft import bounding_prices
 
 # Prices and deployments can be changed while the proxy runs.

@@ -9,15 +9,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from spendmeter.contract.provider_object import object_event_id
-from spendmeter_gateway.exchange import Deployment
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.litellm.call_drafts import charged_fields
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload import provider_objects as objects
 from spendmeter_gateway.litellm.payload.fields import mapping, text, text_or_none
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting
-from spendmeter_gateway.litellm.payload.usage import UsageDraft, usage_of
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.litellm.payload.usage import usage_of
+from spendmeter_gateway.model import Caller, Deployment, UsageDraft
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,8 @@ from spendmeter_gateway.litellm.payload.fields import (
     tags,
     text_or_none,
 )
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
-from spendmeter_gateway.litellm.request.caller import Caller
 from spendmeter_gateway.litellm.request.event_id import METADATA
+from spendmeter_gateway.model import Caller, UsageDraft
 
 # As many calls may run at a time; one that is forgotten is recorded for whoever its context names.
 MAX_CALLS_REMEMBERED = 10_000

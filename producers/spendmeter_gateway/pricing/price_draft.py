@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from spendmeter.contract.money import InvalidAmount, NanoUsd
 from spendmeter.contract.usage import CostSource, Doubt, Status
 from spendmeter.prices.book import Entry, Model, PriceBook, Used, cost_of
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_USD
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_USD
 
 
 class Priced(NamedTuple):

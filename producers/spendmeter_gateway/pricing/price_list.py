@@ -17,7 +17,7 @@ from spendmeter.contract.money import from_usd
 from spendmeter.files.text import UnreadableFile, read_text_file
 from spendmeter.prices.book import Model, PriceBook, Used
 from spendmeter.prices.file import InvalidPriceBook, read_price_book
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.pricing.price_draft import Fallback, Priced, priced
 
 log = logging.getLogger(__name__)

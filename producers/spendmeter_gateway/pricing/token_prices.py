@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any, Final
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd
-from spendmeter_gateway.pricing.usage_counts import UsageCounts
+from spendmeter_gateway.model import UsageCounts
 
 TIERS_THOUSANDS = (100, 128, 200, 272, 512)
 """From so many thousand input tokens on LiteLLM may have other prices."""
@@ -244,3 +244,9 @@ def _half_to_even(units: int) -> int:
     whole, rest = divmod(units, _UNITS_PER_NANO)
     twice = 2 * rest
     return whole + (twice > _UNITS_PER_NANO or (twice == _UNITS_PER_NANO and whole % 2 == 1))
+
+
+FEMTO_PER_NANO = 10**6
+
+
+FEMTO_PER_USD = 10**15

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from threading import RLock
 from typing import NamedTuple
 from uuid import UUID
@@ -11,7 +12,6 @@ from prometheus_client import Counter, Gauge
 
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Subject, subject_of
-from spendmeter_gateway.admission.decide import Refuse
 from spendmeter_gateway.spend.charges import Charge
 from spendmeter_gateway.spend.tracker import OwnSpend
 
@@ -68,12 +68,10 @@ class Pending:
         PENDING.set(self._spend.pending_count)
         return told
 
-    def of(self, refuse: Refuse) -> dict[UUID, int]:
-        """What is pending where a request was refused: event and cost in nano-USD."""
-        if refuse.account is None or refuse.window is None:
-            return {}
+    def of(self, account: str, window_start: datetime) -> dict[UUID, int]:
+        """What is pending in that window of an account: event and cost in nano-USD."""
         with self._lock:
-            return dict(self._spend.pending(refuse.account.name, refuse.window.start))
+            return dict(self._spend.pending(account, window_start))
 
     def expire(self, now_seconds: float) -> None:
         """Count no longer what has been pending for too long: the log event of it may have been lost."""

@@ -18,7 +18,7 @@ from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import Subject
 from spendmeter.history.usage import find_event, find_recorded
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.waiting import wait_until
 from tests.builders import budget, usage

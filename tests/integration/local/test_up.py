@@ -17,7 +17,7 @@ from spendmeter_local.status import read_status
 from spendmeter_local.waiting import wait_until
 
 WITHIN_SECONDS = 60
-COMMANDS = "import sys; from spendmeter.cli import stack; getattr(stack, sys.argv.pop(1))()"
+COMMANDS = "import sys; from spendmeter_local.cli import stack; getattr(stack, sys.argv.pop(1))()"
 
 
 def run(command: str, directory: Path, *options: str, expect: int = 0) -> subprocess.CompletedProcess[str]:

@@ -24,8 +24,7 @@ from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
 
 WITHIN_SECONDS = 60.0

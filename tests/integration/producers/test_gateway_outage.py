@@ -15,7 +15,7 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka import Broker

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import Origin
+from spendmeter_gateway.model import Origin
 from spendmeter_gateway.outbox.writer import Outbox, OutboxUnwritable
 from spendmeter_gateway.settings import GatewaySettings
 

@@ -14,7 +14,7 @@ from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
 from tests.builders import budget
 from tests.integration.producers.conftest import until

@@ -6,9 +6,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound, Model, bound_of
-from spendmeter_gateway.admission.request_size import asked_by, limited
+from spendmeter_gateway.admission.cost_bound import Bound, Model, bound_of
 from spendmeter_gateway.litellm.request.controls import apply_controls, strip_final
+from spendmeter_gateway.litellm.request.size import asked_by, limited
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 
 INPUT, OUTPUT = 3_000 * FEMTO_PER_NANO, 15_000 * FEMTO_PER_NANO
 MODEL = Model({"input_cost_per_token": INPUT, "output_cost_per_token": OUTPUT}, 200_000, 64_000)

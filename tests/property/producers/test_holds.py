@@ -6,8 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.reservations import Held, Holds, Need, Queued, Short
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.spend.tracker import WindowKey
 
 START = datetime(2026, 11, 22, tzinfo=UTC)

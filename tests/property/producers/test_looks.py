@@ -10,8 +10,9 @@ from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.domain.matching import BudgetBook, Subject
-from spendmeter_gateway.admission.decide import ADMIT, Decision, Moment, Policy, decide
+from spendmeter_gateway.admission.decide import ADMIT, Decision, Moment, decide
 from spendmeter_gateway.admission.decision_cache import Looks
+from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.charges import Charge
 from spendmeter_gateway.spend.tracker import OwnSpend
 from spendmeter_gateway.spend.window_balance import Acknowledgement

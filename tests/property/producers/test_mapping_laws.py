@@ -15,7 +15,8 @@ from spendmeter.contract.money import to_usd
 from spendmeter.contract.records import decode, encode_usage
 from spendmeter.contract.usage import UsageEvent
 from spendmeter_gateway.litellm.payload.fields import key_hash
-from spendmeter_gateway.litellm.payload.usage import Origin, event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
+from spendmeter_gateway.model import Origin
 
 REQUEST_ID = UUID("01935000-0000-7000-8000-000000000001")
 NOW = datetime(2026, 11, 22, 13, tzinfo=UTC)

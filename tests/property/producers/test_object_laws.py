@@ -15,7 +15,7 @@ from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.charge import cost_for
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
-from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft
+from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_sinks.clickhouse.objects import At, repeats_in
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spendmeter_gateway.admission.request_size import asked_by
 from spendmeter_gateway.litellm.payload.fields import (
     EVENT_ID_FIELD,
     MAX_TAGS,
@@ -20,16 +19,11 @@ from spendmeter_gateway.litellm.payload.fields import (
     text_or_none,
 )
 from spendmeter_gateway.litellm.payload.usage import event_id_of, tags_of
-from spendmeter_gateway.litellm.request.caller import (
-    ClientValues,
-    caller_of,
-    missing,
-    own_tags,
-    told_by,
-    who_asks,
-)
+from spendmeter_gateway.litellm.request.caller import caller_of, missing, own_tags, told_by, who_asks
 from spendmeter_gateway.litellm.request.controls import FALLBACKS, apply_controls, strip_final
 from spendmeter_gateway.litellm.request.event_id import put_event_id
+from spendmeter_gateway.litellm.request.size import asked_by
+from spendmeter_gateway.model import ClientValues
 
 ID = "0195d6b0-0000-7000-8000-000000000001"
 NAMES = (

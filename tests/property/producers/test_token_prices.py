@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from litellm.types.utils import ModelResponse, Usage
 
 from spendmeter.contract.money import from_float_usd
+from spendmeter_gateway.litellm.payload.usage_counts import counts_of
 from spendmeter_gateway.pricing.token_prices import cost_in_tokens
-from spendmeter_gateway.pricing.usage_counts import counts_of
 
 # Those whose calculator is LiteLLM's general one, or ours by name (see token_prices).
 PROVIDERS = (

@@ -13,8 +13,7 @@ from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller, UsageDraft
 from tests.regression.litellm.person import Person, refused, told_cost
 from tests.regression.litellm.stack import ASK_COSTS, Stack, gateway_on, until
 

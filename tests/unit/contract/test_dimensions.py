@@ -14,7 +14,8 @@ from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from spendmeter.history import correction, spend_by
 from spendmeter_gateway.admission import refusal
 from spendmeter_gateway.litellm.call_drafts import charged_fields
-from spendmeter_gateway.litellm.request.caller import Caller, caller_of, told_by, who_asks
+from spendmeter_gateway.litellm.request.caller import caller_of, told_by, who_asks
+from spendmeter_gateway.model import Caller
 from spendmeter_sinks.clickhouse import tables
 from tests.builders import budget, usage
 

@@ -13,12 +13,12 @@ from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
 from spendmeter.domain.window import window_of
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.outbox.writer import Outbox
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.settings import GatewaySettings
 
 NOW = datetime.now(UTC)

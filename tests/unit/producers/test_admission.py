@@ -15,11 +15,11 @@ from spendmeter_gateway.admission.decide import (
     BLIND_AT_START,
     Decision,
     Moment,
-    Policy,
     Refuse,
     WaitForAcknowledgement,
     decide,
 )
+from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.charges import Charge
 from spendmeter_gateway.spend.tracker import OwnSpend
 from spendmeter_gateway.spend.window_balance import Acknowledgement

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from spendmeter_gateway.admission.request_size import MAX_PARTS, Asked, asked_by, limited
+from spendmeter_gateway.litellm.request.size import MAX_PARTS, asked_by, limited
+from spendmeter_gateway.model import Asked
 
 
 def asked(call_type: str = "acompletion", **data: Any) -> Asked:

@@ -6,7 +6,8 @@ import pytest
 
 from spendmeter.contract.usage import CostSource, Doubt, Status
 from spendmeter_gateway.litellm.payload.costs import is_free_by_price, price_of
-from spendmeter_gateway.pricing.usage_counts import UsageCounts, counts_of
+from spendmeter_gateway.litellm.payload.usage_counts import counts_of
+from spendmeter_gateway.model import UsageCounts
 
 from .test_mapping import event_of, payload, with_cost
 

@@ -13,9 +13,10 @@ from litellm import ModelResponse, Usage
 
 from spendmeter.contract.money import from_float_usd
 from spendmeter.prices.book import Entry, Used, cost_of
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound, Model, bound_of, prices_in
-from spendmeter_gateway.admission.request_size import Asked
+from spendmeter_gateway.admission.cost_bound import Bound, Model, bound_of, prices_in
+from spendmeter_gateway.model import Asked
 from spendmeter_gateway.pricing.price_draft import bounding_prices
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 
 PRICES = {"input_cost_per_token": 3e-06, "output_cost_per_token": 1.5e-05}
 NOTHING = Asked(0, 0, 0, False, False, False, None, 0, 1, False, False, ())

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from litellm.types.utils import CallTypes
 
 from spendmeter_gateway.admission.cost_bound import Model
-from spendmeter_gateway.exchange import Deployment
 from spendmeter_gateway.litellm.request.free_deployments import served_at, served_by
 from spendmeter_gateway.litellm.request.free_requests import (
     MAX_MODELS,
@@ -24,6 +23,7 @@ from spendmeter_gateway.litellm.request.free_requests import (
     is_free_route,
     is_free_type,
 )
+from spendmeter_gateway.model import Deployment
 
 FREE = Model({"input_cost_per_token": 0, "output_cost_per_token": 0}, None, None)
 PRICED = Model({"input_cost_per_token": 150, "output_cost_per_token": 0}, None, None)

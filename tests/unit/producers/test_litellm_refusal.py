@@ -12,7 +12,7 @@ from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
 from spendmeter_gateway.admission.refusal import refusal_of
 from spendmeter_gateway.litellm.compat import litellm_status, native_status
 from spendmeter_gateway.litellm.errors import refused
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALLER = Caller(Subject(key="abc"), "my-key")

@@ -15,7 +15,8 @@ from spendmeter.contract.ids import uuid7
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
 from spendmeter_gateway.litellm.payload.fields import finish_time
-from spendmeter_gateway.litellm.payload.usage import Origin, event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
+from spendmeter_gateway.model import Origin
 
 PAYLOADS = {path.stem: path for path in (Path(__file__).parent / "payloads").glob("*.json")}
 REQUEST_ID = UUID("01935000-0000-7000-8000-000000000001")

@@ -10,7 +10,8 @@ from spendmeter.contract.usage import CostSource, Doubt, UsageEvent
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload.free_calls import is_free_beforehand, is_free_call, is_free_path
 from spendmeter_gateway.litellm.payload.pass_through import UsageChunkFilter, ask_for_usage
-from spendmeter_gateway.litellm.payload.usage import Origin, usage_of
+from spendmeter_gateway.litellm.payload.usage import usage_of
+from spendmeter_gateway.model import Origin
 
 from .test_mapping import NOW, REQUEST_ID
 

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from spendmeter.contract.usage import CostSource
 from spendmeter.prices.book import Model, Used
 from spendmeter.runtime.settings import load
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.pricing.price_list import PriceList, genai_prices
 from spendmeter_gateway.settings import GatewaySettings
 

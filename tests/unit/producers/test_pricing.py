@@ -10,7 +10,8 @@ import pytest
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.prices.book import Entry, Model, PriceBook, Used
-from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft, usage_of
+from spendmeter_gateway.litellm.payload.usage import usage_of
+from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.pricing.price_draft import Priced, priced
 from tests.unit.producers.test_mapping import NOW, REQUEST_ID, payload, with_cost
 

@@ -30,7 +30,8 @@ from spendmeter_gateway.litellm.payload.provider_objects import (
     own_id,
     sighting_in,
 )
-from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft, usage_of
+from spendmeter_gateway.litellm.payload.usage import usage_of
+from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_stream.meter.meter import KEEP_PRODUCERS
 
 REQUEST = UUID("019a2c5e-5c00-7abc-8def-0123456789ab")

@@ -18,10 +18,11 @@ from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import BudgetBook, Subject
 from spendmeter_gateway import recorder as recording
-from spendmeter_gateway.admission.cost_bound import FEMTO_PER_NANO, Bound
+from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.state import Views
-from spendmeter_gateway.litellm.payload.usage import Origin, UsageDraft
+from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.outbox.writer import LOST, Outbox
+from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.recorder import Recorder
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.charges import charges_of

@@ -16,7 +16,7 @@ from spendmeter_gateway.admission import decision_log
 from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
 from spendmeter_gateway.admission.decision_log import decision_of
 from spendmeter_gateway.admission.refusal import Refusal, plain, refusal_of
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller
 from spendmeter_gateway.outbox import side_queue as record_queue
 from spendmeter_gateway.spend.window_balance import Known
 

@@ -26,7 +26,7 @@ from spendmeter_gateway.litellm.refusal_response import (
     status_of,
     with_refusal_headers,
 )
-from spendmeter_gateway.litellm.request.caller import Caller
+from spendmeter_gateway.model import Caller
 from spendmeter_gateway.spend.window_balance import Known
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

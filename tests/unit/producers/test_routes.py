@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from spendmeter.contract.decision import Why
-from spendmeter_gateway.exchange import Deployment
+from spendmeter_gateway.model import Deployment
 
 from .conftest import Made
 from .strict_world import CALLER, Request, World

@@ -260,7 +260,7 @@ def leave_an_outbox(folder: Path) -> None:
 import uuid
 from datetime import UTC, datetime
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter.contract.usage import CostSource
 gateway = Gateway(GatewaySettings())

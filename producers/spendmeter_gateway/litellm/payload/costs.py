@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd, from_usd
 from spendmeter.contract.usage import CostSource, Doubt
 from spendmeter_gateway.litellm.payload.fields import mapping, request_metadata, tokens
+from spendmeter_gateway.model import UsageCounts
 from spendmeter_gateway.pricing.token_prices import TIERS_THOUSANDS, cost_in_tokens
-from spendmeter_gateway.pricing.usage_counts import UsageCounts
 
 _NOTHING_NANOUSD = NanoUsd(0)
 _ROUNDING_NANOUSD = 1

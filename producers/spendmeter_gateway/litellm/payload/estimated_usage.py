@@ -6,8 +6,8 @@ Never zero: a call that was sent has been read. Off the request path a tokenizer
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from spendmeter_gateway.admission.request_size import Asked, asked_by, size_of
-from spendmeter_gateway.pricing.usage_counts import UsageCounts
+from spendmeter_gateway.litellm.request.size import asked_by, size_of
+from spendmeter_gateway.model import Asked, UsageCounts
 
 Counter = Callable[[Sequence[str]], int]
 """Tokens of texts, by a real tokenizer."""

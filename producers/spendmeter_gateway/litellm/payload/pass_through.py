@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
 from spendmeter_gateway.litellm.payload.fields import mapping, request_metadata, text
 from spendmeter_gateway.litellm.payload.free_calls import is_free_path
-from spendmeter_gateway.pricing.usage_counts import UsageCounts, counts_of
+from spendmeter_gateway.litellm.payload.usage_counts import counts_of
+from spendmeter_gateway.model import UsageCounts
 
 CALL_TYPES = ("pass_through_endpoint", "llm_passthrough_route", "allm_passthrough_route")
 MAX_FRAME_BYTES = 1024 * 1024

@@ -26,7 +26,7 @@ from spendmeter.contract.provider_object import (
 from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CREATOR_UNKNOWN, Status
 from spendmeter_gateway.litellm.payload.fields import mapping, seconds, text
-from spendmeter_gateway.litellm.payload.usage import UsageDraft
+from spendmeter_gateway.model import UsageDraft
 
 _KINDS = {
     "responses": ObjectKind.RESPONSE,

@@ -7,16 +7,12 @@ Nothing that a user or a model wrote passes through here.
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from msgspec import Struct
-
 from spendmeter.contract.ids import derived_uuid7, unix_ms_of
-from spendmeter.contract.models import canonical_model
 from spendmeter.contract.times import from_unix_us
-from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
-from spendmeter.contract.wire import made
+from spendmeter.contract.usage import CostSource, Doubt, Status
 from spendmeter_gateway.litellm.payload.costs import PriceMap, cost_of, images_of, price_map_of, prices_of
 from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
 from spendmeter_gateway.litellm.payload.fields import (
@@ -39,40 +35,8 @@ from spendmeter_gateway.litellm.payload.pass_through import (
     pass_through_of,
     usage_in,
 )
-from spendmeter_gateway.pricing.usage_counts import UsageCounts, counts_of
-
-# Every field, in the model's order.
-_NO_FIELDS = {
-    name: field.get_default(call_default_factory=True) for name, field in UsageEvent.model_fields.items()
-}
-
-
-class Origin(Struct, frozen=True):
-    """Which outbox of which gateway an event comes from."""
-
-    producer_id: str
-    gateway: str
-
-
-class UsageDraft(NamedTuple):
-    """A usage event that still lacks its place in an outbox."""
-
-    fields: Mapping[str, Any]
-    """As the event's model would take them, and those that it requires: nobody asks it again."""
-    doubt: str | None = None
-    """What LiteLLM reported, where it cannot be a cost: the caller logs it."""
-    images: int = 0
-    """How many it made; no event tells, but the price book may have a price for each."""
-
-    def finish(self, origin: Origin, seq: int, event_id: UUID | None = None) -> UsageEvent:
-        """The event at that place, with that id if one is given."""
-        fields = {**_NO_FIELDS, **self.fields}
-        # As it was logged or configured until here, so that prices are found by any of its names.
-        fields["model"] = canonical_model(fields["model"], fields["provider"])
-        fields["producer_id"], fields["gateway"], fields["seq"] = origin.producer_id, origin.gateway, seq
-        if event_id is not None:
-            fields["event_id"] = event_id
-        return made(UsageEvent, fields)
+from spendmeter_gateway.litellm.payload.usage_counts import counts_of
+from spendmeter_gateway.model import UsageCounts, UsageDraft
 
 
 def event_id_of(kwargs: Mapping[str, Any]) -> UUID | None:

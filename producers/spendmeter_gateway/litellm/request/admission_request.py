@@ -6,8 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from spendmeter_gateway.admission.cost_bound import Bound, Model, bound_of, femtousd
-from spendmeter_gateway.admission.request_size import Asked, asked_by, limited
 from spendmeter_gateway.litellm.payload.free_calls import is_free_beforehand
+from spendmeter_gateway.litellm.request.size import asked_by, limited
+from spendmeter_gateway.model import Asked
 from spendmeter_gateway.settings import GatewaySettings
 
 # A counter does about 3 MB a second; a longer text is bounded by its bytes.

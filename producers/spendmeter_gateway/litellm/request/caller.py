@@ -1,7 +1,7 @@
 """Whom a request is for, as known before it is routed: the names that its usage event will bear."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,9 +16,8 @@ from spendmeter_gateway.litellm.payload.fields import (
     text,
     text_or_none,
 )
+from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
 
-ClientValue = Literal["accept", "ignore", "require"]
-"""What becomes of a name that the client makes up: used, not used, or the request is refused without it."""
 END_USER, TAGS, SESSION = "end user", "tags", "session"
 
 NAMES_OF_A_CALLER = (
@@ -34,25 +33,6 @@ NAMES_OF_A_CALLER = (
 """Fields of LiteLLM's `UserAPIKeyAuth`: all that tells who asks."""
 
 
-class Caller(NamedTuple):
-    """Who asks, and by which name they are told so."""
-
-    subject: Subject
-    name: str
-    """The key's alias, else its hash; without a key (JWT) the user, team, organization or end user."""
-    alias: str | None = None
-    """The key's alias, as its events name it."""
-
-
-class ClientValues(NamedTuple):
-    """What becomes of the names that clients make up."""
-
-    tags: ClientValue = "accept"
-    end_user: ClientValue = "accept"
-    session: ClientValue = "accept"
-
-
-ACCEPTED = ClientValues()
 _NO_TAGS: tuple[str, ...] = ()
 
 

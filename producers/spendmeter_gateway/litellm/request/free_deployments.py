@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from spendmeter.prices.book import PriceBook
-from spendmeter_gateway.exchange import Deployment
 from spendmeter_gateway.litellm.models import deployment_by_id, deployments_of, model_of
 from spendmeter_gateway.litellm.request.free_requests import Served
+from spendmeter_gateway.model import Deployment
 
 
 def served_by(router: Any, model_group: str, team: str | None, book: PriceBook | None) -> Sequence[Served]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from spendmeter_gateway.exchange import Deployment
 from spendmeter_gateway.litellm.payload.fields import text
 from spendmeter_gateway.litellm.payload.pass_through import PROVIDERS
+from spendmeter_gateway.model import Deployment
 
 # .../models/gemini-2.5-pro:generateContent, .../model/anthropic.claude/converse, .../deployments/gpt-4o/...
 _MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|publishers/[^/]+/models)/([^/:]+)[:/]")

@@ -5,45 +5,10 @@ Gemini's `usageMetadata`.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from spendmeter_gateway.litellm.payload.fields import mapping, tokens
-
-
-class UsageCounts(NamedTuple):
-    """What one call used, with nothing counted twice.
-
-    Inclusive, as in a usage event: cache, audio, pictures and video are part of `input_tokens`; reasoning and
-    the media that came out are part of `output_tokens`.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    total_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    """Part of `cache_write_tokens`."""
-    cache_read_audio_tokens: int = 0
-    """Part of `cache_read_tokens`."""
-    input_audio_tokens: int = 0
-    """Not out of the cache, as are the next two."""
-    input_image_tokens: int = 0
-    input_video_tokens: int = 0
-    output_audio_tokens: int = 0
-    output_image_tokens: int = 0
-    output_video_tokens: int = 0
-    input_images: int = 0
-    input_characters: int = 0
-    queries: int = 0
-    requests: int = 0
-    images: int = 0
-    """Made by the call."""
-    duration_ms: int = 0
-
-
-NOTHING_USED = UsageCounts()
+from spendmeter_gateway.model import UsageCounts
 
 
 def counts_of(

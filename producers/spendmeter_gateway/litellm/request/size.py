@@ -7,9 +7,10 @@ microseconds where to count tokens takes milliseconds.
 import re
 from collections.abc import Iterator, Mapping
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 from spendmeter_gateway.litellm.request.controls import KNOWN
+from spendmeter_gateway.model import Asked
 
 # Reading more of a body than this would be felt; such a request is bounded by the model's window.
 MAX_PARTS = 20_000
@@ -101,37 +102,6 @@ _UNHURRIED = ("default", "standard", "standard_only", "flex", "scale", "batch")
 _CHARS_OF_AN_OBJECT = 100
 # LiteLLM turns an effort into a budget for thinking of at most so many tokens; answers must be longer.
 _TOKENS_OF_AN_EFFORT = 4_096
-
-
-class Asked(NamedTuple):
-    """The size of one request."""
-
-    text_bytes: int
-    frame_tokens: int
-    """Tokens that no text accounts for."""
-    images: int
-    is_open: bool
-    """It brings or names something whose tokens cannot be told from here."""
-    has_paid_tools: bool
-    """It may use tools that the provider bills per use, as often as the model likes."""
-    has_output: bool
-    max_output_tokens: int | None
-    """Per answer, as the client says."""
-    least_output_tokens: int
-    answers: int
-    is_hurried: bool
-    """It may be served at a price for priority."""
-    caches_for_an_hour: bool
-    texts: tuple[str, ...]
-    made_images: int = 0
-    """Pictures to be made."""
-    made_pixels: int | None = None
-    """Of each; None where the request names no size."""
-    searches: int = 0
-    """As a provider of reranking bills them, at the most."""
-    ranked_tokens: int = 0
-    """What a reranker by tokens reads: the query again with each document."""
-    is_speech: bool = False
 
 
 def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
