@@ -66,9 +66,10 @@ bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a re
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m bench $(ARGS)
 
-check: install  ## Format, lint, types, import rules
+check: install  ## Format, lint, spelling, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@MYPYPATH=examples $(BIN)/mypy examples
 	@$(BIN)/lint-imports --no-cache

@@ -210,8 +210,8 @@ def test_doubt_of_a_model_is_told_once_a_day_and_reason() -> None:
 HOUR = timedelta(hours=1)
 
 
-def raised_until(*untils: datetime) -> BudgetBook:
-    return book(revision=2, raises=[{"amount_nanousd": 10, "until": until} for until in untils])
+def raised_until(*ends: datetime) -> BudgetBook:
+    return book(revision=2, raises=[{"amount_nanousd": 10, "until": end} for end in ends])
 
 
 def test_a_raise_that_ends_lowers_the_limit_by_itself() -> None:
