@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills bench check format lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills bench check format architecture lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ ON_EACH := $(addprefix tests/integration/,sinks stream runtime producers cli)
 READY := $(VENV)/.ready
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY)  ## Create .venv with .venv/bin/spendmeter in it
 
@@ -77,6 +77,9 @@ check: install  ## Format, lint, spelling, types, import rules
 format: install  ## Rewrite the code in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+architecture: install  ## Write the picture of imports in ARCHITECTURE.md
+	@$(BIN)/python -m tests.architecture
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --extra all --group dev pyproject.toml --output-file requirements.lock

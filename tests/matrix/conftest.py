@@ -11,8 +11,9 @@ import pytest
 
 from tests.matrix.environments import python_of
 from tests.matrix.gateways import FILE_LINE, README_LINE, Gateway, running_gateway
-from tests.matrix.table import PAGES, Outcome, rendered, rewritten
+from tests.matrix.table import PAGES, TARGET, Outcome, rendered
 from tests.matrix.versions import IN_EVERY_TEST_RUN, RELEASES, Release
+from tests.pages import rewritten
 
 ROOT = Path(__file__).parents[2]
 BUILT_WITHIN_SECONDS = 120
@@ -74,4 +75,4 @@ def pytest_sessionfinish() -> None:
     if _IS_WHOLE and {one.version for one in _outcomes} == {one.version for one in RELEASES}:
         table = rendered(RELEASES, _outcomes)
         for page in PAGES:
-            page.write_text(rewritten(page.read_text(), table))
+            page.write_text(rewritten(page.read_text(), TARGET, table))

@@ -9,6 +9,7 @@ from tests.matrix.versions import Release
 _ROOT = Path(__file__).parents[2]
 PAGES = (_ROOT / "README.md", _ROOT / "docs/reference/litellm-versions.md")
 """Where the table stands."""
+TARGET = "matrix"
 STATUS = "status"
 """The property of a test that says with which status a spent budget is refused."""
 COLUMNS = {
@@ -22,7 +23,6 @@ COLUMNS = {
     "key budgets, raises": ("test_a_raised_budget_serves_again",),
 }
 """What a reader wants to know, and the tests that show it."""
-BEGIN, END = "<!-- matrix: written by `make matrix` -->\n", "<!-- end of matrix -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,6 @@ def rendered(releases: Sequence[Release], outcomes: Iterable[Outcome]) -> str:
         line = "" if release.loads_by_name else " (its own file)"
         lines.append(f"| {release.version}{line} | {' | '.join(_cells(of_it))} |")
     return "\n".join(lines) + "\n"
-
-
-def rewritten(page: str, table: str) -> str:
-    """The page with the table in it. Raises ValueError: the page has no place for one."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN.strip()} … {END}")
-    return before + begin + table + end + after
 
 
 def _cells(outcomes: Sequence[Outcome]) -> Iterable[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix.table import COLUMNS, PAGES, STATUS, Outcome, rendered, rewritten
+from tests.matrix.table import COLUMNS, PAGES, STATUS, Outcome, rendered
 from tests.matrix.versions import IN_EVERY_TEST_RUN, RELEASES, Release
 
 WORKS = [
@@ -43,11 +43,3 @@ def test_a_failed_or_a_missing_test_is_a_no() -> None:
         missing = [one for one in WORKS if one is not broken]
         assert "**no**" in rendered([release], failed)
         assert "**no**" in rendered([release], missing)
-
-
-def test_only_the_table_is_rewritten() -> None:
-    page = "a\n<!-- matrix: written by `make matrix` -->\nold\n<!-- end of matrix -->\nb\n"
-
-    assert rewritten(page, "new\n") == page.replace("old", "new")
-    with pytest.raises(ValueError, match="has no"):
-        rewritten("nothing here", "new\n")
