@@ -1,0 +1,47 @@
+"""Every link between our pages leads to a page, a file or a heading that is there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", ".github/**/*.md")
+    for page in ROOT.glob(pattern)
+)
+
+
+def links(page: Path) -> Iterator[str]:
+    """What the page links to of ours; what is quoted as code is no link."""
+    text = re.sub(r"(?ms)^```.*?^```$|^    .*?$|`[^`\n]*`", "", page.read_text(encoding="utf-8"))
+    return (target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives the page's headings."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_there(page: Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    file = page.parent / name if name else page
+    return file.exists() and (not anchor or anchor in anchors(file))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_leads_somewhere(page: Path) -> None:
+    assert [target for target in links(page) if not is_there(page, target)] == []
+
+
+def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One `thing`, and more\n[a](#one-thing-and-more) [b](#two) [c](page.md) [d](gone.md) `[e](f)`\n"
+    )
+
+    assert [target for target in links(page) if not is_there(page, target)] == ["#two", "gone.md"]
