@@ -1,4 +1,4 @@
-"""Every link between our pages leads to a page, a file or a heading that is there."""
+"""Every link between our pages leads to a page, a file or a heading that is there; so does a named path."""
 
 import re
 from collections.abc import Iterator
@@ -33,9 +33,21 @@ def is_there(page: Path, target: str) -> bool:
     return file.exists() and (not anchor or anchor in anchors(file))
 
 
+def paths(page: Path) -> set[str]:
+    """The files of ours that the page names, from the root of the repository."""
+    text = page.read_text(encoding="utf-8")
+    folders = "|".join(one.name for one in ROOT.iterdir() if one.is_dir() and not one.name.startswith("."))
+    return set(re.findall(rf"(?<![\w./-])(?:{folders})/[\w./-]*\w\.(?:py|sql|md|yaml|json|txt)\b", text))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_each_link_leads_somewhere(page: Path) -> None:
     assert [target for target in links(page) if not is_there(page, target)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_file_that_is_named_is_there(page: Path) -> None:
+    assert {path for path in paths(page) if not (ROOT / path).exists()} == set()
 
 
 def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
@@ -45,3 +57,10 @@ def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
     )
 
     assert [target for target in links(page) if not is_there(page, target)] == ["#two", "gone.md"]
+
+
+def test_a_file_that_has_moved_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("`docs/gone.md` and tests/unit/test_docs_links.py, but not other/docs/gone.md\n")
+
+    assert {path for path in paths(page) if not (ROOT / path).exists()} == {"docs/gone.md"}

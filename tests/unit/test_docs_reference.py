@@ -30,7 +30,12 @@ SETTINGS = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
 METRICS = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
 # Set by the local stack for its own processes.
 OF_THE_LOCAL_STACK = {"SPENDMETER_UPSTREAM_URL", "SPENDMETER_UPSTREAM_API_BASE"}
-OF_THE_TESTS = {"SPENDMETER_SCHEDULES", "SPENDMETER_LAST_RELEASE"}
+OF_THE_TESTS = {
+    "SPENDMETER_SCHEDULES",
+    "SPENDMETER_LAST_RELEASE",
+    "SPENDMETER_TEST_KAFKA",
+    "SPENDMETER_TEST_CLICKHOUSE",
+}
 
 
 def rows(heading: str) -> dict[str, str]:
