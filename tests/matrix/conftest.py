@@ -11,7 +11,7 @@ import pytest
 
 from tests.matrix.environments import python_of
 from tests.matrix.gateways import FILE_LINE, README_LINE, Gateway, running_gateway
-from tests.matrix.table import PAGES, TARGET, Outcome, rendered
+from tests.matrix.table import PAGE, TARGET, Outcome, rendered
 from tests.matrix.versions import IN_EVERY_TEST_RUN, RELEASES, Release
 from tests.pages import rewritten
 
@@ -71,8 +71,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """After a run of the whole matrix, its table is in the pages."""
+    """After a run of the whole matrix, its table is in the page."""
     if _IS_WHOLE and {one.version for one in _outcomes} == {one.version for one in RELEASES}:
         table = rendered(RELEASES, _outcomes)
-        for page in PAGES:
-            page.write_text(rewritten(page.read_text(), TARGET, table))
+        PAGE.write_text(rewritten(PAGE.read_text(), TARGET, table))

@@ -1,4 +1,4 @@
-"""The table of releases, as the pages have it."""
+"""The table of releases, as the page has it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,7 @@ from pathlib import Path
 
 from tests.matrix.versions import Release
 
-_ROOT = Path(__file__).parents[2]
-PAGES = (_ROOT / "README.md", _ROOT / "docs/reference/litellm-versions.md")
+PAGE = Path(__file__).parents[2] / "docs/reference/litellm-versions.md"
 """Where the table stands."""
 TARGET = "matrix"
 STATUS = "status"
