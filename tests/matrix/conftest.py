@@ -22,15 +22,22 @@ _IS_WHOLE = os.environ.get("SPENDMETER_MATRIX") == "all"
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our wheel, unpacked: what an installation would have."""
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our wheel, as an index would have it."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=BUILT_WITHIN_SECONDS)
     [built] = folder.glob("*.whl")
-    with ZipFile(built) as archive:
-        archive.extractall(folder / "unpacked")
-    return folder / "unpacked"
+    return built
+
+
+@pytest.fixture(scope="session")
+def wheel(wheel_file: Path) -> Path:
+    """Our wheel, unpacked: what an installation would have."""
+    unpacked = wheel_file.with_name("unpacked")
+    with ZipFile(wheel_file) as archive:
+        archive.extractall(unpacked)
+    return unpacked
 
 
 @pytest.fixture(

@@ -47,6 +47,28 @@ def added(release: Release) -> list[str]:
     return [str(pin) for pin in _requirements(GATEWAY_REQUIREMENTS) if pin.name not in theirs]
 
 
+def litellm_alone(release: Release, folder: Path) -> Path:
+    """The interpreter of a new environment there with the release and nothing of ours."""
+    _make(folder, [str(pin) for pin in _requirements(release.requirements)])
+    return folder / "bin" / "python"
+
+
+def install(python: Path, wheel: Path) -> None:
+    """As `pip install spendmeter` would: with what it requires, resolved beside what is there."""
+    _uv("pip", "install", "--quiet", "--python", str(python), str(wheel))
+
+
+def installed(python: Path) -> frozenset[str]:
+    """Every package of an environment, as `name==version`."""
+    return frozenset(_uv("pip", "freeze", "--python", str(python)).stdout.splitlines())
+
+
+def conflicts(python: Path) -> frozenset[str]:
+    """What `pip check` says of an environment; empty where all is consistent."""
+    said = _uv("pip", "check", "--python", str(python), check=False)
+    return frozenset(line for line in said.stderr.splitlines() if line.startswith("The package"))
+
+
 def _pins(release: Release) -> list[str]:
     return [str(pin) for pin in _requirements(release.requirements)] + added(release)
 
@@ -59,12 +81,15 @@ def _make(folder: Path, pins: list[str]) -> None:
     (folder / _DONE).touch()
 
 
-def _uv(*arguments: str, given: list[str] | None = None) -> None:
-    subprocess.run(
+def _uv(
+    *arguments: str, given: list[str] | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [str(UV), *arguments],
         input="\n".join(given or ()),
         text=True,
-        check=True,
+        check=check,
+        capture_output=True,
         timeout=MADE_WITHIN_SECONDS,
         env={**os.environ, "VIRTUAL_ENV": ""},
     )

@@ -90,9 +90,19 @@ class Gateway:
 
 @contextmanager
 def running_gateway(
-    python: Path, wheel: Path, kafka: str, data: Path, callback: str = README_LINE
+    python: Path,
+    wheel: Path | None,
+    kafka: str,
+    data: Path,
+    callback: str = README_LINE,
+    cwd: Path | None = None,
 ) -> Iterator[Gateway]:
-    """A proxy of the release that `python` has, with topics of its own."""
+    """A proxy of the release that `python` has, with topics of its own.
+
+    Args:
+        wheel: our wheel unpacked, to be found before anything else; None where it is installed.
+        cwd: where the proxy is started: Python then looks there first, as it does for `litellm` itself.
+    """
     port, metrics_port, upstream_port = free_port(), free_port(), free_port()
     settings = GatewaySettings(kafka_bootstrap=kafka, topic_prefix=f"t{uuid4().hex[:12]}.", partitions=1)
     asyncio.run(create_topics(settings))
@@ -107,8 +117,6 @@ def running_gateway(
     gateway.keys_file.write_text("{}")
     config = write_config(data, gateway.upstream_url, callback)
     env = {
-        "PYTHONPATH": str(wheel),
-        "PYTHONSAFEPATH": "1",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_MASTER_KEY": MASTER_KEY,
         "MATRIX_KEYS": str(gateway.keys_file),
@@ -118,12 +126,16 @@ def running_gateway(
         "SPENDMETER_METRICS_PORT": str(metrics_port),
         "SPENDMETER_GATEWAY": "g1",
     }
+    if wheel is not None:
+        env |= {"PYTHONPATH": str(wheel), "PYTHONSAFEPATH": "1"}
     upstream = start_child(
         [sys.executable, "-m", "spendmeter_local.upstream", "--port", str(upstream_port)],
         log=data / "upstream.log",
     )
     command = [str(python.with_name("litellm")), "--config", str(config), "--host", LOOPBACK]
-    proxy = start_child([*command, "--port", str(port), "--telemetry", "False"], log=gateway.log, env=env)
+    proxy = start_child(
+        [*command, "--port", str(port), "--telemetry", "False"], log=gateway.log, env=env, cwd=cwd
+    )
     try:
         wait_until(
             lambda: (
