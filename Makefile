@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills bench check format architecture lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills bench check format architecture python-api lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -80,6 +80,9 @@ format: install  ## Rewrite the code in the project's format
 
 architecture: install  ## Write the picture of imports in ARCHITECTURE.md
 	@$(BIN)/python -m tests.architecture
+
+python-api: install  ## Write the tables of docs/reference/python.md
+	@$(BIN)/python -m tests.python_api
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --extra all --group dev pyproject.toml --output-file requirements.lock

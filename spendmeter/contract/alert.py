@@ -13,6 +13,8 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "alert.spendmeter.dev")
 
 
 class AlertKind(StrEnum):
+    """What happened. Each kind is sent once per account and window."""
+
     THRESHOLD = "threshold"
     EXCEEDED = "exceeded"
     RECOVERED = "recovered"
@@ -39,6 +41,8 @@ def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: s
 
 
 class Alert(Wire):
+    """One thing that somebody should know; sent again, it has the same `alert_id`."""
+
     alert_id: uuid.UUID
     kind: AlertKind
     signal: Signal | None = None

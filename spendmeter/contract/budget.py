@@ -28,12 +28,16 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}")
 
 
 class Action(StrEnum):
+    """What a spent budget does: refuse, alert, or only count."""
+
     BLOCK = "block"
     WARN = "warn"
     OBSERVE = "observe"
 
 
 class Enforcement(StrEnum):
+    """By what a budget refuses: finished requests alone, or running ones, too."""
+
     SETTLED = "settled"
     """Refuse once what finished requests cost has reached the limit."""
     STRICT = "strict"

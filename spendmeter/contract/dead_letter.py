@@ -19,6 +19,8 @@ MAX_HEADER_CHARACTERS = 1_000
 
 
 class Reason(StrEnum):
+    """Why a record was put aside."""
+
     NOT_JSON = "not_json"
     UNKNOWN_SCHEMA = "unknown_schema"
     INVALID = "invalid"

@@ -16,6 +16,8 @@ MAX_NAMED = 100
 
 
 class Why(StrEnum):
+    """Why a request was refused."""
+
     LIMIT_REACHED = "limit_reached"
     """Events in the current window add up to the limit."""
     BLIND = "blind"

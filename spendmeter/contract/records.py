@@ -82,6 +82,7 @@ def encode(
 
 
 def encode_usage(event: UsageEvent, written: bytes | None = None) -> Record:
+    """A record of spend.usage; `written` is the event as JSON, where the caller has it."""
     source = f"gateway/{quote(event.gateway)}"
     return encode(event, placed_by(event), str(event.event_id), source, event.occurred_at, written)
 
@@ -108,40 +109,48 @@ def placed_by(event: UsageEvent) -> str:
 
 
 def encode_budget(budget: Budget) -> Record:
+    """A record of spend.budgets."""
     return encode(budget, budget.id, f"{budget.id}/{budget.revision}", "budgets", budget.updated_at)
 
 
 def encode_total(total: Total, time: datetime) -> Record:
+    """A record of spend.totals."""
     source, key = "meter" if total.before is None else "history", total.key()
     return encode(total, key, f"{key}/{total.last_offset}", source, time)
 
 
 def encode_opening(opening: Opening, time: datetime) -> Record:
+    """A record of spend.openings."""
     source = "history" if opening.source_partition == "history" else "meter"
     return encode(opening, opening.key(), f"{opening.key()}/{opening.first_offset}", source, time)
 
 
 def encode_signal(signal: Signal) -> Record:
+    """A record of spend.signals."""
     event_id = f"{signal.account}/{signal.revision}/{signal.version}"
     return encode(signal, signal.account, event_id, "judge", signal.emitted_at)
 
 
 def encode_alert(alert: Alert) -> Record:
+    """A record of spend.alerts."""
     key = alert.signal.account if alert.signal else ""
     return encode(alert, key, str(alert.alert_id), "judge", alert.emitted_at)
 
 
 def encode_decision(decision: Decision) -> Record:
+    """A record of spend.decisions."""
     key, source = decision.account or "", f"gateway/{quote(decision.gateway)}"
     return encode(decision, key, str(decision.decision_id), source, decision.decided_at)
 
 
 def encode_object(made: ProviderObject) -> Record:
+    """A record of spend.objects."""
     source = f"gateway/{quote(made.gateway)}"
     return encode(made, made.object_id, made.object_id, source, made.created_at)
 
 
 def encode_dead_letter(letter: DeadLetter) -> Record:
+    """A record of spend.dead-letters."""
     return encode(letter, letter.id, letter.id, letter.component, letter.failed_at)
 
 

@@ -19,6 +19,8 @@ COALESCE_SHARE = 0.01
 
 
 class State(StrEnum):
+    """How far an account has come: below every threshold, past one, or at its limit."""
+
     OK = "ok"
     WARNING = "warning"
     EXCEEDED = "exceeded"

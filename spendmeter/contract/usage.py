@@ -15,6 +15,8 @@ CREATOR_UNKNOWN = "creator unknown"
 
 
 class UsageKind(StrEnum):
+    """Whether an event is a finished request, or changes what one has cost."""
+
     USAGE = "usage"
     CORRECTION = "correction"
     VOID = "void"
@@ -46,6 +48,8 @@ class Doubt(StrEnum):
 
 
 class Status(StrEnum):
+    """How the request ended, as its client saw it."""
+
     SUCCESS = "success"
     FAILURE = "failure"
 
