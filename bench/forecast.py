@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.window import Window
-from spendmeter_stream.judge.forecast import Burn, burnt, exhausted_at, worth_an_alert
+from spendmeter_stream.judge.forecast import burnt, exhausted_at, worth_an_alert
+from spendmeter_stream.state import Burn
 
 SEED = 20261122
 ACCOUNTS = 40

@@ -1,9 +1,12 @@
-"""How a process of ours ends when it cannot go on: with one sentence and exit code 1, no traceback."""
+"""How a process of ours ends when it cannot go on: with one sentence, no traceback."""
 
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from aiokafka.errors import KafkaError
 
@@ -11,6 +14,10 @@ from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.metrics import NotServed
 from spendmeter.runtime.settings import Settings
 from spendmeter.visible import visible
+
+log = logging.getLogger(__name__)
+
+EXIT_STOPPED = 70
 
 
 @contextmanager
@@ -26,3 +33,11 @@ def ending_in_words(settings: Settings, *others: type[Exception]) -> Iterator[No
     else:
         return
     sys.exit(f"spendmeter {settings.component}: {visible(said)}")
+
+
+def stop_at_once(why: str) -> NoReturn:
+    """End the process without another write: the log is the truth, and a restart reads it."""
+    log.critical("stopping at once: %s", why)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(EXIT_STOPPED)

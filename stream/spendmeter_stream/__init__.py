@@ -1,4 +1,4 @@
 """The stream: usage events in, totals and budget signals out.
 
-Read in this order: meter, openings, judge, crossings (all pure), changelog, store, drain, processor, app.
+Read in this order: state, meter/, judge/ (all pure), output_writer, processor, faust/.
 """

@@ -1,4 +1,4 @@
-"""`spendmeter stream`: one worker. Start as many as there are partitions; they share the work."""
+"""`spendmeter stream`: one worker."""
 
 import asyncio
 import logging
@@ -6,28 +6,37 @@ import logging
 from spendmeter.extras import needs
 
 with needs("stream"):
-    from faust import Worker
+    import click
 
-    from spendmeter.runtime import logs, metrics
-    from spendmeter.runtime.process import ending_in_words
-    from spendmeter.runtime.settings import load
-    from spendmeter_stream.faust.app import make_app
-    from spendmeter_stream.settings import StreamSettings
-    from spendmeter_stream.topics import prepared
+CHATTY = ("faust", "mode", "spendmeter_stream.faust.app", "spendmeter_stream.faust.batch_consumer")
 
 
-def main() -> None:
+@click.command()
+def stream() -> None:
+    """Run a stream worker: it counts usage events and publishes budget signals.
+
+    Start as many as there are partitions; they share the work. Settings come from the
+    environment (SPENDMETER_...; docs/reference/settings.md). SIGTERM ends it in order.
+    """
+    # Faust takes seconds to load, which no other command is to wait for.
+    with needs("stream"):
+        from spendmeter.runtime import logs, metrics
+        from spendmeter.runtime.process import ending_in_words
+        from spendmeter.runtime.settings import load
+        from spendmeter_stream.faust.app import run_worker
+        from spendmeter_stream.settings import StreamSettings
+        from spendmeter_stream.topics import prepared
+
     settings = load(StreamSettings)
     logs.configure(settings)
-    for chatty in ("faust", "mode", "spendmeter_stream.faust.app", "spendmeter_stream.faust.batch_consumer"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
     with ending_in_words(settings):
         metrics.serve(settings)
         metrics.READY.set(0)
         topics = asyncio.run(prepared(settings))
-    worker = Worker(make_app(settings, topics), override_logging=False, loglevel=settings.log_level)
-    worker.execute_from_commandline()
+    run_worker(settings, topics)
 
 
 if __name__ == "__main__":
-    main()
+    stream()

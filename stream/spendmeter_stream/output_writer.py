@@ -7,8 +7,6 @@ for good, and nobody knows then how much of the rest is stored.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from aiokafka import AIOKafkaProducer
-
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.records import (
     Record,
@@ -23,14 +21,13 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer
 from spendmeter.runtime.kafka import partition_of
 from spendmeter_stream import metrics
-from spendmeter_stream.faust.store import GuardedStore
 from spendmeter_stream.judge.judge import Judgement
 from spendmeter_stream.judge.signals import doubted_alert, foreign_producer_alert, unpriced_alert
 from spendmeter_stream.meter.counting_starts import told
 from spendmeter_stream.meter.meter import Folded
-from spendmeter_stream.publish import Outgoing, publish
+from spendmeter_stream.publish import Outgoing, Publish
 from spendmeter_stream.settings import StreamSettings
-from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, OPENING, Entry
+from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, OPENING, Entry, EntryStore
 
 MAX_UNPRICED_MODELS = 10_000
 MAX_DOUBTED_MODELS = 10_000
@@ -42,7 +39,7 @@ class Storing:
     """The worker's one way to write."""
 
     def __init__(
-        self, settings: StreamSettings, stores: Mapping[str, GuardedStore], incarnation: str = ""
+        self, settings: StreamSettings, stores: Mapping[str, EntryStore], incarnation: str = ""
     ) -> None:
         """`incarnation`: of spend.usage, which the offsets of openings are of."""
         self._incarnation = incarnation
@@ -53,7 +50,7 @@ class Storing:
         self._unpriced_told: set[tuple[str, str]] = set()
         self._doubts_alerted: set[tuple[str, str, str]] = set()
         self._foreign_alerted: set[tuple[str, str]] = set()
-        self.kafka: AIOKafkaProducer | None = None
+        self.publish: Publish | None = None
 
     async def store_folded(
         self,
@@ -172,8 +169,8 @@ class Storing:
                 self._stores[table].wrote(partition, written, last[changelog, partition], len(written))
 
     async def _publish(self, records: Sequence[Outgoing]) -> dict[tuple[str, int], int]:
-        assert self.kafka is not None, "the producer is started before the worker joins"
-        return await publish(self.kafka, records) if records else {}
+        assert self.publish is not None, "the producer is started before the worker joins"
+        return await self.publish(records) if records else {}
 
     def _outgoing(self, topic: Topic, record: Record, partition: int) -> Outgoing:
         return Outgoing(self._topics[topic], partition, *record)

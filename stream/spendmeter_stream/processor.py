@@ -17,13 +17,10 @@ The order of the steps is the guarantee. For every batch:
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import cast
-
-from aiokafka import AIOKafkaProducer
-from faust.types import TP
+from typing import NamedTuple, Protocol, cast
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason
@@ -38,16 +35,16 @@ from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.log_ends import LogEnds
 from spendmeter.runtime.metrics import READY
+from spendmeter.runtime.process import stop_at_once
 from spendmeter.runtime.topic_watch import Said
 from spendmeter_stream import metrics
-from spendmeter_stream.faust.batch_consumer import Halted, Source, stop_at_once
-from spendmeter_stream.faust.store import GuardedStore
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.meter.meter import Folded, Meter
 from spendmeter_stream.meter.topic_identity import TopicRecreated, Usage
 from spendmeter_stream.output_writer import Storing
+from spendmeter_stream.publish import Publish
 from spendmeter_stream.settings import StreamSettings
-from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, Entry
+from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, Entry, EntryStore
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +55,36 @@ MAX_NAMED = 10
 """Budgets in one line of the log."""
 
 
+class TopicPartition(NamedTuple):
+    """Equal to the tuples that Faust and aiokafka name a partition by."""
+
+    topic: str
+    partition: int
+
+
+class Source(Protocol):
+    """What the consumer can say of a partition."""
+
+    def position(self, tp: TopicPartition) -> Awaitable[int | None]:
+        """The offset of the record that it will be read on from, if that is known yet."""
+
+    def earliest_offsets(self, *partitions: TopicPartition) -> Awaitable[Mapping[TopicPartition, int]]:
+        """Where the logs begin."""
+
+
+class Halted(Exception):
+    """Nothing was done, and nothing will be until this worker is started again; the processor says why."""
+
+
 class Processor:
     """Owns the meter and the judge of every partition that this worker has."""
 
     def __init__(
-        self, settings: StreamSettings, meters: GuardedStore, judges: GuardedStore, incarnation: str = ""
+        self, settings: StreamSettings, meters: EntryStore, judges: EntryStore, incarnation: str = ""
     ) -> None:
         """`incarnation`: of spend.usage, as this worker found it."""
-        self.topics = frozenset({settings.topic(Topic.USAGE), settings.topic(Topic.TOTALS)})
+        self.source_topics = frozenset({settings.topic(Topic.USAGE), settings.topic(Topic.TOTALS)})
+        """Everything else that is fetched is Faust's (changelogs of standbys)."""
         self._settings = settings
         self._usage_topic = settings.topic(Topic.USAGE)
         self._signing_keys = settings.read_signing_keys()
@@ -86,9 +105,9 @@ class Processor:
         """By source partition: up to where it is said what retention took."""
         self.budgets = BudgetTopic(settings, self._on_budget)
 
-    def store_with(self, kafka: AIOKafkaProducer) -> None:
-        """The producer, which is started before this worker joins its group."""
-        self._storing.kafka = kafka
+    def store_with(self, publish: Publish) -> None:
+        """How to write; its producer is started before this worker joins its group."""
+        self._storing.publish = publish
 
     async def stop(self) -> None:
         """Let go of Kafka."""
@@ -114,7 +133,7 @@ class Processor:
         self._said.say(self._halted)
 
     async def wait_halted(self) -> None:
-        """Say again why, once a minute."""
+        """Say again why, once a minute; return in time for the next look."""
         self._said.say(self._halted)
         await asyncio.sleep(HALTED_SECONDS)
 
@@ -131,9 +150,15 @@ class Processor:
             self._judge(partition)
 
     async def process(
-        self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float, source: Source
+        self, batches: Mapping[TopicPartition, Sequence[FetchedRecord]], alive_at: float, source: Source
     ) -> None:
-        """See the module's steps. Raises KafkaError when something could not be stored.
+        """See the module's steps; return once all that these records lead to is stored.
+
+        `alive_at`: when this process was last seen to be alive, in monotonic seconds.
+
+        Raises:
+            KafkaError: something could not be stored.
+            Halted: nothing may be counted.
 
         What the meters fold and what the judges tell now rest on other records and go to other
         partitions, so neither waits for the other.
@@ -176,7 +201,7 @@ class Processor:
         self._refuse_if_paused(alive_at)
         await self._storing.store_folded(folded, letters, foreign)
 
-    async def passed(self, tp: TP, next_offset: int, source: Source) -> None:
+    async def passed(self, tp: TopicPartition, next_offset: int, source: Source) -> None:
         """Reading goes on at `next_offset`, and no record was left before it."""
         if tp.topic == self._usage_topic:
             await self._note_gone(tp.partition, next_offset, source)
@@ -187,7 +212,7 @@ class Processor:
         expected = max(position + 1, self._gone_to.get(partition, 0))
         if position < 0 or next_offset <= expected:
             return
-        tp = TP(self._usage_topic, partition)
+        tp = TopicPartition(self._usage_topic, partition)
         gone = min((await source.earliest_offsets(tp))[tp], next_offset) - expected
         self._gone_to[partition] = next_offset
         if gone > 0:
@@ -195,7 +220,8 @@ class Processor:
             metrics.GAPS.inc(gone)
 
     async def idle(self, alive_at: float, source: Source) -> None:
-        """Open new budgets, judge accounts that wait or whose budget changed, expire what is old."""
+        """Do what is due by time, in each round: open new budgets, judge accounts that wait or whose budget
+        changed, expire what is old."""
         if self.is_halted:
             return
         await self._open(alive_at, source)
@@ -234,7 +260,11 @@ class Processor:
             await self.budgets.catch_up()
         openings: dict[int, list[Entry]] = {}
         for partition, meter in list(self._meters.items()):
-            at = 0 if meter.position >= 0 else await source.position(TP(self._usage_topic, partition))
+            at = (
+                0
+                if meter.position >= 0
+                else await source.position(TopicPartition(self._usage_topic, partition))
+            )
             if at is not None and (entries := meter.open(self.budgets.book, at)):
                 openings[partition] = entries
         if openings:

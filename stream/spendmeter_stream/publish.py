@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -17,6 +17,10 @@ class Outgoing(NamedTuple):
     key: bytes
     value: bytes | None
     headers: list[tuple[str, bytes]]
+
+
+Publish = Callable[[Iterable[Outgoing]], Awaitable[dict[tuple[str, int], int]]]
+"""`publish` with its producer."""
 
 
 async def publish(kafka: AIOKafkaProducer, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:

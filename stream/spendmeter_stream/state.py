@@ -6,12 +6,12 @@ a replayed record at or below it adds nothing, and of two values the one with th
 whoever wrote it last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from sys import intern
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -19,7 +19,6 @@ import msgspec
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.domain.opening_balance import OpeningBalance
-from spendmeter_stream.judge.forecast import Burn
 
 METER_TABLE, JUDGE_TABLE = "meter", "judge"
 
@@ -57,6 +56,16 @@ class Entry(NamedTuple):
 
     key: bytes
     value: bytes | None
+
+
+class EntryStore(Protocol):
+    """The entries of one table, as far as their changelog has them."""
+
+    def entries(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
+        """Everything that the changelog partition amounts to."""
+
+    def wrote(self, partition: int, entries: Iterable[Entry], last_offset: int, count: int) -> None:
+        """Take over entries that the broker has acknowledged, the last of them at that changelog offset."""
 
 
 class AccountWindow(NamedTuple):
@@ -174,6 +183,14 @@ def read_balance(before: dict[str, int], shape: str, start: int, revision: int =
     """The reverse of `balance_fields`."""
     offsets = {int(partition): offset for partition, offset in before.items()}
     return OpeningBalance(offsets, shape, from_unix_us(start), revision)
+
+
+class Burn(NamedTuple):
+    """What was spent since the account was first judged in its window, the longer ago the less it counts."""
+
+    since_us: int
+    at_us: int
+    decayed_nanousd: float
 
 
 @dataclass(slots=True)

@@ -39,9 +39,8 @@ from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.kafka import MAX_RECORD_BYTES, record_bytes
 from spendmeter.runtime.settings import MAX_PARTITIONS
 from spendmeter_stream.judge.alerts import crossings
-from spendmeter_stream.judge.forecast import Burn
 from spendmeter_stream.judge.opening_balances import Takings
-from spendmeter_stream.state import AccountState, AccountWindow, Component, Counted, Entry, Tally
+from spendmeter_stream.state import AccountState, AccountWindow, Burn, Component, Counted, Entry, Tally
 from tests.builders import NOON, budget, usage
 
 LARGEST = 2**63 - 1

@@ -2,22 +2,24 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from faust import App
+from faust import App, Worker
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.types import TP
 from yarl import URL
 
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import metrics
-from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.kafka import connection, producer
 from spendmeter.runtime.topic_state import TopicState
 from spendmeter.runtime.topic_watch import changes, until_changed
 from spendmeter_stream.faust.batch_consumer import DrainTransport
-from spendmeter_stream.faust.credentials import credentials
 from spendmeter_stream.faust.store import GuardedStore, GuardedTable
 from spendmeter_stream.processor import Processor
+from spendmeter_stream.publish import publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 
@@ -40,7 +42,7 @@ class StreamApp(App):
     async def on_start(self) -> None:
         self._kafka = producer(self.settings, compression="snappy")
         await self._kafka.start()
-        self.processor.store_with(self._kafka)
+        self.processor.store_with(partial(publish, self._kafka))
         # Not an app task: Faust starts those after recovery, which itself ends by waiting for the budgets.
         self.add_future(self.processor.budgets.run())
         self.add_future(self._watch_topics())
@@ -61,12 +63,18 @@ class StreamApp(App):
             await asyncio.wait_for(self._kafka.stop(), STOP_SECONDS)
 
 
+def run_worker(settings: StreamSettings, topics: Mapping[str, TopicState]) -> None:
+    """Run a worker until it is asked to end, and end the process. `topics`: as they are now."""
+    worker = Worker(make_app(settings, topics), override_logging=False, loglevel=settings.log_level)
+    worker.execute_from_commandline()
+
+
 def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None = None) -> StreamApp:
     """The worker's app, ready to be run; nothing is connected yet. `topics`: as they are now."""
     app = StreamApp(
         settings.app_id,
         broker=[URL(f"kafka://{server}") for server in settings.kafka_bootstrap.split(",")],
-        broker_credentials=credentials(settings),
+        broker_credentials=_credentials(settings),
         datadir=settings.data_dir,
         store="memory://",
         Table=GuardedTable,
@@ -97,6 +105,19 @@ def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None =
         app.topics.add(app.topic(settings.topic(topic), key_type=bytes, value_type=bytes))
     _run_beside(app)
     return app
+
+
+def _credentials(settings: StreamSettings) -> Credentials | None:
+    """The settings' TLS and SASL in Faust's form; None for a plaintext connection without either."""
+    needed = connection(settings)
+    if "sasl_mechanism" in needed:
+        return SASLCredentials(
+            username=needed["sasl_plain_username"],
+            password=needed["sasl_plain_password"],
+            mechanism=needed["sasl_mechanism"],
+            ssl_context=needed.get("ssl_context"),
+        )
+    return SSLCredentials(needed["ssl_context"]) if "ssl_context" in needed else None
 
 
 def _table(app: App, name: str, partitions: int) -> GuardedStore:

@@ -13,18 +13,18 @@ that version is pinned.
 
 import asyncio
 import logging
-import os
-import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
 from spendmeter.runtime.fetched import FetchedRecord, fetch_cheaply
+from spendmeter.runtime.process import stop_at_once
 from spendmeter_stream.faust.gc import Collector
+from spendmeter_stream.processor import Halted, Processor
 
 log = logging.getLogger(__name__)
 
@@ -43,54 +43,8 @@ ROUND_RECORDS = 40_000
 """A round takes no more from the first fetch on that makes it so many. It is what bounds memory."""
 ROUND_SECONDS = 1.0
 """Nor more than this worker, by its last round, does in so long: a slow one is not to seem dead."""
-EXIT_FAILED = 70
-
-
 LOOK_EVERY_SECONDS = 1.0
 """How often, while nothing comes, to see whether reading has gone on behind the last record."""
-
-
-class Source(Protocol):
-    """What can be asked of the consumer."""
-
-    def position(self, tp: TP) -> Awaitable[int | None]:
-        """The offset of the record that a partition will be read on from, if that is known yet."""
-
-    def earliest_offsets(self, *partitions: TP) -> Awaitable[Mapping[TP, int]]:
-        """Where the logs begin."""
-
-
-class Halted(Exception):
-    """Nothing was done, and nothing will be until this worker is started again; the processor says why."""
-
-
-class BatchProcessor(Protocol):
-    """What the drain hands batches to."""
-
-    is_halted: bool
-    """Nothing may be counted: the topics are not what they were."""
-    topics: frozenset[str]
-    """The source topics; everything else that is fetched is Faust's (changelogs of standbys)."""
-
-    def process(
-        self, batches: Mapping[TP, Sequence[FetchedRecord]], alive_at: float, source: Source
-    ) -> Awaitable[None]:
-        """Do all that these records lead to; return once it is stored. Raises Halted.
-
-        `alive_at`: when this process was last seen to be alive, in monotonic seconds.
-        """
-
-    def passed(self, tp: TP, next_offset: int, source: Source) -> Awaitable[None]:
-        """Reading goes on at `next_offset`, and no record was left before it."""
-
-    def idle(self, alive_at: float, source: Source) -> Awaitable[None]:
-        """Do what is due by time. Called in each round."""
-
-    def wait_halted(self) -> Awaitable[None]:
-        """Say again why nothing is counted, once a minute; return in time for the next look."""
-
-    def forget(self) -> None:
-        """The assignment changed: what is held in memory of any partition may be stale."""
 
 
 class DrainThread(AIOKafkaConsumerThread):
@@ -107,7 +61,7 @@ class DrainConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         fetch_cheaply()
-        self._processor: BatchProcessor = self.app.processor
+        self._processor: Processor = self.app.processor
         self._done: dict[TP, int] = {}
         self._collector = Collector()
         self._collector.take_over()
@@ -156,7 +110,7 @@ class DrainConsumer(Consumer):
         ours: dict[TP, Sequence[FetchedRecord]] = {}
         for partition, records in fetched.items():
             tp = TP(partition.topic, partition.partition)
-            if tp.topic in self._processor.topics:
+            if tp.topic in self._processor.source_topics:
                 ours[tp] = records
             else:
                 await self._hand_to_faust(tp, records)
@@ -192,7 +146,7 @@ class DrainConsumer(Consumer):
         Who waits until the group has read to the end of the log would else wait for ever.
         """
         for tp in self.assignment():
-            if tp.topic in self._processor.topics:
+            if tp.topic in self._processor.source_topics:
                 try:
                     position = await self.position(tp)
                 except IllegalStateError:
@@ -239,7 +193,7 @@ class DrainConsumer(Consumer):
         """
         for partition, records in fetched.items():
             tp = TP(partition.topic, partition.partition)
-            if tp.topic not in self._processor.topics or not records:
+            if tp.topic not in self._processor.source_topics or not records:
                 continue
             try:
                 position = await self.position(tp)
@@ -287,11 +241,3 @@ class DrainTransport(Transport):
 
 def _count(batches: Mapping[Any, Sequence[FetchedRecord]]) -> int:
     return sum(map(len, batches.values()))
-
-
-def stop_at_once(why: str) -> None:
-    """End the process without another write: the log is the truth, and a restart reads it."""
-    log.critical("stopping at once: %s", why)
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(EXIT_FAILED)

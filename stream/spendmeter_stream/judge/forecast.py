@@ -10,11 +10,11 @@ A rate is an estimate, not money: it is the only thing in the stream that is a f
 from datetime import datetime, timedelta
 from functools import lru_cache
 from math import exp2, expm1, log
-from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.domain.window import Window
+from spendmeter_stream.state import Burn
 
 HALF_LIFE_SHARE = 1 / 8
 # A window without an end is forecast like one of this length, and no further ahead than that.
@@ -29,14 +29,6 @@ _LN2 = log(2)
 _MAX_REMEMBERED = 10_000
 # The moments of rounds, each for all accounts that are judged in it.
 _us = lru_cache(_MAX_REMEMBERED)(to_unix_us)
-
-
-class Burn(NamedTuple):
-    """What was spent since the account was first judged in its window, the longer ago the less it counts."""
-
-    since_us: int
-    at_us: int
-    decayed_nanousd: float
 
 
 def burnt(burn: Burn | None, spent_nanousd: int, window: Window, now: datetime) -> Burn:

@@ -28,12 +28,12 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total, total_key
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.contract.wire import made
 from spendmeter.domain.charge import cost_for, costs_nothing, flats_of
 from spendmeter.domain.matching import Account, BudgetBook, rest_account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
 from spendmeter_stream.meter.counting_starts import Openings
 from spendmeter_stream.meter.topic_identity import Passed, Usage, refuse_if_recreated
-from spendmeter_stream.meter.totals import total_of
 from spendmeter_stream.meter.window_cache import Place, Places
 from spendmeter_stream.state import (
     OPENING,
@@ -340,3 +340,24 @@ class Meter:
 
 def _empty(first_offset: int, window: Window) -> Tally:
     return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)
+
+
+def total_of(where: Counted, tally: Tally, partition: int, incarnation: str = "") -> Total:
+    """What the tally says of its account to the judge."""
+    return made(
+        Total,
+        {
+            "account": where.account,
+            "window_start": where.window_start,
+            "source_partition": partition,
+            "spent_nanousd": tally.spent_nanousd,
+            "events": tally.events,
+            "first_offset": tally.first_offset,
+            "last_offset": tally.last_offset,
+            "last_event_id": tally.last_event_id,
+            "before": None,
+            "shape": where.shape,
+            "revision": 0,
+            "incarnation": incarnation,
+        },
+    )

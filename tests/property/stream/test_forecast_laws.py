@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.window import Window
-from spendmeter_stream.judge.forecast import Burn, burnt, exhausted_at
+from spendmeter_stream.judge.forecast import burnt, exhausted_at
+from spendmeter_stream.state import Burn
 from tests.builders import NOON
 
 ROOT = Path(__file__).parents[3]

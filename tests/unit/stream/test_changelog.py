@@ -7,10 +7,10 @@ import pytest
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.opening_balance import OpeningBalance
-from spendmeter_stream.judge.forecast import Burn
 from spendmeter_stream.state import (
     AccountState,
     AccountWindow,
+    Burn,
     Component,
     Counted,
     Opening,

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.opening_balance import OpeningBalance
-from spendmeter_stream.judge.forecast import Burn
 from spendmeter_stream.state import (
     ACCOUNT,
     JUDGE_TABLE,
@@ -20,6 +19,7 @@ from spendmeter_stream.state import (
     TALLY,
     AccountState,
     AccountWindow,
+    Burn,
     Component,
     Counted,
     NoEntry,

@@ -15,13 +15,12 @@ from spendmeter_stream.judge.emission import COALESCE_FOR
 from spendmeter_stream.judge.forecast import (
     ENDLESS,
     MIN_WATCHED_SHARE,
-    Burn,
     burnt,
     exhausted_at,
     worth_an_alert,
 )
 from spendmeter_stream.judge.judge import Judge, Judgement
-from spendmeter_stream.state import AccountWindow
+from spendmeter_stream.state import AccountWindow, Burn
 from tests.builders import NOON, budget
 
 DAY = Window(NOON.replace(hour=0), NOON.replace(hour=0) + timedelta(days=1))
