@@ -109,7 +109,7 @@ def measure(place: Place, broker: RunningBroker, url: str, engine: Popen[bytes],
     client = open_client(settings, database=None)
     migrate(client, database)
     asyncio.run(_rewind(place, settings))
-    with _child("sink", _command("spendmeter_sinks.clickhouse"), _environment(settings)) as sink:
+    with _child("sink", _command("spendmeter_sinks"), _environment(settings)) as sink:
         _wait("the sink", lambda: says_ready(f"http://{LOOPBACK}:{port}/metrics"), READY_WITHIN_SECONDS)
         began, spent = monotonic(), _spent(sink, engine, broker)
         _wait("its last row", lambda: _rows(client, database) >= place.count, DONE_WITHIN_SECONDS)

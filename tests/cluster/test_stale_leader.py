@@ -50,7 +50,7 @@ class SinkProcess:
             "SPENDMETER_CLICKHOUSE_DATABASE": settings.clickhouse_database,
             "SPENDMETER_METRICS_PORT": str(self.port),
         }
-        command = [sys.executable, "-m", "spendmeter_sinks.clickhouse"]
+        command = [sys.executable, "-m", "spendmeter_sinks"]
         self.process: subprocess.Popen[bytes] = start_child(command, log=log, env={**os.environ, **env})
 
     async def has_read(self, partition: TopicPartition) -> bool:

@@ -166,9 +166,7 @@ def history(
     client = open_client(ClickHouseSettings(), database=None)
     migrate(client, database)
     client.close()
-    process = start_child(
-        [sys.executable, "-m", "spendmeter_sinks.clickhouse"], log=tmp_path / "sink.log", env=env
-    )
+    process = start_child([sys.executable, "-m", "spendmeter_sinks"], log=tmp_path / "sink.log", env=env)
     try:
         yield
     finally:

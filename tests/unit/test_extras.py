@@ -37,7 +37,7 @@ else:
         ("rich", ["spendmeter.cli.entry:main", "top"], "cli"),
         ("jgo", ["spendmeter.cli.entry:main", "fetch"], "local"),
         ("clickhouse_connect", ["spendmeter.cli.entry:main", "explain"], "sink"),
-        ("clickhouse_connect", ["spendmeter_sinks.clickhouse"], "sink"),
+        ("clickhouse_connect", ["spendmeter_sinks"], "sink"),
         ("faust", ["spendmeter_stream"], "stream"),
     ],
 )

@@ -158,7 +158,7 @@ async def test_old_and_new_workers_sinks_and_gateways_at_once(
 
             # As docs/operations.md says: topics and tables, then workers and sinks one at a time.
             by(HERE, settings, "spendmeter.runtime.create_topics")
-            by(HERE, settings, "spendmeter_sinks.clickhouse", "migrate")
+            by(HERE, settings, "spendmeter_sinks", "migrate")
             await more("the last release beside new tables")
             worker = Worker(settings, tmp_path, "new")
             ends.callback(worker.kill)

@@ -24,8 +24,8 @@ from spendmeter_sinks.clickhouse.objects import At
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
 from spendmeter_sinks.clickhouse.writer import Writer, open_client
+from spendmeter_sinks.history.usage_rows import Span
 from spendmeter_sinks.reconcile.history import History
-from spendmeter_sinks.usage_rows import Span
 from tests.integration.stream.conftest import Worker
 from tests.versions.conftest import only_in_a_whole_run
 from tests.versions.releases import OLDEST_ENGINE, TOO_OLD_KAFKA

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import spendmeter_sinks.clickhouse
+import spendmeter_sinks
 import spendmeter_stream as stream
 from spendmeter.runtime import create_topics
 from spendmeter.runtime.endpoints import StackDir
@@ -160,7 +160,7 @@ def declare(
                 ),
                 Step(
                     "schema",
-                    _python(spendmeter_sinks.clickhouse.__name__, "migrate"),
+                    _python(spendmeter_sinks.__name__, "migrate"),
                     {**shared, "SPENDMETER_COMPONENT": "schema"},
                 ),
             ],
@@ -169,7 +169,7 @@ def declare(
                 *(ours_named(name, stream.__name__, SPENDMETER_INSTANCE_ID=name) for name in streams),
                 ours_named(
                     "clickhouse-sink",
-                    spendmeter_sinks.clickhouse.__name__,
+                    spendmeter_sinks.__name__,
                     SPENDMETER_SINK_INSTANCE="clickhouse-sink",
                 ),
                 ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),

@@ -36,7 +36,7 @@ from spendmeter_sinks.clickhouse.metrics import GONE, LAG, OLDEST_WAITING, RECOV
 from spendmeter_sinks.clickhouse.plan import CommitNote, is_of_before_incarnations, read_commit_note
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import TABLES
-from spendmeter_sinks.incarnations import Lineage, Of, UnknownIncarnation
+from spendmeter_sinks.history.incarnations import Lineage, Of, UnknownIncarnation
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from spendmeter_sinks.clickhouse.plan import Plan
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
 from spendmeter_sinks.clickhouse.writer import Refused, Unreachable, Writer
-from spendmeter_sinks.incarnations import Lineage, Of, lineage_of, settle, whole_topic
+from spendmeter_sinks.history.incarnations import Lineage, Of, lineage_of, settle, whole_topic
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,7 @@ from spendmeter.contract.records import is_sent_before
 from spendmeter.runtime.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.decoding import Reading
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
-
-SENT_BEFORE = "event/"
-"""Begins the name of an event that an earlier incarnation may have, too. No provider is called so."""
+from spendmeter_sinks.history.usage_rows import SENT_BEFORE
 
 
 class At(NamedTuple):

@@ -20,7 +20,8 @@ from spendmeter_sinks.clickhouse.objects import At
 from spendmeter_sinks.clickhouse.owner import claim
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE_OBJECTS, Table
-from spendmeter_sinks.incarnations import Of, Registered
+from spendmeter_sinks.history.incarnations import Registered
+from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register
 
 log = logging.getLogger(__name__)
 
@@ -251,49 +252,3 @@ class Writer:
                 self._settings.sink_insert_timeout_seconds,
             )
         return self._client
-
-
-def read_registered(client: Client) -> list[Registered]:
-    """The incarnations of spend.usage that history is of, in the order in which that was decided.
-
-    Raises:
-        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
-    """
-    rows = client.query(
-        "SELECT topic, incarnation, follows_topic, follows_incarnation, has_unnamed FROM incarnations FINAL"
-        " ORDER BY registered_at, topic, incarnation"
-    ).result_rows
-    return [
-        Registered(Of(topic, name), Of(*follows) if follows[0] else None, bool(has_unnamed))
-        for topic, name, *follows, has_unnamed in rows
-    ]
-
-
-def read_unnamed_topics(client: Client) -> list[str]:
-    """The topics whose rows of usage name no incarnation.
-
-    Raises:
-        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
-    """
-    rows = client.query("SELECT DISTINCT topic FROM usage WHERE incarnation = '' ORDER BY topic").result_rows
-    return [topic for (topic,) in rows]
-
-
-def register(client: Client, one: Registered, by: str) -> None:
-    """Write down that history is of this incarnation.
-
-    Raises:
-        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
-    """
-    client.insert(
-        "incarnations",
-        [[*one.of, *(one.follows or ("", "")), one.has_unnamed, by]],
-        column_names=[
-            "topic",
-            "incarnation",
-            "follows_topic",
-            "follows_incarnation",
-            "has_unnamed",
-            "registered_by",
-        ],
-    )

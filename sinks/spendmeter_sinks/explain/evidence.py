@@ -19,9 +19,9 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.globs import is_glob
 from spendmeter.domain.matching import BudgetBook, Subject
-from spendmeter_sinks.clickhouse.writer import read_registered
-from spendmeter_sinks.incarnations import lineage_of_topic
-from spendmeter_sinks.usage_rows import FLATS_OF, Span, columns_of, subject_from, up_to
+from spendmeter_sinks.history.incarnations import lineage_of_topic
+from spendmeter_sinks.history.registry import read_registered
+from spendmeter_sinks.history.usage_rows import FLATS_OF, Span, columns_of, subject_from, up_to
 
 _TIMES = ("decided_at", "window_start", "window_end")
 _MONEY = ("limit", "spent", "signal", "held", "least", "pending")

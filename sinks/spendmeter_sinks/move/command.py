@@ -14,7 +14,6 @@ from spendmeter.client import who
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import MAX_PARTITIONS, ClickHouseSettings
-from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.move.plan import CannotMove, MovePlan
 from spendmeter_sinks.move.run import Move
 
@@ -80,7 +79,12 @@ def _run(
 
     try:
         with clickhouse.in_words(target):
-            client = open_client(target, target.clickhouse_database, timeout_seconds=QUERY_WITHIN_SECONDS)
+            client = clickhouse.client(
+                target,
+                database=target.clickhouse_database,
+                send_receive_timeout=QUERY_WITHIN_SECONDS,
+                compress="lz4",
+            )
             try:
                 return asyncio.run(work())
             finally:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from spendmeter_sinks.incarnations import Of, Registered, latest
+from spendmeter_sinks.history.incarnations import Of, Registered, latest
 
 TO_BE_MADE = "to be made"
 """Stands for the id of a topic that there is not yet."""

@@ -29,8 +29,8 @@ from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from spendmeter.runtime.topic_check import check_topics
 from spendmeter.runtime.topic_state import TopicState, look_up
 from spendmeter_sinks.clickhouse.plan import is_of_before_incarnations
-from spendmeter_sinks.clickhouse.writer import read_registered, read_unnamed_topics, register
-from spendmeter_sinks.incarnations import Of, Registered
+from spendmeter_sinks.history.incarnations import Of, Registered
+from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register
 from spendmeter_sinks.move.plan import TO_BE_MADE, CannotMove, MovePlan, Site, decide
 
 ASK_WITHIN_SECONDS = 10.0

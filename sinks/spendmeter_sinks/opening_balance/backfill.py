@@ -20,6 +20,7 @@ from time import monotonic
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import Error
+from prometheus_client import Counter, Gauge
 from urllib3.exceptions import HTTPError
 
 from spendmeter.contract.budget import Budget
@@ -35,14 +36,16 @@ from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.kafka import partition_of, producer
 from spendmeter_sinks.clickhouse.settings import SinkSettings
-from spendmeter_sinks.incarnations import Lineage
+from spendmeter_sinks.history.dead_letters import sort_out
+from spendmeter_sinks.history.incarnations import Lineage
+from spendmeter_sinks.history.usage_rows import UsageRows
 from spendmeter_sinks.opening_balance.balance import Balances
-from spendmeter_sinks.opening_balance.metrics import TAKEN, WAITING
 from spendmeter_sinks.opening_balance.pending_backfills import Due, Ledger, is_covered, taken, taken_key
-from spendmeter_sinks.reconcile.dead_letters import sort_out
-from spendmeter_sinks.usage_rows import UsageRows
 
 log = logging.getLogger(__name__)
+
+TAKEN = Counter("spendmeter_openings_taken_total", "Opening balances taken from history.")
+WAITING = Gauge("spendmeter_openings_waiting", "Budgets that wait for their opening balance.")
 
 LOOK_EVERY_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 10.0

@@ -10,8 +10,8 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window, window_of
+from spendmeter_sinks.history.usage_rows import Flats, Span, needed_dimensions, subject_from
 from spendmeter_sinks.opening_balance.pending_backfills import Due
-from spendmeter_sinks.usage_rows import Flats, Span, needed_dimensions, subject_from
 
 # Where clocks are apart by less, nobody still enforces a window that is over for us.
 CLOCKS_APART = timedelta(minutes=1)

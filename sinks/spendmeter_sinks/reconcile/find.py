@@ -9,11 +9,11 @@ from uuid import UUID
 
 from spendmeter.contract.times import from_unix_us
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
+from spendmeter_sinks.history.usage_rows import Span, needed_dimensions, subject_from
 from spendmeter_sinks.reconcile.evidence import Copy, Evidence, first_copies, weigh
 from spendmeter_sinks.reconcile.history import History
 from spendmeter_sinks.reconcile.kafka_reader import Positions
 from spendmeter_sinks.reconcile.replay import NEVER, Differing, Lane
-from spendmeter_sinks.usage_rows import Span, needed_dimensions, subject_from
 
 MAX_WEIGHED = 20
 """Components for which the events are looked up; beyond it a report names amounts only."""

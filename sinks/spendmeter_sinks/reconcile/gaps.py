@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from spendmeter_sinks.reconcile.dead_letters import Letters
+from spendmeter_sinks.history.dead_letters import Letters
 from spendmeter_sinks.reconcile.history import Conflict, History, Recorded
 from spendmeter_sinks.reconcile.sequences import Range, in_both, without
 

@@ -8,10 +8,9 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.times import from_unix_us
-from spendmeter_sinks.clickhouse.objects import SENT_BEFORE
+from spendmeter_sinks.history.usage_rows import SENT_BEFORE, Span, UsageRows, Values, columns_of, up_to
 from spendmeter_sinks.reconcile.budget_history import Revision
 from spendmeter_sinks.reconcile.sequences import Range
-from spendmeter_sinks.usage_rows import Span, UsageRows, Values, columns_of, up_to
 
 MAX_RANGES = 10_000
 MAX_CONFLICTS = 100

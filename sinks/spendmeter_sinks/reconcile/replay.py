@@ -9,34 +9,19 @@ the budget was certainly in force for them.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY
 from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window
+from spendmeter_sinks.history.usage_rows import UNPRICED, A, Flats, Row, needed_dimensions, subject_from
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope
 from spendmeter_sinks.reconcile.totals import AccountWindow, Components, Version, by_partition, openings
-from spendmeter_sinks.usage_rows import UNPRICED, Flats, needed_dimensions, subject_from
 
 NEVER = 1 << 63
 Taken = Callable[[AccountWindow], Mapping[int, int] | None]
-
-
-A = TypeVar("A")
-"""An amount: nano-USD, or flat amounts."""
-
-
-class Row(NamedTuple, Generic[A]):
-    """The first copy of an event in history; `values` are those of the needed dimensions, in their order."""
-
-    partition: int
-    offset: int
-    occurred_at_us: int
-    appended_at_us: int
-    amount: A
-    values: tuple[Any, ...]
 
 
 @dataclass(slots=True)

@@ -30,10 +30,11 @@ from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
 from spendmeter.runtime.topic_state import look_up
-from spendmeter_sinks.clickhouse.writer import read_registered
-from spendmeter_sinks.incarnations import Of, lineage_of
+from spendmeter_sinks.history.dead_letters import Letters, sort_out
+from spendmeter_sinks.history.incarnations import Of, lineage_of
+from spendmeter_sinks.history.registry import read_registered
+from spendmeter_sinks.history.usage_rows import Span, needed_dimensions
 from spendmeter_sinks.reconcile.budget_history import eras_of, replaced_until, shape_of
-from spendmeter_sinks.reconcile.dead_letters import Letters, sort_out
 from spendmeter_sinks.reconcile.find import Finder
 from spendmeter_sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
 from spendmeter_sinks.reconcile.history import History
@@ -49,7 +50,6 @@ from spendmeter_sinks.reconcile.scope import Chosen, Scope
 from spendmeter_sinks.reconcile.signals import Told, compare_signals
 from spendmeter_sinks.reconcile.summary import Findings, summarise
 from spendmeter_sinks.reconcile.totals import AccountWindow, Components, in_present_shape
-from spendmeter_sinks.usage_rows import Span, needed_dimensions
 
 LOOK_EVERY_SECONDS = 0.25
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.total import HISTORY
-from spendmeter_sinks.reconcile.dead_letters import Letters
+from spendmeter_sinks.history.dead_letters import Letters
 from spendmeter_sinks.reconcile.evidence import Evidence
 from spendmeter_sinks.reconcile.gaps import Losses
 from spendmeter_sinks.reconcile.replay import Lane, Missing, Recount

@@ -56,7 +56,7 @@ async def test_raw_rows_are_exact_after_kills_at_random_moments(
     # Else they would quietly take away the doubled rows that we look for.
     history.command("SYSTEM STOP MERGES usage")
     log = tmp_path / "sink.log"
-    command = [sys.executable, "-m", "spendmeter_sinks.clickhouse"]
+    command = [sys.executable, "-m", "spendmeter_sinks"]
     try:
         kill = 0
         while kill < KILLS or (_hits(log) < HITS and kill < MOST_KILLS):

@@ -8,7 +8,7 @@ from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
 from spendmeter.runtime.clickhouse import client
 from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter_sinks.usage_rows import FLATS_OF
+from spendmeter_sinks.history.usage_rows import FLATS_OF
 
 
 def test_the_column_says_what_the_contract_says_of_every_kind_of_event(clickhouse: str) -> None:

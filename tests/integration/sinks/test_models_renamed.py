@@ -38,7 +38,7 @@ class EarlierWorker(Worker):
 
 
 class EarlierSink(SinkProcess):
-    command = (EARLIER, "spendmeter_sinks.clickhouse")
+    command = (EARLIER, "spendmeter_sinks")
 
 
 class Sent:

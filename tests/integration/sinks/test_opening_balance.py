@@ -39,7 +39,7 @@ class SinkProcess:
     """`spendmeter sink`, to be killed and started again."""
 
     python = sys.executable
-    command: tuple[str, ...] = ("-m", "spendmeter_sinks.clickhouse")
+    command: tuple[str, ...] = ("-m", "spendmeter_sinks")
     """What Python is to run."""
     instance = "only"
 

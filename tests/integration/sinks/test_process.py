@@ -10,7 +10,7 @@ from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 
-COMMAND = [sys.executable, "-m", "spendmeter_sinks.clickhouse"]
+COMMAND = [sys.executable, "-m", "spendmeter_sinks"]
 WITHIN_SECONDS = 60
 
 

@@ -99,7 +99,7 @@ def running_system(kafka: str, clickhouse: str, directory: Path, signing_keys: s
     system = System(settings, history, worker)
     port = free_port()
     sink = start_child(
-        [sys.executable, "-m", "spendmeter_sinks.clickhouse"],
+        [sys.executable, "-m", "spendmeter_sinks"],
         log=directory / "sink.log",
         env={**os.environ, **system.env(), "SPENDMETER_METRICS_PORT": str(port)},
     )

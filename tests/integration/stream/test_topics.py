@@ -21,7 +21,7 @@ def settings(kafka: str, topic_prefix: str) -> StreamSettings:
 async def test_without_topics_it_says_how_to_create_them_and_makes_no_changelog(
     settings: StreamSettings,
 ) -> None:
-    with pytest.raises(WrongTopics, match="create_topics"):
+    with pytest.raises(WrongTopics, match="spendmeter topics"):
         await prepare(settings)
 
     assert await partitions_of(settings, [settings.changelog("meter")]) == {}

@@ -13,11 +13,11 @@ from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
 from spendmeter.domain.matching import BudgetBook
+from spendmeter_sinks.history.usage_rows import Flats, Row, needed_dimensions
 from spendmeter_sinks.reconcile.budget_history import Revision, eras_of, replaced_until
-from spendmeter_sinks.reconcile.replay import Recount, Row, has_flats
+from spendmeter_sinks.reconcile.replay import Recount, has_flats
 from spendmeter_sinks.reconcile.scope import Chosen, Scope
 from spendmeter_sinks.reconcile.totals import Totals
-from spendmeter_sinks.usage_rows import Flats, needed_dimensions
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import budget, usage
@@ -65,7 +65,7 @@ def history(
 
 
 def rows(log: Sequence[Usage], book: BudgetBook) -> tuple[list[Row[int]], list[Row[Flats]]]:
-    """What cost something, and what has no price, as sinks/spendmeter_sinks/usage_rows.py asks for them."""
+    """What cost something, and what has no price, as history/usage_rows.py asks for them."""
     costs: list[Row[int]] = []
     flats: list[Row[Flats]] = []
     for offset, appended_at, event in log:

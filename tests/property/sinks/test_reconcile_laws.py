@@ -14,12 +14,12 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter_sinks.history.usage_rows import Row, needed_dimensions
 from spendmeter_sinks.reconcile.budget_history import Revision, eras_of, replaced_until
-from spendmeter_sinks.reconcile.replay import Recount, Row
+from spendmeter_sinks.reconcile.replay import Recount
 from spendmeter_sinks.reconcile.scope import Chosen, Scope
 from spendmeter_sinks.reconcile.sequences import Range, count, in_both, without
 from spendmeter_sinks.reconcile.totals import Totals
-from spendmeter_sinks.usage_rows import needed_dimensions
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import budget, usage

@@ -54,8 +54,8 @@ def stack(kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFactory)
         for proxy in proxies:
             running.callback(proxy.kill)
         metrics = [
-            _metered(running, "stream", data, ["stream"], env, INSTANCE_ID="stream"),
-            _metered(running, "sink", data, ["spendmeter_sinks.clickhouse"], env, SINK_INSTANCE="sink"),
+            _metered(running, "stream", data, ["spendmeter_stream"], env, INSTANCE_ID="stream"),
+            _metered(running, "sink", data, ["spendmeter_sinks"], env, SINK_INSTANCE="sink"),
         ]
         url = env["SPENDMETER_UPSTREAM_URL"]
         started = wait_until(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spendmeter_sinks.incarnations import (
+from spendmeter_sinks.history.incarnations import (
     Lineage,
     Of,
     Registered,

@@ -14,10 +14,10 @@ from spendmeter.contract.signal import State
 from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, rest_account, subject_of
-from spendmeter_sinks.reconcile.replay import Recount, Row
+from spendmeter_sinks.history.usage_rows import Row, needed_dimensions
+from spendmeter_sinks.reconcile.replay import Recount
 from spendmeter_sinks.reconcile.scope import Chosen, LeftOut, Scope
 from spendmeter_sinks.reconcile.totals import AccountWindow, Totals
-from spendmeter_sinks.usage_rows import needed_dimensions
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.meter.meter import Folded, Meter
 from spendmeter_stream.meter.topic_identity import Usage

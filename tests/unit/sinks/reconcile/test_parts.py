@@ -5,13 +5,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from spendmeter.contract.dead_letter import DeadLetter, Reason, hold
-from spendmeter_sinks.reconcile.dead_letters import sort_out
+from spendmeter_sinks.history.dead_letters import sort_out
+from spendmeter_sinks.history.usage_rows import Span, cut
 from spendmeter_sinks.reconcile.evidence import Copy, Evidence, first_copies, weigh
 from spendmeter_sinks.reconcile.gaps import still_missing
 from spendmeter_sinks.reconcile.replay import Lane
 from spendmeter_sinks.reconcile.sequences import Range
 from spendmeter_sinks.reconcile.totals import Version
-from spendmeter_sinks.usage_rows import Span, cut
 from tests.builders import NOON, usage
 
 A, B, C = (UUID(int=n) for n in (1, 2, 3))

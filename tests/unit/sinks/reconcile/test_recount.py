@@ -6,11 +6,11 @@ import pytest
 
 from spendmeter.contract.times import to_unix_us
 from spendmeter.domain.matching import BudgetBook
+from spendmeter_sinks.history.usage_rows import UNPRICED, Row, needed_dimensions
 from spendmeter_sinks.reconcile.budget_history import Revision, eras_of
-from spendmeter_sinks.reconcile.replay import Lane, Missing, Recount, Row
+from spendmeter_sinks.reconcile.replay import Lane, Missing, Recount
 from spendmeter_sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
 from spendmeter_sinks.reconcile.totals import AccountWindow, Components, Version
-from spendmeter_sinks.usage_rows import UNPRICED, needed_dimensions
 from tests.builders import NOON, budget
 
 ALL = AccountWindow("all|", NOON.replace(hour=0))

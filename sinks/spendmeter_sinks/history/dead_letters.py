@@ -14,8 +14,7 @@ from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.charge import flats_of
 from spendmeter.domain.matching import subject_of
-from spendmeter_sinks.reconcile.replay import A, Row
-from spendmeter_sinks.usage_rows import Flats
+from spendmeter_sinks.history.usage_rows import A, Flats, Row
 
 # A letter does not say when the broker appended its record: never after a budget began, then.
 _LONG_AGO_US = 0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import repeat
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
@@ -14,9 +14,11 @@ from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import CostSource, Status, UsageKind
 from spendmeter.domain.matching import BudgetBook, Subject, columns_for
-from spendmeter_sinks.clickhouse.objects import SENT_BEFORE
-from spendmeter_sinks.incarnations import Lineage, whole_topic
+from spendmeter_sinks.history.incarnations import Lineage, whole_topic
 
+SENT_BEFORE = "event/"
+"""Begins the name, in usage_objects, of an event that an earlier incarnation may have, too. No provider is
+called so."""
 MAX_ROWS_PER_READ = 500_000
 """Rows that one query may answer with where an hour has no more: a server may hold an answer whole."""
 _HOUR = timedelta(hours=1)
@@ -39,6 +41,21 @@ FREE, UNPRICED = 1, 2
 """Why an event costs nothing: it is free, or nobody knows its price."""
 Flats = tuple[int, int]
 """How many flat amounts an event counts for, and 1 if it costs nothing else: then it is not among `rows`."""
+
+
+A = TypeVar("A")
+"""An amount: nano-USD, or flat amounts."""
+
+
+class Row(NamedTuple, Generic[A]):
+    """The first copy of an event in history; `values` are those of the needed dimensions, in their order."""
+
+    partition: int
+    offset: int
+    occurred_at_us: int
+    appended_at_us: int
+    amount: A
+    values: Values
 
 
 @dataclass(frozen=True, slots=True)

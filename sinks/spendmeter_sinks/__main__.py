@@ -1,9 +1,8 @@
-"""`spendmeter sink`: keep history. With `migrate` behind it: make its tables."""
+"""`spendmeter sink`: one worker; `spendmeter sink migrate`: the tables."""
 
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +10,8 @@ from datetime import UTC, datetime
 from spendmeter.extras import needs
 
 with needs("sink"):
+    import click
+
     from spendmeter.runtime import clickhouse, logs, metrics
     from spendmeter.runtime.fetched import fetch_cheaply
     from spendmeter.runtime.process import ending_in_words
@@ -24,7 +25,32 @@ with needs("sink"):
     from spendmeter_sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
     from spendmeter_sinks.opening_balance.backfill import Filler
 
-log = logging.getLogger("spendmeter_sinks.clickhouse")
+log = logging.getLogger("spendmeter_sinks")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def sink(context: click.Context) -> None:
+    """Run a ClickHouse sink: it keeps every record, once, as history.
+
+    Several share the work. Settings come from the environment (SPENDMETER_...;
+    docs/reference/settings.md). SIGTERM ends it in order.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    leave_to_the_sink()
+    fetch_cheaply()
+    with _configured() as settings:
+        asyncio.run(run(settings))
+
+
+@sink.command("migrate")
+def migrate_schema() -> None:
+    """Make the database and its tables, or bring them up to this version."""
+    with _configured() as settings:
+        client = open_client(settings, database=None)
+        migrate(client, settings.clickhouse_database)
+        log.info("database %s is up to date", settings.clickhouse_database)
 
 
 async def run(settings: SinkSettings) -> None:
@@ -43,22 +69,6 @@ async def run(settings: SinkSettings) -> None:
     await asyncio.gather(*works)
 
 
-def keep_history() -> None:
-    """One worker, until it is asked to end."""
-    leave_to_the_sink()
-    fetch_cheaply()
-    with _configured() as settings:
-        asyncio.run(run(settings))
-
-
-def migrate_schema() -> None:
-    """Bring the database up to this version."""
-    with _configured() as settings:
-        client = open_client(settings, database=None)
-        migrate(client, settings.clickhouse_database)
-        log.info("database %s is up to date", settings.clickhouse_database)
-
-
 @contextmanager
 def _configured() -> Iterator[SinkSettings]:
     settings = load(SinkSettings)
@@ -68,15 +78,5 @@ def _configured() -> Iterator[SinkSettings]:
         yield settings
 
 
-def main() -> None:
-    match sys.argv[1:]:
-        case []:
-            keep_history()
-        case ["migrate"]:
-            migrate_schema()
-        case _:
-            sys.exit("usage: spendmeter sink [migrate]")
-
-
 if __name__ == "__main__":
-    main()
+    sink()
