@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaProducer
-
 from spendmeter.budgets import change as budget_change
 from spendmeter.budgets.change import InvalidChange
 from spendmeter.budgets.plan import Plan, plan, wrong_replaces
@@ -27,11 +25,10 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.kafka import AIOKafkaProducer, producer
 from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.runtime.signal_topic import SignalTopic, follow_signals
 from spendmeter.runtime.signed import queue_signed
-from spendmeter.subscription import follow_signals
 from spendmeter.waiting import when_budget_allows as when_budget_allows
 from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
 

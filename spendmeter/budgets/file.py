@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from spendmeter.budgets.fields import Wrong, fraction, money, one_of, text, time
 from spendmeter.contract.budget import ANY, GLOBBED, MAX_RAISES, MAX_THRESHOLDS, Action, Budget, Enforcement
 from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.period import NAMED_PERIODS
+from spendmeter.files.scalars import Wrong, fraction, money, one_of, text, time
 from spendmeter.files.yaml import InvalidFile, Problem, YamlReader, line_of
 
 REQUIRED = {

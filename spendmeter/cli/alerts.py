@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from aiokafka.structs import ConsumerRecord
 
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import dir_option, json_option
@@ -15,6 +14,7 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.dead_letters import StoredRecord
 from spendmeter.runtime.settings import Settings
 
 
@@ -48,7 +48,7 @@ def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopic
     """Reads the topic once for every alert; a crossing that was told again is shown once."""
     seen = set()
 
-    def take(record: ConsumerRecord) -> None:
+    def take(record: StoredRecord) -> None:
         try:
             alert = decode(Alert, record.value, record.headers)
         except InvalidRecord as invalid:

@@ -12,8 +12,7 @@ from spendmeter.budgets.plan import Plan, differences
 from spendmeter.budgets.schema import budget_file_schema
 from spendmeter.cli.budget_render import in_words
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.file_argument import INVALID_FILE, file_argument, read_file
-from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.options import INVALID_FILE, dir_option, file_argument, json_option, read_file
 from spendmeter.cli.printing import print_json, say, say_lines
 from spendmeter.client import InvalidReplaces, connect
 from spendmeter.contract.budget import Budget

@@ -10,10 +10,8 @@ from pydantic import ValidationError
 from spendmeter.budgets.change import InvalidChange
 from spendmeter.cli.budget_render import as_data, in_words
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.money_option import Usd
-from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.options import Moment, Span, Usd, dir_option, json_option
 from spendmeter.cli.printing import print_json, say
-from spendmeter.cli.time_options import Moment, Span
 from spendmeter.client import SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd

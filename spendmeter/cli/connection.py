@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.client import Client
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
 from spendmeter.runtime import clickhouse
+from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.endpoints import Endpoints, StackNotRunningError, find_stack, resolve_dir
+from spendmeter.runtime.kafka import KafkaError
 from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
 

@@ -5,11 +5,9 @@ from time import monotonic, sleep
 from uuid import UUID
 
 import click
-from clickhouse_connect.driver.client import Client
 
 from spendmeter.cli.connection import cluster_settings, history, run
-from spendmeter.cli.money_option import Cost
-from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.options import Cost, dir_option, json_option
 from spendmeter.cli.printing import print_json, say, usd
 from spendmeter.client import who
 from spendmeter.contract.money import NanoUsd, format_usd
@@ -19,6 +17,7 @@ from spendmeter.contract.usage import UsageEvent, UsageKind
 from spendmeter.history.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorded
 from spendmeter.history.correction import correct as correction_of
 from spendmeter.history.usage import find_event, find_recorded
+from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signed import queue_signed

@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from spendmeter.cli.connection import cluster_settings, history, kafka_settings, run
-from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.options import Moment, dir_option, json_option
 from spendmeter.cli.printing import clock, print_json, say
-from spendmeter.cli.time_options import Moment
 from spendmeter.client import who
 from spendmeter.contract.dead_letter import DeadLetter, Reason, Resolution, not_held
 from spendmeter.contract.records import Record, encode_dead_letter, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.history.dead_letter_topic import DeadLetterTopic, fetch_letters
 from spendmeter.history.replay import Copy, NotReplayable, PutAside, is_counted, replay_of
 from spendmeter.history.usage import find_copies
-from spendmeter.runtime.dead_letter_topic import DeadLetterTopic, fetch_letters
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed
-from spendmeter.runtime.kafka import connection, consumer, producer
+from spendmeter.runtime.kafka import TopicPartition, admin_client, consumer, producer
 from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from spendmeter.visible import visible
 
@@ -253,7 +250,7 @@ def _wait_until_known(settings: Settings, wait_seconds: float) -> None:
     """Return once both groups have read all of spend.usage that is there now."""
 
     async def work() -> dict[str, int]:
-        admin, reader = AIOKafkaAdminClient(**connection(settings)), consumer(settings)
+        admin, reader = admin_client(settings), consumer(settings)
         await admin.start()
         await reader.start()
         try:

@@ -9,8 +9,7 @@ from typing import TypeVar
 import click
 
 from spendmeter.cli.connection import stack
-from spendmeter.cli.money_option import Usd
-from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.options import Usd, dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say, usd
 from spendmeter.contract.money import InvalidAmount, NanoUsd, format_usd, from_float_usd
 from spendmeter.litellm.api import LitellmApi, NotAnswered

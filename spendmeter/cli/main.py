@@ -7,10 +7,10 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import click
-from aiokafka.errors import KafkaError
 
 from spendmeter.cli.printing import print_any_character, show_error
 from spendmeter.extras import lacks_extra
+from spendmeter.runtime.kafka import KafkaError
 from spendmeter.runtime.kafka_errors import tell
 
 INTERRUPTED = 130

@@ -1,8 +1,19 @@
-"""Options that most commands have."""
+"""Options and arguments that several commands have: the stack, JSON, money, times, a file."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
+
+from spendmeter.contract.money import InvalidAmount, NanoUsd, from_usd
+from spendmeter.contract.times import parse_time
+from spendmeter.files.text import UnreadableFile, read_text
+
+INVALID_FILE = 2
+"""The exit code where a file cannot be used; nothing of it was."""
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_MAX_UNITS = 100_000
 
 dir_option = click.option(
     "--dir",
@@ -11,3 +22,79 @@ dir_option = click.option(
     help="Directory of the stack.  [default: $SPENDMETER_DIR, else .spendmeter]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+
+
+class Cost(click.ParamType):
+    """An amount of 0 or more, exact to the nano-dollar."""
+
+    name = "usd"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
+        try:
+            amount = from_usd(value)
+        except InvalidAmount as error:
+            self.fail(str(error), param, ctx)
+        if amount < 0:
+            self.fail(f"{value} USD is below 0; `spendmeter void` takes a cost back", param, ctx)
+        return amount
+
+
+class Usd(click.ParamType):
+    """An amount above 0, exact to the nano-dollar."""
+
+    name = "usd"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
+        try:
+            amount = from_usd(value)
+        except InvalidAmount as error:
+            self.fail(str(error), param, ctx)
+        if amount <= 0:
+            self.fail(
+                f"{value} USD is not above 0; `spendmeter budget remove` takes a budget away", param, ctx
+            )
+        return amount
+
+
+class Moment(click.ParamType):
+    """A time with its offset from UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            return parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Span(click.ParamType):
+    """`30m`, `2h`, `3d` or `1w`."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        count, unit = value[:-1], value[-1:]
+        if unit not in _UNITS or not count.isascii() or not count.isdecimal():
+            self.fail(f"{value!r} is no span of time; write 30m, 2h, 3d or 1w", param, ctx)
+        if not 0 < int(count) <= _MAX_UNITS:
+            self.fail(f"{value!r} is not between 1 and {_MAX_UNITS} units", param, ctx)
+        return int(count) * _UNITS[unit]
+
+
+def read_file(name: str) -> str:
+    """The text of the file. One that is no UTF-8 text is refused in a sentence, exit 2."""
+    try:
+        with click.open_file(name, "rb") as file:
+            return read_text(file, name)
+    except UnreadableFile as error:
+        said = str(error)
+    except OSError as error:
+        said = f"{name} cannot be read: {error.strerror or error}"
+    except RuntimeError:
+        # click's word for a closed standard input.
+        said = "standard input is closed; name a file"
+    refusal = click.ClickException(said)
+    refusal.exit_code = INVALID_FILE
+    raise refusal from None

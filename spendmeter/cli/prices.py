@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
-from spendmeter.cli.file_argument import INVALID_FILE, file_argument, read_file
-from spendmeter.cli.options import json_option
+from spendmeter.cli.options import INVALID_FILE, Moment, file_argument, json_option, read_file
 from spendmeter.cli.printing import clock, print_json, print_table, say, say_lines
-from spendmeter.cli.time_options import Moment
 from spendmeter.contract.times import format_time
 from spendmeter.prices.book import Entry, Model, PriceBook
 from spendmeter.prices.file import InvalidPriceBook, read_price_book

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from clickhouse_connect.driver.query import QueryResult
 
 from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say
 from spendmeter.contract.times import format_time
+from spendmeter.runtime.clickhouse import QueryResult
 from spendmeter.runtime.settings import ClickHouseSettings
 
 MAX_ROWS_SHOWN = 1_000

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 from yaml.composer import Composer
 
-from spendmeter.budgets.fields import nearest
+from spendmeter.files.scalars import nearest
 from spendmeter.visible import visible
 
 MAX_DEPTH = 32

@@ -2,11 +2,9 @@
 
 from datetime import date
 
-from clickhouse_connect.driver.client import Client
-
 from spendmeter.contract.money import from_usd
 from spendmeter.litellm.spend import Known
-from spendmeter.runtime.clickhouse import OF_THE_SYSTEM
+from spendmeter.runtime.clickhouse import OF_THE_SYSTEM, Client
 
 
 def read_known(client: Client, topic: str, source: str, since: date) -> Known:

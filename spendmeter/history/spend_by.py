@@ -4,10 +4,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from clickhouse_connect.driver.client import Client
-
 from spendmeter.contract.dimensions import DIMENSIONS as ALL_DIMENSIONS
 from spendmeter.contract.dimensions import Dimension, field_of
+from spendmeter.runtime.clickhouse import Client
 
 WINDOWS = {
     "minute": timedelta(minutes=1),

@@ -5,14 +5,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from clickhouse_connect.driver.client import Client
-
 from spendmeter.contract.ids import made_at
 from spendmeter.contract.times import format_time, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.correction import Recorded
 from spendmeter.history.replay import Copy
-from spendmeter.runtime.clickhouse import OF_THE_SYSTEM
+from spendmeter.runtime.clickhouse import OF_THE_SYSTEM, Client
 
 MAX_CORRECTIONS = 1_000
 """Of one event that are read; a person will never come near."""

@@ -16,7 +16,7 @@ from hashlib import sha256
 
 import yaml
 
-from spendmeter.budgets.fields import Wrong, one_of, text, time
+from spendmeter.files.scalars import Wrong, one_of, text, time
 from spendmeter.files.yaml import InvalidFile, YamlReader, line_of
 from spendmeter.prices.book import Entry, PriceBook
 

@@ -1,4 +1,4 @@
-"""The ClickHouse client as every process makes it."""
+"""The ClickHouse client as every process makes it. Rooms that only use one take its types from here."""
 
 import socket
 import ssl
@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver import options
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import Error
+from clickhouse_connect.driver.client import Client as Client
+from clickhouse_connect.driver.exceptions import Error as Error
+from clickhouse_connect.driver.query import QueryResult as QueryResult
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 from spendmeter.runtime import logs
-from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.kafka import admin_client
 from spendmeter.runtime.process import ending_in_words
 from spendmeter.runtime.settings import Settings, load
 
@@ -40,7 +40,7 @@ async def create(settings: Settings, wanted: Mapping[str, tuple[int, Mapping[str
 
     Returns once the brokers know them.
     """
-    admin = AIOKafkaAdminClient(**connection(settings))
+    admin = admin_client(settings)
     await admin.start()
     try:
         response = await admin.create_topics(
@@ -64,7 +64,7 @@ async def partitions_of(settings: Settings, names: Collection[str]) -> dict[str,
     Raises:
         aiokafka.errors.KafkaError: the broker cannot be reached.
     """
-    admin = AIOKafkaAdminClient(**connection(settings))
+    admin = admin_client(settings)
     await admin.start()
     try:
         there = sorted(set(names) & set(await admin.list_topics()))

@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
 from spendmeter.runtime.committed import committed
-from spendmeter.runtime.kafka import connection
+from spendmeter.runtime.kafka import admin_client
 from spendmeter.runtime.settings import Settings
 
 STREAM_GROUP = "spend-stream"
@@ -21,7 +21,7 @@ async def committed_by(
     settings: Settings, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, OffsetAndMetadata]:
     """As `committed`, with a connection of its own."""
-    admin = AIOKafkaAdminClient(**connection(settings))
+    admin = admin_client(settings)
     try:
         await admin.start()
         return await committed(admin, settings.topic_prefix + group, partitions)

@@ -1,4 +1,7 @@
-"""Kafka clients as every process makes them, and where a key is put."""
+"""Kafka clients as every process makes them, and where a key is put.
+
+Rooms that only use a client take its types and errors from here: aiokafka itself is known to few.
+"""
 
 import asyncio
 import ssl
@@ -7,7 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer as AIOKafkaConsumer
+from aiokafka import AIOKafkaProducer as AIOKafkaProducer
+from aiokafka import TopicPartition as TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError as KafkaError
+from aiokafka.errors import KafkaTimeoutError as KafkaTimeoutError
 from aiokafka.partitioner import murmur2
 
 from spendmeter.contract.records import Record
@@ -123,6 +131,11 @@ def consumer(
         max_partition_fetch_bytes=4 * 1024 * 1024,
         **more,
     )
+
+
+def admin_client(settings: Settings) -> AIOKafkaAdminClient:
+    """A client that asks about topics and groups, and makes them."""
+    return AIOKafkaAdminClient(**connection(settings))
 
 
 def record_bytes(key: bytes, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> int:

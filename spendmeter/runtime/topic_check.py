@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError, for_code
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
-from spendmeter.runtime.kafka import MAX_RECORD_BYTES, connection, start
+from spendmeter.runtime.kafka import MAX_RECORD_BYTES, admin_client, start
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState, topic_states
 
@@ -60,7 +60,7 @@ async def check_topics(
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
     names = {settings.topic(topic): topic for topic in topics}
-    admin = AIOKafkaAdminClient(**connection(settings))
+    admin = admin_client(settings)
     try:
         await start(admin)
         states = await topic_states(admin._client, names)

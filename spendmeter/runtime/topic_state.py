@@ -11,7 +11,6 @@ from collections.abc import Collection, Sequence
 from io import BytesIO
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -26,7 +25,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from spendmeter.runtime.kafka import connection, start
+from spendmeter.runtime.kafka import admin_client, start
 from spendmeter.runtime.settings import Settings
 
 NO_INCARNATION = ""
@@ -169,7 +168,7 @@ async def look_up(settings: Settings, names: Collection[str]) -> dict[str, Topic
     Raises:
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
-    admin = AIOKafkaAdminClient(**connection(settings))
+    admin = admin_client(settings)
     try:
         await start(admin)
         return await topic_states(admin._client, names)

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from time import monotonic
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from spendmeter.runtime.kafka import connection, start
+from spendmeter.runtime.kafka import admin_client, start
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState, topic_states
 
@@ -26,7 +25,7 @@ async def until_changed(
     While Kafka is away nothing is known to have changed.
     """
     while True:
-        admin = AIOKafkaAdminClient(**connection(settings))
+        admin = admin_client(settings)
         try:
             await start(admin)
             while True:

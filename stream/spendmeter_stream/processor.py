@@ -20,7 +20,7 @@ import logging
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason
@@ -33,6 +33,7 @@ from spendmeter.contract.writers import ForeignProducer, check_writer
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.dead_letters import dead_letter_of
 from spendmeter.runtime.fetched import FetchedRecord
+from spendmeter.runtime.kafka import TopicPartition
 from spendmeter.runtime.log_ends import LogEnds
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.process import stop_at_once
@@ -53,13 +54,6 @@ WARN_AFTER_SECONDS = 60.0
 HALTED_SECONDS = 0.25
 MAX_NAMED = 10
 """Budgets in one line of the log."""
-
-
-class TopicPartition(NamedTuple):
-    """Equal to the tuples that Faust and aiokafka name a partition by."""
-
-    topic: str
-    partition: int
 
 
 class Source(Protocol):

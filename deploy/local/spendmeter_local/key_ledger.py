@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
 import httpx
-from aiokafka.errors import KafkaError
 
 from spendmeter.client import NoSuchBudget, SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.domain.window import window_of
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.kafka import KafkaError
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
 from spendmeter_local.key_budgets import account_of, budget_of

@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
-
 from spendmeter.contract.dead_letter import Reader, Reason
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.dead_letters import StoredRecord, dead_letter_of
-from spendmeter.runtime.kafka import producer
+from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartition, producer
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.topic_watch import Said
 from spendmeter_sinks.clickhouse.batch import PartitionBatches

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 
-from clickhouse_connect.driver.client import Client
-
+from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.supported import clickhouse_warning
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,8 @@ An owner is a row with the number of its generation, inserted under that number 
 that want the same generation ClickHouse keeps the first, and both read who it was.
 """
 
-from clickhouse_connect.driver.client import Client
-
 from spendmeter.contract.topics import Topic
+from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.settings import ClickHouseSettings
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from uuid import UUID
 
 import click
-from clickhouse_connect.driver.client import Client
 
 from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.options import dir_option, json_option
@@ -12,6 +11,7 @@ from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
+from spendmeter.runtime.clickhouse import Client
 from spendmeter_sinks.explain.evidence import Evidence, budgets_at, evidence_of, find_decision, usage_topic_of
 from spendmeter_sinks.explain.render import is_right, tell
 

@@ -6,8 +6,6 @@ from heapq import nlargest
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from clickhouse_connect.driver.client import Client
-
 from spendmeter.contract.account import account_name, subject_in
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision
@@ -19,6 +17,7 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.globs import is_glob
 from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter.runtime.clickhouse import Client
 from spendmeter_sinks.history.incarnations import lineage_of_topic
 from spendmeter_sinks.history.registry import read_registered
 from spendmeter_sinks.history.usage_rows import FLATS_OF, Span, columns_of, subject_from, up_to

@@ -1,7 +1,6 @@
 """The edge to ClickHouse: which incarnations of spend.usage history is of."""
 
-from clickhouse_connect.driver.client import Client
-
+from spendmeter.runtime.clickhouse import Client
 from spendmeter_sinks.history.incarnations import Of, Registered
 
 

@@ -6,14 +6,13 @@ from datetime import datetime, timedelta
 from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from clickhouse_connect.driver.client import Client
-
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import CostSource, Status, UsageKind
 from spendmeter.domain.matching import BudgetBook, Subject, columns_for
+from spendmeter.runtime.clickhouse import Client
 from spendmeter_sinks.history.incarnations import Lineage, whole_topic
 
 SENT_BEFORE = "event/"

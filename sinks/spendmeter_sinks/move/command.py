@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from aiokafka.errors import KafkaError
 
 from spendmeter.cli.connection import cluster_settings
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.client import who
 from spendmeter.runtime import clickhouse
+from spendmeter.runtime.kafka import KafkaError
 from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import MAX_PARTITIONS, ClickHouseSettings
 from spendmeter_sinks.move.plan import CannotMove, MovePlan

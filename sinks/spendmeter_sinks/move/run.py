@@ -10,21 +10,25 @@ The order of the steps is what makes a move that was cut short one that is simpl
 
 import asyncio
 from collections.abc import Iterable
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord
-from clickhouse_connect.driver.client import Client
+from typing import Any
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_budget
 from spendmeter.contract.topics import Topic
+from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.create_topics import create_topics
+from spendmeter.runtime.dead_letters import StoredRecord
 from spendmeter.runtime.groups import SINK_GROUP, behind, committed_by
-from spendmeter.runtime.kafka import connection, consumer, producer
+from spendmeter.runtime.kafka import (
+    AIOKafkaConsumer,
+    KafkaError,
+    TopicPartition,
+    admin_client,
+    consumer,
+    producer,
+)
 from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from spendmeter.runtime.topic_check import check_topics
 from spendmeter.runtime.topic_state import TopicState, look_up
@@ -35,7 +39,7 @@ from spendmeter_sinks.move.plan import TO_BE_MADE, CannotMove, MovePlan, Site, d
 
 ASK_WITHIN_SECONDS = 10.0
 
-Raw = dict[bytes, ConsumerRecord]
+Raw = dict[bytes, StoredRecord]
 """The latest record of each key."""
 
 
@@ -135,7 +139,7 @@ class Move:
             return None
         partitions = _partitions_of(source)
         reader: AIOKafkaConsumer = consumer(self._source)
-        admin = AIOKafkaAdminClient(**connection(self._source))
+        admin = admin_client(self._source)
         await reader.start()
         try:
             await admin.start()
@@ -213,7 +217,7 @@ async def _read(settings: Settings, topic: Topic) -> Raw:
     """What the compacted topic amounts to now."""
     latest: Raw = {}
 
-    def take(record: ConsumerRecord) -> None:
+    def take(record: StoredRecord) -> None:
         if record.value is None:
             latest.pop(record.key or b"", None)
         else:
@@ -223,11 +227,11 @@ async def _read(settings: Settings, topic: Topic) -> Raw:
     return latest
 
 
-def _as_written(record: ConsumerRecord) -> Record:
+def _as_written(record: Any) -> Record:
     return Record(record.key or b"", record.value, list(record.headers))
 
 
-def _is_newer(budget: Record, there: ConsumerRecord | None) -> bool:
+def _is_newer(budget: Record, there: StoredRecord | None) -> bool:
     """Whether the target lacks this budget, or has an earlier revision of it."""
     if there is None:
         return True

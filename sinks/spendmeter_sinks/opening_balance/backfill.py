@@ -17,9 +17,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from time import monotonic
 
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import Error
 from prometheus_client import Counter, Gauge
 from urllib3.exceptions import HTTPError
 
@@ -30,11 +27,11 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.clickhouse import reader, tell
+from spendmeter.runtime.clickhouse import Error, reader, tell
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.groups import SINK_GROUP, committed_by
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.history.dead_letters import sort_out
 from spendmeter_sinks.history.incarnations import Lineage

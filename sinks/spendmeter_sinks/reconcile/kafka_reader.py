@@ -7,18 +7,15 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.structs import ConsumerRecord
-
 from spendmeter.contract.records import InvalidRecord, decode, decode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total, included_by
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import check_writer
 from spendmeter.runtime.compacted import CompactedTopics
+from spendmeter.runtime.dead_letters import StoredRecord
 from spendmeter.runtime.groups import behind, wait_until_passed
-from spendmeter.runtime.kafka import connection, consumer
+from spendmeter.runtime.kafka import AIOKafkaConsumer, TopicPartition, admin_client, consumer
 from spendmeter.runtime.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
 from spendmeter.runtime.settings import Settings
 from spendmeter_sinks.reconcile.totals import Totals
@@ -37,7 +34,7 @@ class Positions:
         self._settings = settings
         self._signing_keys = settings.read_signing_keys()
         self._consumer: AIOKafkaConsumer = consumer(settings)
-        self._admin = AIOKafkaAdminClient(**connection(settings))
+        self._admin = admin_client(settings)
 
     async def __aenter__(self) -> Self:
         await self._consumer.start()
@@ -110,7 +107,7 @@ class Positions:
         begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets([tp])
         return begins[tp]
 
-    def _read(self, record: ConsumerRecord) -> UsageEvent | None:
+    def _read(self, record: StoredRecord) -> UsageEvent | None:
         appended_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
         try:
             event = decode_usage(record.value, record.headers, appended_at)
@@ -133,7 +130,7 @@ class FollowedTotals:
         self.run, self.catch_up = followed.run, followed.catch_up
         self.wait_caught_up = followed.wait_caught_up
 
-    def _take(self, record: ConsumerRecord) -> None:
+    def _take(self, record: StoredRecord) -> None:
         if record.value is None:
             self._within.offer((record.key or b"").decode(errors="replace"))
             return

@@ -18,15 +18,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import monotonic
 
-from aiokafka import TopicPartition
-from clickhouse_connect.driver.client import Client
-
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.compacted import ReaderEnded
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
+from spendmeter.runtime.kafka import TopicPartition
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
 from spendmeter.runtime.topic_state import look_up

@@ -50,7 +50,7 @@ async def test_each_wrong_setting_is_named_with_the_command_that_mends_it(settin
 
 async def test_missing_topics_and_other_partitions_are_fatal(settings: Settings) -> None:
     others = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}none."})
-    assert "create_topics" in (await check_topics(others, [Topic.USAGE])).fatal
+    assert "spendmeter topics" in (await check_topics(others, [Topic.USAGE])).fatal
 
     more = settings.model_copy(update={"partitions": settings.partitions + 1})
     assert "SPENDMETER_PARTITIONS is 5" in (await check_topics(more, [Topic.USAGE])).fatal

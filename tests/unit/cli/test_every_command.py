@@ -18,8 +18,7 @@ import click
 import pytest
 
 from spendmeter.cli.main import main
-from spendmeter.cli.money_option import Cost, Usd
-from spendmeter.cli.time_options import Moment, Span
+from spendmeter.cli.options import Cost, Moment, Span, Usd
 
 OURS = Path(str(import_module("spendmeter.cli").__file__)).parent
 STRANGER = Path(__file__).with_name("stranger.py")

@@ -1,4 +1,4 @@
-"""The single values of a budget file: from the text that stands there to what a budget holds. Pure."""
+"""The single values of a file that people write: from the text that stands there to what it means. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -4,8 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError
 from prometheus_client import Counter
 
 from spendmeter.contract.dead_letter import DeadLetter, not_held
@@ -14,7 +12,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.history.replay import PutAside
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.kafka import consumer
+from spendmeter.runtime.kafka import KafkaTimeoutError, TopicPartition, consumer
 from spendmeter.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
