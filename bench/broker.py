@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from bench.output import OUTPUT
 from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.kafka import Broker
-from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.kafka.broker import Broker
+from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers
 from spendmeter_local.waiting import wait_until

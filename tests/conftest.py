@@ -16,8 +16,8 @@ import pytest
 from hypothesis import settings
 
 from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.kafka import Broker
-from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.kafka.broker import Broker
+from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, kafka_answers
 from spendmeter_local.waiting import wait_until

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.output import OUTPUT
 from bench.stream.contender import NotAvailable
-from spendmeter_local.java import find_java
-from spendmeter_local.kafka_jars import KAFKA_VERSION
+from spendmeter_local.kafka.jars import KAFKA_VERSION
+from spendmeter_local.kafka.java import find_java
 
 QUIX_VERSION = "3.28.1"
 STREAMS_JARS = (
@@ -63,7 +63,7 @@ def _resolved(coordinates: Iterable[str], *, transitive: bool = True) -> list[st
         if not transitive:
             return [str(root.artifact.resolve()) for root in roots]
         for root in roots:
-            # Else jgo takes each for a bill of materials as well: see spendmeter_local.kafka_jars.
+            # Else jgo takes each for a bill of materials as well: see spendmeter_local.kafka.jars.
             root.raw = True
         found, below = maven.resolver.resolve(roots)
         return [str(dependency.artifact.resolve()) for dependency in (*found, *below)]

@@ -32,7 +32,7 @@ class Case:
     words: int = 12
     """Of the prompt."""
     directive: tuple[tuple[str, int | str], ...] = ()
-    """What the upstream answers (upstream_plan.py)."""
+    """What the upstream answers (spendmeter_local/upstream/plan.py)."""
     stream: bool = False
     controls: tuple[Control, ...] = ()
     depth: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from spendmeter_local.upstream_quirks import Fault, UsageForm
+from spendmeter_local.upstream.quirks import Fault, UsageForm
 from tests.adversary.case import Case, Control
 from tests.adversary.markers import AFTER, BEFORE, DURING
 from tests.adversary.owners import SPENT

@@ -4,8 +4,9 @@ from typing import Any
 
 from aiohttp import TCPConnector
 
-from spendmeter_local import proxy
 from spendmeter_local.ports import LOOPBACK
+from spendmeter_local.proxy import __main__ as process
+from spendmeter_local.proxy.app import ProxySettings, metered_app
 from tests.adversary import mutations
 
 PROVIDERS = ("api.openai.com", "api.anthropic.com")
@@ -25,15 +26,14 @@ def resolve_providers() -> None:
 def main() -> None:
     """Serve until SIGTERM."""
     resolve_providers()
-    serves = proxy.metered_app
 
-    def mutated(settings: proxy.ProxySettings) -> Any:
+    def mutated(settings: ProxySettings) -> Any:
         # Only now may LiteLLM be imported, and the gateway is not built yet.
         mutations.install()
-        return serves(settings)
+        return metered_app(settings)
 
-    vars(proxy)["metered_app"] = mutated
-    proxy.main()
+    vars(process)["metered_app"] = mutated
+    process.main()
 
 
 if __name__ == "__main__":

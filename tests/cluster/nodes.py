@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.kafka import Broker, Cluster, new_cluster_id
-from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.kafka.broker import Broker, Cluster, new_cluster_id
+from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import kafka_answers
 from spendmeter_local.waiting import wait_until

@@ -15,11 +15,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from spendmeter.files.atomic import write_atomically
 from spendmeter.runtime.endpoints import StackDir
-from spendmeter_local.components import Component, Declaration, Stage, Step, declare
-from spendmeter_local.kafka import Broker, brokers, node_names
+from spendmeter_local.kafka.broker import Broker, brokers, node_names
 from spendmeter_local.ports import LOOPBACK, is_free, keep_ports
 from spendmeter_local.probes import says_ready
-from spendmeter_local.supervisor import Supervisor
+from spendmeter_local.stack.components import Component, Declaration, Stage, Step, declare
+from spendmeter_local.stack.supervisor import Supervisor
 from tests.faults.access import ACCESS, Files
 from tests.faults.disk import mount
 from tests.faults.tcp_proxy import LinkPorts

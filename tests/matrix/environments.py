@@ -10,7 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from spendmeter_local.kafka_jars import cache_dir
+from spendmeter_local.kafka.jars import cache_dir
 from tests.matrix.versions import GATEWAY_REQUIREMENTS, Release
 
 MADE_WITHIN_SECONDS = 900

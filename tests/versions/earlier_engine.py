@@ -8,8 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from spendmeter_local import clickhouse, engine
-from spendmeter_local.statements import Insert, Query, read_statement
+from spendmeter_local.clickhouse import engine
+from spendmeter_local.clickhouse.__main__ import main
+from spendmeter_local.clickhouse.statements import Insert, Query, read_statement
 
 _READONLY = "SET readonly = "
 _from_file_as_it_is = engine._from_file
@@ -102,4 +103,4 @@ def _from_file(insert: Insert, path: str) -> str:
 
 if __name__ == "__main__":
     vars(engine).update(_connect=_connect, _from_file=_from_file)
-    clickhouse.main()
+    main()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from spendmeter_local.kafka_jars import LOCAL, KafkaRelease
+from spendmeter_local.kafka.jars import LOCAL, KafkaRelease
 from tests.matrix.environments import environment, packages_of
 
 HERE = Path(__file__).parent
@@ -77,7 +77,7 @@ def _named(variable: str, releases: Sequence[R], default: R) -> R:
 
 
 if __name__ == "__main__":
-    from spendmeter_local.kafka_jars import locked_jars, write_lock
+    from spendmeter_local.kafka.jars import locked_jars, write_lock
 
     for release in (TOO_OLD_KAFKA, OLDEST_KAFKA, NEWEST_KAFKA):
         write_lock(release)

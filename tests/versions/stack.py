@@ -11,8 +11,8 @@ import click
 
 from spendmeter.files.atomic import write_atomically
 from spendmeter.runtime.endpoints import StackDir
-from spendmeter_local.components import Component, Declaration
-from spendmeter_local.supervisor import Supervisor
+from spendmeter_local.stack.components import Component, Declaration
+from spendmeter_local.stack.supervisor import Supervisor
 from tests.faults.stack import Layout, declare_with_faults
 from tests.versions.releases import ENGINES, KAFKAS
 

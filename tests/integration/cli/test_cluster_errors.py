@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from spendmeter.runtime import compacted
-from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers
 from tests.conftest import _running

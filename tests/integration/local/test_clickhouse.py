@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientSession, FormData, TCPConnector
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from spendmeter_local.engine import MAX_WAITING_CALLS
+from spendmeter_local.clickhouse.engine import MAX_WAITING_CALLS
 
 if sys.version_info >= (3, 14):
     from compression import zstd

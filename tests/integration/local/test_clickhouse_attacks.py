@@ -15,8 +15,8 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from spendmeter_local import clickhouse as front
-from spendmeter_local.engine import Engine
+from spendmeter_local.clickhouse import server as front
+from spendmeter_local.clickhouse.engine import Engine
 
 SECRET = "what-no-query-may-read"
 NO_ENGINE = cast(Engine, None)

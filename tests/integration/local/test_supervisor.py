@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir, find_stack
-from spendmeter_local.status import read_status
+from spendmeter_local.stack.status import read_status
 from spendmeter_local.waiting import wait_until
 
 WITHIN_SECONDS = 30
@@ -35,9 +35,9 @@ while True:
 # A supervisor of the stages that its arguments give: [[name, name], [name]].
 SUPERVISOR = """
 import json, pathlib, sys
-from spendmeter_local.components import Component, Declaration, Step
+from spendmeter_local.stack.components import Component, Declaration, Step
 from spendmeter.runtime.endpoints import StackDir
-from spendmeter_local.supervisor import Supervisor
+from spendmeter_local.stack.supervisor import Supervisor
 directory, component, stages = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 journal = directory / "journal"
 def one(name):

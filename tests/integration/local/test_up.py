@@ -13,7 +13,7 @@ import clickhouse_connect
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir, find_stack
-from spendmeter_local.status import read_status
+from spendmeter_local.stack.status import read_status
 from spendmeter_local.waiting import wait_until
 
 WITHIN_SECONDS = 60

@@ -27,7 +27,7 @@ from spendmeter_gateway.outbox.recovery import Predecessor
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox
 from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers
 from spendmeter_local.waiting import wait_until

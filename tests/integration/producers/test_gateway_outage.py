@@ -18,8 +18,8 @@ from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.kafka import Broker
-from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.kafka.broker import Broker
+from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers
 from spendmeter_local.waiting import wait_until

@@ -13,8 +13,8 @@ from spendmeter.client import SpendmeterClient, connect
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.settings import Settings
 from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.kafka import Broker
-from spendmeter_local.kafka_jars import fetch_jars
+from spendmeter_local.kafka.broker import Broker
+from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers
 from spendmeter_local.waiting import wait_until

@@ -26,7 +26,7 @@ from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
 from spendmeter.runtime.topic_state import look_up
 from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.kafka import Broker
+from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import kafka_answers, says_ready
 from spendmeter_local.waiting import wait_until

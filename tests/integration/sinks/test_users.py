@@ -37,10 +37,10 @@ FILE = Path(__file__).parents[3] / "deploy" / "clickhouse" / "users.sql"
 ENGINE = """
 import sys
 from pathlib import Path
-from spendmeter_local import engine
+from spendmeter_local.clickhouse import engine
 engine.GRANTS = Path(sys.argv.pop(1))
 engine.ONE_INSERT_IS_ONE_BLOCK = {}  # a user who only reads may set nothing
-from spendmeter_local.clickhouse import main
+from spendmeter_local.clickhouse.__main__ import main
 main()
 """
 WITHIN_SECONDS = 60

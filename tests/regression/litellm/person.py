@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 
 from spendmeter.contract.budget import Budget
-from spendmeter_local.key_store import hash_key
+from spendmeter_local.keys.store import hash_key
 from tests.regression.litellm.stack import ASK, Proxy, Stack, nanousd_of, until
 
 

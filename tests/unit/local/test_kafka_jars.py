@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from spendmeter_local import kafka_jars
-from spendmeter_local.kafka_jars import FetchError, Jar, fetch_jars, jars_dir, locked_jars, missing_jars
+from spendmeter_local.kafka import jars as kafka_jars
+from spendmeter_local.kafka.jars import FetchError, Jar, fetch_jars, jars_dir, locked_jars, missing_jars
 from spendmeter_local.ports import LOOPBACK
 
 CONTENTS = {"first": b"the first jar" * 1000, "second": b"the second"}

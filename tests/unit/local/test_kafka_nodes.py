@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir
-from spendmeter_local.components import declare
-from spendmeter_local.kafka import (
+from spendmeter_local.kafka.broker import (
     Broker,
     WrongNodesError,
     brokers,
@@ -14,6 +13,7 @@ from spendmeter_local.kafka import (
     node_names,
     server_properties,
 )
+from spendmeter_local.stack.components import declare
 
 NODES = 3
 

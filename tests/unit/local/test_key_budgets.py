@@ -4,8 +4,8 @@ import pytest
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_local.key_budgets import account_of, budget_of
-from spendmeter_local.key_store import KeyRow
+from spendmeter_local.keys.budgets import account_of, budget_of
+from spendmeter_local.keys.store import KeyRow
 from tests.builders import NOON, budget
 
 TOKEN = "a" * 64

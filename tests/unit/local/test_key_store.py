@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spendmeter_local.key_store import KeyRow, KeyStore, hash_key
+from spendmeter_local.keys.store import KeyRow, KeyStore, hash_key
 from tests.builders import NOON
 
 KEY = "sk-0123456789abcdef"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spendmeter_local.proxy import CONFIG
-from spendmeter_local.proxy_config import AUTH, CALLBACK, completed
+from spendmeter_local.proxy.config import AUTH, CALLBACK, completed
+from spendmeter_local.proxy.config import SHIPPED_CONFIG as CONFIG
 
 MINE = {"model_list": [], "litellm_settings": {"callbacks": ["prometheus"], "drop_params": True}}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spendmeter_local.statements import Insert, Query, read_statement, without_literals
+from spendmeter_local.clickhouse.statements import Insert, Query, read_statement, without_literals
 
 
 @pytest.mark.parametrize(

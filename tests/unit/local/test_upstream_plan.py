@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter_local.upstream_plan import (
+from spendmeter_local.upstream.plan import (
     BadDirectiveError,
     Plan,
     plan_chat,

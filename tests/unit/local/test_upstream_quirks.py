@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from spendmeter_local.upstream_plan import BadDirectiveError, plan_chat
-from spendmeter_local.upstream_quirks import UsageForm, disturbed, gives_usage
-from spendmeter_local.upstream_tools import tool_call_of
+from spendmeter_local.upstream.plan import BadDirectiveError, plan_chat, tool_call_of
+from spendmeter_local.upstream.quirks import UsageForm, disturbed, gives_usage
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 2}}
 ANSWER = {"id": "1", "usage": USAGE}

@@ -15,8 +15,8 @@ from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import say
 from spendmeter.runtime.endpoints import Endpoints, StackDir, resolve_dir
 from spendmeter_local.cli.stack import down, fetch
-from spendmeter_local.components import SHIPPED_PROXY_CONFIG
-from spendmeter_local.up import UpFailedError, start_detached, wait_for_running
+from spendmeter_local.proxy.config import SHIPPED_CONFIG
+from spendmeter_local.stack.up import UpFailedError, start_detached, wait_for_running
 
 STORY = Path(spendmeter.__file__).parents[1] / "examples" / "budget_demo.py"
 STORY_WITHIN_SECONDS = 180
@@ -56,7 +56,7 @@ def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
 
 def _up(stack: StackDir, quiet: bool) -> Endpoints:
     report = (lambda _: None) if quiet else (lambda line: say(f"  {line}", err=True))
-    arguments = ["--dir", str(stack.path), "--workers", "1", "--proxy-config", str(SHIPPED_PROXY_CONFIG)]
+    arguments = ["--dir", str(stack.path), "--workers", "1", "--proxy-config", str(SHIPPED_CONFIG)]
     say("starting Kafka, ClickHouse, the stream, the sink and a LiteLLM proxy on 127.0.0.1", err=True)
     try:
         return start_detached(arguments, stack, report)

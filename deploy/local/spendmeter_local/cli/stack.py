@@ -12,12 +12,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say, say_lines
 from spendmeter.runtime.endpoints import AlreadyRunningError, Endpoints, StackDir, resolve_dir
-from spendmeter_local.components import SHIPPED_PROXY_CONFIG
-from spendmeter_local.kafka import WrongNodesError
-from spendmeter_local.kafka_jars import KAFKA_VERSION, FetchError, fetch_jars, jars_dir, missing_jars
-from spendmeter_local.status import StackStatus, read_status
-from spendmeter_local.supervisor import Supervisor
-from spendmeter_local.up import UpFailedError, declared, start_detached, wait_for_running
+from spendmeter_local.kafka.broker import WrongNodesError
+from spendmeter_local.kafka.jars import KAFKA_VERSION, FetchError, fetch_jars, jars_dir, missing_jars
+from spendmeter_local.proxy.config import SHIPPED_CONFIG
+from spendmeter_local.stack.status import StackStatus, read_status
+from spendmeter_local.stack.supervisor import Supervisor
+from spendmeter_local.stack.up import UpFailedError, declared, start_detached, wait_for_running
 from spendmeter_local.waiting import wait_until
 
 DOWN_TIMEOUT_SECONDS = 120
@@ -61,7 +61,7 @@ def up(
     if _said_that_it_runs(stack, as_json):
         return
     _fetch_missing()
-    config = proxy_config or SHIPPED_PROXY_CONFIG
+    config = proxy_config or SHIPPED_CONFIG
     nodes = int(brokers) if brokers else None
     try:
         declaration = declared(stack, workers, nodes, config, only)

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from xml.sax.saxutils import escape
 
 from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
-from spendmeter_local.statements import Insert, Query, without_literals
+from spendmeter_local.clickhouse.statements import Insert, Query, without_literals
 
 MAX_WAITING_CALLS = 256
 

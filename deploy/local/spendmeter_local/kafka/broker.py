@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from spendmeter.files.atomic import write_atomically
 from spendmeter.runtime.endpoints import StackDir
-from spendmeter_local.java import find_java
-from spendmeter_local.kafka_jars import LOCAL, KafkaRelease, classpath
+from spendmeter_local.kafka.jars import LOCAL, KafkaRelease, classpath
+from spendmeter_local.kafka.java import find_java
 from spendmeter_local.ports import LOOPBACK
 
 MAX_HEAP = "512m"

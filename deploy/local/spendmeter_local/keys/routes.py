@@ -13,9 +13,9 @@ from litellm.proxy._types import (
 )
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
-from spendmeter_local.key_answers import Answer
-from spendmeter_local.key_requests import refusal
-from spendmeter_local.keys import KeyApi
+from spendmeter_local.keys.answers import Answer
+from spendmeter_local.keys.api import KeyApi
+from spendmeter_local.keys.requests import refusal
 
 Caller = Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]
 Hash = Annotated[str | None, Query()]

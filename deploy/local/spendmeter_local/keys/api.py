@@ -22,11 +22,11 @@ from pydantic import ValidationError
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import tell
 from spendmeter.litellm.durations import InvalidDuration
-from spendmeter_local import key_answers as answers
-from spendmeter_local.key_answers import Answer
-from spendmeter_local.key_ledger import KeyLedger, LedgerUnavailable
-from spendmeter_local.key_requests import check_form, expiry, kept, limit, refusal, refuse_unknown_limits
-from spendmeter_local.key_store import KeyRow, KeyStore, hash_key
+from spendmeter_local.keys import answers as answers
+from spendmeter_local.keys.answers import Answer
+from spendmeter_local.keys.ledger import KeyLedger, LedgerUnavailable
+from spendmeter_local.keys.requests import check_form, expiry, kept, limit, refusal, refuse_unknown_limits
+from spendmeter_local.keys.store import KeyRow, KeyStore, hash_key
 
 
 class KeyApi:

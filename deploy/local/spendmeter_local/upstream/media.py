@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from spendmeter_local.upstream_plan import Plan, plan_texts
-from spendmeter_local.upstream_shapes import Reply, openai_usage
+from spendmeter_local.upstream.plan import Plan, plan_texts
+from spendmeter_local.upstream.shapes import Reply, openai_usage
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 

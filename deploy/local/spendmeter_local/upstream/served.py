@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from spendmeter_local.upstream_plan import Plan
-from spendmeter_local.upstream_quirks import Fault
+from spendmeter_local.upstream.plan import Plan
+from spendmeter_local.upstream.quirks import Fault
 
 MAX_CALLS_KEPT = 200_000
 MAX_CALLS_PER_ANSWER = 20_000

@@ -1,6 +1,6 @@
 """Apache Kafka's jars: which ones, where they are kept, and fetching those that are missing.
 
-A release's lock file names every jar with its size and SHA-256; `python -m spendmeter_local.kafka_jars`
+A release's lock file names every jar with its size and SHA-256; `python -m spendmeter_local.kafka.jars`
 resolves `kafka-jars.lock` anew. A jar gets its final name only once its hash is right, so an interrupted
 fetch leaves nothing that looks complete, and goes on where it stopped.
 """

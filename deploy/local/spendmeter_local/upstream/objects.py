@@ -18,10 +18,10 @@ from typing import Any
 
 from aiohttp import web
 
-from spendmeter_local import upstream_shapes as shapes
-from spendmeter_local.upstream_plan import BadDirectiveError, Plan, plan_chat
-from spendmeter_local.upstream_served import Served
-from spendmeter_local.upstream_shapes import Reply
+from spendmeter_local.upstream import shapes as shapes
+from spendmeter_local.upstream.plan import BadDirectiveError, Plan, plan_chat
+from spendmeter_local.upstream.served import Served
+from spendmeter_local.upstream.shapes import Reply
 
 MAX_KEPT = 1_000
 """Objects of each kind; the oldest go first."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spendmeter_local.upstream_plan import Plan
+from spendmeter_local.upstream.plan import Plan
 
 EMBEDDING = [0.25, -0.5, 0.125, 0.0625]
 

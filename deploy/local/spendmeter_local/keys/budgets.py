@@ -8,7 +8,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.litellm.durations import period_of
-from spendmeter_local.key_store import KeyRow
+from spendmeter_local.keys.store import KeyRow
 
 _FITS_AN_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,190}")
 _SHORT_HASH = 12

@@ -6,14 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import spendmeter_sinks
-import spendmeter_stream as stream
+import spendmeter_stream
 from spendmeter.runtime import create_topics
 from spendmeter.runtime.endpoints import StackDir
-from spendmeter_local.kafka import MAX_REPLICATION, Broker, brokers, check_nodes, kept_nodes, node_names
+from spendmeter_local import clickhouse, proxy, upstream
+from spendmeter_local.kafka.broker import (
+    MAX_REPLICATION,
+    Broker,
+    brokers,
+    check_nodes,
+    kept_nodes,
+    node_names,
+)
 from spendmeter_local.ports import LOOPBACK, keep_ports
 from spendmeter_local.probes import http_answers, kafka_answers, says_ready
+from spendmeter_local.proxy.config import SHIPPED_CONFIG
 
-SHIPPED_PROXY_CONFIG = Path(__file__).with_name("litellm.yaml")
 KAFKA_GRACE_SECONDS = 20.0
 CLUSTER_GRACE_SECONDS = 6.0
 """A node hands its partitions over before it ends. The last of a cluster has nobody to hand them to, waits
@@ -79,7 +87,7 @@ class Declaration:
 
 
 def declare(
-    stack: StackDir, *, workers: int = 1, nodes: int | None = None, proxy_config: Path = SHIPPED_PROXY_CONFIG
+    stack: StackDir, *, workers: int = 1, nodes: int | None = None, proxy_config: Path = SHIPPED_CONFIG
 ) -> Declaration:
     """The whole stack in this directory; picks its ports.
 
@@ -134,7 +142,7 @@ def declare(
         )
 
     proxy_arguments = (
-        "spendmeter_local.proxy",
+        proxy.__name__,
         "--config",
         str(proxy_config.absolute()),
         "--port",
@@ -166,7 +174,10 @@ def declare(
             ],
             [
                 # Known to their groups by name, so that a restarted one gets its partitions back at once.
-                *(ours_named(name, stream.__name__, SPENDMETER_INSTANCE_ID=name) for name in streams),
+                *(
+                    ours_named(name, spendmeter_stream.__name__, SPENDMETER_INSTANCE_ID=name)
+                    for name in streams
+                ),
                 ours_named(
                     "clickhouse-sink",
                     spendmeter_sinks.__name__,
@@ -194,9 +205,7 @@ def _kafka(name: str, broker: Broker) -> Component:
 
 
 def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
-    command = _python(
-        "spendmeter_local.clickhouse", "--path", str(stack.data("clickhouse")), "--port", str(port)
-    )
+    command = _python(clickhouse.__name__, "--path", str(stack.data("clickhouse")), "--port", str(port))
     return Component(
         "clickhouse",
         lambda: command,
@@ -207,7 +216,7 @@ def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> Compon
 
 
 def _upstream(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
-    command = _python("spendmeter_local.upstream", "--port", str(port))
+    command = _python(upstream.__name__, "--port", str(port))
     env = _env(stack, "upstream", shared)
     return Component("upstream", lambda: command, lambda: http_answers(f"{_url(port)}/health"), env)
 

@@ -1,6 +1,6 @@
-"""`python -m spendmeter_local.upstream --port N`: a model server that answers as it is told, and counts.
+"""A model server that answers as it is told, and counts.
 
-What it answers is in `upstream_plan.py`; `GET /served` and `GET /served/calls?since=N` say what it served.
+What it answers is in `plan.py`; `GET /served` and `GET /served/calls?since=N` say what it served.
 """
 
 import asyncio
@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import click
 from aiohttp import web
 
-from spendmeter_local import upstream_gemini, upstream_mcp, upstream_media
-from spendmeter_local import upstream_shapes as shapes
-from spendmeter_local.ports import LOOPBACK
-from spendmeter_local.upstream_objects import UpstreamObjects
-from spendmeter_local.upstream_plan import (
+from spendmeter_local.upstream import gemini as upstream_gemini
+from spendmeter_local.upstream import mcp as upstream_mcp
+from spendmeter_local.upstream import media as upstream_media
+from spendmeter_local.upstream import shapes as shapes
+from spendmeter_local.upstream.objects import UpstreamObjects
+from spendmeter_local.upstream.plan import (
     BadDirectiveError,
     Plan,
     plan_chat,
     plan_completion,
     plan_embedding,
+    tool_call_of,
 )
-from spendmeter_local.upstream_quirks import HANG_SECONDS, disturbed, gives_usage
-from spendmeter_local.upstream_served import Outcome, Served
-from spendmeter_local.upstream_shapes import Event, Reply
-from spendmeter_local.upstream_tools import tool_call_of
+from spendmeter_local.upstream.quirks import HANG_SECONDS, disturbed, gives_usage
+from spendmeter_local.upstream.served import Outcome, Served
+from spendmeter_local.upstream.shapes import Event, Reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MODELS = ("fake-model",)
@@ -302,22 +302,3 @@ async def _health(_: web.Request) -> web.Response:
 async def _models(_: web.Request) -> web.Response:
     data = [{"id": name, "object": "model", "created": 0, "owned_by": "spendmeter"} for name in MODELS]
     return web.json_response({"object": "list", "data": data})
-
-
-@click.command()
-@click.option("--port", type=int, required=True, help=f"Port on {LOOPBACK}.")
-def main(port: int) -> None:
-    """Serve the fake model API until SIGTERM."""
-    web.run_app(
-        Upstream().app(),
-        host=LOOPBACK,
-        port=port,
-        print=lambda _: None,
-        access_log=None,
-        # Who leaves ends what was done for them, and is counted at once.
-        handler_cancellation=True,
-    )
-
-
-if __name__ == "__main__":
-    main()

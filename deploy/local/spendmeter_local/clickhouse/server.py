@@ -1,4 +1,4 @@
-"""`python -m spendmeter_local.clickhouse --path DIR --port N`: ClickHouse's HTTP protocol on loopback.
+"""ClickHouse's HTTP protocol on loopback.
 
 Behind it is the real engine (`engine.py`), so that everything else talks to a ClickHouse URL and cannot tell.
 Left out: users but one, sessions (SET, USE, temporary tables), external tables, native-compressed bodies,
@@ -13,20 +13,16 @@ ClickHouse.
 import asyncio
 import hmac
 import json
-import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from pathlib import Path
 from uuid import uuid4
 
-import click
 from aiohttp import BasicAuth, web
 
-from spendmeter_local.compression import ENCODINGS, BadCompressionError, TooLargeError, decompress
-from spendmeter_local.engine import Answer, Context, Engine, EngineError, engine_error
-from spendmeter_local.ports import LOOPBACK
-from spendmeter_local.statements import Insert, Query, read_statement
+from spendmeter_local.clickhouse.compression import ENCODINGS, BadCompressionError, TooLargeError, decompress
+from spendmeter_local.clickhouse.engine import Answer, Context, Engine, EngineError, engine_error
+from spendmeter_local.clickhouse.statements import Insert, Query, read_statement
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
 """Of a request, as it is sent and decompressed."""
@@ -219,28 +215,3 @@ def _summary(answer: Answer) -> str:
         "elapsed_ns": int(answer.elapsed_seconds * 1_000_000_000),
     }
     return json.dumps({name: str(count) for name, count in counts.items()})
-
-
-@click.command()
-@click.option("--path", type=click.Path(path_type=Path), required=True, help="Where the data lives.")
-@click.option("--port", type=int, required=True, help=f"Port on {LOOPBACK}.")
-def main(path: Path, port: int) -> None:
-    """Serve the ClickHouse engine over HTTP until SIGTERM."""
-    # Not an option: those are visible to every user of the machine.
-    password = os.environ.get(PASSWORD_VARIABLE)
-    if not password:
-        raise click.UsageError(f"{PASSWORD_VARIABLE} must be set: every request names it")
-    try:
-        engine = Engine(path)
-    except OSError as error:
-        raise click.ClickException(str(error)) from None
-    try:
-        web.run_app(
-            build_app(engine, password), host=LOOPBACK, port=port, print=lambda _: None, access_log=None
-        )
-    finally:
-        engine.close()
-
-
-if __name__ == "__main__":
-    main()

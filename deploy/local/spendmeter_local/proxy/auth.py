@@ -12,7 +12,7 @@ from fastapi import Request
 from litellm.constants import LITELLM_PROXY_ADMIN_NAME, LITELLM_PROXY_MASTER_KEY_ALIAS
 from litellm.proxy._types import LitellmUserRoles, ProxyErrorTypes, ProxyException, UserAPIKeyAuth
 
-from spendmeter_local.key_store import KeyRow, KeyStore, hash_key
+from spendmeter_local.keys.store import KeyRow, KeyStore, hash_key
 
 
 class _Door:

@@ -6,8 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from spendmeter_local.upstream_plan import Plan, plan_chat
-from spendmeter_local.upstream_shapes import Event, Reply
+from spendmeter_local.upstream.plan import Plan, plan_chat
+from spendmeter_local.upstream.shapes import Event, Reply
 
 _PATH = re.compile(r"/models/(?P<model>[^:]+):(?P<method>\w+)$")
 

@@ -1,10 +1,13 @@
 """What a LiteLLM configuration must say so that the local proxy is metered and has keys. Pure."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
+SHIPPED_CONFIG = Path(__file__).with_name("litellm.yaml")
+"""With the models of the fake upstream."""
 CALLBACK = "spendmeter_gateway.callback"
-AUTH = "spendmeter_local.auth.user_api_key_auth"
+AUTH = "spendmeter_local.proxy.auth.user_api_key_auth"
 
 Config = dict[str, Any]
 

@@ -1,6 +1,6 @@
-"""`python -m spendmeter_local.proxy --config FILE --port N`: the real LiteLLM, metered, without a database.
+"""The real LiteLLM, metered, without a database.
 
-A configuration that does not attach spendmeter gets what is missing (proxy_config.py); the key API
+A configuration that does not attach spendmeter gets what is missing (config.py); the key API
 stands in front of LiteLLM's own routes.
 """
 
@@ -14,24 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import click
-import uvicorn
 import yaml
 from pydantic import SecretStr
 
 from spendmeter.files.atomic import write_atomically
-from spendmeter.runtime import logs
-from spendmeter.runtime.settings import ClickHouseSettings, load
-from spendmeter_local.key_ledger import Gateway, KeyLedger
-from spendmeter_local.key_store import KeyStore
-from spendmeter_local.no_prisma import stand_in_for_prisma
-from spendmeter_local.ports import LOOPBACK
-from spendmeter_local.proxy_config import completed
+from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter_local.keys.ledger import Gateway, KeyLedger
+from spendmeter_local.keys.store import KeyStore
+from spendmeter_local.proxy.config import completed
+from spendmeter_local.proxy.no_prisma import stand_in_for_prisma
 
 log = logging.getLogger(__name__)
-
-CONFIG = Path(__file__).with_name("litellm.yaml")
-STOP_WITHIN_SECONDS = 10
 
 
 class ProxySettings(ClickHouseSettings):
@@ -82,9 +75,9 @@ def metered_app(settings: ProxySettings) -> Any:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.WARNING)
 
-    from spendmeter_local.auth import open_door
-    from spendmeter_local.key_routes import key_routes
-    from spendmeter_local.keys import KeyApi
+    from spendmeter_local.keys.api import KeyApi
+    from spendmeter_local.keys.routes import key_routes
+    from spendmeter_local.proxy.auth import open_door
 
     store = KeyStore(settings.data_dir / "keys.sqlite")
     open_door(store, settings.master_key.get_secret_value())
@@ -115,30 +108,3 @@ def gateway_of_this_process() -> Gateway | None:
     import litellm
 
     return next((callback for callback in litellm.callbacks if isinstance(callback, Gateway)), None)
-
-
-@click.command()
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=CONFIG,
-    help="LiteLLM's configuration; by default the one with the fake upstream's models.",
-)
-@click.option("--port", type=int, required=True, help=f"Port on {LOOPBACK}.")
-def main(config: Path, port: int) -> None:
-    """Serve LiteLLM until SIGTERM."""
-    settings = load(ProxySettings)
-    logs.configure(settings)
-    prepare_litellm(settings, config)
-    uvicorn.run(
-        metered_app(settings),
-        host=LOOPBACK,
-        port=port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
-    )
-
-
-if __name__ == "__main__":
-    main()

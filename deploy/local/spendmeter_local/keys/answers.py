@@ -6,7 +6,7 @@ from typing import Any
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.domain.window import window_of
-from spendmeter_local.key_store import KeyRow
+from spendmeter_local.keys.store import KeyRow
 
 Answer = dict[str, Any]
 

@@ -16,7 +16,7 @@ A directive anywhere in the last user message sets it, and survives any proxy in
 | `status` | answer this error instead | 200 |
 | `nonce` | a number that the log of calls repeats: who sent it is known without asking the proxy | none |
 | `tool` | rounds that answer with a call of the request's first tool, where it has tools | 0 |
-| `usage`, `fault` | how the answer goes wrong: upstream_quirks.py | as it should be |
+| `usage`, `fault` | how the answer goes wrong: quirks.py | as it should be |
 """
 
 import re
@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, get_args
 
-from spendmeter_local.upstream_quirks import Fault, UsageForm
+from spendmeter_local.upstream.quirks import Fault, UsageForm
 
 MAX_TOKENS = 200_000
 MAX_DELAY_MS = 60_000
@@ -197,3 +197,19 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return " ".join(_text(part.get("text") if isinstance(part, dict) else part) for part in content)
     return ""
+
+
+def tool_call_of(body: dict[str, Any], rounds: int) -> str | None:
+    """The request's tool to call now; None once `rounds` tools have answered in this conversation."""
+    messages, tools = body.get("messages"), body.get("tools")
+    if not rounds or not isinstance(messages, list) or not isinstance(tools, list):
+        return None
+    answered = sum(1 for one in messages if isinstance(one, dict) and one.get("role") == "tool")
+    names = [_name(tool) for tool in tools if isinstance(tool, dict)]
+    return next((name for name in names if name), None) if answered < rounds else None
+
+
+def _name(tool: dict[str, Any]) -> str | None:
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else tool.get("name")
+    return name if isinstance(name, str) else None

@@ -18,8 +18,8 @@ from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.kafka import KafkaError
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
-from spendmeter_local.key_budgets import account_of, budget_of
-from spendmeter_local.key_store import KeyRow
+from spendmeter_local.keys.budgets import account_of, budget_of
+from spendmeter_local.keys.store import KeyRow
 
 log = logging.getLogger(__name__)
 

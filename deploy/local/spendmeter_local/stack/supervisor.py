@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from spendmeter.runtime.endpoints import Endpoints, StackDir, write_endpoints
 from spendmeter_local.children import kill_child, rotate, start_child
-from spendmeter_local.components import Component, Declaration, Stage, Step
-from spendmeter_local.member import Member, exit_in_words
-from spendmeter_local.status import StackStatus, write_status
+from spendmeter_local.stack.components import Component, Declaration, Stage, Step
+from spendmeter_local.stack.member import Member, exit_in_words
+from spendmeter_local.stack.status import StackStatus, write_status
 
 TICK_SECONDS = 0.1
 MAX_EXITS_WHILE_STARTING = 3

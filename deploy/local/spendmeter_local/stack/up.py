@@ -1,24 +1,17 @@
 """Bringing a stack up, in this process or in one that goes on without the terminal."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-import click
-
 from spendmeter.runtime.endpoints import (
-    AlreadyRunningError,
     Endpoints,
     StackDir,
     StackNotRunningError,
     find_stack,
-    resolve_dir,
 )
-from spendmeter_local.components import SHIPPED_PROXY_CONFIG, Declaration, declare
-from spendmeter_local.supervisor import Supervisor
+from spendmeter_local.stack.components import Declaration, declare
 from spendmeter_local.waiting import wait_until
 
 OTHERS_START_SECONDS = 300
@@ -65,7 +58,7 @@ def start_detached(arguments: list[str], stack: StackDir, say: Callable[[str], N
     Raises UpFailedError.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "spendmeter_local.up", *arguments],
+        [sys.executable, "-m", __package__, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -89,30 +82,3 @@ def start_detached(arguments: list[str], stack: StackDir, say: Callable[[str], N
     if endpoints := wait_for_running(stack):
         return endpoints
     raise UpFailedError(f"the stack did not come up (exit {process.wait()})")
-
-
-def let_go_of_the_terminal(_: Endpoints) -> None:
-    """From now on nothing this process prints goes anywhere; whoever reads its output sees the end."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
-
-
-@click.command()
-@click.option("--dir", "dir_", type=click.Path(path_type=Path), required=True)
-@click.option("--workers", type=click.IntRange(1), default=1)
-@click.option("--brokers", type=int)
-@click.option("--proxy-config", type=click.Path(path_type=Path), default=SHIPPED_PROXY_CONFIG)
-@click.option("--only", multiple=True)
-def main(dir_: Path, workers: int, brokers: int | None, proxy_config: Path, only: tuple[str, ...]) -> None:
-    """The detached supervisor: says its progress on stdout, then goes on silently."""
-    stack = resolve_dir(dir_)
-    declaration = declared(stack, workers, brokers, proxy_config, only)
-    supervisor = Supervisor(stack, declaration, lambda line: print(line, flush=True))
-    with suppress(AlreadyRunningError):
-        raise SystemExit(supervisor.run(on_ready=let_go_of_the_terminal))
-
-
-if __name__ == "__main__":
-    main()

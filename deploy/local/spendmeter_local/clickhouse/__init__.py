@@ -1,0 +1,1 @@
+"""ClickHouse's HTTP protocol on loopback, over chDB."""

@@ -1,0 +1,1 @@
+"""Real Apache Kafka nodes on loopback."""

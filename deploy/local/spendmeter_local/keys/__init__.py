@@ -1,0 +1,1 @@
+"""Virtual keys without a database: LiteLLM's key routes, on a file."""

@@ -1,0 +1,1 @@
+"""The real LiteLLM, metered, without a database."""

@@ -1,0 +1,1 @@
+"""The processes of the local stack, started in order and kept running."""

@@ -1,0 +1,40 @@
+"""`python -m spendmeter_local.stack`: the supervisor that stays when `spendmeter up` ends."""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from spendmeter.runtime.endpoints import AlreadyRunningError, Endpoints, resolve_dir
+from spendmeter_local.proxy.config import SHIPPED_CONFIG
+from spendmeter_local.stack.supervisor import Supervisor
+from spendmeter_local.stack.up import declared
+
+
+def let_go_of_the_terminal(_: Endpoints) -> None:
+    """From now on nothing this process prints goes anywhere; whoever reads its output sees the end."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+@click.command()
+@click.option("--dir", "dir_", type=click.Path(path_type=Path), required=True)
+@click.option("--workers", type=click.IntRange(1), default=1)
+@click.option("--brokers", type=int)
+@click.option("--proxy-config", type=click.Path(path_type=Path), default=SHIPPED_CONFIG)
+@click.option("--only", multiple=True)
+def main(dir_: Path, workers: int, brokers: int | None, proxy_config: Path, only: tuple[str, ...]) -> None:
+    """The detached supervisor: says its progress on stdout, then goes on silently."""
+    stack = resolve_dir(dir_)
+    declaration = declared(stack, workers, brokers, proxy_config, only)
+    supervisor = Supervisor(stack, declaration, lambda line: print(line, flush=True))
+    with suppress(AlreadyRunningError):
+        raise SystemExit(supervisor.run(on_ready=let_go_of_the_terminal))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A model server that answers as it is told, and counts."""
