@@ -27,7 +27,7 @@ def gateway_check() -> None:
     settings = load(GatewaySettings)
     faults = [*_litellm(), *_outbox(settings), *asyncio.run(_kafka(settings))]
     for fault in faults:
-        say(f"fault: {fault}")
+        say(f"fault: {fault}", err=True)
     if faults:
         raise click.exceptions.Exit(1)
     say(f"gateway {settings.gateway} can start: callbacks: spendmeter_gateway.callback")
