@@ -51,6 +51,22 @@ def test_usage_is_given_once_the_output_is_said() -> None:
     assert gives_usage({"usage": {"prompt_tokens": 10, "total_tokens": 10}}, 0)
 
 
+@pytest.mark.parametrize(
+    ("form", "gives"),
+    [
+        ("plain", True),
+        ("missing", False),
+        ("zero", False),
+        ("strings", False),
+        ("negative", False),
+        ("costless", True),
+    ],
+)
+def test_where_nothing_comes_out_usage_is_given_once_the_input_is_said(form: UsageForm, gives: bool) -> None:
+    embedded = {"data": [], "usage": {"prompt_tokens": 10, "total_tokens": 10}}
+    assert gives_usage(disturbed(embedded, form), 0) is gives
+
+
 def test_a_directive_has_numbers_and_words() -> None:
     plan = plan_chat(
         {"messages": [{"role": "user", "content": "hi [[nonce=7 usage=zero fault=cut tool=2]]"}]}

@@ -27,6 +27,7 @@ Fault = Literal["none", "reset", "late", "cut", "malformed", "hang"]
 
 HANG_SECONDS = 60
 _USAGE = ("usage", "usageMetadata")
+_INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount")
 _CHANGED: dict[UsageForm, Callable[[int], Any]] = {
     "zero": lambda count: 0,
@@ -63,18 +64,23 @@ def _counts(value: Any, change: Callable[[int], Any]) -> Any:
 
 
 def gives_usage(data: Any, output_tokens: int) -> bool:
-    """Whether this answer or event says, in numbers, all that was used: the output as well."""
+    """Whether this answer or event says, in numbers, all that was used: the output, else the input."""
     if isinstance(data, list):
         return any(gives_usage(one, output_tokens) for one in data)
     if not isinstance(data, dict):
         return False
     for name, value in data.items():
         if name in _USAGE and isinstance(value, dict):
-            given = [value[output] for output in _OUTPUT if output in value]
-            if not given and not output_tokens:
-                return True
-            if output_tokens in given and (output_tokens or len(value) > 1):
+            if output_tokens:
+                is_said = output_tokens in map(value.get, _OUTPUT)
+            else:
+                is_said = any(map(_is_above_zero, map(value.get, _INPUT)))
+            if is_said:
                 return True
         elif gives_usage(value, output_tokens):
             return True
     return False
+
+
+def _is_above_zero(count: object) -> bool:
+    return isinstance(count, int) and count > 0
