@@ -145,6 +145,19 @@ class Adversary:
                 return account
             await asyncio.sleep(POLL_SECONDS)
 
+    def settled(self, owner: Owner) -> tuple[int, int]:
+        """What the owner was billed at most and what was charged, once nothing runs or is unsettled."""
+        return self.run(self._settled(owner))
+
+    async def _settled(self, owner: Owner) -> tuple[int, int]:
+        assert not await self.world.until_ended()
+        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        while (await self.world.metrics())["spendmeter_unsettled_exchanges"]:
+            assert time.monotonic() < deadline, "a request that has ended is not settled"
+            await asyncio.sleep(POLL_SECONDS)
+        account = await self._account(owner, 0)
+        return account.billed.most, account.charged
+
     async def read(self) -> None:
         """Take in what the upstream and Kafka have by now."""
         self.calls += await self.world.calls()

@@ -23,6 +23,7 @@ PAST = "served past a spent budget"
 OVER = "a strict budget was overspent"
 HELD = "a hold is left"
 PENDING = "an answer is pending for ever"
+RUNNING = "a request does not end"
 ERRORS = "an error of ours"
 
 

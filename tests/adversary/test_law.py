@@ -10,10 +10,12 @@ from tests.adversary import law
 from tests.adversary.case import Case, Control, from_json
 from tests.adversary.generate import generate
 from tests.adversary.law import Account
+from tests.adversary.markers import AFTER, DURING
 from tests.adversary.owners import SPENT, Owner
 from tests.adversary.prices import bill
 from tests.adversary.routes import ROUTES, request
 from tests.adversary.shrink import narrow, shrink
+from tests.adversary.world import Sent, allow_unsent, marked_calls
 
 OWNER = Owner("plain-0", "sk-0", "hash-0", "u-plain-0")
 CALL: dict[str, Any] = {
@@ -78,6 +80,43 @@ def test_what_was_left_before_it_was_sent_may_be_estimated_and_only_that() -> No
     assert found(EVENT | {"estimated": True}) == set()
     assert found(EVENT) == {law.MORE}
     assert found(EVENT | {"estimated": True, "cost_nanousd": "3500001"}) == {law.MORE}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "has_no_stream", "is_unread"),
+    [("served", True, True), ("served", False, False), ("failed", True, False)],
+)
+def test_what_litellm_answers_with_an_error_in_place_of_a_stream_it_need_not_have_read(
+    outcome: str, has_no_stream: bool, is_unread: bool
+) -> None:
+    sent = Sent(Case("chat", "gpt-4o", stream=True), OWNER, 1, has_no_stream=has_no_stream)
+    (marked,) = marked_calls([CALL | {"outcome": outcome}], [sent])
+    assert marked["is_unread"] is is_unread
+
+
+@pytest.mark.parametrize(("marker", "is_allowed"), [(DURING, True), (AFTER, False), ("", False)])
+def test_what_a_guardrail_blocks_beside_the_call_may_not_have_been_sent(
+    marker: str, is_allowed: bool
+) -> None:
+    account = Account(OWNER)
+    sent = Sent(Case("completions", "instruct", marker=marker), OWNER, 1, statuses=[400])
+    allow_unsent({OWNER.key_hash: account}, [sent], [])
+    assert bool(account.unsent_most) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("model", "control", "is_left"),
+    [
+        ("gpt-4o,gem", "fastest_response", True),
+        ("gpt-4o,gem", "caching", False),
+        ("gpt-4o", "fastest_response", False),
+        ("gpt-4o", "timeout", True),
+    ],
+)
+def test_the_calls_that_lose_a_race_may_be_cancelled_before_they_were_sent(
+    model: str, control: str, is_left: bool
+) -> None:
+    assert Case("chat", model, controls=(Control(control, "true"),)).is_left is is_left
 
 
 def test_what_nobody_sent_and_what_the_victim_pays_are_seen() -> None:

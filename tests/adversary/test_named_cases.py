@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.adversary.case import Case, Control
 from tests.adversary.conftest import GPT_4O, Adversary
 from tests.adversary.markers import AFTER, DURING
 from tests.adversary.owners import Owner
@@ -388,6 +389,16 @@ def test_05_a_pass_through_stream_says_what_it_used_and_its_client_sees_none_of_
     assert '"usage"' not in answer.text
     assert answer.text.rstrip().endswith("data: [DONE]")
     assert charged(adversary, owner) == (GPT_4O, 1)
+def test_07_what_litellm_goes_on_with_is_judged_once_it_has_ended(adversary: Adversary) -> None:
+    """Of this request the client has left for long when the fallback is called."""
+    adversary.run(adversary.world.rest())
+    retries = (Control("num_retries", "1"),)
+    case = Case("chat", "failing", controls=retries, reads="leaves", after_ms=100)
+    batch = adversary.run(adversary.world.batch([case]))
+    assert len(batch.calls) == 1
+    assert batch.found == []
+
+
     (event,) = adversary.account(owner).events
     assert not event["estimated"]
 

@@ -35,12 +35,14 @@ CROWD = "crowd"
 IN_PARALLEL = 12
 SETTLES_WITHIN_SECONDS = 6.0
 """After the last answer and the last provider call, nothing may be held, pending or uneven for longer."""
+ENDS_WITHIN_SECONDS = 120.0
+"""LiteLLM goes on with a request whose client has left: its retries and their pauses, its fallbacks."""
 UPSTREAM_WITHIN_SECONDS = 90.0
 ANSWER_WITHIN_SECONDS = 45.0
 POLL_SECONDS = 0.05
 _RECORDED, _HOLDS, _PENDING = "spendmeter_outbox_recorded_total", "spendmeter_holds", "spendmeter_pending"
 _GIVEN_UP = ('"type":"response.failed"', 'data: {"error"', '"type": "error"')
-_UNSETTLED = "spendmeter_unsettled_exchanges"
+_RUNNING, _UNSETTLED = "spendmeter_running_exchanges", "spendmeter_unsettled_exchanges"
 _ERRORS, _EXPIRED = "spendmeter_internal_errors_total", "spendmeter_holds_expired_total"
 
 
@@ -56,6 +58,8 @@ class Sent:
     errors: list[str] = field(default_factory=list)
     was_given_up: bool = False
     """LiteLLM failed in the middle of a stream, and said so in it."""
+    has_no_stream: bool = False
+    """LiteLLM answered with an error of its own, or of the provider's, where a stream was asked for."""
     seconds: float = 0.0
 
 
@@ -85,13 +89,19 @@ class Batch:
         ]
 
 
-def _marked(calls: Sequence[Call], sent: Sequence[Sent]) -> list[Call]:
+def marked_calls(calls: Sequence[Call], sent: Sequence[Sent]) -> list[Call]:
     """What was written to a proxy whose client had left, or was blocked, the proxy need not have read."""
     by_nonce = {one.nonce: one for one in sent}
     marked: list[Call] = []
     for call in calls:
         one = by_nonce.get(call["nonce"])
-        is_unread = one is not None and (one.case.is_left or one.was_given_up or _may_be_unread(one.case))
+        is_unread = one is not None and (
+            one.case.is_left
+            or one.was_given_up
+            or _may_be_unread(one.case)
+            # What the provider served all the same LiteLLM did not read; its errors it has.
+            or (one.has_no_stream and call["outcome"] != "failed")
+        )
         marked.append({**call, "is_unread": is_unread})
     return marked
 
@@ -269,6 +279,7 @@ class World:
         sent.statuses.append(answer.status_code)
         if answer.status_code >= 400:
             sent.errors.append(answer.text[:300])
+            sent.has_no_stream |= sent.case.stream and answer.status_code >= 500
         elif sent.case.stream and any(words in answer.text for words in _GIVEN_UP):
             sent.was_given_up = True
         path = ROUTES[sent.case.route].poll
@@ -280,6 +291,7 @@ class World:
             sent.statuses.append(again.status_code)
 
     async def _judge(self, sent: list[Sent]) -> Batch:
+        running = await self.until_ended()
         calls, events = await self.calls(), list[Event]()
         senders = {one.nonce: one.owner for one in sent}
         owners = {owner.key_hash: owner for owner in (*self.owners, *(one.owner for one in sent))}
@@ -287,10 +299,10 @@ class World:
         while True:
             events += await self.events()
             calls += await self.calls()
-            calls = _marked(calls, sent)
+            calls = marked_calls(calls, sent)
             figures = await self.metrics()
             accounts, strays = law.accounts(owners.values(), senders, calls, events)
-            _allow_unsent(accounts, sent, calls)
+            allow_unsent(accounts, sent, calls)
             is_still = (
                 figures[_HOLDS] <= self._held
                 and figures[_PENDING] == 0
@@ -302,14 +314,32 @@ class World:
             if time.monotonic() > deadline:
                 break
         found = strays + [v for account in accounts.values() for v in law.violations(account)]
+        if running:
+            found.append(Violation(law.RUNNING, "", f"{running:.0f} after {ENDS_WITHIN_SECONDS:.0f} s"))
         if figures[_HOLDS] > self._held:
             found.append(Violation(law.HELD, "", f"{figures[_HOLDS] - self._held:.0f} holds"))
         if figures[_PENDING]:
             found.append(Violation(law.PENDING, "", f"{figures[_PENDING]:.0f} answers"))
+        if figures[_UNSETTLED]:
+            found.append(Violation(law.PENDING, "", f"{figures[_UNSETTLED]:.0f} requests that have ended"))
         if figures[_ERRORS] > self._errors:
             found.append(Violation(law.ERRORS, "", f"{figures[_ERRORS] - self._errors:.0f} errors"))
         self._errors, self._held = figures[_ERRORS], int(figures[_HOLDS])
         return Batch(sent, calls, events, [(one, _suspects(one, sent)) for one in found], 0.0)
+
+    async def until_ended(self) -> float:
+        """Wait until the proxy serves no request; how many it still does when the bound has passed."""
+        deadline = time.monotonic() + ENDS_WITHIN_SECONDS
+        zeros = 0
+        while True:
+            # Its answer comes from the loop that accepts requests, so what was sent before it is known then;
+            # twice, for it may overtake a request on a connection that is just being made.
+            await self.http.get(f"{self.stack.url}/health/liveliness")
+            running = (await self.metrics())[_RUNNING]
+            zeros = 0 if running else zeros + 1
+            if zeros == 2 or time.monotonic() > deadline:
+                return running
+            await asyncio.sleep(POLL_SECONDS)
 
     async def calls(self) -> list[Call]:
         """What the upstream has served since, once nothing is running there."""
@@ -360,12 +390,13 @@ async def world(stack: Stack, *, most: int) -> AsyncIterator[World]:
             await usage.stop()
 
 
-def _allow_unsent(accounts: Mapping[str, Account], sent: Iterable[Sent], calls: Iterable[Call]) -> None:
+def allow_unsent(accounts: Mapping[str, Account], sent: Iterable[Sent], calls: Iterable[Call]) -> None:
     arrived = Counter(call["nonce"] for call in calls)
     for one in sent:
         models = one.case.model.count(",") + 1
         missing = len(one.statuses) * models - arrived[one.nonce]
-        if one.case.is_left and missing > 0:
+        # LiteLLM cancels the call beside which a guardrail blocks, as it does where a client leaves.
+        if (one.case.is_left or one.case.marker == DURING) and missing > 0:
             accounts[one.owner.key_hash].unsent_most += missing * unsent_most(one.case.words)
 
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from prometheus_client import Gauge
+
 from spendmeter_gateway.exchange import Exchange, enter_exchange, leave_exchange
 from spendmeter_gateway.litellm.refusal_response import is_about, refusal_response, with_refusal_headers
 
@@ -20,6 +22,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+RUNNING = Gauge("spendmeter_running_exchanges", "HTTP exchanges that the proxy serves now.")
 
 _WATCHED = ("http", "websocket")
 # An error's body that may be a refusal is held back until it is whole; a longer one is none.
@@ -40,6 +44,11 @@ class Watch:
         if scope["type"] not in _WATCHED:
             await self._app(scope, receive, send)
             return
+        # To the end: what runs no longer is settled, or among what waits for that.
+        with RUNNING.track_inprogress():
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope.get("method", ""), scope.get("path", ""), is_watched=True)
         token = enter_exchange(exchange)
         try:
