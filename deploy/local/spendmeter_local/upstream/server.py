@@ -167,7 +167,12 @@ class Upstream:
                     await asyncio.sleep(HANG_SECONDS)
             call.outcome = "cancelled"
             if streamed and body.get("stream"):
-                return await self._stream(call, streamed(reply, body))
+                try:
+                    events = streamed(reply, body)
+                except AttributeError as error:
+                    call.outcome = "failed"
+                    return _error(400, f"bad request: {error}")
+                return await self._stream(call, events)
             return await self._write(call, whole(reply, body))
         finally:
             # Here and not after the return: only what was written is counted.
