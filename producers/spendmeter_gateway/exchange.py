@@ -127,6 +127,8 @@ class Exchange:
         "method",
         "output",
         "output_bytes",
+        "is_list",
+        "is_readable",
         "output_end",
         "path",
         "refusals",
@@ -154,6 +156,10 @@ class Exchange:
         self.output_bytes = 0
         self.output_end = b""
         """The last bytes of what a stream has sent."""
+        self.is_list = False
+        """Whether it names a list of models, which LiteLLM calls at one time."""
+        self.is_readable = True
+        """Whether what is sent to the client is not compressed."""
         self.usage_filter: UsageFilter | None = None
         """Takes out of a pass-through stream what we, not its client, had the provider add."""
         self._request_id: UUID | None = None

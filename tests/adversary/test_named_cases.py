@@ -9,9 +9,11 @@ import pytest
 
 from tests.adversary.case import Case, Control
 from tests.adversary.conftest import GPT_4O, Adversary
+from tests.adversary.law import violations
 from tests.adversary.markers import AFTER, DURING
 from tests.adversary.owners import Owner
 from tests.adversary.prices import bill
+from tests.adversary.routes import ROUTES, request
 
 HOLDS = "spendmeter_holds"
 PASS_OPENAI, PASS_ANTHROPIC = "/openai_passthrough/v1/chat/completions", "/anthropic/v1/messages"
@@ -29,6 +31,14 @@ def charged(adversary: Adversary, owner: Owner) -> tuple[int, int]:
 def only_event(adversary: Adversary, owner: Owner) -> Any:
     (event,) = [one for one in adversary.account(owner).events if int(one["cost_nanousd"])]
     return event
+
+
+def sent(adversary: Adversary, owner: Owner, case: Case) -> httpx.Response | None:
+    """The answer to a request of the generator's; None where the connection broke under it."""
+    try:
+        return adversary.send_made(owner, request(case, adversary.nonce(owner), "nobody"), {})
+    except httpx.RemoteProtocolError:
+        return None
 
 
 # 1, case 04
@@ -65,6 +75,15 @@ def test_01_a_spent_group_stops_a_list_that_names_it(adversary: Adversary) -> No
     adversary.spend(owner)
     adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, model="gpt-4o,gpt-4o"))
     assert adversary.account(owner).billed.most == GPT_4O
+
+
+def test_01_what_is_left_of_a_list_is_charged_at_its_own_prices(adversary: Adversary) -> None:
+    owner = adversary.owner({**SPENT, "match": {"model_group": "gpt-4o"}})
+    adversary.spend(owner)
+    adversary.post(owner, "/v1/chat/completions", adversary.chat(owner, model="gpt-4o-mini,gpt-4o"))
+    account = adversary.account(owner, calls=2)
+    assert len(account.calls) == 2
+    assert account.is_even, (account.billed, account.charged)
 
 
 # 2
@@ -268,6 +287,15 @@ def test_06_a_stream_that_was_left_is_charged_and_holds_nothing(
                 "contents": [{"role": "user", "parts": [{"text": text}]}],
                 "generationConfig": {"maxOutputTokens": 500},
             },
+def test_05_speech_is_charged_by_its_text_where_the_log_has_none(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    hidden = (Control("x-litellm-enable-message-redaction", '"true"', "header"),)
+    sent(adversary, owner, Case("speech", "speak", controls=hidden))
+    account = adversary.account(owner, calls=1)
+    assert violations(account) == []
+    assert len(account.calls) == 1
+
+
         ),
     }[route]
     answer = adversary.post(owner, path, body, leaves_after=0.6)

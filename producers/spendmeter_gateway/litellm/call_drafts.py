@@ -1,7 +1,7 @@
 """Usage events of calls that LiteLLM logs late, mixed up with others of their request, or not at all."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,6 +106,11 @@ class CallDrafts:
 
 
 def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
+def as_sent(logged: Mapping[str, Any], call: Call) -> dict[str, Any]:
+    """LiteLLM's log event with what was sent as the call has it: a client can have the log's redacted."""
+    return {**logged, **{name: call.arguments[name] for name in _SENT if name in call.arguments}}
+
+
     """The draft in the names that its call was admitted under: a log event's are a client's to change."""
     subject = subject_at(call.caller, call.deployment)
     deployment = call.deployment

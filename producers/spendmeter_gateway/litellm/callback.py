@@ -44,7 +44,7 @@ from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
 from spendmeter_gateway.litellm import objects as litellm_objects
 from spendmeter_gateway.litellm.asgi import install
 from spendmeter_gateway.litellm.authentication import observe_authentication
-from spendmeter_gateway.litellm.call_drafts import CallDrafts, charged_fields, charged_to
+from spendmeter_gateway.litellm.call_drafts import CallDrafts, as_sent, charged_fields, charged_to
 from spendmeter_gateway.litellm.compat import litellm_status, make_up_for_what_is_missing
 from spendmeter_gateway.litellm.errors import refused
 from spendmeter_gateway.litellm.key_cache import KnownKeys
@@ -342,6 +342,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             exchange.refusals.append(gateway.routes.refusal(lacks(lacking[0]), caller))
             return exchange.refusals[-1]
         if controls.unmetered and gateway.views.may_refuse(caller.subject):
+        exchange.is_list = is_list_of_models(data, call_type)
             exchange.take_admitted(request_id)
             refuse = cannot_be_metered(controls.unmetered[0])
             exchange.refusals.append(gateway.routes.refusal(refuse, caller))
@@ -368,8 +369,9 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             self._settings,
         )
         # Of a list each is judged, and holds what it may cost, by itself.
-        holds = not is_list_of_models(data, call_type)
-        refusal = await gateway.admit(caller, lambda: _deployments(caller), asking, holds=holds)
+        refusal = await gateway.admit(
+            caller, lambda: _deployments(caller), asking, holds=not exchange.is_list
+        )
         if refusal is not None:
             exchange.take_admitted(request_id)
             exchange.refusals.append(refusal)
@@ -563,7 +565,9 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             elif request_id is not None:
                 self._gateway().release(request_id)
             return
-        draft = self._drafts.answered(call) if exchange.made_several else None
+        # LiteLLM mixes up the calls of a list: its log event has the prices of any, even of one refused.
+        is_mixed_up = exchange.made_several or (exchange.is_list and call.outcome is Outcome.ANSWERED)
+        draft = self._drafts.answered(call) if is_mixed_up else None
         if draft is None:
             draft = usage_of(kwargs, event_id=call.id, occurred_at=finished_at, listed=listed_prices)
             draft = None if draft is None else self._drafts.logged(call, draft)
@@ -571,6 +575,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             draft = draft._replace(fields={**draft.fields, "occurred_at": finished_at})
         self._settle(call, draft)
 
+            kwargs = as_sent(kwargs, call)
     def _settle(self, call: Call, draft: UsageDraft | None) -> None:
         gateway = self._gateway()
         if not call.exchange.claim(call):
