@@ -8,6 +8,7 @@ counts is what goes to a provider: a call that sent nothing itself and contains 
 """
 
 import contextvars
+import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
@@ -58,8 +59,8 @@ class Call:
 
     __slots__ = (
         "arguments", "call_type", "caller", "deployment", "exchange", "has_children", "id", "is_estimated",
-        "is_pending", "is_recorded", "is_streamed", "outcome", "parent", "recorded_nanousd", "response",
-        "response_id", "sends", "stream", "usage",
+        "is_pending", "is_recorded", "is_streamed", "lacks_usage", "outcome", "parent", "recorded_nanousd",
+        "response", "response_id", "sends", "stream", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +75,8 @@ class Call:
     ) -> None:
         self.exchange, self.id, self.caller, self.deployment = exchange, call_id, caller, deployment
         self.call_type, self.arguments, self.parent = call_type, arguments, parent
-        self.is_streamed = arguments.get("stream") is True
+        # Gemini and Vertex say it in the path.
+        self.is_streamed = arguments.get("stream") is True or ":stream" in exchange.path
         self.outcome = Outcome.RUNNING
         self.sends = 0
         """How often LiteLLM said that it sends a request to the provider."""
@@ -84,6 +86,8 @@ class Call:
         """Of a stream, as LiteLLM has read it at its end."""
         self.stream: object = None
         """LiteLLM's reader of the answer, where that is a stream of chat chunks."""
+        self.lacks_usage = False
+        """Whether it is known that LiteLLM, and not the provider, has counted what it used."""
         self.response_id: str | None = None
         """What the provider calls its answer."""
         self.is_pending = False
@@ -123,12 +127,12 @@ class Exchange:
         "has_ended",
         "has_logged",
         "is_complete",
+        "is_list",
+        "is_readable",
         "is_watched",
         "method",
         "output",
         "output_bytes",
-        "is_list",
-        "is_readable",
         "output_end",
         "path",
         "refusals",
@@ -152,14 +156,14 @@ class Exchange:
         self.has_ended = False
         self.is_complete = False
         """Whether the whole answer was sent to the client."""
-        self.output: list[bytes] = []
-        self.output_bytes = 0
-        self.output_end = b""
-        """The last bytes of what a stream has sent."""
         self.is_list = False
         """Whether it names a list of models, which LiteLLM calls at one time."""
         self.is_readable = True
         """Whether what is sent to the client is not compressed."""
+        self.output: list[bytes] = []
+        self.output_bytes = 0
+        self.output_end = b""
+        """The last bytes of what a stream has sent."""
         self.usage_filter: UsageFilter | None = None
         """Takes out of a pass-through stream what we, not its client, had the provider add."""
         self._request_id: UUID | None = None
@@ -264,12 +268,20 @@ class Exchange:
         settled = [c for c in calls if c.is_estimated and _may_be(c, call_type, deployment_id)]
         return next(iter(named or settled), None)
 
-    def sent(self, body: bytes) -> None:
+    def sent(self, body: bytes, *, is_readable: bool = True) -> None:
         """A part of a streamed answer went to the client."""
-        if self.output_bytes < MAX_OUTPUT_BYTES:
-            self.output.append(body)
+        self.is_readable = is_readable
+        if is_readable:
+            if self.output_bytes < MAX_OUTPUT_BYTES:
+                self.output.append(body)
+            self.output_end = (self.output_end + body)[-MAX_END_BYTES:]
         self.output_bytes += len(body)
-        self.output_end = (self.output_end + body)[-MAX_END_BYTES:]
+
+    def lacks(self, mark: re.Pattern[bytes]) -> bool:
+        """Whether nothing like it was sent in a stream to the client, as far as that can be seen."""
+        if not self.is_watched or not self.is_readable:
+            return False
+        return mark.search(self.output_end) is None and mark.search(b"".join(self.output)) is None
 
     def forget(self) -> None:
         """Everything is settled: keep nothing of what was asked and answered."""

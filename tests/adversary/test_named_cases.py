@@ -163,7 +163,7 @@ def test_04_each_round_of_a_tool_loop_is_charged(adversary: Adversary, stream: b
 
 
 @pytest.mark.parametrize("marker", [DURING, AFTER])
-@pytest.mark.parametrize("route", ["chat", "messages", "responses"])
+@pytest.mark.parametrize("route", ["chat", "messages", "responses", "gemini"])
 def test_04_an_answer_that_a_guardrail_blocks_is_charged(
     adversary: Adversary, marker: str, route: str
 ) -> None:
@@ -171,7 +171,9 @@ def test_04_an_answer_that_a_guardrail_blocks_is_charged(
     # Long enough for the guardrail that runs beside it to block it after it was sent.
     directive = "in=1000 out=100 delay_ms=300" if marker is DURING else "in=1000 out=100"
     body: Any = adversary.chat(owner, directive, marker)
-    path = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}[route]
+    path = ROUTES[route].path.replace("$MODEL", "gem")
+    if route == "gemini":
+        body = {"contents": [{"role": "user", "parts": [{"text": body["messages"][0]["content"]}]}]}
     if route == "responses":
         body = {"model": "gpt-4o", "input": body["messages"][0]["content"]}
     if route == "messages":
@@ -234,6 +236,46 @@ def test_05_a_stream_that_the_provider_breaks_off_is_an_estimate(
     assert all(event["estimated"] is True for event in charged), charged
 
 
+_PASSED_ON = ("messages", "gemini", "openai pass-through", "anthropic pass-through", "gemini pass-through")
+"""Routes whose streams LiteLLM passes on as they are."""
+
+
+@pytest.mark.parametrize("quirk", [{"usage": "missing"}, {"fault": "malformed"}, {"fault": "cut"}], ids=str)
+@pytest.mark.parametrize("route", [*_PASSED_ON, "messages over openai"])
+def test_05_a_stream_that_does_not_say_all_that_was_used_is_an_estimate(
+    adversary: Adversary, route: str, quirk: dict[str, str]
+) -> None:
+    owner = adversary.owner()
+    route, _, provider = route.partition(" over ")
+    model = "gpt-4o-mini" if provider else ROUTES[route].models[0]
+    case = Case(route, model, words=60, stream=True).with_directive(out=100, **quirk)
+    sent(adversary, owner, case)
+    account = adversary.account(owner, calls=1)
+    assert violations(account) == []
+    assert only_event(adversary, owner)["estimated"] is True
+    assert only_event(adversary, owner)["input_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("route", "model"),
+    [
+        ("chat", "gpt-4o"),
+        ("messages", "claude"),
+        ("messages", "gpt-4o-mini"),
+        ("gemini", "gem"),
+        ("embeddings", "embed"),
+        ("responses", "gpt-4o"),
+    ],
+)
+def test_05_counts_that_cannot_be_are_an_estimate(adversary: Adversary, route: str, model: str) -> None:
+    owner = adversary.owner()
+    case = Case(route, model, words=60).with_directive(out=100, usage="negative", **{"in": 1000})
+    sent(adversary, owner, case)
+    account = adversary.account(owner, calls=1)
+    assert violations(account) == []
+    assert only_event(adversary, owner)["estimated"] is True
+
+
 def test_05_an_answer_that_litellm_cannot_read_is_estimated(adversary: Adversary) -> None:
     owner = adversary.owner()
     body = {"model": "claude", "input": adversary.prompt(owner, "usage=missing", "some words " * 20)}
@@ -243,6 +285,15 @@ def test_05_an_answer_that_litellm_cannot_read_is_estimated(adversary: Adversary
     account = adversary.account(owner, calls=1)
     assert account.is_even, (account.billed, account.charged)
     assert [event["estimated"] for event in account.events if int(event["cost_nanousd"])] == [True]
+
+
+def test_05_speech_is_charged_by_its_text_where_the_log_has_none(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    hidden = (Control("x-litellm-enable-message-redaction", '"true"', "header"),)
+    sent(adversary, owner, Case("speech", "speak", controls=hidden))
+    account = adversary.account(owner, calls=1)
+    assert violations(account) == []
+    assert len(account.calls) == 1
 
 
 def test_05_an_answer_that_cannot_be_read_is_charged_by_its_units(adversary: Adversary) -> None:
@@ -287,15 +338,6 @@ def test_06_a_stream_that_was_left_is_charged_and_holds_nothing(
                 "contents": [{"role": "user", "parts": [{"text": text}]}],
                 "generationConfig": {"maxOutputTokens": 500},
             },
-def test_05_speech_is_charged_by_its_text_where_the_log_has_none(adversary: Adversary) -> None:
-    owner = adversary.owner()
-    hidden = (Control("x-litellm-enable-message-redaction", '"true"', "header"),)
-    sent(adversary, owner, Case("speech", "speak", controls=hidden))
-    account = adversary.account(owner, calls=1)
-    assert violations(account) == []
-    assert len(account.calls) == 1
-
-
         ),
     }[route]
     answer = adversary.post(owner, path, body, leaves_after=0.6)
@@ -305,6 +347,21 @@ def test_05_speech_is_charged_by_its_text_where_the_log_has_none(adversary: Adve
     assert account.is_even, (account.billed, account.charged)
     assert only_event(adversary, owner)["estimated"] is True
     assert adversary.until_metric(HOLDS, 0)
+
+
+@pytest.mark.parametrize("leaves_after", [0.15, 0.6])
+@pytest.mark.parametrize("route", _PASSED_ON)
+def test_06_a_stream_that_is_passed_on_and_left_is_an_estimate(
+    adversary: Adversary, route: str, leaves_after: float
+) -> None:
+    owner = adversary.owner()
+    case = Case(route, ROUTES[route].models[0], words=60, stream=True)
+    case = case.with_directive(out=40, chunks=20, chunk_delay_ms=50)
+    made = request(case, adversary.nonce(owner), "nobody")
+    assert adversary.post(owner, made.path, made.body, leaves_after=leaves_after) is None
+    account = adversary.account(owner, calls=1)
+    assert violations(account) == []
+    assert only_event(adversary, owner)["estimated"] is True
 
 
 # 7
@@ -330,6 +387,16 @@ def test_07_no_hold_stays_when_many_leave_at_once(adversary: Adversary, stream: 
     adversary.run(leave())
     assert adversary.until_metric(HOLDS, 0), adversary.metric(HOLDS)
     assert adversary.metric("spendmeter_holds_expired_total") == 0
+
+
+def test_07_what_litellm_goes_on_with_is_judged_once_it_has_ended(adversary: Adversary) -> None:
+    """Of this request the client has left for long when the fallback is called."""
+    adversary.run(adversary.world.rest())
+    retries = (Control("num_retries", "1"),)
+    case = Case("chat", "failing", controls=retries, reads="leaves", after_ms=100)
+    batch = adversary.run(adversary.world.batch([case]))
+    assert len(batch.calls) == 1
+    assert batch.found == []
 
 
 # 8, cases 01, 02 and 03
@@ -404,6 +471,24 @@ def test_09_what_is_no_model_call_is_not_unpriced(adversary: Adversary) -> None:
     assert [one for one in adversary.account(owner).events if one["cost_source"] == "unpriced"] == []
 
 
+@pytest.mark.parametrize("status", [401, 429])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["gpt-4o", "claude", "gem"])
+def test_09_what_a_provider_answers_with_an_error_costs_nothing(
+    adversary: Adversary, model: str, stream: bool, status: int
+) -> None:
+    owner = adversary.owner()
+    sent(adversary, owner, Case("chat", model, stream=stream).with_directive(status=status))
+    assert adversary.settled(owner) == (0, 0)
+
+
+def test_09_a_stream_that_fails_before_it_is_sent_costs_nothing(adversary: Adversary) -> None:
+    owner = adversary.owner()
+    forged = (Control("litellm_trace_id", '"forged"'),)
+    sent(adversary, owner, Case("chat", "gem", stream=True, controls=forged, depth=3))
+    assert adversary.settled(owner) == (0, 0)
+
+
 # 5, pass-through
 
 
@@ -417,16 +502,6 @@ def test_05_a_pass_through_stream_says_what_it_used_and_its_client_sees_none_of_
     assert '"usage"' not in answer.text
     assert answer.text.rstrip().endswith("data: [DONE]")
     assert charged(adversary, owner) == (GPT_4O, 1)
-def test_07_what_litellm_goes_on_with_is_judged_once_it_has_ended(adversary: Adversary) -> None:
-    """Of this request the client has left for long when the fallback is called."""
-    adversary.run(adversary.world.rest())
-    retries = (Control("num_retries", "1"),)
-    case = Case("chat", "failing", controls=retries, reads="leaves", after_ms=100)
-    batch = adversary.run(adversary.world.batch([case]))
-    assert len(batch.calls) == 1
-    assert batch.found == []
-
-
     (event,) = adversary.account(owner).events
     assert not event["estimated"]
 

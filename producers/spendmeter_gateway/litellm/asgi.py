@@ -66,11 +66,11 @@ class Watch:
 class _Sending:
     """What goes to the client. A refusal gets its shape here: LiteLLM changes it by the route."""
 
-    __slots__ = ("_body", "_exchange", "_is_streaming", "_litellm_status", "_send", "_start")
+    __slots__ = ("_body", "_exchange", "_is_encoded", "_is_streaming", "_litellm_status", "_send", "_start")
 
     def __init__(self, exchange: Exchange, send: Send, litellm_status: Callable[[], int]) -> None:
         self._exchange, self._send, self._litellm_status = exchange, send, litellm_status
-        self._is_streaming = False
+        self._is_streaming = self._is_encoded = False
         self._start: Message | None = None
         """The beginning of an error that may be a refusal, held back."""
         self._body = b""
@@ -84,7 +84,7 @@ class _Sending:
                 return
             if any(name.lower() == b"content-encoding" for name, _ in message.get("headers", ())):
                 # It cannot be read, so nothing can be taken out of it.
-                self._exchange.usage_filter = None
+                self._exchange.usage_filter, self._is_encoded = None, True
         elif kind == "http.response.body":
             await self._send_body(message)
             return
@@ -99,7 +99,7 @@ class _Sending:
             message = await self._sent_error(message, has_more=has_more)
         elif has_more or (self._is_streaming and body):
             self._is_streaming = True
-            self._exchange.sent(body)
+            self._exchange.sent(body, is_readable=not self._is_encoded)
         if self._exchange.usage_filter is not None:
             passed = self._exchange.usage_filter.feed(message.get("body", b""), is_last=not has_more)
             message = {**message, "body": passed}

@@ -20,11 +20,13 @@ from spendmeter_gateway.exchange import Call, Exchange
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
 from spendmeter_gateway.litellm.payload.fields import mapping
+from spendmeter_gateway.litellm.payload.pass_through import Marks, marks_of
 from spendmeter_gateway.litellm.payload.provider_objects import is_billed_apart
 from spendmeter_gateway.litellm.payload.usage import usage_of
+from spendmeter_gateway.litellm.payload.usage_counts import usage_in_gemini
 from spendmeter_gateway.litellm.request.size import ORDERED_BY_UNITS, asked_by
 from spendmeter_gateway.litellm.streams import chunks_of, is_unfinished, lacks_usage, usage_said
-from spendmeter_gateway.model import UsageDraft
+from spendmeter_gateway.model import UsageCounts, UsageDraft
 
 _SENT = ("messages", "input", "prompt", "contents", "system", "instructions", "tools")
 _ANSWER = ("data", "choices", "content", "output", "candidates")
@@ -47,12 +49,16 @@ class CallDrafts:
         response = call.response
         if response is None:
             return self.cut(call)
+        if (counts := usage_in_gemini(response)) is not None:
+            # LiteLLM's prices are for usage in OpenAI's shape.
+            response = ModelResponse(model=call.deployment.model, usage=_usage(counts))
         return _draft(call, response, _of(response, "id"))
 
     def logged(self, call: Call, draft: UsageDraft) -> UsageDraft:
         """The draft of LiteLLM's log event in the names of its call, marked where LiteLLM did the counting.
 
-        Of a stream without an end LiteLLM may know no more than what the provider said at its beginning.
+        Of a stream without an end LiteLLM may know no more than what the provider said at its beginning, and
+        of what was sent its log event may have less than the call.
         """
         is_misnamed = draft.fields["model"] != call.deployment.model
         draft = charged_to(draft, call)
@@ -61,11 +67,11 @@ class CallDrafts:
         if is_misnamed and draft.fields["cost_source"] is CostSource.UNPRICED:
             # Logged under the names of a list of models, of which no price is known.
             return self.answered(call) or draft
-        if is_unfinished(call.stream) or _lacks_its_end(call):
+        if draft.fields["estimated"] or is_unfinished(call.stream) or _lacks_its_end(call):
             estimate = self.cut(call)
             if estimate is not None and estimate.fields["cost_nanousd"] > draft.fields["cost_nanousd"]:
                 return estimate
-        elif not lacks_usage(call.stream):
+        elif not lacks_usage(call.stream) and not _lacks_usage(call):
             return draft
         return draft._replace(fields={**draft.fields, "estimated": True})
 
@@ -80,12 +86,7 @@ class CallDrafts:
             return _draft(call, response, call.response_id)
         came = _texts_that_came(call) if call.is_streamed else []
         found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
-        usage = Usage(
-            prompt_tokens=found.input_tokens,
-            completion_tokens=found.output_tokens,
-            total_tokens=found.total_tokens,
-        )
-        response = ModelResponse(model=call.deployment.model, usage=usage)
+        response = ModelResponse(model=call.deployment.model, usage=_usage(found))
         draft = _draft(call, response, None)
         if draft is None:
             return None
@@ -105,12 +106,12 @@ class CallDrafts:
         return NanoUsd(0 if bound is None else bound.nanousd(0))
 
 
-def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
 def as_sent(logged: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """LiteLLM's log event with what was sent as the call has it: a client can have the log's redacted."""
     return {**logged, **{name: call.arguments[name] for name in _SENT if name in call.arguments}}
 
 
+def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
     """The draft in the names that its call was admitted under: a log event's are a client's to change."""
     subject = subject_at(call.caller, call.deployment)
     deployment = call.deployment
@@ -210,15 +211,42 @@ def _listed(call: Call, response: object) -> Any:
         return {}
 
 
+def _usage(counts: UsageCounts) -> Usage:
+    return Usage(
+        prompt_tokens=counts.input_tokens,
+        completion_tokens=counts.output_tokens,
+        total_tokens=counts.total_tokens,
+        prompt_tokens_details={
+            "cached_tokens": counts.cache_read_tokens,
+            "audio_tokens": counts.input_audio_tokens,
+            "image_tokens": counts.input_image_tokens,
+        },
+        completion_tokens_details={
+            "reasoning_tokens": counts.reasoning_tokens,
+            "audio_tokens": counts.output_audio_tokens,
+            "image_tokens": counts.output_image_tokens,
+        },
+    )
+
+
 def _of(response: object, name: str) -> Any:
     return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
 
 
 def _lacks_its_end(call: Call) -> bool:
-    """Whether Anthropic's last event is missing in a stream that LiteLLM passes on as it is."""
-    sent = call.exchange.output_end
-    is_passed_on = call.stream is None and call.is_streamed and call.call_type == "anthropic_messages"
-    return is_passed_on and bool(sent) and b"message_stop" not in sent
+    """Whether the provider's last event is missing in a stream that LiteLLM passes on as it is."""
+    marks = _marks_of(call)
+    return marks is not None and call.exchange.lacks(marks.end)
+
+
+def _lacks_usage(call: Call) -> bool:
+    """Whether nobody has said in such a stream what went in: then LiteLLM has counted it."""
+    marks = _marks_of(call)
+    return call.lacks_usage or (marks is not None and call.exchange.lacks(marks.usage))
+
+
+def _marks_of(call: Call) -> Marks | None:
+    return marks_of(call.exchange.path) if call.is_streamed and call.stream is None else None
 
 
 def _texts_that_came(call: Call) -> list[str]:

@@ -13,13 +13,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextvars import Context
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.proxy._types import UserAPIKeyAuth
 from openai import APIError
 from prometheus_client import Counter
@@ -74,13 +75,17 @@ from spendmeter_gateway.litellm.request.free_deployments import served_at, serve
 from spendmeter_gateway.litellm.request.free_requests import is_free, is_free_at, is_free_route
 from spendmeter_gateway.litellm.request.pass_through_route import deployment_at
 from spendmeter_gateway.litellm.response import answer_of
-from spendmeter_gateway.litellm.streams import observe_streams, response_id_of
+from spendmeter_gateway.litellm.streams import observe_estimates, observe_streams, response_id_of
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
 STRIPPED = Counter("spendmeter_stripped_requests_total", "Requests with a control taken out of their body.")
+
+
+_ERRORS_OF_PROVIDERS = (APIError, BaseLLMException)
+"""As LiteLLM maps them; and its own, which it leaves as they are where a stream is read late."""
 
 
 class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
@@ -298,7 +303,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if not self._is_watching:
             self._is_watching = install(self._ended, litellm_status)
             observe_authentication(_authenticated)
-            observe_streams(_stream_begins)
+            observe_streams(_stream_begins, _stream_waits)
+            observe_estimates(_usage_estimated)
             # Outside of the request that may be running: what is read there is no call of it.
             if self._following is None:
                 follow = self._gateway().follower.run(_read_response)
@@ -336,13 +342,13 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if not exchange.is_watched:
             self._exchanges.put(request_id, exchange)
         put_event_id(data, str(request_id))
+        exchange.is_list = is_list_of_models(data, call_type)
         lacking = missing(caller, request.told, self._settings.client_values)
         if lacking and not is_free_route(call_type, exchange.method, exchange.path):
             exchange.take_admitted(request_id)
             exchange.refusals.append(gateway.routes.refusal(lacks(lacking[0]), caller))
             return exchange.refusals[-1]
         if controls.unmetered and gateway.views.may_refuse(caller.subject):
-        exchange.is_list = is_list_of_models(data, call_type)
             exchange.take_admitted(request_id)
             refuse = cannot_be_metered(controls.unmetered[0])
             exchange.refusals.append(gateway.routes.refusal(refuse, caller))
@@ -451,7 +457,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     def _stream_failed(self, exchange: Exchange, error: object) -> None:
         """A stream that failed before its first byte. Only a provider's error says what it costs."""
         streams = [c for c in exchange.open_calls() if c.is_streamed and c.outcome is Outcome.RUNNING]
-        if len(streams) == 1 and not exchange.output_bytes and isinstance(error, APIError):
+        if len(streams) == 1 and not exchange.output_bytes and isinstance(error, _ERRORS_OF_PROVIDERS):
             self._failed(exchange, error, (streams[0].call_type,))
 
     def _is_owned(self, exchange: Exchange) -> bool:
@@ -569,13 +575,13 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         is_mixed_up = exchange.made_several or (exchange.is_list and call.outcome is Outcome.ANSWERED)
         draft = self._drafts.answered(call) if is_mixed_up else None
         if draft is None:
+            kwargs = as_sent(kwargs, call)
             draft = usage_of(kwargs, event_id=call.id, occurred_at=finished_at, listed=listed_prices)
             draft = None if draft is None else self._drafts.logged(call, draft)
         else:
             draft = draft._replace(fields={**draft.fields, "occurred_at": finished_at})
         self._settle(call, draft)
 
-            kwargs = as_sent(kwargs, call)
     def _settle(self, call: Call, draft: UsageDraft | None) -> None:
         gateway = self._gateway()
         if not call.exchange.claim(call):
@@ -672,6 +678,25 @@ def _stream_begins(stream: object) -> None:
     call = current_call()
     if call is not None and call.stream is None:
         call.stream = stream
+
+
+def _usage_estimated() -> None:
+    exchange = current_exchange()
+    for call in () if exchange is None else exchange.open_calls():
+        if call.is_streamed and call.stream is None:
+            call.lacks_usage = True
+
+
+def _stream_waits() -> Callable[[], None]:
+    call = current_call()
+    if call is None or not call.sends:
+        return lambda: None
+    call.sends -= 1
+
+    def send() -> None:
+        call.sends += 1
+
+    return send
 
 
 callback = SpendmeterCallback()

@@ -8,22 +8,56 @@ from typing import Any, Final
 
 import litellm
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.responses import streaming_iterator
 
 _ALREADY: Final = "_spendmeter"
+_ESTIMATE: Final = "_estimate_usage_safely"
 
 
-def observe_streams(note: Callable[[object], None]) -> None:
-    """Have `note` called with each stream that LiteLLM begins to read, in the context of its call. Once."""
+def observe_streams(note: Callable[[object], None], wait: Callable[[], Callable[[], None]]) -> None:
+    """Have `note` called with each stream that LiteLLM begins to read, in the context of its call. Once.
+
+    Some providers' streams (Gemini's) are sent when they are first read, long after LiteLLM has said that it
+    sends: for each of these `wait` is called, and what it returns once the stream is sent.
+    """
     own = CustomStreamWrapper.__init__
     if hasattr(own, _ALREADY):
         return
 
     def begin(self: Any, *given: Any, **named: Any) -> None:
+        send = named.get("make_call")
+        if send is not None and (given[0] if given else named.get("completion_stream")) is None:
+            named["make_call"] = _after(wait(), send)
         own(self, *given, **named)
         note(self)
 
     setattr(begin, _ALREADY, True)
     CustomStreamWrapper.__init__ = begin
+
+
+def observe_estimates(note: Callable[[], None]) -> None:
+    """Have `note` called where LiteLLM counts a Responses stream itself, as no event of it has usage. Once.
+
+    What it counts it sends on as if the provider had said it. Older releases lack the function.
+    """
+    own = getattr(streaming_iterator, _ESTIMATE, None)
+    if own is None or hasattr(own, _ALREADY):
+        return
+
+    def estimate(*given: Any, **named: Any) -> Any:
+        note()
+        return own(*given, **named)
+
+    setattr(estimate, _ALREADY, True)
+    setattr(streaming_iterator, _ESTIMATE, estimate)
+
+
+def _after(first: Callable[[], None], send: Callable[..., Any]) -> Callable[..., Any]:
+    def both(*given: Any, **named: Any) -> Any:
+        first()
+        return send(*given, **named)
+
+    return both
 
 
 def chunks_of(stream: object) -> Sequence[object]:

@@ -418,3 +418,31 @@ class TestEventIds:
 )
 def test_a_call_finished_between_1970_and_now(end_time: object, expected: datetime) -> None:
     assert finish_time(end_time, NOW) == expected
+
+
+def without_input(name: str, *, output_tokens: int, cost: float) -> dict[str, Any]:
+    kwargs = payload(name)
+    logged = kwargs["standard_logging_object"]
+    logged |= {"prompt_tokens": 0, "completion_tokens": output_tokens, "total_tokens": output_tokens}
+    logged["metadata"]["usage_object"] = {}
+    kwargs["response_cost"] = logged["response_cost"] = cost
+    return kwargs | {"messages": [{"role": "user", "content": "some words to be counted"}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "output_tokens", "cost"),
+    [("messages_stream", 40, 0.0006), ("responses_stream", 40, 0.0006), ("messages", 0, 0.0006)],
+)
+def test_an_answer_without_what_went_in_is_an_estimate(name: str, output_tokens: int, cost: float) -> None:
+    event = event_of(without_input(name, output_tokens=output_tokens, cost=cost))
+
+    assert event.estimated
+    assert event.input_tokens > 0
+    assert event.output_tokens >= output_tokens
+    assert event.cost_nanousd >= round(cost * 1e9)
+
+
+def test_an_answer_that_is_billed_by_the_second_needs_no_tokens() -> None:
+    kwargs = without_input("chat", output_tokens=0, cost=0.0006)
+    kwargs["standard_logging_object"]["call_type"] = kwargs["call_type"] = "atranscription"
+    assert not event_of(kwargs).estimated

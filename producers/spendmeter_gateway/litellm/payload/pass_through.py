@@ -175,6 +175,28 @@ class UsageChunkFilter:
 _ENDS = (b"\n\n", b"\r\n\r\n")
 
 
+class Marks(NamedTuple):
+    """What to find in a stream. A text that has a mark has its quotes escaped."""
+
+    end: re.Pattern[bytes]
+    """Of the provider's last event."""
+    usage: re.Pattern[bytes]
+    """A count of what went in, which both say at the beginning; a zero is LiteLLM's, for want of one."""
+
+
+_ANTHROPIC = Marks(
+    re.compile(rb'"message_stop"'),
+    re.compile(rb'"(?:cache_(?:read|creation)_)?input_tokens":\s*[1-9]'),
+)
+_GEMINI = Marks(re.compile(rb'"finishReason"'), re.compile(rb'"promptTokenCount":\s*[1-9]'))
+_MARKS = {"messages": _ANTHROPIC, "streamRawPredict": _ANTHROPIC, "streamGenerateContent": _GEMINI}
+
+
+def marks_of(route: str) -> Marks | None:
+    """Those of a stream in Anthropic's or Gemini's shape; None of others, where usage comes with the end."""
+    return _MARKS.get(_last(route))
+
+
 def _some(usage: Mapping[str, Any]) -> UsageCounts | None:
     # Cohere's: its own numbers, or those that it bills.
     for name in ("billed_units", "tokens"):

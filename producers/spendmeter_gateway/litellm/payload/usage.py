@@ -196,7 +196,9 @@ def _counts(
     if _lacks_usage(kwargs, payload, counts):
         call_type = str(payload.get("call_type") or kwargs.get("call_type"))
         answer = answer_texts(payload.get("response"))
-        return estimated_usage(kwargs, answer, call_type=call_type), True
+        found = estimated_usage(kwargs, answer, call_type=call_type)
+        output = max(counts.output_tokens, found.output_tokens)
+        return found._replace(output_tokens=output, total_tokens=found.input_tokens + output), True
     return counts, False
 
 
@@ -207,14 +209,24 @@ _BILLED_BY_TOKENS = re.compile(
 )
 
 
+_READ_TEXT = re.compile(
+    r"a?(completion|text_completion|responses|anthropic_messages|generate_content(_stream)?)"
+)
+"""Those of them that nothing comes out of unless something went in."""
+
+
 def _lacks_usage(kwargs: Mapping[str, Any], payload: Mapping[str, Any], counts: UsageCounts) -> bool:
-    """Whether a model served this call and nobody says what it used."""
-    cost = payload.get("response_cost")
-    if counts.total_tokens or (isinstance(cost, int | float) and cost > 0):
-        return False
+    """Whether a model served this call and nobody says what it used.
+
+    Of a stream that LiteLLM passes on it counts the output itself, and leaves the input at zero; of an answer
+    with counts that cannot be it makes a cost of the texts.
+    """
     if payload.get("cache_hit") is True or kwargs.get("cache_hit") is True:
         return False
     call_type = str(payload.get("call_type") or kwargs.get("call_type"))
+    cost = payload.get("response_cost")
+    if counts.total_tokens or (isinstance(cost, int | float) and cost > 0):
+        return _READ_TEXT.fullmatch(call_type) is not None
     # A transcription brings a file, of which nothing is logged.
     is_sent = _is_a_body(kwargs) or call_type.endswith("transcription")
     return is_sent and _BILLED_BY_TOKENS.fullmatch(call_type) is not None

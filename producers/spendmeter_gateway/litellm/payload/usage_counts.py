@@ -7,6 +7,8 @@ Gemini's `usageMetadata`.
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from spendmeter_gateway.litellm.payload.fields import mapping, tokens
 from spendmeter_gateway.model import UsageCounts
 
@@ -58,6 +60,14 @@ def counts_of(
         input_characters=tokens(ins.get("character_count")),
         queries=tokens(ins.get("query_count")),
     )
+
+
+def usage_in_gemini(answer: object) -> UsageCounts | None:
+    """The counts of an answer in Gemini's own shape, which has no `usage`; None of any other, or without."""
+    # A dictionary, LiteLLM's model, or Google's, which has names of its own for the same.
+    whole = answer.model_dump(by_alias=True) if isinstance(answer, BaseModel) else mapping(answer)
+    counts = counts_of(mapping(whole.get("usageMetadata")))
+    return counts if counts.input_tokens else None
 
 
 def _written_for_an_hour(usage: Mapping[str, Any], ins: Mapping[str, Any]) -> int:
