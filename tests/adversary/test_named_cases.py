@@ -162,6 +162,18 @@ def test_04_each_round_of_a_tool_loop_is_charged(adversary: Adversary, stream: b
     assert account.charged > GPT_4O
 
 
+@pytest.mark.parametrize("model", ["gpt-4o", "claude", "gem"])
+@pytest.mark.parametrize("name", ["litellm_trace_id", "drop_params", "merge_reasoning_content_in_choices"])
+def test_04_a_control_of_the_wrong_type_does_not_lose_a_stream_that_the_provider_bills(
+    adversary: Adversary, model: str, name: str
+) -> None:
+    owner = adversary.owner()
+    adversary.served(owner, adversary.chat(owner, model=model, stream=True) | {name: [[["forged"]]]})
+    account = adversary.account(owner, calls=1)
+    assert account.is_even, (account.billed, account.charged)
+    assert not only_event(adversary, owner)["estimated"]
+
+
 @pytest.mark.parametrize("marker", [DURING, AFTER])
 @pytest.mark.parametrize("route", ["chat", "messages", "responses", "gemini"])
 def test_04_an_answer_that_a_guardrail_blocks_is_charged(

@@ -4,18 +4,22 @@ import json
 import re
 import timeit
 from copy import deepcopy
+from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import litellm.types.utils
 import pytest
+from litellm.litellm_core_utils.get_litellm_params import get_litellm_params
+from litellm.types.router import GenericLiteLLMParams
 
 from spendmeter_gateway.litellm.request.controls import (
     FALLBACKS,
     GROUPS,
     MAX_NODES,
     NOTHING,
+    VALIDATED_LATE,
     Treatment,
     apply_controls,
     strip_final,
@@ -193,6 +197,48 @@ def test_a_client_cannot_choose_retries_that_no_hook_sees() -> None:
     # LiteLLM: `max_retries or 2`.
     assert (final["max_retries"] or 2) == 0
     assert json.dumps(final["max_retries"]) == "0"
+
+
+@pytest.mark.parametrize("name", VALIDATED_LATE)
+@pytest.mark.parametrize("value", [["x"], {"a": "b"}, 5, 0.5])
+def test_what_litellm_could_not_read_once_the_provider_has_answered_is_stripped(
+    name: str, value: object
+) -> None:
+    final: dict[str, Any] = {"model": "m", "max_retries": 0, name: value}
+
+    assert strip_final(final) == (name,)
+    assert name not in final
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("litellm_trace_id", "trace-1"),
+        ("litellm_trace_id", None),
+        ("drop_params", True),
+        ("drop_params", "true"),
+        ("merge_reasoning_content_in_choices", False),
+        ("merge_reasoning_content_in_choices", "yes"),
+    ],
+)
+def test_what_litellm_reads_passes(name: str, value: object) -> None:
+    final: dict[str, Any] = {"model": "m", "max_retries": 0, name: value}
+
+    assert strip_final(final) == ()
+    assert final[name] == value
+
+
+def test_every_control_that_litellm_validates_late_is_known() -> None:
+    """What reaches the check at the beginning of a stream, and a client may set."""
+    checked = GenericLiteLLMParams.model_fields.keys() & signature(get_litellm_params).parameters.keys()
+    not_the_clients = GROUPS["credentials"].names | GROUPS["provider"].names | GROUPS["hidden retries"].names
+    left = {
+        name
+        for name in checked - not_the_clients
+        if not any(name in group.names for group in GROUPS.values() if group.treatment is Treatment.STRIPPED)
+    }
+
+    assert left == set(VALIDATED_LATE)
 
 
 @pytest.mark.parametrize("name", ["user_config", "model_list"])

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from litellm.types.router import GenericLiteLLMParams
+from pydantic import TypeAdapter, ValidationError
+
 from spendmeter_gateway.litellm.payload.fields import EVENT_ID_FIELD
 from spendmeter_gateway.litellm.request.parameter_names import INTEGRATIONS, PRICES, names
 
@@ -326,7 +329,15 @@ _IN_THE_PROXYS_METADATA = frozenset(
 # see no usage.
 _IN_EXTRA_BODY = ("model",)
 _JSON = (dict, list, str, int, float, type(None))
+VALIDATED_LATE = ("litellm_trace_id", "drop_params", "merge_reasoning_content_in_choices")
+"""A client's, which LiteLLM validates when it begins to read a stream: by then the provider has answered, and
+the answer would be billed and never read."""
 _NO_BODY: Mapping[str, Any] = {}
+_READERS: Mapping[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(GenericLiteLLMParams.model_fields[name].annotation)
+    for name in VALIDATED_LATE
+    if name in GenericLiteLLMParams.model_fields
+}
 _MISSING = object()
 _NO_RETRIES = _Zero(0)
 
@@ -373,17 +384,29 @@ def apply_controls(data: dict[str, Any], *, is_under_budget: bool) -> ControlOut
 
 
 def strip_final(kwargs: dict[str, Any]) -> tuple[str, ...]:
-    """Of a call's final parameters: what the provider would read over what LiteLLM prices; hidden retries.
+    """Of a call's final parameters: what the provider would read over what LiteLLM prices; hidden retries;
+    what LiteLLM itself could not read once the provider has answered.
 
     For `async_pre_call_deployment_hook`. A deployment's own `max_retries` goes as well: the SDK repeats
     below every hook (embeddings without any: 3 calls, one hook).
     """
     stripped: list[str] = []
     _strip_extra_body(kwargs, "", stripped)
+    _strip_unreadable(kwargs, stripped)
     if kwargs.get(_MAX_RETRIES) != 0:
         stripped.append(_MAX_RETRIES)
     kwargs[_MAX_RETRIES] = _NO_RETRIES
     return tuple(stripped)
+
+
+def _strip_unreadable(kwargs: dict[str, Any], stripped: list[str]) -> None:
+    for name, reader in _READERS.items():
+        if kwargs.get(name) is None:
+            continue
+        try:
+            reader.validate_python(kwargs[name])
+        except ValidationError:
+            _strip(kwargs, name, "", stripped)
 
 
 def _strip(of: dict[str, Any], name: str, path: str, stripped: list[str]) -> None:
