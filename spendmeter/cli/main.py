@@ -25,7 +25,7 @@ class Commands(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any) -> Any:  # type: ignore[override]
         """Run the command line; what a person can mend ends in a sentence, with its exit code."""
         print_any_character()
-        for chatty in ("aiokafka", "clickhouse_connect"):
+        for chatty in ("aiokafka", "asyncio", "clickhouse_connect"):
             # What a command says of an error is one sentence; a process that logs has a handler of its own.
             logging.getLogger(chatty).addHandler(logging.NullHandler())
         try:

@@ -494,13 +494,6 @@ def test_09_what_a_provider_answers_with_an_error_costs_nothing(
     assert adversary.settled(owner) == (0, 0)
 
 
-def test_09_a_stream_that_fails_before_it_is_sent_costs_nothing(adversary: Adversary) -> None:
-    owner = adversary.owner()
-    forged = (Control("litellm_trace_id", '"forged"'),)
-    sent(adversary, owner, Case("chat", "gem", stream=True, controls=forged, depth=3))
-    assert adversary.settled(owner) == (0, 0)
-
-
 # 5, pass-through
 
 

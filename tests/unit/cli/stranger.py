@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in commands.list_commands(None):  # type: ignore[arg-type]
         commands.get_command(None, name)  # type: ignore[arg-type]
-    # Nobody may not be allowed to read the standard library, from which this would be loaded later.
+    # Nobody may not be allowed to read this Python's libraries, from which these would be loaded later.
     "".encode("idna")
+    import_module("spendmeter_stream.faust.app")
     for line in sys.stdin:
         case = json.loads(line)
         if not case.get("process"):
