@@ -13,7 +13,7 @@ from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import load
 from spendmeter.runtime.topic_check import check_topics
 from spendmeter_gateway.gateway import WATCHED
-from spendmeter_gateway.litellm.releases import COMPROMISED
+from spendmeter_gateway.litellm.releases import why_refused
 from spendmeter_gateway.settings import GatewaySettings
 
 
@@ -39,8 +39,8 @@ def _litellm() -> Iterator[str]:
     except PackageNotFoundError:
         yield "LiteLLM is not installed here; run this with the Python of the proxy"
         return
-    if (why := COMPROMISED.get(found)) is not None:
-        yield f"LiteLLM {found}: {why}; install another release and replace every secret in its reach"
+    if (why := why_refused(found)) is not None:
+        yield f"the gateway {why}"
 
 
 def _outbox(settings: GatewaySettings) -> Iterator[str]:

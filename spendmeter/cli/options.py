@@ -25,31 +25,31 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 
 
-class Cost(click.ParamType):
-    """An amount of 0 or more, exact to the nano-dollar."""
-
+class _Money(click.ParamType):
     name = "usd"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
+    def _amount(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
         try:
-            amount = from_usd(value)
+            return from_usd(value)
         except InvalidAmount as error:
             self.fail(str(error), param, ctx)
+
+
+class Cost(_Money):
+    """An amount of 0 or more, exact to the nano-dollar."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
+        amount = self._amount(value, param, ctx)
         if amount < 0:
             self.fail(f"{value} USD is below 0; `spendmeter void` takes a cost back", param, ctx)
         return amount
 
 
-class Usd(click.ParamType):
+class Usd(_Money):
     """An amount above 0, exact to the nano-dollar."""
 
-    name = "usd"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
-        try:
-            amount = from_usd(value)
-        except InvalidAmount as error:
-            self.fail(str(error), param, ctx)
+        amount = self._amount(value, param, ctx)
         if amount <= 0:
             self.fail(
                 f"{value} USD is not above 0; `spendmeter budget remove` takes a budget away", param, ctx

@@ -108,7 +108,7 @@ class CallDrafts:
 
 def as_sent(logged: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """LiteLLM's log event with what was sent as the call has it: a client can have the log's redacted."""
-    return {**logged, **{name: call.arguments[name] for name in _SENT if name in call.arguments}}
+    return {**logged, **_sent(call)}
 
 
 def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
@@ -142,6 +142,10 @@ def charged_fields(subject: Any, alias: str | None) -> dict[str, Any]:
     }
 
 
+def _sent(call: Call) -> dict[str, Any]:
+    return {name: call.arguments[name] for name in _SENT if name in call.arguments}
+
+
 def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
     usage = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
@@ -166,7 +170,7 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
         "stream": call.is_streamed,
     }
     logged = {
-        **{name: arguments[name] for name in _SENT if name in arguments},
+        **_sent(call),
         "standard_logging_object": payload,
         "response_cost": cost,
         "litellm_params": {**arguments, "metadata": {"model_info": arguments.get("model_info")}},

@@ -30,10 +30,16 @@ def refuse_compromised(installed: str | None = None) -> None:
     except PackageNotFoundError:
         # A source tree on the path: no release.
         return
-    if (why := COMPROMISED.get(found)) is not None:
-        print(
-            f"spendmeter cannot start beside LiteLLM {found}: {why}; install another release and replace"
-            " every secret that was within this machine's reach.",
-            file=sys.stderr,
-        )
+    if (why := why_refused(found)) is not None:
+        print(f"spendmeter {why}.", file=sys.stderr)
         raise SystemExit(2)
+
+
+def why_refused(release: str) -> str | None:
+    """Why nothing of ours starts beside that release, and what to do; None where it does."""
+    if (why := COMPROMISED.get(release)) is None:
+        return None
+    return (
+        f"cannot start beside LiteLLM {release}: {why}; install another release and replace"
+        " every secret that was within this machine's reach"
+    )
