@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from spendmeter.budgets import change as budget_change
 from spendmeter.budgets.change import InvalidChange
-from spendmeter.budgets.plan import Plan, plan, wrong_replaces
+from spendmeter.budgets.plan import BudgetPlan, plan, wrong_replaces
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget
@@ -131,7 +131,7 @@ class SpendmeterClient:
             lambda signal: budget_id in (None, signal.budget_id) and account in (None, signal.account),
         )
 
-    async def plan(self, budgets: Sequence[Budget], *, prune: bool = False) -> Plan:
+    async def plan(self, budgets: Sequence[Budget], *, prune: bool = False) -> BudgetPlan:
         """What `apply` would do now.
 
         Raises:
@@ -145,7 +145,7 @@ class SpendmeterClient:
             raise InvalidReplaces(wrong)
         return made
 
-    async def carry_out(self, planned: Plan) -> list[Budget]:
+    async def carry_out(self, planned: BudgetPlan) -> list[Budget]:
         """Do what was planned; returns the budgets that were written, as they are now in force."""
         before = {change.before.id: change.before for change in planned.changed}
         written = [self._stamped(one, before.get(one.id)) for one in planned.writes]

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from spendmeter.contract.models import canonical_model
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.wire import made
+from spendmeter.contract.wire import construct_unchecked
 from spendmeter.domain.matching import Subject
 
 ClientValue = Literal["accept", "ignore", "require"]
@@ -67,7 +67,7 @@ class UsageDraft(NamedTuple):
         fields["producer_id"], fields["gateway"], fields["seq"] = origin.producer_id, origin.gateway, seq
         if event_id is not None:
             fields["event_id"] = event_id
-        return made(UsageEvent, fields)
+        return construct_unchecked(UsageEvent, fields)
 
 
 OnStale = Literal["allow", "block"]

@@ -14,7 +14,7 @@ with needs("sink"):
 
     from spendmeter.runtime import clickhouse, logs, metrics
     from spendmeter.runtime.fetched import fetch_cheaply
-    from spendmeter.runtime.process import ending_in_words
+    from spendmeter.runtime.process import exiting_with_message
     from spendmeter.runtime.settings import load
     from spendmeter_sinks.clickhouse.consumer import Sink
     from spendmeter_sinks.clickhouse.gc import leave_to_the_sink
@@ -74,7 +74,7 @@ def _configured() -> Iterator[SinkSettings]:
     settings = load(SinkSettings)
     logs.configure(settings)
     ours = (SchemaMismatch, NotMigrated, OwnedByAnother, PartialInsert, clickhouse.Unusable)
-    with ending_in_words(settings, *ours), clickhouse.in_words(settings):
+    with exiting_with_message(settings, *ours), clickhouse.raising_unusable(settings):
         yield settings
 
 

@@ -96,7 +96,7 @@ class _Reader(YamlReader):
                 continue
             if budget.id in self.lines:
                 first = self.lines[budget.id][""]
-                self.tell(node, f"id {budget.id!r} is in line {first} already; give each its own")
+                self.report(node, f"id {budget.id!r} is in line {first} already; give each its own")
             else:
                 nodes = self.mapping(node, "a budget", FIELDS)
                 fields = {field: line_of(value) for field, value in nodes.items()}
@@ -112,14 +112,14 @@ class _Reader(YamlReader):
             try:
                 values |= self._value(field, value)
             except Wrong as wrong:
-                self.tell(value, f"{field}: {wrong}")
+                self.report(value, f"{field}: {wrong}")
         for field, hint in REQUIRED.items():
             if field not in nodes:
-                self.tell(node, f"{field} is missing: {hint}")
+                self.report(node, f"{field} is missing: {hint}")
         try:
             return Budget.model_validate(values)
         except ValidationError as error:
-            self._tell_of_record(error, node, nodes)
+            self._report_record(error, node, nodes)
             return None
 
     def _value(self, field: str, node: yaml.Node) -> dict[str, Any]:
@@ -150,10 +150,10 @@ class _Reader(YamlReader):
         for dimension, value in self.mapping(node, "match", DIMENSIONS).items():
             values[dimension] = text(value)
             if values[dimension] != ANY and ANY in values[dimension] and dimension not in GLOBBED:
-                self.tell(value, f"match.{dimension} takes no pattern, only {' and '.join(GLOBBED)} do")
+                self.report(value, f"match.{dimension} takes no pattern, only {' and '.join(GLOBBED)} do")
             if dimension == "key" and values[dimension].startswith("sk-"):
                 hashed = sha256(values[dimension].encode()).hexdigest()
-                self.tell(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
+                self.report(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
         return values
 
     def _raises(self, node: yaml.Node) -> Iterator[dict[str, Any]]:
@@ -162,11 +162,9 @@ class _Reader(YamlReader):
             if set(fields) == {"amount_usd", "until"}:
                 yield {"amount_nanousd": money(fields["amount_usd"]), "until": time(fields["until"])}
             elif isinstance(item, yaml.MappingNode):
-                self.tell(item, "a raise has amount_usd, and until: the time at which it ends")
+                self.report(item, "a raise has amount_usd, and until: the time at which it ends")
 
-    def _tell_of_record(
-        self, error: ValidationError, node: yaml.Node, nodes: Mapping[str, yaml.Node]
-    ) -> None:
+    def _report_record(self, error: ValidationError, node: yaml.Node, nodes: Mapping[str, yaml.Node]) -> None:
         for found in error.errors(include_url=False):
             if found["type"] == "missing":
                 continue
@@ -174,4 +172,6 @@ class _Reader(YamlReader):
             # What is wrong with several fields together names the one to mend first.
             record_name = str(found["loc"][0]) if found["loc"] else message.split(maxsplit=1)[0].rstrip(":")
             field = _IN_THE_FILE.get(record_name, record_name)
-            self.tell(nodes.get(field, node), message if message.startswith(field) else f"{field}: {message}")
+            self.report(
+                nodes.get(field, node), message if message.startswith(field) else f"{field}: {message}"
+            )

@@ -33,7 +33,7 @@ class Difference(NamedTuple):
     new: str
 
 
-class Plan(NamedTuple):
+class BudgetPlan(NamedTuple):
     """What is to be done; every budget is in one of these."""
 
     created: list[Budget]
@@ -59,9 +59,9 @@ class Plan(NamedTuple):
 
 def plan(
     existing: Mapping[str, Budget], wanted: Sequence[Budget], now: datetime, *, prune: bool = False
-) -> Plan:
+) -> BudgetPlan:
     """What it takes to bring the wanted budgets into force."""
-    made = Plan([], [], [], [], [])
+    made = BudgetPlan([], [], [], [], [])
     for budget in wanted:
         known = existing.get(budget.id)
         if known is None:
@@ -95,11 +95,11 @@ def _keeping(budget: Budget, known: Budget) -> Budget:
 
 def differences(change: Change) -> list[Difference]:
     """The fields that change, in the order of the record."""
-    old, new = _in_words(change.before), _in_words(change.after)
+    old, new = _render_fields(change.before), _render_fields(change.after)
     return [Difference(field, old[field], new[field]) for field in old if old[field] != new[field]]
 
 
-def _in_words(budget: Budget) -> dict[str, str]:
+def _render_fields(budget: Budget) -> dict[str, str]:
     told: dict[str, Any] = budget.model_dump(mode="json", exclude=_STAMPS | {"id", "limit_nanousd"})
     told["match"] = ", ".join(f"{d}={v}" for d, v in sorted(budget.match.items())) or "everything"
     told["warn_at"] = ", ".join(f"{fraction:g}" for fraction in budget.warn_at) or "never"

@@ -48,7 +48,7 @@ def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopic
     """Reads the topic once for every alert; a crossing that was told again is shown once."""
     seen = set()
 
-    def take(record: StoredRecord) -> None:
+    def show_alert(record: StoredRecord) -> None:
         try:
             alert = decode(Alert, record.value, record.headers)
         except InvalidRecord as invalid:
@@ -58,7 +58,7 @@ def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopic
             seen.add(alert.alert_id)
             show(alert)
 
-    return CompactedTopics(settings, [settings.topic(Topic.ALERTS)], take)
+    return CompactedTopics(settings, [settings.topic(Topic.ALERTS)], show_alert)
 
 
 def _line(alert: Alert) -> str:

@@ -9,7 +9,7 @@ import click
 
 from spendmeter.cli.budget_apply import apply, schema
 from spendmeter.cli.budget_changes import pause, raise_, remove, reset, resume, set_
-from spendmeter.cli.budget_render import as_data, in_words, match_in_words
+from spendmeter.cli.budget_render import as_data, render_budget, render_match
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import clock, print_json, print_table, say, usd
@@ -51,7 +51,7 @@ def list_(dir_: Path | None, as_json: bool) -> None:
     rows = [
         (
             one.id,
-            match_in_words(one),
+            render_match(one),
             usd(one.limit_nanousd),
             one.period,
             f"{one.action}, paused" if one.paused else one.action,
@@ -81,7 +81,7 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
     current = _current(found, signals, now)
     if as_json:
         return print_json({"budget": as_data(found), "accounts": [_account_as_data(s) for s in current]})
-    say(f"{found.id}  {in_words(found)}")
+    say(f"{found.id}  {render_budget(found)}")
     if not current:
         return say("nothing has been spent in the present window")
     columns = ("account", "spent", "limit", "used", "state", "spent by (UTC)", "window ends (UTC)")

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from spendmeter.budgets.file import BudgetFile, InvalidBudgetFile, read_budget_file
-from spendmeter.budgets.plan import Plan, differences
+from spendmeter.budgets.plan import BudgetPlan, differences
 from spendmeter.budgets.schema import budget_file_schema
-from spendmeter.cli.budget_render import in_words
+from spendmeter.cli.budget_render import render_budget
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import INVALID_FILE, dir_option, file_argument, json_option, read_file
 from spendmeter.cli.printing import print_json, say, say_lines
@@ -48,12 +48,12 @@ def apply(file: str, dry_run: bool, prune: bool, is_sure: bool, dir_: Path | Non
         _carry_out(planned, settings)
     if as_json:
         return print_json({"dry_run": dry_run, **_as_data(planned)})
-    _tell(planned, prune=prune)
+    _render(planned, prune=prune)
     return say("nothing was applied: this is a dry run") if dry_run else None
 
 
-def _planned(wanted: BudgetFile, settings: Settings, *, prune: bool) -> Plan:
-    async def work() -> Plan:
+def _planned(wanted: BudgetFile, settings: Settings, *, prune: bool) -> BudgetPlan:
+    async def work() -> BudgetPlan:
         async with connect(settings) as client:
             return await client.plan(wanted.budgets, prune=prune)
 
@@ -63,7 +63,7 @@ def _planned(wanted: BudgetFile, settings: Settings, *, prune: bool) -> Plan:
         raise wanted.invalid(error.wrong, "replaces") from None
 
 
-def _ask(planned: Plan, *, can_ask: bool) -> None:
+def _ask(planned: BudgetPlan, *, can_ask: bool) -> None:
     """Return if it is wanted that most budgets go."""
     ids = [one.id for one in planned.removed]
     named = ", ".join(ids[:MAX_NAMED]) + (
@@ -80,7 +80,7 @@ def _ask(planned: Plan, *, can_ask: bool) -> None:
         raise click.ClickException("nothing was applied")
 
 
-def _carry_out(planned: Plan, settings: Settings) -> None:
+def _carry_out(planned: BudgetPlan, settings: Settings) -> None:
     async def work() -> None:
         async with connect(settings) as client:
             await client.carry_out(planned)
@@ -99,23 +99,23 @@ def schema() -> None:
     print_json(budget_file_schema())
 
 
-def _tell(planned: Plan, *, prune: bool) -> None:
+def _render(planned: BudgetPlan, *, prune: bool) -> None:
     for one in planned.created:
-        say(f"+ new        {one.id}  {in_words(one)}")
+        say(f"+ new        {one.id}  {render_budget(one)}")
     for change in planned.changed:
-        say(f"~ changed    {change.after.id}  {in_words(change.after)}")
+        say(f"~ changed    {change.after.id}  {render_budget(change.after)}")
         for field, old, new in differences(change):
             say(f"             {field}: {old} → {new}")
     for one in planned.removed:
-        say(f"- removed    {one.id}  it was {in_words(one)}")
+        say(f"- removed    {one.id}  it was {render_budget(one)}")
     for one in planned.unchanged:
-        say(f"= the same   {one.id}  {in_words(one)}")
+        say(f"= the same   {one.id}  {render_budget(one)}")
     if planned.left:
-        not_asked = "made by the key API or LiteLLM" if prune else "--prune removes what no file has"
-        say(f"  left       {', '.join(_ids(planned.left))}  not in this file; {not_asked}")
+        why_left = "made by the key API or LiteLLM" if prune else "--prune removes what no file has"
+        say(f"  left       {', '.join(_ids(planned.left))}  not in this file; {why_left}")
 
 
-def _as_data(planned: Plan) -> dict[str, object]:
+def _as_data(planned: BudgetPlan) -> dict[str, object]:
     return {
         "created": _ids(planned.created),
         "changed": [change.after.id for change in planned.changed],

@@ -8,21 +8,21 @@ import click
 from pydantic import ValidationError
 
 from spendmeter.budgets.change import InvalidChange
-from spendmeter.cli.budget_render import as_data, in_words
+from spendmeter.cli.budget_render import as_data, render_budget
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.options import Moment, Span, Usd, dir_option, json_option
+from spendmeter.cli.options import DurationOption, TimeOption, UsdOption, dir_option, json_option
 from spendmeter.cli.printing import print_json, say
 from spendmeter.client import SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.records import tell
+from spendmeter.contract.records import render_validation_error
 
 id_argument = click.argument("budget_id", metavar="ID")
 
 
 @click.command(name="set")
 @id_argument
-@click.option("--limit-usd", type=Usd(), help="The new limit; what was spent stays spent.")
+@click.option("--limit-usd", type=UsdOption(), help="The new limit; what was spent stays spent.")
 @click.option("--period", help="The new period, such as week, week:sunday, month:15 or P14D.")
 @click.option("--timezone", metavar="ZONE", help="Whose midnights bound the new period.")
 @dir_option
@@ -51,9 +51,9 @@ def set_(
 
 @click.command(name="raise")
 @id_argument
-@click.option("--usd", type=Usd(), required=True, help="How much more may be spent.")
-@click.option("--until", type=Moment(), help="When the raise ends by itself.")
-@click.option("--for", "span", type=Span(), help="Or how long it lasts: 30m, 2h, 3d, 1w.")
+@click.option("--usd", type=UsdOption(), required=True, help="How much more may be spent.")
+@click.option("--until", type=TimeOption(), help="When the raise ends by itself.")
+@click.option("--for", "span", type=DurationOption(), help="Or how long it lasts: 30m, 2h, 3d, 1w.")
 @dir_option
 @json_option
 def raise_(
@@ -91,7 +91,7 @@ def resume(budget_id: str, dir_: Path | None, as_json: bool) -> None:
 
 @click.command()
 @id_argument
-@click.option("--at", type=Moment(), help="An earlier moment of the present period.  [default: now]")
+@click.option("--at", type=TimeOption(), help="An earlier moment of the present period.  [default: now]")
 @dir_option
 @json_option
 def reset(budget_id: str, at: datetime | None, dir_: Path | None, as_json: bool) -> None:
@@ -111,7 +111,7 @@ def remove(budget_id: str, dir_: Path | None, as_json: bool) -> None:
 def _change(
     dir_: Path | None,
     change: Callable[[SpendmeterClient], Awaitable[Budget]],
-    words: str,
+    outcome: str,
     as_json: bool,
 ) -> None:
     settings = kafka_settings(dir_)
@@ -125,8 +125,8 @@ def _change(
     except InvalidChange as error:
         raise click.ClickException(str(error)) from None
     except ValidationError as error:
-        raise click.ClickException(tell(error)) from None
+        raise click.ClickException(render_validation_error(error)) from None
     if as_json:
         print_json(as_data(changed))
     else:
-        say(f"{changed.id} {words} {in_words(changed)}")
+        say(f"{changed.id} {outcome} {render_budget(changed)}")

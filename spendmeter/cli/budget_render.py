@@ -1,4 +1,4 @@
-"""Budgets as commands tell them: in a line for people, as data for programs."""
+"""Budgets as commands print them: in a line for people, as data for programs."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
 
 
-def in_words(found: Budget) -> str:
+def render_budget(found: Budget) -> str:
     """What may be spent, by whom, and what happens then."""
     span = "in total" if found.period == "lifetime" else f"per {found.period}"
-    return f"{usd(found.limit_nanousd)} {span} for {match_in_words(found)} ({_action(found)})"
+    return f"{usd(found.limit_nanousd)} {span} for {render_match(found)} ({_action(found)})"
 
 
 def _action(found: Budget) -> str:
@@ -18,7 +18,7 @@ def _action(found: Budget) -> str:
     return f"{found.action}{', paused' if found.paused else ''}{', ' + ends if ends else ''}"
 
 
-def match_in_words(found: Budget) -> str:
+def render_match(found: Budget) -> str:
     """`key=*, team=red`."""
     return (
         ", ".join(f"{dimension}={value}" for dimension, value in sorted(found.match.items())) or "everything"

@@ -73,7 +73,7 @@ def history(settings: ClickHouseSettings, **more: Any) -> Iterator[Client]:
     """A client of history (`more`: see `clickhouse.reader`); its errors end in a sentence, exit 1."""
     client = None
     try:
-        with clickhouse.in_words(settings):
+        with clickhouse.raising_unusable(settings):
             client = clickhouse.reader(settings, **more)
             yield client
     except clickhouse.Unusable as error:

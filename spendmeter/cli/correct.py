@@ -7,14 +7,14 @@ from uuid import UUID
 import click
 
 from spendmeter.cli.connection import cluster_settings, history, run
-from spendmeter.cli.options import Cost, dir_option, json_option
+from spendmeter.cli.options import CostOption, dir_option, json_option
 from spendmeter.cli.printing import print_json, say, usd
 from spendmeter.client import who
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent, UsageKind
-from spendmeter.history.correction import MAX_REASON_CHARACTERS, NotCorrectable, Recorded
+from spendmeter.history.correction import MAX_REASON_CHARACTERS, CorrectedEvent, NotCorrectable
 from spendmeter.history.correction import correct as correction_of
 from spendmeter.history.usage import find_event, find_recorded
 from spendmeter.runtime.clickhouse import Client
@@ -22,7 +22,7 @@ from spendmeter.runtime.kafka import producer
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signed import queue_signed
 
-LOOK_EVERY_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 event_argument = click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
 wait_option = click.option(
@@ -51,7 +51,9 @@ reason_option = click.option(
 
 @click.command()
 @event_argument
-@click.option("--cost-usd", type=Cost(), required=True, help="What the request shall have cost in the end.")
+@click.option(
+    "--cost-usd", type=CostOption(), required=True, help="What the request shall have cost in the end."
+)
 @reason_option
 @wait_option
 @dir_option
@@ -94,7 +96,7 @@ def _change(
             )
         event = _planned(before, cost, kind, reason)
         if event is None:
-            return _tell_nothing(before, as_json)
+            return _render_nothing(before, as_json)
         _send(settings, event)
         stored = _wait(client, topic, event, wait_seconds)
     if stored is not None and not _is_same(stored, event):
@@ -102,10 +104,10 @@ def _change(
             f"{stored.recorded_by or 'somebody'} corrected {event_id} at the same moment, and that counts;"
             " this correction does not. Look at it, and correct it again if need be"
         )
-    return _tell(before, event, stored is not None, as_json)
+    return _render(before, event, stored is not None, as_json)
 
 
-def _planned(before: Recorded, cost: NanoUsd, kind: UsageKind, reason: str) -> UsageEvent | None:
+def _planned(before: CorrectedEvent, cost: NanoUsd, kind: UsageKind, reason: str) -> UsageEvent | None:
     try:
         return correction_of(before, cost, kind=kind, reason=reason, recorded_by=who())
     except NotCorrectable as error:
@@ -147,16 +149,16 @@ def _wait(client: Client, topic: str, sent: UsageEvent, wait_seconds: float) -> 
         found = find_event(client, topic, sent.event_id)
         if found is not None or monotonic() >= deadline:
             return found
-        sleep(LOOK_EVERY_SECONDS)
+        sleep(POLL_SECONDS)
 
 
-def _tell_nothing(before: Recorded, as_json: bool) -> None:
+def _render_nothing(before: CorrectedEvent, as_json: bool) -> None:
     if as_json:
         return print_json({"sent": None, **_as_data(before, before.cost_nanousd)})
     return say(f"nothing to do: {before.original.event_id} costs {usd(before.cost_nanousd)} already")
 
 
-def _tell(before: Recorded, event: UsageEvent, is_in_history: bool, as_json: bool) -> None:
+def _render(before: CorrectedEvent, event: UsageEvent, is_in_history: bool, as_json: bool) -> None:
     cost = NanoUsd(before.cost_nanousd + event.cost_nanousd)
     if as_json:
         found = {"sent": event.model_dump(mode="json"), "in_history": is_in_history}
@@ -170,7 +172,7 @@ def _tell(before: Recorded, event: UsageEvent, is_in_history: bool, as_json: boo
     return None
 
 
-def _as_data(before: Recorded, cost: NanoUsd) -> dict[str, object]:
+def _as_data(before: CorrectedEvent, cost: NanoUsd) -> dict[str, object]:
     return {
         "event_id": str(before.original.event_id),
         "cost_before_usd": format_usd(before.cost_nanousd),

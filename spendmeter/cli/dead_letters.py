@@ -9,15 +9,15 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from spendmeter.cli.connection import cluster_settings, history, kafka_settings, run
-from spendmeter.cli.options import Moment, dir_option, json_option
+from spendmeter.cli.options import TimeOption, dir_option, json_option
 from spendmeter.cli.printing import clock, print_json, say
 from spendmeter.client import who
 from spendmeter.contract.dead_letter import DeadLetter, Reason, Resolution, not_held
 from spendmeter.contract.records import Record, encode_dead_letter, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.history.dead_letter_topic import DeadLetterTopic, fetch_letters
-from spendmeter.history.replay import Copy, NotReplayable, PutAside, is_counted, replay_of
+from spendmeter.history.dead_letter_topic import DeadLetterTopic, fetch_dead_letters
+from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, replay_of
 from spendmeter.history.usage import find_copies
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed
 from spendmeter.runtime.kafka import TopicPartition, admin_client, consumer, producer
@@ -47,7 +47,7 @@ class Filter(NamedTuple):
     def names_some(self) -> bool:
         return bool(self.ids or self.reasons or self.since or self.until)
 
-    def takes(self, aside: PutAside) -> bool:
+    def selects(self, aside: PutAside) -> bool:
         letter = aside.letter
         if self.ids:
             return letter.id in self.ids
@@ -59,7 +59,7 @@ class Filter(NamedTuple):
         )
 
 
-class Outcome(NamedTuple):
+class ReplayOutcome(NamedTuple):
     """What became of one letter of a replay."""
 
     aside: PutAside
@@ -80,8 +80,8 @@ def _filtered(command: _F) -> _F:
             metavar="REASON",
             help=f"May be given again. One of {', '.join(reason.value for reason in Reason)}.",
         ),
-        click.option("--since", type=Moment(), metavar="TIME", help="Put aside then or later."),
-        click.option("--until", type=Moment(), metavar="TIME", help="Put aside before then."),
+        click.option("--since", type=TimeOption(), metavar="TIME", help="Put aside then or later."),
+        click.option("--until", type=TimeOption(), metavar="TIME", help="Put aside before then."),
     ):
         command = option(command)
     return command
@@ -233,14 +233,14 @@ def _read(settings: Settings, wanted: Filter) -> list[PutAside]:
         raise click.ClickException(
             f"there is no dead letter {', '.join(missing)}; `spendmeter letters list --all` lists them"
         )
-    return [aside for aside in topic.letters.values() if wanted.takes(aside)]
+    return [aside for aside in topic.letters.values() if wanted.selects(aside)]
 
 
 def _payloads(settings: Settings, asides: Sequence[PutAside]) -> list[DeadLetter]:
     """The letters with their payloads; one that is gone has none."""
 
     async def work() -> list[DeadLetter | None]:
-        return [letter async for letter in fetch_letters(settings, (aside.offset for aside in asides))]
+        return [letter async for letter in fetch_dead_letters(settings, (aside.offset for aside in asides))]
 
     found = run(work, settings)
     return [letter or aside.letter for letter, aside in zip(found, asides, strict=True)]
@@ -277,7 +277,7 @@ def _wait_until_known(settings: Settings, wait_seconds: float) -> None:
         )
 
 
-def _replay(settings: ClickHouseSettings, asides: Sequence[PutAside]) -> Iterator[Outcome]:
+def _replay(settings: ClickHouseSettings, asides: Sequence[PutAside]) -> Iterator[ReplayOutcome]:
     """Send what can be sent, and note what became of each letter."""
     now = datetime.now(UTC)
     payloads = _payloads(settings, asides)
@@ -299,7 +299,7 @@ def _replay(settings: ClickHouseSettings, asides: Sequence[PutAside]) -> Iterato
     yield from outcomes
 
 
-def _resolved(outcome: Outcome) -> Resolution:
+def _resolved(outcome: ReplayOutcome) -> Resolution:
     return Resolution.COUNTED if outcome.is_counted else Resolution.REPLAYED
 
 
@@ -308,18 +308,20 @@ def _is_done(aside: PutAside) -> bool:
     return aside.resolved is not None and aside.resolved.resolution is not Resolution.DISCARDED
 
 
-def _prepared(settings: Settings, aside: PutAside, letter: DeadLetter, now: datetime) -> Outcome:
+def _prepared(settings: Settings, aside: PutAside, letter: DeadLetter, now: datetime) -> ReplayOutcome:
     if letter.source_topic != settings.topic(Topic.USAGE):
-        return Outcome(aside, refusal="only records of spend.usage can be replayed; make the change again")
+        return ReplayOutcome(
+            aside, refusal="only records of spend.usage can be replayed; make the change again"
+        )
     if _is_done(aside):
-        return Outcome(aside, is_counted=True)
+        return ReplayOutcome(aside, is_counted=True)
     try:
-        return Outcome(aside, replay_of(letter, now, settings.read_signing_keys()))
+        return ReplayOutcome(aside, replay_of(letter, now, settings.read_signing_keys()))
     except NotReplayable as error:
-        return Outcome(aside, refusal=str(error))
+        return ReplayOutcome(aside, refusal=str(error))
 
 
-def _copies(settings: ClickHouseSettings, events: Sequence[UsageEvent]) -> dict[Any, list[Copy]]:
+def _copies(settings: ClickHouseSettings, events: Sequence[UsageEvent]) -> dict[Any, list[HistoryCopy]]:
     if not events:
         return {}
     try:
@@ -369,7 +371,7 @@ def _send(settings: Settings, topic: Topic, records: Iterable[Record]) -> None:
     )
 
 
-def _word(outcome: Outcome) -> str:
+def _word(outcome: ReplayOutcome) -> str:
     return "refused" if outcome.refusal else "counted" if outcome.is_counted else "replayed"
 
 

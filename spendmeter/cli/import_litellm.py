@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 import click
 
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.import_render import Told, as_data, tell
+from spendmeter.cli.import_render import ImportSummary, as_data, render
 from spendmeter.cli.import_spend import missing_spend, send_spend
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json
@@ -78,8 +78,8 @@ def litellm(
     if is_applied and spent:
         send_spend(spent, dir_)
     failures = _ask(api, items) if is_applied else []
-    told = Told(items, spent, untold, failures, is_applied)
-    print_json(as_data(told)) if as_json else tell(told)
+    told = ImportSummary(items, spent, untold, failures, is_applied)
+    print_json(as_data(told)) if as_json else render(told)
     if failures:
         raise SystemExit(NOT_ALL_DONE)
 
@@ -105,5 +105,5 @@ def _ask(api: LitellmApi, items: Sequence[Item]) -> list[str]:
             try:
                 api.post(*item.call)
             except NotAnswered as error:
-                failures.append(f"{item.owned.seen.words}: {error}")
+                failures.append(f"{item.owned.seen.description}: {error}")
     return failures

@@ -6,7 +6,7 @@ from datetime import date
 from typing import NamedTuple
 
 from spendmeter.budgets.plan import differences
-from spendmeter.cli.budget_render import in_words
+from spendmeter.cli.budget_render import render_budget
 from spendmeter.cli.printing import say, usd
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import InvalidAmount, NanoUsd, format_usd, from_float_usd
@@ -15,50 +15,50 @@ from spendmeter.litellm.rows import Owned
 from spendmeter.litellm.whole_import import Item, whole_plan
 
 
-class Told(NamedTuple):
-    """All that there is to tell."""
+class ImportSummary(NamedTuple):
+    """What an import did, or would do."""
 
     items: Sequence[Item]
     spent: Sequence[UsageEvent]
-    untold: Sequence[str]
+    unread: Sequence[str]
     """Kinds that could not be read, and why."""
     failures: Sequence[str]
     """What LiteLLM would not change, and why."""
     is_applied: bool
 
 
-def tell(told: Told) -> None:
-    """Say it in lines."""
-    for item in told.items:
-        _tell_item(item)
-    for day, (cost, events) in _by_day(told.spent):
+def render(summary: ImportSummary) -> None:
+    """Print it in lines."""
+    for item in summary.items:
+        _render_item(item)
+    for day, (cost, events) in _by_day(summary.spent):
         say(f"+ spent      {day}  {usd(cost)} of {events} keys and models")
-    for problem in (problem for item in told.items for problem in item.problems):
+    for problem in (problem for item in summary.items for problem in item.problems):
         say(f"! left       {problem}")
-    for what in told.untold:
+    for what in summary.unread:
         say(f"? not read   {what}")
-    for failure in told.failures:
+    for failure in summary.failures:
         say(f"! failed     {failure}", err=True)
-    if not told.is_applied:
+    if not summary.is_applied:
         say("nothing was done: this is the plan; --apply carries it out")
-    elif not told.spent and all(item.is_nothing for item in told.items):
+    elif not summary.spent and all(item.is_nothing for item in summary.items):
         say("nothing was left to do")
 
 
-def _tell_item(item: Item) -> None:
+def _render_item(item: Item) -> None:
     spent = f"  LiteLLM has counted {_spent(item.owned)}" if item.owned.spent_usd else ""
     for one in item.plan.created:
-        say(f"+ new        {one.id}  {in_words(one)}{spent}")
+        say(f"+ new        {one.id}  {render_budget(one)}{spent}")
     for change in item.plan.changed:
-        say(f"~ changed    {change.after.id}  {in_words(change.after)}{spent}")
+        say(f"~ changed    {change.after.id}  {render_budget(change.after)}{spent}")
         for field, old, new in differences(change):
             say(f"             {field}: {old} → {new}")
     for one in item.plan.removed:
         say(f"- removed    {one.id}  LiteLLM has no such limit any more")
     for one in item.plan.unchanged:
-        say(f"= the same   {one.id}  {in_words(one)}{spent}")
+        say(f"= the same   {one.id}  {render_budget(one)}{spent}")
     if item.call is not None:
-        say(f"> LiteLLM    {item.owned.seen.words}: {_moved(item)}")
+        say(f"> LiteLLM    {item.owned.seen.description}: {_moved(item)}")
 
 
 def _moved(item: Item) -> str:
@@ -76,20 +76,20 @@ def _spent(owned: Owned) -> str:
         return str(owned.spent_usd)
 
 
-def as_data(told: Told) -> dict[str, object]:
+def as_data(summary: ImportSummary) -> dict[str, object]:
     """Ids, and what was left or failed."""
-    plan = whole_plan(told.items)
+    plan = whole_plan(summary.items)
     return {
-        "applied": told.is_applied,
+        "applied": summary.is_applied,
         "created": _ids(plan.created),
         "changed": [change.after.id for change in plan.changed],
         "removed": _ids(plan.removed),
         "unchanged": _ids(plan.unchanged),
-        "litellm": [item.owned.seen.owner for item in told.items if item.call],
-        "spent_usd": {str(day): format_usd(cost) for day, (cost, _) in _by_day(told.spent)},
-        "left": [problem for item in told.items for problem in item.problems],
-        "not_read": list(told.untold),
-        "failed": list(told.failures),
+        "litellm": [item.owned.seen.owner for item in summary.items if item.call],
+        "spent_usd": {str(day): format_usd(cost) for day, (cost, _) in _by_day(summary.spent)},
+        "left": [problem for item in summary.items for problem in item.problems],
+        "not_read": list(summary.unread),
+        "failed": list(summary.failures),
     }
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from spendmeter.cli.connection import stack
-from spendmeter.cli.options import Usd, dir_option, json_option
+from spendmeter.cli.options import UsdOption, dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say, usd
 from spendmeter.contract.money import InvalidAmount, NanoUsd, format_usd, from_float_usd
 from spendmeter.litellm.api import LitellmApi, NotAnswered
@@ -32,7 +32,7 @@ def key() -> None:
 @click.option("--user", help="Whose spend it is.")
 @click.option("--team", help="Which team's.")
 @click.option("--organization", help="Which organization's.")
-@click.option("--max-budget", type=Usd(), metavar="USD", help="What it may spend in a budget duration.")
+@click.option("--max-budget", type=UsdOption(), metavar="USD", help="What it may spend in a budget duration.")
 @click.option("--budget-duration", metavar="D", help="1h, 1d, 7d, 30d, 1mo…  [default: no end]")
 @url_option
 @master_key_option

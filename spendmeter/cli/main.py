@@ -11,7 +11,7 @@ import click
 from spendmeter.cli.printing import print_any_character, show_error
 from spendmeter.extras import lacks_extra
 from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import tell
+from spendmeter.runtime.kafka_errors import render_kafka_error
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as of every program that SIGINT ends."""
@@ -36,7 +36,7 @@ class Commands(click.Group):
         except click.Abort as aborted:
             sys.exit(INTERRUPTED if isinstance(aborted.__cause__, KeyboardInterrupt) else 1)
         except (KafkaError, OSError) as error:
-            show_error(click.ClickException(_in_words(error)))
+            show_error(click.ClickException(_render_error(error)))
             sys.exit(1)
         sys.exit(ended if isinstance(ended, int) else 0)
 
@@ -65,10 +65,10 @@ def _without_its_extra(name: str, sentence: str) -> click.Command:
     return command
 
 
-def _in_words(error: KafkaError | OSError) -> str:
+def _render_error(error: KafkaError | OSError) -> str:
     """What no command expected, of the machine or of Kafka."""
     if isinstance(error, KafkaError):
-        return tell(error)
+        return render_kafka_error(error)
     said = error.strerror or str(error) or type(error).__name__
     return (
         said if error.filename is None else f"{error.filename}: {said}; make it accessible, or name another"

@@ -35,7 +35,7 @@ class _Money(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Cost(_Money):
+class CostOption(_Money):
     """An amount of 0 or more, exact to the nano-dollar."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
@@ -45,7 +45,7 @@ class Cost(_Money):
         return amount
 
 
-class Usd(_Money):
+class UsdOption(_Money):
     """An amount above 0, exact to the nano-dollar."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
@@ -57,7 +57,7 @@ class Usd(_Money):
         return amount
 
 
-class Moment(click.ParamType):
+class TimeOption(click.ParamType):
     """A time with its offset from UTC."""
 
     name = "time"
@@ -69,7 +69,7 @@ class Moment(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Span(click.ParamType):
+class DurationOption(click.ParamType):
     """`30m`, `2h`, `3d` or `1w`."""
 
     name = "span"

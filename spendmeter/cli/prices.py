@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from spendmeter.cli.options import INVALID_FILE, Moment, file_argument, json_option, read_file
+from spendmeter.cli.options import INVALID_FILE, TimeOption, file_argument, json_option, read_file
 from spendmeter.cli.printing import clock, print_json, print_table, say, say_lines
 from spendmeter.contract.times import format_time
-from spendmeter.prices.book import Entry, Model, PriceBook
+from spendmeter.prices.book import ModelNames, PriceBook, PriceEntry
 from spendmeter.prices.file import InvalidPriceBook, read_price_book
 
 NO_PRICE = 1
@@ -25,7 +25,7 @@ def prices() -> None:
 @file_argument
 @click.option("--model", metavar="NAME", help="Show what this model costs, as LiteLLM calls it.")
 @click.option("--provider", default="", metavar="NAME", help="Of the model, such as hosted_vllm.")
-@click.option("--at", type=Moment(), help="At what time.  [default: now]")
+@click.option("--at", type=TimeOption(), help="At what time.  [default: now]")
 @json_option
 def check(file: str, model: str | None, provider: str, at: datetime | None, as_json: bool) -> None:
     """Check the price book FILE, and show its prices.
@@ -39,10 +39,10 @@ def check(file: str, model: str | None, provider: str, at: datetime | None, as_j
     except InvalidPriceBook as error:
         say_lines(str(error), err=True)
         raise SystemExit(INVALID_FILE) from None
-    entries: Sequence[Entry] = book.entries
+    entries: Sequence[PriceEntry] = book.entries
     if model is not None:
         when = at or datetime.now(UTC)
-        found = book.find(Model(provider, model, model), when)
+        found = book.find(ModelNames(provider, model, model), when)
         if found is None:
             say(f"no price for {model} at {clock(when)} UTC", err=True)
             raise SystemExit(NO_PRICE)
@@ -54,18 +54,18 @@ def check(file: str, model: str | None, provider: str, at: datetime | None, as_j
     return print_table(columns, [_as_row(entry) for entry in entries])
 
 
-def _as_row(entry: Entry) -> tuple[str, ...]:
+def _as_row(entry: PriceEntry) -> tuple[str, ...]:
     return (
         entry.provider,
         entry.model,
         clock(entry.valid_from),
         clock(entry.valid_to),
-        ", ".join(_in_words(unit, price) for unit, price in entry.usd_per_unit.items()),
+        ", ".join(_render_price(unit, price) for unit, price in entry.usd_per_unit.items()),
         "yes" if entry.override else "-",
     )
 
 
-def _in_words(unit: str, price: Decimal) -> str:
+def _render_price(unit: str, price: Decimal) -> str:
     """As people compare prices: tokens by the million."""
     if not unit.endswith("_token"):
         return f"{price.normalize():f} per {unit}"
@@ -75,7 +75,7 @@ def _in_words(unit: str, price: Decimal) -> str:
     return f"{price.scaleb(6).normalize():f} per million {kind.replace('_', ' ')}"
 
 
-def _as_data(book: PriceBook, entry: Entry) -> dict[str, Any]:
+def _as_data(book: PriceBook, entry: PriceEntry) -> dict[str, Any]:
     return {
         "provider": entry.provider,
         "model": entry.model,

@@ -28,7 +28,7 @@ from spendmeter.contract.writer import write_json
 # A gateway whose clock is ahead by more is broken: its events would fill windows not yet begun.
 MAX_AHEAD = timedelta(hours=1)
 # Pydantic lists every wrong field; a dead letter needs the first few.
-_MAX_ERRORS_TOLD = 5
+_MAX_ERRORS_SHOWN = 5
 # A message may quote what it refuses, and that may be a megabyte.
 MAX_DETAIL_CHARACTERS = 1_000
 
@@ -175,7 +175,7 @@ def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, by
     except ValidationError as error:
         if any(e["type"] == "json_invalid" for e in error.errors(include_url=False)):
             raise InvalidRecord(Reason.NOT_JSON, error.errors(include_url=False)[0]["msg"]) from None
-        raise InvalidRecord(Reason.INVALID, tell(error)) from None
+        raise InvalidRecord(Reason.INVALID, render_validation_error(error)) from None
 
 
 def _check_type(model: type[Wire], headers: Iterable[tuple[str, bytes | None]]) -> None:
@@ -225,12 +225,12 @@ def read_usage(
     return event
 
 
-def tell(error: ValidationError) -> str:
+def render_validation_error(error: ValidationError) -> str:
     """Pydantic's findings in one line: `field: what is wrong; …`."""
     found = error.errors(include_url=False, include_input=False)
     told = [
-        f"{'.'.join(map(str, e['loc'])) or 'value'}: {what_is_wrong(e)}" for e in found[:_MAX_ERRORS_TOLD]
+        f"{'.'.join(map(str, e['loc'])) or 'value'}: {what_is_wrong(e)}" for e in found[:_MAX_ERRORS_SHOWN]
     ]
-    if len(found) > _MAX_ERRORS_TOLD:
-        told.append(f"and {len(found) - _MAX_ERRORS_TOLD} more")
+    if len(found) > _MAX_ERRORS_SHOWN:
+        told.append(f"and {len(found) - _MAX_ERRORS_SHOWN} more")
     return "; ".join(told)

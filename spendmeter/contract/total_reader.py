@@ -8,7 +8,7 @@ import msgspec
 from spendmeter.contract.times import remembered_parse
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage_reader import struct_of
-from spendmeter.contract.wire import made
+from spendmeter.contract.wire import construct_unchecked
 
 # Those of history are few, and are left to the model.
 _decode: Callable[[bytes], Any] = msgspec.json.Decoder(
@@ -23,4 +23,4 @@ def read_total(value: bytes) -> Total | None:
         read.window_start = remembered_parse(read.window_start)
     except (msgspec.MsgspecError, ValueError):
         return None
-    return made(Total, msgspec.structs.asdict(read))
+    return construct_unchecked(Total, msgspec.structs.asdict(read))

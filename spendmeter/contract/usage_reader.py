@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from spendmeter.contract.times import UtcTime, parse_time
 from spendmeter.contract.usage import UsageEvent, check_signs_and_references
-from spendmeter.contract.wire import Wire, made
+from spendmeter.contract.wire import Wire, construct_unchecked
 
 UsageFields: TypeAlias = msgspec.Struct
 """The attributes of a `UsageEvent`, without being one."""
@@ -125,4 +125,4 @@ def read_fields(value: bytes) -> UsageFields | None:
 
 def event_of(fields: UsageFields) -> UsageEvent:
     """The same as a `UsageEvent`."""
-    return made(UsageEvent, msgspec.structs.asdict(fields))
+    return construct_unchecked(UsageEvent, msgspec.structs.asdict(fields))

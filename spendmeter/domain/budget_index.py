@@ -1,4 +1,4 @@
-"""Shelves: budgets filed so that an event is held against few that it does not match. Pure."""
+"""An index of budgets: an event is compared with few that it does not match. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,57 +27,57 @@ _MOST_SELECTIVE_FIRST: tuple[Dimension, ...] = (
 )
 
 
-class _Place(NamedTuple):
-    """Text that a value of the dimension has to be, begin or end with."""
+class _IndexKey(NamedTuple):
+    """Text that a value of the dimension is, begins or ends with."""
 
     dimension: Dimension
     part: Literal["whole", "head", "tail"]
     text: str
 
 
-class Shelves:
-    """Each budget in one place: under a value that it names, else under an end of its glob."""
+class BudgetIndex:
+    """Each budget under one key: a value that it names, else an end of its glob."""
 
     def __init__(self) -> None:
-        self._shelves: dict[_Place, dict[str, Budget]] = {}
+        self._index: dict[_IndexKey, dict[str, Budget]] = {}
         self._for_all: dict[str, Budget] = {}
         """Those that name neither are tried every time."""
         self._cuts: Counter[tuple[Dimension, Literal["whole", "head", "tail"], int]] = Counter()
-        """How many places there are for ends of that length: where a lookup has to cut a value."""
+        """How many keys are ends of that length: where a lookup has to cut a value."""
         self._wholes: dict[Dimension, int] = {}
-        """How many places there are for whole values of a dimension."""
+        """How many keys are whole values of a dimension."""
 
     def __len__(self) -> int:
-        return len(self._shelves) + len(self._for_all) + len(self._cuts)
+        return len(self._index) + len(self._for_all) + len(self._cuts)
 
     def put(self, budget: Budget) -> None:
         """File a budget that is not there."""
-        place = _place_of(budget)
-        if place is None:
+        key = _index_key(budget)
+        if key is None:
             self._for_all[budget.id] = budget
             return
-        if place not in self._shelves:
-            self._shelves[place] = {}
-            if place.part != "whole":
-                self._cuts[place.dimension, place.part, len(place.text)] += 1
+        if key not in self._index:
+            self._index[key] = {}
+            if key.part != "whole":
+                self._cuts[key.dimension, key.part, len(key.text)] += 1
             else:
-                self._wholes[place.dimension] = self._wholes.get(place.dimension, 0) + 1
-        self._shelves[place][budget.id] = budget
+                self._wholes[key.dimension] = self._wholes.get(key.dimension, 0) + 1
+        self._index[key][budget.id] = budget
 
     def remove(self, budget: Budget) -> None:
-        """Take out a budget, which is as it was put in."""
-        place = _place_of(budget)
-        if place is None:
+        """Remove a budget, which is as it was put in."""
+        key = _index_key(budget)
+        if key is None:
             del self._for_all[budget.id]
             return
-        del self._shelves[place][budget.id]
-        if self._shelves[place]:
+        del self._index[key][budget.id]
+        if self._index[key]:
             return
-        del self._shelves[place]
-        if place.part == "whole":
-            self._wholes[place.dimension] -= 1
+        del self._index[key]
+        if key.part == "whole":
+            self._wholes[key.dimension] -= 1
         else:
-            cut = (place.dimension, place.part, len(place.text))
+            cut = (key.dimension, key.part, len(key.text))
             self._cuts[cut] -= 1
             if not self._cuts[cut]:
                 del self._cuts[cut]
@@ -87,7 +87,7 @@ class Shelves:
         yield from self._for_all.values()
         for dimension in _MOST_SELECTIVE_FIRST:
             for value in values(dimension) if self._wholes.get(dimension) else ():
-                yield from self._shelves.get(_Place(dimension, "whole", value), {}).values()
+                yield from self._index.get(_IndexKey(dimension, "whole", value), {}).values()
         for dimension, part, length in self._cuts:
             long_enough = [value for value in values(dimension) if length <= len(value)]
             # The names of a model share their ends.
@@ -95,20 +95,20 @@ class Shelves:
                 value[:length] if part == "head" else value[len(value) - length :] for value in long_enough
             }
             for end in ends:
-                yield from self._shelves.get(_Place(dimension, part, end), {}).values()
+                yield from self._index.get(_IndexKey(dimension, part, end), {}).values()
 
 
-def _place_of(budget: Budget) -> _Place | None:
+def _index_key(budget: Budget) -> _IndexKey | None:
     globs = [d for d in GLOBBED if is_glob(d, budget.match.get(d, ANY))]
     for dimension in _MOST_SELECTIVE_FIRST:
         wanted = _wanted(budget, dimension)
         if wanted != ANY and dimension not in globs:
-            return _Place(dimension, "whole", wanted)
+            return _IndexKey(dimension, "whole", wanted)
     if not globs:
         return None
     head, *_, tail = _wanted(budget, globs[0]).split(ANY)
     # The longer end is shared by the fewest values.
-    return _Place(globs[0], "tail", tail) if len(tail) > len(head) else _Place(globs[0], "head", head)
+    return _IndexKey(globs[0], "tail", tail) if len(tail) > len(head) else _IndexKey(globs[0], "head", head)
 
 
 def _wanted(budget: Budget, dimension: Dimension) -> str:

@@ -12,11 +12,11 @@ from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
 from spendmeter.contract.models import canonical_model, names_of_model, selected_model
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.domain.budget_index import Shelves
-from spendmeter.domain.definition import shape_of
+from spendmeter.domain.budget_index import BudgetIndex
+from spendmeter.domain.definition import definition_digest
 from spendmeter.domain.globs import fits, is_glob
 from spendmeter.domain.window import Window
-from spendmeter.domain.window_cache import Rules
+from spendmeter.domain.window_cache import WindowCache
 
 # Bounds of the two memories below; both are cleared whole, because to keep them exact costs more
 # than to fill them again.
@@ -109,23 +109,23 @@ class BudgetBook:
 
     def __init__(self, budgets: Iterable[Budget] = ()) -> None:
         self._budgets: dict[str, Budget] = {}
-        self._shelves = Shelves()
+        self._index = BudgetIndex()
         self._accounts: dict[Hashable, tuple[Account, ...]] = {}
         self._dimensions: Counter[Dimension] = Counter()
-        self.looked_at: Callable[[Subject], Hashable] = _no_dimension
-        """What of a subject any budget looks at: those that agree in it fall under the same accounts.
+        self.subject_key: Callable[[Subject], Hashable] = _no_dimension
+        """What some budget matches on: subjects that agree in it have the same accounts.
 
-        Else each session or end user, though no budget names them, would be a subject nobody has seen.
+        Without it each session or end user would be a new subject, though no budget names them.
         """
-        self.looked_at_in: Callable[[UsageEvent], Hashable] = _no_dimension
+        self.event_subject_key: Callable[[UsageEvent], Hashable] = _no_dimension
         """The same of an event."""
         self._windows: dict[str, Window] = {}
-        self._rules = Rules()
+        self._window_cache = WindowCache()
         self._shapes: dict[str, str] = {}
         self._replacers: dict[str, dict[str, Budget]] = {}
         """By the budget that they replace."""
         self.edition = 0
-        """Rises with every change, so that a reader can tell at once that there was none."""
+        """Rises with every change, so that a reader sees at once that there was none."""
         for budget in budgets:
             self.put(budget)
 
@@ -140,31 +140,31 @@ class BudgetBook:
         return self._budgets.get(budget_id)
 
     def put(self, budget: Budget) -> bool:
-        """Take a budget in unless a newer revision of it is there. Returns whether it was taken."""
+        """Put a budget in force unless a newer revision is. Returns whether it was put."""
         known = self._budgets.get(budget.id)
         if known is not None and known.revision > budget.revision:
             return False
         self.remove(budget.id)
         self._budgets[budget.id] = budget
-        self._shelves.put(budget)
+        self._index.put(budget)
         self._dimensions.update(budget.match.keys())
-        self._look_at()
+        self._choose_subject_keys()
         if budget.replaces is not None:
             self._replacers.setdefault(budget.replaces, {})[budget.id] = budget
             self._shapes.pop(budget.replaces, None)
         return True
 
     def remove(self, budget_id: str) -> Budget | None:
-        """Take a budget out; returns it if it was there."""
+        """Remove a budget; returns it if it was there."""
         budget = self._budgets.pop(budget_id, None)
         self.edition += 1
         self._accounts.clear()
         self._windows.pop(budget_id, None)
         self._shapes.pop(budget_id, None)
         if budget is not None:
-            self._shelves.remove(budget)
+            self._index.remove(budget)
             self._dimensions.subtract(budget.match.keys())
-            self._look_at()
+            self._choose_subject_keys()
             if budget.replaces is not None:
                 del self._replacers[budget.replaces][budget_id]
                 self._shapes.pop(budget.replaces, None)
@@ -172,7 +172,7 @@ class BudgetBook:
 
     def accounts_of(self, subject: Subject) -> tuple[Account, ...]:
         """The accounts that the subject falls under, without those that another matching budget replaces."""
-        seen = self.looked_at(subject)
+        seen = self.subject_key(subject)
         known = self._accounts.get(seen)
         if known is None:
             known = self._remember(seen, tuple(self._find(subject)))
@@ -180,7 +180,7 @@ class BudgetBook:
 
     def accounts_in(self, event: UsageEvent) -> tuple[Account, ...]:
         """As `accounts_of` the event's subject, which is not made where its accounts are remembered."""
-        seen = self.looked_at_in(event)
+        seen = self.event_subject_key(event)
         known = self._accounts.get(seen)
         if known is None:
             # Also as it is written: an earlier version's model, or tags that repeat, would be read each time.
@@ -198,7 +198,7 @@ class BudgetBook:
         known = self._windows.get(budget.id)
         if known is not None and known.holds(time) and self._budgets.get(budget.id) is budget:
             return known
-        window = self._rules.window_of(budget, time)
+        window = self._window_cache.window_of(budget, time)
         if window is not None and self._budgets.get(budget.id) is budget:
             self._windows[budget.id] = window
         return window
@@ -211,17 +211,17 @@ class BudgetBook:
         return self.window_of(budget, now if budget.reset_at is None else max(now, budget.reset_at))
 
     def shape_of(self, budget: Budget) -> str:
-        """What a budget of the book counts, as `shape.shape_of`, remembered."""
+        """What a budget of the book counts, as `definition.definition_digest`, remembered."""
         known = self._shapes.get(budget.id)
         if known is None:
-            known = shape_of(budget, self._replacers.get(budget.id, {}).values())
+            known = definition_digest(budget, self._replacers.get(budget.id, {}).values())
             self._shapes[budget.id] = known
         return known
 
-    def _look_at(self) -> None:
+    def _choose_subject_keys(self) -> None:
         fields = [field_of(d) for d in columns_for(d for d, budgets in self._dimensions.items() if budgets)]
-        self.looked_at = itemgetter(*map(FIELDS.index, fields)) if fields else _no_dimension
-        self.looked_at_in = attrgetter(*fields) if fields else _no_dimension
+        self.subject_key = itemgetter(*map(FIELDS.index, fields)) if fields else _no_dimension
+        self.event_subject_key = attrgetter(*fields) if fields else _no_dimension
 
     def _is_replaced(self, budget: Budget, pairs: _Pairs, matched: list[tuple[Budget, _Pairs]]) -> bool:
         return any(
@@ -240,7 +240,7 @@ class BudgetBook:
     def _find(self, subject: Subject) -> Iterator[Account]:
         matched = [
             (budget, pairs)
-            for budget in self._shelves.candidates(subject.values)
+            for budget in self._index.candidates(subject.values)
             for pairs in _match(budget, subject)
         ]
         may_replace = any(budget.replaces is not None for budget, _ in matched)

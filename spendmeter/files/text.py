@@ -10,7 +10,7 @@ _BYTE_ORDER_MARKS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-_LOOKED_AT_BYTES = 4096
+_INSPECTED_BYTES = 4096
 
 
 class UnreadableFile(ValueError):
@@ -44,7 +44,7 @@ def text_of(raw: bytes, name: str) -> str:
     """Bytes as text. Raises UnreadableFile."""
     encoding = next((found for mark, found in _BYTE_ORDER_MARKS if raw.startswith(mark)), None)
     if encoding is None and b"\0" in raw:
-        encoding = _without_mark(raw[:_LOOKED_AT_BYTES])
+        encoding = _without_mark(raw[:_INSPECTED_BYTES])
         if encoding is None:
             raise UnreadableFile(f"{name} is a binary file, not text; name another file")
     if encoding is not None:

@@ -122,7 +122,7 @@ class YamlReader:
         self, node: yaml.Node, what: str, known: tuple[str, ...], extended: bool
     ) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
-            self.tell(node, f"{what} is a mapping, such as `{known[0]}: …`")
+            self.report(node, f"{what} is a mapping, such as `{known[0]}: …`")
             return {}
         fields: dict[str, yaml.Node] = {}
         for key, value in self._pairs(node):
@@ -132,7 +132,7 @@ class YamlReader:
                 # Once, into however many it is merged.
                 if (id(key), what) not in self._unknown:
                     self._unknown.add((id(key), what))
-                    self.tell(key, f"{what} has no field {key.value!r}; {nearest(key.value, known)}")
+                    self.report(key, f"{what} has no field {key.value!r}; {nearest(key.value, known)}")
             elif value.tag != _NULL:
                 fields[key.value] = value
         return fields
@@ -142,7 +142,7 @@ class YamlReader:
         if (flat := self._flat.get(id(node))) is not None:
             return flat
         if id(node) in self._open:
-            self.tell(node, "<< merges this mapping into itself; leave that out")
+            self.report(node, "<< merges this mapping into itself; leave that out")
             return []
         self._open.add(id(node))
         own: dict[str, Pair] = {}
@@ -151,15 +151,15 @@ class YamlReader:
             if key.tag == _MERGE:
                 merged += self._sources(value, depth)
             elif not isinstance(key, yaml.ScalarNode):
-                self.tell(key, "a field's name is one word, not a list or mapping")
+                self.report(key, "a field's name is one word, not a list or mapping")
             elif key.value in own:
-                self.tell(key, f"{key.value} is given twice; keep one")
+                self.report(key, f"{key.value} is given twice; keep one")
             else:
                 own[key.value] = (key, value)
         for pair in chain.from_iterable(self._pairs(source, depth + 1) for source in merged):
             self._merged_fields += 1
             if self._merged_fields > MAX_MERGED_FIELDS:
-                self._tell_once(node, f"merges come to more than {MAX_MERGED_FIELDS:,} fields; merge less")
+                self._report_once(node, f"merges come to more than {MAX_MERGED_FIELDS:,} fields; merge less")
                 break
             own.setdefault(pair[0].value, pair)
         self._flat[id(node)] = list(own.values())
@@ -170,9 +170,9 @@ class YamlReader:
         nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
         found = {id(node): node for node in nodes if isinstance(node, yaml.MappingNode)}
         if any(not isinstance(node, yaml.MappingNode) for node in nodes):
-            self.tell(value, "<< merges a mapping, or a list of mappings, such as `<<: *defaults`")
+            self.report(value, "<< merges a mapping, or a list of mappings, such as `<<: *defaults`")
         if depth >= MAX_DEPTH:
-            self._tell_once(value, f"<< merges through more than {MAX_DEPTH} mappings; merge fewer")
+            self._report_once(value, f"<< merges through more than {MAX_DEPTH} mappings; merge fewer")
             return []
         return list(found.values())
 
@@ -180,16 +180,16 @@ class YamlReader:
         if isinstance(node, yaml.SequenceNode):
             items: list[yaml.Node] = node.value
             return items
-        self.tell(node, f"{what} is a list, each item behind a dash")
+        self.report(node, f"{what} is a list, each item behind a dash")
         return []
 
-    def tell(self, node: yaml.Node, message: str) -> None:
+    def report(self, node: yaml.Node, message: str) -> None:
         """Note a problem at the node."""
         self.problems.append(Problem(line_of(node), message))
 
-    def _tell_once(self, node: yaml.Node, message: str) -> None:
+    def _report_once(self, node: yaml.Node, message: str) -> None:
         if all(problem.message != message for problem in self.problems):
-            self.tell(node, message)
+            self.report(node, message)
 
 
 def line_of(node: yaml.Node) -> int:

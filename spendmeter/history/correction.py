@@ -36,7 +36,7 @@ class NotCorrectable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class CorrectedEvent:
     """A usage event and the corrections of it that history has, each once."""
 
     original: UsageEvent
@@ -54,7 +54,7 @@ class Recorded:
 
 
 def correct(
-    recorded: Recorded, cost: NanoUsd, *, kind: UsageKind, reason: str, recorded_by: str
+    recorded: CorrectedEvent, cost: NanoUsd, *, kind: UsageKind, reason: str, recorded_by: str
 ) -> UsageEvent | None:
     """The event after which the request has cost that much; None where it has already.
 
@@ -94,7 +94,7 @@ def producer_of(event_id: UUID) -> str:
     return f"corrections/{event_id}"
 
 
-def _source(recorded: Recorded) -> CostSource:
+def _source(recorded: CorrectedEvent) -> CostSource:
     source = recorded.original.cost_source
     if source is CostSource.UNPRICED and not recorded.counts_flat:
         # A person has said what it cost before; `unpriced` would take the flat amount back once more.

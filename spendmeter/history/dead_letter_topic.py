@@ -28,10 +28,10 @@ class DeadLetterTopic:
 
     def __init__(self, settings: Settings) -> None:
         self.letters: dict[str, PutAside] = {}
-        self._reader = CompactedTopics(settings, [settings.topic(Topic.DEAD_LETTERS)], self.take)
+        self._reader = CompactedTopics(settings, [settings.topic(Topic.DEAD_LETTERS)], self.apply)
         self.read_to_end = self._reader.read_to_end
 
-    def take(self, record: StoredRecord) -> None:
+    def apply(self, record: StoredRecord) -> None:
         """Bring one record in."""
         try:
             letter = decode(DeadLetter, record.value, record.headers)
@@ -50,7 +50,7 @@ class DeadLetterTopic:
             self.letters[letter.id] = known._replace(readers=known.readers | {letter.reader})
 
 
-async def fetch_letters(settings: Settings, offsets: Iterable[int]) -> AsyncIterator[DeadLetter | None]:
+async def fetch_dead_letters(settings: Settings, offsets: Iterable[int]) -> AsyncIterator[DeadLetter | None]:
     """The letters at these offsets of spend.dead-letters, with their payloads; None for one that is gone.
 
     Raises:

@@ -3,11 +3,11 @@
 from datetime import date
 
 from spendmeter.contract.money import from_usd
-from spendmeter.litellm.spend import Known
+from spendmeter.litellm.spend import HistorySpend
 from spendmeter.runtime.clickhouse import OF_THE_SYSTEM, Client
 
 
-def read_known(client: Client, topic: str, source: str, since: date) -> Known:
+def read_known(client: Client, topic: str, source: str, since: date) -> HistorySpend:
     """Spend by day, key and model group since that day (UTC), and what this source has imported.
 
     Without corrections: what a person took back is not missing.
@@ -25,7 +25,7 @@ def read_known(client: Client, topic: str, source: str, since: date) -> Known:
         " AND occurred_at >= toDateTime64({since:String}, 6, 'UTC') GROUP BY day, key, model_group",
         parameters=of_topic,
     ).result_rows
-    return Known(
+    return HistorySpend(
         {(day, key, model_group): from_usd(usd) for day, key, model_group, usd in spent},
         {producer_id: int(seq) for producer_id, seq in seqs},
     )

@@ -86,20 +86,20 @@ def _check_writer(record: Placed, event: UsageEvent, appended_at: datetime, keys
         )
 
 
-class Copy(NamedTuple):
+class HistoryCopy(NamedTuple):
     """Where history has an event from."""
 
     partition: int
     offset: int
 
 
-def is_counted(aside: PutAside, in_history: Sequence[Copy]) -> bool:
+def is_counted(aside: PutAside, in_history: Sequence[HistoryCopy]) -> bool:
     """Whether budgets count the event: another copy of it was read, or the stream could read this one."""
     letter = aside.letter
     if Reader.HISTORY in aside.readers and Reader.STREAM not in aside.readers:
         return True
-    return any((copy.partition, copy.offset) != _place(letter) for copy in in_history)
+    return any((copy.partition, copy.offset) != _position(letter) for copy in in_history)
 
 
-def _place(letter: DeadLetter) -> tuple[int, int]:
+def _position(letter: DeadLetter) -> tuple[int, int]:
     return letter.source_partition, letter.source_offset

@@ -8,8 +8,8 @@ from uuid import UUID
 from spendmeter.contract.ids import made_at
 from spendmeter.contract.times import format_time, from_unix_us
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.history.correction import Recorded
-from spendmeter.history.replay import Copy
+from spendmeter.history.correction import CorrectedEvent
+from spendmeter.history.replay import HistoryCopy
 from spendmeter.runtime.clickhouse import OF_THE_SYSTEM, Client
 
 MAX_CORRECTIONS = 1_000
@@ -31,25 +31,25 @@ def find_event(client: Client, topic: str, event_id: UUID) -> UsageEvent | None:
     return found[0] if found else None
 
 
-def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[UUID, list[Copy]]:
+def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[UUID, list[HistoryCopy]]:
     """Where history has each of these events from; of those that it lacks, nothing."""
     rows = client.query(
         "SELECT DISTINCT event_id, partition, offset FROM usage"
         f" WHERE {OF_THE_SYSTEM} AND event_id IN {{ids:Array(UUID)}}",
         parameters={"topic": topic, "ids": [str(event_id) for event_id in event_ids]},
     ).result_rows
-    found: dict[UUID, list[Copy]] = {}
+    found: dict[UUID, list[HistoryCopy]] = {}
     for event_id, partition, offset in rows:
-        found.setdefault(event_id, []).append(Copy(partition, offset))
+        found.setdefault(event_id, []).append(HistoryCopy(partition, offset))
     return found
 
 
-def find_recorded(client: Client, topic: str, event_id: UUID) -> Recorded | None:
+def find_recorded(client: Client, topic: str, event_id: UUID) -> CorrectedEvent | None:
     """The event with its corrections, None where history does not have it (yet)."""
     original = find_event(client, topic, event_id)
     if original is None:
         return None
-    return Recorded(original, _read(client, topic, "corrects = {id:UUID}", event_id))
+    return CorrectedEvent(original, _read(client, topic, "corrects = {id:UUID}", event_id))
 
 
 def _read(client: Client, topic: str, condition: str, event_id: UUID) -> Sequence[UsageEvent]:

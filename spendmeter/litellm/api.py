@@ -15,7 +15,7 @@ ANSWER_WITHIN_SECONDS = 60
 PAGE = 100
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_PAGES = 10_000
-_MAX_WORDS = 300
+_MAX_MESSAGE_CHARS = 300
 
 Row = dict[str, Any]
 
@@ -111,7 +111,7 @@ class LitellmApi:
                 return json.loads(answer.read(MAX_ANSWER_BYTES))
         except HTTPError as error:
             with error:
-                raise NotAnswered(f"{request.selector.partition('?')[0]}: {_words_of(error)}") from None
+                raise NotAnswered(f"{request.selector.partition('?')[0]}: {_message_of(error)}") from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             said = getattr(reason, "strerror", None) or reason
@@ -146,7 +146,7 @@ def _mapping(value: object) -> Row:
     return value if isinstance(value, dict) else {}
 
 
-def _words_of(error: HTTPError) -> str:
+def _message_of(error: HTTPError) -> str:
     body = error.read(MAX_ANSWER_BYTES).decode(errors="replace")
     try:
         told = json.loads(body)
@@ -154,4 +154,4 @@ def _words_of(error: HTTPError) -> str:
         told = told.get("message", told.get("error", told)) if isinstance(told, dict) else told
     except (ValueError, AttributeError, RecursionError):
         told = body
-    return f"{one_line(str(told)[:_MAX_WORDS])} ({error.code})"
+    return f"{one_line(str(told)[:_MAX_MESSAGE_CHARS])} ({error.code})"

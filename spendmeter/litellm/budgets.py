@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from spendmeter.budgets.file import InvalidBudgetFile, read_budgets
 from spendmeter.contract.budget import Action, Budget, Raise
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.records import tell
-from spendmeter.litellm.entities import METADATA_BUDGET, Seen, slug
-from spendmeter.litellm.values import Problem, Term, amount_of, term_of, time_of
+from spendmeter.contract.records import render_validation_error
+from spendmeter.litellm.entities import METADATA_BUDGET, LitellmEntity, slug
+from spendmeter.litellm.values import InvalidLimit, Term, amount_of, term_of, time_of
 
 Adopt = Literal["native", "metadata", "both", "off"]
 MAX_METADATA_BUDGETS = 20
@@ -27,7 +27,7 @@ METADATA = "metadata"
 class Adopted(NamedTuple):
     """The budgets of one object."""
 
-    seen: Seen
+    seen: LitellmEntity
     budgets: tuple[Budget, ...] = ()
     problems: tuple[str, ...] = ()
     """Whose and what is wrong; each of a part in `unread`."""
@@ -35,7 +35,7 @@ class Adopted(NamedTuple):
     """Of which parts nothing can be said: what is in force of them stays."""
 
 
-def adopted(seen: Seen, adopt: Adopt, now: datetime) -> Adopted:
+def adopted(seen: LitellmEntity, adopt: Adopt, now: datetime) -> Adopted:
     """The budgets that an object has."""
     budgets: list[Budget] = []
     problems: list[str] = []
@@ -52,8 +52,8 @@ def adopted(seen: Seen, adopt: Adopt, now: datetime) -> Adopted:
             continue
         try:
             budgets += list(read(seen, now))
-        except Problem as problem:
-            problems.append(f"{seen.words}: {problem}")
+        except InvalidLimit as problem:
+            problems.append(f"{seen.description}: {problem}")
             unread.add(part)
     return Adopted(seen, tuple(budgets), tuple(problems), frozenset(unread))
 
@@ -63,7 +63,7 @@ def part_of(budget_id: str, owner: str) -> str:
     return budget_id.removeprefix(owner).removeprefix(":").partition(":")[0]
 
 
-def _own(seen: Seen, now: datetime) -> Iterator[Budget]:
+def _own(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
     """The limit of the object itself; a soft one alone only tells."""
     aside = seen.taken_over if isinstance(seen.taken_over, Mapping) else {}
     is_aside = seen.max_budget is None and aside.get("max_budget") is not None
@@ -87,7 +87,7 @@ def _own(seen: Seen, now: datetime) -> Iterator[Budget]:
     yield _budget(seen, "", term, now, limit_nanousd=limit, warn_at=warn_at, **raises)
 
 
-def _windows(seen: Seen, now: datetime) -> Iterator[Budget]:
+def _windows(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
     """`budget_limits`: several windows on one key or team."""
     for one in _list(seen.budget_limits) or _list(_aside(seen, "budget_limits")):
         given = one if isinstance(one, Mapping) else {}
@@ -100,11 +100,11 @@ def _windows(seen: Seen, now: datetime) -> Iterator[Budget]:
             yield _budget(seen, f":window:{slug(str(duration))}", term, now, limit_nanousd=limit)
 
 
-def _models(seen: Seen, now: datetime) -> Iterator[Budget]:
+def _models(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
     """`model_max_budget`: a limit for each model, by the name that is asked for."""
     given = seen.model_max_budget or _aside(seen, "model_max_budget")
     if given is not None and not isinstance(given, Mapping):
-        raise Problem("model_max_budget is a mapping of models to budget_limit and time_period")
+        raise InvalidLimit("model_max_budget is a mapping of models to budget_limit and time_period")
     for model, one in (given or {}).items():
         fields = one if isinstance(one, Mapping) else {"budget_limit": one}
         limit = amount_of("model_max_budget", fields.get("budget_limit", fields.get("max_budget")))
@@ -115,14 +115,14 @@ def _models(seen: Seen, now: datetime) -> Iterator[Budget]:
             yield _budget(seen, f":model:{slug(str(model))}", term, now, **of_model)
 
 
-def _in_metadata(seen: Seen, now: datetime) -> Iterator[Budget]:
+def _in_metadata(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
     """`spendmeter_budget`: one budget or a list, in the words and under the rules of a budget file."""
     given = seen.metadata_budget
     if given is None:
         return
     wanted = given if isinstance(given, list) else [given]
     if len(wanted) > MAX_METADATA_BUDGETS:
-        raise Problem(
+        raise InvalidLimit(
             f"metadata.{METADATA_BUDGET} has {len(wanted)} budgets; {MAX_METADATA_BUDGETS} are read"
         )
     items = [_item(seen, number, one) for number, one in enumerate(wanted, 1)]
@@ -131,40 +131,40 @@ def _in_metadata(seen: Seen, now: datetime) -> Iterator[Budget]:
         yield from read_budgets(written, METADATA_BUDGET, now)
     except InvalidBudgetFile as error:
         told = "; ".join(problem.message for problem in error.problems)
-        raise Problem(f"metadata.{METADATA_BUDGET}: {told}") from None
+        raise InvalidLimit(f"metadata.{METADATA_BUDGET}: {told}") from None
     except yaml.YAMLError:
-        raise Problem(f"metadata.{METADATA_BUDGET} holds a value that is no text or number") from None
+        raise InvalidLimit(f"metadata.{METADATA_BUDGET} holds a value that is no text or number") from None
 
 
-def _item(seen: Seen, number: int, given: object) -> dict[str, Any]:
+def _item(seen: LitellmEntity, number: int, given: object) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        raise Problem(f"metadata.{METADATA_BUDGET} is a budget, such as {{limit_usd: 5, period: day}}")
+        raise InvalidLimit(f"metadata.{METADATA_BUDGET} is a budget, such as {{limit_usd: 5, period: day}}")
     if "id" in given:
-        raise Problem(f"metadata.{METADATA_BUDGET}: leave out id, it is made of the {seen.kind}'s")
+        raise InvalidLimit(f"metadata.{METADATA_BUDGET}: leave out id, it is made of the {seen.kind}'s")
     more = given.get("match") or {}
     if not isinstance(more, Mapping) or set(more) & set(seen.match):
-        raise Problem(
+        raise InvalidLimit(
             f"metadata.{METADATA_BUDGET}: match narrows the budget, such as {{model_group: gpt-4o}};"
             f" that it is the {seen.kind}'s is said already"
         )
     if "replaces" in given:
         # Whoever may make keys for themselves would else be free of every other budget.
-        raise Problem(f"metadata.{METADATA_BUDGET}: replaces is for budget files only; leave it out")
+        raise InvalidLimit(f"metadata.{METADATA_BUDGET}: replaces is for budget files only; leave it out")
     budget_id = f"{seen.owner}:{METADATA}" + (f":{number}" if number > 1 else "")
     return {**given, "id": budget_id, "match": {**seen.match, **more}}
 
 
-def _budget(seen: Seen, part: str, term: Term, now: datetime, **fields: Any) -> Budget:
+def _budget(seen: LitellmEntity, part: str, term: Term, now: datetime, **fields: Any) -> Budget:
     given = {name: value for name, value in fields.items() if value is not None}
     try:
         return Budget.model_validate(
             {"match": seen.match, **given, **term._asdict(), "id": seen.owner + part, "updated_at": now}
         )
     except ValidationError as error:
-        raise Problem(tell(error)) from None
+        raise InvalidLimit(render_validation_error(error)) from None
 
 
-def _until(seen: Seen, now: datetime) -> datetime | None:
+def _until(seen: LitellmEntity, now: datetime) -> datetime | None:
     """When the temporary increase ends; None where there is none, or none any more."""
     if seen.temp_budget_increase is None or seen.temp_budget_expiry is None:
         return None
@@ -172,7 +172,7 @@ def _until(seen: Seen, now: datetime) -> datetime | None:
     return until if now < until else None
 
 
-def _aside(seen: Seen, name: str) -> object:
+def _aside(seen: LitellmEntity, name: str) -> object:
     return seen.taken_over.get(name) if isinstance(seen.taken_over, Mapping) else None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from spendmeter.budgets.plan import Plan, plan
+from spendmeter.budgets.plan import BudgetPlan, plan
 from spendmeter.contract.budget import Budget
 from spendmeter.litellm.budgets import Adopted, part_of
 
@@ -13,7 +13,7 @@ _KEPT_WITHOUT_A_MARK = ("member", "end_user", "tag")
 """Kinds without metadata: that a limit was moved aside shows only in who wrote ours."""
 
 
-def changes(found: Adopted, in_force: Iterable[Budget], now: datetime) -> Plan:
+def changes(found: Adopted, in_force: Iterable[Budget], now: datetime) -> BudgetPlan:
     """What brings the object's budgets into force; `in_force` are those that it has now.
 
     A budget that LiteLLM no longer has goes, unless it can no longer be seen. What people did to it here
@@ -25,7 +25,7 @@ def changes(found: Adopted, in_force: Iterable[Budget], now: datetime) -> Plan:
     return made._replace(removed=removed, left=[budget for budget in made.left if budget not in removed])
 
 
-def is_nothing(made: Plan) -> bool:
+def is_nothing(made: BudgetPlan) -> bool:
     """Whether all is as it should be."""
     return not (made.created or made.changed or made.removed)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 _DURATION = re.compile(r"(\d{1,7})(mo|w|d|h|m|s)")
-_WORDS = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d"}
+_NAMED = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d"}
 # LiteLLM resets these on the calendar (litellm_core_utils/duration_parser.py, 1.106.2): 30 days mean a month.
 _ON_THE_CALENDAR = {
     "1h": "hour",
@@ -23,14 +23,14 @@ class InvalidDuration(ValueError):
     """A text that LiteLLM would not take for a budget_duration either."""
 
 
-class Period(NamedTuple):
+class ResetPeriod(NamedTuple):
     """What a budget needs to know: its `period`, and `starts_at` where the period is a duration."""
 
     period: str
     starts_at: datetime | None = None
 
 
-def period_of(duration: str | None, now: datetime) -> Period:
+def period_of(duration: str | None, now: datetime) -> ResetPeriod:
     """The period that a budget_duration means for a key made at `now`; lifetime for none.
 
     Durations without a calendar period begin where LiteLLM aligns them: days and weeks at midnight,
@@ -40,10 +40,10 @@ def period_of(duration: str | None, now: datetime) -> Period:
         InvalidDuration: no such duration, of zero length, or several months.
     """
     if not duration:
-        return Period("lifetime")
-    text = _WORDS.get(duration.strip().lower(), duration)
+        return ResetPeriod("lifetime")
+    text = _NAMED.get(duration.strip().lower(), duration)
     if text in _ON_THE_CALENDAR:
-        return Period(_ON_THE_CALENDAR[text])
+        return ResetPeriod(_ON_THE_CALENDAR[text])
     parsed = _DURATION.fullmatch(text)
     if parsed is None:
         raise InvalidDuration(f"budget_duration {duration!r}: write a number and one of s, m, h, d, w, mo")
@@ -55,7 +55,7 @@ def period_of(duration: str | None, now: datetime) -> Period:
             f"budget_duration {duration!r}: only 1mo resets on the calendar; use 1mo or days"
         )
     iso = f"P{count}{unit.upper()}" if unit in "dw" else f"PT{count}{unit.upper()}"
-    return Period(iso, _aligned(count, unit, now.astimezone(UTC)))
+    return ResetPeriod(iso, _aligned(count, unit, now.astimezone(UTC)))
 
 
 def _aligned(count: int, unit: str, now: datetime) -> datetime:

@@ -33,14 +33,14 @@ LIMITS = (
     "budget_limits",
     "model_max_budget",
 )
-"""What LiteLLM calls its limits wherever it holds them; fields of `Seen`."""
+"""What LiteLLM calls its limits wherever it holds them; fields of `LitellmEntity`."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._-][A-Za-z0-9._@-]*")
 _MAX_PLAIN = 80
 _DIGITS_OF_OTHERS = 32
 
 
-class Seen(NamedTuple):
+class LitellmEntity(NamedTuple):
     """One object. The values are LiteLLM's, unread, so that to compare two of them costs next to nothing."""
 
     kind: Kind
@@ -76,7 +76,7 @@ class Seen(NamedTuple):
         return dict(zip(DIMENSIONS[self.kind], self.names, strict=True))
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For people: `key vip (88dc28d0f030…)`, `member ann of team red`."""
         if self.kind == "member":
             return f"member {self.names[1]} of team {self.names[0]}"
@@ -85,7 +85,7 @@ class Seen(NamedTuple):
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `Seen` that stand in an object's metadata."""
+    """The fields of `LitellmEntity` that stand in an object's metadata."""
     return {
         "metadata_budget": metadata.get(METADATA_BUDGET),
         "taken_over": metadata.get(TAKEN_OVER),
@@ -93,7 +93,7 @@ def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def limits_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `Seen` that LiteLLM calls its limits."""
+    """The fields of `LitellmEntity` that LiteLLM calls its limits."""
     return {name: fields.get(name) for name in LIMITS}
 
 
@@ -106,19 +106,21 @@ def is_limit_of_all(user: Mapping[str, Any], *, users_pay_for_teams: bool) -> bo
     return users_pay_for_teams or not user.get("teams")
 
 
-def user_seen(fields: Mapping[str, Any], user: str, timezone: str, *, users_pay_for_teams: bool) -> Seen:
+def user_seen(
+    fields: Mapping[str, Any], user: str, timezone: str, *, users_pay_for_teams: bool
+) -> LitellmEntity:
     """A user; without limits where these mean something else here (`is_limit_of_all`)."""
     if not is_limit_of_all(fields, users_pay_for_teams=users_pay_for_teams):
-        return Seen("user", (user,), timezone=timezone)
+        return LitellmEntity("user", (user,), timezone=timezone)
     taken_over = from_metadata(mapping(fields.get("metadata")))["taken_over"]
-    return Seen("user", (user,), **limits_of(fields), taken_over=taken_over, timezone=timezone)
+    return LitellmEntity("user", (user,), **limits_of(fields), taken_over=taken_over, timezone=timezone)
 
 
 def tabled_seen(
     kind: Kind, names: tuple[str, ...], table: Mapping[str, Any], timezone: str, taken_over: object = None
-) -> Seen:
+) -> LitellmEntity:
     """An object whose limits stand in LiteLLM's budget table."""
-    return Seen(
+    return LitellmEntity(
         kind,
         names,
         **limits_of(table),
@@ -129,11 +131,11 @@ def tabled_seen(
     )
 
 
-def key_seen(fields: Mapping[str, Any], key: str, timezone: str, *, is_raised: bool) -> Seen:
+def key_seen(fields: Mapping[str, Any], key: str, timezone: str, *, is_raised: bool) -> LitellmEntity:
     """A virtual key; `is_raised`: the limit that these fields say has the temporary increase in it."""
     metadata = mapping(fields.get("metadata"))
     alias = fields.get("key_alias")
-    return Seen(
+    return LitellmEntity(
         "key",
         (key,),
         **limits_of(fields),

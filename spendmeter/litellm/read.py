@@ -1,4 +1,4 @@
-"""Everything that LiteLLM's management API tells about budgets, and what it would not tell."""
+"""Everything that LiteLLM's management API says about budgets, and what it would not say."""
 
 from collections.abc import Callable, Iterable
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from spendmeter.litellm.api import Row
 from spendmeter.litellm.entities import (
     Kind,
-    Seen,
+    LitellmEntity,
     from_metadata,
     is_limit_of_all,
     key_seen,
@@ -20,7 +20,7 @@ from spendmeter.litellm.entities import (
 class Owned(NamedTuple):
     """An object of LiteLLM's, and where its limit stands there."""
 
-    seen: Seen
+    seen: LitellmEntity
     spent_usd: object = None
     """What LiteLLM says it has spent since its last reset; None where it does not say."""
     budget_id: str | None = None
@@ -45,7 +45,7 @@ def team_of(row: Row, timezone: str) -> Owned:
     metadata = mapping(row.get("metadata"))
     alias = row.get("team_alias") or ""
     found = {**limits_of(row), **from_metadata(metadata), "timezone": timezone, "alias": alias}
-    return Owned(Seen("team", (str(row["team_id"]),), **found), row.get("spend"), metadata=metadata)
+    return Owned(LitellmEntity("team", (str(row["team_id"]),), **found), row.get("spend"), metadata=metadata)
 
 
 def user_of(row: Row, timezone: str, *, users_pay_for_teams: bool) -> Owned:

@@ -34,12 +34,12 @@ class Spent(NamedTuple):
     output_tokens: int
 
     @property
-    def place(self) -> tuple[date, str, str]:
+    def history_key(self) -> tuple[date, str, str]:
         """What history counts it under."""
         return self.day, self.key, self.model_group
 
 
-class Known(NamedTuple):
+class HistorySpend(NamedTuple):
     """What history has: spend by day, key and model, and of our own imports the last number of each key."""
 
     spent: Mapping[tuple[date, str, str], NanoUsd]
@@ -66,7 +66,7 @@ def spent_of(days: Iterable[Row]) -> Iterator[Spent]:
 
 
 def events_of(
-    spent: Iterable[Spent], known: Known, keys: Mapping[str, Row], source: str, today: date
+    spent: Iterable[Spent], known: HistorySpend, keys: Mapping[str, Row], source: str, today: date
 ) -> list[UsageEvent]:
     """What is missing in history, up to the day before today; nothing the second time.
 
@@ -79,7 +79,7 @@ def events_of(
     left = _missing_of_all_days(spent, known)
     for one in spent:
         account = (one.key, one.model_group)
-        missing = min(one.cost_nanousd - known.spent.get(one.place, 0), left[account])
+        missing = min(one.cost_nanousd - known.spent.get(one.history_key, 0), left[account])
         # LiteLLM's sum is of floats, ours of amounts each rounded to a nano-dollar.
         if one.day >= today or missing <= one.requests:
             continue
@@ -90,7 +90,7 @@ def events_of(
     return events
 
 
-def _missing_of_all_days(spent: Iterable[Spent], known: Known) -> Counter[tuple[str, str]]:
+def _missing_of_all_days(spent: Iterable[Spent], known: HistorySpend) -> Counter[tuple[str, str]]:
     missing: Counter[tuple[str, str]] = Counter()
     for one in spent:
         missing[one.key, one.model_group] += one.cost_nanousd

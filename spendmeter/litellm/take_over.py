@@ -21,14 +21,14 @@ _UPDATES = {
 }
 
 
-class Call(NamedTuple):
+class ManagementCall(NamedTuple):
     """One request to the management API."""
 
     path: str
     body: dict[str, Any]
 
 
-def taking_over(owned: Owned) -> Call | None:
+def taking_over(owned: Owned) -> ManagementCall | None:
     """What moves the object's limits aside; None where it has none that could refuse."""
     seen = owned.seen
     limits = {name: value for name in _MOVED if (value := getattr(seen, name))}
@@ -37,19 +37,19 @@ def taking_over(owned: Owned) -> Call | None:
     if owned.metadata is None:
         if "max_budget" not in limits or owned.budget_id is None:
             return None
-        return Call("/budget/update", {"budget_id": owned.budget_id, "max_budget": None})
+        return ManagementCall("/budget/update", {"budget_id": owned.budget_id, "max_budget": None})
     kept = {**mapping(seen.taken_over), **limits}
     return _update(owned, dict.fromkeys(limits), {**owned.metadata, TAKEN_OVER: kept})
 
 
-def giving_back(owned: Owned, ours: Budget | None) -> Call | None:
+def giving_back(owned: Owned, ours: Budget | None) -> ManagementCall | None:
     """What puts them back; `ours` is our budget of the object. None where nothing was moved."""
     if owned.metadata is None:
         is_ours = ours is not None and ours.updated_by != ADOPTED_BY
         if owned.seen.max_budget is not None or owned.budget_id is None or ours is None or not is_ours:
             return None
         limit = float(format_usd(ours.limit_nanousd))
-        return Call("/budget/update", {"budget_id": owned.budget_id, "max_budget": limit})
+        return ManagementCall("/budget/update", {"budget_id": owned.budget_id, "max_budget": limit})
     kept = mapping(owned.seen.taken_over)
     limits = {name: value for name in _MOVED if (value := kept.get(name)) and not getattr(owned.seen, name)}
     if not kept:
@@ -61,6 +61,6 @@ def giving_back(owned: Owned, ours: Budget | None) -> Call | None:
     return _update(owned, limits, metadata)
 
 
-def _update(owned: Owned, fields: Mapping[str, Any], metadata: Mapping[str, Any]) -> Call:
+def _update(owned: Owned, fields: Mapping[str, Any], metadata: Mapping[str, Any]) -> ManagementCall:
     path, name = _UPDATES[owned.seen.kind]
-    return Call(path, {name: owned.seen.names[0], **fields, "metadata": dict(metadata)})
+    return ManagementCall(path, {name: owned.seen.names[0], **fields, "metadata": dict(metadata)})

@@ -15,7 +15,7 @@ _DAY_SECONDS = 86_400
 _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001 - of whichever zone
 
 
-class Problem(ValueError):
+class InvalidLimit(ValueError):
     """A budget that cannot be; the message names what is wrong and how to mend it."""
 
 
@@ -36,7 +36,7 @@ def amount_of(name: str, value: object) -> NanoUsd | None:
     except (InvalidAmount, ValueError, OverflowError):
         amount = NanoUsd(-1)
     if amount < 0:
-        raise Problem(f"{name} {value!r} is no amount of USD; set it to one above 0, or to null")
+        raise InvalidLimit(f"{name} {value!r} is no amount of USD; set it to one above 0, or to null")
     return amount or None
 
 
@@ -49,7 +49,7 @@ def term_of(name: str, duration: object, reset_at: object, timezone: str, now: d
     try:
         period = period_of(None if duration is None else str(duration), now).period
     except InvalidDuration as error:
-        raise Problem(f"{name}: {error}") from None
+        raise InvalidLimit(f"{name}: {error}") from None
     if period == "lifetime":
         return Term(period)
     reset = None if reset_at is None else time_of("budget_reset_at", reset_at)
@@ -65,7 +65,7 @@ def _first_tile(seconds: int, timezone: str, reset: datetime | None) -> datetime
     try:
         zone = ZoneInfo(timezone) if seconds % _DAY_SECONDS == 0 else UTC
     except (ZoneInfoNotFoundError, ValueError):
-        raise Problem(f"litellm_settings.timezone {timezone!r} is no IANA time zone") from None
+        raise InvalidLimit(f"litellm_settings.timezone {timezone!r} is no IANA time zone") from None
     first = _MONDAY.replace(tzinfo=zone)
     if reset is None:
         return first.astimezone(UTC)
@@ -86,8 +86,8 @@ def time_of(name: str, value: object) -> datetime:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise Problem(f"{name} {value!r} is no time") from None
+            raise InvalidLimit(f"{name} {value!r} is no time") from None
     if not isinstance(value, datetime):
-        raise Problem(f"{name} {value!r} is no time")
+        raise InvalidLimit(f"{name} {value!r} is no time")
     # LiteLLM leaves out the offset at times and means UTC.
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)

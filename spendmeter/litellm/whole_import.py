@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from spendmeter.budgets.plan import Change, Plan
+from spendmeter.budgets.plan import BudgetPlan, Change
 from spendmeter.contract.budget import Budget
 from spendmeter.litellm.budgets import adopted
 from spendmeter.litellm.changes import ADOPTED_BY, changes
 from spendmeter.litellm.entities import owner_of
 from spendmeter.litellm.rows import Owned
-from spendmeter.litellm.take_over import Call, giving_back, taking_over
+from spendmeter.litellm.take_over import ManagementCall, giving_back, taking_over
 
 IMPORTED_BY = "spendmeter import litellm"
 Wish = Literal["budgets", "take over", "undo"]
@@ -20,8 +20,8 @@ class Item(NamedTuple):
     """One object with a budget: what is done here, and what in LiteLLM."""
 
     owned: Owned
-    plan: Plan
-    call: Call | None = None
+    plan: BudgetPlan
+    call: ManagementCall | None = None
     """What is asked of LiteLLM once our budgets are stored."""
     problems: tuple[str, ...] = ()
     """Why a budget of it is not taken; its limits then stay LiteLLM's."""
@@ -50,10 +50,10 @@ def import_of(
     return items
 
 
-def whole_plan(items: Iterable[Item]) -> Plan:
+def whole_plan(items: Iterable[Item]) -> BudgetPlan:
     """All that is to be done here, as one plan."""
     plans = [item.plan for item in items]
-    return Plan(
+    return BudgetPlan(
         created=[one for plan in plans for one in plan.created],
         changed=[one for plan in plans for one in plan.changed],
         removed=[one for plan in plans for one in plan.removed],
@@ -64,11 +64,11 @@ def whole_plan(items: Iterable[Item]) -> Plan:
 
 def _item(owned: Owned, in_force: list[Budget], wish: Wish, now: datetime) -> Item:
     found = adopted(owned.seen, "both", now)
-    left = (f"{owned.seen.words}: {owned.left_because}",) if owned.left_because else ()
+    left = (f"{owned.seen.description}: {owned.left_because}",) if owned.left_because else ()
     problems = (*found.problems, *left)
     ours = next((budget for budget in in_force if budget.id == owned.seen.owner), None)
     if wish == "undo":
-        return Item(owned, Plan([], [], [], in_force, []), giving_back(owned, ours), left)
+        return Item(owned, BudgetPlan([], [], [], in_force, []), giving_back(owned, ours), left)
     plan = changes(found, in_force, now)
     call = taking_over(owned) if wish == "take over" and not problems else None
     if call is not None and owned.metadata is None:
@@ -76,7 +76,7 @@ def _item(owned: Owned, in_force: list[Budget], wish: Wish, now: datetime) -> It
     return Item(owned, plan, call, problems)
 
 
-def _made_ours(plan: Plan) -> Plan:
+def _made_ours(plan: BudgetPlan) -> BudgetPlan:
     """The plan in which no budget stands as adopted: LiteLLM will show no limit, which would take it away."""
     adopted_before = [budget for budget in plan.unchanged if budget.updated_by == ADOPTED_BY]
     kept = [Change(budget, budget.model_copy(update={"updated_by": ""})) for budget in adopted_before]

@@ -35,7 +35,7 @@ class Used(NamedTuple):
     duration_ms: int = 0
 
 
-class Model(NamedTuple):
+class ModelNames(NamedTuple):
     """By which names a request's model can be found."""
 
     provider: str
@@ -51,7 +51,7 @@ class Model(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PriceEntry:
     """The prices of some models over some time."""
 
     provider: str
@@ -69,7 +69,7 @@ class Entry:
     def is_valid(self, time: datetime) -> bool:
         return self.valid_from <= time and (self.valid_to is None or time < self.valid_to)
 
-    def fits(self, model: Model) -> bool:
+    def fits(self, model: ModelNames) -> bool:
         return _fits(self.provider, model.provider) and any(_fits(self.model, n) for n in model.names())
 
 
@@ -78,10 +78,10 @@ class PriceBook:
     """Entries in the order in which they are looked through."""
 
     version: str
-    entries: Sequence[Entry]
-    _fitting: dict[Model, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
+    entries: Sequence[PriceEntry]
+    _fitting: dict[ModelNames, tuple[PriceEntry, ...]] = field(default_factory=dict, repr=False)
 
-    def find(self, model: Model, time: datetime) -> Entry | None:
+    def find(self, model: ModelNames, time: datetime) -> PriceEntry | None:
         """The entry by which a request that finished then is priced; None where the book has none."""
         fitting = self._fitting.get(model)
         if fitting is None:
@@ -94,13 +94,13 @@ class PriceBook:
         globs = (valid[0].provider, valid[0].model)
         return max((e for e in valid if (e.provider, e.model) == globs), key=lambda e: e.valid_from)
 
-    def prices_of(self, entry: Entry) -> dict[str, str]:
+    def prices_of(self, entry: PriceEntry) -> dict[str, str]:
         """As a usage event tells them: exact decimal strings, and which version of which entry they are."""
         prices = {unit: _plain(price) for unit, price in sorted(entry.usd_per_unit.items())}
         return {**prices, "version": f"pricebook {self.version} from {format_time(entry.valid_from)}"}
 
 
-def cost_of(entry: Entry, used: Used) -> NanoUsd:
+def cost_of(entry: PriceEntry, used: Used) -> NanoUsd:
     """What was used at the entry's prices, rounded once, half to even at the nano-dollar.
 
     Cached input costs what input costs unless it has a price of its own, reasoning what output costs.

@@ -18,7 +18,7 @@ import yaml
 
 from spendmeter.files.scalars import Wrong, one_of, text, time
 from spendmeter.files.yaml import InvalidFile, YamlReader, line_of
-from spendmeter.prices.book import Entry, PriceBook
+from spendmeter.prices.book import PriceBook, PriceEntry
 
 MAX_ENTRIES = 10_000
 MAX_USD = Decimal(1_000_000)
@@ -67,20 +67,20 @@ class _Reader(YamlReader):
             version = self._version(fields["version"])
         items = self.sequence(fields["prices"], "prices") if "prices" in fields else []
         if len(items) > MAX_ENTRIES:
-            self.tell(items[MAX_ENTRIES], f"there are more than {MAX_ENTRIES:,} entries")
+            self.report(items[MAX_ENTRIES], f"there are more than {MAX_ENTRIES:,} entries")
         return PriceBook(version, tuple(self._entries(items[:MAX_ENTRIES])))
 
     def _version(self, node: yaml.Node) -> str:
         try:
             version = text(node)
         except Wrong as wrong:
-            self.tell(node, f"version: {wrong}")
+            self.report(node, f"version: {wrong}")
             return ""
         if not 0 < len(version) <= _MAX_VERSION_CHARACTERS:
-            self.tell(node, f"version: 1 to {_MAX_VERSION_CHARACTERS} characters, such as 2026-11")
+            self.report(node, f"version: 1 to {_MAX_VERSION_CHARACTERS} characters, such as 2026-11")
         return version
 
-    def _entries(self, items: list[yaml.Node]) -> Iterator[Entry]:
+    def _entries(self, items: list[yaml.Node]) -> Iterator[PriceEntry]:
         lines: dict[tuple[str, str, datetime], int] = {}
         for node in items:
             entry = self._entry(node)
@@ -88,20 +88,20 @@ class _Reader(YamlReader):
                 continue
             same = (entry.provider, entry.model, entry.valid_from)
             if same in lines:
-                self.tell(
+                self.report(
                     node, f"line {lines[same]} has prices of the same models from the same time; keep one"
                 )
             lines.setdefault(same, line_of(node))
             yield entry
 
-    def _entry(self, node: yaml.Node) -> Entry | None:
+    def _entry(self, node: yaml.Node) -> PriceEntry | None:
         before = len(self.problems)
         nodes = self.mapping(node, "an entry", _FIELDS)
         if not isinstance(node, yaml.MappingNode):
             return None
         for name, hint in _REQUIRED.items():
             if name not in nodes:
-                self.tell(node, f"{name} is missing: {hint}")
+                self.report(node, f"{name} is missing: {hint}")
         times: dict[str, datetime] = {}
         words = {"provider": "*", "model": "", "override": "false"}
         for name, value in nodes.items():
@@ -113,16 +113,16 @@ class _Reader(YamlReader):
                 elif name in ("provider", "model"):
                     words[name] = _glob(value)
             except Wrong as wrong:
-                self.tell(value, f"{name}: {wrong}")
+                self.report(value, f"{name}: {wrong}")
         prices = dict(self._prices(nodes))
         if not prices and len(self.problems) == before:
-            self.tell(node, f'there are no prices: give {" or ".join(_PRICES)}; "0" makes a model free')
+            self.report(node, f'there are no prices: give {" or ".join(_PRICES)}; "0" makes a model free')
         valid_to = times.get("valid_to")
         if valid_to is not None and "valid_from" in times and valid_to <= times["valid_from"]:
-            self.tell(nodes["valid_to"], "valid_to is not after valid_from")
+            self.report(nodes["valid_to"], "valid_to is not after valid_from")
         if len(self.problems) > before:
             return None
-        return Entry(
+        return PriceEntry(
             words["provider"],
             words["model"],
             times["valid_from"],
@@ -142,7 +142,7 @@ class _Reader(YamlReader):
                 try:
                     usd = _usd(node)
                 except Wrong as wrong:
-                    self.tell(node, f"{where}.{name}: {wrong}")
+                    self.report(node, f"{where}.{name}: {wrong}")
                     continue
                 yield units[name], usd.scaleb(-6) if units is _PER_MILLION else usd
 

@@ -31,7 +31,7 @@ class BudgetTopic:
         """By which key the record of each budget in force is signed; none where its author is a claim."""
         self._signing_keys = settings.read_signing_keys()
         self._on_change = on_change
-        self._reader = CompactedTopics(settings, [settings.topic(Topic.BUDGETS)], self.take)
+        self._reader = CompactedTopics(settings, [settings.topic(Topic.BUDGETS)], self.apply)
         self.run = self._reader.run
         self.read_to_end = self._reader.read_to_end
         self.catch_up = self._reader.catch_up
@@ -43,7 +43,7 @@ class BudgetTopic:
         """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
         return self._reader.last_answer
 
-    def take(self, record: ConsumerRecord) -> None:
+    def apply(self, record: ConsumerRecord) -> None:
         """Bring one record into the book."""
         budget_id = (record.key or b"").decode(errors="replace")
         if record.value is None:

@@ -24,7 +24,7 @@ from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.visible import one_line
 
 CONNECT_TIMEOUT_SECONDS = 5
-_ANSWER_TAKES_SECONDS = 10  # beyond the time that a query may run
+_ANSWER_SECONDS = 10  # beyond the time that a query may run
 
 _ADVICE = (
     ({62}, "Multi-statements", "one statement at a time; nothing was run"),
@@ -104,7 +104,7 @@ def reader(
     connected = client(
         settings,
         database=settings.clickhouse_database,
-        send_receive_timeout=seconds + _ANSWER_TAKES_SECONDS,
+        send_receive_timeout=seconds + _ANSWER_SECONDS,
         **more,
     )
     held = {
@@ -120,7 +120,7 @@ def reader(
     return connected
 
 
-def tell(error: Exception) -> str:
+def render_error(error: Exception) -> str:
     """What ClickHouse itself said, in one line and with what can be done; never the URL or its password."""
     text = one_line(str(error))
     _, _, said = text.rpartition("DB::Exception: ")
@@ -141,7 +141,7 @@ def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
             " `spendmeter sink migrate`",
             _UNKNOWN_TABLE: "make our tables with `spendmeter sink migrate`",
         }.get(error.code)
-        return tell(error).rstrip(".") + (f"; {mended}" if mended else "")
+        return render_error(error).rstrip(".") + (f"; {mended}" if mended else "")
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
@@ -169,13 +169,13 @@ def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
                     " the connection through the firewall"
                 )
     return (
-        f"what answers at {at} is no ClickHouse, or broke off ({tell(error)});"
+        f"what answers at {at} is no ClickHouse, or broke off ({render_error(error)});"
         " correct SPENDMETER_CLICKHOUSE_URL"
     )
 
 
 @contextmanager
-def in_words(settings: ClickHouseSettings) -> Iterator[None]:
+def raising_unusable(settings: ClickHouseSettings) -> Iterator[None]:
     """Around whatever asks history: raises Unusable for what the driver raises."""
     try:
         yield

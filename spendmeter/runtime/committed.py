@@ -35,13 +35,13 @@ async def committed(
     Raises:
         KafkaError: the group's coordinator did not say.
     """
-    asked: dict[str, list[int]] = defaultdict(list)
+    partitions_by_topic: dict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:
-        asked[topic].append(partition)
+        partitions_by_topic[topic].append(partition)
     deadline = asyncio.get_running_loop().time() + WITHIN_SECONDS
     while True:
         try:
-            return await _ask(admin, group, asked)
+            return await _ask(admin, group, partitions_by_topic)
         except KafkaError as error:
             if not error.retriable or asyncio.get_running_loop().time() > deadline:
                 raise
@@ -49,11 +49,13 @@ async def committed(
 
 
 async def _ask(
-    admin: AIOKafkaAdminClient, group: str, asked: dict[str, list[int]]
+    admin: AIOKafkaAdminClient, group: str, partitions_by_topic: dict[str, list[int]]
 ) -> dict[TopicPartition, OffsetAndMetadata]:
     heed_each_partitions_error()
     coordinator = await admin.find_coordinator(group)
-    answer = await admin._send_request(OffsetFetchRequest(group, list(asked.items())), coordinator)
+    answer = await admin._send_request(
+        OffsetFetchRequest(group, list(partitions_by_topic.items())), coordinator
+    )
     found: dict[TopicPartition, OffsetAndMetadata] = {}
     for topic, partitions in answer.topics:
         for partition, offset, metadata, code in partitions:

@@ -14,13 +14,13 @@ from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 from spendmeter.runtime import logs
 from spendmeter.runtime.kafka import admin_client
-from spendmeter.runtime.process import ending_in_words
+from spendmeter.runtime.process import exiting_with_message
 from spendmeter.runtime.settings import Settings, load
 
 log = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS = 0.05
-MAX_ASKED = 600
+MAX_ATTEMPTS = 600
 
 
 async def create_topics(settings: Settings) -> None:
@@ -77,7 +77,7 @@ async def partitions_of(settings: Settings, names: Collection[str]) -> dict[str,
 
 async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
     """The controller answers before the brokers know a topic; whoever asks them then hears of none."""
-    for _ in range(MAX_ASKED):
+    for _ in range(MAX_ATTEMPTS):
         unknown = [
             topic["topic"]
             for topic in await admin.describe_topics(names)
@@ -92,7 +92,7 @@ async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
 def main() -> None:
     settings = load(Settings)
     logs.configure(settings)
-    with ending_in_words(settings):
+    with exiting_with_message(settings):
         asyncio.run(create_topics(settings))
     log.info("topics are there: %s", ", ".join(settings.topic(t) for t in Topic))
 

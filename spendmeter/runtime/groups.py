@@ -14,7 +14,7 @@ from spendmeter.runtime.settings import Settings
 STREAM_GROUP = "spend-stream"
 """Faust's app id, which also begins the names of its changelogs: stream/spendmeter_stream/settings.py."""
 SINK_GROUP = "spend-clickhouse-sink"
-LOOK_EVERY_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 async def committed_by(
@@ -54,4 +54,4 @@ async def wait_until_passed(
         left = await behind(admin, settings, group, ends)
         if not left or clock() >= deadline:
             return left
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)

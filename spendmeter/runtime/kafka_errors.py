@@ -28,12 +28,12 @@ from spendmeter.runtime.settings import Settings
 from spendmeter.visible import one_line
 
 CONNECT_WITHIN_SECONDS = 10.0
-MAX_SERVERS_ASKED = 3
+MAX_SERVERS_TRIED = 3
 # From OpenSSL's x509_vfy.h.
 _HAS_EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 10, 62, 64
 
 
-def tell(error: KafkaError) -> str:
+def render_kafka_error(error: KafkaError) -> str:
     """An error of aiokafka in a few words: its own message, else what Kafka's protocol says of its code."""
     said = one_line(" ".join(str(part) for part in error.args if isinstance(part, str)))
     if isinstance(error, BrokerResponseError) and not said:
@@ -52,17 +52,20 @@ async def explained(error: KafkaError, settings: Settings) -> str:
             | ClusterAuthorizationFailedError()
         ):
             who = settings.kafka_sasl_username or "anonymous clients"
-            said = f"Kafka at {settings.kafka_bootstrap} does not allow {who} this ({tell(error)})"
+            said = (
+                f"Kafka at {settings.kafka_bootstrap} does not allow {who} this ({render_kafka_error(error)})"
+            )
             return f"{said}; grant it with an ACL"
         case UnknownTopicOrPartitionError():
-            return tell(error)
-    return f"Kafka at {settings.kafka_bootstrap}: {tell(error)}; `spendmeter status` says what runs here"
+            return render_kafka_error(error)
+    said = render_kafka_error(error)
+    return f"Kafka at {settings.kafka_bootstrap}: {said}; `spendmeter status` says what runs here"
 
 
 async def why_unreachable(settings: Settings) -> str:
     """Connect once more to each bootstrap server, step by step, and say at which step it fails and why."""
     reasons = []
-    for host, port, _ in collect_hosts(settings.kafka_bootstrap, randomize=False)[:MAX_SERVERS_ASKED]:
+    for host, port, _ in collect_hosts(settings.kafka_bootstrap, randomize=False)[:MAX_SERVERS_TRIED]:
         reason = await _why(settings, host, port)
         if reason is None:
             return f"Kafka at {settings.kafka_bootstrap} answers again; run the same command once more"
@@ -112,13 +115,13 @@ async def _of_connecting(settings: Settings, host: str, port: int, error: Except
             return _of_tls(settings, at, f"{cause.reason or cause}".replace("_", " ").lower())
         case SaslAuthenticationFailed():
             return (
-                f"Kafka at {at} refuses user {user!r}: {tell(cause)}; correct"
+                f"Kafka at {at} refuses user {user!r}: {render_kafka_error(cause)}; correct"
                 " SPENDMETER_KAFKA_SASL_USERNAME and SPENDMETER_KAFKA_SASL_PASSWORD, or"
                 f" SPENDMETER_KAFKA_SASL_MECHANISM ({settings.kafka_sasl_mechanism})"
             )
         case UnsupportedSaslMechanismError():
             return (
-                f"Kafka at {at} has no {settings.kafka_sasl_mechanism} ({tell(cause)});"
+                f"Kafka at {at} has no {settings.kafka_sasl_mechanism} ({render_kafka_error(cause)});"
                 " correct SPENDMETER_KAFKA_SASL_MECHANISM"
             )
         case IllegalSaslStateError():
@@ -179,7 +182,7 @@ def _protocol(settings: Settings, prefix: str | None = None, *, tls: bool | None
 
 async def _of_brokers(metadata: Any, host: str, port: int) -> str | None:
     """What answers may send us on to brokers, by names or ports that lead nowhere from here."""
-    for broker in list(metadata.brokers)[:MAX_SERVERS_ASKED]:
+    for broker in list(metadata.brokers)[:MAX_SERVERS_TRIED]:
         _, to, at, *_ = broker
         try:
             async with asyncio.timeout(CONNECT_WITHIN_SECONDS):

@@ -21,7 +21,7 @@ EXIT_STOPPED = 70
 
 
 @contextmanager
-def ending_in_words(settings: Settings, *others: type[Exception]) -> Iterator[None]:
+def exiting_with_message(settings: Settings, *others: type[Exception]) -> Iterator[None]:
     """Around the whole work of a process: what Kafka refuses, and `others` whose messages are for people."""
     known: tuple[type[Exception], ...] = (NotServed, *others)
     try:

@@ -258,11 +258,11 @@ def load(settings: type[S]) -> S:
 def _refuse(error: ValidationError) -> NoReturn:
     print("spendmeter cannot start; the configuration has these problems:", file=sys.stderr)
     for found in error.errors(include_url=False):
-        print(f"  {_told(found)}", file=sys.stderr)
+        print(f"  {_render_problem(found)}", file=sys.stderr)
     raise SystemExit(2)
 
 
-def _told(problem: ErrorDetails) -> str:
+def _render_problem(problem: ErrorDetails) -> str:
     if not problem["loc"]:
         return f"together: {what_is_wrong(problem)}"
     name = ENV_PREFIX + "_".join(str(part) for part in problem["loc"]).upper()

@@ -30,7 +30,7 @@ class SignalFeed:
 
     def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
         self._on_signal = on_signal
-        self.reader = CompactedTopics(settings, [settings.topic(Topic.SIGNALS)], self.take)
+        self.reader = CompactedTopics(settings, [settings.topic(Topic.SIGNALS)], self.apply)
         self.run = self.reader.run
         self.read_to_end = self.reader.read_to_end
         self.catch_up = self.reader.catch_up
@@ -42,7 +42,7 @@ class SignalFeed:
         """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
         return self.reader.last_answer
 
-    def take(self, record: ConsumerRecord) -> None:
+    def apply(self, record: ConsumerRecord) -> None:
         """Hand one record on."""
         account = (record.key or b"").decode(errors="replace")
         if record.value is None:

@@ -162,7 +162,7 @@ async def topic_states(client: KafkaClient, names: Collection[str]) -> dict[str,
     return found
 
 
-async def look_up(settings: Settings, names: Collection[str]) -> dict[str, TopicState]:
+async def lookup_topics(settings: Settings, names: Collection[str]) -> dict[str, TopicState]:
     """As `topic_states`, with a connection of its own.
 
     Raises:

@@ -21,7 +21,7 @@ def stream() -> None:
     # Faust takes seconds to load, which no other command is to wait for.
     with needs("stream"):
         from spendmeter.runtime import logs, metrics
-        from spendmeter.runtime.process import ending_in_words
+        from spendmeter.runtime.process import exiting_with_message
         from spendmeter.runtime.settings import load
         from spendmeter_stream.faust.app import run_worker
         from spendmeter_stream.settings import StreamSettings
@@ -31,7 +31,7 @@ def stream() -> None:
     logs.configure(settings)
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    with ending_in_words(settings):
+    with exiting_with_message(settings):
         metrics.serve(settings)
         metrics.READY.set(0)
         topics = asyncio.run(prepared(settings))

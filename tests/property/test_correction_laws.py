@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.history.correction import Recorded, correct
+from spendmeter.history.correction import CorrectedEvent, correct
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import NOON, budget, usage
@@ -28,7 +28,7 @@ changes = st.lists(
 )
 
 
-def changed(recorded: Recorded, cost: int, is_void: bool) -> UsageEvent | None:
+def changed(recorded: CorrectedEvent, cost: int, is_void: bool) -> UsageEvent | None:
     kind = UsageKind.VOID if is_void else UsageKind.CORRECTION
     return correct(recorded, NanoUsd(0 if is_void else cost), kind=kind, reason="", recorded_by="")
 
@@ -49,7 +49,7 @@ def test_totals_are_what_the_requests_cost_in_the_end(
 ) -> None:
     """Some of those who correct a request have not seen the correction before theirs: theirs counts not."""
     stored = [
-        Recorded(usage(n, cost, event_id=UUID(int=n), cost_source=source, status=status))
+        CorrectedEvent(usage(n, cost, event_id=UUID(int=n), cost_source=source, status=status))
         for n, (cost, source, status) in enumerate(made, 1)
     ]
     stale = list(stored)
@@ -63,7 +63,7 @@ def test_totals_are_what_the_requests_cost_in_the_end(
         if any(c.event_id == event.event_id for c in stored[at].corrections):
             continue
         stale[at] = stored[at]
-        stored[at] = Recorded(stored[at].original, (*stored[at].corrections, event))
+        stored[at] = CorrectedEvent(stored[at].original, (*stored[at].corrections, event))
 
     cost_in_the_end = sum(recorded.cost_nanousd for recorded in stored)
     flats = sum(recorded.counts_flat for recorded in stored)
@@ -81,11 +81,11 @@ def test_the_last_word_on_a_request_is_what_it_costs(
     made: list[tuple[int, CostSource, Status]], words: list[tuple[int, bool]]
 ) -> None:
     cost, source, status = made[0]
-    recorded = Recorded(usage(1, cost, event_id=UUID(int=1), cost_source=source, status=status))
+    recorded = CorrectedEvent(usage(1, cost, event_id=UUID(int=1), cost_source=source, status=status))
     for word, is_void in words:
         event = changed(recorded, word, is_void)
         if event is not None:
-            recorded = Recorded(recorded.original, (*recorded.corrections, event))
+            recorded = CorrectedEvent(recorded.original, (*recorded.corrections, event))
         assert recorded.cost_nanousd == (0 if is_void else word)
         assert not recorded.counts_flat
         assert [c.seq for c in recorded.corrections] == list(range(1, len(recorded.corrections) + 1))

@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.prices.book import Entry, PriceBook, Used, cost_of
+from spendmeter.prices.book import PriceBook, PriceEntry, Used, cost_of
 from spendmeter.prices.file import read_price_book
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,12 +39,12 @@ def test_the_cost_is_the_exact_sum_rounded_once(
         + cached * Fraction(per_cached)
         + Fraction(duration_ms, 1000) * Fraction(per_second)
     )
-    assert cost_of(Entry("*", "*", JANUARY, None, units), used) == round(exact * 10**9)
+    assert cost_of(PriceEntry("*", "*", JANUARY, None, units), used) == round(exact * 10**9)
 
 
 @given(prices, counts)
 def test_an_event_tells_prices_from_which_its_cost_can_be_recomputed(per_input: Decimal, tokens: int) -> None:
-    entry = Entry("*", "*", JANUARY, None, {"input_token": per_input})
+    entry = PriceEntry("*", "*", JANUARY, None, {"input_token": per_input})
     told = PriceBook("1", (entry,)).prices_of(entry)
     assert cost_of(entry, Used(tokens)) == round(Fraction(told["input_token"]) * tokens * 10**9)
 

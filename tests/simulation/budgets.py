@@ -6,7 +6,7 @@ from typing import Any
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.domain.definition import shape_of
+from spendmeter.domain.definition import definition_digest
 from tests.builders import NOON, budget
 from tests.simulation.broker import Broker
 
@@ -60,7 +60,7 @@ class Administrator:
         known = self._broker.book.get(changed.id)
         self._revision += 1
         changed = changed.model_copy(update={"revision": self._revision})
-        counts_anew = known is None or shape_of(known) != shape_of(changed)
+        counts_anew = known is None or definition_digest(known) != definition_digest(changed)
         self._broker.put_budget(changed, counts_anew)
 
     def _limit(self) -> NanoUsd:

@@ -262,7 +262,7 @@ MUTATIONS: dict[str, Parts] = {
     "the changelog keeps what was written last": Parts(store=LastWriteWins),
     "offsets are committed before the batch is stored": Parts(commits="before storing"),
     "the sender goes on past a chunk that failed": Parts(sender="overtakes"),
-    "the sender does not say that it sent twice": Parts(resends="untold"),
+    "the sender does not say that it sent twice": Parts(resends="unread"),
     "own events under the watermark are counted again": Parts(own_spend="under the watermark is counted"),
     "own events are forgotten when they are acknowledged": Parts(own_spend="forgotten when acknowledged"),
     "what was answered is forgotten at the next acknowledgement": Parts(

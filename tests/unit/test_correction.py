@@ -11,7 +11,7 @@ from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.signal import State
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.matching import BudgetBook, subject_of
-from spendmeter.history.correction import NotCorrectable, Recorded, correct, producer_of
+from spendmeter.history.correction import CorrectedEvent, NotCorrectable, correct, producer_of
 from spendmeter_stream.judge.judge import Judge, Judgement
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage
@@ -26,18 +26,18 @@ def original(cost: int = 1_000_000, **fields: Any) -> UsageEvent:
     return usage(1, cost, **{**given, **fields})
 
 
-def corrected(recorded: Recorded, cost: int, kind: UsageKind = UsageKind.CORRECTION) -> UsageEvent:
+def corrected(recorded: CorrectedEvent, cost: int, kind: UsageKind = UsageKind.CORRECTION) -> UsageEvent:
     event = correct(recorded, NanoUsd(cost), kind=kind, reason="refund", recorded_by="ann")
     assert event is not None
     return event
 
 
-def after(recorded: Recorded, event: UsageEvent) -> Recorded:
-    return Recorded(recorded.original, (*recorded.corrections, event))
+def after(recorded: CorrectedEvent, event: UsageEvent) -> CorrectedEvent:
+    return CorrectedEvent(recorded.original, (*recorded.corrections, event))
 
 
 def test_a_correction_says_the_difference_for_the_same_subject_and_moment() -> None:
-    event = corrected(Recorded(original()), 400_000)
+    event = corrected(CorrectedEvent(original()), 400_000)
     assert event.cost_nanousd == -600_000
     assert (event.kind, event.corrects) == (UsageKind.CORRECTION, EVENT_ID)
     assert subject_of(event) == subject_of(original())
@@ -47,7 +47,7 @@ def test_a_correction_says_the_difference_for_the_same_subject_and_moment() -> N
 
 
 def test_earlier_corrections_are_taken_into_account() -> None:
-    first = Recorded(original())
+    first = CorrectedEvent(original())
     second = after(first, corrected(first, 400_000))
     event = corrected(second, 900_000)
     assert event.cost_nanousd == 500_000
@@ -56,7 +56,7 @@ def test_earlier_corrections_are_taken_into_account() -> None:
 
 
 def test_a_void_takes_back_what_is_left() -> None:
-    first = Recorded(original())
+    first = CorrectedEvent(original())
     second = after(first, corrected(first, 400_000))
     event = corrected(second, 0, UsageKind.VOID)
     assert (event.kind, event.cost_nanousd) == (UsageKind.VOID, -400_000)
@@ -64,12 +64,12 @@ def test_a_void_takes_back_what_is_left() -> None:
 
 @pytest.mark.parametrize(("cost", "kind"), [(1_000_000, UsageKind.CORRECTION), (0, UsageKind.VOID)])
 def test_what_costs_that_already_needs_no_correction(cost: int, kind: UsageKind) -> None:
-    recorded = Recorded(original(cost))
+    recorded = CorrectedEvent(original(cost))
     assert correct(recorded, NanoUsd(cost), kind=kind, reason="r", recorded_by="a") is None
 
 
 def test_the_same_correction_made_again_or_by_another_person_is_one_event() -> None:
-    recorded = Recorded(original())
+    recorded = CorrectedEvent(original())
     one, other = corrected(recorded, 5), corrected(recorded, 5)
     assert one == other
     assert one.producer_id == producer_of(EVENT_ID)
@@ -78,7 +78,7 @@ def test_the_same_correction_made_again_or_by_another_person_is_one_event() -> N
 
 
 def test_different_corrections_of_the_same_state_have_one_place_so_only_the_first_counts() -> None:
-    recorded = Recorded(original())
+    recorded = CorrectedEvent(original())
     one, other = corrected(recorded, 5), corrected(recorded, 0, UsageKind.VOID)
     assert (one.event_id, one.producer_id, one.seq) == (other.event_id, other.producer_id, other.seq)
     assert folded([original(), one, other]) == {"per-key|key=k1": 5}
@@ -94,24 +94,24 @@ def test_corrections_of_somebody_elses_making_count_but_leave_our_sequence_dense
             "cost_nanousd": -1,
         }
     )
-    event = corrected(Recorded(original(), (foreign,)), 999_999 + 5)
+    event = corrected(CorrectedEvent(original(), (foreign,)), 999_999 + 5)
     assert (event.seq, event.cost_nanousd) == (1, 5)
 
 
 def test_a_correction_is_not_corrected_itself() -> None:
-    event = corrected(Recorded(original()), 5)
+    event = corrected(CorrectedEvent(original()), 5)
     with pytest.raises(NotCorrectable, match="name that one"):
-        corrected(Recorded(event), 5)
+        corrected(CorrectedEvent(event), 5)
 
 
 @pytest.mark.parametrize("cost", [-1, 2 * LIMIT_OF_AMOUNTS_NANOUSD])
 def test_an_amount_that_cannot_be_is_refused(cost: int) -> None:
     with pytest.raises(NotCorrectable):
-        corrected(Recorded(original()), cost)
+        corrected(CorrectedEvent(original()), cost)
 
 
 def test_an_unpriced_request_that_gets_a_cost_no_longer_counts_a_flat_amount() -> None:
-    recorded = Recorded(original(0, cost_source=CostSource.UNPRICED))
+    recorded = CorrectedEvent(original(0, cost_source=CostSource.UNPRICED))
     flat = budget(unpriced="0.01")
     assert folded([recorded.original], flat) == {"per-key|key=k1": 10_000_000}
     first = corrected(recorded, 3_000)
@@ -121,7 +121,7 @@ def test_an_unpriced_request_that_gets_a_cost_no_longer_counts_a_flat_amount() -
 
 
 def test_a_void_of_an_unpriced_request_takes_its_flat_amount_back_once() -> None:
-    recorded = Recorded(original(0, cost_source=CostSource.UNPRICED))
+    recorded = CorrectedEvent(original(0, cost_source=CostSource.UNPRICED))
     void = corrected(recorded, 0, UsageKind.VOID)
     assert folded([recorded.original, void], budget(unpriced="0.01")) == {"per-key|key=k1": 0}
     assert (
@@ -130,7 +130,7 @@ def test_a_void_of_an_unpriced_request_takes_its_flat_amount_back_once() -> None
 
 
 def test_a_failed_request_without_a_price_counted_no_flat_amount_and_gives_none_back() -> None:
-    recorded = Recorded(original(7, cost_source=CostSource.UNPRICED, status=Status.FAILURE))
+    recorded = CorrectedEvent(original(7, cost_source=CostSource.UNPRICED, status=Status.FAILURE))
     event = corrected(recorded, 0, UsageKind.VOID)
     assert folded([recorded.original, event], budget(unpriced="0.01")) == {"per-key|key=k1": 0}
 
@@ -158,7 +158,7 @@ class Stream:
 def test_a_correction_brings_an_account_below_its_limit_again_and_says_so() -> None:
     stream = Stream()
     assert stream.takes(original()).signals[-1].state is State.EXCEEDED
-    told = stream.takes(corrected(Recorded(original()), 999_999))
+    told = stream.takes(corrected(CorrectedEvent(original()), 999_999))
     assert told.signals[-1].state is State.WARNING
     assert told.signals[-1].spent_nanousd == 999_999
     assert [alert.kind for alert in told.alerts] == [AlertKind.RECOVERED]
@@ -167,7 +167,7 @@ def test_a_correction_brings_an_account_below_its_limit_again_and_says_so() -> N
 def test_a_correction_upwards_may_exceed_an_account() -> None:
     stream = Stream()
     stream.takes(original(999_999))
-    told = stream.takes(corrected(Recorded(original(999_999)), 1_000_000))
+    told = stream.takes(corrected(CorrectedEvent(original(999_999)), 1_000_000))
     assert told.signals[-1].state is State.EXCEEDED
     assert AlertKind.EXCEEDED in [alert.kind for alert in told.alerts]
 
@@ -177,7 +177,7 @@ def test_a_late_correction_moves_the_window_of_the_original_and_not_the_present_
     stream.takes(original())
     tomorrow = usage(2, 300, occurred_at=NOON + DAY, started_at=NOON + DAY)
     ended = stream.takes(tomorrow, NOON + DAY)
-    told = stream.takes(corrected(Recorded(original()), 100), NOON + DAY)
+    told = stream.takes(corrected(CorrectedEvent(original()), 100), NOON + DAY)
     spent = {
         where.window_start: sum(part.spent_nanousd for part in state.components.values())
         for where, state in stream.judge.accounts.items()
@@ -191,7 +191,7 @@ def test_a_late_correction_moves_the_window_of_the_original_and_not_the_present_
 
 def test_a_replayed_or_resent_correction_adds_nothing() -> None:
     stream = Stream()
-    event = corrected(Recorded(original()), 100)
+    event = corrected(CorrectedEvent(original()), 100)
     stream.takes(original())
     stream.takes(event)
     stream.takes(event)

@@ -13,17 +13,17 @@ from spendmeter.contract.budget import Action, Budget
 from spendmeter.contract.money import from_usd
 from spendmeter.domain.window import window_of
 from spendmeter.litellm.budgets import MAX_METADATA_BUDGETS, Adopt, Adopted, adopted
-from spendmeter.litellm.entities import Seen, owner_of
+from spendmeter.litellm.entities import LitellmEntity, owner_of
 from tests.builders import NOON
 
 HASH = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b"
 
 
-def key(**given: Any) -> Seen:
-    return Seen("key", (HASH,), **given)
+def key(**given: Any) -> LitellmEntity:
+    return LitellmEntity("key", (HASH,), **given)
 
 
-def only(seen: Seen, adopt: Adopt = "both", now: datetime = NOON) -> Budget:
+def only(seen: LitellmEntity, adopt: Adopt = "both", now: datetime = NOON) -> Budget:
     found = adopted(seen, adopt, now)
     assert found.problems == ()
     (budget,) = found.budgets
@@ -33,22 +33,28 @@ def only(seen: Seen, adopt: Adopt = "both", now: datetime = NOON) -> Budget:
 @pytest.mark.parametrize(
     ("seen", "budget_id", "match"),
     [
-        (Seen("proxy", (), max_budget=1.5), "litellm:proxy", {}),
+        (LitellmEntity("proxy", (), max_budget=1.5), "litellm:proxy", {}),
         (key(max_budget=1.5), f"litellm:key:{HASH}", {"key": HASH}),
-        (Seen("team", ("red",), max_budget=1.5), "litellm:team:red", {"team": "red"}),
+        (LitellmEntity("team", ("red",), max_budget=1.5), "litellm:team:red", {"team": "red"}),
         (
-            Seen("member", ("red", "ann@x.org"), max_budget=1.5),
+            LitellmEntity("member", ("red", "ann@x.org"), max_budget=1.5),
             "litellm:member:red/ann@x.org",
             {"team": "red", "user": "ann@x.org"},
         ),
-        (Seen("user", ("ann",), max_budget=1.5), "litellm:user:ann", {"user": "ann"}),
-        (Seen("organization", ("o",), max_budget=1.5), "litellm:organization:o", {"organization": "o"}),
-        (Seen("project", ("p",), max_budget=1.5), "litellm:project:p", {"project": "p"}),
-        (Seen("end_user", ("c",), max_budget=1.5), "litellm:end_user:c", {"end_user": "c"}),
-        (Seen("tag", ("t",), max_budget=1.5), "litellm:tag:t", {"tag": "t"}),
+        (LitellmEntity("user", ("ann",), max_budget=1.5), "litellm:user:ann", {"user": "ann"}),
+        (
+            LitellmEntity("organization", ("o",), max_budget=1.5),
+            "litellm:organization:o",
+            {"organization": "o"},
+        ),
+        (LitellmEntity("project", ("p",), max_budget=1.5), "litellm:project:p", {"project": "p"}),
+        (LitellmEntity("end_user", ("c",), max_budget=1.5), "litellm:end_user:c", {"end_user": "c"}),
+        (LitellmEntity("tag", ("t",), max_budget=1.5), "litellm:tag:t", {"tag": "t"}),
     ],
 )
-def test_each_kind_has_its_id_and_its_match(seen: Seen, budget_id: str, match: dict[str, str]) -> None:
+def test_each_kind_has_its_id_and_its_match(
+    seen: LitellmEntity, budget_id: str, match: dict[str, str]
+) -> None:
     budget = only(seen)
 
     assert (budget.id, budget.match, budget.limit_nanousd) == (budget_id, match, from_usd("1.5"))
@@ -58,8 +64,8 @@ def test_each_kind_has_its_id_and_its_match(seen: Seen, budget_id: str, match: d
 
 @given(st.text(min_size=1, max_size=300), st.text(min_size=1, max_size=300))
 def test_any_name_makes_an_id_that_leads_back_to_its_owner_alone(team: str, user: str) -> None:
-    seen = Seen("member", (team, user), max_budget=1)
-    other = Seen("member", (team + "/", user), max_budget=1)
+    seen = LitellmEntity("member", (team, user), max_budget=1)
+    other = LitellmEntity("member", (team + "/", user), max_budget=1)
 
     assert owner_of(only(seen).id) == seen.owner
     assert seen.owner != other.owner

@@ -5,29 +5,29 @@ from typing import Any
 
 import pytest
 
-from spendmeter.budgets.plan import Plan
+from spendmeter.budgets.plan import BudgetPlan
 from spendmeter.contract.budget import Budget, Raise
 from spendmeter.contract.money import from_usd
 from spendmeter.litellm.budgets import Adopt, adopted
 from spendmeter.litellm.changes import ADOPTED_BY, changes, is_nothing
-from spendmeter.litellm.entities import Seen
+from spendmeter.litellm.entities import LitellmEntity
 from tests.builders import NOON
 
 LATER = NOON + timedelta(days=1)
 
 
-def made(seen: Seen, in_force: list[Budget], adopt: Adopt = "both") -> Plan:
+def made(seen: LitellmEntity, in_force: list[Budget], adopt: Adopt = "both") -> BudgetPlan:
     return changes(adopted(seen, adopt, LATER), in_force, LATER)
 
 
-def in_force(seen: Seen, **changed: Any) -> list[Budget]:
+def in_force(seen: LitellmEntity, **changed: Any) -> list[Budget]:
     return [
         budget.model_copy(update={"revision": 7, "updated_by": ADOPTED_BY, **changed})
         for budget in adopted(seen, "both", NOON).budgets
     ]
 
 
-TEAM = Seen("team", ("red",), max_budget=5, budget_duration="30d")
+TEAM = LitellmEntity("team", ("red",), max_budget=5, budget_duration="30d")
 
 
 def test_what_is_in_force_as_it_should_be_is_not_written_again() -> None:
@@ -67,11 +67,11 @@ def test_what_litellm_no_longer_limits_goes_with_all_its_windows() -> None:
 def test_what_cannot_be_seen_or_is_not_asked_for_stays() -> None:
     had = TEAM._replace(metadata_budget={"limit_usd": 1, "period": "day"})
 
-    assert is_nothing(made(Seen("team", ("red",), shows_limits=False), in_force(TEAM)))
-    assert [b.id for b in made(Seen("team", ("red",)), in_force(had), "native").removed] == [
+    assert is_nothing(made(LitellmEntity("team", ("red",), shows_limits=False), in_force(TEAM)))
+    assert [b.id for b in made(LitellmEntity("team", ("red",)), in_force(had), "native").removed] == [
         "litellm:team:red"
     ]
-    gone = made(Seen("team", ("red",)), in_force(had), "metadata").removed
+    gone = made(LitellmEntity("team", ("red",)), in_force(had), "metadata").removed
     assert [b.id for b in gone] == ["litellm:team:red:metadata"]
 
 
@@ -86,7 +86,7 @@ def test_a_mistake_leaves_in_force_what_is() -> None:
     ("kind", "names"), [("tag", ("t",)), ("end_user", ("c",)), ("member", ("red", "ann"))]
 )
 def test_where_litellm_can_keep_no_mark_only_what_was_adopted_goes(kind: Any, names: tuple[str, ...]) -> None:
-    had = Seen(kind, names, max_budget=5)
+    had = LitellmEntity(kind, names, max_budget=5)
 
     assert made(had._replace(max_budget=None), in_force(had)).removed
     assert is_nothing(made(had._replace(max_budget=None), in_force(had, updated_by="import")))

@@ -10,14 +10,14 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.domain.window import window_of
-from spendmeter.litellm.spend import Known, Spent, events_of, source_of, spent_of
+from spendmeter.litellm.spend import HistorySpend, Spent, events_of, source_of, spent_of
 from tests.builders import NOON, budget
 
 TODAY = date(2026, 11, 22)
 DAYS = [TODAY - timedelta(days=n) for n in range(4)]
 SOURCE = source_of("https://litellm.example")
 ROW = {"token": "h", "key_alias": "vip", "user_id": "ann", "team_id": "red", "organization_id": "acme"}
-NOTHING = Known({}, {})
+NOTHING = HistorySpend({}, {})
 
 
 def answer(day: date, spend: float, key: str = "h", model: str = "house") -> dict[str, Any]:
@@ -39,14 +39,14 @@ def spent(day: date, cost: int, key: str = "h", model: str = "house") -> Spent:
     return Spent(day, key, model, NanoUsd(cost), 1, 10, 20)
 
 
-def added(known: Known, events: list[UsageEvent]) -> Known:
+def added(known: HistorySpend, events: list[UsageEvent]) -> HistorySpend:
     """History once it has these events too."""
     sums, seqs = dict(known.spent), dict(known.last_seq)
     for event in events:
         place = (event.occurred_at.date(), event.key, event.model_group)
         sums[place] = NanoUsd(sums.get(place, 0) + event.cost_nanousd)
         seqs[event.producer_id] = max(seqs.get(event.producer_id, 0), event.seq)
-    return Known(sums, seqs)
+    return HistorySpend(sums, seqs)
 
 
 def test_a_day_of_a_key_and_model_is_read_from_litellms_answer() -> None:
@@ -90,7 +90,7 @@ def test_today_is_left_out() -> None:
 
 
 def test_what_history_has_is_not_taken_again() -> None:
-    known = Known({(DAYS[1], "h", "house"): NanoUsd(400), (DAYS[2], "h", "house"): NanoUsd(300)}, {})
+    known = HistorySpend({(DAYS[1], "h", "house"): NanoUsd(400), (DAYS[2], "h", "house"): NanoUsd(300)}, {})
 
     events = events_of([spent(DAYS[1], 700), spent(DAYS[2], 300)], known, {}, SOURCE, TODAY)
 
@@ -99,7 +99,7 @@ def test_what_history_has_is_not_taken_again() -> None:
 
 
 def test_a_request_across_midnight_is_not_missing_on_the_day_before() -> None:
-    known = Known({(DAYS[1], "h", "house"): NanoUsd(500), (DAYS[2], "h", "house"): NanoUsd(300)}, {})
+    known = HistorySpend({(DAYS[1], "h", "house"): NanoUsd(500), (DAYS[2], "h", "house"): NanoUsd(300)}, {})
 
     events = events_of([spent(DAYS[1], 300), spent(DAYS[2], 500)], known, {}, SOURCE, TODAY)
 
@@ -107,7 +107,7 @@ def test_a_request_across_midnight_is_not_missing_on_the_day_before() -> None:
 
 
 def test_sums_of_floats_that_differ_in_their_last_digit_are_the_same() -> None:
-    known = Known({(DAYS[1], "h", "house"): NanoUsd(699)}, {})
+    known = HistorySpend({(DAYS[1], "h", "house"): NanoUsd(699)}, {})
 
     assert events_of([spent(DAYS[1], 700)], known, {}, SOURCE, TODAY) == []
 
@@ -133,7 +133,7 @@ def test_never_more_than_is_missing_and_nothing_the_second_time(
     theirs: dict[Any, int], ours: dict[Any, int]
 ) -> None:
     asked = [spent(day, cost, key, model) for (day, key, model), cost in theirs.items() if cost]
-    known = Known({place: NanoUsd(cost) for place, cost in ours.items()}, {})
+    known = HistorySpend({place: NanoUsd(cost) for place, cost in ours.items()}, {})
 
     events = events_of(asked, known, {}, SOURCE, TODAY)
     after = added(known, events)

@@ -7,12 +7,12 @@ import pytest
 
 from spendmeter.contract.money import InvalidAmount
 from spendmeter.prices import book as price_book
-from spendmeter.prices.book import Entry, Model, PriceBook, Used, cost_of
+from spendmeter.prices.book import ModelNames, PriceBook, PriceEntry, Used, cost_of
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
-LLAMA = Model("hosted_vllm", "hosted_vllm/llama-3.3-70b", "house-llama")
+LLAMA = ModelNames("hosted_vllm", "hosted_vllm/llama-3.3-70b", "house-llama")
 
 
 def entry(
@@ -22,11 +22,11 @@ def entry(
     provider: str = "*",
     valid_from: datetime = JANUARY,
     valid_to: datetime | None = None,
-) -> Entry:
-    return Entry(provider, model, valid_from, valid_to, {"request": Decimal(usd)})
+) -> PriceEntry:
+    return PriceEntry(provider, model, valid_from, valid_to, {"request": Decimal(usd)})
 
 
-def found(*entries: Entry, at: datetime = JUNE, model: Model = LLAMA) -> str | None:
+def found(*entries: PriceEntry, at: datetime = JUNE, model: ModelNames = LLAMA) -> str | None:
     entry = PriceBook("1", entries).find(model, at)
     return None if entry is None else str(entry.usd_per_unit["request"])
 
@@ -71,7 +71,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(price_book, "MAX_REMEMBERED_MODELS", 2)
     book = PriceBook("1", (entry(model="*"),))
     for n in range(5):
-        assert book.find(Model("", f"m{n}", ""), JUNE)
+        assert book.find(ModelNames("", f"m{n}", ""), JUNE)
     assert len(book._fitting) <= 2
 
 
@@ -87,18 +87,20 @@ def test_each_unit_is_counted_at_its_price() -> None:
         "request": "0.5",
     }
     used = Used(100, 50, 30, 20, 10, images=2, duration_ms=1_500)
-    whole = Entry("*", "*", JANUARY, None, {unit: Decimal(usd) for unit, usd in prices.items()})
+    whole = PriceEntry("*", "*", JANUARY, None, {unit: Decimal(usd) for unit, usd in prices.items()})
     tokens = 50 * 1_000 + 30 * 100 + 20 * 2_000 + 40 * 10_000 + 10 * 20_000
     assert cost_of(whole, used) == tokens + 80_000_000 + 4_500_000 + 500_000_000
 
 
 def test_cached_input_and_reasoning_without_prices_of_their_own_cost_as_what_they_are_part_of() -> None:
-    plain = Entry("*", "*", JANUARY, None, {"input_token": Decimal("1e-9"), "output_token": Decimal("1e-8")})
+    plain = PriceEntry(
+        "*", "*", JANUARY, None, {"input_token": Decimal("1e-9"), "output_token": Decimal("1e-8")}
+    )
     assert cost_of(plain, Used(100, 50, 30, 20, 10)) == 100 + 50 * 10
 
 
 def test_a_sum_is_rounded_once_half_to_even() -> None:
-    half = Entry(
+    half = PriceEntry(
         "*", "*", JANUARY, None, {"input_token": Decimal("0.5e-9"), "output_token": Decimal("0.5e-9")}
     )
     assert cost_of(half, Used(1, 1)) == 1, "two halves are one, not two noughts"
@@ -106,11 +108,11 @@ def test_a_sum_is_rounded_once_half_to_even() -> None:
 
 
 def test_counts_that_contradict_one_another_never_make_a_negative_cost() -> None:
-    one = Entry("*", "*", JANUARY, None, {"input_token": Decimal(1), "cache_read_token": Decimal(0)})
+    one = PriceEntry("*", "*", JANUARY, None, {"input_token": Decimal(1), "cache_read_token": Decimal(0)})
     assert cost_of(one, Used(input_tokens=5, cache_read_tokens=9, reasoning_tokens=3)) == 0
 
 
 def test_an_amount_beyond_what_we_hold_is_refused() -> None:
-    dear = Entry("*", "*", JANUARY, None, {"input_token": Decimal(1_000_000)})
+    dear = PriceEntry("*", "*", JANUARY, None, {"input_token": Decimal(1_000_000)})
     with pytest.raises(InvalidAmount):
         cost_of(dear, Used(2**53))

@@ -11,7 +11,7 @@ from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signing import SigningKeys
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.history.replay import Copy, NotReplayable, PutAside, is_counted, producer_of, replay_of
+from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, producer_of, replay_of
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import NOON, budget, usage
@@ -73,8 +73,10 @@ def test_what_cannot_be_read_or_counts_by_itself_is_not_sent(one: DeadLetter, wh
 def test_an_event_counts_where_history_has_it_from_another_place() -> None:
     both = aside(Reader.STREAM, Reader.HISTORY)
     assert not is_counted(both, [])
-    assert is_counted(both, [Copy(1, 8)])
-    assert not is_counted(aside(Reader.STREAM), [Copy(1, 7)]), "history could read it, the stream could not"
+    assert is_counted(both, [HistoryCopy(1, 8)])
+    assert not is_counted(aside(Reader.STREAM), [HistoryCopy(1, 7)]), (
+        "history could read it, the stream could not"
+    )
 
 
 def test_what_only_history_put_aside_the_stream_counted() -> None:

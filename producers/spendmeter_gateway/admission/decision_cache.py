@@ -34,7 +34,7 @@ class Looks:
 
     def admits(self, subject: Subject, book: BudgetBook, spend: OwnSpend, now: datetime) -> bool:
         """Whether `decide` is sure to admit the subject. If not, it has to be asked."""
-        clear = self._clear.get(book.looked_at(subject))
+        clear = self._clear.get(book.subject_key(subject))
         if clear is None or clear.edition != book.edition:
             return False
         if clear.since is not None and now < clear.since:
@@ -65,6 +65,6 @@ class Looks:
             limits.append(Limit((account.name, window.start), int(budget.limit_at(now))))
         if len(self._clear) >= MAX_REMEMBERED:
             self._clear.clear()
-        self._clear[book.looked_at(subject)] = _Clear(
+        self._clear[book.subject_key(subject)] = _Clear(
             book.edition, max(starts, default=None), min(ends, default=None), tuple(limits)
         )

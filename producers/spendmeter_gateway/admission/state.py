@@ -46,9 +46,9 @@ class _Budgets(BudgetTopic):
         self._views = views
         super().__init__(settings, views.budget_changed)
 
-    def take(self, record: ConsumerRecord) -> None:
+    def apply(self, record: ConsumerRecord) -> None:
         with self._views.lock:
-            super().take(record)
+            super().apply(record)
         self._views.strict.wake_all()
         self._views.tell()
 

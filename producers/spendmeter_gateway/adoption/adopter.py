@@ -16,12 +16,12 @@ from typing import NamedTuple, Protocol
 from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
-from spendmeter.budgets.plan import Change, Plan
+from spendmeter.budgets.plan import BudgetPlan, Change
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.litellm.budgets import adopted
 from spendmeter.litellm.changes import ADOPTED_BY, changes
-from spendmeter.litellm.entities import Seen
+from spendmeter.litellm.entities import LitellmEntity
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.settings import GatewaySettings
@@ -67,8 +67,8 @@ class Adopter:
     def __init__(self, settings: GatewaySettings, force: Force) -> None:
         self._settings, self._force = settings, force
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, ...], Seen] = OrderedDict()
-        self._waiting: dict[tuple[str, ...], Seen] = {}
+        self._known: OrderedDict[tuple[str, ...], LitellmEntity] = OrderedDict()
+        self._waiting: dict[tuple[str, ...], LitellmEntity] = {}
         self._outgoing: dict[str, _Outgoing] = {}
         self._woken: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,7 +89,7 @@ class Adopter:
             self._known.clear()
             self.edition += 1
 
-    def note(self, objects: Iterable[Seen]) -> bool:
+    def note(self, objects: Iterable[LitellmEntity]) -> bool:
         """Take in what a request shows; False where some of it has to be shown again."""
         has_news, is_taken = False, True
         for seen in objects:
@@ -138,20 +138,20 @@ class Adopter:
             self._enforce(waiting)
             await asyncio.sleep(0)
 
-    def _some_waiting(self) -> list[Seen]:
+    def _some_waiting(self) -> list[LitellmEntity]:
         with self._lock:
             return [self._waiting.pop(name) for name in list(self._waiting)[:_AT_ONCE]]
 
-    def _enforce(self, waiting: list[Seen]) -> None:
+    def _enforce(self, waiting: list[LitellmEntity]) -> None:
         for seen in waiting:
             try:
                 self._enforce_one(seen)
             except Exception:
                 # Metadata are its owner's: what nobody thought of must not cost other objects their budgets.
                 PROBLEMS.inc()
-                log.exception("not adopted: %s", seen.words)
+                log.exception("not adopted: %s", seen.description)
 
-    def _enforce_one(self, seen: Seen) -> None:
+    def _enforce_one(self, seen: LitellmEntity) -> None:
         now = datetime.now(UTC)
         found = adopted(seen, self._settings.adopt, now)
         for problem in found.problems:
@@ -186,8 +186,8 @@ class Adopter:
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-def _plan(before: Budget | None, after: Budget | None) -> Plan:
-    nothing = Plan([], [], [], [], [])
+def _plan(before: Budget | None, after: Budget | None) -> BudgetPlan:
+    nothing = BudgetPlan([], [], [], [], [])
     if after is not None:
         return (
             nothing._replace(changed=[Change(before, after)]) if before else nothing._replace(created=[after])

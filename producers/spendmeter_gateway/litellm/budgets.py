@@ -17,7 +17,7 @@ from spendmeter.litellm.entities import (
     METADATA_BUDGET,
     TAKEN_OVER,
     Kind,
-    Seen,
+    LitellmEntity,
     from_metadata,
     key_seen,
     limits_of,
@@ -99,11 +99,11 @@ def look(memory: Mapping[str, Any], places: Iterable[Place]) -> list[tuple[objec
 
 def seen_of_key(
     auth: Mapping[str, Any], memory: Mapping[str, Any], subject: Subject, around: Around
-) -> Iterator[Seen]:
+) -> Iterator[LitellmEntity]:
     """Those that all requests of a key fall under; they follow from `shown_by`, `look` and `around` alone."""
     timezone = around.timezone
     if around.max_budget:
-        yield Seen(
+        yield LitellmEntity(
             "proxy",
             (),
             max_budget=around.max_budget,
@@ -128,7 +128,7 @@ def seen_of_key(
         )
 
 
-def seen_of_request(memory: Mapping[str, Any], subject: Subject, around: Around) -> Iterator[Seen]:
+def seen_of_request(memory: Mapping[str, Any], subject: Subject, around: Around) -> Iterator[LitellmEntity]:
     """Those that one request of a key names."""
     if subject.end_user:
         found = memory.get(f"end_user_id:{subject.end_user}")
@@ -142,9 +142,9 @@ def memory_of(cache: object) -> Mapping[str, Any]:
     return mapping(getattr(getattr(cache, "in_memory_cache", None), "cache_dict", None))
 
 
-def _team(auth: Mapping[str, Any], found: object, team: str, timezone: str) -> Seen:
+def _team(auth: Mapping[str, Any], found: object, team: str, timezone: str) -> LitellmEntity:
     fields, alias = fields_of(found), auth.get("team_alias")
-    return Seen(
+    return LitellmEntity(
         "team",
         (team,),
         **limits_of(fields),
@@ -155,13 +155,13 @@ def _team(auth: Mapping[str, Any], found: object, team: str, timezone: str) -> S
     )
 
 
-def _user(found: object, user: str, around: Around) -> Iterator[Seen]:
+def _user(found: object, user: str, around: Around) -> Iterator[LitellmEntity]:
     fields = fields_of(found)
     if fields.get("user_role") is not None:
         yield user_seen(fields, user, around.timezone, users_pay_for_teams=around.users_pay_for_teams)
 
 
-def _tabled(kind: Kind, names: tuple[str, ...], found: object, timezone: str) -> Iterator[Seen]:
+def _tabled(kind: Kind, names: tuple[str, ...], found: object, timezone: str) -> Iterator[LitellmEntity]:
     """An object whose limits stand in LiteLLM's budget table."""
     if found is None:
         return

@@ -9,8 +9,8 @@ from typing import Any
 
 import litellm
 
-from spendmeter.prices.book import Entry, PriceBook
-from spendmeter.prices.book import Model as PricedModel
+from spendmeter.prices.book import ModelNames as PricedModel
+from spendmeter.prices.book import PriceBook, PriceEntry
 from spendmeter_gateway.admission.cost_bound import (
     IMAGE_TOKENS,
     IMAGE_TOKENS_OF_GPT_4O_MINI,
@@ -92,7 +92,7 @@ def model_of(router: Any, deployment: Mapping[str, Any], model_group: str, book:
     )
 
 
-def _entry(book: PriceBook | None, model: PricedModel) -> Entry | None:
+def _entry(book: PriceBook | None, model: PricedModel) -> PriceEntry | None:
     return None if book is None else book.find(model, datetime.now(UTC))
 
 

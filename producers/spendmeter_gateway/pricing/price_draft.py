@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from spendmeter.contract.money import InvalidAmount, NanoUsd
 from spendmeter.contract.usage import CostSource, Doubt, Status
-from spendmeter.prices.book import Entry, Model, PriceBook, Used, cost_of
+from spendmeter.prices.book import ModelNames, PriceBook, PriceEntry, Used, cost_of
 from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_USD
 
@@ -19,7 +19,7 @@ class Priced(NamedTuple):
     prices: Mapping[str, str]
 
 
-Fallback = Callable[[Model, Used, datetime], Priced | None]
+Fallback = Callable[[ModelNames, Used, datetime], Priced | None]
 """A list of prices to ask last. Raises InvalidAmount."""
 
 
@@ -53,7 +53,7 @@ def _look_up(
     draft: UsageDraft, source: CostSource, book: PriceBook | None, fallback: Fallback | None
 ) -> Priced | None:
     fields = draft.fields
-    model = Model(fields.get("provider", ""), fields.get("model", ""), fields.get("model_group", ""))
+    model = ModelNames(fields.get("provider", ""), fields.get("model", ""), fields.get("model_group", ""))
     at: datetime = fields["occurred_at"]
     entry = book.find(model, at) if book is not None else None
     is_unpriced = source is CostSource.UNPRICED
@@ -86,7 +86,7 @@ _LITELLM_NAMES = {
 }
 
 
-def bounding_prices(entry: Entry) -> dict[str, int]:
+def bounding_prices(entry: PriceEntry) -> dict[str, int]:
     """An entry's prices as estimate.py takes them: LiteLLM's names, femto-USD, rounded up."""
     prices: dict[str, int] = {}
     for unit, usd in entry.usd_per_unit.items():

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge
 
 from spendmeter.contract.money import from_usd
 from spendmeter.files.text import UnreadableFile, read_text_file
-from spendmeter.prices.book import Model, PriceBook, Used
+from spendmeter.prices.book import ModelNames, PriceBook, Used
 from spendmeter.prices.file import InvalidPriceBook, read_price_book
 from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.pricing.price_draft import Fallback, Priced, priced
@@ -116,7 +116,7 @@ def genai_prices() -> Fallback:
     library: Any = importlib.import_module("genai_prices")
     version = f"{GENAI_PRICES} {importlib.metadata.version(GENAI_PRICES)}"
 
-    def look_up(model: Model, used: Used, at: datetime) -> Priced | None:
+    def look_up(model: ModelNames, used: Used, at: datetime) -> Priced | None:
         usage = library.Usage(
             input_tokens=used.input_tokens,
             cache_write_tokens=used.cache_write_tokens,

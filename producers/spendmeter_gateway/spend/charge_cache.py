@@ -48,7 +48,7 @@ class Charged:
 
     def _known(self, event: UsageEvent, book: BudgetBook, now: datetime) -> tuple[WindowSpend, ...] | None:
         """Where the event is sure to be charged, at its cost; None where that has to be found."""
-        charged = self._charged.get(book.looked_at_in(event))
+        charged = self._charged.get(book.event_subject_key(event))
         if charged is None or charged.edition != book.edition or event.cost_source is CostSource.UNPRICED:
             return None
         if charged.since is not None and event.occurred_at < charged.since:
@@ -70,4 +70,4 @@ class Charged:
             self._charged.clear()
         since = max((charge.window_start for charge in charges), default=None)
         until = min((charge.window_end for charge in charges if charge.window_end is not None), default=None)
-        self._charged[book.looked_at_in(event)] = _Charged(book.edition, since, until, windows)
+        self._charged[book.event_subject_key(event)] = _Charged(book.edition, since, until, windows)

@@ -10,7 +10,7 @@ from clickhouse_connect.driver.exceptions import DataError, Error
 from clickhouse_connect.driver.insert import InsertContext
 from urllib3.exceptions import HTTPError
 
-from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, tell
+from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, render_error
 from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.supported import clickhouse_warning
@@ -108,7 +108,7 @@ class Writer:
             applied = applied_migrations(connected) if exists else {}
         except (Error, HTTPError) as error:
             if not (isinstance(error, Error) and error.code == UNKNOWN_DATABASE):
-                raise Unreachable(tell(error)) from error
+                raise Unreachable(render_error(error)) from error
             applied = {}
         missing = [m.name for m in migrations() if m.version not in applied]
         if missing:
@@ -119,7 +119,7 @@ class Writer:
         try:
             claim(self._connected(), self._settings)
         except (Error, HTTPError) as error:
-            raise Unreachable(tell(error)) from error
+            raise Unreachable(render_error(error)) from error
         warning = clickhouse_warning(connected.server_version)
         if warning:
             log.warning(warning)
@@ -133,7 +133,7 @@ class Writer:
         try:
             return read_registered(self._connected())
         except (Error, HTTPError) as error:
-            raise Unreachable(tell(error)) from error
+            raise Unreachable(render_error(error)) from error
 
     def unnamed_topics(self) -> list[str]:
         """The topics whose rows of usage name no incarnation.
@@ -144,7 +144,7 @@ class Writer:
         try:
             return read_unnamed_topics(self._connected())
         except (Error, HTTPError) as error:
-            raise Unreachable(tell(error)) from error
+            raise Unreachable(render_error(error)) from error
 
     def register(self, one: Registered, by: str) -> None:
         """Write down that history is of this incarnation.
@@ -155,7 +155,7 @@ class Writer:
         try:
             register(self._connected(), one, by)
         except (Error, HTTPError) as error:
-            raise Unreachable(tell(error)) from error
+            raise Unreachable(render_error(error)) from error
 
     def reached(self, table: Table, topic: str, partition: int, incarnation: str) -> int:
         """The offset after the last record of the partition that the table has a row of; 0 for none.
@@ -177,7 +177,7 @@ class Writer:
                 .result_rows
             )
         except (Error, HTTPError) as error:
-            raise Unreachable(tell(error)) from error
+            raise Unreachable(render_error(error)) from error
         ((end, count),) = rows
         return int(end) if count else 0
 
@@ -203,15 +203,15 @@ class Writer:
         try:
             connected = self._connected()
         except (Error, HTTPError) as error:
-            raise Unreachable(tell(error)) from error
+            raise Unreachable(render_error(error)) from error
         try:
             written = connected.data_insert(context).written_rows
         except (DataError, *_NO_COLUMN) as error:
-            raise Refused(tell(error)) from error
+            raise Refused(render_error(error)) from error
         except (Error, HTTPError) as error:
             if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:
-                raise Refused(tell(error)) from error
-            raise Unreachable(tell(error)) from error
+                raise Refused(render_error(error)) from error
+            raise Unreachable(render_error(error)) from error
         # A batch that the token showed to be a repeat counts as written too.
         if written < rows:
             raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
@@ -237,7 +237,7 @@ class Writer:
                 .result_rows
             )
         except (Error, HTTPError) as error:
-            raise Unreachable(tell(error)) from error
+            raise Unreachable(render_error(error)) from error
         return {object_id: At(*first) for object_id, *first in rows}
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ def _run(
         return planned
 
     try:
-        with clickhouse.in_words(target):
+        with clickhouse.raising_unusable(target):
             client = clickhouse.client(
                 target,
                 database=target.clickhouse_database,

@@ -31,7 +31,7 @@ from spendmeter.runtime.kafka import (
 )
 from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_state import TopicState, look_up
+from spendmeter.runtime.topic_state import TopicState, lookup_topics
 from spendmeter_sinks.clickhouse.plan import is_of_before_incarnations
 from spendmeter_sinks.history.incarnations import Of, Registered
 from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register
@@ -110,7 +110,7 @@ class Move:
         await self._write(Topic.OBJECTS, self._objects)
         await self._write(Topic.BUDGETS, self._budgets)
         usage = self._target.topic(Topic.USAGE)
-        state = (await look_up(self._target, [usage]))[usage]
+        state = (await lookup_topics(self._target, [usage]))[usage]
         for entry in (*planned.entries, Registered(Of(usage, state.incarnation), planned.follows)):
             await asyncio.to_thread(register, self._client, entry, by)
 
@@ -124,7 +124,7 @@ class Move:
         usage = self._source.topic(Topic.USAGE)
         try:
             async with asyncio.timeout(ASK_WITHIN_SECONDS):
-                states = await look_up(self._source, [usage])
+                states = await lookup_topics(self._source, [usage])
         except (KafkaError, TimeoutError):
             return None
         return self._site(self._source, states) if usage in states else None

@@ -27,7 +27,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.clickhouse import Error, reader, tell
+from spendmeter.runtime.clickhouse import Error, reader, render_error
 from spendmeter.runtime.compacted import CompactedTopics
 from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.groups import SINK_GROUP, committed_by
@@ -136,7 +136,7 @@ class Filler:
                 pause = LOOK_EVERY_SECONDS
             except (KafkaError, Error, HTTPError) as error:
                 pause = min(pause * 2, LONGEST_BACKOFF_SECONDS)
-                log.warning("opening balances wait, next try in %g s: %s", pause, tell(error))
+                log.warning("opening balances wait, next try in %g s: %s", pause, render_error(error))
 
     async def _round(self, lineage: Lineage) -> None:
         self._ledger.incarnation = lineage.current[0].incarnation

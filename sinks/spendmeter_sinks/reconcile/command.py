@@ -70,7 +70,7 @@ def _settings(dir_: Path | None) -> ClickHouseSettings:
 
 def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
     try:
-        with clickhouse.in_words(settings):
+        with clickhouse.raising_unusable(settings):
             client = clickhouse.reader(
                 settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4"
             )

@@ -28,7 +28,7 @@ from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.kafka import TopicPartition
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
-from spendmeter.runtime.topic_state import look_up
+from spendmeter.runtime.topic_state import lookup_topics
 from spendmeter_sinks.history.dead_letters import Letters, sort_out
 from spendmeter_sinks.history.incarnations import Of, lineage_of
 from spendmeter_sinks.history.registry import read_registered
@@ -73,7 +73,7 @@ async def reconcile(
     usage = settings.topic(Topic.USAGE)
     async with Positions(settings) as positions:
         await positions.ends(Topic.USAGE)
-        state = (await look_up(settings, [usage]))[usage]
+        state = (await lookup_topics(settings, [usage]))[usage]
         known = await asyncio.to_thread(read_registered, client)
         history = History(client, usage, lineage_of(Of(usage, state.incarnation), known))
         try:

@@ -8,7 +8,7 @@ from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.wire import made
+from spendmeter.contract.wire import construct_unchecked
 from spendmeter.contract.writers import ForeignProducer
 from spendmeter.domain.window import Window
 from spendmeter_stream.judge.emission import Told
@@ -21,7 +21,7 @@ def signal_of(
     account: str, state: AccountState, news: Told, merged: Merged, window: Window, incarnation: str = ""
 ) -> Signal:
     """The news of an account as a signal; `incarnation` of the topic that the watermark's offsets are of."""
-    return made(
+    return construct_unchecked(
         Signal,
         {
             "budget_id": budget_id_of(account),

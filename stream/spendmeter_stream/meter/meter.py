@@ -28,7 +28,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total, total_key
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.wire import made
+from spendmeter.contract.wire import construct_unchecked
 from spendmeter.domain.charge import cost_for, costs_nothing, flats_of
 from spendmeter.domain.matching import Account, BudgetBook, rest_account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
@@ -344,7 +344,7 @@ def _empty(first_offset: int, window: Window) -> Tally:
 
 def total_of(where: Counted, tally: Tally, partition: int, incarnation: str = "") -> Total:
     """What the tally says of its account to the judge."""
-    return made(
+    return construct_unchecked(
         Total,
         {
             "account": where.account,

@@ -43,7 +43,7 @@ class Places:
     def __init__(self, book: BudgetBook, place: Callable[[Account, Window, int], Place]) -> None:
         self._book = book
         self._edition = book.edition
-        self._subject_of = book.looked_at_in
+        self._subject_of = book.event_subject_key
         self._place = place
         """Makes the place of an account in a window, first met at that offset."""
         self._by_subject: dict[Hashable, _Found] = {}

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
-from spendmeter.litellm.entities import Seen
+from spendmeter.litellm.entities import LitellmEntity
 from spendmeter.runtime.kafka import consumer
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
@@ -18,7 +18,7 @@ from spendmeter_gateway.settings import GatewaySettings
 from .conftest import Asker, Hand, budget, recorded, until
 
 ID = "litellm:key:k"
-KEY = Seen("key", ("k",), max_budget=0.0000001, budget_duration="1d")
+KEY = LitellmEntity("key", ("k",), max_budget=0.0000001, budget_duration="1d")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from spendmeter.contract.decision import Why
 from spendmeter.domain.matching import Subject
-from spendmeter.litellm.entities import Seen
+from spendmeter.litellm.entities import LitellmEntity
 from spendmeter.runtime.budget_topic import BudgetTopic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
@@ -131,7 +131,7 @@ async def test_an_outage_from_start_to_end_loses_nothing_and_needs_no_restart(
         asking.send(None)
     assert ended.value.value.refuse.spent_nanousd == 100
     # So is what LiteLLM shows meanwhile, of a key that nobody has asked with before.
-    asker.gateway.adopter.note([Seen("key", ("new",), max_budget=0.00000001)])
+    asker.gateway.adopter.note([LitellmEntity("key", ("new",), max_budget=0.00000001)])
     await until(lambda: asker.gateway.views.budgets.book.get("litellm:key:new"), "enforced here")
     events.append(recorded(asker.gateway, 10, key="new"))
     assert await asker.asks("new") is not None

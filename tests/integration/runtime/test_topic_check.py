@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from spendmeter.contract.topics import CONFIG, Topic
-from spendmeter.runtime.create_topics import ASK_AGAIN_SECONDS, MAX_ASKED
+from spendmeter.runtime.create_topics import ASK_AGAIN_SECONDS, MAX_ATTEMPTS
 from spendmeter.runtime.kafka import connection
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_check import check_topics
@@ -72,7 +72,7 @@ async def configure(settings: Settings, topic: Topic, config: Mapping[str, str])
     try:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, wanted)])
         resource = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(wanted))
-        for _ in range(MAX_ASKED):
+        for _ in range(MAX_ATTEMPTS):
             (response,) = await admin.describe_configs([resource])
             ((*_, entries),) = response.resources
             if {entry[0]: entry[1] for entry in entries} == wanted:

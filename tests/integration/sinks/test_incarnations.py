@@ -24,7 +24,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
-from spendmeter.runtime.topic_state import look_up
+from spendmeter.runtime.topic_state import lookup_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import LOOPBACK, free_port
@@ -222,7 +222,7 @@ async def test_a_move_to_more_partitions_under_traffic_keeps_every_account(
         await before.until(Topic.SIGNALS, have(traffic.spent))
         bill = traffic.make("g1", 1, object_id="openai/r1", event_id=object_event_id("openai/r1"))
         await before.send(bill)
-        incarnation = (await look_up(settings, [settings.topic(Topic.USAGE)]))[
+        incarnation = (await lookup_topics(settings, [settings.topic(Topic.USAGE)]))[
             settings.topic(Topic.USAGE)
         ].incarnation
 
@@ -230,7 +230,7 @@ async def test_a_move_to_more_partitions_under_traffic_keeps_every_account(
         planned = await asyncio.to_thread(said_by_move, settings, *options)
         assert "copy 2 budgets" in planned
         assert "nothing was done" in planned
-        assert await look_up(target, [target.topic(Topic.USAGE)]) == {}
+        assert await lookup_topics(target, [target.topic(Topic.USAGE)]) == {}
         done = await asyncio.to_thread(said_by_move, settings, *options, "--apply")
         assert f"SPENDMETER_TOPIC_PREFIX={target.topic_prefix} SPENDMETER_PARTITIONS=8" in done
         again = await asyncio.to_thread(said_by_move, settings, *options)

@@ -11,7 +11,7 @@ from spendmeter.contract.period import NAMED_PERIODS, WEEKDAYS
 from spendmeter.contract.times import EPOCH
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.window import window_of
-from spendmeter.domain.window_cache import Rules
+from spendmeter.domain.window_cache import WindowCache
 from tests.builders import budget
 
 MICROSECOND = timedelta(microseconds=1)
@@ -234,7 +234,7 @@ _near = st.integers(0, 60).map(lambda hours: datetime(2026, 3, 28, tzinfo=UTC) +
 def test_a_remembered_rule_says_what_the_budget_says(
     rules: list[tuple[str, datetime | None]], asked: list[tuple[int, str, datetime]]
 ) -> None:
-    remembered = Rules()
+    remembered = WindowCache()
     for which, zone, time in asked:
         period, reset_at = rules[which % len(rules)]
         starts_at = FIRST.replace(tzinfo=UTC) if period.startswith("P") else None

@@ -18,7 +18,7 @@ import click
 import pytest
 
 from spendmeter.cli.main import main
-from spendmeter.cli.options import Cost, Moment, Span, Usd
+from spendmeter.cli.options import CostOption, DurationOption, TimeOption, UsdOption
 
 OURS = Path(str(import_module("spendmeter.cli").__file__)).parent
 STRANGER = Path(__file__).with_name("stranger.py")
@@ -129,11 +129,11 @@ def valid(parameter: click.Parameter, folder: Path) -> str:
     match parameter.type:
         case click.Path():
             return str(folder / ("readable.yaml" if parameter.type.exists else "no-stack"))
-        case Usd() | Cost():
+        case UsdOption() | CostOption():
             return "1"
-        case Moment():
+        case TimeOption():
             return "2999-01-01T00:00:00Z"
-        case Span():
+        case DurationOption():
             return "1h"
         case click.Choice():
             return str(next(iter(parameter.type.choices)))

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from spendmeter.prices.book import Entry
+from spendmeter.prices.book import PriceEntry
 from spendmeter.prices.file import InvalidPriceBook, read_price_book
 
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ def test_every_field_is_read_exactly_as_it_is_written() -> None:
     book = read_price_book(WHOLE, "prices.yaml")
     assert book.version == "2026-11"
     assert book.entries == (
-        Entry(
+        PriceEntry(
             "hosted_vllm",
             "llama-3.3-*",
             NOVEMBER,
@@ -58,7 +58,7 @@ def test_every_field_is_read_exactly_as_it_is_written() -> None:
             },
             override=True,
         ),
-        Entry("*", "*", NOVEMBER, None, {"request": Decimal(0)}),
+        PriceEntry("*", "*", NOVEMBER, None, {"request": Decimal(0)}),
     )
 
 

@@ -11,7 +11,7 @@ from spendmeter.contract.budget import MAX_RAISES, Action
 from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD
 from spendmeter.contract.period import iso_duration_seconds
-from spendmeter.contract.records import tell
+from spendmeter.contract.records import render_validation_error
 from spendmeter.domain.matching import Subject
 from tests.builders import NOON, budget
 
@@ -21,7 +21,7 @@ MICROSECOND = timedelta(microseconds=1)
 def refusal(**fields: Any) -> str:
     with pytest.raises(ValidationError) as refused:
         budget(**fields)
-    return tell(refused.value)
+    return render_validation_error(refused.value)
 
 
 @pytest.mark.parametrize(

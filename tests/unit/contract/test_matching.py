@@ -178,7 +178,7 @@ def test_a_book_that_budgets_come_and_go_in_keeps_nothing_of_those_that_went() -
         book.put(budget(id=f"g{n}", match={"model": f"m{n}*"}))
         book.remove(f"g{n}")
 
-    assert (len(book), len(book._shelves), book._windows) == (0, 0, {})
+    assert (len(book), len(book._index), book._windows) == (0, 0, {})
 
 
 def test_the_remembered_window_ends_when_it_ends() -> None:
@@ -240,11 +240,11 @@ def test_budgets_that_replace_one_another_in_a_circle_stay_in_force() -> None:
 def test_subjects_that_differ_where_no_budget_looks_are_one() -> None:
     book = book_of({"key": "*"}, {"user": "ann"})
     one, other = Subject(key="k1", session="s1"), Subject(key="k1", session="s2")
-    assert book.looked_at(one) == book.looked_at(other)
+    assert book.subject_key(one) == book.subject_key(other)
     assert book.accounts_of(one) is book.accounts_of(other)
 
     book.put(budget(id="per-session", match={"session": "*"}))
-    assert book.looked_at(one) != book.looked_at(other)
+    assert book.subject_key(one) != book.subject_key(other)
     assert names(book, key="k1", session="s2") == ["b0|key=k1", "per-session|session=s2"]
 
     book.remove("per-session")

@@ -4,7 +4,7 @@ import litellm
 import pytest
 
 from spendmeter.contract.models import canonical_model, names_of_model, selected_model
-from spendmeter.domain.definition import shape_of
+from spendmeter.domain.definition import definition_digest
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from tests.builders import budget, usage
 
@@ -101,9 +101,9 @@ def test_an_event_of_an_earlier_version_has_the_subject_of_a_later_one() -> None
 
 def test_only_budgets_that_a_model_decides_have_another_shape_than_before() -> None:
     """The digests are those of the version before models had one name."""
-    assert shape_of(budget(match={"key": "*"})) == "98cd78ed"
-    assert shape_of(budget(match={"model": "*"})) != "a36e2125"
-    assert shape_of(budget(match={"key": "*"}), [budget(match={"model": "m"})]) != shape_of(
+    assert definition_digest(budget(match={"key": "*"})) == "98cd78ed"
+    assert definition_digest(budget(match={"model": "*"})) != "a36e2125"
+    assert definition_digest(budget(match={"key": "*"}), [budget(match={"model": "m"})]) != definition_digest(
         budget(match={"key": "*"}), [budget(match={"model_group": "m"})]
     )
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD
-from spendmeter.contract.records import InvalidRecord, decode, tell
+from spendmeter.contract.records import InvalidRecord, decode, render_validation_error
 from spendmeter.contract.usage import UsageEvent, UsageKind
 from tests.builders import usage
 
@@ -20,7 +20,7 @@ MINIMAL = b"""{"event_id": "01985e8f-0000-7000-8000-000000000001", "producer_id"
 def refusal(**fields: Any) -> str:
     with pytest.raises(ValidationError) as refused:
         usage(**fields)
-    return tell(refused.value)
+    return render_validation_error(refused.value)
 
 
 def test_an_event_needs_no_more_than_its_place_its_time_and_its_cost() -> None:

@@ -8,7 +8,7 @@ from litellm.caching.caching import DualCache
 from litellm.proxy._types import LiteLLM_TeamMembership, LiteLLM_TeamTable, UserAPIKeyAuth
 
 from spendmeter.domain.matching import Subject
-from spendmeter.litellm.entities import Seen
+from spendmeter.litellm.entities import LitellmEntity
 from spendmeter_gateway.litellm.budgets import Around, memory_of, seen_of_key, seen_of_request
 from spendmeter_gateway.litellm.payload.fields import fields_of
 
@@ -16,13 +16,15 @@ RESET = datetime(2026, 11, 23, tzinfo=UTC)
 TABLE = {"max_budget": 0.5, "budget_duration": "1d", "soft_budget": None}
 
 
-def seen_by(auth: object, cache: object, subject: Subject, around: Around) -> list[Seen]:
+def seen_by(auth: object, cache: object, subject: Subject, around: Around) -> list[LitellmEntity]:
     memory = memory_of(cache)
     of_key = seen_of_key(fields_of(auth), memory, subject, around)
     return [*of_key, *seen_of_request(memory, subject, around)]
 
 
-def seen(subject: Subject, around: Around | None = None, auth: Any = None, **memory: Any) -> list[Seen]:
+def seen(
+    subject: Subject, around: Around | None = None, auth: Any = None, **memory: Any
+) -> list[LitellmEntity]:
     cache = DualCache()
     for name, value in memory.items():
         cache.in_memory_cache.cache_dict[name.replace("__", ":").replace("_ID", "_id")] = value
@@ -48,7 +50,7 @@ def test_a_keys_limits_stand_on_the_key() -> None:
 
     (key,) = seen(Subject(key="h"), auth=auth)
 
-    assert key == Seen(
+    assert key == LitellmEntity(
         "key",
         ("h",),
         max_budget=5.0,
@@ -116,7 +118,7 @@ def test_the_default_of_all_end_users_is_not_a_budget_of_each_name_that_a_client
 
     (customer,) = seen(Subject(end_user="c"), end_user_id__c=row)
 
-    assert customer == Seen("end_user", ("c",)), "it has no limit of its own"
+    assert customer == LitellmEntity("end_user", ("c",)), "it has no limit of its own"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,9 @@ def test_a_users_limit_is_adopted_where_it_means_the_same_here(
 def test_the_proxys_own_limit_is_in_its_configuration() -> None:
     (proxy,) = seen(Subject(), Around("Europe/Berlin", 100.0, "30d"))
 
-    assert proxy == Seen("proxy", (), max_budget=100.0, budget_duration="30d", timezone="Europe/Berlin")
+    assert proxy == LitellmEntity(
+        "proxy", (), max_budget=100.0, budget_duration="30d", timezone="Europe/Berlin"
+    )
 
 
 @pytest.mark.parametrize("cache", [None, object(), DualCache()])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from litellm import ModelResponse, Usage
 
 from spendmeter.contract.money import from_float_usd
-from spendmeter.prices.book import Entry, Used, cost_of
+from spendmeter.prices.book import PriceEntry, Used, cost_of
 from spendmeter_gateway.admission.cost_bound import Bound, Model, bound_of, prices_in
 from spendmeter_gateway.model import Asked
 from spendmeter_gateway.pricing.price_draft import bounding_prices
@@ -217,7 +217,7 @@ def test_the_price_book_never_bills_more_than_the_bound(
     usd: dict[str, Decimal], used: tuple[int, ...]
 ) -> None:
     tokens, output, read, write, thought = used
-    entry = Entry("*", "*", datetime(2026, 1, 1, tzinfo=UTC), None, usd)
+    entry = PriceEntry("*", "*", datetime(2026, 1, 1, tzinfo=UTC), None, usd)
     cost = cost_of(entry, Used(tokens + read + write, output + thought, read, write, thought))
     request = size(text_bytes=tokens + read + write, max_output_tokens=output + thought)
     found = bound(request, model()._replace(prices=bounding_prices(entry)))
@@ -231,6 +231,6 @@ def test_the_price_book_never_bills_more_than_the_bound(
 @pytest.mark.parametrize("unit", ["second", "image"])
 def test_what_a_book_counts_by_seconds_or_pictures_made_is_not_bounded(unit: str) -> None:
     usd = {"input_token": Decimal("0.001"), unit: Decimal("0.01")}
-    entry = Entry("*", "*", datetime(2026, 1, 1, tzinfo=UTC), None, usd)
+    entry = PriceEntry("*", "*", datetime(2026, 1, 1, tzinfo=UTC), None, usd)
 
     assert bound(size(), model()._replace(prices=bounding_prices(entry))) is None

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from spendmeter.contract.usage import CostSource
-from spendmeter.prices.book import Model, Used
+from spendmeter.prices.book import ModelNames, Used
 from spendmeter.runtime.settings import load
 from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.pricing.price_list import PriceList, genai_prices
@@ -125,12 +125,12 @@ def test_genai_prices_knows_the_models_of_known_providers_only() -> None:
     pytest.importorskip("genai_prices")
     look_up = genai_prices()
     used = Used(input_tokens=1_000_000, output_tokens=1_000_000, cache_read_tokens=500_000)
-    found = look_up(Model("openai", "openai/gpt-4o-mini", "mini"), used, NOON)
+    found = look_up(ModelNames("openai", "openai/gpt-4o-mini", "mini"), used, NOON)
     assert found is not None
     assert found.prices["version"].startswith("genai-prices ")
     unit = {name: Decimal(found.prices[name]) for name in ("input_token", "cache_read_token", "output_token")}
     exact = 500_000 * (unit["input_token"] + unit["cache_read_token"]) + 1_000_000 * unit["output_token"]
     assert found.amount == exact * 10**9
-    assert look_up(Model("openai", "openai/house-9b", "house"), used, NOON) is None
-    assert look_up(Model("nobody", "gpt-4o-mini", ""), used, NOON) is None
-    assert look_up(Model("", "gpt-4o-mini", ""), used, NOON) is None
+    assert look_up(ModelNames("openai", "openai/house-9b", "house"), used, NOON) is None
+    assert look_up(ModelNames("nobody", "gpt-4o-mini", ""), used, NOON) is None
+    assert look_up(ModelNames("", "gpt-4o-mini", ""), used, NOON) is None

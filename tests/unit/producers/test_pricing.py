@@ -9,7 +9,7 @@ import pytest
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.prices.book import Entry, Model, PriceBook, Used
+from spendmeter.prices.book import ModelNames, PriceBook, PriceEntry, Used
 from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.pricing.price_draft import Priced, priced
@@ -20,7 +20,7 @@ JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 
 def book(*, override: bool = False, model: str = "house-*", **usd_per_unit: str) -> PriceBook:
     prices = {unit: Decimal(usd) for unit, usd in (usd_per_unit or {"input_token": "0.000001"}).items()}
-    return PriceBook("7", (Entry("openai", model, JANUARY, None, prices, override),))
+    return PriceBook("7", (PriceEntry("openai", model, JANUARY, None, prices, override),))
 
 
 def mapped(name: str = "unknown_model") -> UsageDraft:
@@ -33,7 +33,7 @@ def event(draft: UsageDraft) -> UsageEvent:
     return draft.finish(Origin("p", "g"), 1)
 
 
-def ten_cents(_model: Model, _used: Used, _at: datetime) -> Priced:
+def ten_cents(_model: ModelNames, _used: Used, _at: datetime) -> Priced:
     return Priced(NanoUsd(100_000_000), {"version": "a list"})
 
 

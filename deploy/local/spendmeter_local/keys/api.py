@@ -20,7 +20,7 @@ from litellm.proxy._types import (
 from pydantic import ValidationError
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.records import tell
+from spendmeter.contract.records import render_validation_error
 from spendmeter.litellm.durations import InvalidDuration
 from spendmeter_local.keys import answers as answers
 from spendmeter_local.keys.answers import Answer
@@ -161,4 +161,4 @@ async def _or_unavailable(change: Any) -> Any:
     except InvalidDuration as error:
         raise refusal(str(error), param="budget_duration") from error
     except ValidationError as error:
-        raise refusal(tell(error), param="max_budget") from error
+        raise refusal(render_validation_error(error), param="max_budget") from error
