@@ -56,7 +56,7 @@ def bill(call: Mapping[str, Any]) -> Bill:
     is_broken_off = call["fault"] in BROKEN_OFF
     if call["outcome"] == "failed" and not is_broken_off:
         # Given up before the error came, it may be taken for one that the provider went on with.
-        most = _price(call, int(ESTIMATE_MOST * (call["input_words"] + ESTIMATE_EXTRA_INPUT_TOKENS)), 0)
+        most = _price(call, int(ESTIMATE_MOST * (call["input_word_count"] + ESTIMATE_EXTRA_INPUT_TOKENS)), 0)
         return Bill(0, most if call.get("is_unread") else 0)
     whole = _price(
         call,
@@ -68,7 +68,7 @@ def bill(call: Mapping[str, Any]) -> Bill:
     is_read = not call.get("is_unread") and not is_broken_off
     if call["outcome"] == "served" and is_read and (call["usage_given"] or call["model"] in _BY_UNIT):
         return Bill(whole, whole)
-    words, output = call["input_words"], call["output_tokens"]
+    words, output = call["input_word_count"], call["output_tokens"]
     # A stream that was left may have given its input by then.
     least = _price(call, min(words, call["input_tokens"]), 0) * ESTIMATE_LEAST
     most = _price(

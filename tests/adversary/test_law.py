@@ -29,7 +29,7 @@ CALL: dict[str, Any] = {
     "output_tokens": 100,
     "cached_tokens": 0,
     "cache_write_tokens": 0,
-    "input_words": 8,
+    "input_word_count": 8,
     "units": 0,
 }
 EVENT: dict[str, Any] = {

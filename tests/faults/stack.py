@@ -18,7 +18,7 @@ from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.kafka.broker import Broker, brokers, node_names
 from spendmeter_local.ports import LOOPBACK, is_free, keep_ports
 from spendmeter_local.probes import says_ready
-from spendmeter_local.stack.components import Component, Declaration, Stage, Step, declare
+from spendmeter_local.stack.components import Declaration, StackComponent, Stage, Step, declare
 from spendmeter_local.stack.supervisor import Supervisor
 from tests.faults.access import ACCESS, Files
 from tests.faults.disk import mount
@@ -122,7 +122,10 @@ def declare_with_faults(stack: StackDir, *, workers: int, gateways: int, nodes: 
     stages: list[Stage] = [[_fault_proxy(layout)]]
     for stage in declared.stages:
         stages.append(
-            [_led_through(item, layout, kafka) if isinstance(item, Component) else item for item in stage]
+            [
+                _led_through(item, layout, kafka) if isinstance(item, StackComponent) else item
+                for item in stage
+            ]
         )
     if layout.files is not None:
         command = [sys.executable, "-m", "tests.faults.access", "--dir", str(stack.path)]
@@ -140,12 +143,12 @@ def declare_with_faults(stack: StackDir, *, workers: int, gateways: int, nodes: 
         *(_gateway(layout, name) for name in unbounded),
         _gateway(layout, bounded, SPENDMETER_OUTBOX_MAX_BYTES=str(BOUNDED_OUTBOX_BYTES)),
     ]
-    _write_spares(layout, [item for item in ours if isinstance(item, Component)])
+    _write_spares(layout, [item for item in ours if isinstance(item, StackComponent)])
     stages[-1] = [*ours, _alert_consumer(layout)]
     return replace(declared, stages=stages)
 
 
-def _led_through(component: Component, layout: Layout, kafka: Mapping[str, Broker]) -> Component:
+def _led_through(component: StackComponent, layout: Layout, kafka: Mapping[str, Broker]) -> StackComponent:
     if component.name in kafka:
         return _kafka(component, kafka[component.name], layout)
     env = dict(component.env)
@@ -166,7 +169,7 @@ def held_down(stack: StackDir, component: str) -> Path:
     return stack.path / f"{component}.held-down"
 
 
-def _kafka(component: Component, broker: Broker, layout: Layout) -> Component:
+def _kafka(component: StackComponent, broker: Broker, layout: Layout) -> StackComponent:
     def command() -> list[str]:
         if held_down(layout.stack, component.name).exists():
             raise RuntimeError("held down by a fault")
@@ -176,7 +179,7 @@ def _kafka(component: Component, broker: Broker, layout: Layout) -> Component:
     return replace(component, command=command)
 
 
-def _fault_proxy(layout: Layout) -> Component:
+def _fault_proxy(layout: Layout) -> StackComponent:
     ports = layout.ports
     links = [
         LinkPorts(name, ports[name], ports[f"{name}-listener"])
@@ -187,12 +190,12 @@ def _fault_proxy(layout: Layout) -> Component:
     command = [sys.executable, "-m", "tests.faults.tcp_proxy", "--control", str(ports[CONTROL])]
     for link in links:
         command += ["--link", str(link)]
-    return Component(
+    return StackComponent(
         FAULT_PROXY, lambda: command, lambda: not is_free(ports[CONTROL]), {"PYTHONPATH": str(ROOT)}
     )
 
 
-def _gateway(layout: Layout, name: str, **more: str) -> Component:
+def _gateway(layout: Layout, name: str, **more: str) -> StackComponent:
     data, ports = layout.stack.data(name), layout.ports
     data.mkdir(parents=True, exist_ok=True)
     metrics_url = f"http://{LOOPBACK}:{ports[f'{name}-metrics']}/metrics"
@@ -207,7 +210,7 @@ def _gateway(layout: Layout, name: str, **more: str) -> Component:
         **layout.env("gateway"),
         **more,
     }
-    return Component(name, lambda: command, lambda: says_ready(metrics_url), env, metrics_url)
+    return StackComponent(name, lambda: command, lambda: says_ready(metrics_url), env, metrics_url)
 
 
 def seen_alerts(stack: StackDir) -> Path:
@@ -215,11 +218,11 @@ def seen_alerts(stack: StackDir) -> Path:
     return stack.path / "alerts.seen"
 
 
-def _alert_consumer(layout: Layout) -> Component:
+def _alert_consumer(layout: Layout) -> StackComponent:
     seen = seen_alerts(layout.stack)
     command = [sys.executable, "-m", "tests.faults.alerts", "--file", str(seen)]
     env = {"PYTHONPATH": str(ROOT), "SPENDMETER_COMPONENT": ALERT_CONSUMER, **layout.env("sink")}
-    return Component(ALERT_CONSUMER, lambda: command, seen.exists, env)
+    return StackComponent(ALERT_CONSUMER, lambda: command, seen.exists, env)
 
 
 class Spare(BaseModel):
@@ -240,7 +243,7 @@ def spares(stack: StackDir) -> dict[str, Spare]:
     return TypeAdapter(dict[str, Spare]).validate_json(_spares_path(stack).read_text())
 
 
-def _write_spares(layout: Layout, ours: Sequence[Component]) -> None:
+def _write_spares(layout: Layout, ours: Sequence[StackComponent]) -> None:
     found: dict[str, Spare] = {}
     for target in SPARES:
         name = spare(target)

@@ -11,7 +11,7 @@ import click
 
 from spendmeter.files.atomic import write_atomically
 from spendmeter.runtime.endpoints import StackDir
-from spendmeter_local.stack.components import Component, Declaration
+from spendmeter_local.stack.components import Declaration, StackComponent
 from spendmeter_local.stack.supervisor import Supervisor
 from tests.faults.stack import Layout, declare_with_faults
 from tests.versions.releases import ENGINES, KAFKAS
@@ -54,7 +54,7 @@ def declare_upgradable(stack: StackDir) -> Declaration:
     stages = [
         [
             replace(one, command=commands[one.name])
-            if isinstance(one, Component) and one.name in commands
+            if isinstance(one, StackComponent) and one.name in commands
             else one
             for one in stage
         ]

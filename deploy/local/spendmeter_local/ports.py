@@ -31,9 +31,9 @@ def is_free(port: int) -> bool:
     return True
 
 
-def free_port(taken: Iterable[int] = ()) -> int:
-    """A port nobody listens on, and none of `taken`."""
-    avoided = set(taken)
+def free_port(in_use: Iterable[int] = ()) -> int:
+    """A port nobody listens on, and none of `in_use`."""
+    avoided = set(in_use)
     for _ in range(MAX_TRIES):
         port = random.choice(CANDIDATES)
         if port not in avoided and is_free(port):

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spendmeter_local.upstream.plan import (
+    AnswerPlan,
     BadDirectiveError,
-    Plan,
     plan_chat,
     plan_completion,
     plan_embedding,
 )
 
 
-def ask(content: Any, **more: Any) -> Plan:
+def ask(content: Any, **more: Any) -> AnswerPlan:
     return plan_chat({"messages": [{"role": "user", "content": content}], **more})
 
 
@@ -37,7 +37,7 @@ def test_without_one_words_are_counted() -> None:
         }
     )
     assert plan.input_tokens == 6
-    assert plan.output_tokens == len(plan.words) > 0
+    assert plan.output_tokens == len(plan.reply) > 0
 
 
 def test_the_same_request_has_the_same_answer() -> None:
@@ -58,7 +58,7 @@ def test_only_the_last_user_message_directs() -> None:
 @pytest.mark.parametrize(("maximum", "output", "cut"), [(39, 39, True), (40, 40, False), (41, 40, False)])
 def test_the_requests_maximum_bounds_the_output(name: str, maximum: int, output: int, cut: bool) -> None:
     plan = ask("[[in=1 out=40]]", **{name: maximum})
-    assert (plan.output_tokens, len(plan.words), plan.cut_short) == (output, output, cut)
+    assert (plan.output_tokens, len(plan.reply), plan.cut_short) == (output, output, cut)
 
 
 @pytest.mark.parametrize(

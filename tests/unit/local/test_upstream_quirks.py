@@ -71,7 +71,7 @@ def test_a_directive_has_numbers_and_words() -> None:
     plan = plan_chat(
         {"messages": [{"role": "user", "content": "hi [[nonce=7 usage=zero fault=cut tool=2]]"}]}
     )
-    assert (plan.nonce, plan.usage, plan.fault, plan.tool_rounds, plan.input_words) == (
+    assert (plan.nonce, plan.usage, plan.fault, plan.tool_rounds, plan.input_word_count) == (
         7,
         "zero",
         "cut",

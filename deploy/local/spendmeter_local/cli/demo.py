@@ -40,7 +40,7 @@ def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
     begun = time.monotonic()
     running = wait_for_running(stack)
     try:
-        code = _tell(running or _up(stack, as_json), as_json)
+        code = _report(running or _up(stack, as_json), as_json)
     finally:
         if running is None:
             context.invoke(down, dir_=stack.path)
@@ -64,7 +64,7 @@ def _up(stack: StackDir, quiet: bool) -> Endpoints:
         raise click.ClickException(f"{error}; logs are in {stack.path / 'logs'}") from error
 
 
-def _tell(endpoints: Endpoints, as_json: bool) -> int:
+def _report(endpoints: Endpoints, as_json: bool) -> int:
     """Run the story as any client would run it; returns its exit code."""
     command = [sys.executable, str(STORY), "--base-url", endpoints.proxy_url]
     command += ["--clickhouse-url", endpoints.clickhouse_url, *(["--json"] if as_json else [])]

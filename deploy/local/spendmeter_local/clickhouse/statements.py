@@ -48,7 +48,7 @@ def read_statement(text: bytes) -> Insert | Query:
     `INSERT … SELECT`, `INSERT … FROM INFILE` and inserts into which rows cannot follow are queries.
     Raises UnicodeDecodeError if the SQL itself is not UTF-8.
     """
-    words = _words_outside_parentheses(text)
+    words = _tokens_outside_parentheses(text)
     first = next(words, None)
     if first is None or first[0] != b"INSERT":
         return _query(text, first[0] if first else b"")
@@ -79,7 +79,7 @@ def _query(text: bytes, first: bytes) -> Query:
     return Query(sql, first.decode(), named.group(1) if named else None)
 
 
-def _words_outside_parentheses(text: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _tokens_outside_parentheses(text: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Each word in capitals, with where it starts and ends."""
     depth = 0
     for token in _TOKEN.finditer(text, 0, MAX_STATEMENT_BYTES):

@@ -33,7 +33,7 @@ class LedgerUnavailable(Exception):
 
 
 @runtime_checkable
-class Gateway(Protocol):
+class EnforcingGateway(Protocol):
     """What the key API asks of the callback in this process, if it is ours."""
 
     async def budgets_read(self) -> None:
@@ -46,7 +46,9 @@ class Gateway(Protocol):
 class KeyLedger:
     """Follows budgets and signals while `run` is under way; writes budgets."""
 
-    def __init__(self, settings: ClickHouseSettings, find_gateway: Callable[[], Gateway | None]) -> None:
+    def __init__(
+        self, settings: ClickHouseSettings, find_gateway: Callable[[], EnforcingGateway | None]
+    ) -> None:
         self._settings = settings
         self._find_gateway = find_gateway
         self._budgets = BudgetTopic(settings)

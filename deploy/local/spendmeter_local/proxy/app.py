@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from spendmeter.files.atomic import write_atomically
 from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter_local.keys.ledger import Gateway, KeyLedger
+from spendmeter_local.keys.ledger import EnforcingGateway, KeyLedger
 from spendmeter_local.keys.store import KeyStore
 from spendmeter_local.proxy.config import completed
 from spendmeter_local.proxy.no_prisma import stand_in_for_prisma
@@ -77,10 +77,10 @@ def metered_app(settings: ProxySettings) -> Any:
 
     from spendmeter_local.keys.api import KeyApi
     from spendmeter_local.keys.routes import key_routes
-    from spendmeter_local.proxy.auth import open_door
+    from spendmeter_local.proxy.auth import grant_access
 
     store = KeyStore(settings.data_dir / "keys.sqlite")
-    open_door(store, settings.master_key.get_secret_value())
+    grant_access(store, settings.master_key.get_secret_value())
     ledger = KeyLedger(settings, gateway_of_this_process)
     routes = key_routes(KeyApi(store, ledger, lambda: datetime.now(UTC))).routes
     app.router.routes[:0] = routes
@@ -103,8 +103,8 @@ def metered_app(settings: ProxySettings) -> Any:
     return app
 
 
-def gateway_of_this_process() -> Gateway | None:
+def gateway_of_this_process() -> EnforcingGateway | None:
     """Our callback as LiteLLM has loaded it, if it has."""
     import litellm
 
-    return next((callback for callback in litellm.callbacks if isinstance(callback, Gateway)), None)
+    return next((callback for callback in litellm.callbacks if isinstance(callback, EnforcingGateway)), None)

@@ -15,16 +15,16 @@ from litellm.proxy._types import LitellmUserRoles, ProxyErrorTypes, ProxyExcepti
 from spendmeter_local.keys.store import KeyRow, KeyStore, hash_key
 
 
-class _Door:
+class _Access:
     """What this process lets in; opened once, by `spendmeter_local.proxy`, before the first request."""
 
     keys: KeyStore
     master_key: str
 
 
-def open_door(keys: KeyStore, master_key: str) -> None:
+def grant_access(keys: KeyStore, master_key: str) -> None:
     """Let the master key and these keys in from now on."""
-    _Door.keys, _Door.master_key = keys, master_key
+    _Access.keys, _Access.master_key = keys, master_key
 
 
 async def user_api_key_auth(request: Request, api_key: str | None) -> UserAPIKeyAuth:
@@ -35,14 +35,14 @@ async def user_api_key_auth(request: Request, api_key: str | None) -> UserAPIKey
     """
     if not api_key:
         raise _refused("Authentication Error, No api key passed in.")
-    if hmac.compare_digest(api_key.encode(), _Door.master_key.encode()):
+    if hmac.compare_digest(api_key.encode(), _Access.master_key.encode()):
         # As LiteLLM does: neither the master key nor its hash shall stand in any log or event.
         return UserAPIKeyAuth(
             api_key=LITELLM_PROXY_MASTER_KEY_ALIAS,
             user_role=LitellmUserRoles.PROXY_ADMIN,
             user_id=LITELLM_PROXY_ADMIN_NAME,
         )
-    row = _Door.keys.get(hash_key(api_key)) if api_key.startswith("sk-") else None
+    row = _Access.keys.get(hash_key(api_key)) if api_key.startswith("sk-") else None
     if row is None:
         raise _unknown(api_key)
     now = datetime.now(UTC)

@@ -29,7 +29,7 @@ for a quorum that is gone, and is killed then: what it has acknowledged is on th
 
 
 @dataclass(frozen=True)
-class Component:
+class StackComponent:
     """A process that runs for as long as the stack does."""
 
     name: str
@@ -52,7 +52,7 @@ class Step:
     within_seconds: float = 60
 
 
-Stage = Sequence[Component | Step]
+Stage = Sequence[StackComponent | Step]
 """What may start at once. Stages start in order and stop in reverse."""
 
 
@@ -69,8 +69,8 @@ class Declaration:
     master_key: str
 
     @property
-    def components(self) -> list[Component]:
-        return [item for stage in self.stages for item in stage if isinstance(item, Component)]
+    def components(self) -> list[StackComponent]:
+        return [item for stage in self.stages for item in stage if isinstance(item, StackComponent)]
 
     def only(self, names: Sequence[str]) -> "Declaration":
         """The same stack without the components and steps that are not named."""
@@ -128,10 +128,10 @@ def declare(
 
     def ours_named(
         name: str, *arguments: str, serves: Callable[[], bool] = lambda: True, **more: str
-    ) -> Component:
+    ) -> StackComponent:
         metrics_url = f"{_url(ports[f'{name}-metrics'])}/metrics"
         env = {**_env(stack, name, shared), "SPENDMETER_METRICS_PORT": str(ports[f"{name}-metrics"]), **more}
-        return Component(
+        return StackComponent(
             name,
             lambda: _python(*arguments),
             lambda: says_ready(metrics_url) and serves(),
@@ -195,18 +195,18 @@ def declare(
     )
 
 
-def _kafka(name: str, broker: Broker) -> Component:
+def _kafka(name: str, broker: Broker) -> StackComponent:
     def command() -> Sequence[str]:
         broker.prepare()
         return broker.command()
 
     grace = KAFKA_GRACE_SECONDS if broker.cluster is None else CLUSTER_GRACE_SECONDS
-    return Component(name, command, lambda: kafka_answers(broker.bootstrap), grace_seconds=grace)
+    return StackComponent(name, command, lambda: kafka_answers(broker.bootstrap), grace_seconds=grace)
 
 
-def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
+def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> StackComponent:
     command = _python(clickhouse.__name__, "--path", str(stack.data("clickhouse")), "--port", str(port))
-    return Component(
+    return StackComponent(
         "clickhouse",
         lambda: command,
         lambda: http_answers(f"{_url(port)}/ping"),
@@ -215,10 +215,10 @@ def _clickhouse(stack: StackDir, port: int, shared: Mapping[str, str]) -> Compon
     )
 
 
-def _upstream(stack: StackDir, port: int, shared: Mapping[str, str]) -> Component:
+def _upstream(stack: StackDir, port: int, shared: Mapping[str, str]) -> StackComponent:
     command = _python(upstream.__name__, "--port", str(port))
     env = _env(stack, "upstream", shared)
-    return Component("upstream", lambda: command, lambda: http_answers(f"{_url(port)}/health"), env)
+    return StackComponent("upstream", lambda: command, lambda: http_answers(f"{_url(port)}/health"), env)
 
 
 def _env(stack: StackDir, name: str, shared: Mapping[str, str]) -> dict[str, str]:

@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from spendmeter.runtime.endpoints import Endpoints, StackDir, write_endpoints
 from spendmeter_local.children import kill_child, rotate, start_child
-from spendmeter_local.stack.components import Component, Declaration, Stage, Step
-from spendmeter_local.stack.member import Member, exit_in_words
+from spendmeter_local.stack.components import Declaration, StackComponent, Stage, Step
 from spendmeter_local.stack.status import StackStatus, write_status
+from spendmeter_local.stack.supervised_process import SupervisedProcess, render_exit_code
 
 TICK_SECONDS = 0.1
 MAX_EXITS_WHILE_STARTING = 3
@@ -42,7 +42,7 @@ class Supervisor:
         self._stack = stack
         self._declaration = declaration
         self._say_to_human = say
-        self._members: list[Member] = []
+        self._members: list[SupervisedProcess] = []
         self._ready = False
         self._stop_signals = 0
 
@@ -80,7 +80,7 @@ class Supervisor:
         self._say(f"{'ready':<16} in {time.monotonic() - begun:.1f} s")
 
     def _start(self, stage: Stage) -> None:
-        members = [Member(item, self._stack) for item in stage if isinstance(item, Component)]
+        members = [SupervisedProcess(item, self._stack) for item in stage if isinstance(item, StackComponent)]
         for member in members:
             self._members.append(member)
             try:
@@ -97,7 +97,7 @@ class Supervisor:
             if self._stop_signals:
                 raise StopRequested
 
-    def _check_start(self, member: Member, seconds: float) -> None:
+    def _check_start(self, member: SupervisedProcess, seconds: float) -> None:
         if member.state == "ready":
             return
         if member.exit_code == WRONG_CONFIGURATION or member.restarts >= MAX_EXITS_WHILE_STARTING:
@@ -121,7 +121,7 @@ class Supervisor:
                             self._failure(step.name, f"has not ended after {step.within_seconds} s")
                         )
                 if code:
-                    raise NotReadyError(self._failure(step.name, f"failed: {exit_in_words(code)}"))
+                    raise NotReadyError(self._failure(step.name, f"failed: {render_exit_code(code)}"))
                 self._say(f"{step.name:<16} done in {time.monotonic() - begun:.1f} s")
         finally:
             for _, process in running:
@@ -145,7 +145,7 @@ class Supervisor:
             self._publish()
         time.sleep(TICK_SECONDS)
 
-    def _start_again(self, member: Member) -> bool:
+    def _start_again(self, member: SupervisedProcess) -> bool:
         try:
             return member.start_again_if_due()
         except (OSError, RuntimeError) as error:

@@ -41,14 +41,14 @@ def wait_for_running(stack: StackDir) -> Endpoints | None:
     """The endpoints of a stack that runs here already, once it is ready; None if none runs."""
     found: list[Endpoints] = []
 
-    def look() -> bool:
+    def is_up() -> bool:
         try:
             found.append(find_stack(stack.path))
         except StackNotRunningError:
             return stack.supervisor_pid() is None
         return True
 
-    wait_until(look, timeout_seconds=OTHERS_START_SECONDS)
+    wait_until(is_up, timeout_seconds=OTHERS_START_SECONDS)
     return found[0] if found else None
 
 

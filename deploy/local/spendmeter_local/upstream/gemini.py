@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from spendmeter_local.upstream.plan import Plan, plan_chat
+from spendmeter_local.upstream.plan import AnswerPlan, plan_chat
 from spendmeter_local.upstream.shapes import Event, Reply
 
 _PATH = re.compile(r"/models/(?P<model>[^:]+):(?P<method>\w+)$")
@@ -32,7 +32,7 @@ def said_by_path(request: web.Request) -> dict[str, Any]:
     return {"model": found["model"], "stream": found["method"] == "streamGenerateContent"}
 
 
-def usage(plan: Plan) -> dict[str, int]:
+def usage(plan: AnswerPlan) -> dict[str, int]:
     """Input includes what was cached; what was thought is beside the output."""
     return {
         "promptTokenCount": plan.input_tokens,
@@ -68,7 +68,7 @@ def _part(reply: Reply, text: str, *, is_last: bool) -> dict[str, Any]:
     return part
 
 
-def _plan(body: dict[str, Any]) -> Plan:
+def _plan(body: dict[str, Any]) -> AnswerPlan:
     system = body.get("systemInstruction") or body.get("system_instruction") or {}
     messages = [{"role": "system", "content": system.get("parts")}] if system else []
     messages += [

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from spendmeter_local.upstream.plan import Plan, plan_texts
+from spendmeter_local.upstream.plan import AnswerPlan, plan_texts
 from spendmeter_local.upstream.shapes import Reply, openai_usage
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -23,7 +23,7 @@ def add_routes(app: web.Application, answer: Answer) -> None:
     """Serve the APIs."""
 
     def serves(
-        path: str, plan: Callable[[Body], Plan], shape: Callable[[Reply, Body], Any], **more: Any
+        path: str, plan: Callable[[Body], AnswerPlan], shape: Callable[[Reply, Body], Any], **more: Any
     ) -> None:
         async def handle(request: web.Request) -> web.StreamResponse:
             return await answer(request, plan, "media-", shape, None, **more)
@@ -39,7 +39,7 @@ def add_routes(app: web.Application, answer: Answer) -> None:
     serves("moderations", lambda body: replace(_of(body, "input"), output_tokens=0), _moderated)
 
 
-def _of(body: Body, name: str) -> Plan:
+def _of(body: Body, name: str) -> AnswerPlan:
     said = body.get(name)
     return plan_texts(" ".join(map(str, said)) if isinstance(said, list) else str(said or ""))
 

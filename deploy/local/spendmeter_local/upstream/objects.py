@@ -19,8 +19,8 @@ from typing import Any
 from aiohttp import web
 
 from spendmeter_local.upstream import shapes as shapes
-from spendmeter_local.upstream.plan import BadDirectiveError, Plan, plan_chat
-from spendmeter_local.upstream.served import Served
+from spendmeter_local.upstream.plan import AnswerPlan, BadDirectiveError, plan_chat
+from spendmeter_local.upstream.served import ServedLog
 from spendmeter_local.upstream.shapes import Reply
 
 MAX_KEPT = 1_000
@@ -28,7 +28,7 @@ MAX_KEPT = 1_000
 
 Body = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_NO_USAGE = Plan(words=(), input_tokens=0, output_tokens=0)
+_NO_USAGE = AnswerPlan(reply=(), input_tokens=0, output_tokens=0)
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class _Kept:
 class UpstreamObjects:
     """A middleware in front of the upstream's other routes: it answers what concerns objects."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: ServedLog) -> None:
         self._served = served
         self._kept: dict[str, OrderedDict[str, Any]] = {
             kind: OrderedDict() for kind in ("responses", "files", "batches", "jobs", "videos")
@@ -272,7 +272,7 @@ class UpstreamObjects:
         kept.reads, kept.after = 0, kept.after | {"status": "cancelled"}
         return web.json_response(kept.after)
 
-    def _bill(self, plan: Plan, object_id: str, path: str, model: str, user: object) -> None:
+    def _bill(self, plan: AnswerPlan, object_id: str, path: str, model: str, user: object) -> None:
         self._served.record(
             plan,
             "served",

@@ -53,7 +53,7 @@ _BOUNDS = {
     "nonce": 10**15,
     "tool": 9,
 }
-_WORDS: dict[str, tuple[str, ...]] = {"usage": get_args(UsageForm), "fault": get_args(Fault)}
+_CHOICES: dict[str, tuple[str, ...]] = {"usage": get_args(UsageForm), "fault": get_args(Fault)}
 
 
 class BadDirectiveError(ValueError):
@@ -61,10 +61,10 @@ class BadDirectiveError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AnswerPlan:
     """One answer. Token counts are as OpenAI counts: input includes cached, output includes reasoning."""
 
-    words: tuple[str, ...]
+    reply: tuple[str, ...]
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
@@ -76,7 +76,7 @@ class Plan:
     status: int = 200
     cut_short: bool = False
     """The request's own maximum ended the reply."""
-    input_words: int = 0
+    input_word_count: int = 0
     """Of the request's texts without the directive: what an estimate without the counts can rest on."""
     nonce: int | None = None
     tool_rounds: int = 0
@@ -85,17 +85,17 @@ class Plan:
 
     @property
     def text(self) -> str:
-        return " ".join(self.words)
+        return " ".join(self.reply)
 
     def pieces(self) -> Iterator[str]:
         """The text in at most `chunks` pieces of about one size; joined they are `text`."""
-        count = max(1, min(self.chunks, len(self.words)))
+        count = max(1, min(self.chunks, len(self.reply)))
         for index in range(count):
-            first, end = (len(self.words) * edge // count for edge in (index, index + 1))
-            yield (" " if index else "") + " ".join(self.words[first:end])
+            first, end = (len(self.reply) * edge // count for edge in (index, index + 1))
+            yield (" " if index else "") + " ".join(self.reply[first:end])
 
 
-def plan_chat(body: dict[str, Any]) -> Plan:
+def plan_chat(body: dict[str, Any]) -> AnswerPlan:
     """For `messages` (OpenAI's, Anthropic's) or the Responses API's `input`. Raises BadDirectiveError."""
     messages = body.get("messages", body.get("input", ""))
     if isinstance(messages, str):
@@ -103,36 +103,36 @@ def plan_chat(body: dict[str, Any]) -> Plan:
     texts = [(message.get("role"), _text(message.get("content"))) for message in messages]
     if body.get("system"):
         texts.insert(0, ("system", _text(body["system"])))
-    asked = next((text for role, text in reversed(texts) if role == "user"), "")
-    return _plan(asked, " ".join(text for _, text in texts), _maximum(body))
+    text = next((text for role, text in reversed(texts) if role == "user"), "")
+    return _plan(text, " ".join(text for _, text in texts), _maximum(body))
 
 
-def plan_completion(body: dict[str, Any]) -> Plan:
+def plan_completion(body: dict[str, Any]) -> AnswerPlan:
     """For `prompt`. Raises BadDirectiveError."""
     prompt = _text(body.get("prompt"))
     return _plan(prompt, prompt, _maximum(body))
 
 
-def plan_texts(texts: str) -> Plan:
+def plan_texts(texts: str) -> AnswerPlan:
     """For a request whose text stands elsewhere: a query, a form's field. Raises BadDirectiveError."""
     return _plan(texts, texts, None)
 
 
-def plan_embedding(body: dict[str, Any]) -> Plan:
+def plan_embedding(body: dict[str, Any]) -> AnswerPlan:
     """For `input`: no output tokens, whatever a directive says. Raises BadDirectiveError."""
     texts = _text(body.get("input"))
-    return replace(_plan(texts, texts, None), words=(), output_tokens=0, reasoning_tokens=0)
+    return replace(_plan(texts, texts, None), reply=(), output_tokens=0, reasoning_tokens=0)
 
 
-def _plan(asked: str, everything: str, maximum: int | None) -> Plan:
-    said, chosen = _directive(asked)
+def _plan(text: str, everything: str, maximum: int | None) -> AnswerPlan:
+    said, chosen = _directive(text)
     words_in = len(_DIRECTIVE.sub(" ", everything).split())
     reply = SENTENCES[words_in % len(SENTENCES)].split()
     wanted = said.get("out", len(reply))
     output = wanted if maximum is None else min(wanted, maximum)
     reasoning = min(said.get("reasoning", 0), output)
-    return Plan(
-        words=_words(words_in % len(SENTENCES), output - reasoning),
+    return AnswerPlan(
+        reply=_reply(words_in % len(SENTENCES), output - reasoning),
         input_tokens=said.get("in", words_in),
         output_tokens=output,
         cached_tokens=said.get("cached", 0),
@@ -143,7 +143,7 @@ def _plan(asked: str, everything: str, maximum: int | None) -> Plan:
         chunks=said.get("chunks", DEFAULT_CHUNKS),
         status=said.get("status", 200),
         cut_short=output < wanted,
-        input_words=words_in,
+        input_word_count=words_in,
         nonce=said.get("nonce"),
         tool_rounds=said.get("tool", 0),
         usage=chosen.get("usage", "plain"),  # type: ignore[arg-type]  # checked by _directive
@@ -151,20 +151,20 @@ def _plan(asked: str, everything: str, maximum: int | None) -> Plan:
     )
 
 
-def _directive(asked: str) -> tuple[dict[str, int], dict[str, str]]:
+def _directive(text: str) -> tuple[dict[str, int], dict[str, str]]:
     """The numbers of a directive, and its words."""
-    found = _DIRECTIVE.search(asked)
+    found = _DIRECTIVE.search(text)
     said: dict[str, int] = {}
     chosen: dict[str, str] = {}
     for item in found.group(1).split() if found else ():
         name, _, number = item.partition("=")
-        if number in _WORDS.get(name, ()):
+        if number in _CHOICES.get(name, ()):
             chosen[name] = number
             continue
         if name not in _BOUNDS or not number.isdecimal() or int(number) > _BOUNDS[name]:
             known = ", ".join(
                 [f"{known}=0..{bound}" for known, bound in _BOUNDS.items()]
-                + [f"{known}={'|'.join(words)}" for known, words in _WORDS.items()]
+                + [f"{known}={'|'.join(words)}" for known, words in _CHOICES.items()]
             )
             raise BadDirectiveError(f"{item!r} is not one of {known}")
         said[name] = int(number)
@@ -177,7 +177,7 @@ def _directive(asked: str) -> tuple[dict[str, int], dict[str, str]]:
 
 
 @lru_cache(maxsize=1024)
-def _words(start: int, count: int) -> tuple[str, ...]:
+def _reply(start: int, count: int) -> tuple[str, ...]:
     """`count` words of the sentences in a circle, beginning with sentence number `start`."""
     circle = " ".join(SENTENCES[start:] + SENTENCES[:start]).split()
     return tuple(circle[index % len(circle)] for index in range(count))

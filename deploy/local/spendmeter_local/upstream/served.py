@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from spendmeter_local.upstream.plan import Plan
+from spendmeter_local.upstream.plan import AnswerPlan
 from spendmeter_local.upstream.quirks import Fault
 
 MAX_CALLS_KEPT = 200_000
@@ -16,7 +16,7 @@ Outcome = Literal["served", "cancelled", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ServedCall:
     """One finished call. `served`: the whole answer was written; `cancelled`: the client left before that."""
 
     number: int
@@ -35,7 +35,7 @@ class Call:
     chunks_written: int
     nonce: int | None = None
     """Of the request's directive: who sent it is known without asking the proxy."""
-    input_words: int = 0
+    input_word_count: int = 0
     """Of the request's texts: what an estimate without the counts can rest on."""
     units: int = 0
     """What is billed where it is not tokens: searches, characters."""
@@ -44,7 +44,7 @@ class Call:
     fault: Fault = "none"
 
 
-class Served:
+class ServedLog:
     """Counts since the process started."""
 
     def __init__(self) -> None:
@@ -53,12 +53,12 @@ class Served:
             "cancelled": {},
             "failed": {},
         }
-        self._calls: deque[Call] = deque(maxlen=MAX_CALLS_KEPT)
+        self._calls: deque[ServedCall] = deque(maxlen=MAX_CALLS_KEPT)
         self._last = 0
 
     def record(
         self,
-        plan: Plan,
+        plan: AnswerPlan,
         outcome: Outcome,
         *,
         id: str,  # noqa: A002
@@ -72,7 +72,7 @@ class Served:
     ) -> None:
         """Count one call. A cancelled one is counted with what it would have cost if completed."""
         self._last += 1
-        call = Call(
+        call = ServedCall(
             self._last,
             id,
             path,
@@ -88,7 +88,7 @@ class Served:
             plan.reasoning_tokens,
             chunks_written,
             plan.nonce,
-            plan.input_words,
+            plan.input_word_count,
             units,
             usage_given,
             plan.fault,

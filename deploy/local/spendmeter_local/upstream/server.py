@@ -20,15 +20,15 @@ from spendmeter_local.upstream import media as upstream_media
 from spendmeter_local.upstream import shapes as shapes
 from spendmeter_local.upstream.objects import UpstreamObjects
 from spendmeter_local.upstream.plan import (
+    AnswerPlan,
     BadDirectiveError,
-    Plan,
     plan_chat,
     plan_completion,
     plan_embedding,
     tool_call_of,
 )
 from spendmeter_local.upstream.quirks import HANG_SECONDS, disturbed, gives_usage
-from spendmeter_local.upstream.served import Outcome, Served
+from spendmeter_local.upstream.served import Outcome, ServedLog
 from spendmeter_local.upstream.shapes import Event, Reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -58,7 +58,7 @@ class Upstream:
     """The application's state: the counts, and numbers for ids."""
 
     def __init__(self) -> None:
-        self._served = Served()
+        self._served = ServedLog()
         self._running = 0
         self._responses: OrderedDict[str, Body] = OrderedDict()
         # The start keeps ids apart across restarts.
@@ -126,7 +126,7 @@ class Upstream:
     async def answer(
         self,
         request: web.Request,
-        plan_for: Callable[[Body], Plan],
+        plan_for: Callable[[Body], AnswerPlan],
         id_prefix: str,
         whole: Callable[[Reply, Body], Body | bytes],
         streamed: Callable[[Reply, Body], Iterator[Event]] | None,
@@ -207,7 +207,7 @@ class Upstream:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         )
         plan = call.reply.plan
-        ends_after = max(1, min(plan.chunks, len(plan.words)) // 2)
+        ends_after = max(1, min(plan.chunks, len(plan.reply)) // 2)
         try:
             await response.prepare(call.request)
             for name, data in events:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spendmeter_local.upstream.plan import Plan
+from spendmeter_local.upstream.plan import AnswerPlan
 
 EMBEDDING = [0.25, -0.5, 0.125, 0.0625]
 
@@ -16,7 +16,7 @@ Event = tuple[str | None, dict[str, Any] | str]
 class Reply:
     """A plan with what identifies this answer."""
 
-    plan: Plan
+    plan: AnswerPlan
     id: str
     created: int
     model: str
@@ -24,7 +24,7 @@ class Reply:
     """The tool that it calls, instead of saying something."""
 
 
-def openai_usage(plan: Plan) -> dict[str, Any]:
+def openai_usage(plan: AnswerPlan) -> dict[str, Any]:
     return {
         "prompt_tokens": plan.input_tokens,
         "completion_tokens": plan.output_tokens,
@@ -34,7 +34,7 @@ def openai_usage(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _finish(plan: Plan) -> str:
+def _finish(plan: AnswerPlan) -> str:
     return "length" if plan.cut_short else "stop"
 
 
@@ -105,7 +105,7 @@ def embeddings(reply: Reply, count: int) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": reply.model, "usage": usage}
 
 
-def anthropic_usage(plan: Plan) -> dict[str, int]:
+def anthropic_usage(plan: AnswerPlan) -> dict[str, int]:
     """Anthropic counts what was read from and written to its cache beside `input_tokens`, not in it."""
     return {
         "input_tokens": plan.input_tokens - plan.cached_tokens - plan.cache_write_tokens,

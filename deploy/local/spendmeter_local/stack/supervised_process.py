@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.children import kill_child, start_child, stop_child
-from spendmeter_local.stack.components import Component
+from spendmeter_local.stack.components import StackComponent
 from spendmeter_local.stack.status import ComponentStatus, State
 
 FIRST_BACKOFF_SECONDS = 0.2
@@ -17,10 +17,10 @@ STABLE_AFTER_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class Member:
+class SupervisedProcess:
     """Changes only when its methods are called, all from the supervisor's one thread."""
 
-    component: Component
+    component: StackComponent
     stack: StackDir
     process: subprocess.Popen[bytes] | None = None
     state: State = "stopped"
@@ -48,7 +48,7 @@ class Member:
         kill_child(self.process)  # what it may have left in its group
         if self.state == "ready" and time.time() - self.since >= STABLE_AFTER_SECONDS:
             self.backoff_seconds = FIRST_BACKOFF_SECONDS
-        self.exit_code, self.last_exit = code, exit_in_words(code)
+        self.exit_code, self.last_exit = code, render_exit_code(code)
         self.process = None
         self.start_again_at = time.monotonic() + self.backoff_seconds
         self.backoff_seconds = min(2 * self.backoff_seconds, MAX_BACKOFF_SECONDS)
@@ -97,7 +97,7 @@ class Member:
         self.state, self.since = state, time.time()
 
 
-def exit_in_words(code: int) -> str:
+def render_exit_code(code: int) -> str:
     """`exit 1`, or `killed by SIGKILL`."""
     if code >= 0:
         return f"exit {code}"
