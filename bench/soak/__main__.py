@@ -29,7 +29,7 @@ from spendmeter.runtime.endpoints import Endpoints, find_stack
 from spendmeter.runtime.settings import Settings
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_sinks.reconcile.kafka_reader import Positions
+from spendmeter_sinks.reconcile.kafka_reader import KafkaReader
 
 PARTS = ("kafka", "clickhouse", "topics", "schema", "stream", "clickhouse-sink")
 WATCHED = ("kafka", "stream", "clickhouse-sink", "clickhouse")
@@ -98,7 +98,7 @@ async def _watch(
 ) -> list[Sample]:
     samples: list[Sample] = []
     recorded = 0
-    async with Positions(settings) as positions:
+    async with KafkaReader(settings) as positions:
         while driver.is_alive():
             await asyncio.sleep(every)
             pids = {name: pid for name, pid in find_stack(directory).pids.items() if name in WATCHED}

@@ -7,7 +7,7 @@ from bench.latency import Probe, share
 from bench.processes import cpu_seconds
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
-from spendmeter_sinks.reconcile.kafka_reader import Positions
+from spendmeter_sinks.reconcile.kafka_reader import KafkaReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Sample:
     """From recording to the signal, of the events since the last sample."""
 
 
-async def lag(positions: Positions) -> dict[str, int]:
+async def lag(positions: KafkaReader) -> dict[str, int]:
     """Of the stream over usage and totals, of the sink over usage."""
     usage, totals = await positions.ends(Topic.USAGE), await positions.ends(Topic.TOTALS)
     return {

@@ -18,12 +18,12 @@ with needs("sink"):
     from spendmeter.runtime.settings import load
     from spendmeter_sinks.clickhouse.consumer import Sink
     from spendmeter_sinks.clickhouse.gc import leave_to_the_sink
-    from spendmeter_sinks.clickhouse.insert_pipeline import History
+    from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
     from spendmeter_sinks.clickhouse.migrate import SchemaMismatch, migrate
     from spendmeter_sinks.clickhouse.owner import OwnedByAnother
     from spendmeter_sinks.clickhouse.settings import SinkSettings
     from spendmeter_sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
-    from spendmeter_sinks.opening_balance.backfill import Filler
+    from spendmeter_sinks.opening_balance.backfill import Backfill
 
 log = logging.getLogger("spendmeter_sinks")
 
@@ -60,8 +60,8 @@ async def run(settings: SinkSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(sent, stop.set)
     metrics.READY.set(0)
     metrics.serve(settings)
-    sink = Sink(settings, History(settings, lambda: datetime.now(UTC)))
-    filler = Filler(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
+    sink = Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC)))
+    filler = Backfill(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
     # Whichever ends first, in order or by an error, ends the other.
     works = [asyncio.create_task(work.run(stop)) for work in (sink, filler)]
     await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)

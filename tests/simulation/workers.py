@@ -20,7 +20,13 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer, check_writer
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter_sinks.opening_balance.balance import Balances, Row
-from spendmeter_sinks.opening_balance.pending_backfills import Due, Ledger, is_covered, taken, taken_key
+from spendmeter_sinks.opening_balance.pending_backfills import (
+    BackfillRequest,
+    PendingBackfills,
+    closing_key,
+    closing_of,
+    is_covered,
+)
 from spendmeter_stream.faust.store import GuardedStore
 from spendmeter_stream.judge.judge import Judge, Judgement
 from spendmeter_stream.meter.counting_starts import told
@@ -371,7 +377,7 @@ class FillerWorker(Worker):
 
     def __init__(self, broker: Broker, parts: Parts, random: Random, rows: dict[UUID, Kept]) -> None:
         self.rows = rows
-        self.ledger = Ledger()
+        self.ledger = PendingBackfills()
         self.openings_read = 0
         self.book = BudgetBook(broker.book)
         self.budgets_read = len(broker.budgets)
@@ -387,7 +393,7 @@ class FillerWorker(Worker):
             and not self.dues()
         )
 
-    def dues(self, is_heard: bool = True) -> list[Due]:
+    def dues(self, is_heard: bool = True) -> list[BackfillRequest]:
         """What can be taken now. A coordinator that has moved says of no partition where history stands."""
         committed = {p: self.broker.committed.get(("history", p), 0) for p in range(PARTITIONS) if is_heard}
         dues = self.ledger.due(self.book, range(PARTITIONS))
@@ -406,13 +412,13 @@ class FillerWorker(Worker):
                 self.book.put(budget)
         for key, opening in self.broker.openings[self.openings_read :]:
             self.openings_read += 1
-            self.ledger.take(key, opening)
+            self.ledger.apply(key, opening)
 
     def run(self) -> Iterator[None]:
         while True:
             self.read()
             if removed := sorted(self.removed | set(self.ledger.gone(self.book))):
-                yield from self.store((self.broker.openings, [(taken_key(b), None) for b in removed]))
+                yield from self.store((self.broker.openings, [(closing_key(b), None) for b in removed]))
                 for budget_id in removed:
                     self.ledger.forget(budget_id)
                 self.removed -= set(removed)
@@ -422,7 +428,7 @@ class FillerWorker(Worker):
                 self.is_busy = False
             yield
 
-    def fill(self, dues: list[Due]) -> Iterator[None]:
+    def fill(self, dues: list[BackfillRequest]) -> Iterator[None]:
         broker = self.broker
         balances = self.parts.balances(dues, BudgetBook(self.book), broker.now)
         balances.add([kept.row(balances.dimensions) for kept in self.rows.values()])
@@ -436,4 +442,4 @@ class FillerWorker(Worker):
             yield from self.store(*closings)
         yield from self.store(*totals)
         yield from self.store(*closings)
-        yield from self.store((broker.openings, [(taken(d).key(), taken(d)) for d in dues]))
+        yield from self.store((broker.openings, [(closing_of(d).key(), closing_of(d)) for d in dues]))

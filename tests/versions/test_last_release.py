@@ -29,7 +29,7 @@ from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.reconcile.run import reconcile
-from spendmeter_sinks.reconcile.scope import Chosen
+from spendmeter_sinks.reconcile.scope import WindowFilter
 from spendmeter_stream.state import check_entry
 from tests.builders import usage
 from tests.integration.sinks.test_models_renamed import latest
@@ -177,7 +177,7 @@ async def test_todays_processes_go_on_from_what_it_left(settings: SinkSettings, 
             expected["some-models|model_group=gpt-4o%2A"] += of_ann + unsent
             await stream.until(Topic.SIGNALS, lambda said: expected.items() <= latest(said).items())
         history = open_client(settings, settings.clickhouse_database)
-        report = await reconcile(settings, history, Chosen(), datetime.now(UTC), 60.0, 1.0)
+        report = await reconcile(settings, history, WindowFilter(), datetime.now(UTC), 60.0, 1.0)
         assert report.equal, report
         ((kept, rows),) = history.query("SELECT sum(cost_nanousd), count() FROM usage_once").result_rows
         assert (kept, rows) == (expected["everything|"], len(events()) + len(UNSENT_NANOUSD) + len(more))

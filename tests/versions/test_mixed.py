@@ -23,7 +23,7 @@ from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.reconcile.run import reconcile
-from spendmeter_sinks.reconcile.scope import Chosen
+from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget
 from tests.faults.ledger import Ledger
 from tests.faults.traffic import GatewayTraffic
@@ -189,7 +189,7 @@ async def test_old_and_new_workers_sinks_and_gateways_at_once(
             await asyncio.gather(*running, return_exceptions=True)
         history = open_client(settings, settings.clickhouse_database)
         ends.callback(history.close)
-        report = await reconcile(settings, history, Chosen(), datetime.now(UTC), 60.0, 1.0)
+        report = await reconcile(settings, history, WindowFilter(), datetime.now(UTC), 60.0, 1.0)
         ((kept, rows),) = history.query("SELECT sum(cost_nanousd), count() FROM usage_once").result_rows
         print(f"{rows} events, {kept} nano-USD; {report.compared}; not compared: {report.not_compared}")
         assert report.equal, report.differences

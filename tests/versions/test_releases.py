@@ -20,11 +20,11 @@ from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, kafka_answers
 from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse.migrate import migrate, migrations
-from spendmeter_sinks.clickhouse.objects import At
+from spendmeter_sinks.clickhouse.objects import RecordLocation
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
 from spendmeter_sinks.clickhouse.writer import Writer, open_client
-from spendmeter_sinks.history.usage_rows import Span
+from spendmeter_sinks.history.usage_rows import TimeRange
 from spendmeter_sinks.reconcile.history import History
 from tests.integration.stream.conftest import Worker
 from tests.versions.conftest import only_in_a_whole_run
@@ -47,7 +47,7 @@ def running(
         kill_child(process)
 
 
-def _of_bill(column: str, bills: list[At]) -> list[Any]:
+def _of_bill(column: str, bills: list[RecordLocation]) -> list[Any]:
     """A column of USAGE_OBJECTS, of bills of one object that stand there."""
     same: dict[str, Any] = {"object_id": "openai/one", "producer_id": "p", "seq": 1, "event_id": 5}
     same["appended_at"] = datetime(2026, 11, 30, tzinfo=UTC)
@@ -80,9 +80,9 @@ def test_the_oldest_clickhouse_takes_the_last_releases_rows_and_todays_schema(
     writer = Writer(oldest_engine)
     writer.check()
     assert writer.reached(USAGE, "earlier.spend.usage", 0, "") > 0
-    bills = [At("t", 1, 8, ""), At("t", 1, 7, ""), At("t", 1, 9, "")]
+    bills = [RecordLocation("t", 1, 8, ""), RecordLocation("t", 1, 7, ""), RecordLocation("t", 1, 9, "")]
     writer.insert(USAGE_OBJECTS, [_of_bill(name, bills) for name in USAGE_OBJECTS.columns], "")
-    assert writer.first_bills(["openai/one", "openai/none"]) == {"openai/one": At("t", 1, 7, "")}
+    assert writer.first_bills(["openai/one", "openai/none"]) == {"openai/one": RecordLocation("t", 1, 7, "")}
     writer.close()
     for view in VIEWS:
         assert client.query(f"SELECT * FROM {view}").result_rows
@@ -93,7 +93,7 @@ def test_the_oldest_clickhouse_takes_the_last_releases_rows_and_todays_schema(
     assert history.gaps([one.producer_id for one in history.recorded()]) == {}
     assert history.conflicts([one.producer_id for one in history.recorded()]) == []
     dimensions: list[Dimension] = ["key", "tag"]
-    (piece,) = history.slices(Span(None, None))
+    (piece,) = history.slices(TimeRange(None, None))
     costly, free = (list(read(dimensions, piece, bounds)) for read in (history.rows, history.free))
     assert sum(row[4] for row in costly) == spent
     assert len(costly) + len(free) == len(events())

@@ -42,10 +42,10 @@ class Assignment:
             if not queue.is_full and (room or queue.plan is not None)
         ]
 
-    def take(
+    def add(
         self, partition: TopicPartition, records: Sequence[StoredRecord], next_offset: int, now: float
     ) -> None:
-        self.queues[partition].take(records, next_offset)
+        self.queues[partition].add(records, next_offset)
         if self.waiting_since is None:
             self.waiting_since = now
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 from operator import attrgetter
 
 from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter_sinks.clickhouse.plan import CommitNote, Plan
+from spendmeter_sinks.clickhouse.plan import CommitNote, InsertPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class PartitionBatches:
         self,
         bounds: Bounds,
         position: int | None,
-        inherited: Plan | None = None,
+        inherited: InsertPlan | None = None,
         incarnation: str = "",
         stored_last: int | None = None,
         reread: int = 0,
@@ -49,7 +49,7 @@ class PartitionBatches:
         """The first offset not yet in history; None before the first record of a new group."""
         self.plan = inherited
 
-    def take(self, records: Sequence[StoredRecord], next_offset: int) -> None:
+    def add(self, records: Sequence[StoredRecord], next_offset: int) -> None:
         """Records by rising offset; reading goes on at `next_offset` (compaction leaves holes)."""
         self._waiting.extend(records)
         taken = self._bytes_to[-1] if self._bytes_to else self._bytes_done
@@ -82,7 +82,7 @@ class PartitionBatches:
         """A plan can be followed now: nothing is left to read of the one we have, or a new one can be cut."""
         return self.is_complete if self.plan is not None else bool(self._waiting)
 
-    def cut(self) -> Plan | None:
+    def cut(self) -> InsertPlan | None:
         """The plan to follow now; None while there is nothing to insert (`has_work`)."""
         if not self.has_work:
             return None
@@ -152,9 +152,9 @@ class PartitionBatches:
             return self.plan.first, note
         return None if self.position is None else (self.position, note)
 
-    def _plan_of(self, count: int) -> Plan:
+    def _plan_of(self, count: int) -> InsertPlan:
         first, last = self._waiting[0], self._waiting[count - 1]
-        return Plan(first.offset, last.offset, first.timestamp, self._incarnation, self._reread)
+        return InsertPlan(first.offset, last.offset, first.timestamp, self._incarnation, self._reread)
 
     def _count_planned(self) -> int:
         assert self.plan is not None, "nothing is planned"

@@ -41,7 +41,7 @@ class NameColumn(String, registered=False):  # type: ignore[call-arg,misc]
         self, column: Sequence[str | None], _ctx: InsertContext
     ) -> tuple[list[str | None], list[int]]:
         if isinstance(column, Names):
-            return column.dictionary, column.places
+            return column.dictionary, column.positions
         # ClickHouse has None at the place 0 of a nullable column's dictionary.
         places: dict[str | None, int] = {None: 0} if self.nullable else {}
         places.update(dict.fromkeys(column, 0))

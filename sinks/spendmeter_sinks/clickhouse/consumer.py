@@ -30,13 +30,13 @@ from spendmeter.runtime.topic_state import TopicState
 from spendmeter.runtime.topic_watch import WATCH_EVERY_SECONDS, Said, changes, until_changed
 from spendmeter_sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from spendmeter_sinks.clickhouse.batch import Bounds, PartitionBatches
-from spendmeter_sinks.clickhouse.gc import Collector
-from spendmeter_sinks.clickhouse.insert_pipeline import Abandoned, History
+from spendmeter_sinks.clickhouse.gc import SinkCollector
+from spendmeter_sinks.clickhouse.insert_pipeline import Abandoned, InsertPipeline
 from spendmeter_sinks.clickhouse.metrics import GONE, LAG, OLDEST_WAITING, RECOVERED, RESTORED
 from spendmeter_sinks.clickhouse.plan import CommitNote, is_of_before_incarnations, read_commit_note
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import TABLES
-from spendmeter_sinks.history.incarnations import Lineage, Of, UnknownIncarnation
+from spendmeter_sinks.history.incarnations import Lineage, UnknownIncarnation, UsageIncarnation
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +54,14 @@ END_WITHIN_SECONDS = 1.0
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     """One worker of the group."""
 
-    def __init__(self, settings: SinkSettings, history: History) -> None:
+    def __init__(self, settings: SinkSettings, history: InsertPipeline) -> None:
         self._settings = settings
         self._history = history
         self._tables = {settings.topic(table.topic): table for table in TABLES}
         self._bounds = Bounds(settings.sink_max_batch_rows, settings.sink_max_batch_bytes)
         self._assignment: Assignment | None = None
         self._assigned = asyncio.Event()
-        self._collector = Collector()
+        self._collector = SinkCollector()
         self._consumer: AIOKafkaConsumer
         """Of the topics as they are now: `_follow_topics` makes it."""
         self._topics: dict[str, TopicState] = {}
@@ -164,7 +164,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 states = checked.states
                 if not checked.fatal:
                     name = self._settings.topic(Topic.USAGE)
-                    of = Of(name, states[name].incarnation)
+                    of = UsageIncarnation(name, states[name].incarnation)
                     self.lineage = await self._history.lineage(of, await self._goes_on(states[name]))
                     self._topics = states
                     return
@@ -391,8 +391,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if ours.over.is_set():
             raise Abandoned
         for partition, records in batches.items():
-            await self._look_at_hole(ours, partition, records[0].offset)
-            ours.take(partition, records, records[-1].offset + 1, _now())
+            await self._check_hole(ours, partition, records[0].offset)
+            ours.add(partition, records, records[-1].offset + 1, _now())
         await self._pass_over_holes(ours)
         await self._follow_holes(ours)
         self._measure(ours)
@@ -404,10 +404,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition, queue in ours.queues.items():
             position = self._position(partition)
             if position is not None and position != queue.next_offset and not len(queue):
-                await self._look_at_hole(ours, partition, position)
+                await self._check_hole(ours, partition, position)
                 queue.pass_over(position)
 
-    async def _look_at_hole(self, ours: Assignment, partition: TopicPartition, first: int) -> None:
+    async def _check_hole(self, ours: Assignment, partition: TopicPartition, first: int) -> None:
         """Say so if retention made it. In a compacted topic there are holes without that."""
         expected = ours.queues[partition].next_offset
         if expected is None or first <= expected or self._tables[partition.topic].topic in COMPACTED:
@@ -433,7 +433,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             if queue.plan is None or queue.is_complete:
                 continue
             position = await self._consumer.position(partition)
-            ours.take(partition, (), position, _now())
+            ours.add(partition, (), position, _now())
             end = self._consumer.highwater(partition)
             if end is not None and end <= queue.plan.last and position >= end:
                 end = await self._end(partition)
@@ -464,7 +464,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         planned = [partition for partition, queue in ours.queues.items() if queue.cut() is not None]
         await self._commit(ours)
         await asyncio.gather(
-            *(self._history.keep(self._tables[p.topic], p, ours.queues[p], ours.over) for p in planned)
+            *(self._history.insert(self._tables[p.topic], p, ours.queues[p], ours.over) for p in planned)
         )
         await self._compare_what_was_repeated(ours)
         ours.settle()

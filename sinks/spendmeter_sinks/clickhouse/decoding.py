@@ -13,7 +13,7 @@ Unreadable = tuple[StoredRecord, InvalidRecord]
 
 
 @dataclass(slots=True)
-class Reading:
+class DecodedBatch:
     """A batch, read. Rows and unreadable records together are all of it, but for tombstones of signals."""
 
     columns: list[Sequence[Any]] = field(default_factory=list)
@@ -21,27 +21,27 @@ class Reading:
     rows: int = 0
     unreadable: list[Unreadable] = field(default_factory=list)
 
-    def with_incarnation(self, incarnation: str) -> "Reading":
+    def with_incarnation(self, incarnation: str) -> "DecodedBatch":
         """The same with its last column: which incarnation of its topic each row's offset is of."""
         if self.rows:
             self.columns.append([incarnation] * self.rows)
         return self
 
 
-Read = Callable[[Sequence[StoredRecord], SigningKeys], Reading]
+Decoder = Callable[[Sequence[StoredRecord], SigningKeys], DecodedBatch]
 """What cannot be read is set apart and never stops the rest."""
 
 
-def by_row(row_of: Callable[[StoredRecord], Row | None]) -> Read:
+def row_decoder(row_of: Callable[[StoredRecord], Row | None]) -> Decoder:
     """Read each record by itself: its row, None where it says nothing to history. It raises InvalidRecord."""
-    return by_signed_row(lambda record, _: row_of(record))
+    return signed_row_decoder(lambda record, _: row_of(record))
 
 
-def by_signed_row(row_of: Callable[[StoredRecord, str], Row | None]) -> Read:
-    """As `by_row`, given also by which key the record is signed; empty: by none that is believed."""
+def signed_row_decoder(row_of: Callable[[StoredRecord, str], Row | None]) -> Decoder:
+    """As `row_decoder`, given also by which key the record is signed; empty: by none that is believed."""
 
-    def read(records: Sequence[StoredRecord], keys: SigningKeys) -> Reading:
-        reading = Reading()
+    def read(records: Sequence[StoredRecord], keys: SigningKeys) -> DecodedBatch:
+        reading = DecodedBatch()
         rows = []
         for record in records:
             try:

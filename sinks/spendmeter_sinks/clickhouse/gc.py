@@ -18,7 +18,7 @@ def leave_to_the_sink() -> None:
     gc.freeze()
 
 
-class Collector:
+class SinkCollector:
     """Collects between inserts, when what they needed is gone already without it."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartitio
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.topic_watch import Said
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
-from spendmeter_sinks.clickhouse.decoding import Reading, Unreadable
+from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
 from spendmeter_sinks.clickhouse.metrics import (
     BATCHES,
     DEAD_LETTERS,
@@ -22,15 +22,15 @@ from spendmeter_sinks.clickhouse.metrics import (
     REPEATED_BILLS,
     RETRIES,
     ROWS,
-    UNKEPT_LETTERS,
+    UNKEPT_DEAD_LETTERS,
 )
 from spendmeter_sinks.clickhouse.objects import bills_in, repeats_in, without
 from spendmeter_sinks.clickhouse.owner import OwnedByAnother
-from spendmeter_sinks.clickhouse.plan import Plan
+from spendmeter_sinks.clickhouse.plan import InsertPlan
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
-from spendmeter_sinks.clickhouse.writer import Refused, Unreachable, Writer
-from spendmeter_sinks.history.incarnations import Lineage, Of, lineage_of, settle, whole_topic
+from spendmeter_sinks.clickhouse.writer import BatchRefused, Unreachable, Writer
+from spendmeter_sinks.history.incarnations import Lineage, UsageIncarnation, lineage_of, settle, whole_topic
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Abandoned(Exception):
     """The partition is no longer ours; its next owner finds the plan."""
 
 
-class History:
+class InsertPipeline:
     """ClickHouse and the dead letters, as the consumer sees them."""
 
     def __init__(self, settings: SinkSettings, now: Callable[[], datetime]) -> None:
@@ -53,7 +53,7 @@ class History:
         self._now = now
         self._signing_keys = settings.read_signing_keys()
         self._writer = Writer(settings)
-        self._letters: AIOKafkaProducer = producer(settings)
+        self._dead_letters: AIOKafkaProducer = producer(settings)
         self._reading = asyncio.Lock()
         self._threads = asyncio.Semaphore(settings.sink_insert_threads)
         self._down = False
@@ -78,17 +78,17 @@ class History:
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
         while True:
             try:
-                await self._letters.start()
+                await self._dead_letters.start()
                 return
             except KafkaError as error:
                 log.warning("cannot reach Kafka, trying again: %r", error)
             await asyncio.sleep(LONGEST_BACKOFF_SECONDS)
 
     async def stop(self) -> None:
-        await self._letters.stop()
+        await self._dead_letters.stop()
         await asyncio.to_thread(self._writer.close)
 
-    async def lineage(self, of: Of, goes_on: bool) -> Lineage:
+    async def lineage(self, of: UsageIncarnation, goes_on: bool) -> Lineage:
         """What this incarnation of spend.usage rests on; it is written down where that is beyond doubt.
 
         Waits for ClickHouse. `goes_on`: see incarnations.settle.
@@ -102,10 +102,10 @@ class History:
             try:
                 return await asyncio.to_thread(self._lineage, of, goes_on)
             except Unreachable as error:
-                self._tell_down(error)
+                self._mark_down(error)
             await asyncio.sleep(LONGEST_BACKOFF_SECONDS)
 
-    def _lineage(self, of: Of, goes_on: bool) -> Lineage:
+    def _lineage(self, of: UsageIncarnation, goes_on: bool) -> Lineage:
         """Blocking."""
         known = self._writer.registered()
         if not any(one.of == of for one in known):
@@ -129,11 +129,11 @@ class History:
                     self._writer.reached, table, partition.topic, partition.partition, incarnation
                 )
             except Unreachable as error:
-                self._tell_down(error)
+                self._mark_down(error)
             await asyncio.sleep(FIRST_BACKOFF_SECONDS)
         raise Abandoned
 
-    async def keep(
+    async def insert(
         self, table: Table, partition: TopicPartition, queue: PartitionBatches, over: asyncio.Event
     ) -> None:
         """Follow the queue's plan. Afterwards it is finished, or replaced by a smaller one.
@@ -155,7 +155,7 @@ class History:
                 reading = await self._without_repeats(partition, records, reading, bills, plan, over)
             if reading.rows:
                 await self._insert(table, partition, reading, plan, over)
-        except Refused as error:
+        except BatchRefused as error:
             REFUSALS.labels(table.name).inc()
             if queue.refuse():
                 return
@@ -166,7 +166,12 @@ class History:
         queue.finish(_last_stored(table, reading) if not refused_whole else None)
 
     async def _insert(
-        self, table: Table, partition: TopicPartition, reading: Reading, plan: Plan, over: asyncio.Event
+        self,
+        table: Table,
+        partition: TopicPartition,
+        reading: DecodedBatch,
+        plan: InsertPlan,
+        over: asyncio.Event,
     ) -> None:
         """The same columns under the same token until ClickHouse has answered."""
         token = plan.token(*partition)
@@ -178,11 +183,11 @@ class History:
         self,
         partition: TopicPartition,
         records: Sequence[StoredRecord],
-        reading: Reading,
+        reading: DecodedBatch,
         bills: Sequence[Sequence[Any]],
-        plan: Plan,
+        plan: InsertPlan,
         over: asyncio.Event,
-    ) -> Reading:
+    ) -> DecodedBatch:
         """The batch without bills of objects that another record has billed before."""
         # Batches of other bounds write the same rows: so no token is needed, and none would help.
         await self._answered(USAGE_OBJECTS, over, self._writer.insert, USAGE_OBJECTS, bills, "")
@@ -209,10 +214,10 @@ class History:
                 async with self._threads:
                     answer = await asyncio.to_thread(call, *args, **kwargs)
             except Unreachable as error:
-                self._tell_down(error)
+                self._mark_down(error)
                 RETRIES.labels(table.name).inc()
             else:
-                self._tell_up()
+                self._mark_up()
                 return answer
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
@@ -221,15 +226,17 @@ class History:
         if table.topic is Topic.DEAD_LETTERS:
             # A letter about a letter could not be read either, and so on for ever.
             for record, invalid in unreadable:
-                UNKEPT_LETTERS.inc()
+                UNKEPT_DEAD_LETTERS.inc()
                 log.error("dead letter at offset %d cannot be kept, skipped: %s", record.offset, invalid)
             return
         for record, invalid in unreadable:
             DEAD_LETTERS.labels(table.topic.value, invalid.reason.value).inc()
             log.warning("%s:%d:%d put aside: %s", record.topic, record.partition, record.offset, invalid)
-            await self._send_letter(record, invalid, over)
+            await self._send_dead_letter(record, invalid, over)
 
-    async def _send_letter(self, record: StoredRecord, invalid: InvalidRecord, over: asyncio.Event) -> None:
+    async def _send_dead_letter(
+        self, record: StoredRecord, invalid: InvalidRecord, over: asyncio.Event
+    ) -> None:
         letter = encode_dead_letter(
             dead_letter_of(record, invalid, self._settings.component, Reader.HISTORY, self._now())
         )
@@ -238,7 +245,7 @@ class History:
             if over.is_set():
                 raise Abandoned
             try:
-                await self._letters.send_and_wait(
+                await self._dead_letters.send_and_wait(
                     topic, key=letter.key, value=letter.value, headers=letter.headers
                 )
                 return
@@ -246,19 +253,19 @@ class History:
                 log.warning("cannot send a dead letter, trying again: %r", error)
             await asyncio.sleep(LONGEST_BACKOFF_SECONDS)
 
-    def _tell_down(self, error: Unreachable) -> None:
+    def _mark_down(self, error: Unreachable) -> None:
         READY.set(0)
         if not self._down:
             log.warning("ClickHouse does not take inserts; they are repeated until it does: %s", error)
         self._down = True
 
-    def _tell_up(self) -> None:
+    def _mark_up(self) -> None:
         if self._down:
             log.info("ClickHouse takes inserts again")
             READY.set(1)
         self._down = False
 
 
-def _last_stored(table: Table, reading: Reading) -> int | None:
+def _last_stored(table: Table, reading: DecodedBatch) -> int | None:
     """The highest offset of the rows; None where there are none."""
     return int(max(reading.columns[list(table.columns).index("offset")])) if reading.rows else None

@@ -9,38 +9,38 @@ class Names(Sequence[str | None]):
 
     def __init__(self, *, nullable: bool) -> None:
         # ClickHouse has None at the place 0 of a nullable column's dictionary.
-        self._places = _Places({None: 0} if nullable else {})
-        self.places: list[int] = []
+        self._positions = _Positions({None: 0} if nullable else {})
+        self.positions: list[int] = []
         """Of each row, in `dictionary`."""
 
     @property
     def dictionary(self) -> list[str | None]:
-        return list(self._places)
+        return list(self._positions)
 
     def extend(self, names: Sequence[str | None]) -> None:
         if not names:
             return
         if names[0] == names[-1] and names.count(names[0]) == len(names):
-            self.places.extend([self._places[names[0]]] * len(names))
+            self.positions.extend([self._positions[names[0]]] * len(names))
         else:
-            self.places.extend(map(self._places.__getitem__, names))
+            self.positions.extend(map(self._positions.__getitem__, names))
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def __iter__(self) -> Iterator[str | None]:
-        return map(self.dictionary.__getitem__, self.places)
+        return map(self.dictionary.__getitem__, self.positions)
 
     @overload
     def __getitem__(self, index: int) -> str | None: ...
     @overload
     def __getitem__(self, index: slice) -> list[str | None]: ...
     def __getitem__(self, index: int | slice) -> str | list[str | None] | None:
-        dictionary, found = self.dictionary, self.places[index]
-        return [dictionary[place] for place in found] if isinstance(found, list) else dictionary[found]
+        dictionary, found = self.dictionary, self.positions[index]
+        return [dictionary[position] for position in found] if isinstance(found, list) else dictionary[found]
 
 
-class _Places(dict[str | None, int]):
+class _Positions(dict[str | None, int]):
     def __missing__(self, name: str | None) -> int:
-        self[name] = place = len(self)
-        return place
+        self[name] = position = len(self)
+        return position

@@ -12,7 +12,7 @@ DEAD_LETTERS = Counter("spendmeter_sink_dead_letters_total", "Records put aside.
 REPEATED_BILLS = Counter(
     "spendmeter_sink_repeated_bills_total", "Bills of objects that history has already, left out."
 )
-UNKEPT_LETTERS = Counter(
+UNKEPT_DEAD_LETTERS = Counter(
     "spendmeter_sink_unkept_letters_total", "Records of spend.dead-letters that could not be kept, skipped."
 )
 RECOVERED = Counter(

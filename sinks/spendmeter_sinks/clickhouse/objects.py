@@ -15,12 +15,12 @@ from uuid import UUID
 
 from spendmeter.contract.records import is_sent_before
 from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter_sinks.clickhouse.decoding import Reading
+from spendmeter_sinks.clickhouse.decoding import DecodedBatch
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
 from spendmeter_sinks.history.usage_rows import SENT_BEFORE
 
 
-class At(NamedTuple):
+class RecordLocation(NamedTuple):
     """Where a record stands."""
 
     topic: str
@@ -29,7 +29,7 @@ class At(NamedTuple):
     incarnation: str
 
 
-def bills_in(reading: Reading, records: Sequence[StoredRecord]) -> list[Sequence[Any]]:
+def bills_in(reading: DecodedBatch, records: Sequence[StoredRecord]) -> list[Sequence[Any]]:
     """The columns of USAGE_OBJECTS for what a batch of usage holds of bills; none where it holds none."""
     columns = dict(zip(USAGE.columns, reading.columns, strict=True))
     objects = columns["object_id"]
@@ -45,14 +45,14 @@ def bills_in(reading: Reading, records: Sequence[StoredRecord]) -> list[Sequence
     return [[values[row] for row in rows] for values in (columns[name] for name in USAGE_OBJECTS.columns)]
 
 
-def repeats_in(bills: Sequence[Sequence[Any]], first: Mapping[str, At]) -> set[At]:
+def repeats_in(bills: Sequence[Sequence[Any]], first: Mapping[str, RecordLocation]) -> set[RecordLocation]:
     """Those of the bills that are not the first of their object."""
     columns = dict(zip(USAGE_OBJECTS.columns, bills, strict=True))
-    found = zip(*(columns[name] for name in ("object_id", *At._fields)), strict=True)
-    return {At(*at) for object_id, *at in found if first[object_id] != At(*at)}
+    found = zip(*(columns[name] for name in ("object_id", *RecordLocation._fields)), strict=True)
+    return {RecordLocation(*at) for object_id, *at in found if first[object_id] != RecordLocation(*at)}
 
 
-def without(records: Sequence[StoredRecord], repeats: set[At]) -> list[StoredRecord]:
+def without(records: Sequence[StoredRecord], repeats: set[RecordLocation]) -> list[StoredRecord]:
     """The records that stand elsewhere."""
     offsets = {repeat.offset for repeat in repeats}
     return [one for one in records if one.offset not in offsets]

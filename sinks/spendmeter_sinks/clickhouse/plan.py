@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InsertPlan:
     """The records `first` … `last` of one topic-partition, both included, are one insert."""
 
     first: int
@@ -34,7 +34,7 @@ class CommitNote:
 
     incarnation: str = ""
     """Of the topic that the offset is of."""
-    plan: Plan | None = None
+    plan: InsertPlan | None = None
     stored_last: int | None = None
     """The highest offset that ClickHouse had acknowledged a row of."""
     reread: int = 0
@@ -66,7 +66,9 @@ def read_commit_note(offset: int, metadata: str) -> CommitNote:
         incarnation, stored = str(fields.get("incarnation", "")), fields.get("stored_last")
         plan, reread = None, int(fields.get("reread", 0))
         if "planned_last" in fields:
-            plan = Plan(offset, int(fields["planned_last"]), int(fields["stamp_ms"]), incarnation, reread)
+            plan = InsertPlan(
+                offset, int(fields["planned_last"]), int(fields["stamp_ms"]), incarnation, reread
+            )
     except (ValueError, TypeError, KeyError, AttributeError):
         return CommitNote()
     is_plan = plan is not None and plan.last >= plan.first

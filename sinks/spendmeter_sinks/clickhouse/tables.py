@@ -10,7 +10,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.budget_topic import read_budget
 from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter_sinks.clickhouse.decoding import Read, Reading, by_row, by_signed_row
+from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Decoder, row_decoder, signed_row_decoder
 from spendmeter_sinks.clickhouse.rows import (
     Coordinates,
     Row,
@@ -45,7 +45,7 @@ class Table:
     topic: Topic
     columns: dict[str, str]
     """Name: ClickHouse type, in the order of a row. Those that ClickHouse fills in itself are left out."""
-    read: Read
+    read: Decoder
     whole: frozenset[str] = frozenset()
     """Columns of money or ids whose values are whole numbers already: nano-USD, or the number of a UUID."""
 
@@ -151,7 +151,7 @@ USAGE_OBJECTS = Table(
         "event_id": "UUID",
         **_COORDINATES,
     },
-    lambda _, __: Reading(),
+    lambda _, __: DecodedBatch(),
     frozenset({"event_id"}),
 )
 """Beside USAGE, of the same records (objects.py)."""
@@ -178,7 +178,7 @@ SIGNALS = Table(
         "emitted_at": _TIME,
         **_COORDINATES,
     },
-    by_row(_signal),
+    row_decoder(_signal),
 )
 
 ALERTS = Table(
@@ -202,7 +202,7 @@ ALERTS = Table(
         "cause_event_id": "Nullable(UUID)",
         **_COORDINATES,
     },
-    by_row(_alert),
+    row_decoder(_alert),
 )
 
 BUDGETS = Table(
@@ -231,7 +231,7 @@ BUDGETS = Table(
         "definition": "String",
         **_COORDINATES,
     },
-    by_signed_row(_budget),
+    signed_row_decoder(_budget),
 )
 
 DECISIONS = Table(
@@ -261,7 +261,7 @@ DECISIONS = Table(
         "pending": "Array(UUID)",
         **_COORDINATES,
     },
-    by_row(_decision),
+    row_decoder(_decision),
 )
 
 DEAD_LETTERS = Table(
@@ -281,7 +281,7 @@ DEAD_LETTERS = Table(
         "failed_at": _TIME,
         **_COORDINATES,
     },
-    by_row(_dead_letter),
+    row_decoder(_dead_letter),
 )
 
 TABLES = (USAGE, SIGNALS, ALERTS, BUDGETS, DECISIONS, DEAD_LETTERS)

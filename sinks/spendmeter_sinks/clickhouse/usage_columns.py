@@ -22,7 +22,7 @@ from spendmeter.contract.times import EPOCH, UtcTime, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import check_writer
 from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter_sinks.clickhouse.decoding import Reading, Unreadable
+from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
 from spendmeter_sinks.clickhouse.low_cardinality import Names
 
 # Few enough that they are still in the processor's cache when the last column is taken from them.
@@ -40,7 +40,7 @@ class _Column(NamedTuple):
     """None: kept as they are."""
 
 
-def read_usage_columns(records: Sequence[StoredRecord], keys: SigningKeys = NO_KEYS) -> Reading:
+def read_usage_columns(records: Sequence[StoredRecord], keys: SigningKeys = NO_KEYS) -> DecodedBatch:
     """Turn records into columns; what cannot be read is set apart and never stops the rest.
 
     The columns are the fields of a usage event in their order, then by which key it is signed (where that
@@ -63,7 +63,7 @@ def read_usage_columns(records: Sequence[StoredRecord], keys: SigningKeys = NO_K
         stamps.extend([record.timestamp for record in kept])
     columns: list[Sequence[Any]] = [into for into, _ in fields]
     columns += [signers, topics, partitions, offsets, stamps]
-    return Reading(columns, len(topics), unreadable)
+    return DecodedBatch(columns, len(topics), unreadable)
 
 
 def _read(

@@ -16,7 +16,7 @@ from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.supported import clickhouse_warning
 from spendmeter_sinks.clickhouse.column_types import type_of
 from spendmeter_sinks.clickhouse.migrate import applied_migrations, migrations
-from spendmeter_sinks.clickhouse.objects import At
+from spendmeter_sinks.clickhouse.objects import RecordLocation
 from spendmeter_sinks.clickhouse.owner import claim
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE_OBJECTS, Table
@@ -62,7 +62,7 @@ CODES_OF_REFUSAL = frozenset(
 _NO_COLUMN = (ArithmeticError, ValueError, TypeError, struct.error)
 
 
-class Refused(Exception):
+class BatchRefused(Exception):
     """ClickHouse will never take this batch as it is: halve it, or give up its one row."""
 
 
@@ -207,16 +207,16 @@ class Writer:
         try:
             written = connected.data_insert(context).written_rows
         except (DataError, *_NO_COLUMN) as error:
-            raise Refused(render_error(error)) from error
+            raise BatchRefused(render_error(error)) from error
         except (Error, HTTPError) as error:
             if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:
-                raise Refused(render_error(error)) from error
+                raise BatchRefused(render_error(error)) from error
             raise Unreachable(render_error(error)) from error
         # A batch that the token showed to be a repeat counts as written too.
         if written < rows:
             raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
 
-    def first_bills(self, object_ids: Sequence[str]) -> dict[str, At]:
+    def first_bills(self, object_ids: Sequence[str]) -> dict[str, RecordLocation]:
         """Where the first bill of each of these objects stands, of those in USAGE_OBJECTS.
 
         Raises:
@@ -238,7 +238,7 @@ class Writer:
             )
         except (Error, HTTPError) as error:
             raise Unreachable(render_error(error)) from error
-        return {object_id: At(*first) for object_id, *first in rows}
+        return {object_id: RecordLocation(*first) for object_id, *first in rows}
 
     def close(self) -> None:
         if self._client is not None:

@@ -12,8 +12,14 @@ from spendmeter.contract.decision import Decision
 from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.clickhouse import Client
-from spendmeter_sinks.explain.evidence import Evidence, budgets_at, evidence_of, find_decision, usage_topic_of
-from spendmeter_sinks.explain.render import is_right, tell
+from spendmeter_sinks.explain.evidence import (
+    DecisionEvidence,
+    budgets_at,
+    evidence_of,
+    find_decision,
+    usage_topic_of,
+)
+from spendmeter_sinks.explain.render import is_right, render
 
 NOT_BORNE_OUT = 1
 
@@ -32,15 +38,15 @@ def explain(decision: UUID | None, events: int, dir_: Path | None, as_json: bool
     """
     settings = clickhouse_settings(dir_)
     with history(settings) as client:
-        found, evidence = _look(client, decision, settings.topic(Topic.USAGE), events)
-    print_json(_data(found, evidence)) if as_json else say_lines(tell(found, evidence))
+        found, evidence = _fetch(client, decision, settings.topic(Topic.USAGE), events)
+    print_json(_data(found, evidence)) if as_json else say_lines(render(found, evidence))
     if not is_right(found, evidence):
         raise SystemExit(NOT_BORNE_OUT)
 
 
-def _look(
+def _fetch(
     client: Client, decision_id: UUID | None, usage_topic: str, events: int
-) -> tuple[Decision, Evidence | None]:
+) -> tuple[Decision, DecisionEvidence | None]:
     decision = find_decision(client, decision_id)
     if decision is None and decision_id is None:
         raise click.ClickException("history has no refusal: nobody was refused yet")
@@ -55,7 +61,7 @@ def _look(
     return decision, evidence_of(client, decision, budgets_at(client, decision), topic, events)
 
 
-def _data(decision: Decision, evidence: Evidence | None) -> dict[str, object]:
+def _data(decision: Decision, evidence: DecisionEvidence | None) -> dict[str, object]:
     data: dict[str, object] = {
         "decision": decision.model_dump(mode="json"),
         "right": is_right(decision, evidence),

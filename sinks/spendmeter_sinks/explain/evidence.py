@@ -20,13 +20,13 @@ from spendmeter.domain.matching import BudgetBook, Subject
 from spendmeter.runtime.clickhouse import Client
 from spendmeter_sinks.history.incarnations import lineage_of_topic
 from spendmeter_sinks.history.registry import read_registered
-from spendmeter_sinks.history.usage_rows import FLATS_OF, Span, columns_of, subject_from, up_to
+from spendmeter_sinks.history.usage_rows import FLATS_OF, TimeRange, columns_of, subject_from, up_to
 
 _TIMES = ("decided_at", "window_start", "window_end")
 _MONEY = ("limit", "spent", "signal", "held", "least", "pending")
 
 
-class Counted(NamedTuple):
+class CountedEvent(NamedTuple):
     """An event that the decision counted."""
 
     cost_nanousd: NanoUsd
@@ -38,12 +38,12 @@ class Counted(NamedTuple):
     gateway: str
 
 
-class Evidence(NamedTuple):
+class DecisionEvidence(NamedTuple):
     """What history has of the events that were known when it was decided."""
 
     events: int
     spent_nanousd: NanoUsd
-    largest: list[Counted]
+    largest: list[CountedEvent]
     """The costliest first."""
     budget_by: str = ""
     """Who set the budget as it was then: claimed where no signature says so; empty where nobody is named."""
@@ -98,7 +98,7 @@ def budgets_at(client: Client, decision: Decision) -> BudgetBook:
 
 
 def author_of(client: Client, decision: Decision) -> str:
-    """Who set the revision of the budget that refused, as `Evidence.budget_by` has it."""
+    """Who set the revision of the budget that refused, as `DecisionEvidence.budget_by` has it."""
     rows = client.query(
         "SELECT updated_by, signed_by FROM budgets FINAL"
         " WHERE id = {id:String} AND revision = {revision:Int64} AND NOT removed"
@@ -118,13 +118,13 @@ def _readable(definitions: Iterator[str]) -> Iterator[Budget]:
 
 def evidence_of(
     client: Client, decision: Decision, book: BudgetBook, usage_topic: str, most: int
-) -> Evidence:
+) -> DecisionEvidence:
     """Add up the events that were known, in the window and of the account, and keep the largest."""
     assert decision.budget_id is not None, "asked only of decisions that name a budget"
     budget = book.get(decision.budget_id)
     flat = budget.unpriced_flat_nanousd() if budget is not None else 0
     events, spent = 0, 0
-    largest: list[Counted] = []
+    largest: list[CountedEvent] = []
     for counted, subject, flats in _rows(client, decision, usage_topic):
         if not _is_of(decision.account, subject, book):
             continue
@@ -134,7 +134,7 @@ def evidence_of(
         largest.append(counted._replace(cost_nanousd=cost))
         if len(largest) > 10 * most:
             largest = nlargest(most, largest)
-    return Evidence(events, NanoUsd(spent), nlargest(most, largest), author_of(client, decision))
+    return DecisionEvidence(events, NanoUsd(spent), nlargest(most, largest), author_of(client, decision))
 
 
 def _is_of(account: str | None, subject: Subject, book: BudgetBook) -> bool:
@@ -150,11 +150,13 @@ def _is_of(account: str | None, subject: Subject, book: BudgetBook) -> bool:
     return False
 
 
-def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tuple[Counted, Subject, int]]:
+def _rows(
+    client: Client, decision: Decision, usage_topic: str
+) -> Iterator[tuple[CountedEvent, Subject, int]]:
     assert decision.window_start is not None, "it names a budget, hence a window"
     assert decision.account is not None, "it names a budget, hence an account"
     conditions, parameters = _of_subject(subject_in(decision.account))
-    conditions.append(Span(decision.window_start, decision.window_end).sql())
+    conditions.append(TimeRange(decision.window_start, decision.window_end).sql())
     lineage = lineage_of_topic(usage_topic, read_registered(client))
     sql = (
         "SELECT cost_nanousd, toUnixTimestamp64Micro(occurred_at), event_id, model, ifNull(key_alias, key),"
@@ -169,7 +171,9 @@ def _rows(client: Client, decision: Decision, usage_topic: str) -> Iterator[tupl
     with client.query_row_block_stream(sql, parameters=parameters) as blocks:
         for block in blocks:
             for cost, occurred_us, event_id, model, name, gateway, flats, *values in block:
-                counted = Counted(NanoUsd(cost), from_unix_us(occurred_us), event_id, model, name, gateway)
+                counted = CountedEvent(
+                    NanoUsd(cost), from_unix_us(occurred_us), event_id, model, name, gateway
+                )
                 yield counted, subject_from(DIMENSIONS, values), flats
 
 

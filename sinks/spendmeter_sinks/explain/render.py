@@ -6,7 +6,7 @@ from spendmeter.cli.printing import clock, usd
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.visible import visible
-from spendmeter_sinks.explain.evidence import Evidence
+from spendmeter_sinks.explain.evidence import DecisionEvidence
 
 _NO_SPEND = {
     Why.BLIND: "The gateway could not verify what had been spent, and `on_stale` is `block`.",
@@ -17,7 +17,7 @@ _NO_SPEND = {
 }
 
 
-def is_right(decision: Decision, evidence: Evidence | None) -> bool:
+def is_right(decision: Decision, evidence: DecisionEvidence | None) -> bool:
     """Whether the events that were known reach what the refusal claims."""
     if evidence is None or decision.why in _NO_SPEND:
         return True
@@ -27,12 +27,12 @@ def is_right(decision: Decision, evidence: Evidence | None) -> bool:
     return evidence.spent_nanousd >= limit
 
 
-def tell(decision: Decision, evidence: Evidence | None) -> str:
+def render(decision: Decision, evidence: DecisionEvidence | None) -> str:
     """The decision, what it rests on, and whether the events bear it out."""
     return "\n".join(map(visible, _lines(decision, evidence)))
 
 
-def _lines(decision: Decision, evidence: Evidence | None) -> Iterator[str]:
+def _lines(decision: Decision, evidence: DecisionEvidence | None) -> Iterator[str]:
     yield f"refused      {clock(decision.decided_at)} UTC at gateway {decision.gateway}, for {decision.name}"
     yield f"  told       {decision.message}"
     yield f"  decision   {decision.decision_id}"
@@ -65,7 +65,7 @@ def _amounts(decision: Decision) -> Iterator[str]:
         yield f"  strict     {held} held by others, {least} needed at least"
 
 
-def _of_events(decision: Decision, evidence: Evidence) -> Iterator[str]:
+def _of_events(decision: Decision, evidence: DecisionEvidence) -> Iterator[str]:
     yield f"{evidence.events:,} events were known then; history adds them up to {usd(evidence.spent_nanousd)}"
     for one in evidence.largest:
         at, cost = clock(one.occurred_at), usd(one.cost_nanousd)

@@ -30,7 +30,7 @@ class RefusedEvent:
 
 
 @dataclass(slots=True)
-class Letters:
+class DeadLetterScan:
     records: int = 0
     seqs: dict[str, set[int]] = field(default_factory=dict)
     """By producer: the sequence numbers that can be read from records that are no events."""
@@ -51,12 +51,12 @@ class Letters:
                 yield _row(refused, (flats, int(refused.event.cost_nanousd == 0)), dimensions)
 
 
-def sort_out(letters: Iterable[DeadLetter], usage_topic: str = "") -> Letters:
+def scan_dead_letters(letters: Iterable[DeadLetter], usage_topic: str = "") -> DeadLetterScan:
     """Read what can be read. Letters come by rising offset within their partition.
 
     `usage_topic`: those of another one are of an earlier incarnation.
     """
-    found = Letters()
+    found = DeadLetterScan()
     for letter in letters:
         found.records += 1
         try:

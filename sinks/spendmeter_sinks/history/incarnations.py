@@ -14,7 +14,7 @@ MAX_EARLIER = 1_000
 """Incarnations that one may follow, directly or not."""
 
 
-class Of(NamedTuple):
+class UsageIncarnation(NamedTuple):
     """One incarnation of spend.usage."""
 
     topic: str
@@ -29,8 +29,8 @@ class Of(NamedTuple):
 class Registered:
     """An incarnation that history is of."""
 
-    of: Of
-    follows: Of | None
+    of: UsageIncarnation
+    follows: UsageIncarnation | None
     """The one whose accounts it goes on with."""
     has_unnamed: bool = False
     """The topic's rows that name no incarnation are of this one."""
@@ -40,9 +40,9 @@ class Registered:
 class Lineage:
     """What the accounts of one system rest on: its own incarnation, and those that it follows."""
 
-    current: tuple[Of, ...]
+    current: tuple[UsageIncarnation, ...]
     """The names of its own rows: two, where some of them name no incarnation."""
-    earlier: tuple[Of, ...] = ()
+    earlier: tuple[UsageIncarnation, ...] = ()
 
     @property
     def is_of_it(self) -> str:
@@ -72,11 +72,11 @@ class UnknownIncarnation(Exception):
 
 def whole_topic(topic: str) -> Lineage:
     """All rows of a topic, whatever they name: where nothing is known of incarnations."""
-    return Lineage((Of(topic, ""),))
+    return Lineage((UsageIncarnation(topic, ""),))
 
 
 def settle(
-    of: Of, known: Sequence[Registered], unnamed: Collection[str], goes_on: bool, database: str
+    of: UsageIncarnation, known: Sequence[Registered], unnamed: Collection[str], goes_on: bool, database: str
 ) -> Registered:
     """The entry of this incarnation: the one that is there, or one that needs nobody's decision.
 
@@ -94,7 +94,7 @@ def settle(
         return Registered(of, None, has_unnamed=True)
     if not known and not unnamed:
         return Registered(of, None, has_unnamed=goes_on)
-    others = ", ".join(map(str, latest(known) or [Of(topic, "") for topic in sorted(unnamed)]))
+    others = ", ".join(map(str, latest(known) or [UsageIncarnation(topic, "") for topic in sorted(unnamed)]))
     raise UnknownIncarnation(
         f"not ready, nothing is stored: history in database {database} is of {others}, and {of} is another"
         " topic, made anew or in another cluster or under another prefix. `spendmeter move` says that it goes"
@@ -103,22 +103,22 @@ def settle(
     )
 
 
-def latest(known: Sequence[Registered]) -> list[Of]:
+def latest(known: Sequence[Registered]) -> list[UsageIncarnation]:
     """Those that no other one follows."""
     followed = {one.follows for one in known}
     return [one.of for one in known if one.of not in followed]
 
 
-def lineage_of(of: Of, known: Sequence[Registered]) -> Lineage:
+def lineage_of(of: UsageIncarnation, known: Sequence[Registered]) -> Lineage:
     """What an incarnation rests on, by the entries there are; one without an entry is its whole topic."""
-    by_name: Mapping[Of, Registered] = {
-        **{Of(one.of.topic, ""): one for one in known if one.has_unnamed},
+    by_name: Mapping[UsageIncarnation, Registered] = {
+        **{UsageIncarnation(one.of.topic, ""): one for one in known if one.has_unnamed},
         **{one.of: one for one in known},
     }
     one = by_name.get(of)
     if one is None:
         return whole_topic(of.topic)
-    current, earlier = _names(one), list[Of]()
+    current, earlier = _names(one), list[UsageIncarnation]()
     seen = {of}
     while one.follows is not None and one.follows not in seen and len(seen) <= MAX_EARLIER:
         seen.add(one.follows)
@@ -134,11 +134,13 @@ def lineage_of_topic(topic: str, known: Sequence[Registered]) -> Lineage:
     return lineage_of(named[-1], known) if named else whole_topic(topic)
 
 
-def _names(one: Registered) -> tuple[Of, ...]:
-    return (one.of, Of(one.of.topic, "")) if one.has_unnamed and one.of.incarnation else (one.of,)
+def _names(one: Registered) -> tuple[UsageIncarnation, ...]:
+    return (
+        (one.of, UsageIncarnation(one.of.topic, "")) if one.has_unnamed and one.of.incarnation else (one.of,)
+    )
 
 
-def _within(names: Sequence[Of]) -> str:
+def _within(names: Sequence[UsageIncarnation]) -> str:
     if len(names) == 1 and not names[0].incarnation:
         # Without incarnations a topic's rows are all of it.
         return f"topic = {_text(names[0].topic)}"

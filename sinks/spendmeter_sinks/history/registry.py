@@ -1,7 +1,7 @@
 """The edge to ClickHouse: which incarnations of spend.usage history is of."""
 
 from spendmeter.runtime.clickhouse import Client
-from spendmeter_sinks.history.incarnations import Of, Registered
+from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
 
 
 def read_registered(client: Client) -> list[Registered]:
@@ -15,7 +15,11 @@ def read_registered(client: Client) -> list[Registered]:
         " ORDER BY registered_at, topic, incarnation"
     ).result_rows
     return [
-        Registered(Of(topic, name), Of(*follows) if follows[0] else None, bool(has_unnamed))
+        Registered(
+            UsageIncarnation(topic, name),
+            UsageIncarnation(*follows) if follows[0] else None,
+            bool(has_unnamed),
+        )
         for topic, name, *follows, has_unnamed in rows
     ]
 

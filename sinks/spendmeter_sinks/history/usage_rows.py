@@ -58,7 +58,7 @@ class Row(NamedTuple, Generic[A]):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeRange:
     """A stretch of occurred_at, `[start, end)`; None has no bound."""
 
     start: datetime | None
@@ -101,7 +101,7 @@ class UsageRows:
         )
         return int(reached or 0) + int(copies)
 
-    def slices(self, span: Span) -> list[Span]:
+    def slices(self, span: TimeRange) -> list[TimeRange]:
         """The span cut so that each piece has about MAX_ROWS_PER_READ rows; an hour is never cut."""
         rows = self._query(
             "SELECT toInt64(toUnixTimestamp(toStartOfHour(occurred_at))) AS hour, count() FROM usage"
@@ -110,7 +110,7 @@ class UsageRows:
         return cut((EPOCH + timedelta(seconds=second), count) for second, count in rows)
 
     def rows(
-        self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
+        self, dimensions: Sequence[Dimension], span: TimeRange, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, int, Values]]:
         """First copies of what cost something.
 
@@ -121,14 +121,19 @@ class UsageRows:
         )
 
     def flats(
-        self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
+        self, dimensions: Sequence[Dimension], span: TimeRange, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, Flats, Values]]:
         """As `rows`, those of unpriced requests only, with their flat amounts in place of nano-USD."""
         amount = f"({_FLATS}, toInt64(cost_usd = 0))"
         yield from self._stream(self._select(amount, dimensions, span, bounds, _IS_FLAT), plain=5)
 
     def _select(
-        self, amount: str, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int], which: str
+        self,
+        amount: str,
+        dimensions: Sequence[Dimension],
+        span: TimeRange,
+        bounds: Mapping[int, int],
+        which: str,
     ) -> str:
         """First copies with an amount of each, those of this incarnation up to the bounds."""
         place, source = "partition, offset", "usage FINAL"
@@ -151,7 +156,7 @@ class UsageRows:
         )
 
     def free(
-        self, dimensions: Sequence[Dimension], span: Span, bounds: Mapping[int, int]
+        self, dimensions: Sequence[Dimension], span: TimeRange, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, int, Values]]:
         """As `rows`, of what cost nothing: FREE, or UNPRICED where `flats` has it, in place of nano-USD."""
         yield from self._stream(
@@ -193,16 +198,16 @@ class UsageRows:
                 yield from zip(*columns[:plain], values, strict=False)
 
 
-def cut(hours: Iterable[tuple[datetime, int]], at_most: int = MAX_ROWS_PER_READ) -> list[Span]:
+def cut(hours: Iterable[tuple[datetime, int]], at_most: int = MAX_ROWS_PER_READ) -> list[TimeRange]:
     """Whole hours with their row counts, rising, as spans of at most that many rows or one hour."""
-    spans: list[Span] = []
+    spans: list[TimeRange] = []
     held = 0
     for hour, count in hours:
         if spans and held + count <= at_most:
-            spans[-1] = Span(spans[-1].start, hour + _HOUR)
+            spans[-1] = TimeRange(spans[-1].start, hour + _HOUR)
             held += count
         else:
-            spans.append(Span(hour, hour + _HOUR))
+            spans.append(TimeRange(hour, hour + _HOUR))
             held = count
     return spans
 

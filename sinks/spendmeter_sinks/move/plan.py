@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from spendmeter_sinks.history.incarnations import Of, Registered, latest
+from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation, latest
 
 TO_BE_MADE = "to be made"
 """Stands for the id of a topic that there is not yet."""
@@ -19,7 +19,7 @@ class Site:
 
     bootstrap: str
     prefix: str
-    usage: Of
+    usage: UsageIncarnation
     partitions: int
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class MovePlan:
     target: Site
     source: Site | None
     """None where Kafka there cannot be asked any more."""
-    follows: Of
+    follows: UsageIncarnation
     entries: tuple[Registered, ...]
     """To be written into the table `incarnations`, but for the target's own."""
     is_registered: bool
@@ -59,11 +59,11 @@ class MovePlan:
 def decide(
     known: Sequence[Registered],
     unnamed: Collection[str],
-    source: Of | None,
+    source: UsageIncarnation | None,
     goes_on: bool,
-    target: Of,
+    target: UsageIncarnation,
     chosen: str | None = None,
-) -> tuple[Of, list[Registered]]:
+) -> tuple[UsageIncarnation, list[Registered]]:
     """Which incarnation the target follows, and what else has to be registered first.
 
     `source`: the topic that stands where the system is now, if that can be asked. `goes_on`: a sink of a
@@ -80,7 +80,11 @@ def decide(
         entry = _entry_of(source, known, unnamed, goes_on)
         if entry is not None:
             return source, [] if entry in known else [entry]
-    ends = [of for of in latest(known) or [Of(topic, "") for topic in sorted(unnamed)] if of != target]
+    ends = [
+        of
+        for of in latest(known) or [UsageIncarnation(topic, "") for topic in sorted(unnamed)]
+        if of != target
+    ]
     if chosen is not None:
         ends = [of for of in ends if of.topic == chosen]
     if len(ends) == 1:
@@ -95,7 +99,7 @@ def decide(
 
 
 def _entry_of(
-    source: Of, known: Sequence[Registered], unnamed: Collection[str], goes_on: bool
+    source: UsageIncarnation, known: Sequence[Registered], unnamed: Collection[str], goes_on: bool
 ) -> Registered | None:
     """The source's entry: there already, or to be made; None where history does not know its topic."""
     for one in known:
@@ -107,5 +111,5 @@ def _entry_of(
     # A namesake: the topic was made anew, and what came since then goes on with what was before.
     before = [of for of in latest(known) if of.topic == source.topic]
     if not before and source.topic in unnamed:
-        before = [Of(source.topic, "")]
+        before = [UsageIncarnation(source.topic, "")]
     return Registered(source, before[-1]) if before else None

@@ -33,7 +33,7 @@ from spendmeter.runtime.settings import ClickHouseSettings, Settings
 from spendmeter.runtime.topic_check import check_topics
 from spendmeter.runtime.topic_state import TopicState, lookup_topics
 from spendmeter_sinks.clickhouse.plan import is_of_before_incarnations
-from spendmeter_sinks.history.incarnations import Of, Registered
+from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
 from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register
 from spendmeter_sinks.move.plan import TO_BE_MADE, CannotMove, MovePlan, Site, decide
 
@@ -111,13 +111,16 @@ class Move:
         await self._write(Topic.BUDGETS, self._budgets)
         usage = self._target.topic(Topic.USAGE)
         state = (await lookup_topics(self._target, [usage]))[usage]
-        for entry in (*planned.entries, Registered(Of(usage, state.incarnation), planned.follows)):
+        for entry in (
+            *planned.entries,
+            Registered(UsageIncarnation(usage, state.incarnation), planned.follows),
+        ):
             await asyncio.to_thread(register, self._client, entry, by)
 
     def _site(self, settings: Settings, states: dict[str, TopicState]) -> Site:
         usage = settings.topic(Topic.USAGE)
         state = states.get(usage, TopicState(TO_BE_MADE, settings.partitions))
-        of = Of(usage, state.incarnation)
+        of = UsageIncarnation(usage, state.incarnation)
         return Site(settings.kafka_bootstrap, settings.topic_prefix, of, state.partitions)
 
     async def _source_site(self) -> Site | None:
@@ -217,13 +220,13 @@ async def _read(settings: Settings, topic: Topic) -> Raw:
     """What the compacted topic amounts to now."""
     latest: Raw = {}
 
-    def take(record: StoredRecord) -> None:
+    def on_record(record: StoredRecord) -> None:
         if record.value is None:
             latest.pop(record.key or b"", None)
         else:
             latest[record.key or b""] = record
 
-    await CompactedTopics(settings, [settings.topic(topic)], take).read_to_end()
+    await CompactedTopics(settings, [settings.topic(topic)], on_record).read_to_end()
     return latest
 
 

@@ -33,18 +33,24 @@ from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
 from spendmeter_sinks.clickhouse.settings import SinkSettings
-from spendmeter_sinks.history.dead_letters import sort_out
+from spendmeter_sinks.history.dead_letters import scan_dead_letters
 from spendmeter_sinks.history.incarnations import Lineage
 from spendmeter_sinks.history.usage_rows import UsageRows
 from spendmeter_sinks.opening_balance.balance import Balances
-from spendmeter_sinks.opening_balance.pending_backfills import Due, Ledger, is_covered, taken, taken_key
+from spendmeter_sinks.opening_balance.pending_backfills import (
+    BackfillRequest,
+    PendingBackfills,
+    closing_key,
+    closing_of,
+    is_covered,
+)
 
 log = logging.getLogger(__name__)
 
-TAKEN = Counter("spendmeter_openings_taken_total", "Opening balances taken from history.")
+BACKFILLED = Counter("spendmeter_openings_taken_total", "Opening balances taken from history.")
 WAITING = Gauge("spendmeter_openings_waiting", "Budgets that wait for their opening balance.")
 
-LOOK_EVERY_SECONDS = 0.25
+POLL_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 10.0
 EARLIER_EVERY_SECONDS = 1.0
 EARLIER_PAUSES = 2
@@ -56,7 +62,7 @@ MAX_NAMED = 10
 """Budgets in one line of the log."""
 
 
-class Filler:
+class Backfill:
     """Beside the sink, in every worker; only one that `is_in_charge` does anything."""
 
     def __init__(
@@ -71,7 +77,7 @@ class Filler:
         self._lineage = lineage
         self._earlier_of: Lineage | None = None
         self._earlier_due = 0.0
-        self._ledger = Ledger()
+        self._pending = PendingBackfills()
         self._removed: set[str] = set()
         self._said_at = monotonic()
         self._budgets = BudgetTopic(settings, self._on_budget)
@@ -80,16 +86,16 @@ class Filler:
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
         if budget is None:
-            self._ledger.forget(budget_id)
+            self._pending.forget(budget_id)
             self._removed.add(budget_id)
 
     def _on_opening(self, record: FetchedRecord) -> None:
         key = (record.key or b"").decode(errors="replace")
         if record.value is None:
-            self._ledger.take(key, None)
+            self._pending.apply(key, None)
             return
         try:
-            self._ledger.take(key, decode(Opening, record.value, record.headers))
+            self._pending.apply(key, decode(Opening, record.value, record.headers))
         except InvalidRecord as invalid:
             log.warning("spend.openings offset %d is no opening, ignored: %s", record.offset, invalid)
 
@@ -123,7 +129,7 @@ class Filler:
     async def _follow(self) -> None:
         await self._budgets.caught_up.wait()
         await self._openings.caught_up.wait()
-        pause = LOOK_EVERY_SECONDS
+        pause = POLL_SECONDS
         while True:
             await asyncio.sleep(pause)
             lineage = self._lineage()
@@ -133,39 +139,41 @@ class Filler:
                 continue
             try:
                 await self._round(lineage)
-                pause = LOOK_EVERY_SECONDS
+                pause = POLL_SECONDS
             except (KafkaError, Error, HTTPError) as error:
                 pause = min(pause * 2, LONGEST_BACKOFF_SECONDS)
                 log.warning("opening balances wait, next try in %g s: %s", pause, render_error(error))
 
     async def _round(self, lineage: Lineage) -> None:
-        self._ledger.incarnation = lineage.current[0].incarnation
-        await self._look_at_earlier(lineage)
-        await self._tell_removed()
+        self._pending.incarnation = lineage.current[0].incarnation
+        await self._read_earlier(lineage)
+        await self._publish_removed()
         partitions = sorted(await self._kafka.partitions_for(self._settings.topic(Topic.USAGE)))
-        waiting = self._ledger.waiting(self._budgets.book, partitions)
+        waiting = self._pending.waiting(self._budgets.book, partitions)
         WAITING.set(waiting)
         if not waiting:
             self._said_at = monotonic()
             return
         committed = await self._committed(partitions)
         self._say_waiting(waiting, partitions, committed)
-        dues = [due for due in self._ledger.due(self._budgets.book, partitions) if is_covered(due, committed)]
-        if not dues:
+        requests = [
+            due for due in self._pending.due(self._budgets.book, partitions) if is_covered(due, committed)
+        ]
+        if not requests:
             return
-        balances = Balances(dues, BudgetBook(self._budgets.book), datetime.now(UTC))
+        balances = Balances(requests, BudgetBook(self._budgets.book), datetime.now(UTC))
         begun = monotonic()
         await asyncio.to_thread(self._add_up, balances, lineage)
-        await self._publish(balances, dues)
+        await self._publish(balances, requests)
         # What earlier ones still bring is added up again and again, but not for most of the time.
         self._earlier_due = max(self._earlier_due, monotonic() + EARLIER_PAUSES * (monotonic() - begun))
 
-    async def _look_at_earlier(self, lineage: Lineage) -> None:
+    async def _read_earlier(self, lineage: Lineage) -> None:
         """See how far history is with earlier incarnations, which others may still write to."""
         if lineage == self._earlier_of and monotonic() < self._earlier_due:
             return
         begun = monotonic()
-        self._ledger.earlier = await asyncio.to_thread(self._earlier, lineage) if lineage.earlier else 0
+        self._pending.earlier = await asyncio.to_thread(self._earlier, lineage) if lineage.earlier else 0
         self._earlier_of = lineage
         self._earlier_due = monotonic() + max(EARLIER_EVERY_SECONDS, EARLIER_PAUSES * (monotonic() - begun))
 
@@ -182,7 +190,7 @@ class Filler:
         if monotonic() - self._said_at < SAY_WAITING_EVERY_SECONDS:
             return
         self._said_at = monotonic()
-        reasons = dict(islice(self._ledger.reasons(self._budgets.book, partitions, committed), MAX_NAMED))
+        reasons = dict(islice(self._pending.reasons(self._budgets.book, partitions, committed), MAX_NAMED))
         log.warning(
             "%d budgets wait for their opening balance; until then their signals say `opening`, and what was"
             " spent before they were counted is missing: %s%s",
@@ -191,12 +199,14 @@ class Filler:
             "; …" if waiting > len(reasons) else "",
         )
 
-    async def _tell_removed(self) -> None:
-        removed = self._removed | set(self._ledger.gone(self._budgets.book))
+    async def _publish_removed(self) -> None:
+        removed = self._removed | set(self._pending.gone(self._budgets.book))
         for budget_id in removed:
             topic = self._settings.topic(Topic.OPENINGS)
-            await self._kafka.send_and_wait(topic, key=taken_key(budget_id).encode(), value=None, partition=0)
-            self._ledger.forget(budget_id)
+            await self._kafka.send_and_wait(
+                topic, key=closing_key(budget_id).encode(), value=None, partition=0
+            )
+            self._pending.forget(budget_id)
         self._removed -= removed
 
     async def _committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
@@ -221,13 +231,13 @@ class Filler:
                 if balances.has_flats:
                     balances.add_flats(rows.flats(dimensions, piece, bounds))
             # What history refused, the stream would have counted.
-            letters = sort_out(rows.letters(), topic)
+            letters = scan_dead_letters(rows.letters(), topic)
             balances.add(letters.rows(dimensions))
             balances.add_flats(letters.flats(dimensions))
         finally:
             client.close()
 
-    async def _publish(self, balances: Balances, dues: Sequence[Due]) -> None:
+    async def _publish(self, balances: Balances, requests: Sequence[BackfillRequest]) -> None:
         now, topic = datetime.now(UTC), self._settings.topic(Topic.TOTALS)
         placed = sorted(await self._kafka.partitions_for(topic))
         accounts = await self._send(
@@ -235,14 +245,14 @@ class Filler:
         )
         # Behind the totals, in each partition: who reads one has read the others of the budget there.
         await self._send((partition, total) for total in balances.closings() for partition in placed)
-        for due in dues:
-            record = encode_opening(taken(due), now)
+        for due in requests:
+            record = encode_opening(closing_of(due), now)
             await self._kafka.send_and_wait(
                 self._settings.topic(Topic.OPENINGS), **record._asdict(), partition=0
             )
-        TAKEN.inc(len(dues))
-        names = ", ".join(due.budget.id for due in dues[:10])
-        log.info("opening balances of %d budgets (%s): %d accounts", len(dues), names, accounts)
+        BACKFILLED.inc(len(requests))
+        names = ", ".join(due.budget.id for due in requests[:10])
+        log.info("opening balances of %d budgets (%s): %d accounts", len(requests), names, accounts)
 
     async def _send(self, totals: Iterable[tuple[int, Total]]) -> int:
         """Store totals, each in its partition; returns how many, once the brokers have them."""

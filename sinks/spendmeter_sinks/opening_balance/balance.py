@@ -10,8 +10,8 @@ from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window, window_of
-from spendmeter_sinks.history.usage_rows import Flats, Span, needed_dimensions, subject_from
-from spendmeter_sinks.opening_balance.pending_backfills import Due
+from spendmeter_sinks.history.usage_rows import Flats, TimeRange, needed_dimensions, subject_from
+from spendmeter_sinks.opening_balance.pending_backfills import BackfillRequest
 
 # Where clocks are apart by less, nobody still enforces a window that is over for us.
 CLOCKS_APART = timedelta(minutes=1)
@@ -25,7 +25,7 @@ class _Account:
 
     __slots__ = ("due", "end_us", "flat_nanousd", "name", "start", "start_us")
 
-    def __init__(self, name: str, due: Due) -> None:
+    def __init__(self, name: str, due: BackfillRequest) -> None:
         self.name = name
         self.due = due
         self.flat_nanousd = due.budget.unpriced_flat_nanousd()
@@ -44,24 +44,24 @@ class _Sum:
 class Balances:
     """Feed it every first copy that history has in `span` below `bounds`, in any order; read `totals`."""
 
-    def __init__(self, dues: Sequence[Due], book: BudgetBook, now: datetime) -> None:
+    def __init__(self, requests: Sequence[BackfillRequest], book: BudgetBook, now: datetime) -> None:
         self._book = book
-        self._dues = {due.budget.id: due for due in dues}
-        self._first = {due.budget.id: first_window(due, now).start for due in dues}
+        self._requests = {due.budget.id: due for due in requests}
+        self._first = {due.budget.id: first_window(due, now).start for due in requests}
         self._sums: dict[tuple[str, str, datetime], _Sum] = {}
         self._remembered: dict[tuple[Any, ...], tuple[_Account, ...]] = {}
         self.dimensions: list[Dimension] = needed_dimensions(book)
 
     @property
-    def span(self) -> Span:
+    def span(self) -> TimeRange:
         """From when on rows are needed."""
-        return Span(min(self._first.values(), default=None), None)
+        return TimeRange(min(self._first.values(), default=None), None)
 
     @property
     def bounds(self) -> dict[int, int]:
         """Source partition: the last offset up to which rows are needed."""
         bounds: dict[int, int] = {}
-        for due in self._dues.values():
+        for due in self._requests.values():
             for partition, offset in due.before.items():
                 bounds[partition] = max(bounds.get(partition, -1), offset - 1)
         return bounds
@@ -69,7 +69,7 @@ class Balances:
     @property
     def has_flats(self) -> bool:
         """Whether `add_flats` is needed."""
-        return any(due.budget.unpriced_flat_nanousd() for due in self._dues.values())
+        return any(due.budget.unpriced_flat_nanousd() for due in self._requests.values())
 
     def add(self, rows: Iterable[Row[int]]) -> None:
         """Count rows in. One that costs nothing is no event of any account."""
@@ -92,11 +92,11 @@ class Balances:
     def totals(self) -> Iterator[Total]:
         """One for each account and window that history has something of."""
         for (budget_id, account, start), held in self._sums.items():
-            yield _total(self._dues[budget_id], account, start, held)
+            yield _total(self._requests[budget_id], account, start, held)
 
     def closings(self) -> Iterator[Total]:
         """For each budget, that these were all. To be told after them, in every partition of totals."""
-        for budget_id, due in self._dues.items():
+        for budget_id, due in self._requests.items():
             yield _total(due, budget_id, self._first[budget_id], _Sum())
 
     def _placed(self, rows: Iterable[Row[A]]) -> Iterator[tuple[_Account, datetime, A]]:
@@ -116,9 +116,9 @@ class Balances:
         if len(self._remembered) >= MAX_REMEMBERED_SUBJECTS:
             self._remembered.clear()
         self._remembered[values] = tuple(
-            _Account(account.name, self._dues[account.budget.id])
+            _Account(account.name, self._requests[account.budget.id])
             for account in self._book.accounts_of(subject_from(self.dimensions, values))
-            if account.budget.id in self._dues
+            if account.budget.id in self._requests
         )
         return self._remembered[values]
 
@@ -133,7 +133,7 @@ class Balances:
         account.end_us = to_unix_us(window.end) if window.end else 1 << 63
 
 
-def first_window(due: Due, now: datetime) -> Window:
+def first_window(due: BackfillRequest, now: datetime) -> Window:
     """The first window that is still of concern; a budget that begins later has none before that."""
     budget = due.budget
     window = window_of(budget, max(now - CLOCKS_APART, budget.starts_at or now - CLOCKS_APART))
@@ -141,7 +141,7 @@ def first_window(due: Due, now: datetime) -> Window:
     return window
 
 
-def _total(due: Due, account: str, start: datetime, held: _Sum) -> Total:
+def _total(due: BackfillRequest, account: str, start: datetime, held: _Sum) -> Total:
     return Total(
         account=account,
         window_start=start,

@@ -9,7 +9,7 @@ from spendmeter.contract.total import EARLIER
 from spendmeter.domain.matching import BudgetBook
 
 
-class Due(NamedTuple):
+class BackfillRequest(NamedTuple):
     """An opening balance that is to be taken from history."""
 
     budget: Budget
@@ -21,7 +21,7 @@ class Due(NamedTuple):
     """Of spend.usage, which these offsets are of."""
 
 
-class Ledger:
+class PendingBackfills:
     """Follows spend.openings."""
 
     def __init__(self) -> None:
@@ -33,14 +33,14 @@ class Ledger:
         self._watched: set[str] = set()
         """Budgets that cannot have been removed and come back without our hearing of it."""
 
-    def take(self, key: str, opening: Opening | None) -> None:
+    def apply(self, key: str, opening: Opening | None) -> None:
         """Bring one record in; None removes."""
         if opening is None:
             self._openings.pop(key, None)
         else:
             self._openings[key] = opening
 
-    def due(self, book: BudgetBook, partitions: Sequence[int]) -> list[Due]:
+    def due(self, book: BudgetBook, partitions: Sequence[int]) -> list[BackfillRequest]:
         """Every budget that the stream counts in all these partitions and that lacks its opening balance."""
         found = []
         for budget in book:
@@ -51,8 +51,8 @@ class Ledger:
                 vector = {int(p): offset for p, offset in before.items()}
                 if self.earlier:
                     vector[EARLIER] = self.earlier
-                due = Due(budget, shape, vector, self.incarnation)
-                if not self._is_taken(due):
+                due = BackfillRequest(budget, shape, vector, self.incarnation)
+                if not self._is_closed(due):
                     found.append(due)
         return found
 
@@ -83,7 +83,7 @@ class Ledger:
 
     def forget(self, budget_id: str) -> None:
         """The budget was removed: should it come back, it needs another opening balance."""
-        self._openings.pop(taken_key(budget_id), None)
+        self._openings.pop(closing_key(budget_id), None)
 
     def gone(self, book: BudgetBook) -> list[str]:
         """Budgets that are gone and of which the topic still says that they have their opening balance."""
@@ -98,22 +98,22 @@ class Ledger:
         is_of_others = opening is not None and opening.incarnation not in ("", self.incarnation)
         return None if self.incarnation and is_of_others else opening
 
-    def _is_taken(self, due: Due) -> bool:
-        taken = self._opening(taken_key(due.budget.id))
-        if taken is None or (taken.shape, dict(taken.before)) != (due.shape, due.before):
+    def _is_closed(self, due: BackfillRequest) -> bool:
+        closed = self._opening(closing_key(due.budget.id))
+        if closed is None or (closed.shape, dict(closed.before)) != (due.shape, due.before):
             return False
         # One of a higher revision may have been removed and come back while nobody looked: once more, then.
-        if taken.revision >= due.budget.revision:
+        if closed.revision >= due.budget.revision:
             self._watched.add(due.budget.id)
         return due.budget.id in self._watched
 
 
-def taken_key(budget_id: str) -> str:
+def closing_key(budget_id: str) -> str:
     """The key under which spend.openings says that a budget has its opening balance."""
     return f"{budget_id}|history"
 
 
-def taken(due: Due) -> Opening:
+def closing_of(due: BackfillRequest) -> Opening:
     """What tells that the opening balance was taken."""
     return Opening(
         budget_id=due.budget.id,
@@ -126,7 +126,7 @@ def taken(due: Due) -> Opening:
     )
 
 
-def is_covered(due: Due, committed: Mapping[int, int]) -> bool:
+def is_covered(due: BackfillRequest, committed: Mapping[int, int]) -> bool:
     """Whether history holds everything that is wanted: the sink has committed up to there.
 
     Of earlier incarnations that is what it has.

@@ -23,7 +23,7 @@ class Revision(NamedTuple):
 
 
 @dataclass(slots=True)
-class Era:
+class CountingPeriod:
     """The time in which a budget has counted what it counts now."""
 
     began: datetime
@@ -41,23 +41,23 @@ def shape_of(budget: Budget) -> str:
     return f"{shape} {budget.unpriced_flat_nanousd()}"
 
 
-def eras_of(revisions: Iterable[Revision]) -> dict[str, Era]:
+def counting_periods(revisions: Iterable[Revision]) -> dict[str, CountingPeriod]:
     """The present era of every budget that ever was."""
-    eras: dict[str, Era] = {}
+    periods: dict[str, CountingPeriod] = {}
     latest: dict[str, Budget] = {}
     for budget_id, budget, stored_at in revisions:
         shape = shape_of(budget) if budget else ""
-        era = eras.get(budget_id)
-        if era is None:
-            eras[budget_id] = Era(stored_at, shape)
-        elif era.shape != shape:
+        period = periods.get(budget_id)
+        if period is None:
+            periods[budget_id] = CountingPeriod(stored_at, shape)
+        elif period.shape != shape:
             if budget_id in latest:
                 # After a removal the same shape is an earlier one too: nothing was counted in between.
-                era.earlier[shape_of(latest[budget_id])] = latest[budget_id]
-            era.began, era.shape = max(era.began, stored_at), shape
+                period.earlier[shape_of(latest[budget_id])] = latest[budget_id]
+            period.began, period.shape = max(period.began, stored_at), shape
         if budget is not None:
             latest[budget_id] = budget
-    return eras
+    return periods
 
 
 def replaced_until(revisions: Iterable[Revision]) -> dict[str, datetime]:

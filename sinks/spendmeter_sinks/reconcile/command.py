@@ -15,10 +15,10 @@ from spendmeter.runtime.kafka_errors import explained
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter_sinks.reconcile.history import IN_MEMORY
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
-from spendmeter_sinks.reconcile.render import tell
+from spendmeter_sinks.reconcile.render import render
 from spendmeter_sinks.reconcile.report import Report
 from spendmeter_sinks.reconcile.run import reconcile as compare
-from spendmeter_sinks.reconcile.scope import Chosen, read_chosen
+from spendmeter_sinks.reconcile.scope import WindowFilter, read_window_filter
 
 DIFFERS = 1
 CANNOT_COMPARE = 2
@@ -51,11 +51,11 @@ def reconcile(dir_: Path | None, as_json: bool, window: str | None, wait_seconds
     """
     now = datetime.now(UTC)
     try:
-        chosen = read_chosen(window, now) if window is not None else Chosen()
+        chosen = read_window_filter(window, now) if window is not None else WindowFilter()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--window") from None
     report = _compare(_settings(dir_), chosen, now, wait_seconds)
-    print_json(report) if as_json else say_lines(tell(report))
+    print_json(report) if as_json else say_lines(render(report))
     if not report.equal:
         raise SystemExit(DIFFERS)
 
@@ -68,7 +68,9 @@ def _settings(dir_: Path | None) -> ClickHouseSettings:
         raise
 
 
-def _compare(settings: ClickHouseSettings, chosen: Chosen, now: datetime, wait_seconds: float) -> Report:
+def _compare(
+    settings: ClickHouseSettings, chosen: WindowFilter, now: datetime, wait_seconds: float
+) -> Report:
     try:
         with clickhouse.raising_unusable(settings):
             client = clickhouse.reader(

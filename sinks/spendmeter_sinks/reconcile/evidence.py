@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from spendmeter_sinks.reconcile.replay import Lane
+from spendmeter_sinks.reconcile.replay import ComparedComponent
 
 
-class Copy(NamedTuple):
+class FirstCopy(NamedTuple):
     """The first copy of an event."""
 
     offset: int
     cost_nanousd: int
 
 
-Copies = Mapping[UUID, Copy]
+Copies = Mapping[UUID, FirstCopy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Evidence:
     """Where Kafka and history agree the stream is wrong: the events that alone would explain it, else all."""
 
 
-def first_copies(copies: Iterable[tuple[UUID, Copy]]) -> dict[UUID, Copy]:
+def first_copies(copies: Iterable[tuple[UUID, FirstCopy]]) -> dict[UUID, FirstCopy]:
     """Of each event the copy with the lowest offset."""
-    first: dict[UUID, Copy] = {}
+    first: dict[UUID, FirstCopy] = {}
     for event_id, copy in copies:
         known = first.get(event_id)
         if known is None or copy.offset < known.offset:
@@ -42,7 +42,7 @@ def first_copies(copies: Iterable[tuple[UUID, Copy]]) -> dict[UUID, Copy]:
     return first
 
 
-def weigh(lane: Lane, in_kafka: Copies, in_history: Copies, kafka_from: int) -> Evidence:
+def weigh(lane: ComparedComponent, in_kafka: Copies, in_history: Copies, kafka_from: int) -> Evidence:
     """Name the events behind a component that does not agree. `kafka_from`: the first offset read."""
     missing = _by_offset({e: c for e, c in in_kafka.items() if e not in in_history})
     altered = _by_offset(

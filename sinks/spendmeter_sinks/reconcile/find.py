@@ -9,11 +9,11 @@ from uuid import UUID
 
 from spendmeter.contract.times import from_unix_us
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
-from spendmeter_sinks.history.usage_rows import Span, needed_dimensions, subject_from
-from spendmeter_sinks.reconcile.evidence import Copy, Evidence, first_copies, weigh
+from spendmeter_sinks.history.usage_rows import TimeRange, needed_dimensions, subject_from
+from spendmeter_sinks.reconcile.evidence import Evidence, FirstCopy, first_copies, weigh
 from spendmeter_sinks.reconcile.history import History
-from spendmeter_sinks.reconcile.kafka_reader import Positions
-from spendmeter_sinks.reconcile.replay import NEVER, Differing, Lane
+from spendmeter_sinks.reconcile.kafka_reader import KafkaReader
+from spendmeter_sinks.reconcile.replay import NEVER, ComparedComponent, Differing
 
 MAX_WEIGHED = 20
 """Components for which the events are looked up; beyond it a report names amounts only."""
@@ -25,7 +25,7 @@ class _Met(NamedTuple):
     """An event as one side has it."""
 
     event_id: UUID
-    copy: Copy
+    copy: FirstCopy
     occurred_at: datetime
     subject: Subject
 
@@ -33,12 +33,12 @@ class _Met(NamedTuple):
 class Finder:
     """Looks for evidence, a partition at a time."""
 
-    def __init__(self, history: History, positions: Positions, book: BudgetBook) -> None:
+    def __init__(self, history: History, positions: KafkaReader, book: BudgetBook) -> None:
         self._history = history
         self._positions = positions
         self._book = book
 
-    async def look(self, differing: Sequence[Differing]) -> dict[tuple[str, datetime, int], Evidence]:
+    async def find(self, differing: Sequence[Differing]) -> dict[tuple[str, datetime, int], Evidence]:
         """Evidence for the first MAX_WEIGHED, by account, window start and partition."""
         found: dict[tuple[str, datetime, int], Evidence] = {}
         few = sorted(differing[:MAX_WEIGHED], key=lambda one: one.partition)
@@ -48,7 +48,12 @@ class Finder:
             first = max(min(_first(one.lane) for one in lanes), last - MAX_RECORDS_READ + 1)
             first = max(first, await self._positions.first_usage_offset(partition))
             in_kafka = [
-                _Met(event.event_id, Copy(offset, event.cost_nanousd), event.occurred_at, subject_of(event))
+                _Met(
+                    event.event_id,
+                    FirstCopy(offset, event.cost_nanousd),
+                    event.occurred_at,
+                    subject_of(event),
+                )
                 async for offset, event in self._positions.usage(partition, first, last)
             ]
             for one in lanes:
@@ -60,7 +65,7 @@ class Finder:
         assert budget is not None, "only accounts of budgets in force are compared"
         window = self._book.window_of(budget, one.where.window_start)
         assert window is not None, "only windows of the budget's shape are compared"
-        span = Span(window.start, window.end)
+        span = TimeRange(window.start, window.end)
         kafka = first_copies((m.event_id, m.copy) for m in in_kafka if self._is_of(one, m, span))
         history = first_copies(
             (m.event_id, m.copy) for m in self._in_history(one, span) if self._is_of(one, m, span)
@@ -69,16 +74,16 @@ class Finder:
         elsewhere = self._history.having([event_id for event_id in kafka if event_id not in history])
         return weigh(one.lane, {e: c for e, c in kafka.items() if e not in elsewhere}, history, kafka_from)
 
-    def _in_history(self, one: Differing, span: Span) -> Iterator[_Met]:
+    def _in_history(self, one: Differing, span: TimeRange) -> Iterator[_Met]:
         dimensions = needed_dimensions(self._book)
         for event_id, offset, occurred_us, cost, values in self._history.events(
             dimensions, span, one.partition, _first(one.lane), one.lane.until_offset
         ):
             yield _Met(
-                event_id, Copy(offset, cost), from_unix_us(occurred_us), subject_from(dimensions, values)
+                event_id, FirstCopy(offset, cost), from_unix_us(occurred_us), subject_from(dimensions, values)
             )
 
-    def _is_of(self, one: Differing, met: _Met, span: Span) -> bool:
+    def _is_of(self, one: Differing, met: _Met, span: TimeRange) -> bool:
         if not _first(one.lane) <= met.copy.offset <= one.lane.until_offset:
             return False
         if span.start is not None and met.occurred_at < span.start:
@@ -88,6 +93,6 @@ class Finder:
         return any(account.name == one.where.account for account in self._book.accounts_of(met.subject))
 
 
-def _first(lane: Lane) -> int:
+def _first(lane: ComparedComponent) -> int:
     """Without an opening all offsets are looked at."""
     return 0 if lane.first_offset == NEVER else lane.first_offset

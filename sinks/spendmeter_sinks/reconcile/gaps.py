@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from spendmeter_sinks.history.dead_letters import Letters
-from spendmeter_sinks.reconcile.history import Conflict, History, Recorded
+from spendmeter_sinks.history.dead_letters import DeadLetterScan
+from spendmeter_sinks.reconcile.history import Conflict, History, ProducerHistory
 from spendmeter_sinks.reconcile.sequences import Range, in_both, without
 
 # A gateway sends a chunk again until each partition has acknowledged its part: for this long the
@@ -13,7 +13,7 @@ from spendmeter_sinks.reconcile.sequences import Range, in_both, without
 SETTLE_SECONDS = 5.0
 
 Gaps = Mapping[str, list[Range]]
-PassAll = Callable[[], Awaitable[Letters]]
+PassAll = Callable[[], Awaitable[DeadLetterScan]]
 """Return once history has everything that is in Kafka at the call, with the dead letters of then."""
 
 
@@ -24,7 +24,9 @@ class Losses:
     conflicts: list[Conflict]
 
 
-async def find_losses(history: History, letters: Letters, pass_all: PassAll, settle_seconds: float) -> Losses:
+async def find_losses(
+    history: History, letters: DeadLetterScan, pass_all: PassAll, settle_seconds: float
+) -> Losses:
     """Every gap below a producer's highest seq that stays for `settle_seconds` while history catches up."""
     recorded = await asyncio.to_thread(history.recorded)
     missing = await _missing(history, recorded, letters)
@@ -47,7 +49,7 @@ def still_missing(before: Gaps, now: Gaps) -> Gaps:
     return {producer: ranges for producer, ranges in both.items() if ranges}
 
 
-async def _missing(history: History, recorded: list[Recorded], letters: Letters) -> Gaps:
+async def _missing(history: History, recorded: list[ProducerHistory], letters: DeadLetterScan) -> Gaps:
     gappy = [one.producer_id for one in recorded if one.seqs < one.highest]
     found = await asyncio.to_thread(history.gaps, gappy) if gappy else {}
     left = {p: without(ranges, letters.seqs.get(p, ())) for p, ranges in found.items()}

@@ -8,13 +8,13 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.times import from_unix_us
-from spendmeter_sinks.history.usage_rows import SENT_BEFORE, Span, UsageRows, Values, columns_of, up_to
+from spendmeter_sinks.history.usage_rows import SENT_BEFORE, TimeRange, UsageRows, Values, columns_of, up_to
 from spendmeter_sinks.reconcile.budget_history import Revision
 from spendmeter_sinks.reconcile.sequences import Range
 
 MAX_RANGES = 10_000
 MAX_CONFLICTS = 100
-MAX_ASKED = 1_000
+MAX_IDS_PER_QUERY = 1_000
 IN_MEMORY = {f"max_bytes_before_external_{work}": 256 * 1024 * 1024 for work in ("sort", "group_by")}
 """Settings of ClickHouse for a client of these queries: beyond that much they go on by way of its disk."""
 
@@ -26,7 +26,7 @@ _REPEATED_BILLS = (
 )
 
 
-class Recorded(NamedTuple):
+class ProducerHistory(NamedTuple):
     """What history has of one producer."""
 
     producer_id: str
@@ -56,14 +56,14 @@ class History(UsageRows):
     def _repeated_bills(self) -> str:
         return _REPEATED_BILLS.format(of=self._of)
 
-    def recorded(self) -> list[Recorded]:
+    def recorded(self) -> list[ProducerHistory]:
         """Every producer with how far its sequence has come."""
         rows = self._query(
             "SELECT producer_id, count(), groupBitmap(seq), max(seq) FROM"
             f" (SELECT producer_id, seq FROM usage WHERE {self._of} UNION ALL {self._repeated_bills})"
             " GROUP BY producer_id ORDER BY producer_id"
         )
-        return [Recorded(*row) for row in rows]
+        return [ProducerHistory(*row) for row in rows]
 
     def gaps(self, producers: Sequence[str]) -> dict[str, list[Range]]:
         """What the producers' sequences lack below their highest: the first MAX_RANGES ranges."""
@@ -120,7 +120,7 @@ class History(UsageRows):
         return revisions
 
     def events(
-        self, dimensions: Sequence[Dimension], span: Span, partition: int, first: int, last: int
+        self, dimensions: Sequence[Dimension], span: TimeRange, partition: int, first: int, last: int
     ) -> Iterator[tuple[UUID, int, int, int, Values]]:
         """First copies in one stretch of offsets: event id, offset, occurred_at in µs, nano-USD, values."""
         yield from self._stream(
@@ -136,6 +136,6 @@ class History(UsageRows):
             return set()
         rows = self._query(
             f"SELECT DISTINCT event_id FROM usage WHERE {self._of} AND event_id IN {{ids:Array(UUID)}}",
-            ids=[str(event_id) for event_id in event_ids[:MAX_ASKED]],
+            ids=[str(event_id) for event_id in event_ids[:MAX_IDS_PER_QUERY]],
         )
         return {event_id for (event_id,) in rows}

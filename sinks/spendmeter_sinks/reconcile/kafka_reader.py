@@ -27,7 +27,7 @@ class CannotCompare(Exception):
     """There is nothing to compare, or not in time; the message names the reason and the fix."""
 
 
-class Positions:
+class KafkaReader:
     """Questions about topics and groups. An asynchronous context manager."""
 
     def __init__(self, settings: Settings) -> None:
@@ -125,12 +125,12 @@ class FollowedTotals:
         ends = LogEnds(settings, settings.topic(Topic.USAGE))
         # What the judge puts aside stands for nothing here either.
         self._within = WithinTheLog[_Read](ends, _included_by, self._bring_in, lambda _: None)
-        reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._take)
+        reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._on_record)
         followed = FollowedWithinTheLog(reader, ends, self._within)
         self.run, self.catch_up = followed.run, followed.catch_up
         self.wait_caught_up = followed.wait_caught_up
 
-    def _take(self, record: StoredRecord) -> None:
+    def _on_record(self, record: StoredRecord) -> None:
         if record.value is None:
             self._within.offer((record.key or b"").decode(errors="replace"))
             return
@@ -141,7 +141,7 @@ class FollowedTotals:
 
     def _bring_in(self, read: "_Read") -> None:
         if isinstance(read, Total):
-            self.totals.take(read)
+            self.totals.apply(read)
         else:
             self.totals.remove(read)
 

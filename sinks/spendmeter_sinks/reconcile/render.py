@@ -17,7 +17,7 @@ from spendmeter_sinks.reconcile.report import (
 )
 
 
-def tell(report: Report) -> str:
+def render(report: Report) -> str:
     """The report in a few lines; each difference in one."""
     return "\n".join(map(visible, _lines(report)))
 
@@ -49,12 +49,12 @@ def _lines(report: Report) -> Iterator[str]:
         f" ({report.rows_per_second:,} rows/s)"
     )
     for difference in report.differences:
-        yield "  DIFFERS    " + _tell(difference)
+        yield "  DIFFERS    " + _render(difference)
     if report.more_differences:
         yield f"  DIFFERS    and {report.more_differences:,} more"
 
 
-def _tell(difference: Difference) -> str:
+def _render(difference: Difference) -> str:
     match difference:
         case LostEvents():
             ranges = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in difference.ranges)
@@ -72,7 +72,7 @@ def _tell(difference: Difference) -> str:
                 " says what it waits for"
             )
         case TotalDiffers():
-            return _tell_total(difference)
+            return _render_total(difference)
         case SignalDiffers():
             told = "nothing" if difference.signal_nanousd is None else _usd(difference.signal_nanousd)
             return (
@@ -81,7 +81,7 @@ def _tell(difference: Difference) -> str:
             )
 
 
-def _tell_total(total: TotalDiffers) -> str:
+def _render_total(total: TotalDiffers) -> str:
     found = [
         _named("missing in history", total.missing_in_history),
         _named("with another amount in history", total.altered_in_history),

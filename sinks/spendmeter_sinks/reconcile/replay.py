@@ -18,14 +18,14 @@ from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window
 from spendmeter_sinks.history.usage_rows import UNPRICED, A, Flats, Row, needed_dimensions, subject_from
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope
-from spendmeter_sinks.reconcile.totals import AccountWindow, Components, Version, by_partition, openings
+from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Version, by_partition, openings
 
 NEVER = 1 << 63
-Taken = Callable[[AccountWindow], Mapping[int, int] | None]
+OpeningBalanceOf = Callable[[ComparedWindow], Mapping[int, int] | None]
 
 
 @dataclass(slots=True)
-class Lane:
+class ComparedComponent:
     """One component: the offsets it covers, what the stream claims, what history holds."""
 
     first_offset: int
@@ -48,9 +48,9 @@ class Lane:
 class Differing(NamedTuple):
     """A component that does not agree."""
 
-    where: AccountWindow
+    where: ComparedWindow
     partition: int
-    lane: Lane
+    lane: ComparedComponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Balance:
     """The opening balance of one account: what history held below these offsets."""
 
     before: Mapping[int, int]
-    lane: Lane
+    lane: ComparedComponent
 
 
 @dataclass(slots=True)
@@ -75,14 +75,14 @@ class _Window:
     __slots__ = ("balance", "compared", "end_us", "lanes", "missing", "start_us", "sure_after_us", "where")
 
     def __init__(
-        self, where: AccountWindow, end: datetime | None, sure_after_us: int, compared: bool = True
+        self, where: ComparedWindow, end: datetime | None, sure_after_us: int, compared: bool = True
     ) -> None:
         self.where = where
         self.compared = compared
         self.start_us = to_unix_us(where.window_start)
         self.end_us = to_unix_us(end) if end else NEVER
         self.sure_after_us = sure_after_us
-        self.lanes: dict[int, Lane] = {}
+        self.lanes: dict[int, ComparedComponent] = {}
         self.balance: Balance | None = None
         self.missing: Missing | None = None
         """None where an opening balance was taken, or is owed no more."""
@@ -105,7 +105,7 @@ def has_flats(book: BudgetBook) -> bool:
     return any(budget.unpriced_flat_nanousd() for budget in book)
 
 
-class Recount:
+class Replay:
     """Feed it every first copy up to `bounds()`, in any order, then read `windows`."""
 
     def __init__(
@@ -114,15 +114,15 @@ class Recount:
         components: Components,
         watermark: Mapping[int, int],
         ends: Mapping[int, int],
-        taken: Taken | None = None,
+        opened: OpeningBalanceOf | None = None,
         now: datetime | None = None,
     ) -> None:
         """`ends`: where spend.usage ended once the components were known; nothing can rest on more.
 
-        `taken`: below which offsets history stands for a window, by the budget's opening balance. With it
+        `opened`: below which offsets history stands for a window, by the budget's opening balance. With it
         every event of history up to the watermark has to be in some total, in windows not over `now`.
         """
-        self._taken = taken
+        self._opened = opened
         self._now = now
         self.scope = scope
         self._watermark = watermark
@@ -139,33 +139,35 @@ class Recount:
         """Where values that have no account of their own are added up together."""
         self._remembered: dict[tuple[Any, ...], tuple[_Account, ...]] = {}
         self._accounts: dict[str, _Account] = {}
-        self._windows: dict[AccountWindow, _Window] = {}
+        self._windows: dict[ComparedWindow, _Window] = {}
         self.rows = 0
         for where, partition, version in by_partition(compared):
             budget = scope.book.get(where.budget_id)
             assert budget is not None, "only accounts of budgets in force are in scope"
             until = max(watermark.get(partition, -1), min(version.last_offset, ends.get(partition, 0) - 1))
-            self._open(budget, where).lanes[partition] = Lane(version.first_offset, until, version)
+            self._open(budget, where).lanes[partition] = ComparedComponent(
+                version.first_offset, until, version
+            )
         for where in self._opened_by_history:
             budget, version = scope.book.get(where.budget_id), compared[where][HISTORY]
             assert budget is not None, "only accounts of budgets in force are in scope"
-            lane = Lane(0, version.last_offset, version)
+            lane = ComparedComponent(0, version.last_offset, version)
             self._open(budget, where).balance = Balance(version.before or {}, lane)
 
     @property
-    def balances(self) -> dict[AccountWindow, Lane]:
+    def balances(self) -> dict[ComparedWindow, ComparedComponent]:
         """Every compared opening balance; the offsets of its lane are those of all partitions added up."""
         return {
             where: window.balance.lane for where, window in sorted(self._windows.items()) if window.balance
         }
 
     @property
-    def windows(self) -> dict[AccountWindow, dict[int, Lane]]:
+    def windows(self) -> dict[ComparedWindow, dict[int, ComparedComponent]]:
         """Every compared account window with its components, by source partition."""
         return {where: window.lanes for where, window in self._windows.items() if window.lanes}
 
     @property
-    def missing(self) -> dict[AccountWindow, Missing]:
+    def missing(self) -> dict[ComparedWindow, Missing]:
         """Of every window that lacks its opening balance what that would hold, where it is anything."""
         return {
             where: window.missing
@@ -223,7 +225,7 @@ class Recount:
         """Note rows that cost nothing, after all others: FREE, or UNPRICED, which is free only to a budget
         without a flat amount."""
         for account, lane, amount in self._met(rows, is_counted=False):
-            if isinstance(lane, Lane) and not (amount == UNPRICED and account.flat_nanousd):
+            if isinstance(lane, ComparedComponent) and not (amount == UNPRICED and account.flat_nanousd):
                 lane.free_events += 1
 
     def _met(
@@ -231,7 +233,7 @@ class Recount:
         rows: Iterable[Row[A] | tuple[int, int, int, int, A, tuple[Any, ...]]],
         only_with_flats: bool = False,
         is_counted: bool = True,
-    ) -> Iterator[tuple[_Account, Lane | Missing, A]]:
+    ) -> Iterator[tuple[_Account, ComparedComponent | Missing, A]]:
         """Every component that a row counts in."""
         remembered = self._remembered
         for partition, offset, occurred_us, appended_us, amount, values in rows:
@@ -270,7 +272,9 @@ class Recount:
         """Whether the stream gave the budget no more accounts there: then it need not have this one."""
         return (window.where.budget_id, window.where.window_start, partition) in self._capped
 
-    def _expect(self, window: _Window, partition: int, offset: int, appended_us: int) -> Lane | None:
+    def _expect(
+        self, window: _Window, partition: int, offset: int, appended_us: int
+    ) -> ComparedComponent | None:
         """A component that the stream does not have, if it should."""
         until = self._watermark.get(partition, -1)
         if self._is_capped(window, partition):
@@ -278,7 +282,7 @@ class Recount:
         first = self._openings.get((window.where.budget_id, partition), NEVER)
         if offset > until or (offset < first and appended_us < window.sure_after_us):
             return None
-        lane = window.lanes[partition] = Lane(first, until, None)
+        lane = window.lanes[partition] = ComparedComponent(first, until, None)
         return lane
 
     def _remember(self, values: tuple[Any, ...]) -> tuple[_Account, ...]:
@@ -298,7 +302,7 @@ class Recount:
         held = self.scope.book.window_of(account.budget, from_unix_us(occurred_us))
         if held is None:
             return None
-        where = AccountWindow(account.name, held.start)
+        where = ComparedWindow(account.name, held.start)
         window = self._windows.get(where)
         if window is None and self.scope.of_window(account.budget, held) is None:
             window = self._open(account.budget, where)
@@ -307,7 +311,7 @@ class Recount:
         account.window = window
         return window
 
-    def _open(self, budget: Budget, where: AccountWindow) -> _Window:
+    def _open(self, budget: Budget, where: ComparedWindow) -> _Window:
         window = self._windows.get(where)
         if window is None:
             held = self.scope.book.window_of(budget, where.window_start)
@@ -324,11 +328,11 @@ class Recount:
 
     def _owe(self, window: _Window, held: Window | None) -> None:
         """What the window must have of history: its opening balance, which nobody has said yet is empty."""
-        if self._taken is None or window.where in self._opened_by_history:
+        if self._opened is None or window.where in self._opened_by_history:
             return
-        before = self._taken(window.where)
+        before = self._opened(window.where)
         if before is not None:
             # All balances of the budget were taken. An account without one had spent nothing.
-            window.balance = Balance(before, Lane(0, sum(before.values()), None))
+            window.balance = Balance(before, ComparedComponent(0, sum(before.values()), None))
         elif held is not None and not (held.end and self._now and held.end <= self._now):
             window.missing = Missing()

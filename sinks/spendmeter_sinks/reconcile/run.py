@@ -29,28 +29,28 @@ from spendmeter.runtime.kafka import TopicPartition
 from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.signal_topic import SignalTopic
 from spendmeter.runtime.topic_state import lookup_topics
-from spendmeter_sinks.history.dead_letters import Letters, sort_out
-from spendmeter_sinks.history.incarnations import Of, lineage_of
+from spendmeter_sinks.history.dead_letters import DeadLetterScan, scan_dead_letters
+from spendmeter_sinks.history.incarnations import UsageIncarnation, lineage_of
 from spendmeter_sinks.history.registry import read_registered
-from spendmeter_sinks.history.usage_rows import Span, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import eras_of, replaced_until, shape_of
+from spendmeter_sinks.history.usage_rows import TimeRange, needed_dimensions
+from spendmeter_sinks.reconcile.budget_history import counting_periods, replaced_until, shape_of
 from spendmeter_sinks.reconcile.find import Finder
 from spendmeter_sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
 from spendmeter_sinks.reconcile.history import History
 from spendmeter_sinks.reconcile.kafka_reader import (
     CannotCompare,
     FollowedTotals,
-    Positions,
+    KafkaReader,
     following,
 )
-from spendmeter_sinks.reconcile.replay import Recount, has_flats
+from spendmeter_sinks.reconcile.replay import Replay, has_flats
 from spendmeter_sinks.reconcile.report import Report
-from spendmeter_sinks.reconcile.scope import Chosen, Scope
-from spendmeter_sinks.reconcile.signals import Told, compare_signals
+from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
+from spendmeter_sinks.reconcile.signals import SignalCheck, compare_signals
 from spendmeter_sinks.reconcile.summary import Findings, summarise
-from spendmeter_sinks.reconcile.totals import AccountWindow, Components, in_present_shape
+from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, in_present_shape
 
-LOOK_EVERY_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 _STREAM, _SINK = "the stream", "history (the ClickHouse sink)"
 
@@ -58,7 +58,7 @@ _STREAM, _SINK = "the stream", "history (the ClickHouse sink)"
 async def reconcile(
     settings: ClickHouseSettings,
     client: Client,
-    chosen: Chosen,
+    chosen: WindowFilter,
     now: datetime,
     wait_seconds: float,
     settle_seconds: float = SETTLE_SECONDS,
@@ -71,11 +71,11 @@ async def reconcile(
     """
     budgets, totals, signals = BudgetTopic(settings), FollowedTotals(settings), SignalTopic(settings)
     usage = settings.topic(Topic.USAGE)
-    async with Positions(settings) as positions:
+    async with KafkaReader(settings) as positions:
         await positions.ends(Topic.USAGE)
         state = (await lookup_topics(settings, [usage]))[usage]
         known = await asyncio.to_thread(read_registered, client)
-        history = History(client, usage, lineage_of(Of(usage, state.incarnation), known))
+        history = History(client, usage, lineage_of(UsageIncarnation(usage, state.incarnation), known))
         try:
             async with following(wait_seconds, budgets, totals, signals):
                 comparison = _Comparison(settings, history, positions, budgets, totals, signals, wait_seconds)
@@ -89,7 +89,7 @@ class _Comparison:
         self,
         settings: ClickHouseSettings,
         history: History,
-        positions: Positions,
+        positions: KafkaReader,
         budgets: BudgetTopic,
         totals: FollowedTotals,
         signals: SignalTopic,
@@ -103,7 +103,7 @@ class _Comparison:
         self._signals = signals
         self._wait_seconds = wait_seconds
 
-    async def run(self, chosen: Chosen, now: datetime, settle_seconds: float) -> Report:
+    async def run(self, chosen: WindowFilter, now: datetime, settle_seconds: float) -> Report:
         """All the steps."""
         begun = monotonic()
         await self._budgets.catch_up()
@@ -112,17 +112,17 @@ class _Comparison:
         watermark = {tp.partition: end - 1 for tp, end in ends.items()}
         await self._passed(STREAM_GROUP, ends, _STREAM)
         await self._totals.catch_up()
-        await self._openings_taken(book)
+        await self._wait_for_openings(book)
         components = in_present_shape(self._totals.totals.mark(), book, self._totals.totals)
         totals_ends = await self._positions.ends(Topic.TOTALS)
         scope = await self._scope(book, chosen, now)
         furthest = await self._positions.ends(Topic.USAGE)
-        recount = Recount(
+        recount = Replay(
             scope,
             components,
             watermark,
             {tp.partition: end for tp, end in furthest.items()},
-            self._totals.totals.taken_at_mark,
+            self._totals.totals.opened_at_mark,
             now,
         )
         letters = await self._history_passes(recount)
@@ -132,10 +132,10 @@ class _Comparison:
         recorded = await asyncio.to_thread(self._history.count, watermark)
         losses = await find_losses(self._history, letters, self._sink_passes_all, settle_seconds)
         await self._passed(STREAM_GROUP, totals_ends, _STREAM)
-        told = await self._signals_told(components, scope)
+        told = await self._check_signals(components, scope)
         changed = changed_since(book, self._budgets.book)
         differing = [d for d in recount.differing() if d.where.budget_id not in changed]
-        evidence = await Finder(self._history, self._positions, book).look(differing)
+        evidence = await Finder(self._history, self._positions, book).find(differing)
         return summarise(
             Findings(
                 checked_at=now,
@@ -146,7 +146,7 @@ class _Comparison:
                 letters=letters,
                 recorded=recorded,
                 losses=losses,
-                told=told,
+                check=told,
                 changed=changed,
                 evidence=evidence,
                 seconds=monotonic() - begun,
@@ -154,7 +154,7 @@ class _Comparison:
             )
         )
 
-    async def _openings_taken(self, book: BudgetBook) -> None:
+    async def _wait_for_openings(self, book: BudgetBook) -> None:
         """Wait until each budget has its opening balance, or the time is over: then the report says so."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._wait_seconds
@@ -164,33 +164,33 @@ class _Comparison:
             windows = [(budget.id, book.window_of(budget, now)) for budget in book]
             is_owed = any(
                 window is not None
-                and self._totals.totals.taken(AccountWindow(f"{name}|", window.start)) is None
+                and self._totals.totals.opened(ComparedWindow(f"{name}|", window.start)) is None
                 for name, window in windows
             )
             if not is_owed or clock() >= deadline:
                 return
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _passed(self, group: str, ends: Mapping[TopicPartition, int], who: str) -> None:
         await self._positions.wait_until_passed(group, ends, self._wait_seconds, who)
 
-    async def _sink_passes_all(self) -> Letters:
+    async def _sink_passes_all(self) -> DeadLetterScan:
         """Return once history has everything that is in Kafka now; the dead letters as they are then."""
         # A record's letter is in its topic before the sink commits the record itself.
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.USAGE), _SINK)
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
-        return await self._letters()
+        return await self._read_dead_letters()
 
-    async def _letters(self) -> Letters:
+    async def _read_dead_letters(self) -> DeadLetterScan:
         letters = await asyncio.to_thread(lambda: list(self._history.letters()))
-        return sort_out(letters, self._settings.topic(Topic.USAGE))
+        return scan_dead_letters(letters, self._settings.topic(Topic.USAGE))
 
-    async def _scope(self, book: BudgetBook, chosen: Chosen, now: datetime) -> Scope:
+    async def _scope(self, book: BudgetBook, chosen: WindowFilter, now: datetime) -> Scope:
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.BUDGETS), _SINK)
         revisions = await asyncio.to_thread(self._history.revisions)
-        return Scope(book, eras_of(revisions), replaced_until(revisions), chosen, now)
+        return Scope(book, counting_periods(revisions), replaced_until(revisions), chosen, now)
 
-    async def _history_passes(self, recount: Recount) -> Letters:
+    async def _history_passes(self, recount: Replay) -> DeadLetterScan:
         """Wait until history has every row that the recount needs."""
         name = self._settings.topic(Topic.USAGE)
         furthest = {
@@ -198,25 +198,25 @@ class _Comparison:
         }
         await self._passed(SINK_GROUP, furthest, _SINK)
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
-        return await self._letters()
+        return await self._read_dead_letters()
 
-    def _recount(self, recount: Recount, letters: Letters) -> None:
+    def _recount(self, recount: Replay, letters: DeadLetterScan) -> None:
         """Blocking."""
         if not len(recount.scope.book):
             return
         dimensions, bounds = needed_dimensions(recount.scope.book), recount.bounds()
         flats = has_flats(recount.scope.book)
-        for piece in self._history.slices(Span(*recount.scope.span())):
+        for piece in self._history.slices(TimeRange(*recount.scope.span())):
             recount.add(self._history.rows(dimensions, piece, bounds))
             if flats:
                 recount.add_flats(self._history.flats(dimensions, piece, bounds))
         recount.add(letters.rows(dimensions))
         recount.add_flats(letters.flats(dimensions))
         if recount.may_count_free_events:
-            for piece in self._history.slices(Span(*recount.scope.span())):
+            for piece in self._history.slices(TimeRange(*recount.scope.span())):
                 recount.add_free(self._history.free(dimensions, piece, bounds))
 
-    async def _signals_told(self, components: Components, scope: Scope) -> Told:
+    async def _check_signals(self, components: Components, scope: Scope) -> SignalCheck:
         """Look until every signal has followed its totals; the judge may wait a second before it tells."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._wait_seconds
@@ -226,9 +226,9 @@ class _Comparison:
             signals = dict(self._signals.signals)
             await self._totals.catch_up()
             told = compare_signals(signals, self._totals.totals, components, scope, datetime.now(UTC))
-            if not any(mistold.may_follow for mistold in told.mistold) or clock() >= deadline:
+            if not any(mistold.may_follow for mistold in told.mismatches) or clock() >= deadline:
                 return told
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def changed_since(before: BudgetBook, now: BudgetBook) -> frozenset[str]:

@@ -10,8 +10,8 @@ from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.times import parse_time
 from spendmeter.domain.matching import BudgetBook, rest_account
 from spendmeter.domain.window import Window, window_of
-from spendmeter_sinks.reconcile.budget_history import Era
-from spendmeter_sinks.reconcile.totals import AccountWindow
+from spendmeter_sinks.reconcile.budget_history import CountingPeriod
+from spendmeter_sinks.reconcile.totals import ComparedWindow
 
 # The stream forgets a window seven days after its end; a day less keeps us clear of that moment.
 COMPARED_AFTER_CLOSE = timedelta(days=6)
@@ -34,7 +34,7 @@ class LeftOut(StrEnum):
     OVER = "the window is over, and its last signal need not follow its last total"
 
 
-class Chosen(NamedTuple):
+class WindowFilter(NamedTuple):
     """The windows to compare: those that share a moment with `[start, end]`; None has no bound."""
 
     start: datetime | None = None
@@ -46,7 +46,7 @@ class Chosen(NamedTuple):
         )
 
 
-def read_chosen(text: str, now: datetime) -> Chosen:
+def read_window_filter(text: str, now: datetime) -> WindowFilter:
     """Read `now`, a moment, or `START/END` where either may be left out.
 
     A moment is RFC 3339 (`2026-11-22T10:00:00Z`) or a date, which stands for its midnight in UTC.
@@ -59,8 +59,8 @@ def read_chosen(text: str, now: datetime) -> Chosen:
         moment = _moment(text, now)
         if moment is None:
             raise ValueError("give now, a moment such as 2026-11-22T10:00:00Z, or START/END")
-        return Chosen(moment, moment)
-    chosen = Chosen(_moment(start, now), _moment(end, now))
+        return WindowFilter(moment, moment)
+    chosen = WindowFilter(_moment(start, now), _moment(end, now))
     if chosen.start is not None and chosen.end is not None and chosen.end < chosen.start:
         raise ValueError(f"{text!r} ends before it starts")
     return chosen
@@ -83,19 +83,19 @@ class Scope:
     def __init__(
         self,
         book: BudgetBook,
-        eras: Mapping[str, Era],
+        periods: Mapping[str, CountingPeriod],
         replaced_until: Mapping[str, datetime],
-        chosen: Chosen,
+        chosen: WindowFilter,
         now: datetime,
     ) -> None:
         self.book = book
-        self._eras = eras
+        self._periods = periods
         self._replaced_until = replaced_until
         self._chosen = chosen
         self._now = now
         self._known: dict[tuple[str, datetime], LeftOut | None] = {}
 
-    def of_account(self, where: AccountWindow) -> LeftOut | None:
+    def of_account(self, where: ComparedWindow) -> LeftOut | None:
         """Why this account's window is not compared; None if it is."""
         budget = self.book.get(where.budget_id)
         if budget is None:
@@ -116,7 +116,7 @@ class Scope:
             self._known[at] = self._decide(budget, window)
         return self._known[at]
 
-    def is_over(self, where: AccountWindow, now: datetime) -> bool:
+    def is_over(self, where: ComparedWindow, now: datetime) -> bool:
         """Whether that window of a budget in force has ended."""
         budget = self.book.get(where.budget_id)
         window = window_of(budget, where.window_start) if budget else None
@@ -124,8 +124,8 @@ class Scope:
 
     def in_force_for_all_after(self, budget_id: str) -> datetime | None:
         """A record that was appended after this was folded under the budget; None if we cannot tell."""
-        era = self._eras.get(budget_id)
-        return era.began + CLOCKS_APART if era else None
+        period = self._periods.get(budget_id)
+        return period.began + CLOCKS_APART if period else None
 
     def span(self) -> tuple[datetime | None, datetime | None]:
         """From when to when events may fall into a compared window; None is an open end."""
@@ -146,8 +146,12 @@ class Scope:
         replaced = self._replaced_until.get(budget.id)
         if replaced is not None and window.start <= replaced + CLOCKS_APART:
             return LeftOut.REPLACED_WITHIN
-        era = self._eras.get(budget.id)
-        if era and window.start <= era.began and any(_begins(b, window) for b in era.earlier.values()):
+        period = self._periods.get(budget.id)
+        if (
+            period
+            and window.start <= period.began
+            and any(_begins(b, window) for b in period.earlier.values())
+        ):
             return LeftOut.CHANGED_WITHIN
         return None
 

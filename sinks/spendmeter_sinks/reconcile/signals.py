@@ -7,11 +7,11 @@ from datetime import datetime
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import HISTORY
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope
-from spendmeter_sinks.reconcile.totals import AccountWindow, Components, Source, Totals, Version
+from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Source, Totals, Version
 
 
 @dataclass(frozen=True, slots=True)
-class Mistold:
+class SignalMismatch:
     """A signal that is not what the totals say."""
 
     account: str
@@ -25,13 +25,13 @@ class Mistold:
 
 
 @dataclass(slots=True)
-class Told:
+class SignalCheck:
     """What became of the comparison."""
 
     compared: int = 0
     signals_nanousd: int = 0
     totals_nanousd: int = 0
-    mistold: list[Mistold] = field(default_factory=list)
+    mismatches: list[SignalMismatch] = field(default_factory=list)
     left_out: dict[LeftOut, int] = field(default_factory=dict)
 
     def leave_out(self, reason: LeftOut) -> None:
@@ -40,11 +40,11 @@ class Told:
 
 def compare_signals(
     signals: Mapping[str, Signal], totals: Totals, at_mark: Components, scope: Scope, now: datetime
-) -> Told:
+) -> SignalCheck:
     """Compare each account's signal with the totals at the signal's own watermark, so that traffic never
     makes a difference; the totals at the mark must all be under that watermark by now.
     """
-    told = Told()
+    check = SignalCheck()
     latest: dict[str, datetime] = {}
     for where in at_mark:
         if scope.of_account(where) is None:
@@ -52,18 +52,18 @@ def compare_signals(
     for account in sorted(latest.keys() | signals.keys()):
         signal = signals.get(account)
         if signal is not None:
-            reason = scope.of_account(AccountWindow(account, signal.window_start))
+            reason = scope.of_account(ComparedWindow(account, signal.window_start))
             if reason is not None and (reason is not LeftOut.NOT_CHOSEN or account not in latest):
-                told.leave_out(reason)
+                check.leave_out(reason)
                 continue
-        mistold = _compare(account, signal, latest.get(account), totals, at_mark, told)
-        if mistold is None:
+        mismatch = _compare(account, signal, latest.get(account), totals, at_mark, check)
+        if mismatch is None:
             continue
-        if mistold.may_follow and scope.is_over(AccountWindow(account, mistold.window_start), now):
-            told.leave_out(LeftOut.OVER)
+        if mismatch.may_follow and scope.is_over(ComparedWindow(account, mismatch.window_start), now):
+            check.leave_out(LeftOut.OVER)
         else:
-            told.mistold.append(mistold)
-    return told
+            check.mismatches.append(mismatch)
+    return check
 
 
 def _compare(
@@ -72,20 +72,20 @@ def _compare(
     latest: datetime | None,
     totals: Totals,
     at_mark: Components,
-    told: Told,
-) -> Mistold | None:
+    check: SignalCheck,
+) -> SignalMismatch | None:
     if signal is None or (latest is not None and signal.window_start < latest):
         assert latest is not None, "an account is looked at for its signal or for its totals"
-        spent = _sum(at_mark[AccountWindow(account, latest)])
+        spent = _sum(at_mark[ComparedWindow(account, latest)])
         detail = "there is no signal" if signal is None else "the latest signal is of an earlier window"
-        return Mistold(account, latest, None, spent, detail, may_follow=True)
-    where = AccountWindow(account, signal.window_start)
-    if signal.opening and (HISTORY in totals.latest.get(where, {}) or totals.taken(where) is not None):
-        told.leave_out(LeftOut.OPENING)
+        return SignalMismatch(account, latest, None, spent, detail, may_follow=True)
+    where = ComparedWindow(account, signal.window_start)
+    if signal.opening and (HISTORY in totals.latest.get(where, {}) or totals.opened(where) is not None):
+        check.leave_out(LeftOut.OPENING)
         return None
 
-    def mistold(detail: str, spent: int, may_follow: bool) -> Mistold:
-        return Mistold(account, where.window_start, signal.spent_nanousd, spent, detail, may_follow)
+    def mismatch(detail: str, spent: int, may_follow: bool) -> SignalMismatch:
+        return SignalMismatch(account, where.window_start, signal.spent_nanousd, spent, detail, may_follow)
 
     latest_spent = _sum(totals.latest.get(where, {}))
     behind = [
@@ -94,24 +94,26 @@ def _compare(
         if isinstance(source, int) and signal.watermark.get(source, -1) < version.last_offset
     ]
     if behind:
-        return mistold(
+        return mismatch(
             f"its watermark is behind the totals of partitions {sorted(behind)}", latest_spent, True
         )
-    taken = totals.taken(where) or {}
+    taken = totals.opened(where) or {}
     # Up to there history stands for the partition, and no total need end there.
     counted = {p: offset for p, offset in signal.watermark.items() if offset + 1 > taken.get(p, 0)}
     versions = {p: totals.version_at(where, p, offset) for p, offset in counted.items()}
     absent = sorted(p for p, version in versions.items() if version is None)
     if absent:
-        return mistold(f"no total of partitions {absent} ends at its watermark", latest_spent, True)
+        return mismatch(f"no total of partitions {absent} ends at its watermark", latest_spent, True)
     opening = totals.latest.get(where, {}).get(HISTORY)
     spent = sum(v.spent_nanousd for v in versions.values() if v)
     if opening is not None and (opening.before or {}) == taken:
         spent += opening.spent_nanousd
-    told.compared += 1
-    told.signals_nanousd += signal.spent_nanousd
-    told.totals_nanousd += spent
-    return None if spent == signal.spent_nanousd else mistold("it is not the sum of its totals", spent, False)
+    check.compared += 1
+    check.signals_nanousd += signal.spent_nanousd
+    check.totals_nanousd += spent
+    return (
+        None if spent == signal.spent_nanousd else mismatch("it is not the sum of its totals", spent, False)
+    )
 
 
 def _sum(components: Mapping[Source, Version]) -> int:

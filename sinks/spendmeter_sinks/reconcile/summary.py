@@ -7,10 +7,10 @@ from datetime import datetime
 
 from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.total import HISTORY
-from spendmeter_sinks.history.dead_letters import Letters
+from spendmeter_sinks.history.dead_letters import DeadLetterScan
 from spendmeter_sinks.reconcile.evidence import Evidence
 from spendmeter_sinks.reconcile.gaps import Losses
-from spendmeter_sinks.reconcile.replay import Lane, Missing, Recount
+from spendmeter_sinks.reconcile.replay import ComparedComponent, Missing, Replay
 from spendmeter_sinks.reconcile.report import (
     MAX_DIFFERENCES,
     MAX_NAMED,
@@ -29,8 +29,8 @@ from spendmeter_sinks.reconcile.report import (
 )
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope
 from spendmeter_sinks.reconcile.sequences import count
-from spendmeter_sinks.reconcile.signals import Told
-from spendmeter_sinks.reconcile.totals import AccountWindow, Components, Source
+from spendmeter_sinks.reconcile.signals import SignalCheck
+from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ class Findings:
     watermark: Mapping[int, int]
     components: Components
     scope: Scope
-    recount: Recount
-    letters: Letters
+    recount: Replay
+    letters: DeadLetterScan
     recorded: tuple[int, int]
     """Events in history up to the watermark, and their nano-USD."""
     losses: Losses
-    told: Told
+    check: SignalCheck
     changed: frozenset[str]
     """Budgets that were changed while we looked."""
     evidence: Mapping[tuple[str, datetime, int], Evidence]
@@ -91,11 +91,11 @@ def _compared(findings: Findings) -> Compared:
         producers=findings.losses.producers,
         accounts=len({where.account for where in windows}),
         windows=len(windows),
-        signals=findings.told.compared,
+        signals=findings.check.compared,
     )
 
 
-def _compared_windows(findings: Findings) -> dict[AccountWindow, dict[int, Lane]]:
+def _compared_windows(findings: Findings) -> dict[ComparedWindow, dict[int, ComparedComponent]]:
     return {
         where: lanes
         for where, lanes in findings.recount.windows.items()
@@ -112,12 +112,12 @@ def _sums(findings: Findings) -> Sums:
         stream=sum(lane.claimed.spent_nanousd for lane in lanes if lane.claimed),
         history=sum(lane.spent_nanousd for lane in lanes)
         + sum(missing.spent_nanousd for _, missing in _missing(findings)),
-        signals=findings.told.signals_nanousd,
-        totals=findings.told.totals_nanousd,
+        signals=findings.check.signals_nanousd,
+        totals=findings.check.totals_nanousd,
     )
 
 
-def _missing(findings: Findings) -> list[tuple[AccountWindow, Missing]]:
+def _missing(findings: Findings) -> list[tuple[ComparedWindow, Missing]]:
     missing = findings.recount.missing.items()
     return [(where, one) for where, one in missing if where.budget_id not in findings.changed]
 
@@ -151,7 +151,7 @@ def _differences(findings: Findings) -> Iterator[Difference]:
     for where, lane in findings.recount.balances.items():
         if where.budget_id not in findings.changed and not lane.agrees:
             yield _total(where, HISTORY, lane, Evidence())
-    for mistold in findings.told.mistold:
+    for mistold in findings.check.mismatches:
         if budget_id_of(mistold.account) not in findings.changed:
             yield SignalDiffers(
                 account=mistold.account,
@@ -162,7 +162,9 @@ def _differences(findings: Findings) -> Iterator[Difference]:
             )
 
 
-def _total(where: AccountWindow, source: Source, lane: Lane, evidence: Evidence) -> TotalDiffers:
+def _total(
+    where: ComparedWindow, source: Source, lane: ComparedComponent, evidence: Evidence
+) -> TotalDiffers:
     return TotalDiffers(
         account=where.account,
         window_start=where.window_start,
@@ -190,5 +192,5 @@ def _not_compared(findings: Findings) -> Iterator[NotCompared]:
             windows[reason.value] += 1
     for text, number in sorted(windows.items()):
         yield NotCompared(what="windows", count=number, reason=text)
-    for left, number in sorted(findings.told.left_out.items()):
+    for left, number in sorted(findings.check.left_out.items()):
         yield NotCompared(what="signals", count=number, reason=left.value)

@@ -14,7 +14,7 @@ Source = int | str
 """A partition of spend.usage, or `history` for an opening balance."""
 
 
-class AccountWindow(NamedTuple):
+class ComparedWindow(NamedTuple):
     account: str
     window_start: datetime
 
@@ -39,7 +39,7 @@ class Version(NamedTuple):
 
 _Balances = dict[str, Sequence[OpeningBalance]]
 """By budget id."""
-Components = dict[AccountWindow, dict[Source, Version]]
+Components = dict[ComparedWindow, dict[Source, Version]]
 
 
 class Totals:
@@ -49,15 +49,15 @@ class Totals:
         self.latest: Components = {}
         self._balances: _Balances = {}
         self._balances_at_mark: _Balances = {}
-        self._since: dict[tuple[AccountWindow, Source], dict[int, Version]] | None = None
+        self._since: dict[tuple[ComparedWindow, Source], dict[int, Version]] | None = None
 
-    def take(self, total: Total) -> None:
+    def apply(self, total: Total) -> None:
         """Bring one total in."""
         if total.closes_opening:
             known_balances = self._balances.get(total.account, ())
             self._balances[total.account] = with_balance(known_balances, OpeningBalance.of(total))
             return
-        where = AccountWindow(total.account, total.window_start)
+        where = ComparedWindow(total.account, total.window_start)
         version = Version(
             total.first_offset,
             total.last_offset,
@@ -89,17 +89,17 @@ class Totals:
             left = [one for one in self._balances.get(account, ()) if one.window_start != start]
             self._balances[account] = left
             return
-        where = AccountWindow(account, start)
+        where = ComparedWindow(account, start)
         components = self.latest.get(where, {})
         components.pop(found, None)
         if not components:
             self.latest.pop(where, None)
 
-    def taken(self, where: AccountWindow) -> dict[int, int] | None:
+    def opened(self, where: ComparedWindow) -> dict[int, int] | None:
         """Below which offsets history stands for the account's window; None while its opening is pending."""
         return _before(self._balances, where)
 
-    def taken_at_mark(self, where: AccountWindow) -> dict[int, int] | None:
+    def opened_at_mark(self, where: ComparedWindow) -> dict[int, int] | None:
         """The same, as it was at the mark."""
         return _before(self._balances_at_mark, where)
 
@@ -109,7 +109,7 @@ class Totals:
         self._balances_at_mark = dict(self._balances)
         return {where: dict(components) for where, components in self.latest.items()}
 
-    def version_at(self, where: AccountWindow, source: Source, last_offset: int) -> Version | None:
+    def version_at(self, where: ComparedWindow, source: Source, last_offset: int) -> Version | None:
         """The component as it was at that offset, if that was at the mark or since."""
         versions = self._since.get((where, source)) if self._since is not None else None
         if versions is None:
@@ -118,7 +118,7 @@ class Totals:
         return versions.get(last_offset)
 
 
-def _before(balances: _Balances, where: AccountWindow) -> dict[int, int] | None:
+def _before(balances: _Balances, where: ComparedWindow) -> dict[int, int] | None:
     found = balance_of(balances.get(where.budget_id, ()), where.window_start)
     return found.before if found is not None else None
 
@@ -128,11 +128,11 @@ def in_present_shape(components: Components, book: BudgetBook, totals: Totals) -
     into an opening balance since: nothing rests on it any more, and the stream forgets it.
     """
 
-    def is_past(where: AccountWindow, source: Source, version: Version) -> bool:
+    def is_past(where: ComparedWindow, source: Source, version: Version) -> bool:
         budget = book.get(where.budget_id)
         if budget is None or source == HISTORY or version.shape in ("", book.shape_of(budget)):
             return False
-        return version.last_offset < (totals.taken(where) or {}).get(int(source), 0)
+        return version.last_offset < (totals.opened(where) or {}).get(int(source), 0)
 
     present = {
         where: {s: version for s, version in sources.items() if not is_past(where, s, version)}
@@ -154,7 +154,7 @@ def openings(components: Components) -> dict[tuple[str, int], int]:
     return found
 
 
-def by_partition(components: Components) -> Iterator[tuple[AccountWindow, int, Version]]:
+def by_partition(components: Components) -> Iterator[tuple[ComparedWindow, int, Version]]:
     """Every component that was counted by the stream, without opening balances."""
     for where, sources in components.items():
         for source, version in sources.items():

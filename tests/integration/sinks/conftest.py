@@ -13,7 +13,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import producer
 from spendmeter_sinks.clickhouse.consumer import Sink
-from spendmeter_sinks.clickhouse.insert_pipeline import History
+from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
 from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
@@ -74,7 +74,9 @@ def running(settings: SinkSettings, history: Client) -> Running:
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         stop = asyncio.Event()
-        sink = asyncio.create_task(Sink(settings, History(settings, lambda: datetime.now(UTC))).run(stop))
+        sink = asyncio.create_task(
+            Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC))).run(stop)
+        )
         try:
             yield
         finally:

@@ -15,7 +15,13 @@ from spendmeter.contract.records import encode_budget, encode_decision, encode_u
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter_sinks.clickhouse.settings import SinkSettings
-from spendmeter_sinks.explain.evidence import Evidence, author_of, budgets_at, evidence_of, find_decision
+from spendmeter_sinks.explain.evidence import (
+    DecisionEvidence,
+    author_of,
+    budgets_at,
+    evidence_of,
+    find_decision,
+)
 from tests.builders import NOON, budget, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.conftest import Eventually, Put, Running
@@ -66,8 +72,8 @@ class Kept:
             await self._eventually("SELECT count() FROM budgets", [(1 + len(budgets),)])
             await self._eventually("SELECT count() FROM decisions", [(1,)])
 
-    async def evidence(self, most: int = 10) -> Evidence:
-        def look() -> Evidence:
+    async def evidence(self, most: int = 10) -> DecisionEvidence:
+        def look() -> DecisionEvidence:
             found = find_decision(self.history, ID)
             assert found is not None
             book = budgets_at(self.history, found)

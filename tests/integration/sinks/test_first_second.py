@@ -22,16 +22,16 @@ from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.kafka import connection, partition_of
 from spendmeter_sinks.clickhouse.consumer import Sink
-from spendmeter_sinks.clickhouse.insert_pipeline import History
+from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
 from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.reconcile.command import reconcile as command
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
-from spendmeter_sinks.reconcile.render import tell
+from spendmeter_sinks.reconcile.render import render
 from spendmeter_sinks.reconcile.report import OpeningMissing, Report
 from spendmeter_sinks.reconcile.run import reconcile
-from spendmeter_sinks.reconcile.scope import Chosen
+from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream
@@ -203,7 +203,7 @@ async def in_transactions(settings: SinkSettings, partition: int, *events: list[
 async def compared(settings: SinkSettings, wait_seconds: float = 20.0) -> Report:
     client = open_client(settings, settings.clickhouse_database)
     try:
-        return await reconcile(settings, client, Chosen(), datetime.now(UTC), wait_seconds, 1.0)
+        return await reconcile(settings, client, WindowFilter(), datetime.now(UTC), wait_seconds, 1.0)
     finally:
         client.close()
 
@@ -218,7 +218,7 @@ async def test_reconcile_says_what_no_opening_balance_has_brought_in(
 ) -> None:
     worker, stop = Worker(settings, tmp_path, "stream-1"), asyncio.Event()
     # History is written, and nobody takes opening balances.
-    sink = asyncio.create_task(Sink(settings, History(settings, lambda: datetime.now(UTC))).run(stop))
+    sink = asyncio.create_task(Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC))).run(stop))
     try:
         worker.wait_ready()
         async with open_stream(settings) as stream:
@@ -240,7 +240,7 @@ async def test_reconcile_says_what_no_opening_balance_has_brought_in(
         5,
     )
     assert report.nanousd.history - report.nanousd.stream == 2_500_000
-    assert "the budget has no opening balance; $0.0025 in 5 events" in tell(report)
+    assert "the budget has no opening balance; $0.0025 in 5 events" in render(report)
 
 
 async def test_reconcile_says_that_a_reader_has_died_and_exits_2(

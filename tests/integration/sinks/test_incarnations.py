@@ -38,7 +38,7 @@ from spendmeter_sinks.move.plan import CannotMove, MovePlan
 from spendmeter_sinks.move.run import Move
 from spendmeter_sinks.reconcile.report import Report
 from spendmeter_sinks.reconcile.run import reconcile
-from spendmeter_sinks.reconcile.scope import Chosen
+from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
 from tests.integration.runtime.test_topic_state import add_partitions, make_anew
 from tests.integration.sinks.test_opening_balance import SinkProcess
@@ -158,7 +158,7 @@ def said_by_move(settings: SinkSettings, *options: str) -> str:
 async def compared(settings: SinkSettings) -> Report:
     client = open_client(settings, settings.clickhouse_database)
     try:
-        return await reconcile(settings, client, Chosen(), datetime.now(UTC), 30.0, 1.0)
+        return await reconcile(settings, client, WindowFilter(), datetime.now(UTC), 30.0, 1.0)
     finally:
         client.close()
 

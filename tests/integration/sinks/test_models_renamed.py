@@ -15,7 +15,7 @@ from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.reconcile.run import reconcile
-from spendmeter_sinks.reconcile.scope import Chosen
+from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream
@@ -130,7 +130,7 @@ async def test_every_open_window_keeps_what_it_had_to_the_nano_dollar(
         await stream.until(Topic.SIGNALS, lambda said: then.items() <= latest(said).items())
     history = open_client(settings, settings.clickhouse_database)
     try:
-        report = await reconcile(settings, history, Chosen(), datetime.now(UTC), 60.0, 1.0)
+        report = await reconcile(settings, history, WindowFilter(), datetime.now(UTC), 60.0, 1.0)
     finally:
         history.close()
     assert report.equal, report

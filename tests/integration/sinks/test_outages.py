@@ -19,7 +19,7 @@ from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse import assignment
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 from spendmeter_sinks.clickhouse.consumer import Sink
-from spendmeter_sinks.clickhouse.insert_pipeline import History
+from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
 from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import Table
@@ -34,7 +34,7 @@ CHUNK = 20_000
 
 
 def sink_of(settings: SinkSettings) -> Sink:
-    return Sink(settings, History(settings, lambda: datetime.now(UTC)))
+    return Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC)))
 
 
 class Engine:
@@ -63,15 +63,15 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.kill()
 
 
-class Killed(History):
+class Killed(InsertPipeline):
     """Of a worker that is killed after its first inserts, before it can commit."""
 
     inserted = 0
 
-    async def keep(
+    async def insert(
         self, table: Table, partition: TopicPartition, queue: PartitionBatches, over: asyncio.Event
     ) -> None:
-        await super().keep(table, partition, queue, over)
+        await super().insert(table, partition, queue, over)
         self.inserted += 1
         await asyncio.Event().wait()
 

@@ -39,7 +39,7 @@ from spendmeter_sinks.reconcile.report import (
     TotalDiffers,
 )
 from spendmeter_sinks.reconcile.run import reconcile
-from spendmeter_sinks.reconcile.scope import Chosen
+from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
 from tests.integration.stream.conftest import Stream, Worker, open_stream
 
@@ -67,7 +67,7 @@ class System:
 
     async def compare(self, wait_seconds: float = WAIT_SECONDS) -> Report:
         return await reconcile(
-            self.settings, self.history, Chosen(), datetime.now(UTC), wait_seconds, SETTLE_SECONDS
+            self.settings, self.history, WindowFilter(), datetime.now(UTC), wait_seconds, SETTLE_SECONDS
         )
 
     def env(self) -> dict[str, str]:

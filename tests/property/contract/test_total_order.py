@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
-from spendmeter_sinks.reconcile.totals import AccountWindow as ReconciledWindow
+from spendmeter_sinks.reconcile.totals import ComparedWindow as ReconciledWindow
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.state import AccountWindow
@@ -39,7 +39,7 @@ def kept_by_both(*totals: Total) -> tuple[int, int]:
     judge, reconciler = Judge(), Totals()
     judge.take(totals)
     for one in totals:
-        reconciler.take(one)
+        reconciler.apply(one)
     source = totals[0].source_partition
     (judged,) = judge.accounts.values()
     (reconciled,) = reconciler.latest.values()
@@ -118,19 +118,19 @@ def test_judge_and_reconciler_rest_a_window_on_the_same_opening_balance(
     judge, reconciler = Judge(), Totals()
     judge.take(totals)
     for one in totals:
-        reconciler.take(one)
+        reconciler.apply(one)
     start = NOON + timedelta(hours=hour)
 
     judged = judge._takings.of(BUDGET, start)
 
-    assert reconciler.taken(ReconciledWindow(ACCOUNT, start)) == (judged and judged.before)
+    assert reconciler.opened(ReconciledWindow(ACCOUNT, start)) == (judged and judged.before)
 
 
 def test_a_partition_of_which_nothing_is_held_may_be_named_or_not() -> None:
     reconciler = Totals()
     of_budget, of_account = {0: 5}, {0: 5, 1: 0}
-    reconciler.take(total(0, account=BUDGET, source_partition=HISTORY, before=of_budget))
-    reconciler.take(total(7, source_partition=HISTORY, before=of_account))
+    reconciler.apply(total(0, account=BUDGET, source_partition=HISTORY, before=of_budget))
+    reconciler.apply(total(7, source_partition=HISTORY, before=of_account))
 
     where = ReconciledWindow(ACCOUNT, NOON)
-    assert reconciler.latest[where][HISTORY].before == reconciler.taken(where)
+    assert reconciler.latest[where][HISTORY].before == reconciler.opened(where)

@@ -16,7 +16,7 @@ from spendmeter.domain.charge import cost_for
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
 from spendmeter_gateway.model import Origin, UsageDraft
-from spendmeter_sinks.clickhouse.objects import At, repeats_in
+from spendmeter_sinks.clickhouse.objects import RecordLocation, repeats_in
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage
 from tests.builders import budget
@@ -118,13 +118,13 @@ def test_each_object_is_billed_once_and_to_its_maker_where_the_first_bill_knew_i
 
 def kept_by_history(log: list[Usage], ends: list[int]) -> set[str]:
     """What the sink keeps, batch by batch; it must be what the stream has counted, and nothing twice."""
-    first: dict[str, At] = {}
+    first: dict[str, RecordLocation] = {}
     kept: list[UsageEvent] = []
     bounds = sorted({0, len(log), *(end % (len(log) + 1) for end in ends)})
     for start, end in pairwise(bounds):
         batch = [(offset, event) for offset, _, event in log[start:end] if event is not None]
         for offset, event in batch:
-            first.setdefault(event.object_id, At("t", 0, offset, "i"))
+            first.setdefault(event.object_id, RecordLocation("t", 0, offset, "i"))
         bills: list[list[Any]] = [
             [event.object_id for _, event in batch],
             [event.producer_id for _, event in batch],
@@ -137,7 +137,7 @@ def kept_by_history(log: list[Usage], ends: list[int]) -> set[str]:
             ["i" for _ in batch],
         ]
         repeats = repeats_in(bills, first)
-        kept += [event for offset, event in batch if At("t", 0, offset, "i") not in repeats]
+        kept += [event for offset, event in batch if RecordLocation("t", 0, offset, "i") not in repeats]
     assert len({event.object_id for event in kept}) == len(kept)
     assert sum(cost_for(BOOK.get("all") or budget(), event) for event in kept) == COST * len(kept)
     return {event.response_id for event in kept}

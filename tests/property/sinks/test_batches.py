@@ -49,7 +49,7 @@ def test_history_has_every_record_once_through_crashes_and_refusals(
             if not unread:
                 break
             chunk, unread = unread[:read_at_once], unread[read_at_once:]
-            worker.take(chunk, chunk[-1].offset + 1)
+            worker.add(chunk, chunk[-1].offset + 1)
             continue
         in_kafka = worker.committable()
         token, rows = plan.token("t", 0), worker.planned()
@@ -77,7 +77,7 @@ def test_history_has_every_record_once_through_crashes_and_refusals(
 @given(logs, bounds)
 def test_no_batch_is_beyond_its_bounds_unless_it_is_one_record(log: list[Stored], bounds: Bounds) -> None:
     worker = PartitionBatches(bounds, None)
-    worker.take(log, log[-1].offset + 1)
+    worker.add(log, log[-1].offset + 1)
     while worker.cut() is not None:
         planned = worker.planned()
         assert len(planned) <= bounds.rows

@@ -14,9 +14,9 @@ from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_sinks.history.usage_rows import Flats, Row, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import Revision, eras_of, replaced_until
-from spendmeter_sinks.reconcile.replay import Recount, has_flats
-from spendmeter_sinks.reconcile.scope import Chosen, Scope
+from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods, replaced_until
+from spendmeter_sinks.reconcile.replay import Replay, has_flats
+from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import Usage
@@ -83,10 +83,16 @@ def is_free(event: UsageEvent, has_flat: bool) -> bool:
     return not event.cost_nanousd and not (has_flat and flats_of(event))
 
 
-def recount(log: Sequence[Usage], book: BudgetBook, totals: Totals, revised: Sequence[Budget]) -> Recount:
+def recount(log: Sequence[Usage], book: BudgetBook, totals: Totals, revised: Sequence[Budget]) -> Replay:
     revisions = [Revision(one.id, one, BEGUN) for one in revised]
-    scope = Scope(book, eras_of(revisions), replaced_until(revisions), Chosen(), BEGUN + timedelta(hours=3))
-    made = Recount(scope, totals.mark(), {0: len(log) - 1}, {0: len(log)})
+    scope = Scope(
+        book,
+        counting_periods(revisions),
+        replaced_until(revisions),
+        WindowFilter(),
+        BEGUN + timedelta(hours=3),
+    )
+    made = Replay(scope, totals.mark(), {0: len(log) - 1}, {0: len(log)})
     costs, flats = rows(log, book)
     made.add(costs)
     assert has_flats(book)
@@ -102,7 +108,7 @@ def test_history_recounted_with_flat_amounts_is_what_the_meter_says(
     log = [Usage(n, appended, event) for n, event in enumerate(history(given_usages, corrected))]
     book, totals = BudgetBook(BUDGETS), Totals()
     for total in Meter(0).fold(log, book).totals:
-        totals.take(total)
+        totals.apply(total)
 
     made = recount(log, book, totals, BUDGETS)
 
@@ -122,7 +128,7 @@ def test_a_flat_amount_that_history_forgets_is_found() -> None:
     ]
     book, totals = BudgetBook(BUDGETS), Totals()
     for total in Meter(0).fold(log, book).totals:
-        totals.take(total)
+        totals.apply(total)
     made = recount(log, book, totals, BUDGETS)
     made.add_flats(rows(log, book)[1])
     assert [differing.where.budget_id for differing in made.differing()] == ["flat"]
@@ -135,6 +141,6 @@ def test_another_flat_amount_begins_an_era_of_its_own() -> None:
     later = BEGUN + timedelta(minutes=5)
     revisions = [Revision(one.id, one, BEGUN) for one in BUDGETS]
     revisions += [Revision(changed.id, changed, later), Revision(same.id, same, later)]
-    eras = eras_of(revisions)
+    eras = counting_periods(revisions)
     assert eras["flat"].began == later
     assert eras["allow"].began == BEGUN, "`allow` and `block` count alike"

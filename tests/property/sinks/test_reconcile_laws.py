@@ -15,9 +15,9 @@ from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter_sinks.history.usage_rows import Row, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import Revision, eras_of, replaced_until
-from spendmeter_sinks.reconcile.replay import Recount
-from spendmeter_sinks.reconcile.scope import Chosen, Scope
+from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods, replaced_until
+from spendmeter_sinks.reconcile.replay import Replay
+from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
 from spendmeter_sinks.reconcile.sequences import Range, count, in_both, without
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.meter.meter import Meter
@@ -72,13 +72,13 @@ class World:
         """The stream catches up on one partition, under the budgets of now."""
         meter, log = self.meters[partition], self.logs[partition]
         for total in meter.fold(log[meter.position + 1 :], self.book).totals:
-            self.totals.take(total)
+            self.totals.apply(total)
 
     def crash(self, partition: int) -> None:
         """Everything a worker did since some commit is read again by its successor."""
         meter, log = self.meters[partition], self.logs[partition]
         for total in meter.fold(log[max(0, meter.position - 2) : meter.position + 1], self.book).totals:
-            self.totals.take(total)
+            self.totals.apply(total)
 
     def apply(self, made: Budget) -> None:
         revised = made.model_copy(update={"revision": len(self.revisions) + 1})
@@ -111,11 +111,17 @@ class World:
                 first.setdefault(one.event_id, Row(partition, offset, *at, one.cost_nanousd, values))
         return [row for row in first.values() if row.amount]
 
-    def recount(self, rows: list[Row[int]], watermark: float = 1.0) -> Recount:
-        scope = Scope(self.book, eras_of(self.revisions), replaced_until(self.revisions), Chosen(), self.now)
+    def recount(self, rows: list[Row[int]], watermark: float = 1.0) -> Replay:
+        scope = Scope(
+            self.book,
+            counting_periods(self.revisions),
+            replaced_until(self.revisions),
+            WindowFilter(),
+            self.now,
+        )
         ends = {p: len(log) for p, log in enumerate(self.logs)}
         marks = {p: int(end * watermark) - 1 for p, end in ends.items()}
-        recount = Recount(scope, self.totals.mark(), marks, ends)
+        recount = Replay(scope, self.totals.mark(), marks, ends)
         recount.add(rows)
         return recount
 

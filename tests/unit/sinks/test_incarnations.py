@@ -4,9 +4,9 @@ import pytest
 
 from spendmeter_sinks.history.incarnations import (
     Lineage,
-    Of,
     Registered,
     UnknownIncarnation,
+    UsageIncarnation,
     lineage_of,
     lineage_of_topic,
     settle,
@@ -14,8 +14,12 @@ from spendmeter_sinks.history.incarnations import (
 )
 from spendmeter_sinks.move.plan import CannotMove, decide
 
-OLD, ANEW, NEW = Of("spend.usage", "a"), Of("spend.usage", "b"), Of("v2.spend.usage", "c")
-UNNAMED = Of("spend.usage", "")
+OLD, ANEW, NEW = (
+    UsageIncarnation("spend.usage", "a"),
+    UsageIncarnation("spend.usage", "b"),
+    UsageIncarnation("v2.spend.usage", "c"),
+)
+UNNAMED = UsageIncarnation("spend.usage", "")
 FIRST = Registered(OLD, None)
 
 
@@ -44,7 +48,7 @@ def test_rows_that_name_none_are_of_the_topic_that_their_sink_has_read() -> None
     ],
 )
 def test_what_history_does_not_know_waits_for_a_decision(
-    of: Of, known: list[Registered], unnamed: list[str]
+    of: UsageIncarnation, known: list[Registered], unnamed: list[str]
 ) -> None:
     with pytest.raises(UnknownIncarnation, match=r"not ready.*spend\.usage.*`spendmeter move`"):
         settle(of, known, unnamed, goes_on=False, database="spend")
@@ -56,7 +60,7 @@ def test_accounts_rest_on_all_that_was_followed() -> None:
     assert lineage_of(NEW, known) == Lineage((NEW,), (ANEW, OLD, UNNAMED))
     assert lineage_of(ANEW, known).earlier == (OLD, UNNAMED)
     assert lineage_of_topic("spend.usage", known) == lineage_of(ANEW, known)
-    assert lineage_of(Of("another", "d"), known) == whole_topic("another")
+    assert lineage_of(UsageIncarnation("another", "d"), known) == whole_topic("another")
 
 
 def test_a_circle_of_entries_ends() -> None:
@@ -104,7 +108,7 @@ def test_a_move_from_a_kafka_that_is_gone_follows_what_history_ends_with() -> No
 
 
 def test_of_several_systems_one_must_be_chosen() -> None:
-    known = [FIRST, Registered(Of("other.spend.usage", "d"), None)]
+    known = [FIRST, Registered(UsageIncarnation("other.spend.usage", "d"), None)]
     with pytest.raises(CannotMove, match="--from TOPIC"):
         decide(known, [], None, goes_on=False, target=NEW)
     assert decide(known, [], None, goes_on=False, target=NEW, chosen="spend.usage") == (OLD, [])

@@ -15,9 +15,9 @@ from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, rest_account, subject_of
 from spendmeter_sinks.history.usage_rows import Row, needed_dimensions
-from spendmeter_sinks.reconcile.replay import Recount
-from spendmeter_sinks.reconcile.scope import Chosen, LeftOut, Scope
-from spendmeter_sinks.reconcile.totals import AccountWindow, Totals
+from spendmeter_sinks.reconcile.replay import Replay
+from spendmeter_sinks.reconcile.scope import LeftOut, Scope, WindowFilter
+from spendmeter_sinks.reconcile.totals import ComparedWindow, Totals
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.meter.meter import Folded, Meter
 from spendmeter_stream.meter.topic_identity import Usage
@@ -197,13 +197,13 @@ class TestTheJudge:
 
 
 class TestReconcile:
-    def recount(self, bound: int) -> Recount:
+    def recount(self, bound: int) -> Replay:
         whole = log(spending(1, 5, "a"), spending(2, 7, "b"), spending(3, 11, "a", "c"))
         totals = Totals()
         for total in Meter(0, max_accounts=bound).fold(whole, BOOK).totals:
-            totals.take(total)
-        scope = Scope(BOOK, {}, {}, Chosen(), NOON)
-        made = Recount(scope, totals.mark(), {0: 2}, {0: 3})
+            totals.apply(total)
+        scope = Scope(BOOK, {}, {}, WindowFilter(), NOON)
+        made = Replay(scope, totals.mark(), {0: 2}, {0: 3})
         assert needed_dimensions(BOOK) == ["tag"]
         at = to_unix_us(NOON)
         made.add(
@@ -218,7 +218,7 @@ class TestReconcile:
         assert made.differing() == []
         assert {where.account for where in made.windows} == {"tags|tag=a"}
         (start,) = {where.window_start for where in made.windows}
-        assert made.scope.of_account(AccountWindow(REST, start)) is LeftOut.REST
+        assert made.scope.of_account(ComparedWindow(REST, start)) is LeftOut.REST
 
     def test_without_a_bound_all_are_compared(self) -> None:
         assert len(self.recount(bound=0).windows) == 3

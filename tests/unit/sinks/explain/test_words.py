@@ -8,8 +8,8 @@ import pytest
 
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd
-from spendmeter_sinks.explain.evidence import Counted, Evidence
-from spendmeter_sinks.explain.render import is_right, tell
+from spendmeter_sinks.explain.evidence import CountedEvent, DecisionEvidence
+from spendmeter_sinks.explain.render import is_right, render
 from tests.builders import NOON
 
 
@@ -33,9 +33,9 @@ def decision(**changes: Any) -> Decision:
     return Decision.model_validate(given | changes)
 
 
-def evidence(spent: int, events: int = 1) -> Evidence:
-    return Evidence(
-        events, NanoUsd(spent), [Counted(NanoUsd(spent), NOON, UUID(int=1), "gpt-4o", "ci", "eu-1")]
+def evidence(spent: int, events: int = 1) -> DecisionEvidence:
+    return DecisionEvidence(
+        events, NanoUsd(spent), [CountedEvent(NanoUsd(spent), NOON, UUID(int=1), "gpt-4o", "ci", "eu-1")]
     )
 
 
@@ -56,7 +56,7 @@ def test_a_refusal_that_claims_no_spend_needs_no_events(why: Why) -> None:
 
 
 def test_all_that_it_rests_on_is_told() -> None:
-    assert tell(decision(), evidence(100, events=3)) == (
+    assert render(decision(), evidence(100, events=3)) == (
         "refused      2026-11-22 12:00:00 UTC at gateway eu-1, for ci\n"
         "  told       Budget has been exceeded!\n"
         "  decision   00000000-0000-0000-0000-000000000007\n"
@@ -73,11 +73,11 @@ def test_all_that_it_rests_on_is_told() -> None:
 
 
 def test_a_blind_refusal_says_so() -> None:
-    told = tell(decision(why=Why.BLIND, budget_id=None, account=None, window_start=None), None)
+    told = render(decision(why=Why.BLIND, budget_id=None, account=None, window_start=None), None)
     assert told.endswith("The gateway could not verify what had been spent, and `on_stale` is `block`.")
 
 
 def test_it_says_who_set_the_budget_as_far_as_anybody_knows() -> None:
     for by, told in (("ann", "revision 3 by ann, account"), ("claimed: ann", "revision 3 by claimed: ann,")):
-        assert told in tell(decision(revision=3), evidence(100)._replace(budget_by=by))
-    assert "revision 3, account" in tell(decision(revision=3), evidence(100))
+        assert told in render(decision(revision=3), evidence(100)._replace(budget_by=by))
+    assert "revision 3, account" in render(decision(revision=3), evidence(100))

@@ -7,13 +7,13 @@ import pytest
 from spendmeter.contract.times import to_unix_us
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_sinks.history.usage_rows import UNPRICED, Row, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import Revision, eras_of
-from spendmeter_sinks.reconcile.replay import Lane, Missing, Recount
-from spendmeter_sinks.reconcile.scope import CLOCKS_APART, Chosen, Scope
-from spendmeter_sinks.reconcile.totals import AccountWindow, Components, Version
+from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods
+from spendmeter_sinks.reconcile.replay import ComparedComponent, Missing, Replay
+from spendmeter_sinks.reconcile.scope import CLOCKS_APART, Scope, WindowFilter
+from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Version
 from tests.builders import NOON, budget
 
-ALL = AccountWindow("all|", NOON.replace(hour=0))
+ALL = ComparedWindow("all|", NOON.replace(hour=0))
 BUDGET = budget(id="all", match={})
 
 
@@ -21,9 +21,11 @@ def row(offset: int, cost: int = 1, appended_at: int = 0, partition: int = 0) ->
     return Row(partition, offset, to_unix_us(NOON), appended_at, cost, ())
 
 
-def recount(components: Components, rows: list[Row[int]], watermark: int, end: int | None = None) -> Recount:
-    scope = Scope(BudgetBook([BUDGET]), eras_of([Revision("all", BUDGET, NOON)]), {}, Chosen(), NOON)
-    counted = Recount(scope, components, {0: watermark}, {0: watermark + 1 if end is None else end})
+def recount(components: Components, rows: list[Row[int]], watermark: int, end: int | None = None) -> Replay:
+    scope = Scope(
+        BudgetBook([BUDGET]), counting_periods([Revision("all", BUDGET, NOON)]), {}, WindowFilter(), NOON
+    )
+    counted = Replay(scope, components, {0: watermark}, {0: watermark + 1 if end is None else end})
     counted.add(rows)
     return counted
 
@@ -75,8 +77,10 @@ def test_free_events_explain_no_amount() -> None:
 
 def test_a_free_event_that_counts_a_flat_amount_is_not_free_to_that_budget() -> None:
     priced = budget(id="all", match={}, unpriced="0.000000005")
-    scope = Scope(BudgetBook([priced]), eras_of([Revision("all", priced, NOON)]), {}, Chosen(), NOON)
-    counted = Recount(scope, claim(0, 0, 5, 2), {0: 0}, {0: 1})
+    scope = Scope(
+        BudgetBook([priced]), counting_periods([Revision("all", priced, NOON)]), {}, WindowFilter(), NOON
+    )
+    counted = Replay(scope, claim(0, 0, 5, 2), {0: 0}, {0: 1})
     counted.add_flats([Row(0, 0, to_unix_us(NOON), 0, (1, 1), ())])
     counted.add_free([row(0, UNPRICED)])
     assert counted.differing()
@@ -97,7 +101,7 @@ def test_events_before_a_budget_was_in_force_are_not_expected() -> None:
 def test_events_after_a_budget_was_in_force_are_expected_though_there_is_no_total() -> None:
     after = to_unix_us(NOON + CLOCKS_APART)
     (differing,) = recount({}, [row(0, appended_at=after)], watermark=0).differing()
-    assert differing.lane == Lane(1 << 63, 0, None, 1, 1)
+    assert differing.lane == ComparedComponent(1 << 63, 0, None, 1, 1)
 
 
 def test_events_above_the_watermark_are_not_expected_yet() -> None:
@@ -108,10 +112,10 @@ def test_events_above_the_watermark_are_not_expected_yet() -> None:
 def test_an_account_without_a_total_is_expected_from_where_its_budget_was_counted_first() -> None:
     """Another account of the budget tells where that was, long before any clock does."""
     per_key = budget()
-    scope = Scope(BudgetBook([per_key]), {}, {}, Chosen(), NOON)
+    scope = Scope(BudgetBook([per_key]), {}, {}, WindowFilter(), NOON)
     start = NOON.replace(hour=0)
-    components: Components = {AccountWindow("per-key|key=k1", start): {0: Version(5, 5, 1, 1)}}
-    counted = Recount(scope, components, {0: 9}, {0: 10})
+    components: Components = {ComparedWindow("per-key|key=k1", start): {0: Version(5, 5, 1, 1)}}
+    counted = Replay(scope, components, {0: 9}, {0: 10})
     counted.add([Row(0, 5, to_unix_us(NOON), 0, 1, ("k1",)), Row(0, 4, to_unix_us(NOON), 0, 1, ("k2",))])
     assert counted.differing() == []
     counted.add([Row(0, 6, to_unix_us(NOON), 0, 7, ("k2",))])
@@ -157,11 +161,13 @@ def test_only_the_dimensions_that_budgets_match_on_are_read() -> None:
 
 def owed(
     components: Components, before: dict[int, int] | None, rows: list[Row[int]], now: datetime = NOON
-) -> Recount:
+) -> Replay:
     """Everything up to offset 9 of two partitions, where an opening balance is owed, or was taken."""
-    scope = Scope(BudgetBook([BUDGET]), eras_of([Revision("all", BUDGET, NOON)]), {}, Chosen(), NOON)
+    scope = Scope(
+        BudgetBook([BUDGET]), counting_periods([Revision("all", BUDGET, NOON)]), {}, WindowFilter(), NOON
+    )
     marks = {0: 9, 1: 9}
-    counted = Recount(scope, components, marks, {0: 10, 1: 10}, lambda _: before, now)
+    counted = Replay(scope, components, marks, {0: 10, 1: 10}, lambda _: before, now)
     counted.add(rows)
     return counted
 

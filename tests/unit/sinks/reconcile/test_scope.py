@@ -7,25 +7,27 @@ import pytest
 
 from spendmeter.contract.budget import Budget
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_sinks.reconcile.budget_history import Revision, eras_of, replaced_until
+from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.scope import (
     CLOCKS_APART,
     COMPARED_AFTER_CLOSE,
-    Chosen,
     LeftOut,
     Scope,
-    read_chosen,
+    WindowFilter,
+    read_window_filter,
 )
-from spendmeter_sinks.reconcile.totals import AccountWindow
+from spendmeter_sinks.reconcile.totals import ComparedWindow
 from tests.builders import NOON, budget
 
 MIDNIGHT = NOON.replace(hour=0)
-TODAY = AccountWindow("per-key|key=k1", MIDNIGHT)
+TODAY = ComparedWindow("per-key|key=k1", MIDNIGHT)
 HOUR = timedelta(hours=1)
-EVERY = Chosen()
+EVERY = WindowFilter()
 
 
-def scope(*history: tuple[datetime, Budget | str], chosen: Chosen = EVERY, now: datetime = NOON) -> Scope:
+def scope(
+    *history: tuple[datetime, Budget | str], chosen: WindowFilter = EVERY, now: datetime = NOON
+) -> Scope:
     """A scope after budgets were applied, or removed by id, at those moments."""
     book, revisions = BudgetBook(), []
     for revision, (at, change) in enumerate(history, 1):
@@ -36,7 +38,7 @@ def scope(*history: tuple[datetime, Budget | str], chosen: Chosen = EVERY, now: 
             made = change.model_copy(update={"revision": revision})
             book.put(made)
             revisions.append(Revision(made.id, made, at))
-    return Scope(book, eras_of(revisions), replaced_until(revisions), chosen, now)
+    return Scope(book, counting_periods(revisions), replaced_until(revisions), chosen, now)
 
 
 def test_a_window_of_a_budget_that_was_never_changed_is_compared() -> None:
@@ -135,22 +137,22 @@ def test_a_window_is_compared_until_six_days_after_its_end() -> None:
     ],
 )
 def test_the_windows_that_share_a_moment_with_the_choice_are_compared(text: str, touched: bool) -> None:
-    chosen = scope((MIDNIGHT, budget()), chosen=read_chosen(text, NOON))
+    chosen = scope((MIDNIGHT, budget()), chosen=read_window_filter(text, NOON))
     assert chosen.of_account(TODAY) is (None if touched else LeftOut.NOT_CHOSEN)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-11-22T10:00:00", "2026-11-23/2026-11-22"])
 def test_a_choice_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"give now|not a time|no UTC offset|ends before"):
-        read_chosen(text, NOON)
+        read_window_filter(text, NOON)
 
 
 def test_the_span_begins_with_the_oldest_window_that_may_be_compared() -> None:
     daily = scope((MIDNIGHT, budget()))
     assert daily.span() == (MIDNIGHT - COMPARED_AFTER_CLOSE, None)
-    one_day = scope((MIDNIGHT, budget()), chosen=Chosen(NOON, NOON))
+    one_day = scope((MIDNIGHT, budget()), chosen=WindowFilter(NOON, NOON))
     assert one_day.span() == (MIDNIGHT, MIDNIGHT + timedelta(days=1))
     for_ever = scope(
-        (MIDNIGHT, budget()), (NOON, budget(id="all", period="lifetime")), chosen=Chosen(NOON, NOON)
+        (MIDNIGHT, budget()), (NOON, budget(id="all", period="lifetime")), chosen=WindowFilter(NOON, NOON)
     )
     assert for_ever.span()[1] is None

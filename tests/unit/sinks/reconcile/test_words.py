@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from spendmeter_sinks.reconcile.render import tell
+from spendmeter_sinks.reconcile.render import render
 from spendmeter_sinks.reconcile.report import (
     Compared,
     ConflictingEvents,
@@ -36,7 +36,7 @@ EQUAL = Report(
 
 
 def test_equal_is_said_first_with_what_was_compared() -> None:
-    assert tell(EQUAL) == (
+    assert render(EQUAL) == (
         "equal to the nano-dollar\n"
         "  recorded   1,234 events of 2 producers, $0.000005\n"
         "  totals     4 windows of 3 accounts: stream $0.000007, history $0.000007\n"
@@ -70,8 +70,8 @@ def test_each_difference_is_a_line_that_names_accounts_amounts_and_events() -> N
             ),
         }
     )
-    assert tell(report).splitlines()[0] == "6 differences"
-    assert tell(report).splitlines()[4:] == [
+    assert render(report).splitlines()[0] == "6 differences"
+    assert render(report).splitlines()[4:] == [
         "  dead       4 records of spend.usage are dead letters; 1 of them are counted events that history"
         " refused",
         "  left out   2 windows: the budget is no longer in force",
