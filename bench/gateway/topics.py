@@ -9,7 +9,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import partition_of, producer
 from spendmeter.runtime.settings import Settings
-from spendmeter_stream.publish import Outgoing, publish
+from spendmeter_stream.publish import ProducerRecord, publish
 
 RECORDS_AT_ONCE = 5_000
 
@@ -31,6 +31,6 @@ async def fill(settings: Settings, budget_count: int, accounts: int) -> None:
     try:
         left = iter(made)
         while batch := list(islice(left, RECORDS_AT_ONCE)):
-            await publish(kafka, [Outgoing(settings.topic(t), p, *record) for t, p, record in batch])
+            await publish(kafka, [ProducerRecord(settings.topic(t), p, *record) for t, p, record in batch])
     finally:
         await kafka.stop()

@@ -23,7 +23,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 
 AT_MOST = 1.3
 KEYS_PER_BATCH, EVENTS_PER_KEY, PASSES = 1_000, 2, 3
@@ -105,11 +105,11 @@ class Traffic:
         self._offset = 0
         self._teams_apart = max((budget_count - 2) // TEAMS_WITH_TRAFFIC, 1)
 
-    def batch(self, keys: Sequence[int]) -> list[Usage]:
+    def batch(self, keys: Sequence[int]) -> list[UsageRecord]:
         """One event of each of these keys."""
         return [self._usage(key) for key in keys]
 
-    def _usage(self, key: int) -> Usage:
+    def _usage(self, key: int) -> UsageRecord:
         offset, self._offset = self._offset, self._offset + 1
         at = _NOW + timedelta(milliseconds=offset % 1000)
         event = UsageEvent.model_construct(
@@ -126,7 +126,7 @@ class Traffic:
             cost_source=CostSource.LITELLM,
             prices={},
         )
-        return Usage(offset, _NOW, event)
+        return UsageRecord(offset, _NOW, event)
 
 
 if __name__ == "__main__":

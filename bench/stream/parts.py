@@ -27,7 +27,7 @@ from spendmeter.domain.matching import BudgetBook
 from spendmeter.runtime.kafka import partition_of
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 
 PARTITIONS, PASSES = 4, 3
 
@@ -65,7 +65,7 @@ def run(log: Sequence[Record], budgets: Sequence[Budget], batch: int) -> tuple[C
             placed[partition_of(total.account, PARTITIONS)].append(total)
         for partition, taken in placed.items():
             with clock.step("judge: merge totals"):
-                judges[partition].take(taken)
+                judges[partition].apply(taken)
             with clock.step("judge: judge accounts"):
                 said = judges[partition].judge(book, datetime.now(UTC))
             with clock.step("write signals"):
@@ -75,8 +75,8 @@ def run(log: Sequence[Record], budgets: Sequence[Budget], batch: int) -> tuple[C
     return clock, written
 
 
-def _usage(offset: int, record: Record, now: datetime) -> Usage:
-    return Usage(offset, now, cast(UsageEvent, read_usage(record.value, record.headers, now)))
+def _usage(offset: int, record: Record, now: datetime) -> UsageRecord:
+    return UsageRecord(offset, now, cast(UsageEvent, read_usage(record.value, record.headers, now)))
 
 
 @click.command()

@@ -14,7 +14,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import consumer, partition_of, producer
 from spendmeter.runtime.settings import Settings
-from spendmeter_stream.publish import Outgoing, publish
+from spendmeter_stream.publish import ProducerRecord, publish
 
 RECORDS_AT_ONCE = 5_000
 
@@ -63,7 +63,7 @@ async def load(bootstrap: str, count: int) -> Place:
                 record = encode_usage(event)
                 place.bytes_loaded += len(record.value)
                 partition = partition_of(event.key, settings.partitions)
-                records.append(Outgoing(topic, partition, *record))
+                records.append(ProducerRecord(topic, partition, *record))
             await publish(kafka, records)
     finally:
         await kafka.stop()

@@ -34,7 +34,7 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import says_ready
 from spendmeter_local.waiting import wait_until
-from spendmeter_stream.publish import Outgoing, publish
+from spendmeter_stream.publish import ProducerRecord, publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import (
     ACCOUNT,
@@ -43,10 +43,10 @@ from spendmeter_stream.state import (
     TALLY,
     AccountState,
     AccountWindow,
-    Component,
-    Counted,
-    Entry,
-    Tally,
+    ChangelogEntry,
+    CounterKey,
+    PartitionSum,
+    TotalComponent,
 )
 
 AT_MOST_SECONDS, AT_MOST_MIB = 8.4, 1024
@@ -99,7 +99,7 @@ async def _prepare(settings: StreamSettings, accounts: int) -> None:
     kafka = producer(settings)
     await kafka.start()
     try:
-        records: list[Outgoing] = []
+        records: list[ProducerRecord] = []
         for record in _records(settings, accounts):
             records.append(record)
             if len(records) >= WRITTEN_AT_ONCE:
@@ -110,20 +110,20 @@ async def _prepare(settings: StreamSettings, accounts: int) -> None:
         await kafka.stop()
 
 
-def _records(settings: StreamSettings, accounts: int) -> Iterator[Outgoing]:
+def _records(settings: StreamSettings, accounts: int) -> Iterator[ProducerRecord]:
     book = BudgetBook([KEY_HOUR])
     window = book.window_of(KEY_HOUR, datetime.now(UTC))
     assert window is not None, "an hour has begun"
     shape = book.shape_of(KEY_HOUR)
     for n in range(accounts):
         account = account_name(KEY_HOUR.id, [("key", key_name(n))])
-        tally = Tally(NanoUsd(1_000 + n), 3, 0, n, UUID(int=n), window.end)
-        counted = Entry(TALLY + Counted(account, window.start, shape).suffix(), tally.value())
+        tally = PartitionSum(NanoUsd(1_000 + n), 3, 0, n, UUID(int=n), window.end)
+        counted = ChangelogEntry(TALLY + CounterKey(account, window.start, shape).suffix(), tally.value())
         at = partition_of(account, settings.partitions)
-        state = AccountState({at: Component(n, NanoUsd(1_000 + n), 3, 0)}, UUID(int=n))
-        judged = Entry(ACCOUNT + AccountWindow(account, window.start).suffix(), state.value())
+        state = AccountState({at: TotalComponent(n, NanoUsd(1_000 + n), 3, 0)}, UUID(int=n))
+        judged = ChangelogEntry(ACCOUNT + AccountWindow(account, window.start).suffix(), state.value())
         for table, entry in ((METER_TABLE, counted), (JUDGE_TABLE, judged)):
-            yield Outgoing(settings.changelog(table), at, *entry, [])
+            yield ProducerRecord(settings.changelog(table), at, *entry, [])
 
 
 def _start(settings: StreamSettings, broker: RunningBroker) -> Start:

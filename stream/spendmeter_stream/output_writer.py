@@ -21,13 +21,13 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer
 from spendmeter.runtime.kafka import partition_of
 from spendmeter_stream import metrics
-from spendmeter_stream.judge.judge import Judgement
+from spendmeter_stream.judge.judge import Evaluation
 from spendmeter_stream.judge.signals import doubted_alert, foreign_producer_alert, unpriced_alert
-from spendmeter_stream.meter.counting_starts import told
-from spendmeter_stream.meter.meter import Folded
-from spendmeter_stream.publish import Outgoing, Publish
+from spendmeter_stream.meter.counting_starts import opening_records
+from spendmeter_stream.meter.meter import FoldResult
+from spendmeter_stream.publish import ProducerRecord, Publish
 from spendmeter_stream.settings import StreamSettings
-from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, OPENING, Entry, EntryStore
+from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, OPENING, ChangelogEntry, EntryStore
 
 MAX_UNPRICED_MODELS = 10_000
 MAX_DOUBTED_MODELS = 10_000
@@ -35,7 +35,7 @@ MAX_FOREIGN_PRODUCERS = 100
 """Of a day that are alerted by a worker."""
 
 
-class Storing:
+class OutputWriter:
     """The worker's one way to write."""
 
     def __init__(
@@ -47,14 +47,14 @@ class Storing:
         self._topics = {topic: settings.topic(topic) for topic in Topic}
         self._changelogs = {table: settings.changelog(table) for table in stores}
         self._stores = stores
-        self._unpriced_told: set[tuple[str, str]] = set()
+        self._unpriced_published: set[tuple[str, str]] = set()
         self._doubts_alerted: set[tuple[str, str, str]] = set()
         self._foreign_alerted: set[tuple[str, str]] = set()
         self.publish: Publish | None = None
 
     async def store_folded(
         self,
-        folded: Mapping[int, Folded],
+        folded: Mapping[int, FoldResult],
         letters: Sequence[DeadLetter],
         foreign: Sequence[ForeignProducer] = (),
     ) -> None:
@@ -74,43 +74,49 @@ class Storing:
             beside += self._doubted(result.doubted, now)
         await self._store_entries(METER_TABLE, {p: result.entries for p, result in folded.items()}, beside)
 
-    async def store_openings(self, openings: Mapping[int, list[Entry]]) -> None:
+    async def store_openings(self, openings: Mapping[int, list[ChangelogEntry]]) -> None:
         """Store openings, by source partition, then tell them."""
         await self._store_entries(METER_TABLE, openings, [])
-        await self.tell_openings(openings)
+        await self.publish_openings(openings)
 
-    async def tell_openings(self, openings: Mapping[int, list[Entry]]) -> None:
+    async def publish_openings(self, openings: Mapping[int, list[ChangelogEntry]]) -> None:
         """Tell openings that are stored."""
         now = datetime.now(UTC)
-        telling: list[Outgoing] = []
+        publishing: list[ProducerRecord] = []
         for partition, entries in openings.items():
-            for key, opening in told(entries, partition, self._incarnation):
+            for key, opening in opening_records(entries, partition, self._incarnation):
                 if opening is None:
-                    telling.append(self._removal(Topic.OPENINGS, 0, key))
+                    publishing.append(self._removal(Topic.OPENINGS, 0, key))
                 else:
-                    telling.append(self._outgoing(Topic.OPENINGS, encode_opening(opening, now), 0))
-        await self._publish(telling)
+                    publishing.append(self._outgoing(Topic.OPENINGS, encode_opening(opening, now), 0))
+        await self._publish(publishing)
 
-    async def store_judgements(self, judgements: Mapping[int, Judgement]) -> None:
+    async def store_judgements(self, judgements: Mapping[int, Evaluation]) -> None:
         """Signals and alerts, by partition of spend.totals; then what the judges remember of having told.
 
         An account has the same partition number in spend.totals and in spend.signals.
         """
-        telling: list[Outgoing] = []
-        for partition, judgement in judgements.items():
-            telling += [self._removal(Topic.TOTALS, partition, key) for key in judgement.forgotten]
-            telling += [self._outgoing(Topic.SIGNALS, encode_signal(s), partition) for s in judgement.signals]
-            telling += [self._removal(Topic.SIGNALS, partition, account) for account in judgement.withdrawn]
-            telling += [self._outgoing(Topic.ALERTS, encode_alert(alert), 0) for alert in judgement.alerts]
-            metrics.SIGNALS.inc(len(judgement.signals))
-            for alert in judgement.alerts:
+        publishing: list[ProducerRecord] = []
+        for partition, evaluation in judgements.items():
+            publishing += [self._removal(Topic.TOTALS, partition, key) for key in evaluation.forgotten]
+            publishing += [
+                self._outgoing(Topic.SIGNALS, encode_signal(s), partition) for s in evaluation.signals
+            ]
+            publishing += [
+                self._removal(Topic.SIGNALS, partition, account) for account in evaluation.withdrawn
+            ]
+            publishing += [
+                self._outgoing(Topic.ALERTS, encode_alert(alert), 0) for alert in evaluation.alerts
+            ]
+            metrics.SIGNALS.inc(len(evaluation.signals))
+            for alert in evaluation.alerts:
                 metrics.ALERTS.labels(alert.kind).inc()
-        await self._publish(telling)
+        await self._publish(publishing)
         await self._store_entries(JUDGE_TABLE, {p: j.entries for p, j in judgements.items()}, [])
 
-    async def store_expired(self, expired: Mapping[int, tuple[list[Entry], list[str]]]) -> None:
+    async def store_expired(self, expired: Mapping[int, tuple[list[ChangelogEntry], list[str]]]) -> None:
         """By source partition: tombstones of the changelog, and the keys of totals to remove."""
-        totals: list[Outgoing] = []
+        totals: list[ProducerRecord] = []
         for _, keys in expired.values():
             for key in keys:
                 account = key.rsplit("|", 2)[0]
@@ -119,23 +125,23 @@ class Storing:
         await self._publish(totals)
         entries = {p: tombstones for p, (tombstones, _) in expired.items()}
         await self._store_entries(METER_TABLE, entries, [])
-        await self.tell_openings(
+        await self.publish_openings(
             {p: [e for e in es if e.key.startswith(OPENING)] for p, es in entries.items()}
         )
 
-    def _unpriced(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[Outgoing]:
-        if len(self._unpriced_told) > MAX_UNPRICED_MODELS:
-            self._unpriced_told.clear()
+    def _unpriced(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[ProducerRecord]:
+        if len(self._unpriced_published) > MAX_UNPRICED_MODELS:
+            self._unpriced_published.clear()
         for event in events:
             metrics.UNPRICED.labels(event.model or event.model_group).inc()
-            told = (event.model or event.model_group, now.date().isoformat())
-            if told not in self._unpriced_told:
-                self._unpriced_told.add(told)
+            unpriced = (event.model or event.model_group, now.date().isoformat())
+            if unpriced not in self._unpriced_published:
+                self._unpriced_published.add(unpriced)
                 yield self._outgoing(
-                    Topic.ALERTS, encode_alert(unpriced_alert(told[0], event.event_id, now)), 0
+                    Topic.ALERTS, encode_alert(unpriced_alert(unpriced[0], event.event_id, now)), 0
                 )
 
-    def _doubted(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[Outgoing]:
+    def _doubted(self, events: Sequence[UsageEvent], now: datetime) -> Iterable[ProducerRecord]:
         if len(self._doubts_alerted) > MAX_DOUBTED_MODELS:
             self._doubts_alerted.clear()
         for event in events:
@@ -145,7 +151,7 @@ class Storing:
                 self._doubts_alerted.add(alerted)
                 yield self._outgoing(Topic.ALERTS, encode_alert(doubted_alert(event, now)), 0)
 
-    def _foreign(self, foreign: Sequence[ForeignProducer], now: datetime) -> Iterable[Outgoing]:
+    def _foreign(self, foreign: Sequence[ForeignProducer], now: datetime) -> Iterable[ProducerRecord]:
         for one in foreign:
             alerted = (one.producer_id, now.date().isoformat())
             # Anybody can make ids up; what is beyond the bound is in the dead letters and the metric.
@@ -157,23 +163,25 @@ class Storing:
             self._foreign_alerted = {alerted for alerted in self._foreign_alerted if alerted[1] == today}
 
     async def _store_entries(
-        self, table: str, entries: Mapping[int, Sequence[Entry]], beside: Sequence[Outgoing]
+        self, table: str, entries: Mapping[int, Sequence[ChangelogEntry]], beside: Sequence[ProducerRecord]
     ) -> None:
         changelog = self._changelogs[table]
         records = [
-            Outgoing(changelog, p, e.key, e.value, []) for p, written in entries.items() for e in written
+            ProducerRecord(changelog, p, e.key, e.value, [])
+            for p, written in entries.items()
+            for e in written
         ]
         last = await self._publish([*records, *beside])
         for partition, written in entries.items():
             if written:
                 self._stores[table].wrote(partition, written, last[changelog, partition], len(written))
 
-    async def _publish(self, records: Sequence[Outgoing]) -> dict[tuple[str, int], int]:
+    async def _publish(self, records: Sequence[ProducerRecord]) -> dict[tuple[str, int], int]:
         assert self.publish is not None, "the producer is started before the worker joins"
         return await self.publish(records) if records else {}
 
-    def _outgoing(self, topic: Topic, record: Record, partition: int) -> Outgoing:
-        return Outgoing(self._topics[topic], partition, *record)
+    def _outgoing(self, topic: Topic, record: Record, partition: int) -> ProducerRecord:
+        return ProducerRecord(self._topics[topic], partition, *record)
 
-    def _removal(self, topic: Topic, partition: int, key: str) -> Outgoing:
-        return Outgoing(self._topics[topic], partition, key.encode(), None, [])
+    def _removal(self, topic: Topic, partition: int, key: str) -> ProducerRecord:
+        return ProducerRecord(self._topics[topic], partition, key.encode(), None, [])

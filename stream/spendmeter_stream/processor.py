@@ -40,16 +40,16 @@ from spendmeter.runtime.process import stop_at_once
 from spendmeter.runtime.topic_watch import Said
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import Folded, Meter
-from spendmeter_stream.meter.topic_identity import TopicRecreated, Usage
-from spendmeter_stream.output_writer import Storing
+from spendmeter_stream.meter.meter import FoldResult, Meter
+from spendmeter_stream.meter.topic_identity import TopicRecreated, UsageRecord
+from spendmeter_stream.output_writer import OutputWriter
 from spendmeter_stream.publish import Publish
 from spendmeter_stream.settings import StreamSettings
-from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, Entry, EntryStore
+from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, ChangelogEntry, EntryStore
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_SECONDS = 5.0
+CHECK_EVERY_SECONDS = 5.0
 WARN_AFTER_SECONDS = 60.0
 HALTED_SECONDS = 0.25
 MAX_NAMED = 10
@@ -85,7 +85,7 @@ class Processor:
         self._ends = LogEnds(settings, self._usage_topic)
         self._stores = {METER_TABLE: meters, JUDGE_TABLE: judges}
         self._incarnation = incarnation
-        self._storing = Storing(settings, self._stores, incarnation)
+        self._storing = OutputWriter(settings, self._stores, incarnation)
         self._halted = ""
         self._said = Said(log)
         self._meters: dict[int, Meter] = {}
@@ -93,7 +93,7 @@ class Processor:
         self._untold: set[int] = set()
         """Meters whose openings the worker before may have stored without telling them."""
         self._expired_at = monotonic()
-        self._looked_at = monotonic()
+        self._checked_at = monotonic()
         self._waiting_since = monotonic()
         self._gone_to: dict[int, int] = {}
         """By source partition: up to where it is said what retention took."""
@@ -169,7 +169,7 @@ class Processor:
             if tp.topic != self._usage_topic:
                 totals = await self._believed(records, letters)
                 from_history |= any(total.source_partition == HISTORY for total in totals)
-                self._judge(tp.partition).take(totals)
+                self._judge(tp.partition).apply(totals)
         if from_history:
             # A book that lags would take a balance of the budget as it is now for an outdated one.
             await self.budgets.catch_up()
@@ -177,7 +177,7 @@ class Processor:
             await self._note_gone(partition, read[0].offset, source)
         self._refuse_if_paused(alive_at)
         done = await asyncio.gather(
-            self._count(usage, letters, alive_at), self._tell(), return_exceptions=True
+            self._count(usage, letters, alive_at), self._announce(), return_exceptions=True
         )
         for failure in done:
             if failure is not None:
@@ -186,7 +186,7 @@ class Processor:
     async def _count(
         self, usage: Mapping[int, Sequence[FetchedRecord]], letters: list[DeadLetter], alive_at: float
     ) -> None:
-        folded: dict[int, Folded] = {}
+        folded: dict[int, FoldResult] = {}
         foreign: list[ForeignProducer] = []
         if usage:
             await self.budgets.catch_up()
@@ -219,12 +219,12 @@ class Processor:
         if self.is_halted:
             return
         await self._open(alive_at, source)
-        await self._tell()
+        await self._announce()
         if monotonic() - self._expired_at >= self._settings.expire_interval_seconds:
             self._expired_at = monotonic()
             await self._expire()
-        if monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
-            self._looked_at = monotonic()
+        if monotonic() - self._checked_at >= CHECK_EVERY_SECONDS:
+            self._checked_at = monotonic()
             self._say_waiting()
 
     def _say_waiting(self) -> None:
@@ -252,7 +252,7 @@ class Processor:
         if self._untold:
             # A book that lags behind the worker before us would close what that one has opened.
             await self.budgets.catch_up()
-        openings: dict[int, list[Entry]] = {}
+        openings: dict[int, list[ChangelogEntry]] = {}
         for partition, meter in list(self._meters.items()):
             at = (
                 0
@@ -265,7 +265,9 @@ class Processor:
             self._refuse_if_paused(alive_at)
         await self._storing.store_openings(openings)
         untold, self._untold = self._untold, set()
-        await self._storing.tell_openings({p: m.openings() for p, m in self._meters.items() if p in untold})
+        await self._storing.publish_openings(
+            {p: m.openings() for p, m in self._meters.items() if p in untold}
+        )
 
     def _meter(self, partition: int) -> Meter:
         meter = self._meters.get(partition)
@@ -291,7 +293,7 @@ class Processor:
         records: Sequence[FetchedRecord],
         letters: list[DeadLetter],
         foreign: list[ForeignProducer],
-    ) -> Folded:
+    ) -> FoldResult:
         meter = self._meter(partition)
         try:
             result = meter.fold(list(self._usages(records, letters, foreign)), self.budgets.book)
@@ -310,7 +312,7 @@ class Processor:
         records: Sequence[FetchedRecord],
         letters: list[DeadLetter],
         foreign: list[ForeignProducer],
-    ) -> Iterator[Usage]:
+    ) -> Iterator[UsageRecord]:
         appended_ms: int | None = None
         appended_at = EPOCH
         for record in records:
@@ -327,7 +329,7 @@ class Processor:
                 letters.append(self._letter(record, invalid))
                 if isinstance(invalid, ForeignProducer):
                     foreign.append(invalid)
-            yield Usage(record.offset, appended_at, event)
+            yield UsageRecord(record.offset, appended_at, event)
 
     async def _believed(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> list[Total]:
         """The totals without those that include more of spend.usage than there is: these would never go."""
@@ -374,7 +376,7 @@ class Processor:
             judge = self._judges[partition] = Judge.restore(entries, self._incarnation)
         return judge
 
-    async def _tell(self) -> None:
+    async def _announce(self) -> None:
         now = datetime.now(UTC)
         told = {p: judge.judge(self.budgets.book, now) for p, judge in self._judges.items()}
         await self._storing.store_judgements(told)

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
 
-class Outgoing(NamedTuple):
+class ProducerRecord(NamedTuple):
     """One record; its partition is always the caller's decision."""
 
     topic: str
@@ -19,11 +19,11 @@ class Outgoing(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-Publish = Callable[[Iterable[Outgoing]], Awaitable[dict[tuple[str, int], int]]]
+Publish = Callable[[Iterable[ProducerRecord]], Awaitable[dict[tuple[str, int], int]]]
 """`publish` with its producer."""
 
 
-async def publish(kafka: AIOKafkaProducer, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
+async def publish(kafka: AIOKafkaProducer, records: Iterable[ProducerRecord]) -> dict[tuple[str, int], int]:
     """Send records, in order within each partition, and wait until all of them are stored.
 
     Whole batches are handed over, because one call of the client per record costs more than
@@ -32,7 +32,7 @@ async def publish(kafka: AIOKafkaProducer, records: Iterable[Outgoing]) -> dict[
     Raises:
         KafkaError: a batch was refused for good; nobody knows how much of the rest is stored.
     """
-    by_partition: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
+    by_partition: dict[tuple[str, int], list[ProducerRecord]] = defaultdict(list)
     for record in records:
         by_partition[record.topic, record.partition].append(record)
     handed = [await _hand_over(kafka, *where, batch) for where, batch in by_partition.items()]
@@ -45,7 +45,7 @@ async def publish(kafka: AIOKafkaProducer, records: Iterable[Outgoing]) -> dict[
 
 
 async def _hand_over(
-    kafka: AIOKafkaProducer, topic: str, partition: int, records: list[Outgoing]
+    kafka: AIOKafkaProducer, topic: str, partition: int, records: list[ProducerRecord]
 ) -> list[tuple[asyncio.Future[RecordMetadata], int]]:
     sent = []
     batch, count = kafka.create_batch(), 0

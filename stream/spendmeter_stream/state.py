@@ -27,7 +27,7 @@ PRODUCER = b"p|"
 OPENING = b"o|"
 POSITION = b"position"
 ACCOUNT = b"a|"
-TAKEN = b"h|"
+OPENING_BALANCE = b"h|"
 
 # Beginnings and ends of windows: few, each in the keys and values of all accounts.
 _MAX_REMEMBERED = 10_000
@@ -51,7 +51,7 @@ _read_account: Callable[[bytes], Any] = msgspec.json.Decoder(
 _read_any: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 
-class Entry(NamedTuple):
+class ChangelogEntry(NamedTuple):
     """One changelog record; no value is a tombstone."""
 
     key: bytes
@@ -64,7 +64,7 @@ class EntryStore(Protocol):
     def entries(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
         """Everything that the changelog partition amounts to."""
 
-    def wrote(self, partition: int, entries: Iterable[Entry], last_offset: int, count: int) -> None:
+    def wrote(self, partition: int, entries: Iterable[ChangelogEntry], last_offset: int, count: int) -> None:
         """Take over entries that the broker has acknowledged, the last of them at that changelog offset."""
 
 
@@ -81,7 +81,7 @@ class AccountWindow(NamedTuple):
         return cls(account, _time(int(start)))
 
 
-class Counted(NamedTuple):
+class CounterKey(NamedTuple):
     """What a tally counts: an account in a window, in one shape of its budget (see openings.py).
 
     The shape keeps workers apart: a late write of one that knew the budget as it was replaces
@@ -96,13 +96,13 @@ class Counted(NamedTuple):
         return f"{self.account}|{_us(self.window_start)}|{self.shape}".encode()
 
     @classmethod
-    def read(cls, suffix: bytes) -> "Counted":
+    def read(cls, suffix: bytes) -> "CounterKey":
         account, start, shape = suffix.decode().rsplit("|", 2)
         return cls(account, _time(int(start)), intern(shape))
 
 
 @dataclass(slots=True)
-class Tally:
+class PartitionSum:
     """What one source partition has added to an account in a window; the meter's state."""
 
     spent_nanousd: NanoUsd
@@ -126,13 +126,13 @@ class Tally:
         )
 
     @classmethod
-    def read(cls, value: bytes) -> "Tally":
+    def read(cls, value: bytes) -> "PartitionSum":
         last, spent, events, first, event_id, end_us = _read_tally(value)
         return cls(NanoUsd(spent), events, first, last, event_id, None if end_us is None else _time(end_us))
 
 
 @dataclass(slots=True)
-class Progress:
+class ProducerSequence:
     """How far one producer has come in one source partition: its resends end at or below `seq`."""
 
     seq: int
@@ -143,12 +143,12 @@ class Progress:
         return _pack((self.offset, self.seq, to_unix_us(self.seen_at)))
 
     @classmethod
-    def read(cls, value: bytes) -> "Progress":
+    def read(cls, value: bytes) -> "ProducerSequence":
         offset, seq, seen = _read_any(value)
         return cls(seq, offset, from_unix_us(seen))
 
 
-class Opening(NamedTuple):
+class CountingStart(NamedTuple):
     """From which source offset on a budget, in the shape that the key names, has been counted."""
 
     offset: int
@@ -158,12 +158,12 @@ class Opening(NamedTuple):
         return _pack((-self.offset,))
 
     @classmethod
-    def read(cls, value: bytes) -> "Opening":
+    def read(cls, value: bytes) -> "CountingStart":
         (negated,) = _read_any(value)
         return cls(-negated)
 
 
-class Component(NamedTuple):
+class TotalComponent(NamedTuple):
     """One source partition's part of an account's spend, as the judge last heard of it."""
 
     last_offset: int
@@ -197,9 +197,9 @@ class Burn(NamedTuple):
 class AccountState:
     """Everything the judge knows of an account in a window, and what it has already told."""
 
-    components: dict[int | str, Component] = field(default_factory=dict)
+    components: dict[int | str, TotalComponent] = field(default_factory=dict)
     last_event_id: UUID | None = None
-    told: frozenset[str] = frozenset()
+    sent_alerts: frozenset[str] = frozenset()
     """Alerts that were sent, by `kind/qualifier`."""
     exceeded: bool = False
     """The state that was last told in an alert, so that a recovery is told too."""
@@ -222,7 +222,7 @@ class AccountState:
                 self.guard,
                 self.components,
                 self.last_event_id,
-                sorted(self.told) if self.told else (),
+                sorted(self.sent_alerts) if self.sent_alerts else (),
                 self.exceeded,
                 self.crossed,
                 self.burn,
@@ -237,7 +237,7 @@ class AccountState:
         crossed, burn, held = (*later, None)[:3] if later else (int(exceeded), None, None)
         return cls(
             {
-                (int(s) if s.isdecimal() else s): Component(*c[:4], *map(intern, c[4:]))
+                (int(s) if s.isdecimal() else s): TotalComponent(*c[:4], *map(intern, c[4:]))
                 for s, c in components.items()
             },
             UUID(event_id) if event_id else None,
@@ -267,26 +267,26 @@ def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
     """
     if key is None:
         raise NoEntry("it has no key")
-    if value is not None and key.startswith((ACCOUNT, TAKEN)) != (table == JUDGE_TABLE):
+    if value is not None and key.startswith((ACCOUNT, OPENING_BALANCE)) != (table == JUDGE_TABLE):
         raise NoEntry(f"its key is of no entry of the {table}")
     if value is None:
         return
     try:
         guard_of(value)
         if key.startswith(TALLY):
-            Counted.read(key[len(TALLY) :])
-            Tally.read(value)
+            CounterKey.read(key[len(TALLY) :])
+            PartitionSum.read(value)
         elif key.startswith(ACCOUNT):
             AccountWindow.read(key[len(ACCOUNT) :])
             _check_account(value)
         elif key.startswith(PRODUCER):
             key.decode()
-            Progress.read(value)
+            ProducerSequence.read(value)
         elif key.startswith(OPENING):
             key.decode()
-            if Opening.read(value).offset < 0:
+            if CountingStart.read(value).offset < 0:
                 raise NoEntry("an offset is not negative")
-        elif key.startswith(TAKEN):
+        elif key.startswith(OPENING_BALANCE):
             key.decode()
             _, kept = _read_any(value)
             for fields in kept:

@@ -11,7 +11,7 @@ from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.history.correction import CorrectedEvent, correct
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 from tests.builders import NOON, budget, usage
 
 BUDGETS = [
@@ -35,7 +35,7 @@ def changed(recorded: CorrectedEvent, cost: int, is_void: bool) -> UsageEvent | 
 
 def tallies(log: Sequence[UsageEvent], chunk: int) -> dict[str, int]:
     meter, book = Meter(0), BudgetBook(BUDGETS)
-    records = [Usage(offset, NOON, event) for offset, event in enumerate(log)]
+    records = [UsageRecord(offset, NOON, event) for offset, event in enumerate(log)]
     for first in range(0, len(records), chunk):
         meter.fold(records[first : first + chunk], book)
         # A crash at the worst moment: the batch is read again.

@@ -17,7 +17,7 @@ from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from spendmeter.domain.window import Window
-from spendmeter_stream.state import Entry
+from spendmeter_stream.state import ChangelogEntry
 from tests.builders import NOON
 
 PARTITIONS = 2
@@ -107,7 +107,7 @@ class Broker:
     budgets: list[tuple[str, Budget | None]] = field(default_factory=list)
     book: BudgetBook = field(default_factory=BudgetBook)
     """What a reader that has caught up with `budgets` holds."""
-    changelogs: dict[tuple[str, int], list[Entry]] = field(default_factory=dict)
+    changelogs: dict[tuple[str, int], list[ChangelogEntry]] = field(default_factory=dict)
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     generations: dict[tuple[str, int], int] = field(default_factory=dict)
     counts_from: dict[str, list[int]] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class Broker:
         self.on_signal(signal)
         self.signals[partition_of(signal.account)].append(signal)
 
-    def changelog(self, table: str, partition: int) -> list[Entry]:
+    def changelog(self, table: str, partition: int) -> list[ChangelogEntry]:
         return self.changelogs.setdefault((table, partition), [])
 
     def put_budget(self, budget: Budget, counts_anew: bool) -> None:

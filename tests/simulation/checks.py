@@ -10,7 +10,7 @@ from spendmeter.domain.matching import Account, subject_of
 from spendmeter.domain.window import Window, window_of
 from spendmeter_gateway.admission.decide import Refuse
 from spendmeter_gateway.spend.window_balance import Known
-from spendmeter_stream.meter.meter import Folded
+from spendmeter_stream.meter.meter import FoldResult
 from tests.simulation.broker import PARTITIONS, Broker
 from tests.simulation.calls import Call
 
@@ -19,7 +19,7 @@ class Violation(AssertionError):
     """A promise was broken."""
 
 
-def check_folded(broker: Broker, partition: int, folded: Folded) -> None:
+def check_folded(broker: Broker, partition: int, folded: FoldResult) -> None:
     """Each total is the sum of exactly the events that it claims: first copies, first to last offset."""
     for total in folded.totals:
         budget = broker.book.get(budget_id_of(total.account))

@@ -12,24 +12,31 @@ from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter.domain.window import Window
 from spendmeter_sinks.opening_balance.balance import A, Balances, Row
-from spendmeter_stream.faust.store import GuardedStore
-from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.faust.store import VersionedStore
+from spendmeter_stream.judge.judge import Evaluation, Judge
 from spendmeter_stream.judge.merging import Merged, merge
-from spendmeter_stream.judge.timers import Dues
-from spendmeter_stream.meter.counting_starts import Openings
-from spendmeter_stream.meter.meter import Folded, Meter
-from spendmeter_stream.meter.window_cache import Place
-from spendmeter_stream.state import TALLY, AccountState, AccountWindow, Component, Counted, Entry
+from spendmeter_stream.judge.timers import Timers
+from spendmeter_stream.meter.counting_starts import CountingStarts
+from spendmeter_stream.meter.meter import FoldResult, Meter
+from spendmeter_stream.meter.window_cache import CountedWindow
+from spendmeter_stream.state import (
+    TALLY,
+    AccountState,
+    AccountWindow,
+    ChangelogEntry,
+    CounterKey,
+    TotalComponent,
+)
 from tests.simulation.workers import Parts
 
 
 class NoTallyGuard(Meter):
-    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
-        tally = place.tally
+    def _count(self, event: UsageEvent, counted: CountedWindow, offset: int, resent: bool | None) -> None:
+        tally = counted.tally
         if not tally.first_offset <= offset <= tally.last_offset:
-            return super()._count(event, place, offset, resent)
+            return super()._count(event, counted, offset, resent)
         last, tally.last_offset = tally.last_offset, offset - 1
-        super()._count(event, place, offset, bool(resent))
+        super()._count(event, counted, offset, bool(resent))
         tally.last_offset = last
         return None
 
@@ -40,28 +47,30 @@ class NoProducerDedupe(Meter):
 
 
 class ProducersBeforeTallies(Meter):
-    def fold(self, *args: Any) -> Folded:
+    def fold(self, *args: Any) -> FoldResult:
         folded = super().fold(*args)
         folded.entries.sort(key=lambda entry: entry.key.startswith(b"t|"))
         return folded
 
 
 class OpensInsideReplays(Meter):
-    def open(self, book: BudgetBook, first_offset: int) -> list[Entry]:
+    def open(self, book: BudgetBook, first_offset: int) -> list[ChangelogEntry]:
         self._openings.follow(book)
         self._openings.open_all(book, first_offset)
         return self._openings.changes()
 
-    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
+    def _counted_window(
+        self, book: BudgetBook, account: Account, window: Window, offset: int
+    ) -> CountedWindow:
         self._frontier = offset
-        return super()._place(book, account, window, offset)
+        return super()._counted_window(book, account, window, offset)
 
-    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+    def _count(self, event: UsageEvent, counted: CountedWindow, offset: int, resent: bool | None) -> None:
         self._frontier = offset
-        super()._count(event, place, offset, bool(resent))
+        super()._count(event, counted, offset, bool(resent))
 
 
-class _OpensLate(Openings):
+class _OpensLate(CountingStarts):
     def open_all(self, book: BudgetBook, frontier: int) -> None:
         """The first event of each opens it."""
 
@@ -71,22 +80,22 @@ class OpensAtTheFirstEvent(Meter):
         super().__init__(partition, max_accounts, incarnation)
         self._openings = _OpensLate()
 
-    def fold(self, *args: Any) -> Folded:
+    def fold(self, *args: Any) -> FoldResult:
         folded = super().fold(*args)
         folded.openings += self._openings.changes()
         return folded
 
 
 class DuplicatesDoNotMoveLastOffset(Meter):
-    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
+    def _count(self, event: UsageEvent, counted: CountedWindow, offset: int, resent: bool | None) -> None:
         if resent is not True:
-            super()._count(event, place, offset, resent)
+            super()._count(event, counted, offset, resent)
 
 
 class FreeEventsOpenAccounts(Meter):
-    def _places_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[Place]:
-        assert self._places is not None
-        return self._places.of(event, offset)
+    def _windows_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
+        assert self._windows is not None
+        return self._windows.of(event, offset)
 
 
 class _CountsFreeRows(Balances):
@@ -96,15 +105,15 @@ class _CountsFreeRows(Balances):
 
 
 class ReplaysSayNothing(Meter):
-    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
-        was_changed, is_known = place.is_changed, offset <= place.tally.last_offset
-        super()._count(event, place, offset, resent)
-        if is_known and place.is_changed and not was_changed:
-            place.is_changed = False
-            self._changed.remove(place)
+    def _count(self, event: UsageEvent, counted: CountedWindow, offset: int, resent: bool | None) -> None:
+        was_changed, is_known = counted.is_changed, offset <= counted.tally.last_offset
+        super()._count(event, counted, offset, resent)
+        if is_known and counted.is_changed and not was_changed:
+            counted.is_changed = False
+            self._changed.remove(counted)
 
 
-class _StaysOpen(Openings):
+class _StaysOpen(CountingStarts):
     def follow(self, book: BudgetBook) -> None:
         """Whatever came and went meanwhile."""
 
@@ -118,37 +127,41 @@ class OpeningsAreNeverClosed(Meter):
 class TalliesHaveNoShape(Meter):
     """All shapes of a budget write to one key, as if the key had none."""
 
-    def fold(self, *args: Any) -> Folded:
+    def fold(self, *args: Any) -> FoldResult:
         folded = super().fold(*args)
         folded.entries = [
-            Entry(e.key.rpartition(b"|")[0] + b"|", e.value) if e.key.startswith(TALLY) else e
+            ChangelogEntry(e.key.rpartition(b"|")[0] + b"|", e.value) if e.key.startswith(TALLY) else e
             for e in folded.entries
         ]
         return folded
 
-    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
+    def _counted_window(
+        self, book: BudgetBook, account: Account, window: Window, offset: int
+    ) -> CountedWindow:
         _, shape = self._openings.open(book, account.budget, self._frontier)
-        stored = self.tallies.pop(Counted(account.name, window.start, ""), None)
+        stored = self.tallies.pop(CounterKey(account.name, window.start, ""), None)
         if stored is not None:
-            self.tallies[Counted(account.name, window.start, shape)] = stored
-        return super()._place(book, account, window, offset)
+            self.tallies[CounterKey(account.name, window.start, shape)] = stored
+        return super()._counted_window(book, account, window, offset)
 
 
 class LateEventsCountNow(Meter):
-    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
+    def _counted_window(
+        self, book: BudgetBook, account: Account, window: Window, offset: int
+    ) -> CountedWindow:
         assert self._now is not None
         now = book.window_of(account.budget, self._now)
-        return super()._place(book, account, now or window, offset)
+        return super()._counted_window(book, account, now or window, offset)
 
 
 class TakesLowerOffsets(Judge):
-    def take(self, totals: Iterable[Total]) -> None:
+    def apply(self, totals: Iterable[Total]) -> None:
         for total in totals:
-            super().take([total])
+            super().apply([total])
             if total.closes_opening:
                 continue
             state = self.accounts[AccountWindow(total.account, total.window_start)]
-            state.components[total.source_partition] = Component(
+            state.components[total.source_partition] = TotalComponent(
                 total.last_offset, total.spent_nanousd, total.events, total.first_offset, total.shape or ""
             )
 
@@ -157,7 +170,7 @@ class _Merges(Judge):
     """Breaks how an account's parts are merged."""
 
     def merged(self, where: AccountWindow, state: AccountState, shape: str) -> Merged:
-        taken = self._takings.of(budget_id_of(where.account), where.window_start)
+        taken = self._opening_balances.of(budget_id_of(where.account), where.window_start)
         right = merge(state.components, state.held, taken, shape)
         return self.broken(right, state, taken)
 
@@ -211,7 +224,7 @@ class TakesWhatTheStreamCounts(Balances):
 
 
 class CountsItsOwnVersions(Judge):
-    def judge(self, book: BudgetBook, now: datetime) -> Judgement:
+    def judge(self, book: BudgetBook, now: datetime) -> Evaluation:
         said = super().judge(book, now)
         for n, signal in enumerate(said.signals):
             self._told_so_far = getattr(self, "_told_so_far", 0) + 1
@@ -220,8 +233,8 @@ class CountsItsOwnVersions(Judge):
 
 
 class ForgetsWhatWaits(Judge):
-    def judge(self, book: BudgetBook, now: datetime) -> Judgement:
-        self._waiting = Dues()
+    def judge(self, book: BudgetBook, now: datetime) -> Evaluation:
+        self._waiting = Timers()
         return super().judge(book, now)
 
 
@@ -230,7 +243,7 @@ class IsDeafToBudgets(Judge):
         """The accounts of the budget are judged when something is spent again."""
 
 
-class LastWriteWins(GuardedStore):
+class LastWriteWins(VersionedStore):
     def _put(self, partition: int, key: bytes, value: bytes | None) -> None:
         kept = self._entries.setdefault(partition, {})
         if value is None:

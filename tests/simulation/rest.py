@@ -13,7 +13,7 @@ from spendmeter.domain.matching import Account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.judge.merging import Merged
-from spendmeter_stream.state import AccountState, AccountWindow, Component
+from spendmeter_stream.state import AccountState, AccountWindow, TotalComponent
 from tests.simulation.broker import PARTITIONS, Broker, Recorded, partition_of
 from tests.simulation.checks import Violation
 from tests.simulation.gateway import Gateway
@@ -116,7 +116,11 @@ def _check_tallies(
 
 
 def _check_component(
-    broker: Broker, where: AccountWindow, partition: int, events: Sequence[Recorded], known: Component | None
+    broker: Broker,
+    where: AccountWindow,
+    partition: int,
+    events: Sequence[Recorded],
+    known: TotalComponent | None,
 ) -> bool:
     """Check one partition's part; returns whether it holds every event of the window."""
     claimed = known.first_offset if known else None

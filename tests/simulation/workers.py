@@ -27,12 +27,12 @@ from spendmeter_sinks.opening_balance.pending_backfills import (
     closing_of,
     is_covered,
 )
-from spendmeter_stream.faust.store import GuardedStore
-from spendmeter_stream.judge.judge import Judge, Judgement
-from spendmeter_stream.meter.counting_starts import told
-from spendmeter_stream.meter.meter import Folded, Meter
-from spendmeter_stream.meter.topic_identity import Usage
-from spendmeter_stream.state import OPENING, Entry
+from spendmeter_stream.faust.store import VersionedStore
+from spendmeter_stream.judge.judge import Evaluation, Judge
+from spendmeter_stream.meter.counting_starts import opening_records
+from spendmeter_stream.meter.meter import FoldResult, Meter
+from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.state import OPENING, ChangelogEntry
 from tests.simulation.broker import KEYS, PARTITIONS, Broker, Stored, partition_of, placed
 from tests.simulation.checks import check_folded
 
@@ -58,7 +58,7 @@ class Parts:
 
     meter: type[Meter] = Meter
     judge: type[Judge] = Judge
-    store: type[GuardedStore] = GuardedStore
+    store: type[VersionedStore] = VersionedStore
     meter_writes: str = "openings first, then tallies"
     commits: str = "after storing"
     alerts: str = "before remembering"
@@ -77,7 +77,7 @@ class Parts:
     closes: str = "after the totals"
 
 
-def restored(parts: Parts, log: Sequence[Entry], partition: int) -> list[tuple[bytes, bytes]]:
+def restored(parts: Parts, log: Sequence[ChangelogEntry], partition: int) -> list[tuple[bytes, bytes]]:
     """What the real store makes of a changelog partition."""
     store = object.__new__(parts.store)
     store.__post_init__()
@@ -180,7 +180,7 @@ class MeterWorker(Worker):
         changelog = broker.changelog("meter", self.partition)
         # Whoever was here before may have stored openings and died before it told them.
         self.is_busy = True
-        yield from self.store((broker.openings, list(told(meter.openings(), self.partition))))
+        yield from self.store((broker.openings, list(opening_records(meter.openings(), self.partition))))
         self.is_busy = False
         # Whoever stood still meanwhile, and has a successor, begins nothing new.
         yield
@@ -201,7 +201,9 @@ class MeterWorker(Worker):
                     self.commit()
                     yield
                 usages = [
-                    Usage(before + n, stored.appended_at, stored.event if self.is_counted(stored) else None)
+                    UsageRecord(
+                        before + n, stored.appended_at, stored.event if self.is_counted(stored) else None
+                    )
                     for n, stored in enumerate(batch)
                 ]
                 folded = meter.fold(usages, broker.book)
@@ -213,12 +215,12 @@ class MeterWorker(Worker):
                 tombstones, _ = meter.expire(broker.book)
                 yield from self.store((changelog, tombstones))
                 closed = [entry for entry in tombstones if entry.key.startswith(OPENING)]
-                yield from self.store((broker.openings, list(told(closed, self.partition))))
+                yield from self.store((broker.openings, list(opening_records(closed, self.partition))))
             if self.random.random() < 0.5:
                 self.commit()
             yield
 
-    def store_folded(self, changelog: list[Entry], folded: Folded) -> Iterator[None]:
+    def store_folded(self, changelog: list[ChangelogEntry], folded: FoldResult) -> Iterator[None]:
         totals = [
             (log, [t for t in folded.totals if partition_of(t.account) == p])
             for p, log in enumerate(self.broker.totals)
@@ -230,9 +232,9 @@ class MeterWorker(Worker):
         yield from self.store_openings(changelog, folded.openings)
         yield from self.store((changelog, folded.entries), *totals)
 
-    def store_openings(self, changelog: list[Entry], opened: list[Entry]) -> Iterator[None]:
+    def store_openings(self, changelog: list[ChangelogEntry], opened: list[ChangelogEntry]) -> Iterator[None]:
         yield from self.store((changelog, opened))
-        yield from self.store((self.broker.openings, list(told(opened, self.partition))))
+        yield from self.store((self.broker.openings, list(opening_records(opened, self.partition))))
 
 
 class JudgeWorker(Worker):
@@ -279,7 +281,7 @@ class JudgeWorker(Worker):
             if any(total.source_partition == HISTORY for total in totals):
                 # As processor.py: else a balance of the budget as it is now would be taken for an old one.
                 self.read_budgets(len(self.broker.budgets))
-            self.judge.take(totals)
+            self.judge.apply(totals)
             yield from self.store_judged(self.judge.judge(self.book, self.broker.now))
             if self.may_expire and self.random.random() < 0.2:
                 # Totals of a budget may arrive before the budget itself is read.
@@ -291,7 +293,7 @@ class JudgeWorker(Worker):
                 self.commit()
             yield
 
-    def store_judged(self, said: Judgement) -> Iterator[None]:
+    def store_judged(self, said: Evaluation) -> Iterator[None]:
         broker, alerts = self.broker, self.parts.alerts
         remembered = (broker.changelog("judge", self.partition), said.entries)
         telling = (

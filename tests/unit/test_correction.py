@@ -12,9 +12,9 @@ from spendmeter.contract.signal import State
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.history.correction import CorrectedEvent, NotCorrectable, correct, producer_of
-from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.judge.judge import Evaluation, Judge
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 from tests.builders import NOON, budget, usage
 
 EVENT_ID = UUID("019a2c5e-5c00-7abc-8def-0123456789ab")
@@ -137,7 +137,7 @@ def test_a_failed_request_without_a_price_counted_no_flat_amount_and_gives_none_
 
 def folded(events: list[UsageEvent], of: Any = None) -> dict[str, int]:
     meter = Meter(0)
-    meter.fold([Usage(n, NOON, event) for n, event in enumerate(events)], BudgetBook([of or budget()]))
+    meter.fold([UsageRecord(n, NOON, event) for n, event in enumerate(events)], BudgetBook([of or budget()]))
     return {where.account: tally.spent_nanousd for where, tally in meter.tallies.items()}
 
 
@@ -148,10 +148,10 @@ class Stream:
         self.book = BudgetBook([budget(**of_budget)])
         self.meter, self.judge, self.offset = Meter(0), Judge(), 0
 
-    def takes(self, event: UsageEvent, now: datetime = NOON) -> Judgement:
-        totals = self.meter.fold([Usage(self.offset, now, event)], self.book).totals
+    def takes(self, event: UsageEvent, now: datetime = NOON) -> Evaluation:
+        totals = self.meter.fold([UsageRecord(self.offset, now, event)], self.book).totals
         self.offset += 1
-        self.judge.take(totals)
+        self.judge.apply(totals)
         return self.judge.judge(self.book, now)
 
 
@@ -196,6 +196,6 @@ def test_a_replayed_or_resent_correction_adds_nothing() -> None:
     stream.takes(event)
     stream.takes(event)
     assert [tally.spent_nanousd for tally in stream.meter.tallies.values()] == [100]
-    again = [Usage(n, NOON, e) for n, e in enumerate([original(), event, event])]
+    again = [UsageRecord(n, NOON, e) for n, e in enumerate([original(), event, event])]
     assert stream.meter.fold(again, stream.book).counted == 0
     assert [tally.spent_nanousd for tally in stream.meter.tallies.values()] == [100]

@@ -33,17 +33,17 @@ KNOWN_TO_USERS = frozenset({"letters"})
 NAMES_LEFT = {
     "spendmeter": 14,
     "spendmeter_gateway": 79,
-    "spendmeter_stream": 47,
+    "spendmeter_stream": 0,
     "spendmeter_sinks": 0,
     "spendmeter_local": 0,
 }
 """Names with such a word in them. May only fall."""
-CLASSES_TWICE = 6
+CLASSES_TWICE = 3
 """Public class names that stand in more than one module. May only fall."""
 PROSE_LEFT = {
     "spendmeter": 158,
     "spendmeter_gateway": 213,
-    "spendmeter_stream": 93,
+    "spendmeter_stream": 87,
     "spendmeter_sinks": 99,
     "spendmeter_local": 46,
     "docs": 149,

@@ -39,8 +39,16 @@ from spendmeter.runtime.fetched import FetchedRecord
 from spendmeter.runtime.kafka import MAX_RECORD_BYTES, record_bytes
 from spendmeter.runtime.settings import MAX_PARTITIONS
 from spendmeter_stream.judge.alerts import crossings
-from spendmeter_stream.judge.opening_balances import Takings
-from spendmeter_stream.state import AccountState, AccountWindow, Burn, Component, Counted, Entry, Tally
+from spendmeter_stream.judge.opening_balances import OpeningBalances
+from spendmeter_stream.state import (
+    AccountState,
+    AccountWindow,
+    Burn,
+    ChangelogEntry,
+    CounterKey,
+    PartitionSum,
+    TotalComponent,
+)
 from tests.builders import NOON, budget, usage
 
 LARGEST = 2**63 - 1
@@ -162,8 +170,8 @@ def test_a_decision_fits(worst: str) -> None:
 
 def test_what_the_stream_remembers_fits(worst: str) -> None:
     account = account_of(worst)
-    parts: dict[int | str, Component] = {
-        n: Component(LARGEST, MONEY, LARGEST, LARGEST, SHAPE) for n in (*range(MAX_PARTITIONS), HISTORY)
+    parts: dict[int | str, TotalComponent] = {
+        n: TotalComponent(LARGEST, MONEY, LARGEST, LARGEST, SHAPE) for n in (*range(MAX_PARTITIONS), HISTORY)
     }
     told = frozenset(f"threshold/{fraction}" for fraction in budget_of(worst).warn_at)
     state = AccountState(
@@ -175,12 +183,12 @@ def test_what_the_stream_remembers_fits(worst: str) -> None:
         Burn(LARGEST, LARGEST, 1.5e300),
         held=OpeningBalance(OF_ALL, SHAPE, NOON),
     )
-    fits(Entry(b"a|" + AccountWindow(account, NOON).suffix(), state.value()))
-    tally = Tally(MONEY, LARGEST, LARGEST, LARGEST, UUID(int=1), NOON)
-    fits(Entry(b"t|" + Counted(account, NOON, SHAPE).suffix(), tally.value()))
-    takings = Takings()
+    fits(ChangelogEntry(b"a|" + AccountWindow(account, NOON).suffix(), state.value()))
+    tally = PartitionSum(MONEY, LARGEST, LARGEST, LARGEST, UUID(int=1), NOON)
+    fits(ChangelogEntry(b"t|" + CounterKey(account, NOON, SHAPE).suffix(), tally.value()))
+    takings = OpeningBalances()
     for n in range(MAX_KEPT + 1):
-        takings.take(
+        takings.apply(
             Total(
                 account=ID,
                 window_start=NOON + timedelta(days=n),

@@ -13,7 +13,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, producer_of, replay_of
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 from tests.builders import NOON, budget, usage
 
 AHEAD = timedelta(hours=2)
@@ -89,7 +89,7 @@ def test_the_stream_counts_a_replay_once_though_later_events_of_its_producer_wer
     lost = usage(2, 700)
     replays = [replay_of(letter(lost), NOON)] * 3
     events = [usage(1, 10), None, usage(3, 10), *replays, replay_of(letter(lost, source_offset=8), NOON)]
-    folded = meter.fold([Usage(n, NOON, event) for n, event in enumerate(events)], book)
+    folded = meter.fold([UsageRecord(n, NOON, event) for n, event in enumerate(events)], book)
     assert (folded.counted, folded.resent) == (3, 3)
     assert [total.spent_nanousd for total in folded.totals] == [720]
     assert meter.producers[producer_of(lost.event_id)].seq == 1

@@ -16,8 +16,8 @@ from spendmeter.runtime import metrics
 from spendmeter.runtime.kafka import connection, producer
 from spendmeter.runtime.topic_state import TopicState
 from spendmeter.runtime.topic_watch import changes, until_changed
-from spendmeter_stream.faust.batch_consumer import DrainTransport
-from spendmeter_stream.faust.store import GuardedStore, GuardedTable
+from spendmeter_stream.faust.batch_consumer import BatchTransport
+from spendmeter_stream.faust.store import VersionedStore, VersionedTable
 from spendmeter_stream.processor import Processor
 from spendmeter_stream.publish import publish
 from spendmeter_stream.settings import StreamSettings
@@ -36,8 +36,8 @@ class StreamApp(App):
     """As they were when this worker started, by name."""
     _kafka: AIOKafkaProducer | None = None
 
-    def _new_transport(self) -> DrainTransport:
-        return DrainTransport(self.conf.broker_consumer, self)
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
 
     async def on_start(self) -> None:
         self._kafka = producer(self.settings, compression="snappy")
@@ -77,7 +77,7 @@ def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None =
         broker_credentials=_credentials(settings),
         datadir=settings.data_dir,
         store="memory://",
-        Table=GuardedTable,
+        Table=VersionedTable,
         # Faust's web server would listen on all interfaces; ours is the metrics page on loopback.
         web_enabled=False,
         # Topics are created before any worker starts, by us, with the partitions they must share.
@@ -120,10 +120,10 @@ def _credentials(settings: StreamSettings) -> Credentials | None:
     return SSLCredentials(needed["ssl_context"]) if "ssl_context" in needed else None
 
 
-def _table(app: App, name: str, partitions: int) -> GuardedStore:
+def _table(app: App, name: str, partitions: int) -> VersionedStore:
     # Not windowed by Faust: its tumbling tables lose windows (docs/decisions/0001). The window is in the key.
     table = app.Table(name, partitions=partitions, key_type=bytes, value_type=bytes)
-    store: GuardedStore = table.data
+    store: VersionedStore = table.data
     return store
 
 

@@ -23,7 +23,7 @@ from faust.types import TP
 
 from spendmeter.runtime.fetched import FetchedRecord, fetch_cheaply
 from spendmeter.runtime.process import stop_at_once
-from spendmeter_stream.faust.gc import Collector
+from spendmeter_stream.faust.gc import StreamCollector
 from spendmeter_stream.processor import Halted, Processor
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ ROUND_RECORDS = 40_000
 """A round takes no more from the first fetch on that makes it so many. It is what bounds memory."""
 ROUND_SECONDS = 1.0
 """Nor more than this worker, by its last round, does in so long: a slow one is not to seem dead."""
-LOOK_EVERY_SECONDS = 1.0
+CHECK_EVERY_SECONDS = 1.0
 """How often, while nothing comes, to see whether reading has gone on behind the last record."""
 
 
-class DrainThread(AIOKafkaConsumerThread):
+class BatchConsumerThread(AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         # Faust fixes 1500 ms in its code. A fetch of quiet partitions then holds up the busy ones
@@ -55,7 +55,7 @@ class DrainThread(AIOKafkaConsumerThread):
         self._consumer._fetcher._fetch_max_wait_ms = self.app.settings.fetch_max_wait_ms
 
 
-class DrainConsumer(Consumer):
+class BatchConsumer(Consumer):
     """Faust's consumer with another drain, and with commits that follow it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,13 +63,13 @@ class DrainConsumer(Consumer):
         fetch_cheaply()
         self._processor: Processor = self.app.processor
         self._done: dict[TP, int] = {}
-        self._collector = Collector()
+        self._collector = StreamCollector()
         self._collector.take_over()
         self._is_busy = False
         self._at_once = BACKLOG_RECORDS
         self._round = (-1, monotonic())
         self._committed_at = monotonic()
-        self._looked_at = monotonic()
+        self._checked_at = monotonic()
         self._reached: dict[TP, int] = {}
         """The offset after all that was processed, or passed without a record."""
         self._committing: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
@@ -77,8 +77,8 @@ class DrainConsumer(Consumer):
         # Held while a batch is under way: a rebalance waits for its end, and none begins meanwhile.
         self._batch = asyncio.Lock()
 
-    def _new_consumer_thread(self) -> DrainThread:
-        return DrainThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
@@ -129,8 +129,8 @@ class DrainConsumer(Consumer):
                 per_second = _count(ours) / max(monotonic() - began, 1e-3)
                 self._at_once = min(ROUND_RECORDS, int(per_second * ROUND_SECONDS))
                 self._note_reached({tp: records[-1].offset + 1 for tp, records in ours.items()})
-            elif monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
-                self._looked_at = monotonic()
+            elif monotonic() - self._checked_at >= CHECK_EVERY_SECONDS:
+                self._checked_at = monotonic()
                 await self._pass_over_holes()
             await self._processor.idle(alive_at, self)
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
@@ -172,13 +172,13 @@ class DrainConsumer(Consumer):
             # was. To take once more saves what came since then a whole round.
             more = _count(fetched)
             if more < BACKLOG_RECORDS:
-                await self._take_more(fetched, FRESH_SECONDS)
+                await self._fetch_more(fetched, FRESH_SECONDS)
             while more >= BACKLOG_RECORDS and _count(fetched) < self._at_once:
-                more = await self._take_more(fetched, BACKLOG_SECONDS)
+                more = await self._fetch_more(fetched, BACKLOG_SECONDS)
         self._is_busy = _count(fetched or {}) >= BUSY_RECORDS
         return fetched
 
-    async def _take_more(self, fetched: dict[Any, Sequence[FetchedRecord]], seconds: float) -> int:
+    async def _fetch_more(self, fetched: dict[Any, Sequence[FetchedRecord]], seconds: float) -> int:
         """Add what comes within that time to what was fetched; returns how many these are."""
         more, _ = await self._wait_next_records(seconds)
         for partition, records in (more or {}).items():
@@ -235,8 +235,8 @@ class DrainConsumer(Consumer):
         """Faust would look for stream events that this drain never makes."""
 
 
-class DrainTransport(Transport):
-    Consumer = DrainConsumer
+class BatchTransport(Transport):
+    Consumer = BatchConsumer
 
 
 def _count(batches: Mapping[Any, Sequence[FetchedRecord]]) -> int:

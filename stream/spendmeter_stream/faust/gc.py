@@ -10,7 +10,7 @@ from time import monotonic
 YOUNG_EVERY_SECONDS = 1.0
 
 
-class Collector:
+class StreamCollector:
     """Collects between rounds, when what they needed is gone already without it."""
 
     def __init__(self) -> None:

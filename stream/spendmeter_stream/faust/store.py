@@ -18,7 +18,7 @@ from faust.types import TP
 
 from spendmeter.runtime.kafka import consumer
 from spendmeter_stream import metrics
-from spendmeter_stream.state import Entry, NoEntry, check_entry, guard_of
+from spendmeter_stream.state import ChangelogEntry, NoEntry, check_entry, guard_of
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ MAX_REFUSED_LOGGED = 20
 """Of each store; the metric counts the others."""
 
 
-class GuardedStore(Store):
+class VersionedStore(Store):
     """`partition number → {key: value}`, all bytes."""
 
     def __post_init__(self) -> None:
@@ -39,7 +39,7 @@ class GuardedStore(Store):
         """Everything that the changelog partition amounts to."""
         return self._entries.get(partition, {}).items()
 
-    def wrote(self, partition: int, entries: Iterable[Entry], last_offset: int, count: int) -> None:
+    def wrote(self, partition: int, entries: Iterable[ChangelogEntry], last_offset: int, count: int) -> None:
         """Take over entries that the broker has acknowledged, the last of them at that changelog offset."""
         for key, value in entries:
             self._put(partition, key, value)
@@ -47,7 +47,7 @@ class GuardedStore(Store):
         if self._positions.get(partition, 0) + count == last_offset + 1:
             self._positions[partition] = last_offset + 1
 
-    def _take(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
+    def _claim(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
         """Bring in a record that was read. One that is no entry leaves the one in force in force."""
         try:
             check_entry(self.table.name, key, value)
@@ -102,7 +102,7 @@ class GuardedStore(Store):
                 ).items():
                     count += len(records)
                     for record in records:
-                        self._take(tp.partition, record.offset, record.key, record.value)
+                        self._claim(tp.partition, record.offset, record.key, record.value)
             for tp in tps:
                 self._positions[tp.partition] = await reader.position(tp)
             log.info("recovered %s: %d records of partitions %s", topic, count, partitions)
@@ -115,7 +115,7 @@ class GuardedStore(Store):
         """Records that Faust read: a standby's, or what was written while we recovered."""
         for event in batch:
             message = event.message
-            self._take(message.partition, message.offset, message.key, message.value)
+            self._claim(message.partition, message.offset, message.key, message.value)
             self._positions[message.partition] = max(
                 self._positions.get(message.partition, 0), message.offset + 1
             )
@@ -149,9 +149,9 @@ class GuardedStore(Store):
         return sum(len(kept) for kept in self._entries.values())
 
 
-class GuardedTable(Table):
+class VersionedTable(Table):
     """A Faust table (assignment, changelog, standby are Faust's) over a GuardedStore."""
 
-    def _new_store(self) -> GuardedStore:
+    def _new_store(self) -> VersionedStore:
         # Without a loop: it is made before one runs, and finds the running one by itself.
-        return GuardedStore("guarded://", self.app, self, key_serializer="raw", value_serializer="raw")
+        return VersionedStore("guarded://", self.app, self, key_serializer="raw", value_serializer="raw")

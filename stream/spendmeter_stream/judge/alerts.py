@@ -26,7 +26,7 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
     """The crossings that this signal makes and that were not told before; notes them as told."""
     for fraction in budget.warn_at:
         is_reached = signal.spent_nanousd >= share(signal.limit_nanousd, fraction)
-        if is_reached and f"{AlertKind.THRESHOLD}/{fraction}" not in state.told:
+        if is_reached and f"{AlertKind.THRESHOLD}/{fraction}" not in state.sent_alerts:
             message = (
                 f"{budget.id}: {_who(signal)} has spent {fraction:.0%} of its budget ({_figures(signal)})"
             )
@@ -94,9 +94,9 @@ def _once(
     state: AccountState, signal: Signal, kind: AlertKind, qualifier: str, message: str
 ) -> Iterable[Alert]:
     name = f"{kind}/{qualifier}"
-    if name in state.told:
+    if name in state.sent_alerts:
         return
-    state.told |= {name}
+    state.sent_alerts |= {name}
     yield _alert(signal, kind, qualifier, message)
 
 

@@ -17,7 +17,7 @@ COALESCE_FOR = timedelta(seconds=1)
 _OK, _WARNING, _EXCEEDED = State.OK, State.WARNING, State.EXCEEDED
 
 
-class Told(NamedTuple):
+class Snapshot(NamedTuple):
     """What a signal says of an account, as far as the next one depends on it."""
 
     window_start: datetime
@@ -31,7 +31,7 @@ class Told(NamedTuple):
     opening: bool = False
 
 
-def to_tell(merged: Merged, budget: Budget, window: Window, now: datetime) -> Told:
+def snapshot_of(merged: Merged, budget: Budget, window: Window, now: datetime) -> Snapshot:
     """What there is to tell of an account whose parts add up to `merged`."""
     spent, limit = merged.spent_nanousd, budget.limit_at(now)
     state, threshold = _OK, None
@@ -40,7 +40,7 @@ def to_tell(merged: Merged, budget: Budget, window: Window, now: datetime) -> To
             state, threshold = _WARNING, fraction
     if spent >= limit:
         state, threshold = _EXCEEDED, 1.0
-    return Told(
+    return Snapshot(
         window.start,
         budget.revision,
         merged.version,
@@ -53,22 +53,22 @@ def to_tell(merged: Merged, budget: Budget, window: Window, now: datetime) -> To
     )
 
 
-def worth_telling(news: Told, told: Told) -> bool:
+def should_emit(current: Snapshot, emitted: Snapshot) -> bool:
     """Whether readers gain by a signal of the news after the last one."""
-    if (news.window_start, news.revision) != (told.window_start, told.revision):
+    if (current.window_start, current.revision) != (emitted.window_start, emitted.revision):
         return True
-    if news.version < told.version:
+    if current.version < emitted.version:
         return False
-    if news.limit_nanousd != told.limit_nanousd:
+    if current.limit_nanousd != emitted.limit_nanousd:
         # A raise has ended.
         return True
-    if news.opening != told.opening:
+    if current.opening != emitted.opening:
         return True
-    if news.version == told.version:
+    if current.version == emitted.version:
         return False
-    if news.state is not told.state or news.threshold != told.threshold:
+    if current.state is not emitted.state or current.threshold != emitted.threshold:
         return True
-    if news.spent_nanousd >= share(news.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
+    if current.spent_nanousd >= share(current.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
         return True
-    moved = abs(news.spent_nanousd - told.spent_nanousd)
-    return moved >= share(news.limit_nanousd, COALESCE_SHARE) or news.at - told.at >= COALESCE_FOR
+    moved = abs(current.spent_nanousd - emitted.spent_nanousd)
+    return moved >= share(current.limit_nanousd, COALESCE_SHARE) or current.at - emitted.at >= COALESCE_FOR

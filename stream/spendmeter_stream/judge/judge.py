@@ -21,27 +21,34 @@ from spendmeter.domain.matching import BudgetBook, rest_account
 from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
 from spendmeter_stream.judge.alerts import capped, crossings, recovery
-from spendmeter_stream.judge.emission import COALESCE_FOR, Told, to_tell, worth_telling
+from spendmeter_stream.judge.emission import COALESCE_FOR, Snapshot, should_emit, snapshot_of
 from spendmeter_stream.judge.forecast import burnt
 from spendmeter_stream.judge.merging import Merged, is_counted, merge, newly_spent, rest_on
-from spendmeter_stream.judge.opening_balances import Takings
+from spendmeter_stream.judge.opening_balances import OpeningBalances
 from spendmeter_stream.judge.signals import signal_of
-from spendmeter_stream.judge.timers import Dues, next_change
-from spendmeter_stream.state import ACCOUNT, TAKEN, AccountState, AccountWindow, Component, Entry
+from spendmeter_stream.judge.timers import Timers, next_change
+from spendmeter_stream.state import (
+    ACCOUNT,
+    OPENING_BALANCE,
+    AccountState,
+    AccountWindow,
+    ChangelogEntry,
+    TotalComponent,
+)
 
 MAX_AGAIN = 20_000
 """How many accounts are judged again at once: all of a million would keep the worker from its session."""
 
 
 @dataclass
-class Judgement:
+class Evaluation:
     """What to publish, in this order: signals and alerts before entries, so that none is lost."""
 
     signals: list[Signal] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
     """Accounts whose signal is to be removed."""
     alerts: list[Alert] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ChangelogEntry] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     """Keys of totals of history that are to be removed."""
 
@@ -55,15 +62,15 @@ class Judge:
         self.accounts: dict[AccountWindow, AccountState] = {}
         # Dicts without values where order matters: a set's is another one in each process.
         self._by_budget: dict[str, dict[AccountWindow, None]] = {}
-        self._told: dict[str, Told] = {}
+        self._emitted: dict[str, Snapshot] = {}
         self._changed: dict[AccountWindow, None] = {}
         """What spent more since it was last judged."""
-        self._waiting = Dues()
+        self._waiting = Timers()
         """What spent more since it was last told, until it is told in any case."""
         self._again: dict[AccountWindow, None] = {}
         """What is to be judged though nothing was spent, some of it at each call."""
-        self._takings = Takings()
-        self._dues = Dues()
+        self._opening_balances = OpeningBalances()
+        self._timers = Timers()
         """What is to be judged once its time has come."""
 
     @classmethod
@@ -71,22 +78,22 @@ class Judge:
         """The state as the changelog has it. Every account is judged again: readers know repeats."""
         judge = cls(incarnation)
         for key, value in entries:
-            if key.startswith(TAKEN):
-                judge._takings.restore(key, value)
+            if key.startswith(OPENING_BALANCE):
+                judge._opening_balances.restore(key, value)
                 continue
             where = AccountWindow.read(key[len(ACCOUNT) :])
             judge._keep(where, AccountState.read(value))
             judge._again[where] = None
         return judge
 
-    def take(self, totals: Iterable[Total]) -> None:
+    def apply(self, totals: Iterable[Total]) -> None:
         """Merge totals: per source the newest stays; order matters only where total.is_newer says so.
 
         What history had for a budget counts once the word that this is all comes after it.
         """
         for total in totals:
             if total.closes_opening:
-                if self._takings.take(total):
+                if self._opening_balances.apply(total):
                     self._again |= self._by_budget.get(total.account, {})
                 continue
             where = AccountWindow(total.account, total.window_start)
@@ -98,7 +105,7 @@ class Judge:
             if total.source_partition == HISTORY:
                 state.held = OpeningBalance.of(total)
             state.unburnt_nanousd += newly_spent(total, known)
-            state.components[total.source_partition] = Component(
+            state.components[total.source_partition] = TotalComponent(
                 total.last_offset,
                 total.spent_nanousd,
                 total.events,
@@ -113,7 +120,7 @@ class Judge:
         found = []
         for budget in book:
             window = book.window_of(budget, now)
-            taken = self._takings.of(budget.id, window.start) if window is not None else None
+            taken = self._opening_balances.of(budget.id, window.start) if window is not None else None
             if window is not None and (taken is None or taken.shape != book.shape_of(budget)):
                 found.append(budget.id)
         return found
@@ -122,54 +129,54 @@ class Judge:
         """Judge every account of the budget again: its limit, window or existence changed."""
         self._again |= self._by_budget.get(budget_id, {})
 
-    def judge(self, book: BudgetBook, now: datetime) -> Judgement:
+    def judge(self, book: BudgetBook, now: datetime) -> Evaluation:
         """Say what the totals taken since the last call, and those still waiting, amount to."""
-        judgement = Judgement()
+        evaluation = Evaluation()
         changed, self._changed = self._changed, {}
-        news = changed | dict.fromkeys(self._waiting.take(now))
+        snapshot = changed | dict.fromkeys(self._waiting.pop_due(now))
         again = dict.fromkeys(islice(self._again, MAX_AGAIN))
-        due = dict.fromkeys(self._dues.take(now))
+        due = dict.fromkeys(self._timers.pop_due(now))
         # Of an account's windows the earlier first: the last signal is that of the latest.
-        for where in sorted(news | again | due, key=_beginning):
+        for where in sorted(snapshot | again | due, key=_beginning):
             state = self.accounts.get(where)
             self._again.pop(where, None)
-            is_news = where in news or where in self._waiting
+            has_new_spend = where in snapshot or where in self._waiting
             self._waiting.put(where, None)
             if state is None:
                 continue
-            has_told = self._judge(where, state, is_news, book, now, judgement)
-            if has_told or where in changed:
-                judgement.entries.append(Entry(ACCOUNT + where.suffix(), state.value()))
-        judgement.entries += self._takings.changes()
-        return judgement
+            has_emitted = self._judge(where, state, has_new_spend, book, now, evaluation)
+            if has_emitted or where in changed:
+                evaluation.entries.append(ChangelogEntry(ACCOUNT + where.suffix(), state.value()))
+        evaluation.entries += self._opening_balances.changes()
+        return evaluation
 
     def _judge(
         self,
         where: AccountWindow,
         state: AccountState,
-        is_news: bool,
+        has_new_spend: bool,
         book: BudgetBook,
         now: datetime,
-        judgement: Judgement,
+        evaluation: Evaluation,
     ) -> bool:
         """Judge one account; returns whether what it has told changed."""
-        told = self._told.get(where.account)
+        emitted = self._emitted.get(where.account)
         budget = book.get(budget_id_of(where.account))
         if budget is None:
-            if told is not None:
-                judgement.withdrawn.append(where.account)
-                del self._told[where.account]
+            if emitted is not None:
+                evaluation.withdrawn.append(where.account)
+                del self._emitted[where.account]
             return False
         window = book.window_of(budget, where.window_start)
         # A window of an earlier shape of the budget is history. One that has ended is over: a limit
         # that was lowered since, or a restart, makes nothing known of it anew but that it is over.
         if window is None or window.start != where.window_start:
-            return self._end(where, state, budget, book, now, judgement)
-        if not is_news and window.end is not None and window.end <= now:
-            return self._end(where, state, budget, book, now, judgement)
-        has_told = self._judge_window(where, state, budget, window, book, now, judgement)
-        self._dues.put(where, next_change(budget, window, state.exceeded, now))
-        return has_told
+            return self._end(where, state, budget, book, now, evaluation)
+        if not has_new_spend and window.end is not None and window.end <= now:
+            return self._end(where, state, budget, book, now, evaluation)
+        has_emitted = self._judge_window(where, state, budget, window, book, now, evaluation)
+        self._timers.put(where, next_change(budget, window, state.exceeded, now))
+        return has_emitted
 
     def _judge_window(
         self,
@@ -179,37 +186,41 @@ class Judge:
         window: Window,
         book: BudgetBook,
         now: datetime,
-        judgement: Judgement,
+        evaluation: Evaluation,
     ) -> bool:
-        told = self._told.get(where.account)
+        emitted = self._emitted.get(where.account)
         shape = book.shape_of(budget)
         is_rest = where.account == rest_account(budget) and is_counted(state.components, shape)
         if not is_rest:
             state.burn = burnt(state.burn, state.unburnt_nanousd, window, now)
         state.unburnt_nanousd = 0
         merged = self.merged(where, state, shape)
-        rest_on(state, merged.taken)
-        news = to_tell(merged, budget, window, now)
+        rest_on(state, merged.opening)
+        snapshot = snapshot_of(merged, budget, window, now)
         if is_rest:
             # Many subjects' spend, which no limit is for.
-            news = news._replace(state=State.OK, threshold=None)
+            snapshot = snapshot._replace(state=State.OK, threshold=None)
         due = capped if is_rest else crossings
-        if told is not None and told.window_start > where.window_start and _is_window(book, budget, told):
+        if (
+            emitted is not None
+            and emitted.window_start > where.window_start
+            and _is_window(book, budget, emitted)
+        ):
             # The signal of a later window stays the account's last; a late crossing is still told.
-            signal = signal_of(where.account, state, news, merged, window, self.incarnation)
+            signal = signal_of(where.account, state, snapshot, merged, window, self.incarnation)
             alerts = list(due(state, budget, signal))
-            judgement.alerts += alerts
+            evaluation.alerts += alerts
             return bool(alerts)
-        if told is not None and not worth_telling(news, told):
+        if emitted is not None and not should_emit(snapshot, emitted):
             # Also news that nothing has changed since comes here; it has nothing to wait for.
-            if news.version > told.version:
-                self._waiting.put(where, told.at + COALESCE_FOR)
+            if snapshot.version > emitted.version:
+                self._waiting.put(where, emitted.at + COALESCE_FOR)
             return False
-        self._told[where.account] = news
-        signal = signal_of(where.account, state, news, merged, window, self.incarnation)
-        judgement.signals.append(signal)
+        self._emitted[where.account] = snapshot
+        signal = signal_of(where.account, state, snapshot, merged, window, self.incarnation)
+        evaluation.signals.append(signal)
         alerts = list(due(state, budget, signal))
-        judgement.alerts += alerts
+        evaluation.alerts += alerts
         return bool(alerts)
 
     def _end(
@@ -219,7 +230,7 @@ class Judge:
         budget: Budget,
         book: BudgetBook,
         now: datetime,
-        judgement: Judgement,
+        evaluation: Evaluation,
     ) -> bool:
         """Tell that an account whose last told state was exceeded has a new window; whether it was."""
         was_exceeded, state.exceeded = state.exceeded, False
@@ -228,14 +239,14 @@ class Judge:
             there = AccountWindow(where.account, window.start)
             present = self.accounts.get(there) or AccountState()
             merged = self.merged(there, present, book.shape_of(budget))
-            news = to_tell(merged, budget, window, now)
-            signal = signal_of(where.account, present, news, merged, window, self.incarnation)
-            judgement.alerts += recovery(where.window_start, signal)
+            snapshot = snapshot_of(merged, budget, window, now)
+            signal = signal_of(where.account, present, snapshot, merged, window, self.incarnation)
+            evaluation.alerts += recovery(where.window_start, signal)
         return was_exceeded
 
-    def expire(self, book: BudgetBook, now: datetime) -> Judgement:
+    def expire(self, book: BudgetBook, now: datetime) -> Evaluation:
         """Forget windows that closed long ago and budgets that are gone; their signals are withdrawn."""
-        judgement = Judgement()
+        evaluation = Evaluation()
         for where, state in list(self.accounts.items()):
             budget_id = budget_id_of(where.account)
             budget = book.get(budget_id)
@@ -245,21 +256,21 @@ class Judge:
             del self.accounts[where]
             self._changed.pop(where, None)
             self._by_budget[budget_id].pop(where, None)
-            judgement.entries.append(Entry(ACCOUNT + where.suffix(), None))
+            evaluation.entries.append(ChangelogEntry(ACCOUNT + where.suffix(), None))
             if state.held is not None:
-                judgement.forgotten.append(total_key(where.account, where.window_start, HISTORY))
-            told = self._told.get(where.account)
+                evaluation.forgotten.append(total_key(where.account, where.window_start, HISTORY))
+            emitted = self._emitted.get(where.account)
             # Told by this judge, or by one before it that this one was restored from.
-            if told is None or told.window_start == where.window_start:
-                self._told.pop(where.account, None)
-                judgement.withdrawn.append(where.account)
-        judgement.forgotten += self._takings.forget(book)
-        judgement.entries += self._takings.changes()
-        return judgement
+            if emitted is None or emitted.window_start == where.window_start:
+                self._emitted.pop(where.account, None)
+                evaluation.withdrawn.append(where.account)
+        evaluation.forgotten += self._opening_balances.forget(book)
+        evaluation.entries += self._opening_balances.changes()
+        return evaluation
 
     def merged(self, where: AccountWindow, state: AccountState, shape: str) -> Merged:
         """What the parts of an account add up to, for a budget of that shape."""
-        taken = self._takings.of(budget_id_of(where.account), where.window_start)
+        taken = self._opening_balances.of(budget_id_of(where.account), where.window_start)
         return merge(state.components, state.held, taken, shape)
 
     def _keep(self, where: AccountWindow, state: AccountState) -> AccountState:
@@ -271,7 +282,7 @@ class Judge:
 _beginning = itemgetter(AccountWindow._fields.index("window_start"))
 
 
-def _is_window(book: BudgetBook, budget: Budget, told: Told) -> bool:
+def _is_window(book: BudgetBook, budget: Budget, emitted: Snapshot) -> bool:
     """Whether the window last told of is still one of the budget's: its period may have changed."""
-    window = book.window_of(budget, told.window_start)
-    return window is not None and window.start == told.window_start
+    window = book.window_of(budget, emitted.window_start)
+    return window is not None and window.start == emitted.window_start

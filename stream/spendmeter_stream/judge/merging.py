@@ -13,7 +13,7 @@ from typing import NamedTuple
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import EARLIER, HISTORY, Total
 from spendmeter.domain.opening_balance import OpeningBalance
-from spendmeter_stream.state import AccountState, Component
+from spendmeter_stream.state import AccountState, TotalComponent
 
 
 class Merged(NamedTuple):
@@ -24,12 +24,12 @@ class Merged(NamedTuple):
     """The source offsets accounted for: it can only rise, and a replay yields the same."""
     is_whole: bool
     """Nothing that was spent in the window, up to the watermark, is missing."""
-    taken: OpeningBalance | None
+    opening: OpeningBalance | None
     """What it rests on."""
 
 
 def merge(
-    components: Mapping[int | str, Component],
+    components: Mapping[int | str, TotalComponent],
     held: OpeningBalance | None,
     whole: OpeningBalance | None,
     shape: str,
@@ -39,8 +39,8 @@ def merge(
     `held` is what the account's part from history rests on; `whole`, if it is about this window, what was
     taken for all accounts of the budget: one without such a part had spent nothing before.
     """
-    taken = _latest(held, whole, shape)
-    before = taken.before if taken is not None else {}
+    opening = _latest(held, whole, shape)
+    before = opening.before if opening is not None else {}
     counted, adding, version = 0, 0, 0
     watermark: dict[int, int] = {}
     fits, straddles = True, False
@@ -56,25 +56,25 @@ def merge(
             fits = fits and part.first_offset == opened and part.shape == shape
         elif part.last_offset >= opened:
             straddles = True
-    if taken is None:
+    if opening is None:
         return Merged(NanoUsd(counted), _in_order(watermark), version, False, None)
     # Also where history has to wait: it may have been part of the account before. Of two openings at
     # the same offsets the one of the present shape comes later.
-    version += taken.offsets + 1 + (taken.shape == shape)
+    version += opening.offsets + 1 + (opening.shape == shape)
     if straddles:
-        return Merged(NanoUsd(counted), _in_order(watermark), version, False, taken)
-    if taken is held:
+        return Merged(NanoUsd(counted), _in_order(watermark), version, False, opening)
+    if opening is held:
         adding += components[HISTORY].spent_nanousd
     for partition, offset in before.items():
         if partition == EARLIER:
             continue
         watermark[partition] = max(watermark.get(partition, -1), offset - 1)
-    is_told = whole is not None and (whole.before, whole.shape) == (before, taken.shape)
-    is_whole = is_told and taken.shape == shape and fits
-    return Merged(NanoUsd(adding), _in_order(watermark), version, is_whole, taken)
+    is_emitted = whole is not None and (whole.before, whole.shape) == (before, opening.shape)
+    is_whole = is_emitted and opening.shape == shape and fits
+    return Merged(NanoUsd(adding), _in_order(watermark), version, is_whole, opening)
 
 
-def is_counted(components: Mapping[int | str, Component], shape: str) -> bool:
+def is_counted(components: Mapping[int | str, TotalComponent], shape: str) -> bool:
     """Whether the stream has counted anything of the account in that shape."""
     return any(part.shape == shape for partition, part in components.items() if partition != HISTORY)
 
@@ -83,7 +83,7 @@ def _in_order(watermark: dict[int, int]) -> dict[int, int]:
     return dict(sorted(watermark.items())) if len(watermark) > 1 else watermark
 
 
-def newly_spent(total: Total, known: Component | None) -> int:
+def newly_spent(total: Total, known: TotalComponent | None) -> int:
     """What was spent between two totals of a source; what history adds was spent before."""
     if total.source_partition == HISTORY:
         return 0
@@ -91,12 +91,12 @@ def newly_spent(total: Total, known: Component | None) -> int:
     return total.spent_nanousd - (known.spent_nanousd if known and continues else 0)
 
 
-def rest_on(state: AccountState, taken: OpeningBalance | None) -> None:
+def rest_on(state: AccountState, opening: OpeningBalance | None) -> None:
     """Have the account hold what it is told to rest on, so that its stored state says all that was told."""
-    if taken is not None and taken is not state.held:
+    if opening is not None and opening is not state.held:
         # It had no part of its own; that of an earlier opening is void.
-        state.components[HISTORY] = Component(taken.offsets, NanoUsd(0), 0, 0)
-        state.held = taken
+        state.components[HISTORY] = TotalComponent(opening.offsets, NanoUsd(0), 0, 0)
+        state.held = opening
 
 
 def _latest(held: OpeningBalance | None, whole: OpeningBalance | None, shape: str) -> OpeningBalance | None:

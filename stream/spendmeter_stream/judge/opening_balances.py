@@ -7,50 +7,50 @@ from datetime import datetime
 from spendmeter.contract.total import HISTORY, Total, total_key
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.opening_balance import OpeningBalance, balance_of, with_balance
-from spendmeter_stream.state import TAKEN, Entry, balance_fields, read_balance
+from spendmeter_stream.state import OPENING_BALANCE, ChangelogEntry, balance_fields, read_balance
 
 
-class Takings:
+class OpeningBalances:
     """As far as one partition of spend.totals has told."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, Sequence[OpeningBalance]] = {}
+        self._balances: dict[str, Sequence[OpeningBalance]] = {}
         self._changed: set[str] = set()
 
     def restore(self, key: bytes, value: bytes) -> None:
         """Bring in what the changelog has under that key."""
         _, kept = json.loads(value)
-        self._taken[key[len(TAKEN) :].decode()] = [read_balance(*fields) for fields in kept]
+        self._balances[key[len(OPENING_BALANCE) :].decode()] = [read_balance(*fields) for fields in kept]
 
-    def take(self, closing: Total) -> bool:
+    def apply(self, closing: Total) -> bool:
         """Bring in the word that a budget's opening balances were all told; returns whether it is news."""
-        known = self._taken.get(closing.account, ())
+        known = self._balances.get(closing.account, ())
         kept = with_balance(known, OpeningBalance.of(closing))
         if kept is known:
             return False
-        self._taken[closing.account] = kept
+        self._balances[closing.account] = kept
         self._changed.add(closing.account)
         return True
 
     def of(self, budget_id: str, window_start: datetime) -> OpeningBalance | None:
         """What was taken for the window that begins then; None if nobody has told."""
-        return balance_of(self._taken.get(budget_id, ()), window_start)
+        return balance_of(self._balances.get(budget_id, ()), window_start)
 
     def forget(self, book: BudgetBook) -> Iterator[str]:
         """Drop what is about budgets that are gone; gives the keys of totals to remove."""
-        for budget_id in [budget_id for budget_id in self._taken if book.get(budget_id) is None]:
-            for taken in self._taken.pop(budget_id):
+        for budget_id in [budget_id for budget_id in self._balances if book.get(budget_id) is None]:
+            for taken in self._balances.pop(budget_id):
                 yield total_key(budget_id, taken.window_start, HISTORY)
             self._changed.add(budget_id)
 
-    def changes(self) -> Iterable[Entry]:
+    def changes(self) -> Iterable[ChangelogEntry]:
         """What is to be stored of what has changed since the last call."""
         for budget_id in sorted(self._changed):
-            kept = self._taken.get(budget_id)
-            key = TAKEN + budget_id.encode()
+            kept = self._balances.get(budget_id)
+            key = OPENING_BALANCE + budget_id.encode()
             if kept:
                 fields = [max(k.offsets for k in kept), [balance_fields(k) for k in kept]]
-                yield Entry(key, json.dumps(fields, separators=(",", ":")).encode())
+                yield ChangelogEntry(key, json.dumps(fields, separators=(",", ":")).encode())
             else:
-                yield Entry(key, None)
+                yield ChangelogEntry(key, None)
         self._changed.clear()

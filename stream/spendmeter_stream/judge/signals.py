@@ -11,14 +11,19 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
 from spendmeter.contract.writers import ForeignProducer
 from spendmeter.domain.window import Window
-from spendmeter_stream.judge.emission import Told
+from spendmeter_stream.judge.emission import Snapshot
 from spendmeter_stream.judge.forecast import exhausted_at
 from spendmeter_stream.judge.merging import Merged
 from spendmeter_stream.state import AccountState
 
 
 def signal_of(
-    account: str, state: AccountState, news: Told, merged: Merged, window: Window, incarnation: str = ""
+    account: str,
+    state: AccountState,
+    snapshot: Snapshot,
+    merged: Merged,
+    window: Window,
+    incarnation: str = "",
 ) -> Signal:
     """The news of an account as a signal; `incarnation` of the topic that the watermark's offsets are of."""
     return construct_unchecked(
@@ -29,20 +34,20 @@ def signal_of(
             "subject": subject_in(account),
             "window_start": window.start,
             "window_end": window.end,
-            "limit_nanousd": news.limit_nanousd,
-            "spent_nanousd": news.spent_nanousd,
-            "state": news.state,
-            "threshold": news.threshold,
+            "limit_nanousd": snapshot.limit_nanousd,
+            "spent_nanousd": snapshot.spent_nanousd,
+            "state": snapshot.state,
+            "threshold": snapshot.threshold,
             "watermark": merged.watermark,
             "incarnation": incarnation,
-            "revision": news.revision,
-            "version": news.version,
+            "revision": snapshot.revision,
+            "version": snapshot.version,
             "cause_event_id": state.last_event_id,
             "forecast_exhausted_at": exhausted_at(
-                state.burn, NanoUsd(news.limit_nanousd - news.spent_nanousd), window, news.at
+                state.burn, NanoUsd(snapshot.limit_nanousd - snapshot.spent_nanousd), window, snapshot.at
             ),
-            "opening": news.opening,
-            "emitted_at": news.at,
+            "opening": snapshot.opening,
+            "emitted_at": snapshot.at,
         },
     )
 

@@ -12,7 +12,7 @@ from spendmeter_stream.state import AccountWindow
 MAX_STALE = 1_000
 
 
-class Dues:
+class Timers:
     """One moment at most for each account in a window; so there are never more than those."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Dues:
             self._heap = [(at, where) for where, at in self._at.items()]
             heapify(self._heap)
 
-    def take(self, now: datetime) -> Iterable[AccountWindow]:
+    def pop_due(self, now: datetime) -> Iterable[AccountWindow]:
         """Those whose moment has come."""
         while self._heap and self._heap[0][0] <= now:
             at, where = heappop(self._heap)

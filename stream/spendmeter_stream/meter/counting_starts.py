@@ -3,23 +3,23 @@
 from collections.abc import Iterator
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening as ToldOpening
+from spendmeter.contract.opening import Opening
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_stream.state import OPENING, Entry, Opening
+from spendmeter_stream.state import OPENING, ChangelogEntry, CountingStart
 
 
-class Openings:
+class CountingStarts:
     """One for each budget and shape: what it counts. Another shape is counted anew."""
 
     def __init__(self) -> None:
-        self._openings: dict[str, Opening] = {}
-        self._changes: list[Entry] = []
+        self._openings: dict[str, CountingStart] = {}
+        self._changes: list[ChangelogEntry] = []
         self._closed_for: tuple[BudgetBook, int] | None = None
         """The book, and the edition of it, that all openings agree with."""
         self._opened_for: tuple[BudgetBook, int] | None = None
         """The same, that all budgets have an opening of."""
 
-    def restore(self, name: str, opening: Opening) -> None:
+    def restore(self, name: str, opening: CountingStart) -> None:
         """Bring in what the changelog has under that name."""
         self._openings[name] = opening
 
@@ -29,8 +29,8 @@ class Openings:
         name = f"{budget.id}|{shape}"
         opening = self._openings.get(name)
         if opening is None:
-            opening = self._openings[name] = Opening(frontier)
-            self._changes.append(Entry(OPENING + name.encode(), opening.value()))
+            opening = self._openings[name] = CountingStart(frontier)
+            self._changes.append(ChangelogEntry(OPENING + name.encode(), opening.value()))
         return opening.offset, shape
 
     def open_all(self, book: BudgetBook, frontier: int) -> None:
@@ -58,26 +58,28 @@ class Openings:
             known = book.get(budget_id)
             if known is None or book.shape_of(known) != shape:
                 del self._openings[name]
-                self._changes.append(Entry(OPENING + name.encode(), None))
+                self._changes.append(ChangelogEntry(OPENING + name.encode(), None))
 
-    def changes(self) -> list[Entry]:
+    def changes(self) -> list[ChangelogEntry]:
         """What has changed since the last call."""
         changes, self._changes = self._changes, []
         return changes
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ChangelogEntry]:
         """All of them, as in the changelog."""
-        return [Entry(OPENING + n.encode(), opening.value()) for n, opening in self._openings.items()]
+        return [
+            ChangelogEntry(OPENING + n.encode(), opening.value()) for n, opening in self._openings.items()
+        ]
 
 
-def told(
-    entries: list[Entry], partition: int, incarnation: str = ""
-) -> Iterator[tuple[str, ToldOpening | None]]:
+def opening_records(
+    entries: list[ChangelogEntry], partition: int, incarnation: str = ""
+) -> Iterator[tuple[str, Opening | None]]:
     """What changes among openings say on spend.openings: keys there, and values; None removes."""
     for key, value in entries:
         budget_id, _, shape = key[len(OPENING) :].decode().rpartition("|")
-        offset = Opening.read(value).offset if value is not None else 0
-        opening = ToldOpening(
+        offset = CountingStart.read(value).offset if value is not None else 0
+        opening = Opening(
             budget_id=budget_id,
             shape=shape,
             source_partition=partition,

@@ -32,19 +32,19 @@ from spendmeter.contract.wire import construct_unchecked
 from spendmeter.domain.charge import cost_for, costs_nothing, flats_of
 from spendmeter.domain.matching import Account, BudgetBook, rest_account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
-from spendmeter_stream.meter.counting_starts import Openings
-from spendmeter_stream.meter.topic_identity import Passed, Usage, refuse_if_recreated
-from spendmeter_stream.meter.window_cache import Place, Places
+from spendmeter_stream.meter.counting_starts import CountingStarts
+from spendmeter_stream.meter.topic_identity import HighWatermark, UsageRecord, refuse_if_recreated
+from spendmeter_stream.meter.window_cache import CountedWindow, CountedWindowCache
 from spendmeter_stream.state import (
     OPENING,
     POSITION,
     PRODUCER,
     TALLY,
-    Counted,
-    Entry,
-    Opening,
-    Progress,
-    Tally,
+    ChangelogEntry,
+    CounterKey,
+    CountingStart,
+    PartitionSum,
+    ProducerSequence,
 )
 
 # Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
@@ -54,12 +54,12 @@ OBJECT = "object/"
 
 
 @dataclass
-class Folded:
+class FoldResult:
     """What a batch changed, in the order in which it must be written."""
 
-    openings: list[Entry] = field(default_factory=list)
+    openings: list[ChangelogEntry] = field(default_factory=list)
     """Must be stored before any total leaves: a total rests on its opening."""
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ChangelogEntry] = field(default_factory=list)
     """Tallies, then producers, then the position: the order that makes a crash between any two harmless."""
     totals: list[Total] = field(default_factory=list)
     unpriced: list[UsageEvent] = field(default_factory=list)
@@ -90,14 +90,14 @@ class Meter:
         self._capped = 0
         self.position = -1
         """The last source offset folded."""
-        self.tallies: dict[Counted, Tally] = {}
-        self.producers: dict[str, Progress] = {}
-        self._openings = Openings()
-        self._places: Places | None = None
-        self._changed: list[Place] = []
+        self.tallies: dict[CounterKey, PartitionSum] = {}
+        self.producers: dict[str, ProducerSequence] = {}
+        self._openings = CountingStarts()
+        self._windows: CountedWindowCache | None = None
+        self._changed: list[CountedWindow] = []
         """What this batch has changed, in the order in which it did."""
         self._now: datetime | None = None
-        self._passed: Passed | None = None
+        self._passed: HighWatermark | None = None
         self._frontier = 0
 
     @classmethod
@@ -112,18 +112,18 @@ class Meter:
         meter = cls(partition, max_accounts, incarnation)
         for key, value in entries:
             if key.startswith(TALLY):
-                where = Counted.read(key[len(TALLY) :])
-                meter.tallies[where] = Tally.read(value)
+                where = CounterKey.read(key[len(TALLY) :])
+                meter.tallies[where] = PartitionSum.read(value)
                 meter._note_account(where, +1)
             elif key.startswith(PRODUCER):
-                meter.producers[key[len(PRODUCER) :].decode()] = Progress.read(value)
+                meter.producers[key[len(PRODUCER) :].decode()] = ProducerSequence.read(value)
             elif key.startswith(OPENING):
-                meter._openings.restore(key[len(OPENING) :].decode(), Opening.read(value))
+                meter._openings.restore(key[len(OPENING) :].decode(), CountingStart.read(value))
             elif key == POSITION:
                 meter.position, now, *seen = json.loads(value)
                 meter._now = from_unix_us(now)
                 # Not the position: that may be ahead of what was seen, by what follows here.
-                meter._passed = Passed(seen[0], meter._now) if seen and seen[0] >= 0 else None
+                meter._passed = HighWatermark(seen[0], meter._now) if seen and seen[0] >= 0 else None
                 meter.folded_incarnation = seen[1] if len(seen) > 1 else ""
         # A crash may have come before the position was written: then the tallies are ahead of it.
         reached = [tally.last_offset for tally in meter.tallies.values()]
@@ -131,7 +131,7 @@ class Meter:
         meter.position = max(meter.position, *reached) if reached else meter.position
         return meter
 
-    def open(self, book: BudgetBook, first_offset: int) -> list[Entry]:
+    def open(self, book: BudgetBook, first_offset: int) -> list[ChangelogEntry]:
         """Begin to count every budget of the book, as from the next record; returns what is to be stored.
 
         `first_offset` is that of the first record that this meter will ever fold, if it has folded none.
@@ -141,15 +141,15 @@ class Meter:
         self._openings.open_all(book, self.position + 1 if self.position >= 0 else first_offset)
         changes = self._openings.changes()
         if changes:
-            # A place rests on its budget's opening.
-            self._places = None
+            # A window's sum rests on its budget's opening.
+            self._windows = None
         return changes
 
-    def openings(self) -> list[Entry]:
+    def openings(self) -> list[ChangelogEntry]:
         """Every opening, as it is stored."""
         return self._openings.entries()
 
-    def fold(self, batch: Sequence[Usage], book: BudgetBook) -> Folded:
+    def fold(self, batch: Sequence[UsageRecord], book: BudgetBook) -> FoldResult:
         """Fold records, in offset order, under the budgets in force; what was folded before adds nothing.
 
         Raises:
@@ -157,12 +157,12 @@ class Meter:
         """
         if self._passed is not None:
             refuse_if_recreated(self.partition, self._passed, batch)
-        folded = Folded()
+        folded = FoldResult()
         if batch:
             folded.openings = self.open(book, batch[0].offset)
-        if self._places is None or not self._places.hold_for(book):
-            self._places = Places(book, partial(self._place, book))
-        places_of, count = self._places.of, self._count
+        if self._windows is None or not self._windows.hold_for(book):
+            self._windows = CountedWindowCache(book, partial(self._counted_window, book))
+        windows_of, count = self._windows.of, self._count
         seen: set[str] = set()
         for offset, appended_at, event in batch:
             # The records of one chunk share their time, which is then one object.
@@ -192,27 +192,27 @@ class Meter:
             if event.cost_doubt and not resent:
                 folded.doubted.append(event)
             costs = event.cost_nanousd != 0
-            for place in places_of(event, offset) if costs else self._places_at_cost_0(event, offset):
-                count(event, place, offset, resent)
+            for counted in windows_of(event, offset) if costs else self._windows_at_cost_0(event, offset):
+                count(event, counted, offset, resent)
         if batch:
             self.folded_incarnation = self.incarnation
         if self._now is not None and batch:
             passed = self._passed.offset if self._passed is not None else -1
-            self._passed = Passed(max(passed, batch[-1].offset), self._now)
+            self._passed = HighWatermark(max(passed, batch[-1].offset), self._now)
         self._write(seen, folded)
         folded.capped, self._capped = self._capped, 0
         return folded
 
-    def _places_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[Place]:
+    def _windows_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
         """Where an event at cost 0 counts: nowhere, but for flat amounts."""
-        assert self._places is not None
-        return () if costs_nothing(event) else self._places.with_flats(event, offset)
+        assert self._windows is not None
+        return () if costs_nothing(event) else self._windows.with_flats(event, offset)
 
     def _is_resent(self, producer: str, seq: int, offset: int, appended_at: datetime) -> bool | None:
         """Whether an earlier copy was stored; None when too much has been seen since to tell."""
         progress = self.producers.get(producer)
         if progress is None:
-            self.producers[producer] = Progress(seq, offset, appended_at)
+            self.producers[producer] = ProducerSequence(seq, offset, appended_at)
             return False
         if offset <= progress.offset:
             return None
@@ -222,10 +222,12 @@ class Meter:
         progress.seq = seq
         return False
 
-    def _place(self, book: BudgetBook, account: Account, window: Window, offset: int) -> Place:
+    def _counted_window(
+        self, book: BudgetBook, account: Account, window: Window, offset: int
+    ) -> CountedWindow:
         """Where an account is counted in a window, met at that offset."""
         opened, shape = self._openings.open(book, account.budget, self._frontier)
-        where = Counted(account.name, window.start, shape)
+        where = CounterKey(account.name, window.start, shape)
         tally = self.tallies.get(where)
         if tally is None and (rest := self._rest(where, account.budget)) is not None:
             if self._accounts[account.budget.id, window.start, shape] >= self._max_accounts:
@@ -239,69 +241,73 @@ class Meter:
             if tally is None:
                 self._note_account(where, +1)
             tally = self.tallies[where] = _empty(first, window)
-        return Place(where, account.budget, window, tally)
+        return CountedWindow(where, account.budget, window, tally)
 
-    def _rest(self, where: Counted, budget: Budget) -> Counted | None:
+    def _rest(self, where: CounterKey, budget: Budget) -> CounterKey | None:
         """Where further values are added up; None where each has an account."""
         account = rest_account(budget) if self._max_accounts else None
         return None if account is None else where._replace(account=account)
 
-    def _note_account(self, where: Counted, change: int) -> None:
+    def _note_account(self, where: CounterKey, change: int) -> None:
         if self._max_accounts and has_subject(where.account):
             at = (budget_id_of(where.account), where.window_start, where.shape)
             self._accounts[at] += change
             if not self._accounts[at]:
                 del self._accounts[at]
 
-    def _count(self, event: UsageEvent, place: Place, offset: int, resent: bool | None) -> None:
-        tally = place.tally
+    def _count(self, event: UsageEvent, counted: CountedWindow, offset: int, resent: bool | None) -> None:
+        tally = counted.tally
         if offset <= tally.last_offset:
             # A crash may have come between the tally and its total, and no other event may follow.
-            if tally.first_offset <= offset and not place.is_changed:
-                self._note(place)
+            if tally.first_offset <= offset and not counted.is_changed:
+                self._note(counted)
             return
-        if not place.is_changed:
-            self._note(place)
+        if not counted.is_changed:
+            self._note(counted)
         if resent is None:
             # Producers are stored after the tallies: an event that they have passed is in every tally
             # that was open then. As it is not in this one, it begins behind all that cannot be told.
             # Stored even while it holds nothing: a successor would take it to begin at the opening.
-            place.tally = self.tallies[place.where] = _empty(self._frontier, place.window)
+            counted.tally = self.tallies[counted.where] = _empty(self._frontier, counted.window)
             return
         tally.last_offset = offset
         if not resent:
-            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + cost_for(place.budget, event))
+            tally.spent_nanousd = NanoUsd(tally.spent_nanousd + cost_for(counted.budget, event))
             tally.events += 1
             tally.last_event_id = event.event_id
 
-    def _note(self, place: Place) -> None:
-        place.is_changed = True
-        self._changed.append(place)
+    def _note(self, counted: CountedWindow) -> None:
+        counted.is_changed = True
+        self._changed.append(counted)
 
     def _is_forgotten(self, window_end: datetime | None) -> bool:
         return (
             window_end is not None and self._now is not None and window_end + KEEP_CLOSED_WINDOWS < self._now
         )
 
-    def _write(self, seen: set[str], folded: Folded) -> None:
+    def _write(self, seen: set[str], folded: FoldResult) -> None:
         changed, self._changed = self._changed, []
-        for place in changed:
-            place.is_changed = False
-            where, tally = place.where, place.tally
-            folded.entries.append(Entry(TALLY + where.suffix(), tally.value()))
+        for counted in changed:
+            counted.is_changed = False
+            where, tally = counted.where, counted.tally
+            folded.entries.append(ChangelogEntry(TALLY + where.suffix(), tally.value()))
             if tally.last_offset >= tally.first_offset:
                 folded.totals.append(total_of(where, tally, self.partition, self.incarnation))
         for producer in sorted(seen):
-            folded.entries.append(Entry(PRODUCER + producer.encode(), self.producers[producer].value()))
+            folded.entries.append(
+                ChangelogEntry(PRODUCER + producer.encode(), self.producers[producer].value())
+            )
         if self._now is not None:
             reached: list[int | str] = [self.position, to_unix_us(self._now)]
             if self._passed is not None or self.folded_incarnation:
                 reached.append(self._passed.offset if self._passed is not None else -1)
             if self.folded_incarnation:
                 reached.append(self.folded_incarnation)
-            folded.entries.append(Entry(POSITION, json.dumps(reached, separators=(",", ":")).encode()))
+            folded.entries.append(
+                ChangelogEntry(POSITION, json.dumps(reached, separators=(",", ":")).encode())
+            )
 
-    def expire(self, book: BudgetBook) -> tuple[list[Entry], list[str]]:
+    def expire(self, book: BudgetBook) -> tuple[list[ChangelogEntry], list[str]]:
         """Forget closed windows, idle producers and removed budgets, by the broker's clock.
 
         Returns the tombstones for the changelog and the keys of the totals to remove.
@@ -315,9 +321,9 @@ class Meter:
         for where in gone:
             del self.tallies[where]
             self._note_account(where, -1)
-            tombstones.append(Entry(TALLY + where.suffix(), None))
+            tombstones.append(ChangelogEntry(TALLY + where.suffix(), None))
         if tombstones:
-            self._places = None
+            self._windows = None
         kept = {where[:2] for where in self.tallies} if gone else set()
         totals = [
             total_key(where.account, where.window_start, self.partition)
@@ -328,21 +334,21 @@ class Meter:
             p for p, progress in self.producers.items() if progress.seen_at + KEEP_PRODUCERS < self._now
         ]:
             del self.producers[producer]
-            tombstones.append(Entry(PRODUCER + producer.encode(), None))
+            tombstones.append(ChangelogEntry(PRODUCER + producer.encode(), None))
         return tombstones, totals
 
-    def _is_over(self, where: Counted, tally: Tally) -> bool:
+    def _is_over(self, where: CounterKey, tally: PartitionSum) -> bool:
         """Whether nothing will be added to a tally any more."""
         return self._is_forgotten(tally.window_end) or not self._openings.has(
             budget_id_of(where.account), where.shape
         )
 
 
-def _empty(first_offset: int, window: Window) -> Tally:
-    return Tally(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)
+def _empty(first_offset: int, window: Window) -> PartitionSum:
+    return PartitionSum(NanoUsd(0), 0, first_offset, first_offset - 1, None, window.end)
 
 
-def total_of(where: Counted, tally: Tally, partition: int, incarnation: str = "") -> Total:
+def total_of(where: CounterKey, tally: PartitionSum, partition: int, incarnation: str = "") -> Total:
     """What the tally says of its account to the judge."""
     return construct_unchecked(
         Total,

@@ -8,7 +8,7 @@ from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
 
 
-class Usage(NamedTuple):
+class UsageRecord(NamedTuple):
     """A record of the source partition; no event where it was a dead letter."""
 
     offset: int
@@ -16,7 +16,7 @@ class Usage(NamedTuple):
     event: UsageEvent | None
 
 
-class Passed(NamedTuple):
+class HighWatermark(NamedTuple):
     """An offset, and a time after which no record up to it was appended."""
 
     offset: int
@@ -27,7 +27,7 @@ class TopicRecreated(Exception):
     """Offsets that were folded before hold other, newer records now; to take them for a replay loses them."""
 
 
-def refuse_if_recreated(partition: int, passed: Passed, batch: Iterable[Usage]) -> None:
+def refuse_if_recreated(partition: int, passed: HighWatermark, batch: Iterable[UsageRecord]) -> None:
     """Look at what claims to be a replay. Raises TopicRecreated."""
     for record in batch:
         if record.offset > passed.offset:

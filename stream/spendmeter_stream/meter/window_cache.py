@@ -10,7 +10,7 @@ from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
-from spendmeter_stream.state import Counted, Tally
+from spendmeter_stream.state import CounterKey, PartitionSum
 
 # Beyond, all are looked up again. So many weigh some 60 MB, in each source partition.
 MAX_REMEMBERED = 150_000
@@ -19,51 +19,51 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
-class Place:
+class CountedWindow:
     """An account in a window, and whether this batch has changed it."""
 
-    where: Counted
+    where: CounterKey
     budget: Budget
     window: Window
-    tally: Tally
+    tally: PartitionSum
     is_changed: bool = False
 
 
 class _Found(NamedTuple):
-    """The places of a subject, for events from `start` to before `end`."""
+    """The windows of a subject, for events from `start` to before `end`."""
 
-    places: Sequence[Place]
+    windows: Sequence[CountedWindow]
     start: datetime
     end: datetime
 
 
-class Places:
+class CountedWindowCache:
     """Those under one edition of a book, while no tally is dropped."""
 
-    def __init__(self, book: BudgetBook, place: Callable[[Account, Window, int], Place]) -> None:
+    def __init__(self, book: BudgetBook, counted: Callable[[Account, Window, int], CountedWindow]) -> None:
         self._book = book
         self._edition = book.edition
         self._subject_of = book.event_subject_key
-        self._place = place
-        """Makes the place of an account in a window, first met at that offset."""
+        self._counted_window = counted
+        """Makes the counted window of an account in a window, first met at that offset."""
         self._by_subject: dict[Hashable, _Found] = {}
-        self._by_account: dict[tuple[str, datetime], Place] = {}
+        self._by_account: dict[tuple[str, datetime], CountedWindow] = {}
 
     def hold_for(self, book: BudgetBook) -> bool:
         """Whether they may serve another batch, under that book as it is now."""
         is_same = self._book is book and self._edition == book.edition
         return is_same and max(len(self._by_subject), len(self._by_account)) < MAX_REMEMBERED
 
-    def of(self, event: UsageEvent, offset: int) -> Sequence[Place]:
-        """The places that the event counts at."""
+    def of(self, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
+        """The windows that the event counts at."""
         subject = self._subject_of(event)
         found = self._by_subject.get(subject)
         if found is not None and found.start <= event.occurred_at < found.end:
-            return found.places
+            return found.windows
         return self._find(subject, event, offset)
 
-    def _find(self, subject: Hashable, event: UsageEvent, offset: int) -> Sequence[Place]:
-        places: list[Place] = []
+    def _find(self, subject: Hashable, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
+        windows: list[CountedWindow] = []
         start, end, have_begun = EPOCH, _NEVER, True
         for account in self._book.accounts_in(event):
             window = self._book.window_of(account.budget, event.occurred_at)
@@ -71,27 +71,27 @@ class Places:
                 have_begun = False
                 continue
             start, end = max(start, window.start), min(end, window.end or _NEVER)
-            places.append(self._at(account, window, offset))
+            windows.append(self._at(account, window, offset))
         if have_begun:
-            self._by_subject[subject] = _Found(tuple(places), start, end)
-        return places
+            self._by_subject[subject] = _Found(tuple(windows), start, end)
+        return windows
 
-    def with_flats(self, event: UsageEvent, offset: int) -> Sequence[Place]:
-        """Of the event's places those of budgets that count a flat amount for a request without a price."""
-        places: list[Place] = []
+    def with_flats(self, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
+        """Of the event's windows those of budgets that count a flat amount for a request without a price."""
+        windows: list[CountedWindow] = []
         for account in self._book.accounts_in(event):
             if account.budget.unpriced_flat_nanousd():
                 window = self._book.window_of(account.budget, event.occurred_at)
                 if window is not None:
-                    places.append(self._at(account, window, offset))
-        return places
+                    windows.append(self._at(account, window, offset))
+        return windows
 
-    def _at(self, account: Account, window: Window, offset: int) -> Place:
+    def _at(self, account: Account, window: Window, offset: int) -> CountedWindow:
         at = (account.name, window.start)
-        place = self._by_account.get(at)
-        if place is None:
-            made = self._place(account, window, offset)
-            # Several values may be added up in one place.
-            place = self._by_account.setdefault((made.where.account, window.start), made)
-            self._by_account[at] = place
-        return place
+        counted = self._by_account.get(at)
+        if counted is None:
+            made = self._counted_window(account, window, offset)
+            # Several values may be added up in one window.
+            counted = self._by_account.setdefault((made.where.account, window.start), made)
+            self._by_account[at] = counted
+        return counted

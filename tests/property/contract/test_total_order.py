@@ -37,7 +37,7 @@ def total(spent: int, **fields: Any) -> Total:
 def kept_by_both(*totals: Total) -> tuple[int, int]:
     """What judge and reconciler hold of the component afterwards, in nano-USD."""
     judge, reconciler = Judge(), Totals()
-    judge.take(totals)
+    judge.apply(totals)
     for one in totals:
         reconciler.apply(one)
     source = totals[0].source_partition
@@ -116,12 +116,12 @@ def test_judge_and_reconciler_rest_a_window_on_the_same_opening_balance(
     totals: list[Total], hour: int
 ) -> None:
     judge, reconciler = Judge(), Totals()
-    judge.take(totals)
+    judge.apply(totals)
     for one in totals:
         reconciler.apply(one)
     start = NOON + timedelta(hours=hour)
 
-    judged = judge._takings.of(BUDGET, start)
+    judged = judge._opening_balances.of(BUDGET, start)
 
     assert reconciler.opened(ReconciledWindow(ACCOUNT, start)) == (judged and judged.before)
 

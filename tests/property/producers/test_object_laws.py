@@ -18,7 +18,7 @@ from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_o
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_sinks.clickhouse.objects import RecordLocation, repeats_in
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 from tests.builders import budget
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -99,7 +99,7 @@ def events(reads: list[Read]) -> Iterator[UsageEvent]:
 def test_each_object_is_billed_once_and_to_its_maker_where_the_first_bill_knew_it(
     reads: list[Read], ends: list[int]
 ) -> None:
-    log = [Usage(offset, NOW + timedelta(days=5), event) for offset, event in enumerate(events(reads))]
+    log = [UsageRecord(offset, NOW + timedelta(days=5), event) for offset, event in enumerate(events(reads))]
     first = {read.own_id: read for read in reversed(reads)}
 
     meter = Meter(0)
@@ -116,7 +116,7 @@ def test_each_object_is_billed_once_and_to_its_maker_where_the_first_bill_knew_i
     assert kept_by_history(log, ends) == {read.own_id for read in first.values()}
 
 
-def kept_by_history(log: list[Usage], ends: list[int]) -> set[str]:
+def kept_by_history(log: list[UsageRecord], ends: list[int]) -> set[str]:
     """What the sink keeps, batch by batch; it must be what the stream has counted, and nothing twice."""
     first: dict[str, RecordLocation] = {}
     kept: list[UsageEvent] = []

@@ -19,7 +19,7 @@ from spendmeter_sinks.reconcile.replay import Replay, has_flats
 from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 from tests.builders import budget, usage
 
 BEGUN = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -64,7 +64,7 @@ def history(
     return events
 
 
-def rows(log: Sequence[Usage], book: BudgetBook) -> tuple[list[Row[int]], list[Row[Flats]]]:
+def rows(log: Sequence[UsageRecord], book: BudgetBook) -> tuple[list[Row[int]], list[Row[Flats]]]:
     """What cost something, and what has no price, as history/usage_rows.py asks for them."""
     costs: list[Row[int]] = []
     flats: list[Row[Flats]] = []
@@ -83,7 +83,9 @@ def is_free(event: UsageEvent, has_flat: bool) -> bool:
     return not event.cost_nanousd and not (has_flat and flats_of(event))
 
 
-def recount(log: Sequence[Usage], book: BudgetBook, totals: Totals, revised: Sequence[Budget]) -> Replay:
+def recount(
+    log: Sequence[UsageRecord], book: BudgetBook, totals: Totals, revised: Sequence[Budget]
+) -> Replay:
     revisions = [Revision(one.id, one, BEGUN) for one in revised]
     scope = Scope(
         book,
@@ -105,7 +107,7 @@ def test_history_recounted_with_flat_amounts_is_what_the_meter_says(
     given_usages: list[dict[str, Any]], corrected: list[tuple[int, int, CostSource]]
 ) -> None:
     appended = BEGUN + timedelta(hours=2)
-    log = [Usage(n, appended, event) for n, event in enumerate(history(given_usages, corrected))]
+    log = [UsageRecord(n, appended, event) for n, event in enumerate(history(given_usages, corrected))]
     book, totals = BudgetBook(BUDGETS), Totals()
     for total in Meter(0).fold(log, book).totals:
         totals.apply(total)
@@ -124,7 +126,9 @@ def test_history_recounted_with_flat_amounts_is_what_the_meter_says(
 def test_a_flat_amount_that_history_forgets_is_found() -> None:
     """The law above would not hold by itself."""
     log = [
-        Usage(0, BEGUN + timedelta(hours=2), usage(1, 0, cost_source=CostSource.UNPRICED, occurred_at=BEGUN))
+        UsageRecord(
+            0, BEGUN + timedelta(hours=2), usage(1, 0, cost_source=CostSource.UNPRICED, occurred_at=BEGUN)
+        )
     ]
     book, totals = BudgetBook(BUDGETS), Totals()
     for total in Meter(0).fold(log, book).totals:

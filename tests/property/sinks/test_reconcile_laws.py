@@ -21,7 +21,7 @@ from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
 from spendmeter_sinks.reconcile.sequences import Range, count, in_both, without
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import Usage
+from spendmeter_stream.meter.topic_identity import UsageRecord
 from tests.builders import budget, usage
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -45,7 +45,7 @@ class World:
     now: datetime = BEGUN
     book: BudgetBook = field(default_factory=BudgetBook)
     revisions: list[Revision] = field(default_factory=list)
-    logs: list[list[Usage]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
+    logs: list[list[UsageRecord]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
     meters: list[Meter] = field(default_factory=lambda: [Meter(p) for p in range(PARTITIONS)])
     totals: Totals = field(default_factory=Totals)
     sent: dict[str, list[UsageEvent]] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class World:
 
     def _append(self, one: UsageEvent) -> None:
         partition = 0 if one.key == "k1" else 1
-        self.logs[partition].append(Usage(len(self.logs[partition]), self.now, one))
+        self.logs[partition].append(UsageRecord(len(self.logs[partition]), self.now, one))
 
 
 Step = Callable[[World], None]

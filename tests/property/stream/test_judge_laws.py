@@ -81,9 +81,9 @@ def test_totals_merge_in_any_order_any_number_of_times(
     shuffled = totals * times
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     one, other = Judge(), Judge()
-    one.take(totals)
+    one.apply(totals)
     for total in shuffled:
-        other.take([total])
+        other.apply([total])
     assert components(one) == components(other) == final(totals)
 
 
@@ -96,8 +96,8 @@ def listen(history: list[Step], restart_before: int) -> tuple[list[Signal], list
         now += after
         if n == restart_before:
             judge = Judge.restore(kept.items())
-            judge.take(step.total for step in history[:n])
-        judge.take([total])
+            judge.apply(step.total for step in history[:n])
+        judge.apply([total])
         said = judge.judge(BOOK, now)
         signals += said.signals
         alerts += said.alerts
@@ -136,7 +136,7 @@ def test_a_change_is_told_within_its_time(history: list[Step]) -> None:
         if untold_since is not None and now - untold_since >= COALESCE_FOR:
             assert judge.judge(BOOK, now).signals
             untold_since = None
-        judge.take([total])
+        judge.apply([total])
         if judge.judge(BOOK, now).signals:
             untold_since = None
         elif untold_since is None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.domain.window import window_of
-from spendmeter_stream.meter.meter import Folded, Meter
-from spendmeter_stream.meter.topic_identity import Usage
-from spendmeter_stream.state import AccountWindow, Counted, Entry, Tally
+from spendmeter_stream.meter.meter import FoldResult, Meter
+from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.state import AccountWindow, ChangelogEntry, CounterKey, PartitionSum
 from tests.builders import NOON, budget, usage
 
 BOOK = BudgetBook(
@@ -28,7 +28,7 @@ LAW = settings(deadline=None)
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[Usage]:
+def logs(draw: st.DrawFn) -> list[UsageRecord]:
     """Events of two producers in order, chunks that were sent again, records that cannot be read.
 
     Some are bills of one of two objects: each producer may send one, any number of times, to any account.
@@ -54,14 +54,14 @@ def logs(draw: st.DrawFn) -> list[Usage]:
             )
             sent[producer].append(event)
             log.append(event)
-    return [Usage(offset, NOON, event) for offset, event in enumerate(log)]
+    return [UsageRecord(offset, NOON, event) for offset, event in enumerate(log)]
 
 
 def identities(event: UsageEvent) -> set[object]:
     return {event.event_id} | ({event.object_id} if event.object_id else set())
 
 
-def truth(log: list[Usage]) -> dict[AccountWindow, tuple[int, int, int]]:
+def truth(log: list[UsageRecord]) -> dict[AccountWindow, tuple[int, int, int]]:
     """Spent, events and last offset (of any copy), by going through the log once with a set of ids."""
     seen: set[object] = set()
     sums: dict[AccountWindow, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -81,15 +81,15 @@ def truth(log: list[Usage]) -> dict[AccountWindow, tuple[int, int, int]]:
     return {where: (spent, events, last) for where, (spent, events, last) in sums.items()}
 
 
-def sums_of(tallies: dict[Counted, Tally]) -> dict[AccountWindow, tuple[int, int, int]]:
+def sums_of(tallies: dict[CounterKey, PartitionSum]) -> dict[AccountWindow, tuple[int, int, int]]:
     return {AccountWindow(*w[:2]): (t.spent_nanousd, t.events, t.last_offset) for w, t in tallies.items()}
 
 
-def written(folded: Folded) -> list[Entry]:
+def written(folded: FoldResult) -> list[ChangelogEntry]:
     return [*folded.openings, *folded.entries]
 
 
-def fold_in_batches(meter: Meter, log: list[Usage], ends: list[int]) -> list[Folded]:
+def fold_in_batches(meter: Meter, log: list[UsageRecord], ends: list[int]) -> list[FoldResult]:
     bounds = sorted({0, len(log), *(end % (len(log) + 1) for end in ends)})
     return [meter.fold(log[a:b], BOOK) for a, b in pairwise(bounds)]
 
@@ -99,7 +99,7 @@ ENDS = st.lists(st.integers(0, 100), max_size=5)
 
 @given(logs(), ENDS)
 @LAW
-def test_tallies_are_what_a_naive_reader_adds_up(log: list[Usage], ends: list[int]) -> None:
+def test_tallies_are_what_a_naive_reader_adds_up(log: list[UsageRecord], ends: list[int]) -> None:
     meter = Meter(0)
     fold_in_batches(meter, log, ends)
     assert sums_of(meter.tallies) == truth(log)
@@ -107,7 +107,9 @@ def test_tallies_are_what_a_naive_reader_adds_up(log: list[Usage], ends: list[in
 
 @given(logs(), ENDS, ENDS)
 @LAW
-def test_where_batches_end_does_not_matter(log: list[Usage], ends: list[int], others: list[int]) -> None:
+def test_where_batches_end_does_not_matter(
+    log: list[UsageRecord], ends: list[int], others: list[int]
+) -> None:
     one, other = Meter(0), Meter(0)
     fold_in_batches(one, log, ends)
     fold_in_batches(other, log, others)
@@ -117,12 +119,12 @@ def test_where_batches_end_does_not_matter(log: list[Usage], ends: list[int], ot
 @given(logs(), ENDS, st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_crash_between_any_two_writes_changes_nothing(
-    log: list[Usage], ends: list[int], data: st.DataObject
+    log: list[UsageRecord], ends: list[int], data: st.DataObject
 ) -> None:
     """Crashes, each after any entry, each followed by a replay from any offset that was committed by then."""
     without = Meter(0)
     without.fold(log, BOOK)
-    surviving: list[Entry] = []
+    surviving: list[ChangelogEntry] = []
     meter, committed, position = Meter(0), 0, 0
     for _ in range(data.draw(st.integers(1, 4), label="crashes")):
         end = data.draw(st.integers(position, len(log)), label="fold up to")
@@ -150,7 +152,7 @@ def test_a_crash_between_any_two_writes_changes_nothing(
 
 @given(logs(), ENDS)
 @LAW
-def test_any_replay_repeats_the_totals_that_were_sent(log: list[Usage], ends: list[int]) -> None:
+def test_any_replay_repeats_the_totals_that_were_sent(log: list[UsageRecord], ends: list[int]) -> None:
     meter = Meter(0)
     fold_in_batches(meter, log, ends)
     again = meter.fold(log, BOOK)
@@ -161,7 +163,9 @@ def test_any_replay_repeats_the_totals_that_were_sent(log: list[Usage], ends: li
 
 @given(logs(), st.integers(0, MAX_EVENTS))
 @LAW
-def test_a_budget_that_comes_later_counts_exactly_what_comes_after_it(log: list[Usage], applied: int) -> None:
+def test_a_budget_that_comes_later_counts_exactly_what_comes_after_it(
+    log: list[UsageRecord], applied: int
+) -> None:
     meter = Meter(0)
     meter.fold(log[:applied], BudgetBook())
     meter.fold(log[applied:], BOOK)
@@ -177,7 +181,7 @@ def test_a_budget_that_comes_later_counts_exactly_what_comes_after_it(log: list[
         )
 
 
-def _latest(entries: list[Entry]) -> list[tuple[bytes, bytes]]:
+def _latest(entries: list[ChangelogEntry]) -> list[tuple[bytes, bytes]]:
     kept: dict[bytes, bytes] = {}
     for key, value in entries:
         if value is None:

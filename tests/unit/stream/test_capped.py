@@ -19,9 +19,9 @@ from spendmeter_sinks.reconcile.replay import Replay
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope, WindowFilter
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Totals
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import Folded, Meter
-from spendmeter_stream.meter.topic_identity import Usage
-from spendmeter_stream.state import Entry
+from spendmeter_stream.meter.meter import FoldResult, Meter
+from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.state import ChangelogEntry
 from tests.builders import NOON, budget, usage
 
 TAGS = budget(id="tags", match={"tag": "*"}, period="lifetime", limit_nanousd=10)
@@ -29,8 +29,8 @@ BOOK = BudgetBook([TAGS])
 REST = "tags|"
 
 
-def log(*events: UsageEvent, start: int = 0) -> list[Usage]:
-    return [Usage(start + n, NOON, event) for n, event in enumerate(events)]
+def log(*events: UsageEvent, start: int = 0) -> list[UsageRecord]:
+    return [UsageRecord(start + n, NOON, event) for n, event in enumerate(events)]
 
 
 def spending(seq: int, cost: int, *tags: str, **fields: Any) -> UsageEvent:
@@ -41,7 +41,7 @@ def spent(meter: Meter) -> dict[str, int]:
     return {where.account: tally.spent_nanousd for where, tally in meter.tallies.items()}
 
 
-def after(entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
+def after(entries: Sequence[ChangelogEntry]) -> list[tuple[bytes, bytes]]:
     kept: dict[bytes, bytes] = {}
     for key, value in entries:
         if value is None:
@@ -51,7 +51,7 @@ def after(entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
     return list(kept.items())
 
 
-def written(folded: Folded) -> list[Entry]:
+def written(folded: FoldResult) -> list[ChangelogEntry]:
     return [*folded.openings, *folded.entries]
 
 
@@ -142,7 +142,7 @@ def test_crashes_and_replays_give_each_value_the_same_account(
     whole = log(*(spending(n, cost, *tags) for n, (cost, tags) in enumerate(made, 1)))
     without = Meter(0, max_accounts=bound)
     without.fold(whole, BOOK)
-    surviving: list[Entry] = []
+    surviving: list[ChangelogEntry] = []
     meter, committed = Meter(0, max_accounts=bound), 0
     for _ in range(data.draw(st.integers(1, 4), label="crashes")):
         position = committed
@@ -162,7 +162,7 @@ class TestTheJudge:
         judge = judge or Judge()
         for partition in partitions:
             meter = Meter(partition, max_accounts=1)
-            judge.take(meter.fold(log(spending(1, 5, "a"), spending(2, 50, "b")), BOOK).totals)
+            judge.apply(meter.fold(log(spending(1, 5, "a"), spending(2, 50, "b")), BOOK).totals)
         return judge, judge.judge(BOOK, NOON)
 
     def test_it_tells_once_and_nobody_is_refused_for_the_rest(self) -> None:
@@ -187,7 +187,7 @@ class TestTheJudge:
     def test_what_a_budget_counted_under_that_name_before_is_not_the_rest(self) -> None:
         everything = TAGS.model_copy(update={"match": {}})
         judge = Judge()
-        judge.take(Meter(0).fold(log(spending(1, 50, "a")), BudgetBook([everything])).totals)
+        judge.apply(Meter(0).fold(log(spending(1, 50, "a")), BudgetBook([everything])).totals)
         said = judge.judge(BOOK, NOON)
         assert [alert.kind for alert in said.alerts if alert.kind is AlertKind.ACCOUNTS_CAPPED] == []
 

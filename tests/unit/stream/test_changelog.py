@@ -11,11 +11,11 @@ from spendmeter_stream.state import (
     AccountState,
     AccountWindow,
     Burn,
-    Component,
-    Counted,
-    Opening,
-    Progress,
-    Tally,
+    CounterKey,
+    CountingStart,
+    PartitionSum,
+    ProducerSequence,
+    TotalComponent,
     guard_of,
 )
 from tests.builders import NOON
@@ -25,16 +25,19 @@ ID = UUID("01935000-0000-7000-8000-000000000001")
 
 VALUES = [
     (
-        Tally(NanoUsd(12), 2, 3, 9, ID, NOON),
+        PartitionSum(NanoUsd(12), 2, 3, 9, ID, NOON),
         f'[9,12,2,3,"{ID}",{NOON_US}]'.encode(),
         9,
     ),
-    (Tally(NanoUsd(-1), 0, 3, 3, None, None), b"[3,-1,0,3,null,null]", 3),
-    (Progress(7, 9, NOON), f"[9,7,{NOON_US}]".encode(), 9),
-    (Opening(9), b"[-9]", -9),
+    (PartitionSum(NanoUsd(-1), 0, 3, 3, None, None), b"[3,-1,0,3,null,null]", 3),
+    (ProducerSequence(7, 9, NOON), f"[9,7,{NOON_US}]".encode(), 9),
+    (CountingStart(9), b"[-9]", -9),
     (
         AccountState(
-            {0: Component(9, NanoUsd(12), 2, 3, "5d41402a"), "history": Component(2, NanoUsd(5), 1, 0)},
+            {
+                0: TotalComponent(9, NanoUsd(12), 2, 3, "5d41402a"),
+                "history": TotalComponent(2, NanoUsd(5), 1, 0),
+            },
             ID,
             frozenset({"threshold/0.8", "exceeded/1"}),
             True,
@@ -54,7 +57,7 @@ VALUES = [
 
 @pytest.mark.parametrize(("value", "written", "guard"), VALUES)
 def test_a_value_is_written_and_read_back_and_its_guard_found(
-    value: Tally | Progress | Opening | AccountState, written: bytes, guard: int
+    value: PartitionSum | ProducerSequence | CountingStart | AccountState, written: bytes, guard: int
 ) -> None:
     assert value.value() == written
     assert type(value).read(written) == value
@@ -74,7 +77,7 @@ def test_the_guard_of_a_position_is_its_offset() -> None:
 
 
 def test_of_two_openings_the_earlier_has_the_higher_guard() -> None:
-    assert guard_of(Opening(3).value()) > guard_of(Opening(4).value())
+    assert guard_of(CountingStart(3).value()) > guard_of(CountingStart(4).value())
 
 
 @pytest.mark.parametrize("account", ["b|", "b|key=k1", "b|key=a%7Cb&team=%C3%A9"])
@@ -82,5 +85,5 @@ def test_of_two_openings_the_earlier_has_the_higher_guard() -> None:
 def test_an_account_window_is_read_back(account: str, start: datetime) -> None:
     where = AccountWindow(account, start)
     assert AccountWindow.read(where.suffix()) == where
-    counted = Counted(account, start, "5a0c")
-    assert Counted.read(counted.suffix()) == counted
+    counted = CounterKey(account, start, "5a0c")
+    assert CounterKey.read(counted.suffix()) == counted

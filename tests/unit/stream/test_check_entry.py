@@ -13,26 +13,26 @@ from spendmeter_stream.state import (
     JUDGE_TABLE,
     METER_TABLE,
     OPENING,
+    OPENING_BALANCE,
     POSITION,
     PRODUCER,
-    TAKEN,
     TALLY,
     AccountState,
     AccountWindow,
     Burn,
-    Component,
-    Counted,
+    CounterKey,
+    CountingStart,
     NoEntry,
-    Opening,
-    Progress,
-    Tally,
+    PartitionSum,
+    ProducerSequence,
+    TotalComponent,
     check_entry,
 )
 from tests.builders import NOON
 
 WHERE = AccountWindow("per-key|key=k1", NOON)
 STATE = AccountState(
-    {0: Component(5, NanoUsd(7), 1, 0, "s"), "history": Component(5, NanoUsd(7), 1, 0, "s")},
+    {0: TotalComponent(5, NanoUsd(7), 1, 0, "s"), "history": TotalComponent(5, NanoUsd(7), 1, 0, "s")},
     UUID(int=1),
     frozenset({"threshold/0.8"}),
     True,
@@ -41,22 +41,28 @@ STATE = AccountState(
     held=OpeningBalance({0: 5}, "s", NOON, 3),
 )
 ENTRIES = {
-    "tally": (TALLY + Counted(*WHERE, "s").suffix(), Tally(NanoUsd(1), 1, 0, 5, UUID(int=1), NOON).value()),
-    "lifetime": (TALLY + Counted(*WHERE, "s").suffix(), Tally(NanoUsd(1), 1, 0, 5, None, None).value()),
-    "producer": (PRODUCER + "gatewäy|1".encode(), Progress(3, 5, NOON).value()),
-    "opening": (OPENING + b"per-key|s", Opening(5).value()),
+    "tally": (
+        TALLY + CounterKey(*WHERE, "s").suffix(),
+        PartitionSum(NanoUsd(1), 1, 0, 5, UUID(int=1), NOON).value(),
+    ),
+    "lifetime": (
+        TALLY + CounterKey(*WHERE, "s").suffix(),
+        PartitionSum(NanoUsd(1), 1, 0, 5, None, None).value(),
+    ),
+    "producer": (PRODUCER + "gatewäy|1".encode(), ProducerSequence(3, 5, NOON).value()),
+    "opening": (OPENING + b"per-key|s", CountingStart(5).value()),
     "position": (POSITION, b"[5,1767225600000000,4]"),
     "old position": (POSITION, b"[5,1767225600000000]"),
     "account": (ACCOUNT + WHERE.suffix(), STATE.value()),
     "new account": (ACCOUNT + WHERE.suffix(), AccountState().value()),
     "account of an old version": (ACCOUNT + WHERE.suffix(), b'[6,{"0":[5,7,1,0]},null,[],false]'),
-    "taken": (TAKEN + b"per-key", b'[5,[[{"0":5},"s",1767225600000000,1]]]'),
+    "taken": (OPENING_BALANCE + b"per-key", b'[5,[[{"0":5},"s",1767225600000000,1]]]'),
     "tombstone": (b"whatever", None),
 }
 
 
 def table_of(key: bytes) -> str:
-    return JUDGE_TABLE if key.startswith((ACCOUNT, TAKEN)) else METER_TABLE
+    return JUDGE_TABLE if key.startswith((ACCOUNT, OPENING_BALANCE)) else METER_TABLE
 
 
 @pytest.mark.parametrize("name", [name for name, (_, value) in ENTRIES.items() if value is not None])
@@ -103,7 +109,7 @@ def test_bytes_are_no_entry(key: bytes | None, value: bytes) -> None:
         (PRODUCER + b"\xff", ENTRIES["producer"][1]),
         (PRODUCER + b"p", b"[1,2]"),
         (OPENING + b"b|s", b"[1]"),
-        (TAKEN + b"b", b"[1,[[1]]]"),
+        (OPENING_BALANCE + b"b", b"[1,[[1]]]"),
         (OPENING + b"b|s", b"[" + b"9" * 5_000 + b"]"),
     ],
 )

@@ -9,7 +9,7 @@ from faust.types import TP
 from mode import Service
 from mode.utils.queues import FlowControlEvent
 
-from spendmeter_stream.faust.batch_consumer import DrainConsumer
+from spendmeter_stream.faust.batch_consumer import BatchConsumer
 
 CHANGELOG = TP("meter-changelog", 0)
 NEVER = -1
@@ -50,7 +50,7 @@ class Standby(Service):  # type: ignore[misc]
 async def handed(begins: int = NEVER, ends: int = NEVER) -> list[int]:
     standby: Any = Standby(begins, ends)
     records: Any = [SimpleNamespace(offset=offset) for offset in range(9)]
-    await asyncio.wait_for(DrainConsumer._hand_to_faust(standby, CHANGELOG, records), 60)
+    await asyncio.wait_for(BatchConsumer._hand_to_faust(standby, CHANGELOG, records), 60)
     found: list[int] = standby.handed
     return found
 

@@ -19,7 +19,7 @@ from spendmeter_stream.judge.forecast import (
     exhausted_at,
     worth_an_alert,
 )
-from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.judge.judge import Evaluation, Judge
 from spendmeter_stream.state import AccountWindow, Burn
 from tests.builders import NOON, budget
 
@@ -136,16 +136,16 @@ def rules(**fields: object) -> BudgetBook:
     return BudgetBook([made])
 
 
-def spend(judge: Judge, minutes: range, book: BudgetBook) -> list[Judgement]:
+def spend(judge: Judge, minutes: range, book: BudgetBook) -> list[Evaluation]:
     """PER_MINUTE, judged every minute."""
     said = []
     for minute in minutes:
-        judge.take([total(PER_MINUTE * (minute + 1), minute)])
+        judge.apply([total(PER_MINUTE * (minute + 1), minute)])
         said.append(judge.judge(book, BEGIN + minute * MINUTE))
     return said
 
 
-def told(said: list[Judgement]) -> list[str]:
+def told(said: list[Evaluation]) -> list[str]:
     return [alert.kind.value for one in said for alert in one.alerts]
 
 
@@ -174,7 +174,7 @@ def test_a_forecast_is_told_once_across_a_restart_and_its_rate_goes_on() -> None
     said = spend(judge, range(200), book)
     kept = {entry.key: entry.value for one in said for entry in one.entries if entry.value is not None}
     again = Judge.restore(kept.items())
-    again.take([total(PER_MINUTE * (n + 1), n) for n in range(200)])
+    again.apply([total(PER_MINUTE * (n + 1), n) for n in range(200)])
     where = AccountWindow(ACCOUNT, DAY.start)
     assert again.accounts[where].burn == judge.accounts[where].burn
     assert told(spend(again, range(200, 400), book)) == []
@@ -204,7 +204,7 @@ def test_a_raise_moves_the_forecast_and_is_a_new_question() -> None:
 def test_what_history_adds_moves_what_is_left_and_not_the_rate() -> None:
     judge = Judge()
     spend(judge, range(121), rules())
-    judge.take([total(60 * PER_MINUTE, 0, "history")])
+    judge.apply([total(60 * PER_MINUTE, 0, "history")])
     signal = judge.judge(rules(), BEGIN + 120 * MINUTE).signals[0]
     assert signal.forecast_exhausted_at == BEGIN + 539 * MINUTE
 
@@ -215,7 +215,7 @@ def test_a_source_that_counts_anew_has_spent_all_that_it_says() -> None:
     spend(judge, range(121), rules())
     where = AccountWindow(ACCOUNT, DAY.start)
     before = judge.accounts[where].burn
-    judge.take([total(5_000, 200).model_copy(update={"first_offset": 150})])
+    judge.apply([total(5_000, 200).model_copy(update={"first_offset": 150})])
     judge.judge(rules(), BEGIN + 120 * MINUTE)
     after = judge.accounts[where].burn
     assert before is not None
@@ -225,7 +225,7 @@ def test_a_source_that_counts_anew_has_spent_all_that_it_says() -> None:
 def test_a_forecast_alone_is_no_reason_for_a_signal() -> None:
     judge, book = Judge(), rules()
     spend(judge, range(121), book)
-    assert judge.judge(book, BEGIN + 120 * MINUTE + 100 * COALESCE_FOR) == Judgement()
+    assert judge.judge(book, BEGIN + 120 * MINUTE + 100 * COALESCE_FOR) == Evaluation()
 
 
 # Crossings are counted.
@@ -236,7 +236,7 @@ def correct(judge: Judge, book: BudgetBook, *spents: int) -> list[str]:
     said = []
     for spent in spents:
         last = max((c.last_offset for a in judge.accounts.values() for c in a.components.values()), default=0)
-        judge.take([total(spent, last + 1)])
+        judge.apply([total(spent, last + 1)])
         said.append(judge.judge(book, NOON))
     return told(said)
 
@@ -249,7 +249,7 @@ def test_each_crossing_of_the_limit_is_told_once_within_one_revision() -> None:
 def test_crossings_have_ids_of_their_own_across_restarts() -> None:
     judge, book, ids = Judge(), rules(), []
     for n, spent in enumerate([LIMIT, 0, LIMIT, 0]):
-        judge.take([total(spent, n)])
+        judge.apply([total(spent, n)])
         said = judge.judge(book, NOON)
         ids += [alert.alert_id for alert in said.alerts]
         judge = Judge.restore((e.key, e.value) for e in said.entries if e.value is not None)
@@ -259,7 +259,7 @@ def test_crossings_have_ids_of_their_own_across_restarts() -> None:
 
 def test_what_comes_late_to_a_window_that_is_over_does_not_exceed_it_again() -> None:
     judge, book, tomorrow = Judge(), rules(), DAY.start + timedelta(days=1)
-    judge.take([total(LIMIT, 0)])
+    judge.apply([total(LIMIT, 0)])
     assert told([judge.judge(book, NOON), judge.judge(book, tomorrow)]) == ["exceeded", "recovered"]
-    judge.take([total(LIMIT + 1, 1)])
+    judge.apply([total(LIMIT + 1, 1)])
     assert told([judge.judge(book, tomorrow + n * MINUTE) for n in range(3)]) == []

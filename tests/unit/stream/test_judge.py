@@ -12,9 +12,9 @@ from spendmeter.contract.total import Total
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS
 from spendmeter_stream.judge.emission import COALESCE_FOR
-from spendmeter_stream.judge.judge import Judge, Judgement
+from spendmeter_stream.judge.judge import Evaluation, Judge
 from spendmeter_stream.judge.signals import doubted_alert, unpriced_alert
-from spendmeter_stream.state import Entry
+from spendmeter_stream.state import ChangelogEntry
 from tests.builders import NOON, budget, usage
 
 ACCOUNT = "per-key|key=k1"
@@ -42,16 +42,16 @@ def book(**fields: Any) -> BudgetBook:
     return BudgetBook([budget(**{"limit_nanousd": LIMIT, **fields})])
 
 
-def say(judge: Judge, rules: BudgetBook, *totals: Total, at: datetime = NOON) -> Judgement:
-    judge.take(totals)
+def say(judge: Judge, rules: BudgetBook, *totals: Total, at: datetime = NOON) -> Evaluation:
+    judge.apply(totals)
     return judge.judge(rules, at)
 
 
-def kinds(judgement: Judgement) -> list[str]:
+def kinds(judgement: Evaluation) -> list[str]:
     return [alert.kind.value for alert in judgement.alerts]
 
 
-def restored(*judgements: Judgement) -> Judge:
+def restored(*judgements: Evaluation) -> Judge:
     kept: dict[bytes, bytes | None] = {}
     for judgement in judgements:
         kept.update(judgement.entries)
@@ -87,8 +87,8 @@ def test_at_the_same_offset_a_total_that_was_opened_earlier_takes_nothing_back()
     judge, rules = Judge(), book()
     shape = rules.shape_of(next(iter(rules)))
     say(judge, rules, total(2, 3, shape=shape, first_offset=2))
-    assert say(judge, rules, total(5, 3, shape="0ld", first_offset=1)) == Judgement()
-    assert say(judge, rules, total(2, 3, shape=shape, first_offset=2)) == Judgement()
+    assert say(judge, rules, total(5, 3, shape="0ld", first_offset=1)) == Evaluation()
+    assert say(judge, rules, total(2, 3, shape=shape, first_offset=2)) == Evaluation()
 
 
 def of_history(revision: int, shape: str, **fields: Any) -> Total:
@@ -103,7 +103,7 @@ def test_a_word_of_history_that_was_late_takes_nothing_back() -> None:
     told = [of_history(2, shape, spent=5), of_history(2, shape, account="per-key")]
     assert say(judge, rules, *told).signals[0].opening is False
     late = [of_history(1, "0ld", spent=3), of_history(1, "0ld", account="per-key")]
-    assert say(judge, rules, *late) == Judgement()
+    assert say(judge, rules, *late) == Evaluation()
 
 
 def test_what_history_adds_is_no_part_of_the_watermark() -> None:
@@ -221,12 +221,12 @@ def test_a_raise_that_ends_lowers_the_limit_by_itself() -> None:
     assert kinds(judge.judge(rules, NOON)) == ["recovered"]
     assert kinds(say(judge, rules, total(LIMIT + 5, 1))) == []
 
-    assert judge.judge(rules, NOON + HOUR - timedelta(microseconds=1)) == Judgement()
+    assert judge.judge(rules, NOON + HOUR - timedelta(microseconds=1)) == Evaluation()
     first = judge.judge(rules, NOON + HOUR)
     assert [s.limit_nanousd for s in first.signals] == [LIMIT + 10]
     second = judge.judge(rules, NOON + 2 * HOUR)
     assert (kinds(second), [s.limit_nanousd for s in second.signals]) == (["exceeded"], [LIMIT])
-    assert judge.judge(rules, NOON + 3 * HOUR) == Judgement()
+    assert judge.judge(rules, NOON + 3 * HOUR) == Evaluation()
 
 
 def test_a_raise_ends_after_a_restart_too() -> None:
@@ -240,7 +240,7 @@ def test_a_raise_ends_after_a_restart_too() -> None:
 def test_the_end_of_its_window_tells_the_recovery_once() -> None:
     judge, rules = Judge(), book()
     exceeded = say(judge, rules, total(LIMIT, 0))
-    assert judge.judge(rules, TOMORROW - timedelta(microseconds=1)) == Judgement()
+    assert judge.judge(rules, TOMORROW - timedelta(microseconds=1)) == Evaluation()
 
     ended = judge.judge(rules, TOMORROW)
 
@@ -250,7 +250,7 @@ def test_the_end_of_its_window_tells_the_recovery_once() -> None:
     assert (signal.window_start, signal.spent_nanousd, signal.state) == (TOMORROW, 0, State.OK)
     assert "key k1 has a new window (0 of 0.001 USD)" in ended.alerts[0].message
     assert ended.signals == []
-    assert judge.judge(rules, TOMORROW + HOUR) == Judgement()
+    assert judge.judge(rules, TOMORROW + HOUR) == Evaluation()
     again = restored(exceeded, ended)
     assert kinds(again.judge(rules, TOMORROW + HOUR)) == []
 
@@ -297,7 +297,7 @@ def test_an_account_that_was_never_exceeded_does_not_recover() -> None:
     judge, rules = Judge(), book()
     say(judge, rules, total(LIMIT - 1, 0))
 
-    assert judge.judge(rules, TOMORROW) == Judgement()
+    assert judge.judge(rules, TOMORROW) == Evaluation()
 
 
 def test_no_more_dues_are_kept_than_there_are_accounts() -> None:
@@ -306,7 +306,7 @@ def test_no_more_dues_are_kept_than_there_are_accounts() -> None:
         rules = book(revision=n + 1, raises=[{"amount_nanousd": 1, "until": NOON + (50 - n) * HOUR}])
         judge.budget_changed("per-key")
         say(judge, rules, total(n, n))
-        assert len(judge._dues) == 1
+        assert len(judge._timers) == 1
 
 
 # What is told when.
@@ -365,9 +365,9 @@ def test_a_crossing_that_a_late_total_makes_is_told() -> None:
 
 def test_a_window_that_has_ended_is_not_judged_by_a_limit_that_was_lowered_since() -> None:
     judge = restored(say(Judge(), book(), total(5, 0)))
-    assert judge.judge(book(limit_nanousd=4, revision=2), TOMORROW) == Judgement()
+    assert judge.judge(book(limit_nanousd=4, revision=2), TOMORROW) == Evaluation()
     judge.budget_changed("per-key")
-    assert judge.judge(book(limit_nanousd=3, revision=3), TOMORROW) == Judgement()
+    assert judge.judge(book(limit_nanousd=3, revision=3), TOMORROW) == Evaluation()
 
 
 def test_a_longer_period_takes_over_though_its_window_began_earlier() -> None:
@@ -399,7 +399,7 @@ def test_a_window_is_forgotten_after_its_time_and_not_before() -> None:
     judge, rules = Judge(), book()
     say(judge, rules, total(1, 0))
     end = TOMORROW + KEEP_CLOSED_WINDOWS
-    assert judge.expire(rules, end - timedelta(microseconds=1)) == Judgement()
+    assert judge.expire(rules, end - timedelta(microseconds=1)) == Evaluation()
     gone = judge.expire(rules, end)
     assert [entry.value for entry in gone.entries] == [None]
     assert (gone.withdrawn, judge.accounts) == ([ACCOUNT], {})
@@ -420,16 +420,16 @@ def test_an_earlier_window_goes_without_the_signal_of_the_later() -> None:
 
 def test_what_expires_before_it_was_judged_is_simply_gone() -> None:
     judge = Judge()
-    judge.take([total(1, 0)])
+    judge.apply([total(1, 0)])
     judge.expire(BudgetBook(), NOON)
-    assert judge.judge(book(), NOON) == Judgement()
+    assert judge.judge(book(), NOON) == Evaluation()
 
 
 def test_entries_are_written_for_what_was_taken_even_where_nothing_is_told() -> None:
     judge, rules = Judge(), book()
     say(judge, rules, total(1, 0))
     quiet = say(judge, rules, total(2, 1))
-    assert (quiet.signals, [type(e) for e in quiet.entries]) == ([], [Entry])
+    assert (quiet.signals, [type(e) for e in quiet.entries]) == ([], [ChangelogEntry])
 
 
 def test_what_a_restart_judges_again_is_judged_some_at_a_time_and_all_of_it(
@@ -450,4 +450,4 @@ def test_what_is_spent_meanwhile_does_not_wait_for_its_turn(monkeypatch: pytest.
     first = say(judge, book(), total(2, 9, account=accounts[2]))
     assert [(s.account, s.spent_nanousd) for s in first.signals] == [(accounts[2], 2), (accounts[0], 1)]
     assert [s.account for s in judge.judge(book(), NOON).signals] == [accounts[1]]
-    assert judge.judge(book(), NOON) == Judgement()
+    assert judge.judge(book(), NOON) == Evaluation()

@@ -8,17 +8,17 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import EARLIER
 from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter_stream.judge.merging import merge
-from spendmeter_stream.state import Component
+from spendmeter_stream.state import TotalComponent
 from tests.builders import NOON
 
 BEFORE = {0: 10, 1: 5}
 
 
-def part(first: int, last: int, spent: int) -> Component:
-    return Component(last, NanoUsd(spent), 1, first, "a")
+def part(first: int, last: int, spent: int) -> TotalComponent:
+    return TotalComponent(last, NanoUsd(spent), 1, first, "a")
 
 
-def history(spent: int) -> Component:
+def history(spent: int) -> TotalComponent:
     return part(0, 15, spent)
 
 
@@ -48,7 +48,7 @@ def test_a_gap_behind_the_opening_is_said() -> None:
 
 
 def test_without_a_part_of_history_an_account_had_spent_nothing_once_all_were_told() -> None:
-    parts: dict[int | str, Component] = {0: part(10, 12, 3)}
+    parts: dict[int | str, TotalComponent] = {0: part(10, 12, 3)}
     assert not merge(parts, None, None, "a").is_whole
     merged = merge(parts, None, taken(), "a")
     assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (3, {0: 12, 1: 4}, True)
@@ -82,13 +82,13 @@ def test_a_later_opening_of_the_account_counts_before_that_of_its_budget_is_told
 
 
 def test_of_two_openings_at_the_same_offsets_that_of_the_present_shape_counts() -> None:
-    parts: dict[int | str, Component] = {"history": history(100)}
+    parts: dict[int | str, TotalComponent] = {"history": history(100)}
     assert merge(parts, taken(shape="a"), taken(shape="b"), "b").spent_nanousd == 0
     assert merge(parts, taken(shape="a"), taken(shape="b"), "a").spent_nanousd == 100
 
 
 def test_of_two_openings_at_the_same_offsets_that_of_the_later_revision_counts() -> None:
-    parts: dict[int | str, Component] = {"history": history(100)}
+    parts: dict[int | str, TotalComponent] = {"history": history(100)}
     held, whole = taken(shape="b", revision=2), taken(shape="a", revision=1)
     merged = merge(parts, held, whole, "a")
     assert (merged.spent_nanousd, merged.is_whole) == (100, False)
@@ -98,7 +98,7 @@ def test_of_two_openings_at_the_same_offsets_that_of_the_later_revision_counts()
 
 
 def test_merging_raises_the_version_and_so_does_a_later_opening() -> None:
-    parts: dict[int | str, Component] = {0: part(10, 12, 3)}
+    parts: dict[int | str, TotalComponent] = {0: part(10, 12, 3)}
     alone = merge(parts, None, None, "a").version
     first = merge(parts, None, taken(before={}), "a").version
     later = merge(parts, None, taken(), "a").version
@@ -108,14 +108,14 @@ def test_merging_raises_the_version_and_so_does_a_later_opening() -> None:
 def test_what_history_has_of_earlier_incarnations_adds_and_is_in_no_watermark() -> None:
     before = {EARLIER: 1_000, 0: 10}
     whole = taken(before=before)
-    parts: dict[int | str, Component] = {0: part(10, 12, 3), "history": part(0, 1_010, 100)}
+    parts: dict[int | str, TotalComponent] = {0: part(10, 12, 3), "history": part(0, 1_010, 100)}
     merged = merge(parts, whole, whole, "a")
     assert (merged.spent_nanousd, merged.watermark, merged.is_whole) == (103, {0: 12}, True)
 
 
 def test_a_balance_with_more_of_earlier_incarnations_takes_the_place_of_one_with_less() -> None:
     less, more = taken(before={EARLIER: 1_000, 0: 10}), taken(before={EARLIER: 1_001, 0: 10})
-    parts: dict[int | str, Component] = {0: part(10, 12, 3), "history": part(0, 1_011, 107)}
+    parts: dict[int | str, TotalComponent] = {0: part(10, 12, 3), "history": part(0, 1_011, 107)}
     before = merge(parts, less, less, "a")
     between, after = merge(parts, more, less, "a"), merge(parts, more, more, "a")
     # All accounts of the budget need not have theirs yet.

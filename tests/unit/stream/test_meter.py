@@ -9,9 +9,9 @@ from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS
 from spendmeter_stream.meter import window_cache as places
-from spendmeter_stream.meter.meter import KEEP_PRODUCERS, Folded, Meter
-from spendmeter_stream.meter.topic_identity import TopicRecreated, Usage
-from spendmeter_stream.state import TALLY, AccountWindow, Counted, Entry
+from spendmeter_stream.meter.meter import KEEP_PRODUCERS, FoldResult, Meter
+from spendmeter_stream.meter.topic_identity import TopicRecreated, UsageRecord
+from spendmeter_stream.state import TALLY, AccountWindow, ChangelogEntry, CounterKey
 from tests.builders import NOON, budget, usage
 
 K1 = "per-key|key=k1"
@@ -19,20 +19,20 @@ MIDNIGHT = NOON.replace(hour=0)
 TODAY = AccountWindow(K1, MIDNIGHT)
 
 
-def log(*events: UsageEvent | None, start: int = 0, at: datetime = NOON) -> list[Usage]:
-    return [Usage(start + n, at, event) for n, event in enumerate(events)]
+def log(*events: UsageEvent | None, start: int = 0, at: datetime = NOON) -> list[UsageRecord]:
+    return [UsageRecord(start + n, at, event) for n, event in enumerate(events)]
 
 
 def book(**fields: object) -> BudgetBook:
     return BudgetBook([budget(**fields)])
 
 
-def stored(*folds: Folded) -> list[tuple[bytes, bytes]]:
+def stored(*folds: FoldResult) -> list[tuple[bytes, bytes]]:
     """What the changelog amounts to after these folds."""
     return after(e for folded in folds for e in [*folded.openings, *folded.entries])
 
 
-def after(entries: Iterable[Entry]) -> list[tuple[bytes, bytes]]:
+def after(entries: Iterable[ChangelogEntry]) -> list[tuple[bytes, bytes]]:
     kept: dict[bytes, bytes] = {}
     for key, value in entries:
         if value is None:
@@ -46,8 +46,8 @@ def spent(meter: Meter) -> dict[AccountWindow, tuple[int, int]]:
     return {AccountWindow(*w[:2]): (t.spent_nanousd, t.events) for w, t in meter.tallies.items()}
 
 
-def tallies_in(entries: Sequence[Entry]) -> list[AccountWindow]:
-    keys = [Counted.read(e.key[len(TALLY) :]) for e in entries if e.key.startswith(TALLY)]
+def tallies_in(entries: Sequence[ChangelogEntry]) -> list[AccountWindow]:
+    keys = [CounterKey.read(e.key[len(TALLY) :]) for e in entries if e.key.startswith(TALLY)]
     return [AccountWindow(*key[:2]) for key in keys]
 
 
