@@ -14,7 +14,7 @@ from spendmeter_gateway.admission.state import Views
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.outbox.writer import LOST, Outbox, OutboxFull, OutboxUnwritable
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_gateway.spend.pending import Told
+from spendmeter_gateway.spend.pending import AnsweredCall
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Recorder:
         event = draft.finish(Origin("lost", self._gateway), 1, event_id)
         return event, self._views.count(event, is_recorded=False)
 
-    def _end(self, request: Hashable) -> Told | None:
+    def _end(self, request: Hashable) -> AnsweredCall | None:
         """What the request was answered at, which counts no longer; None if that was not known."""
         _remember(self._ended, request, MAX_REQUESTS_REMEMBERED)
         return self._views.pending.settle(request) if isinstance(request, UUID) else None

@@ -7,7 +7,7 @@ from spendmeter_gateway.admission.controller import Door
 from spendmeter_gateway.admission.decide import Decision, Refuse, Reserve
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.admission.reservation_attempt import Asking
-from spendmeter_gateway.admission.state import Scope, Standing, Views
+from spendmeter_gateway.admission.state import BudgetScope, Standing, Views
 from spendmeter_gateway.model import Caller, Deployment
 from spendmeter_gateway.settings import GatewaySettings
 
@@ -28,7 +28,7 @@ class Routes:
         """For each deployment, why the caller may not use it; None where it may."""
         if not self._views.routed.has_any:
             return [None] * len(deployments)
-        decisions = [self._judge(subject_at(caller, one), Scope.AFTER) for one in deployments]
+        decisions = [self._judge(subject_at(caller, one), BudgetScope.AFTER) for one in deployments]
         return [decision if isinstance(decision, Refuse) else None for decision in decisions]
 
     def refusal(self, refuse: Refuse, caller: Caller) -> Refusal:
@@ -51,14 +51,14 @@ class Routes:
         is_same = is_admitted and deployment.model_group == caller.subject.model_group
 
         def decide() -> Decision:
-            return self._both(subject) if is_same else self._judge(subject, Scope.ALL)
+            return self._both(subject) if is_same else self._judge(subject, BudgetScope.ALL)
 
         decision = decide()
         if (
             isinstance(decision, Reserve)
             and is_same
             and asking.id in self._views.strict.holds
-            and not isinstance(self._judge(subject, Scope.AFTER), Reserve)
+            and not isinstance(self._judge(subject, BudgetScope.AFTER), Reserve)
         ):
             return None
         return await self._door.admit(caller._replace(subject=subject), decide, asking)
@@ -72,13 +72,13 @@ class Routes:
         """Whether clients are shown what is left of their budgets."""
         return self._tells_always or self._views.routed.has_tellers
 
-    def _judge(self, subject: Subject, scope: Scope) -> Decision:
+    def _judge(self, subject: Subject, scope: BudgetScope) -> Decision:
         return self._views.decide(subject, scope=scope)
 
     def _both(self, subject: Subject) -> Decision:
         """By the budgets of the deployment; those judged before it only add to what is held."""
-        routed = self._judge(subject, Scope.AFTER)
-        before = self._judge(subject, Scope.BEFORE)
+        routed = self._judge(subject, BudgetScope.AFTER)
+        before = self._judge(subject, BudgetScope.BEFORE)
         if not isinstance(before, Reserve):
             return routed
         if isinstance(routed, Reserve):

@@ -65,7 +65,7 @@ class _Budgets(BudgetTopic):
         self._views.tell()
 
 
-class Scope(Enum):
+class BudgetScope(Enum):
     """Which budgets judge: those that can be told before routing, the others, or all of them."""
 
     BEFORE = "before"
@@ -134,7 +134,7 @@ class Views:
         subject: Subject,
         is_unpriced: Callable[[], bool] = lambda: False,
         *,
-        scope: Scope = Scope.BEFORE,
+        scope: BudgetScope = BudgetScope.BEFORE,
     ) -> Decision:
         """Judge a request or call by what is known now; `is_unpriced` is asked where a budget wants to know.
 
@@ -145,12 +145,12 @@ class Views:
         are_current = self._are_current(seconds)
         with self.lock:
             book, now = self.budgets.book, datetime.now(UTC)
-            if scope is not Scope.AFTER and self._looks.admits(subject, book, self.spend, now):
+            if scope is not BudgetScope.AFTER and self._looks.admits(subject, book, self.spend, now):
                 return ADMIT
             accounts = book.accounts_of(subject) if are_read else ()
-            if scope is Scope.BEFORE:
+            if scope is BudgetScope.BEFORE:
                 accounts = self.routed.before(accounts)
-            elif scope is Scope.AFTER:
+            elif scope is BudgetScope.AFTER:
                 accounts = self.routed.after(accounts)
             unpriced = any(account.budget.unpriced == "block" for account in accounts) and is_unpriced()
             at = Moment(now, seconds, are_read, are_current, unpriced)
@@ -158,7 +158,7 @@ class Views:
             if (
                 decision is ADMIT
                 and are_read
-                and scope is not Scope.AFTER
+                and scope is not BudgetScope.AFTER
                 and self._policy.on_stale == "allow"
             ):
                 self._looks.remember(subject, book, accounts, now)

@@ -20,7 +20,7 @@ from spendmeter_gateway.litellm.budgets import (
     seen_of_request,
     shown_by,
 )
-from spendmeter_gateway.litellm.request.caller import Told, caller_of, who_asks
+from spendmeter_gateway.litellm.request.caller import RequestFields, caller_of, who_asks
 from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
 
 # Then all are forgotten, because to keep the latest costs more than to look again.
@@ -32,7 +32,7 @@ _Looked = list[tuple[object, ...] | None]
 class Request(NamedTuple):
     """One request of a key."""
 
-    told: Told
+    told: RequestFields
     caller: Caller
     places: Sequence[Place]
 
@@ -69,7 +69,7 @@ class KnownKeys:
             key = self._keys[name] = Key(shown, who_asks(auth, self._gateway))
         return key
 
-    def request(self, key: Key, told: Told) -> Request:
+    def request(self, key: Key, told: RequestFields) -> Request:
         """What the key asks for now."""
         latest = key.request
         if latest is not None and latest.told == told:

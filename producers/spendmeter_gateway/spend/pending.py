@@ -25,7 +25,7 @@ MISJUDGED = Counter(
 UNPLACED = Counter("spendmeter_unplaced_answers_total", "Answers beyond MAX_PENDING, known once logged.")
 
 
-class Told(NamedTuple):
+class AnsweredCall(NamedTuple):
     """What an answer said of the event that it will become."""
 
     cost_nanousd: int
@@ -53,17 +53,17 @@ class Pending:
 
     def add(self, event: UsageEvent, charges: Sequence[Charge]) -> bool:
         """Count an event that is to be recorded; False where there is no room. The caller holds the lock."""
-        told = Told(event.cost_nanousd, subject_of(event))
+        told = AnsweredCall(event.cost_nanousd, subject_of(event))
         if not self._spend.answer(event.event_id, told, charges, time.monotonic()):
             UNPLACED.inc()
             return False
         PENDING.set(self._spend.pending_count)
         return True
 
-    def settle(self, event_id: UUID) -> Told | None:
+    def settle(self, event_id: UUID) -> AnsweredCall | None:
         """It is being recorded, or never will be: what was told of it. The caller holds the lock."""
         told = self._spend.settle(event_id)
-        if not isinstance(told, Told):
+        if not isinstance(told, AnsweredCall):
             return None
         PENDING.set(self._spend.pending_count)
         return told

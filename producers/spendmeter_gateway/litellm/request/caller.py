@@ -36,7 +36,7 @@ NAMES_OF_A_CALLER = (
 _NO_TAGS: tuple[str, ...] = ()
 
 
-class Told(Struct, frozen=True):
+class RequestFields(Struct, frozen=True):
     """What one request says of whom it is for, as LiteLLM has it: names only, so cheap to compare."""
 
     model: object
@@ -49,7 +49,9 @@ class Told(Struct, frozen=True):
     """Every other place where LiteLLM takes an end user from; read only where those are ignored."""
 
 
-def told_by(data: Mapping[str, Any], tag_headers: Iterable[str], values: ClientValues = ACCEPTED) -> Told:
+def told_by(
+    data: Mapping[str, Any], tag_headers: Iterable[str], values: ClientValues = ACCEPTED
+) -> RequestFields:
     """What a request's body says; `tag_headers` are LiteLLM's `extra_spend_tag_headers`.
 
     Tags as LiteLLM derives them for its log event, without those that it adds for user agents. On
@@ -60,7 +62,7 @@ def told_by(data: Mapping[str, Any], tag_headers: Iterable[str], values: ClientV
     body = mapping(request.get("body"))
     in_headers = _header_tags(mapping(request.get("headers")), tag_headers) if tag_headers else _NO_TAGS
     given, more = metadata.get("tags"), other.get("tags")
-    return Told(
+    return RequestFields(
         scalar(data.get("model")),
         scalar(body.get("user")),
         scalar(data.get("litellm_session_id")),
@@ -102,7 +104,7 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
     return Caller(subject, next((name for name in named if name), "none"), alias)
 
 
-def caller_of(who: Caller, told: Told, values: ClientValues = ACCEPTED) -> Caller:
+def caller_of(who: Caller, told: RequestFields, values: ClientValues = ACCEPTED) -> Caller:
     """The caller of one request: who asks, and what the request says. Own tags come first."""
     of_key = who.subject
     of_client = told.tags if values.tags != "ignore" else _NO_TAGS
@@ -128,7 +130,7 @@ def caller_of(who: Caller, told: Told, values: ClientValues = ACCEPTED) -> Calle
     return Caller(subject, who.name, who.alias)
 
 
-def missing(caller: Caller, told: Told, values: ClientValues) -> tuple[str, ...]:
+def missing(caller: Caller, told: RequestFields, values: ClientValues) -> tuple[str, ...]:
     """The names that a request must bring and does not, for the refusal to say."""
     if values is ACCEPTED or "require" not in values:
         return ()
@@ -144,7 +146,7 @@ def missing(caller: Caller, told: Told, values: ClientValues) -> tuple[str, ...]
     )
 
 
-def _session(told: Told) -> str | None:
+def _session(told: RequestFields) -> str | None:
     return session_among(told.session, told.metadata_session, told.litellm_metadata_session)
 
 
@@ -153,7 +155,7 @@ def _joined(own: tuple[str, ...], of_client: tuple[str, ...]) -> tuple[str, ...]
     return tuple(dict.fromkeys(own + of_client))[:MAX_TAGS] if own else of_client
 
 
-def _said(told: Told) -> frozenset[str | None]:
+def _said(told: RequestFields) -> frozenset[str | None]:
     return frozenset(map(text_or_none, (told.user, *told.end_users)))
 
 
