@@ -63,8 +63,8 @@ class Probe:
         """From recording to the signal."""
         self._gateway = gateway
         spend = gateway.views.spend
-        self._acknowledge, self._take = spend.acknowledge, spend.take
-        vars(spend).update(acknowledge=self._on_acknowledged, take=self._on_signal)
+        self._acknowledge, self._take = spend.acknowledge, spend.apply
+        vars(spend).update(acknowledge=self._on_acknowledged, apply=self._on_signal)
 
     def record(self, key: str, cost_nanousd: int) -> None:
         """Record an event and note when."""

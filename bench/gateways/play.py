@@ -60,8 +60,8 @@ class Probe:
         self.number, self.gateway = number, gateway
         self.round: Round | None = None
         spend = gateway.views.spend
-        self._acknowledge, self._take = spend.acknowledge, spend.take
-        vars(spend).update(acknowledge=self._on_acknowledged, take=self._on_signal)
+        self._acknowledge, self._take = spend.acknowledge, spend.apply
+        vars(spend).update(acknowledge=self._on_acknowledged, apply=self._on_signal)
 
     def _on_acknowledged(self, seq: int, at: Acknowledgement) -> None:
         self._acknowledge(seq, at)

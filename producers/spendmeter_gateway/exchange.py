@@ -219,7 +219,7 @@ class Exchange:
         if not call.is_recorded:
             self._admitted.appendleft(call.id)
 
-    def take_admitted(self, request_id: UUID | None = None) -> UUID | None:
+    def consume_admitted(self, request_id: UUID | None = None) -> UUID | None:
         """The id of a request that no call has taken over: that one, or the oldest; None without one."""
         if request_id is not None:
             return request_id if self._forget(request_id) else None

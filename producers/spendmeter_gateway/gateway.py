@@ -3,7 +3,7 @@
 Kafka has a thread and an event loop of its own, rather than the proxy's. So it serves a program
 without a loop as well as a proxy, starts before the first request and ends after the last, and a
 burst of signals (100,000 at a start) takes slices of the interpreter instead of a loop that
-requests wait for. The price is one lock, `Views.lock`, held for microseconds: while a request is
+requests wait for. The price is one lock, `GatewayState.lock`, held for microseconds: while a request is
 decided, while an event is appended to the outbox and counted, while one signal or acknowledgement
 is brought in. Because an append and its count are one step under it, no signal that includes an
 event can be taken before the event was counted.
@@ -31,19 +31,19 @@ from spendmeter.prices.book import PriceBook
 from spendmeter.runtime import metrics
 from spendmeter.runtime.topic_check import check_topics
 from spendmeter.runtime.topic_watch import Said, changes, until_changed
-from spendmeter_gateway.admission.controller import Door
-from spendmeter_gateway.admission.decide import Refuse
+from spendmeter_gateway.admission.controller import AdmissionController
+from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.decision_log import DecisionLog, decision_of
 from spendmeter_gateway.admission.refusal import Refusal
-from spendmeter_gateway.admission.reservation_attempt import Asking
-from spendmeter_gateway.admission.route_admission import Routes
-from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.admission.reservation_attempt import AdmissionRequest
+from spendmeter_gateway.admission.route_admission import RouteAdmission
+from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.adoption.adopter import Adopter
 from spendmeter_gateway.exchange import Exchange
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.objects.follower import ObjectFollower
 from spendmeter_gateway.objects.makers import ObjectMakers
-from spendmeter_gateway.outbox.recovery import Predecessor
+from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox, OutboxUnwritable
 from spendmeter_gateway.pricing.price_list import PriceList, fallback
@@ -69,15 +69,15 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._signing_keys = settings.read_signing_keys()
-        self.views = Views(settings)
+        self.views = GatewayState(settings)
         self._decision_log = DecisionLog(settings)
         self.name = settings.gateway
         self.objects = ObjectMakers(settings, self._object_known)
         self.follower = ObjectFollower(
             settings.follow_objects_seconds, lambda name: self.has_recorded(object_event_id(name))
         )
-        self._door = Door(settings, self.views, self._refused)
-        self.routes = Routes(settings, self.views, self._door)
+        self._controller = AdmissionController(settings, self.views, self._refused)
+        self.routes = RouteAdmission(settings, self.views, self._controller)
         self.adopter = Adopter(settings, self.views)
         self.unpriced = UnpricedModels()
         self._prices = PriceList(settings.pricebook, fallback(settings.price_fallback), self.unpriced.forget)
@@ -89,7 +89,7 @@ class Gateway:
             self.answered,
             self.views.strict.holds.__contains__,
         )
-        self._predecessors: Sequence[Predecessor] = ()
+        self._predecessors: Sequence[OrphanedOutbox] = ()
         self._sender: Sender | None = None
         self._resent_to_seq = 0
         self._thread = threading.Thread(target=self._run, name="spendmeter", daemon=True)
@@ -155,7 +155,7 @@ class Gateway:
         self,
         caller: Caller,
         deployments: Deployments = tuple,
-        asking: Asking | None = None,
+        asking: AdmissionRequest | None = None,
         *,
         holds: bool = True,
     ) -> Refusal | None:
@@ -169,7 +169,7 @@ class Gateway:
         def is_unpriced() -> bool:
             return self.unpriced.knows(subject.model_group, deployments, time.monotonic())
 
-        return await self._door.admit(
+        return await self._controller.admit(
             caller, lambda: self.views.decide(subject, is_unpriced), asking, holds=holds
         )
 
@@ -186,7 +186,7 @@ class Gateway:
         producer_id, seq = (None, 0) if outbox is None else (outbox.producer_id, outbox.last_seq)
         self._decision_log.add(decision_of(refusal, self._settings.gateway, producer_id, seq, pending))
 
-    def _pending_at(self, refuse: Refuse) -> Mapping[UUID, int]:
+    def _pending_at(self, refuse: Denied) -> Mapping[UUID, int]:
         if refuse.account is None or refuse.window is None:
             return {}
         return self.views.pending.of(refuse.account.name, refuse.window.start)

@@ -92,7 +92,7 @@ class Deployment(NamedTuple):
     """What the operator wrote at the deployment."""
 
 
-class Asked(NamedTuple):
+class RequestSize(NamedTuple):
     """The size of one request."""
 
     text_bytes: int

@@ -10,7 +10,7 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.outbox.writer import LOST, Outbox, OutboxFull, OutboxUnwritable
 from spendmeter_gateway.settings import GatewaySettings
@@ -28,14 +28,16 @@ DOUBTED = Counter(
 MAX_EVENTS_REMEMBERED = 10_000
 # An answer that LiteLLM logged before the request path told of it is at most as many requests old.
 MAX_REQUESTS_REMEMBERED = 10_000
-MAX_MODELS_TOLD_APART = 1_000
+MAX_MODELS_DISTINGUISHED = 1_000
 _OTHER_MODELS = "other"
 
 
 class Recorder:
     """Records drafts. It never raises: what cannot be recorded is counted and logged as lost."""
 
-    def __init__(self, settings: GatewaySettings, views: Views, on_recorded: Callable[[bool], None]) -> None:
+    def __init__(
+        self, settings: GatewaySettings, views: GatewayState, on_recorded: Callable[[bool], None]
+    ) -> None:
         self._gateway = settings.gateway
         self._views = views
         self._on_recorded = on_recorded
@@ -85,7 +87,7 @@ class Recorder:
         if told is not None:
             told.note_event(event)
         self._on_recorded(is_urgent)
-        self._tell(event, draft.doubt)
+        self._notify(event, draft.doubt)
         return event
 
     def has_recorded(self, event_id: UUID) -> bool:
@@ -121,7 +123,7 @@ class Recorder:
         _remember(self._ended, request, MAX_REQUESTS_REMEMBERED)
         return self._views.pending.settle(request) if isinstance(request, UUID) else None
 
-    def _tell(self, event: UsageEvent, doubt: str | None) -> None:
+    def _notify(self, event: UsageEvent, doubt: str | None) -> None:
         if event.cost_doubt:
             DOUBTED.labels(event.cost_doubt.value).inc()
         if doubt is not None:
@@ -130,7 +132,7 @@ class Recorder:
             return
         model = event.model
         if model not in self._unpriced_models:
-            if len(self._unpriced_models) >= MAX_MODELS_TOLD_APART:
+            if len(self._unpriced_models) >= MAX_MODELS_DISTINGUISHED:
                 model = _OTHER_MODELS
             else:
                 self._unpriced_models.add(model)

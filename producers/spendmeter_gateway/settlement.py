@@ -78,7 +78,7 @@ class Settlement:
 
     def add(self, exchange: Exchange, drafts: Drafts) -> None:
         """An exchange has ended, or a call of it after that. Any thread."""
-        while (request_id := exchange.take_admitted()) is not None:
+        while (request_id := exchange.consume_admitted()) is not None:
             # No call has taken it over, so nothing was sent for it.
             self._release(request_id)
         if exchange.open_calls():

@@ -84,7 +84,7 @@ async def follow_signals(settings: Settings, wanted: Callable[[Signal], bool]) -
     latest: dict[str, tuple[int, datetime, int]] = {}
     news = asyncio.Event()
 
-    def take(account: str, signal: Signal | None) -> None:
+    def receive(account: str, signal: Signal | None) -> None:
         if signal is None:
             waiting.pop(account, None)
             latest.pop(account, None)
@@ -93,7 +93,7 @@ async def follow_signals(settings: Settings, wanted: Callable[[Signal], bool]) -
             waiting[account] = signal
             news.set()
 
-    reading = asyncio.create_task(SignalFeed(settings, take).run())
+    reading = asyncio.create_task(SignalFeed(settings, receive).run())
     # What ends the reading is a bug of ours, and must not leave anybody waiting.
     reading.add_done_callback(lambda _: news.set())
     try:

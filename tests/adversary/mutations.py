@@ -78,9 +78,9 @@ def _every_event_is_recorded_twice() -> None:
 
 def _holds_are_kept() -> None:
     """Nothing releases a hold."""
-    from spendmeter_gateway.admission.reservation_manager import Strict
+    from spendmeter_gateway.admission.reservation_manager import ReservationManager
 
-    Strict.release = lambda self, request: None  # type: ignore[method-assign]
+    ReservationManager.release = lambda self, request: None  # type: ignore[method-assign]
 
 
 def _refusals_are_logged_only() -> None:

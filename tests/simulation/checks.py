@@ -8,8 +8,8 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal
 from spendmeter.domain.matching import Account, subject_of
 from spendmeter.domain.window import Window, window_of
-from spendmeter_gateway.admission.decide import Refuse
-from spendmeter_gateway.spend.window_balance import Known
+from spendmeter_gateway.admission.decide import Denied
+from spendmeter_gateway.spend.window_balance import KnownSpend
 from spendmeter_stream.meter.meter import FoldResult
 from tests.simulation.broker import PARTITIONS, Broker
 from tests.simulation.calls import Call
@@ -42,7 +42,7 @@ def check_folded(broker: Broker, partition: int, folded: FoldResult) -> None:
 
 
 def check_known(
-    broker: Broker, account: Account, window: Window, known: Known, calls: Iterable[Call]
+    broker: Broker, account: Account, window: Window, known: KnownSpend, calls: Iterable[Call]
 ) -> None:
     """What a gateway is certain of never exceeds what was recorded in that window, or is about to be."""
     if _is_reset(broker, account, window):
@@ -52,7 +52,7 @@ def check_known(
         raise Violation(f"{account.name} {window.start}: certain of {known}, recorded were {most} nano-USD")
 
 
-def check_known_enough(account: Account, window: Window, known: Known, least_nanousd: int) -> None:
+def check_known_enough(account: Account, window: Window, known: KnownSpend, least_nanousd: int) -> None:
     """G5: a gateway knows what its signal tells, and all of its own spend that the signal does not include.
 
     So what it does not know of is others' spend that is on its way to it, and calls that run.
@@ -62,7 +62,7 @@ def check_known_enough(account: Account, window: Window, known: Known, least_nan
         raise Violation(f"{account.name} {window.start}: {known} lacks some of {least_nanousd} own nano-USD")
 
 
-def check_refusal(broker: Broker, refusal: Refuse, calls: Iterable[Call]) -> None:
+def check_refusal(broker: Broker, refusal: Denied, calls: Iterable[Call]) -> None:
     """G3: a request is refused only when events in the current window add up to the limit."""
     assert refusal.account is not None
     assert refusal.window is not None

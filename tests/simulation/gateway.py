@@ -17,11 +17,11 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.contract.writers import SIGNED
 from spendmeter.domain.matching import Account, BudgetBook, subject_of
-from spendmeter_gateway.admission.decide import Decision, Moment, Refuse, decide
+from spendmeter_gateway.admission.decide import Decision, DecisionContext, Denied, decide
 from spendmeter_gateway.model import Policy
-from spendmeter_gateway.spend.charge_cache import Charged
+from spendmeter_gateway.spend.charge_cache import ChargeCache
 from spendmeter_gateway.spend.charges import charges_at_answer, charges_of
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 from tests.simulation.broker import PARTITIONS, Broker, partition_of
 from tests.simulation.calls import Call, Ledger
@@ -82,7 +82,7 @@ class Gateway:
         self.chunk_end = self.sent
         self.book = BudgetBook()
         self.budgets_read = 0
-        self.spend, self.charged = OwnSpend(), Charged()
+        self.spend, self.charged = SpendTracker(), ChargeCache()
         self.signals_read = [0] * PARTITIONS
         self.removed: set[str] = set()
         self.calls: list[Call] = []
@@ -104,11 +104,11 @@ class Gateway:
         """One request asks; `is_admitted_anyway`: it was, long ago. What is late or a credit is recorded."""
         event = self._event(subject, cost_nanousd)
         accounts = self.book.accounts_of(subject_of(event))
-        moment = Moment(self.now, self.seconds, budgets_are_read=True, views_are_current=True)
+        moment = DecisionContext(self.now, self.seconds, budgets_are_read=True, views_are_current=True)
         decision = decide(self.book, accounts, self.spend, moment, POLICY)
         self._check(decision, accounts)
         is_heeded = self.parts.refusals == "heeded" and not is_admitted_anyway
-        if isinstance(decision, Refuse) and is_heeded:
+        if isinstance(decision, Denied) and is_heeded:
             return decision
         if "occurred_at" in subject or cost_nanousd < 0:
             self.record(event)
@@ -208,7 +208,7 @@ class Gateway:
     def _check(self, decision: Decision, accounts: tuple[Account, ...]) -> None:
         for account in accounts:
             self._check_account(account)
-        if isinstance(decision, Refuse) and decision.why is Why.LIMIT_REACHED:
+        if isinstance(decision, Denied) and decision.why is Why.LIMIT_REACHED:
             check_refusal(self.broker, decision, self.calls)
 
     def _check_account(self, account: Account) -> None:
@@ -319,7 +319,7 @@ class Gateway:
                 signal = signal.model_copy(update=changed)
         if self.parts.own_spend == "under the watermark is counted":
             signal = signal.model_copy(update={"watermark": {}})
-        self.spend.take(signal, self.now)
+        self.spend.apply(signal, self.now)
         if signal.window_end is None or self.now < signal.window_end:
             self.ledger.take(signal)
         if (budget := self.book.get(signal.budget_id)) is not None:

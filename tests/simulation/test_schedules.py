@@ -21,7 +21,7 @@ SEED = os.environ.get("SPENDMETER_SEED")
 FIXED_BASE = 20_261_122_000_000
 MUST_HAPPEN = (
     "Admit",
-    "Refuse",
+    "Denied",
     "WaitForAcknowledgement",
     "lost",
     "resent",

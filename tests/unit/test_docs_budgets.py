@@ -15,9 +15,9 @@ from spendmeter.budgets.schema import budget_file_schema
 from spendmeter.cli.main import main
 from spendmeter.contract.signal import Signal, State
 from spendmeter.domain.matching import Account, BudgetBook, Subject
-from spendmeter_gateway.admission.decide import ADMIT, Moment, Refuse, decide
+from spendmeter_gateway.admission.decide import ADMIT, DecisionContext, Denied, decide
 from spendmeter_gateway.model import Policy
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 from tests.builders import NOON
 
 PAGE = (Path(__file__).parents[2] / "docs/budgets.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ EXAMPLES = dict(
 )
 VIP = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b"
 POLICY = Policy(on_stale="allow", stale_after_seconds=30.0, ack_wait_seconds=0.3)
-AT = Moment(NOON, 0.0, budgets_are_read=True, views_are_current=True)
+AT = DecisionContext(NOON, 0.0, budgets_are_read=True, views_are_current=True)
 
 # Who falls under each example, into which accounts; and who does not.
 WHO: dict[str, tuple[Subject, list[str], Subject | None]] = {
@@ -69,9 +69,9 @@ def book_of(example: str) -> BudgetBook:
 
 def decided(book: BudgetBook, subject: Subject, spent: dict[str, int]) -> Any:
     """What is decided when the accounts have spent so much."""
-    spend = OwnSpend()
+    spend = SpendTracker()
     for account in book.accounts_of(subject):
-        spend.take(_signal(book, account, spent.get(account.name, 0)), NOON)
+        spend.apply(_signal(book, account, spent.get(account.name, 0)), NOON)
     return decide(book, book.accounts_of(subject), spend, AT, POLICY)
 
 
@@ -118,7 +118,7 @@ def test_each_account_of_an_example_refuses_at_its_limit_and_not_before(example:
 
         assert decided(book, subject, {account.name: limit - 1}) is ADMIT
         refusal = decided(book, subject, {account.name: limit})
-        assert isinstance(refusal, Refuse)
+        assert isinstance(refusal, Denied)
         assert refusal.account is not None
         assert refusal.account.name == account.name
     assert accounts

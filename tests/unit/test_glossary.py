@@ -32,8 +32,8 @@ KNOWN_TO_USERS = frozenset({"letters"})
 """`spendmeter letters`, whose function has the command's name."""
 
 NAMES_LEFT = {
-    "spendmeter": 14,
-    "spendmeter_gateway": 77,
+    "spendmeter": 13,
+    "spendmeter_gateway": 0,
     "spendmeter_stream": 0,
     "spendmeter_sinks": 0,
     "spendmeter_local": 0,
@@ -43,9 +43,9 @@ CLASSES_TWICE = 1
 """Public class names that stand in more than one module. May only fall."""
 PROSE_LEFT = {
     "spendmeter": 158,
-    "spendmeter_gateway": 213,
+    "spendmeter_gateway": 212,
     "spendmeter_stream": 87,
-    "spendmeter_sinks": 99,
+    "spendmeter_sinks": 98,
     "spendmeter_local": 46,
     "docs": 149,
 }

@@ -10,10 +10,10 @@ from prometheus_client import Counter
 
 from spendmeter.domain.matching import Account
 from spendmeter_gateway.admission.cost_bound import Bound
-from spendmeter_gateway.admission.decide import ADMIT, Decision, Refuse, Reserve, WaitForAcknowledgement
+from spendmeter_gateway.admission.decide import ADMIT, Decision, Denied, Reserve, WaitForAcknowledgement
 from spendmeter_gateway.admission.refusal import Refusal, refusal_of
-from spendmeter_gateway.admission.reservation_attempt import Asking, Visit
-from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.admission.reservation_attempt import AdmissionRequest, ReservationAttempt
+from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
 
@@ -45,11 +45,11 @@ class Unbounded:
         """There is nothing to limit."""
 
 
-class Door:
+class AdmissionController:
     """Admits requests of any loop, by what `views` know."""
 
     def __init__(
-        self, settings: GatewaySettings, views: Views, on_refused: Callable[[Refusal], None]
+        self, settings: GatewaySettings, views: GatewayState, on_refused: Callable[[Refusal], None]
     ) -> None:
         self._settings, self._views, self._on_refused = settings, views, on_refused
 
@@ -57,7 +57,7 @@ class Door:
         self,
         caller: Caller,
         decide: Callable[[], Decision],
-        asking: Asking | None,
+        asking: AdmissionRequest | None,
         *,
         holds: bool = True,
     ) -> Refusal | None:
@@ -74,7 +74,7 @@ class Door:
             return None
         if isinstance(decision, Reserve):
             decision = await self._reserved(decision, decide, asking or Unbounded())
-        return self.refuse(decision, caller) if isinstance(decision, Refuse) else None
+        return self.refuse(decision, caller) if isinstance(decision, Denied) else None
 
     async def _decided(self, decide: Callable[[], Decision]) -> Decision | None:
         """The decision, once what it hangs on has come or was waited for long enough; None to admit."""
@@ -82,7 +82,7 @@ class Door:
         waited: set[str] = set()
         while True:
             # Subscribed before the look, so that no news falls in between.
-            news = self._views.news.subscribe()
+            news = self._views.notifier.subscribe()
             try:
                 strict: tuple[Account, ...] = ()
                 if self._views.are_read or _is_over(begun, self._settings.start_wait_ms):
@@ -103,16 +103,16 @@ class Door:
                 await asyncio.wait([news], timeout=left_seconds)
             finally:
                 if news is not None:
-                    self._views.news.unsubscribe(news)
+                    self._views.notifier.unsubscribe(news)
 
     async def _reserved(
-        self, decision: Decision | None, decide: Callable[[], Decision], asking: Asking
-    ) -> Refuse | None:
+        self, decision: Decision | None, decide: Callable[[], Decision], asking: AdmissionRequest
+    ) -> Denied | None:
         """Hold on the accounts that ask for it, waiting in line; what is decided meanwhile counts, too."""
-        visit = Visit(self._views.strict, asking, self._settings)
+        visit = ReservationAttempt(self._views.strict, asking, self._settings)
         has_waited = False
         try:
-            while not isinstance(decision, Refuse):
+            while not isinstance(decision, Denied):
                 refuse = visit.attempt(self._views.budgets.book, _strict_of(decision))
                 if (refuse is not None or not visit.is_whole) and await visit.counted():
                     # A tighter bound may fit.
@@ -131,7 +131,7 @@ class Door:
         finally:
             visit.leave()
 
-    def refuse(self, refuse: Refuse, caller: Caller) -> Refusal:
+    def refuse(self, refuse: Denied, caller: Caller) -> Refusal:
         """Tell and keep a decision to refuse."""
         refusal = refusal_of(refuse, caller, datetime.now(UTC))
         REFUSED.labels(refuse.why.value).inc()

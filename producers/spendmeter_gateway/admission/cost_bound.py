@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple
 
-from spendmeter_gateway.model import Asked
+from spendmeter_gateway.model import RequestSize
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO, FEMTO_PER_USD, TIERS_THOUSANDS
 
 # LiteLLM's own assumption is below most models' true maximum; ours only counts where none is known.
@@ -107,7 +107,7 @@ def prices_in(*sources: Mapping[str, Any]) -> dict[str, int]:
 
 
 def bound_of(
-    asked: Asked,
+    size: RequestSize,
     models: Iterable[Model],
     *,
     default_output_tokens: int,
@@ -121,7 +121,7 @@ def bound_of(
     """
     bounds = []
     for model in models:
-        one = _bound(asked, model, default_output_tokens, min_output_tokens, counted_tokens)
+        one = _bound(size, model, default_output_tokens, min_output_tokens, counted_tokens)
         if one is None:
             return None
         bounds.append(one)
@@ -138,62 +138,66 @@ def bound_of(
 
 
 def _bound(
-    asked: Asked, model: Model, default_output_tokens: int, min_output_tokens: int, counted_tokens: int | None
+    size: RequestSize,
+    model: Model,
+    default_output_tokens: int,
+    min_output_tokens: int,
+    counted_tokens: int | None,
 ) -> Bound | None:
-    if asked.made_images or asked.searches or asked.is_speech:
-        return _bound_of_media(asked, model)
-    input_tokens = _input_tokens(asked, model, counted_tokens)
-    per_input = _highest(model, _input_names(asked), input_tokens or 0, asked)
-    per_output = _highest(model, _OUTPUT, input_tokens or 0, asked)
+    if size.made_images or size.searches or size.is_speech:
+        return _bound_of_media(size, model)
+    input_tokens = _input_tokens(size, model, counted_tokens)
+    per_input = _highest(model, _input_names(size), input_tokens or 0, size)
+    per_output = _highest(model, _OUTPUT, input_tokens or 0, size)
     has_price = per_input is not None or per_output is not None or "input_cost_per_request" in model.prices
-    if asked.has_paid_tools or input_tokens is None or not has_price:
+    if size.has_paid_tools or input_tokens is None or not has_price:
         return None
-    by_time = _BY_TIME + (_BY_TIME_OF_MEDIA if asked.is_open else ())
+    by_time = _BY_TIME + (_BY_TIME_OF_MEDIA if size.is_open else ())
     if any(model.prices.get(name) for name in by_time):
         return None
     if model.prices.get("output_cost_per_image") and "output_cost_per_image_token" not in model.prices:
         return None
     base = input_tokens * (per_input or 0) + model.surcharge_femtousd
-    base += asked.images * model.prices.get("input_cost_per_image", 0)
+    base += size.images * model.prices.get("input_cost_per_image", 0)
     base += model.prices.get("input_cost_per_request", 0)
-    base += asked.text_bytes * model.prices.get("input_cost_per_character", 0)
-    known = [limit for limit in (asked.max_output_tokens, model.max_output_tokens) if limit is not None]
-    most = min(known, default=default_output_tokens) if asked.has_output else 0
-    least = min(most, max(min_output_tokens, asked.least_output_tokens))
-    enough = most if asked.max_output_tokens is not None else min(most, max(default_output_tokens, least))
+    base += size.text_bytes * model.prices.get("input_cost_per_character", 0)
+    known = [limit for limit in (size.max_output_tokens, model.max_output_tokens) if limit is not None]
+    most = min(known, default=default_output_tokens) if size.has_output else 0
+    least = min(most, max(min_output_tokens, size.least_output_tokens))
+    enough = most if size.max_output_tokens is not None else min(most, max(default_output_tokens, least))
     return Bound(
         _times(base, model.factor),
-        _times((per_output or 0) * asked.answers, model.factor),
+        _times((per_output or 0) * size.answers, model.factor),
         most,
         enough,
         least,
-        bool(known) or not asked.has_output,
+        bool(known) or not size.has_output,
     )
 
 
-def _bound_of_media(asked: Asked, model: Model) -> Bound | None:
+def _bound_of_media(size: RequestSize, model: Model) -> Bound | None:
     """Pictures made, documents ranked, texts read aloud, where the request says how many or how much."""
     prices = model.prices
-    if asked.has_paid_tools or any(prices.get(name) for name in (*_BY_TIME, *_BY_TIME_OF_MEDIA)):
+    if size.has_paid_tools or any(prices.get(name) for name in (*_BY_TIME, *_BY_TIME_OF_MEDIA)):
         return None
     if any(prices.get(name) for name in _OUTPUT):
         # Tokens of pictures and sounds: nothing in the request bounds them.
         return None
-    if asked.made_images:
+    if size.made_images:
         by_pixel = max(prices.get("input_cost_per_pixel", 0), prices.get("output_cost_per_pixel", 0))
         by_image = max(prices.get("input_cost_per_image", 0), prices.get("output_cost_per_image", 0))
-        if not by_image and (not by_pixel or asked.made_pixels is None):
+        if not by_image and (not by_pixel or size.made_pixels is None):
             return None
-        base = asked.made_images * (by_image + by_pixel * (asked.made_pixels or _PIXELS_OF_A_PICTURE))
-    elif asked.searches:
-        base = asked.searches * prices.get("input_cost_per_query", 0)
-        base += asked.ranked_tokens * prices.get("input_cost_per_token", 0)
+        base = size.made_images * (by_image + by_pixel * (size.made_pixels or _PIXELS_OF_A_PICTURE))
+    elif size.searches:
+        base = size.searches * prices.get("input_cost_per_query", 0)
+        base += size.ranked_tokens * prices.get("input_cost_per_token", 0)
     else:
         by_character = prices.get("input_cost_per_character", 0) + prices.get("output_cost_per_character", 0)
-        base = asked.text_bytes * by_character
+        base = size.text_bytes * by_character
     if not base and not _knows_a_price(prices):
         return None
-    base += (asked.text_bytes + asked.frame_tokens) * prices.get("input_cost_per_token", 0)
+    base += (size.text_bytes + size.frame_tokens) * prices.get("input_cost_per_token", 0)
     base += prices.get("input_cost_per_request", 0) + model.surcharge_femtousd
     return Bound(_times(base, model.factor), 0, 0, 0, 0, True)
 
@@ -205,30 +209,30 @@ def _knows_a_price(prices: Mapping[str, int]) -> bool:
     )
 
 
-def _input_tokens(asked: Asked, model: Model, counted_tokens: int | None) -> int | None:
-    if asked.is_open:
+def _input_tokens(size: RequestSize, model: Model, counted_tokens: int | None) -> int | None:
+    if size.is_open:
         # Sounds, files, a conversation that the provider keeps: no more than fits into the model.
         return model.max_input_tokens
-    text = asked.text_bytes
+    text = size.text_bytes
     if counted_tokens is not None:
         text = min(text, _times(counted_tokens, model.tokens_per_counted))
-    tokens = text + asked.frame_tokens + asked.images * model.image_tokens
+    tokens = text + size.frame_tokens + size.images * model.image_tokens
     return tokens if model.max_input_tokens is None else min(tokens, model.max_input_tokens)
 
 
-def _input_names(asked: Asked) -> tuple[str, ...]:
+def _input_names(size: RequestSize) -> tuple[str, ...]:
     names: tuple[str, ...] = _INPUT
-    if asked.caches_for_an_hour:
+    if size.caches_for_an_hour:
         names += _INPUT_FOR_AN_HOUR
-    if asked.images or asked.is_open:
+    if size.images or size.is_open:
         names += _INPUT_OTHER
     return names
 
 
-def _highest(model: Model, names: Iterable[str], input_tokens: int, asked: Asked) -> int | None:
+def _highest(model: Model, names: Iterable[str], input_tokens: int, size: RequestSize) -> int | None:
     """The highest price of these that a request of that size may be billed at; None without any."""
     suffixes = ["", *(suffix for above, suffix in _TIERS if input_tokens > above)]
-    kinds = ("", "_priority", "_ultrafast") if asked.is_hurried else ("",)
+    kinds = ("", "_priority", "_ultrafast") if size.is_hurried else ("",)
     known = [
         price
         for name in names

@@ -15,11 +15,11 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
 from spendmeter_gateway.model import Policy
-from spendmeter_gateway.spend.tracker import OwnSpend
-from spendmeter_gateway.spend.window_balance import Known
+from spendmeter_gateway.spend.tracker import SpendTracker
+from spendmeter_gateway.spend.window_balance import KnownSpend
 
 
-class Moment(NamedTuple):
+class DecisionContext(NamedTuple):
     """When a decision is made: the wall clock for windows, a monotonic one for ages."""
 
     now: datetime
@@ -36,7 +36,7 @@ class Admit(NamedTuple):
     """Let the request through."""
 
 
-class Refuse(NamedTuple):
+class Denied(NamedTuple):
     """Turn the request away, and what that rests on."""
 
     why: Why
@@ -45,7 +45,7 @@ class Refuse(NamedTuple):
     window: Window | None
     spent_nanousd: NanoUsd
     limit_nanousd: NanoUsd
-    known: Known | None
+    known: KnownSpend | None
     held_nanousd: NanoUsd = NanoUsd(0)
     """What other running requests hold of the limit."""
     least_nanousd: NanoUsd | None = None
@@ -68,31 +68,31 @@ class WaitForAcknowledgement(NamedTuple):
     """Where what it may cost must be held, should nothing come."""
 
 
-Decision = Admit | Refuse | Reserve | WaitForAcknowledgement
+Decision = Admit | Denied | Reserve | WaitForAcknowledgement
 ADMIT = Admit()
-BLIND_AT_START = Refuse(Why.BLIND, None, None, NanoUsd(0), NanoUsd(0), None)
+BLIND_AT_START = Denied(Why.BLIND, None, None, NanoUsd(0), NanoUsd(0), None)
 
 
-def lacks(name: str) -> Refuse:
+def lacks(name: str) -> Denied:
     """A request that does not name what every request must."""
-    return Refuse(Why.TAG_MISSING, None, None, NanoUsd(0), NanoUsd(0), None, named=name)
+    return Denied(Why.TAG_MISSING, None, None, NanoUsd(0), NanoUsd(0), None, named=name)
 
 
-def cannot_be_metered(control: str) -> Refuse:
+def cannot_be_metered(control: str) -> Denied:
     """A request with a control of LiteLLM's under which nobody can tell what answers, and at which price."""
-    return Refuse(Why.CONTROL, None, None, NanoUsd(0), NanoUsd(0), None, named=control)
+    return Denied(Why.CONTROL, None, None, NanoUsd(0), NanoUsd(0), None, named=control)
 
 
 def decide(
-    book: BudgetBook, accounts: Iterable[Account], spend: OwnSpend, at: Moment, policy: Policy
+    book: BudgetBook, accounts: Iterable[Account], spend: SpendTracker, at: DecisionContext, policy: Policy
 ) -> Decision:
     """Judge a request that falls under these accounts.
 
     A refusal that stands whatever the doubtful events turn out to be is final. Of several, the
     one that lasts longest is told: a client that waits for a shorter one is refused again.
     """
-    refusal: Refuse | None = None
-    blind: Refuse | None = None
+    refusal: Denied | None = None
+    blind: Denied | None = None
     wait: WaitForAcknowledgement | None = None
     strict: list[Account] | None = None
     for account in accounts:
@@ -112,7 +112,7 @@ def decide(
         elif (
             account.budget.enforcement is not Enforcement.STRICT
             and known.certain_nanousd + known.doubtful_nanousd >= limit
-            and _news_is_due(known, spend, at, policy)
+            and _notification_is_due(known, spend, at, policy)
         ):
             wait = WaitForAcknowledgement(account)
         elif policy.on_stale == "block" and _is_blind(known, spend, at, policy):
@@ -129,8 +129,8 @@ def decide(
     return refusal or wait or blind or ADMIT
 
 
-def _refuse(why: Why, account: Account, window: Window, limit: NanoUsd, known: Known) -> Refuse:
-    return Refuse(why, account, window, NanoUsd(known.certain_nanousd), limit, known)
+def _refuse(why: Why, account: Account, window: Window, limit: NanoUsd, known: KnownSpend) -> Denied:
+    return Denied(why, account, window, NanoUsd(known.certain_nanousd), limit, known)
 
 
 def _ends_later(window: Window, than: Window | None) -> bool:
@@ -139,7 +139,7 @@ def _ends_later(window: Window, than: Window | None) -> bool:
     return window.end is None or window.end > than.end
 
 
-def _news_is_due(known: Known, spend: OwnSpend, at: Moment, policy: Policy) -> bool:
+def _notification_is_due(known: KnownSpend, spend: SpendTracker, at: DecisionContext, policy: Policy) -> bool:
     """Whether what is doubtful can soon be told: neither Kafka nor the stream has been silent for long."""
     return any(
         since is not None and at.seconds - since < policy.ack_wait_seconds
@@ -147,7 +147,7 @@ def _news_is_due(known: Known, spend: OwnSpend, at: Moment, policy: Policy) -> b
     )
 
 
-def _is_blind(known: Known, spend: OwnSpend, at: Moment, policy: Policy) -> bool:
+def _is_blind(known: KnownSpend, spend: SpendTracker, at: DecisionContext, policy: Policy) -> bool:
     """Whether Kafka has told or acknowledged nothing, or the stream has counted nothing, for too long."""
     return not at.views_are_current or any(
         since is not None and at.seconds - since >= policy.stale_after_seconds

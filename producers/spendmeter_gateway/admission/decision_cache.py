@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from spendmeter.contract.budget import Enforcement
 from spendmeter.domain.matching import Account, BudgetBook, Subject
-from spendmeter_gateway.spend.tracker import Limit, OwnSpend
+from spendmeter_gateway.spend.tracker import Limit, SpendTracker
 
 # Then all are forgotten, because to keep the latest costs more than to look again.
 MAX_REMEMBERED = 50_000
@@ -26,13 +26,13 @@ class _Clear(NamedTuple):
     limits: tuple[Limit, ...]
 
 
-class Looks:
+class AdmissionCache:
     """Remembers admissions. The caller holds the lock that budgets and spend change under."""
 
     def __init__(self) -> None:
         self._clear: dict[Hashable, _Clear] = {}
 
-    def admits(self, subject: Subject, book: BudgetBook, spend: OwnSpend, now: datetime) -> bool:
+    def admits(self, subject: Subject, book: BudgetBook, spend: SpendTracker, now: datetime) -> bool:
         """Whether `decide` is sure to admit the subject. If not, it has to be asked."""
         clear = self._clear.get(book.subject_key(subject))
         if clear is None or clear.edition != book.edition:

@@ -12,10 +12,10 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_decision
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.settings import Settings
-from spendmeter_gateway.admission.decide import Refuse
+from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.outbox.side_queue import RecordQueue
-from spendmeter_gateway.spend.window_balance import Known
+from spendmeter_gateway.spend.window_balance import KnownSpend
 
 LOST = Counter("spendmeter_decisions_lost_total", "Refusals that `spendmeter explain` will not know.")
 
@@ -60,7 +60,7 @@ def decision_of(
     )
 
 
-def _missing_nanousd(refuse: Refuse, known: Known) -> int:
+def _missing_nanousd(refuse: Denied, known: KnownSpend) -> int:
     """What the refusal would lack without anything that was pending."""
     reached = refuse.spent_nanousd - known.pending_nanousd
     if refuse.why is Why.NO_ROOM:

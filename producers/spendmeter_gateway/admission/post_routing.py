@@ -13,7 +13,7 @@ from spendmeter.domain.matching import Account
 _KNOWN_AFTER_ROUTING = ("model", "provider")
 
 
-class Routed:
+class PostRoutingBudgets:
     """Which budgets are judged after routing, and which only ever tell; follows every change of a budget."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.times import format_time
 from spendmeter.domain.matching import Subject
-from spendmeter_gateway.admission.decide import Refuse
+from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.model import Caller
 
 # A client that finds the gateway blind may try again this soon: it is milliseconds or an operator.
@@ -54,7 +54,7 @@ class Refusal(NamedTuple):
     id: UUID
     at: datetime
     caller: Caller
-    refuse: Refuse
+    refuse: Denied
 
     @property
     def type(self) -> str:
@@ -176,7 +176,7 @@ class Refusal(NamedTuple):
         return max(1, math.ceil((self.refuse.window.end - self.at).total_seconds()))
 
 
-def _of_holds(refuse: Refuse) -> str:
+def _of_holds(refuse: Denied) -> str:
     doubtful = refuse.known.doubtful_nanousd if refuse.known else 0
     return (
         f" doubtful_nanousd={doubtful} held_nanousd={refuse.held_nanousd}"
@@ -184,7 +184,7 @@ def _of_holds(refuse: Refuse) -> str:
     )
 
 
-def refusal_of(refuse: Refuse, caller: Caller, at: datetime) -> Refusal:
+def refusal_of(refuse: Denied, caller: Caller, at: datetime) -> Refusal:
     """Give a decision its id, a UUIDv7 of that moment."""
     return Refusal(uuid7(int(at.timestamp() * 1000)), at, caller, refuse)
 

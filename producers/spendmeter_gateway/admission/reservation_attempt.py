@@ -12,20 +12,20 @@ from spendmeter.contract.decision import Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter_gateway.admission.cost_bound import Bound
-from spendmeter_gateway.admission.decide import Refuse
-from spendmeter_gateway.admission.reservation_manager import Strict, Wanted
-from spendmeter_gateway.admission.reservations import Held, Queued, Short
+from spendmeter_gateway.admission.decide import Denied
+from spendmeter_gateway.admission.reservation_manager import ReservationManager, Wanted
+from spendmeter_gateway.admission.reservations import Insufficient, Queued, Reserved
 from spendmeter_gateway.settings import GatewaySettings
 
 CLAMPED = Counter("spendmeter_clamped_total", "Requests whose maximum was lowered to what is left.")
 UNBOUNDED = Counter("spendmeter_unbounded_total", "Requests under strict budgets that nothing bounds.")
 
 # How often who waits looks again where an acknowledgement, which names no account, may make room.
-_LOOK_AGAIN_SECONDS = 0.05
+_CHECK_AGAIN_SECONDS = 0.05
 _NEVER_SECONDS = 3600.0
 
 
-class Asking(Protocol):
+class AdmissionRequest(Protocol):
     """A request that asks for admission under `strict` budgets."""
 
     @property
@@ -45,10 +45,12 @@ class Asking(Protocol):
         """Let each of its answers have that many tokens at the most."""
 
 
-class Visit:
+class ReservationAttempt:
     """One request that asks: its place in line, and what is known of its size."""
 
-    def __init__(self, strict: Strict, asking: Asking, settings: GatewaySettings) -> None:
+    def __init__(
+        self, strict: ReservationManager, asking: AdmissionRequest, settings: GatewaySettings
+    ) -> None:
         self._strict, self._asking = strict, asking
         self._ticket = strict.ticket()
         self._may_clamp = settings.strict_clamp
@@ -57,12 +59,12 @@ class Visit:
         self._is_counted = self._bound is None
         self._future: asyncio.Future[None] | None = None
         self._again_seconds = 0.0
-        self._held: Held | None = None
+        self._held: Reserved | None = None
         self._is_admitted = False
         if self._bound is None:
             UNBOUNDED.inc()
 
-    def attempt(self, book: BudgetBook, accounts: Sequence[Account]) -> Refuse | None:
+    def attempt(self, book: BudgetBook, accounts: Sequence[Account]) -> Denied | None:
         """Hold, or stand in line (`waits` is then true), or be refused."""
         if self._bound is None:
             for account in accounts:
@@ -72,10 +74,10 @@ class Visit:
         outcome, wanted, self._future = self._strict.reserve(
             self._asking.id, self._bound, book, accounts, self._ticket, waits
         )
-        self._held = outcome if isinstance(outcome, Held) else None
+        self._held = outcome if isinstance(outcome, Reserved) else None
         if isinstance(outcome, Queued):
-            self._again_seconds = _seconds_to_look_again(wanted)
-        return _refusal(outcome, wanted) if isinstance(outcome, Short) else None
+            self._again_seconds = _seconds_to_next_check(wanted)
+        return _refusal(outcome, wanted) if isinstance(outcome, Insufficient) else None
 
     @property
     def is_whole(self) -> bool:
@@ -124,26 +126,26 @@ class Visit:
         """Whether it is known what a request without a bound counts for there: a flat amount, or nothing."""
         return account.budget.unpriced_flat_nanousd() > 0 or self._asking.is_unpriced()
 
-    def _unbounded(self, account: Account, book: BudgetBook) -> Refuse | None:
+    def _unbounded(self, account: Account, book: BudgetBook) -> Denied | None:
         now = datetime.now(UTC)
         window = book.present_window(account.budget, now)
         limit = account.budget.limit_at(now)
-        return Refuse(Why.UNBOUNDED, account, window, NanoUsd(0), limit, None)
+        return Denied(Why.UNBOUNDED, account, window, NanoUsd(0), limit, None)
 
 
-def _seconds_to_look_again(wanted: Sequence[Wanted]) -> float:
+def _seconds_to_next_check(wanted: Sequence[Wanted]) -> float:
     if any(one.need.doubtful_nanousd for one in wanted):
-        return _LOOK_AGAIN_SECONDS
+        return _CHECK_AGAIN_SECONDS
     now = datetime.now(UTC)
     ends = [one.window.end for one in wanted if one.window.end is not None]
     return max(0.0, (min(ends) - now).total_seconds()) if ends else _NEVER_SECONDS
 
 
-def _refusal(short: Short, wanted: Sequence[Wanted]) -> Refuse:
+def _refusal(short: Insufficient, wanted: Sequence[Wanted]) -> Denied:
     one = next(one for one in wanted if one.need is short.need)
     need = short.need
     is_reached = need.certain_nanousd >= need.limit_nanousd
-    return Refuse(
+    return Denied(
         Why.LIMIT_REACHED if is_reached else Why.NO_ROOM,
         one.account,
         one.window,

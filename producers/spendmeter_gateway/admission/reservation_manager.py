@@ -12,12 +12,18 @@ from prometheus_client import Counter, Gauge
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
 from spendmeter_gateway.admission.cost_bound import Bound
-from spendmeter_gateway.admission.reservations import Held, Holds, Need, Queued, Short
+from spendmeter_gateway.admission.reservations import (
+    Insufficient,
+    Queued,
+    Requirement,
+    Reservations,
+    Reserved,
+)
 from spendmeter_gateway.loops import complete
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_gateway.spend.tracker import OwnSpend, WindowKey
-from spendmeter_gateway.spend.window_balance import Known
+from spendmeter_gateway.spend.tracker import SpendTracker, WindowKey
+from spendmeter_gateway.spend.window_balance import KnownSpend
 
 HOLDS = Gauge("spendmeter_holds", "Requests under strict budgets that run, each with a hold.")
 EXPIRED = Counter(
@@ -34,18 +40,18 @@ class Wanted(NamedTuple):
 
     account: Account
     window: Window
-    known: Known
-    need: Need
+    known: KnownSpend
+    need: Requirement
 
 
-class Strict:
+class ReservationManager:
     """The holds of a gateway, shared by threads under the lock of its views."""
 
-    def __init__(self, settings: GatewaySettings, lock: RLock, spend: OwnSpend) -> None:
+    def __init__(self, settings: GatewaySettings, lock: RLock, spend: SpendTracker) -> None:
         self._settings = settings
         self.lock = lock
         self._spend = spend
-        self.holds = Holds()
+        self.holds = Reservations()
         self._waiting: dict[int, asyncio.Future[None]] = {}
 
     def ticket(self) -> int:
@@ -95,7 +101,7 @@ class Strict:
         accounts: Sequence[Account],
         ticket: int,
         waits: bool,
-    ) -> tuple[Held | Queued | Short | None, list[Wanted], "asyncio.Future[None] | None"]:
+    ) -> tuple[Reserved | Queued | Insufficient | None, list[Wanted], "asyncio.Future[None] | None"]:
         """Try to hold; with what it rests on, and a future that ends the wait where it has to."""
         with self.lock:
             wanted = self._wanted(book, accounts, bound)
@@ -112,7 +118,7 @@ class Strict:
             if isinstance(outcome, Queued):
                 future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
                 return outcome, wanted, future
-            if isinstance(outcome, Held):
+            if isinstance(outcome, Reserved):
                 HOLDS.set(len(self.holds))
                 self.wake(outcome.freed)
             return outcome, wanted, None
@@ -131,7 +137,7 @@ class Strict:
             one = bound if bound is not None else _flat(account)
             if window is not None and one is not None:
                 known = self._spend.known(account.name, window.start)
-                need = Need(
+                need = Requirement(
                     (account.name, window.start),
                     account.budget.limit_at(now),
                     known.certain_nanousd,

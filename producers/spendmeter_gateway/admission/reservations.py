@@ -13,7 +13,7 @@ from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.spend.tracker import WindowKey
 
 
-class Need(NamedTuple):
+class Requirement(NamedTuple):
     """What one account in one window must have left for a request."""
 
     key: WindowKey
@@ -26,7 +26,7 @@ class Need(NamedTuple):
     """What the request costs this account at the most; the tokens of it are the same for each."""
 
 
-class Held(NamedTuple):
+class Reserved(NamedTuple):
     """The request may go ahead with that many output tokens per answer; what it may cost is held."""
 
     output_tokens: int
@@ -39,14 +39,14 @@ class Held(NamedTuple):
 class Queued(NamedTuple):
     """The request waits in line: what it needs may be left once running ones have settled."""
 
-    needs: tuple[Need, ...]
+    needs: tuple[Requirement, ...]
     """The accounts that are short."""
 
 
-class Short(NamedTuple):
+class Insufficient(NamedTuple):
     """The request cannot go ahead, and what is missing."""
 
-    need: Need
+    need: Requirement
     held_nanousd: int
     least_nanousd: int
     """The least that it would have to hold."""
@@ -62,14 +62,14 @@ class _Hold(NamedTuple):
 _NO_HOLD = _Hold({}, 0.0)
 
 
-class Holds:
+class Reservations:
     """Every hold of this gateway. No I/O, no clock, no lock: those are the caller's."""
 
     def __init__(self) -> None:
         self._sums: dict[WindowKey, int] = {}
         self._running: dict[Hashable, _Hold] = {}
         self._lines: dict[WindowKey, list[int]] = {}
-        self._places: dict[int, tuple[WindowKey, ...]] = {}
+        self._positions: dict[int, tuple[WindowKey, ...]] = {}
         self._last_ticket = 0
 
     def __len__(self) -> int:
@@ -90,13 +90,13 @@ class Holds:
     def reserve(
         self,
         request: Hashable,
-        needs: Sequence[Need],
+        needs: Sequence[Requirement],
         ticket: int,
         now_seconds: float,
         *,
         may_clamp: bool,
         waits: bool,
-    ) -> Held | Queued | Short:
+    ) -> Reserved | Queued | Insufficient:
         """Hold what the request may cost on all of these accounts, or on none, in place of what it held.
 
         With `enough_tokens` it goes ahead at once. Where there is room for fewer only, it waits for
@@ -110,13 +110,13 @@ class Holds:
         if waits and short:
             self._stand(ticket, [need.key for need in short])
             return Queued(short)
-        tokens = min(_taken(need.bound, self._free(need, own)) for need in needs)
+        tokens = min(_assigned(need.bound, self._free(need, own)) for need in needs)
         for need in needs:
             if tokens < (need.bound.least_tokens if may_clamp else need.bound.most_tokens):
                 tightest = min(needs, key=lambda one: one.bound.tokens_within(self._free(one, own)))
                 return self._short(tightest, own, may_clamp=may_clamp, is_final=False)
         freed = self._put(request, {n.key: n.bound.nanousd(tokens) for n in needs}, now_seconds)
-        return Held(tokens, any(tokens < need.bound.most_tokens for need in needs), freed)
+        return Reserved(tokens, any(tokens < need.bound.most_tokens for need in needs), freed)
 
     def release(self, request: Hashable) -> tuple[WindowKey, ...]:
         """The request has ended: nothing is held for it any longer. Returns the accounts that this frees."""
@@ -132,7 +132,7 @@ class Holds:
 
     def leave(self, ticket: int) -> tuple[WindowKey, ...]:
         """Give up every place in line. Returns the accounts where somebody else may now be first."""
-        keys = self._places.pop(ticket, ())
+        keys = self._positions.pop(ticket, ())
         for key in keys:
             line = self._lines[key]
             del line[bisect_left(line, ticket)]
@@ -167,23 +167,27 @@ class Holds:
             self._running[request] = _Hold({k: a for k, a in amounts.items() if a}, now_seconds)
         return tuple(key for key, amount in before.items() if amount > amounts.get(key, 0))
 
-    def _short(self, need: Need, own: dict[WindowKey, int], *, may_clamp: bool, is_final: bool) -> Short:
+    def _short(
+        self, need: Requirement, own: dict[WindowKey, int], *, may_clamp: bool, is_final: bool
+    ) -> Insufficient:
         held = self.held(need.key) - own.get(need.key, 0)
-        return Short(need, held, _least(need.bound, may_clamp=may_clamp), is_final)
+        return Insufficient(need, held, _least(need.bound, may_clamp=may_clamp), is_final)
 
     def _stand(self, ticket: int, keys: Iterable[WindowKey]) -> None:
-        places = self._places.get(ticket, ())
+        places = self._positions.get(ticket, ())
         for key in keys:
             if key not in places:
                 insort(self._lines.setdefault(key, []), ticket)
                 places += (key,)
-        self._places[ticket] = places
+        self._positions[ticket] = places
 
-    def _free(self, need: Need, own: dict[WindowKey, int]) -> int:
+    def _free(self, need: Requirement, own: dict[WindowKey, int]) -> int:
         spent = need.certain_nanousd + need.doubtful_nanousd
         return need.limit_nanousd - spent - self.held(need.key) + own.get(need.key, 0)
 
-    def _must_wait(self, need: Need, own: dict[WindowKey, int], ticket: int, *, may_clamp: bool) -> bool:
+    def _must_wait(
+        self, need: Requirement, own: dict[WindowKey, int], ticket: int, *, may_clamp: bool
+    ) -> bool:
         """Whether this account has too little, or others come first there."""
         first = self.first(need.key)
         if first is not None and first < ticket:
@@ -199,7 +203,7 @@ def _least(bound: Bound, *, may_clamp: bool) -> int:
     return bound.nanousd(bound.least_tokens if may_clamp else bound.most_tokens)
 
 
-def _taken(bound: Bound, free_nanousd: int) -> int:
+def _assigned(bound: Bound, free_nanousd: int) -> int:
     """The output tokens to take of that much room: all, else enough and no more, else what there is."""
     tokens = bound.tokens_within(free_nanousd)
     return min(tokens, bound.enough_tokens) if tokens < bound.most_tokens else tokens

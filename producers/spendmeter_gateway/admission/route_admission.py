@@ -3,44 +3,46 @@
 from collections.abc import Sequence
 
 from spendmeter.domain.matching import Subject
-from spendmeter_gateway.admission.controller import Door
-from spendmeter_gateway.admission.decide import Decision, Refuse, Reserve
+from spendmeter_gateway.admission.controller import AdmissionController
+from spendmeter_gateway.admission.decide import Decision, Denied, Reserve
 from spendmeter_gateway.admission.refusal import Refusal
-from spendmeter_gateway.admission.reservation_attempt import Asking
-from spendmeter_gateway.admission.state import BudgetScope, Standing, Views
+from spendmeter_gateway.admission.reservation_attempt import AdmissionRequest
+from spendmeter_gateway.admission.state import BudgetHeadroom, BudgetScope, GatewayState
 from spendmeter_gateway.model import Caller, Deployment
 from spendmeter_gateway.settings import GatewaySettings
 
 
-class Routes:
+class RouteAdmission:
     """Judges each call where it really goes. Any thread may call."""
 
-    def __init__(self, settings: GatewaySettings, views: Views, door: Door) -> None:
-        self._views, self._door = views, door
-        self._tells_always = settings.budget_headers
+    def __init__(
+        self, settings: GatewaySettings, views: GatewayState, controller: AdmissionController
+    ) -> None:
+        self._views, self._controller = views, controller
+        self._always_notifies = settings.budget_headers
 
     @property
     def are_judged(self) -> bool:
         """Whether a call's deployment can lead to another decision than its request did."""
         return self._views.routed.has_any or self._views.routed.has_strict
 
-    def refused(self, caller: Caller, deployments: Sequence[Deployment]) -> list[Refuse | None]:
+    def refused(self, caller: Caller, deployments: Sequence[Deployment]) -> list[Denied | None]:
         """For each deployment, why the caller may not use it; None where it may."""
         if not self._views.routed.has_any:
             return [None] * len(deployments)
         decisions = [self._judge(subject_at(caller, one), BudgetScope.AFTER) for one in deployments]
-        return [decision if isinstance(decision, Refuse) else None for decision in decisions]
+        return [decision if isinstance(decision, Denied) else None for decision in decisions]
 
-    def refusal(self, refuse: Refuse, caller: Caller) -> Refusal:
+    def refusal(self, refuse: Denied, caller: Caller) -> Refusal:
         """The refusal of a request that may go nowhere."""
-        return self._door.refuse(refuse, caller)
+        return self._controller.refuse(refuse, caller)
 
     def admits_at_once(self, caller: Caller, deployment: Deployment) -> bool:
         """Whether `admit` is sure to let the call through."""
         return not self.are_judged and self._views.admits(subject_at(caller, deployment))
 
     async def admit(
-        self, caller: Caller, deployment: Deployment, asking: Asking, *, is_admitted: bool
+        self, caller: Caller, deployment: Deployment, asking: AdmissionRequest, *, is_admitted: bool
     ) -> Refusal | None:
         """Admit a call to the deployment that was chosen, and hold what it may cost there.
 
@@ -61,16 +63,16 @@ class Routes:
             and not isinstance(self._judge(subject, BudgetScope.AFTER), Reserve)
         ):
             return None
-        return await self._door.admit(caller._replace(subject=subject), decide, asking)
+        return await self._controller.admit(caller._replace(subject=subject), decide, asking)
 
-    def standing(self, caller: Caller) -> Standing | None:
+    def standing(self, caller: Caller) -> BudgetHeadroom | None:
         """Where the budget stands that has the least left, if clients are to be shown it."""
         return self._views.tightest(caller.subject) if self.are_shown else None
 
     @property
     def are_shown(self) -> bool:
         """Whether clients are shown what is left of their budgets."""
-        return self._tells_always or self._views.routed.has_tellers
+        return self._always_notifies or self._views.routed.has_tellers
 
     def _judge(self, subject: Subject, scope: BudgetScope) -> Decision:
         return self._views.decide(subject, scope=scope)
@@ -83,7 +85,7 @@ class Routes:
             return routed
         if isinstance(routed, Reserve):
             return Reserve(before.accounts + routed.accounts)
-        return routed if isinstance(routed, Refuse) else before
+        return routed if isinstance(routed, Denied) else before
 
 
 def subject_at(caller: Caller, deployment: Deployment) -> Subject:

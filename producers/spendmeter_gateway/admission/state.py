@@ -18,19 +18,19 @@ from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Subject
 from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter_gateway.admission.decide import ADMIT, Decision, Moment, decide
-from spendmeter_gateway.admission.decision_cache import Looks
-from spendmeter_gateway.admission.post_routing import Routed
-from spendmeter_gateway.admission.reservation_manager import Strict
-from spendmeter_gateway.adoption.index import Owners
+from spendmeter_gateway.admission.decide import ADMIT, Decision, DecisionContext, decide
+from spendmeter_gateway.admission.decision_cache import AdmissionCache
+from spendmeter_gateway.admission.post_routing import PostRoutingBudgets
+from spendmeter_gateway.admission.reservation_manager import ReservationManager
+from spendmeter_gateway.adoption.index import AdoptionIndex
 from spendmeter_gateway.outbox.sender import Acknowledged
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.believed_signals import BelievedSignals
-from spendmeter_gateway.spend.charge_cache import Charged
+from spendmeter_gateway.spend.charge_cache import ChargeCache
 from spendmeter_gateway.spend.charges import charges_at_answer, charges_of
-from spendmeter_gateway.spend.notifier import News
+from spendmeter_gateway.spend.notifier import Notifier
 from spendmeter_gateway.spend.pending import Pending
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement
 
 PRUNE_EVERY_SECONDS = 10.0
@@ -42,7 +42,7 @@ MAX_REMOVED_REMEMBERED = 10_000
 class _Budgets(BudgetTopic):
     """The budgets, changed under the lock that they are read under."""
 
-    def __init__(self, settings: GatewaySettings, views: "Views") -> None:
+    def __init__(self, settings: GatewaySettings, views: "GatewayState") -> None:
         self._views = views
         super().__init__(settings, views.budget_changed)
 
@@ -50,7 +50,7 @@ class _Budgets(BudgetTopic):
         with self._views.lock:
             super().apply(record)
         self._views.strict.wake_all()
-        self._views.tell()
+        self._views.notify()
 
     def enforce(self, budget_id: str, budget: Budget | None) -> None:
         """Put a budget in force, or out of it (None), before Kafka has it: what it says later counts."""
@@ -62,7 +62,7 @@ class _Budgets(BudgetTopic):
                 self.book.put(budget.model_copy(update={"revision": known.revision if known else 1}))
             self._views.budget_changed(budget_id, budget)
         self._views.strict.wake_all()
-        self._views.tell()
+        self._views.notify()
 
 
 class BudgetScope(Enum):
@@ -73,7 +73,7 @@ class BudgetScope(Enum):
     ALL = "all"
 
 
-class Standing(NamedTuple):
+class BudgetHeadroom(NamedTuple):
     """How far an account is from its limit."""
 
     remaining_nanousd: NanoUsd
@@ -95,21 +95,21 @@ class Standing(NamedTuple):
         return headers
 
 
-class Views:
+class GatewayState:
     """Budgets, signals and own spend. Any thread may call; `lock` is not to be held across I/O of Kafka's."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.lock = threading.RLock()
-        self.news = News()
-        self.spend = OwnSpend()
+        self.notifier = Notifier()
+        self.spend = SpendTracker()
         self.budgets = _Budgets(settings, self)
-        self.signals = BelievedSignals(settings, self._take_signal)
-        self.strict = Strict(settings, self.lock, self.spend)
+        self.signals = BelievedSignals(settings, self._apply_signal)
+        self.strict = ReservationManager(settings, self.lock, self.spend)
         self.pending = Pending(settings.pending_max_seconds, self.lock, self.spend)
-        self.routed = Routed()
-        self._owners = Owners()
-        self._looks = Looks()
-        self._charged = Charged()
+        self.routed = PostRoutingBudgets()
+        self._owners = AdoptionIndex()
+        self._admission_cache = AdmissionCache()
+        self._charged = ChargeCache()
         self._policy = settings.policy
         self._removed: set[str] = set()
 
@@ -121,7 +121,7 @@ class Views:
     def admits(self, subject: Subject) -> bool:
         """Whether `decide` is sure to admit the subject before it is routed: a short look, remembered."""
         with self.lock:
-            return self._looks.admits(subject, self.budgets.book, self.spend, datetime.now(UTC))
+            return self._admission_cache.admits(subject, self.budgets.book, self.spend, datetime.now(UTC))
 
     def may_refuse(self, subject: Subject) -> bool:
         """Whether the subject falls under a budget that can refuse, however far it is from its limit."""
@@ -145,7 +145,9 @@ class Views:
         are_current = self._are_current(seconds)
         with self.lock:
             book, now = self.budgets.book, datetime.now(UTC)
-            if scope is not BudgetScope.AFTER and self._looks.admits(subject, book, self.spend, now):
+            if scope is not BudgetScope.AFTER and self._admission_cache.admits(
+                subject, book, self.spend, now
+            ):
                 return ADMIT
             accounts = book.accounts_of(subject) if are_read else ()
             if scope is BudgetScope.BEFORE:
@@ -153,7 +155,7 @@ class Views:
             elif scope is BudgetScope.AFTER:
                 accounts = self.routed.after(accounts)
             unpriced = any(account.budget.unpriced == "block" for account in accounts) and is_unpriced()
-            at = Moment(now, seconds, are_read, are_current, unpriced)
+            at = DecisionContext(now, seconds, are_read, are_current, unpriced)
             decision = decide(book, accounts, self.spend, at, self._policy)
             if (
                 decision is ADMIT
@@ -161,7 +163,7 @@ class Views:
                 and scope is not BudgetScope.AFTER
                 and self._policy.on_stale == "allow"
             ):
-                self._looks.remember(subject, book, accounts, now)
+                self._admission_cache.remember(subject, book, accounts, now)
             return decision
 
     def _are_current(self, seconds: float) -> bool:
@@ -200,7 +202,7 @@ class Views:
         at = Acknowledgement(stored.partition, stored.offset, time.monotonic(), resent)
         with self.lock:
             self.spend.acknowledge(stored.seq, at)
-        self.tell()
+        self.notify()
 
     def budget_changed(self, budget_id: str, budget: Budget | None) -> None:
         """Note which budgets were removed, for `prune`, which are judged after routing, and which adopted."""
@@ -225,7 +227,7 @@ class Views:
         """Return once every budget and signal there was at the start is known."""
         await self.budgets.caught_up.wait()
         await self.signals.caught_up.wait()
-        self.tell()
+        self.notify()
 
     def spent(self, account: str) -> NanoUsd | None:
         """What is known for certain to be spent in the account's present window; None if nothing is known."""
@@ -236,7 +238,7 @@ class Views:
             known = NOTHING if window is None else self.spend.known(account, window.start)
         return None if known is NOTHING else NanoUsd(known.certain_nanousd)
 
-    def tightest(self, subject: Subject) -> Standing | None:
+    def tightest(self, subject: Subject) -> BudgetHeadroom | None:
         """Where the account of the request stands that has the least left."""
         now = datetime.now(UTC)
         standings = []
@@ -247,13 +249,15 @@ class Views:
                 if window is not None:
                     spent = self.spend.known(account.name, window.start).certain_nanousd
                     limit = account.budget.limit_at(now)
-                    standings.append(Standing(NanoUsd(limit - spent), limit, window.end, account.budget.id))
+                    standings.append(
+                        BudgetHeadroom(NanoUsd(limit - spent), limit, window.end, account.budget.id)
+                    )
         return min(standings, key=lambda one: one.remaining_nanousd, default=None)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake the requests that wait. Until all is read they wait for just that."""
         if self.are_read:
-            self.news.tell()
+            self.notifier.notify()
 
     async def prune(self) -> None:
         """Drop what ended, for ever."""
@@ -269,10 +273,10 @@ class Views:
                     )
                 await asyncio.sleep(0)
 
-    def _take_signal(self, _account: str, signal: Signal | None) -> None:
+    def _apply_signal(self, _account: str, signal: Signal | None) -> None:
         # A removed signal needs nothing: its window ends, or its budget was removed, and then it goes.
         if signal is not None:
             with self.lock:
-                self.spend.take(signal, datetime.now(UTC))
+                self.spend.apply(signal, datetime.now(UTC))
                 self.strict.wake([(signal.account, signal.window_start)])
-            self.tell()
+            self.notify()

@@ -42,7 +42,7 @@ _AT_ONCE = 50
 _RETRY_SECONDS = 1.0
 
 
-class Force(Protocol):
+class BudgetEnforcer(Protocol):
     """What is in force at this gateway, and the hand that changes it. One thread calls."""
 
     @property
@@ -56,7 +56,7 @@ class Force(Protocol):
         """Put a budget in force here, or out of it (None), that is on its way to Kafka."""
 
 
-class _Outgoing(NamedTuple):
+class _PendingChange(NamedTuple):
     before: Budget | None
     after: Budget | None
 
@@ -64,12 +64,12 @@ class _Outgoing(NamedTuple):
 class Adopter:
     """`note` may be called from any thread; `run` does the rest until cancelled."""
 
-    def __init__(self, settings: GatewaySettings, force: Force) -> None:
+    def __init__(self, settings: GatewaySettings, force: BudgetEnforcer) -> None:
         self._settings, self._force = settings, force
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, ...], LitellmEntity] = OrderedDict()
         self._waiting: dict[tuple[str, ...], LitellmEntity] = {}
-        self._outgoing: dict[str, _Outgoing] = {}
+        self._outgoing: dict[str, _PendingChange] = {}
         self._woken: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_idle = False
@@ -118,7 +118,7 @@ class Adopter:
         await self._force.budgets.caught_up.wait()
         while True:
             self._woken.clear()
-            await self._look()
+            await self._check()
             if self._outgoing:
                 await self._publish()
             else:
@@ -133,7 +133,7 @@ class Adopter:
             self._is_idle = False
             call_soon(self._loop, self._woken.set)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         while waiting := self._some_waiting():
             self._enforce(waiting)
             await asyncio.sleep(0)
@@ -167,7 +167,7 @@ class Adopter:
 
     def _change(self, budget_id: str, before: Budget | None, after: Budget | None) -> None:
         known = self._outgoing.get(budget_id)
-        self._outgoing[budget_id] = _Outgoing(known.before if known else before, after)
+        self._outgoing[budget_id] = _PendingChange(known.before if known else before, after)
         self._force.enforce(budget_id, after)
 
     async def _publish(self) -> None:
@@ -180,7 +180,7 @@ class Adopter:
                         log.info("adopted %s: %s", budget_id, "removed" if after is None else "in force")
                         if self._outgoing[budget_id] == (before, after):
                             del self._outgoing[budget_id]
-                    await self._look()
+                    await self._check()
         except KafkaError as error:
             log.warning("adopted budgets are enforced here only, trying again: %r", error)
             await asyncio.sleep(_RETRY_SECONDS)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from spendmeter.litellm.entities import owner_of
 
 
-class Owners:
+class AdoptionIndex:
     """Ids of budgets by the object that they were adopted from."""
 
     def __init__(self) -> None:

@@ -48,7 +48,7 @@ class Around(Struct, frozen=True):
 Reader = Callable[[object], tuple[object, ...]]
 
 
-class Place(NamedTuple):
+class CachedObject(NamedTuple):
     """Where LiteLLM's memory has an object, if it has, and all that is read of it."""
 
     name: str
@@ -70,37 +70,41 @@ def shown_by(auth: Mapping[str, Any]) -> tuple[object, ...]:
     return (*values, tags) if tags else values
 
 
-def places_of_key(subject: Subject) -> list[Place]:
+def cached_objects_of_key(subject: Subject) -> list[CachedObject]:
     """Where the objects are whose budgets all requests of a key fall under."""
-    places = []
+    objects = []
     if subject.team:
-        places.append(Place(f"team_id:{subject.team}", _read_limited))
+        objects.append(CachedObject(f"team_id:{subject.team}", _read_limited))
         if subject.user:
-            places.append(Place(f"team_membership:{subject.user}:{subject.team}", _read_tabled))
+            objects.append(CachedObject(f"team_membership:{subject.user}:{subject.team}", _read_tabled))
     if subject.user:
-        places.append(Place(subject.user, _read_limited))
+        objects.append(CachedObject(subject.user, _read_limited))
     if subject.organization:
-        places.append(Place(f"org_id:{subject.organization}:with_budget", _read_tabled))
+        objects.append(CachedObject(f"org_id:{subject.organization}:with_budget", _read_tabled))
     if subject.project:
-        places.append(Place(f"project_id:{subject.project}", _read_tabled))
-    return places
+        objects.append(CachedObject(f"project_id:{subject.project}", _read_tabled))
+    return objects
 
 
-def places_of_request(subject: Subject) -> list[Place]:
+def cached_objects_of_request(subject: Subject) -> list[CachedObject]:
     """Where the objects are that one request of a key names."""
-    places = [Place(f"tag:{tag}", _read_tabled) for tag in subject.tags]
-    return [*places, Place(f"end_user_id:{subject.end_user}", _read_tabled)] if subject.end_user else places
+    objects = [CachedObject(f"tag:{tag}", _read_tabled) for tag in subject.tags]
+    return (
+        [*objects, CachedObject(f"end_user_id:{subject.end_user}", _read_tabled)]
+        if subject.end_user
+        else objects
+    )
 
 
-def look(memory: Mapping[str, Any], places: Iterable[Place]) -> list[tuple[object, ...] | None]:
+def lookup(memory: Mapping[str, Any], objects: Iterable[CachedObject]) -> list[tuple[object, ...] | None]:
     """All that is read of these objects; None of those that are not there."""
-    return [None if (found := memory.get(name)) is None else read(found) for name, read in places]
+    return [None if (found := memory.get(name)) is None else read(found) for name, read in objects]
 
 
 def seen_of_key(
     auth: Mapping[str, Any], memory: Mapping[str, Any], subject: Subject, around: Around
 ) -> Iterator[LitellmEntity]:
-    """Those that all requests of a key fall under; they follow from `shown_by`, `look` and `around` alone."""
+    """Those that all requests of a key fall under; these follow from `shown_by`, `lookup`, `around`."""
     timezone = around.timezone
     if around.max_budget:
         yield LitellmEntity(

@@ -24,7 +24,7 @@ from spendmeter_gateway.litellm.payload.pass_through import Marks, marks_of
 from spendmeter_gateway.litellm.payload.provider_objects import is_billed_apart
 from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.litellm.payload.usage_counts import usage_in_gemini
-from spendmeter_gateway.litellm.request.size import ORDERED_BY_UNITS, asked_by
+from spendmeter_gateway.litellm.request.size import ORDERED_BY_UNITS, measure
 from spendmeter_gateway.litellm.streams import chunks_of, is_unfinished, lacks_usage, usage_said
 from spendmeter_gateway.model import UsageCounts, UsageDraft
 
@@ -99,7 +99,7 @@ class CallDrafts:
     def _by_units(self, call: Call) -> NanoUsd:
         """What pictures that were ordered and documents that were ranked cost where they have a price."""
         # Of any other the body need not be read once more.
-        asked = asked_by(call.arguments, call.call_type) if call.call_type in ORDERED_BY_UNITS else None
+        asked = measure(call.arguments, call.call_type) if call.call_type in ORDERED_BY_UNITS else None
         if asked is None or not (asked.made_images or asked.searches):
             return NanoUsd(0)
         bound = bound_of(asked, [self._model(call)], default_output_tokens=0, min_output_tokens=0)

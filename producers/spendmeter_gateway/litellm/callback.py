@@ -48,7 +48,7 @@ from spendmeter_gateway.litellm.authentication import observe_authentication
 from spendmeter_gateway.litellm.call_drafts import CallDrafts, as_sent, charged_fields, charged_to
 from spendmeter_gateway.litellm.compat import litellm_status, make_up_for_what_is_missing
 from spendmeter_gateway.litellm.errors import refused
-from spendmeter_gateway.litellm.key_cache import KnownKeys
+from spendmeter_gateway.litellm.key_cache import KeyCache
 from spendmeter_gateway.litellm.models import (
     deployment_called,
     deployment_in_router,
@@ -67,7 +67,7 @@ from spendmeter_gateway.litellm.payload.provider_objects import Sighting
 from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
 from spendmeter_gateway.litellm.proxy import request_of, the_router
 from spendmeter_gateway.litellm.releases import refuse_compromised
-from spendmeter_gateway.litellm.request.admission_request import LitellmAsking
+from spendmeter_gateway.litellm.request.admission_request import LitellmAdmissionRequest
 from spendmeter_gateway.litellm.request.caller import missing, who_asks
 from spendmeter_gateway.litellm.request.controls import apply_controls, strip_final
 from spendmeter_gateway.litellm.request.event_id import put_event_id
@@ -99,7 +99,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         self._drafts = CallDrafts(self._model)
         self._exchanges = Exchanges()
         self._is_watching = False
-        self._keys: KnownKeys | None = None
+        self._keys: KeyCache | None = None
         self._following: asyncio.Task[None] | None = None
         try:
             refuse_compromised()
@@ -237,7 +237,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             exchange.has_ended = True
             self._ended(exchange)
             return
-        while (request_id := exchange.take_admitted()) is not None:
+        while (request_id := exchange.consume_admitted()) is not None:
             self._gateway().release(request_id)
 
     async def async_filter_deployments(
@@ -310,10 +310,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
                 follow = self._gateway().follower.run(_read_response)
                 self._following = asyncio.get_running_loop().create_task(follow, context=Context())
 
-    def _known_keys(self, gateway: Gateway) -> KnownKeys:
+    def _known_keys(self, gateway: Gateway) -> KeyCache:
         if self._keys is None or self._keys.adopter is not gateway.adopter:
             # The first request, or the first in a process that was forked: it has a gateway of its own.
-            self._keys = KnownKeys(gateway.adopter, gateway.name, self._settings.client_values)
+            self._keys = KeyCache(gateway.adopter, gateway.name, self._settings.client_values)
         return self._keys
 
     def _ended(self, exchange: Exchange) -> None:
@@ -343,13 +343,13 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             self._exchanges.put(request_id, exchange)
         put_event_id(data, str(request_id))
         exchange.is_list = is_list_of_models(data, call_type)
-        lacking = missing(caller, request.told, self._settings.client_values)
+        lacking = missing(caller, request.fields, self._settings.client_values)
         if lacking and not is_free_route(call_type, exchange.method, exchange.path):
-            exchange.take_admitted(request_id)
+            exchange.consume_admitted(request_id)
             exchange.refusals.append(gateway.routes.refusal(lacks(lacking[0]), caller))
             return exchange.refusals[-1]
         if controls.unmetered and gateway.views.may_refuse(caller.subject):
-            exchange.take_admitted(request_id)
+            exchange.consume_admitted(request_id)
             refuse = cannot_be_metered(controls.unmetered[0])
             exchange.refusals.append(gateway.routes.refusal(refuse, caller))
             return exchange.refusals[-1]
@@ -367,7 +367,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             lambda name: served_by(the_router(), name, caller.subject.team, gateway.price_book),
         ):
             return None
-        asking = LitellmAsking(
+        asking = LitellmAdmissionRequest(
             request_id,
             data,
             call_type,
@@ -379,7 +379,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             caller, lambda: _deployments(caller), asking, holds=not exchange.is_list
         )
         if refusal is not None:
-            exchange.take_admitted(request_id)
+            exchange.consume_admitted(request_id)
             exchange.refusals.append(refusal)
         return refusal
 
@@ -442,8 +442,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         enter_call(call)
         return None
 
-    def _asking(self, call: Call, arguments: dict[str, Any], call_type: str) -> LitellmAsking:
-        return LitellmAsking(call.id, arguments, call_type, lambda: [self._model(call)], self._settings)
+    def _asking(self, call: Call, arguments: dict[str, Any], call_type: str) -> LitellmAdmissionRequest:
+        return LitellmAdmissionRequest(
+            call.id, arguments, call_type, lambda: [self._model(call)], self._settings
+        )
 
     def _failed(self, exchange: Exchange, error: object, call_types: Container[str]) -> None:
         """What failed without a hook of its own: pass-through calls, and streams that had begun."""
@@ -531,7 +533,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         if exchange is not None:
             exchange.has_logged = True
             # No event has the call's own id: nothing is held or counted for it any longer.
-            request_id = exchange.take_admitted() if call is None else call.id
+            request_id = exchange.consume_admitted() if call is None else call.id
             if request_id is not None and (call is None or exchange.claim(call)):
                 gateway.release(request_id)
         if bill.draft is not None:
@@ -559,7 +561,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         exchange.has_logged = True
         call = _call_logged(exchange, kwargs)
         if call is None:
-            request_id = exchange.take_admitted()
+            request_id = exchange.consume_admitted()
             draft = usage_of(
                 kwargs,
                 event_id=request_id or exchange.request_id,

@@ -52,7 +52,7 @@ def make_up_for_what_is_missing() -> None:
     """Add, once a process, what this release lacks: the failure hook, and the usage of streams."""
     _wrap_pre_call()
     _add_failure_hook()
-    _hide_usage_that_we_asked_for()
+    _hide_usage_that_we_requested()
 
 
 def request_tags(params: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
@@ -81,7 +81,7 @@ def response_cost(logged: Any, response: object) -> float | None:
     return cost
 
 
-class _AskedByUs(dict[str, Any]):
+class _AddedByUs(dict[str, Any]):
     """`stream_options` that the client did not send: what they bring is for the meter alone."""
 
 
@@ -162,16 +162,16 @@ def _with_usage(kwargs: Kwargs) -> Kwargs:
         return kwargs
     if "stream_options" not in known:
         return kwargs
-    return {**kwargs, "stream_options": _AskedByUs({**(options or {}), "include_usage": True})}
+    return {**kwargs, "stream_options": _AddedByUs({**(options or {}), "include_usage": True})}
 
 
-def _hide_usage_that_we_asked_for() -> None:
+def _hide_usage_that_we_requested() -> None:
     own = CustomStreamWrapper.check_send_stream_usage
     if _has_usage_of_streams or hasattr(own, _ALREADY):
         return
 
     def sends_usage(self: Any, stream_options: dict[str, Any] | None) -> bool:
-        return not isinstance(stream_options, _AskedByUs) and bool(own(self, stream_options))
+        return not isinstance(stream_options, _AddedByUs) and bool(own(self, stream_options))
 
     setattr(sends_usage, _ALREADY, True)
     CustomStreamWrapper.check_send_stream_usage = sends_usage

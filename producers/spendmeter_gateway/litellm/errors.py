@@ -7,7 +7,7 @@ from spendmeter_gateway.litellm.compat import litellm_status
 from spendmeter_gateway.litellm.refusal_response import status_of
 
 
-class Refused(ProxyException):  # type: ignore[misc]
+class RefusedError(ProxyException):  # type: ignore[misc]
     """LiteLLM's router goes on to a fallback, and never repeats an attempt that ended like this."""
 
     status_code = 422
@@ -16,7 +16,7 @@ class Refused(ProxyException):  # type: ignore[misc]
 
 def refused(refusal: Refusal) -> ProxyException:
     """What to raise."""
-    return Refused(
+    return RefusedError(
         message=refusal.message,
         type=refusal.type,
         param=refusal.param,

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from spendmeter_gateway.adoption.adopter import Adopter
 from spendmeter_gateway.litellm.budgets import (
     Around,
-    Place,
-    look,
+    CachedObject,
+    cached_objects_of_key,
+    cached_objects_of_request,
+    lookup,
     memory_of,
-    places_of_key,
-    places_of_request,
     seen_of_key,
     seen_of_request,
     shown_by,
@@ -26,31 +26,31 @@ from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
 # Then all are forgotten, because to keep the latest costs more than to look again.
 MAX_KEYS_REMEMBERED = 50_000
 
-_Looked = list[tuple[object, ...] | None]
+_Found = list[tuple[object, ...] | None]
 
 
 class Request(NamedTuple):
     """One request of a key."""
 
-    told: RequestFields
+    fields: RequestFields
     caller: Caller
-    places: Sequence[Place]
+    objects: Sequence[CachedObject]
 
 
 class Key:
     """One key, as it was last shown, and its latest request."""
 
-    __slots__ = ("noted", "places", "request", "shown", "who")
+    __slots__ = ("noted", "objects", "request", "shown", "who")
 
     def __init__(self, shown: tuple[object, ...], who: Caller) -> None:
         self.shown, self.who = shown, who
-        self.places = places_of_key(who.subject)
+        self.objects = cached_objects_of_key(who.subject)
         self.request: Request | None = None
-        self.noted: tuple[int, Around, _Looked] | None = None
+        self.noted: tuple[int, Around, _Found] | None = None
         """What the adopter took in last: in which of its editions, amid what, and the objects in memory."""
 
 
-class KnownKeys:
+class KeyCache:
     """Tells who asks, and hands what is new of LiteLLM's budgets to the adopter. Any thread may call."""
 
     def __init__(self, adopter: Adopter, gateway: str, client_values: ClientValues = ACCEPTED) -> None:
@@ -69,13 +69,13 @@ class KnownKeys:
             key = self._keys[name] = Key(shown, who_asks(auth, self._gateway))
         return key
 
-    def request(self, key: Key, told: RequestFields) -> Request:
+    def request(self, key: Key, fields: RequestFields) -> Request:
         """What the key asks for now."""
         latest = key.request
-        if latest is not None and latest.told == told:
+        if latest is not None and latest.fields == fields:
             return latest
-        caller = caller_of(key.who, told, self.client_values)
-        key.request = request = Request(told, caller, places_of_request(caller.subject))
+        caller = caller_of(key.who, fields, self.client_values)
+        key.request = request = Request(fields, caller, cached_objects_of_request(caller.subject))
         return request
 
     def note_budgets(
@@ -85,11 +85,11 @@ class KnownKeys:
         if not self.adopter.is_on:
             return
         memory = memory_of(cache)
-        found = (self.adopter.edition, around, look(memory, key.places))
+        found = (self.adopter.edition, around, lookup(memory, key.objects))
         if found != key.noted:
             seen = seen_of_key(auth, memory, key.who.subject, around)
             key.noted = found if self.adopter.note(seen) else None
-        for place in request.places:
+        for place in request.objects:
             if place.name in memory:
                 self.adopter.note(seen_of_request(memory, request.caller.subject, around))
                 return

@@ -9,9 +9,9 @@ import litellm
 
 from spendmeter_gateway.gateway import ERRORS
 from spendmeter_gateway.litellm.budgets import Around
-from spendmeter_gateway.litellm.key_cache import KnownKeys, Request
+from spendmeter_gateway.litellm.key_cache import KeyCache, Request
 from spendmeter_gateway.litellm.payload.fields import fields_of, mapping
-from spendmeter_gateway.litellm.request.caller import told_by
+from spendmeter_gateway.litellm.request.caller import request_fields
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +21,14 @@ def the_router() -> Any:
     return getattr(_proxy(), "llm_router", None)
 
 
-def request_of(keys: KnownKeys, auth: object, cache: object, data: Mapping[str, Any]) -> Request:
+def request_of(keys: KeyCache, auth: object, cache: object, data: Mapping[str, Any]) -> Request:
     """Who asks for what; on the way, the budgets that LiteLLM shows are taken in, which costs nothing."""
     fields = fields_of(auth)
     key = keys.key(fields)
     # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
     settings = vars(litellm)
     request = keys.request(
-        key, told_by(data, settings.get("extra_spend_tag_headers") or (), keys.client_values)
+        key, request_fields(data, settings.get("extra_spend_tag_headers") or (), keys.client_values)
     )
     try:
         keys.note_budgets(key, request, fields, cache, _around(settings))

@@ -41,7 +41,7 @@ from spendmeter_gateway.litellm.payload.fields import finish_time, mapping, text
 from spendmeter_gateway.litellm.payload.provider_objects import sighting_in
 from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
 from spendmeter_gateway.litellm.releases import refuse_compromised
-from spendmeter_gateway.litellm.request.admission_request import LitellmAsking
+from spendmeter_gateway.litellm.request.admission_request import LitellmAdmissionRequest
 from spendmeter_gateway.litellm.sdk_calls import BudgetRefused, Calls, subject_for
 from spendmeter_gateway.model import Caller, Deployment, UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
@@ -167,7 +167,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             caller = Caller(who, who.user or who.key or "none")
             self._calls.put(request_id, caller)
             book = self._gateway().price_book
-            asking = LitellmAsking(
+            asking = LitellmAdmissionRequest(
                 request_id,
                 data,
                 call_type,

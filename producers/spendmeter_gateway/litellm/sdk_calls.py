@@ -30,7 +30,7 @@ _NOT_SAID: tuple[Dimension, ...] = ("tag", "model", "model_group", "provider", "
 _DIMENSIONS: tuple[str, ...] = tuple(dimension for dimension in DIMENSIONS if dimension not in _NOT_SAID)
 # On these, `metadata` is a field of the provider's.
 _METADATA_IS_THE_PROVIDERS = ("input", "max_output_tokens", "previous_response_id")
-_STREAMS_TELL_USAGE_IF_ASKED = ("completion", "acompletion", "text_completion", "atext_completion")
+_STREAMS_WITH_OPTIONAL_USAGE = ("completion", "acompletion", "text_completion", "atext_completion")
 
 
 class BudgetRefused(litellm.BudgetExceededError):  # type: ignore[misc]
@@ -100,7 +100,7 @@ class Calls:
             **kwargs,
             **{name: {**mapping(kwargs.get(name)), EVENT_ID_FIELD: str(request_id)} for name in names},
         }
-        if kwargs.get("stream") and call_type in _STREAMS_TELL_USAGE_IF_ASKED:
+        if kwargs.get("stream") and call_type in _STREAMS_WITH_OPTIONAL_USAGE:
             # Without it LiteLLM logs a stream of no tokens, for nothing; a proxy asks by itself.
             data["stream_options"] = {**mapping(kwargs.get("stream_options")), "include_usage": True}
         return data

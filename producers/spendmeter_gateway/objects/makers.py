@@ -38,7 +38,7 @@ class ObjectMakers:
         self._known: OrderedDict[str, ProviderObject] = OrderedDict()
         self._lock = threading.Lock()
         self._queue = RecordQueue(settings, Topic.OBJECTS, encode_object, LOST)
-        self._reader = CompactedTopics(settings, [settings.topic(Topic.OBJECTS)], self.take)
+        self._reader = CompactedTopics(settings, [settings.topic(Topic.OBJECTS)], self.apply)
         self.run = self._reader.run
         self.catch_up = self._reader.catch_up
         self.send = self._queue.run
@@ -60,7 +60,7 @@ class ObjectMakers:
         with self._lock:
             return self._known.get(object_id)
 
-    def take(self, record: ConsumerRecord) -> None:
+    def apply(self, record: ConsumerRecord) -> None:
         """Bring one record of the topic in; one that is no object changes nothing."""
         if record.value is None:
             return

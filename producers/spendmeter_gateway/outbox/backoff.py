@@ -15,7 +15,7 @@ _MAX_BACKOFF_SECONDS = 2.0
 _SECONDS_BETWEEN_LOGS = 30.0
 
 
-class FailureLog:
+class Backoff:
     """Waits longer after each failure in a row, and says so at most once in thirty seconds."""
 
     def __init__(self) -> None:

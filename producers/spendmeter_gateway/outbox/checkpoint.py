@@ -17,7 +17,7 @@ _MAGIC = b"\xf5sp1"
 _NAME = struct.Struct("<22sI")
 
 
-class Position(NamedTuple):
+class Checkpoint(NamedTuple):
     """How far an outbox has come."""
 
     acknowledged_seq: int
@@ -29,7 +29,7 @@ class Position(NamedTuple):
     in files of earlier versions."""
 
 
-class PositionFile:
+class CheckpointFile:
     """Two slots written in turn, each checksummed: a torn write leaves the other, and costs a resend."""
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class PositionFile:
         self._writes, position = _latest(content[: 2 * _SLOT.size])
         self.value = position._replace(incarnation=_incarnation(content[2 * _SLOT.size :]))
 
-    def write(self, position: Position) -> None:
+    def write(self, position: Checkpoint) -> None:
         """Keep a position; it survives the process, not the machine. Raises OSError."""
         if position.incarnation != self.value.incarnation:
             name = position.incarnation.encode()
@@ -60,10 +60,10 @@ def _incarnation(content: bytes) -> str:
     return name.rstrip(b"\0").decode("ascii", "replace") if zlib.crc32(name) == crc else ""
 
 
-def _latest(content: bytes) -> tuple[int, Position]:
-    writes, position = 0, Position(0, 0)
+def _latest(content: bytes) -> tuple[int, Checkpoint]:
+    writes, position = 0, Checkpoint(0, 0)
     for start in range(0, len(content) - _SLOT.size + 1, _SLOT.size):
         magic, count, seq, partitions, crc = _SLOT.unpack_from(content, start)
         if magic == _MAGIC and crc == zlib.crc32(_BODY.pack(count, seq, partitions)) and count > writes:
-            writes, position = count, Position(seq, partitions)
+            writes, position = count, Checkpoint(seq, partitions)
     return writes, position

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
-from spendmeter_gateway.outbox.checkpoint import Position, PositionFile
+from spendmeter_gateway.outbox.checkpoint import Checkpoint, CheckpointFile
 from spendmeter_gateway.outbox.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, Parsed, parse
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Segment:
     size: int
 
 
-class Unsent:
+class OutboxReader:
     """The events of one outbox in seq order, from the first that is not acknowledged.
 
     Segments whose events are all acknowledged are deleted. One thread reads and acknowledges;
@@ -44,7 +44,7 @@ class Unsent:
         """Open an outbox's directory; `is_live` if this process appends to it. Raises OSError."""
         self.producer_id = producer_id
         self._is_live = is_live
-        self._position = PositionFile(directory / _POSITION_FILE)
+        self._position = CheckpointFile(directory / _POSITION_FILE)
         paths = sorted(directory.glob(f"*{SEGMENT_SUFFIX}"))
         self._segments = deque(Segment(path, path.stat().st_size) for path in paths)
         self._segments_lock = threading.Lock()
@@ -67,7 +67,7 @@ class Unsent:
             return sum(segment.size for segment in self._segments) - self._offset
 
     @property
-    def position(self) -> Position:
+    def position(self) -> Checkpoint:
         return self._position.value
 
     def add(self, segment: Segment) -> None:
@@ -92,9 +92,9 @@ class Unsent:
             self._offset = stored[-1].end if stored else parsed.end
         return []
 
-    def place(self, partitions: int, incarnation: str = "") -> None:
+    def assign_partitions(self, partitions: int, incarnation: str = "") -> None:
         """From now on events go to partitions by this count, and into this incarnation of the topic."""
-        self._keep(Position(self.position.acknowledged_seq, partitions, incarnation))
+        self._keep(Checkpoint(self.position.acknowledged_seq, partitions, incarnation))
 
     def acknowledge(self, up_to_seq: int) -> None:
         """The events read last, up to this one, are in Kafka: they will not be read again."""
@@ -109,7 +109,7 @@ class Unsent:
         self._close_segment()
         self._position.close()
 
-    def _keep(self, position: Position) -> None:
+    def _keep(self, position: Checkpoint) -> None:
         try:
             self._position.write(position)
         except OSError as error:

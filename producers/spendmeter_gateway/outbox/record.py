@@ -14,7 +14,7 @@ from spendmeter_gateway.outbox.frames import Frame
 log = logging.getLogger(__name__)
 
 
-class Outgoing(NamedTuple):
+class OutboxRecord(NamedTuple):
     """One event on its way to Kafka."""
 
     seq: int
@@ -24,7 +24,7 @@ class Outgoing(NamedTuple):
     record: Record
 
 
-def outgoing_of(frame: Frame) -> Outgoing:
+def record_of(frame: Frame) -> OutboxRecord:
     """The record of an event; its value is the very bytes that were recorded."""
     try:
         fields = read_fields(frame.payload)
@@ -32,14 +32,14 @@ def outgoing_of(frame: Frame) -> Outgoing:
     except InvalidRecord as invalid:
         # Another version wrote it. The stream puts it with the dead letters, where it is not lost.
         log.error("seq %d is no event that this version knows, sent as it is: %s", frame.seq, invalid)
-        return Outgoing(frame.seq, "", EPOCH.timestamp(), Record(b"", frame.payload, []))
+        return OutboxRecord(frame.seq, "", EPOCH.timestamp(), Record(b"", frame.payload, []))
     record = encode_usage(event, frame.payload)
-    return Outgoing(frame.seq, placed_by(event), event.occurred_at.timestamp(), record)
+    return OutboxRecord(frame.seq, placed_by(event), event.occurred_at.timestamp(), record)
 
 
-def by_partition(outgoing: Sequence[Outgoing], partitions: int) -> dict[int, list[Outgoing]]:
+def by_partition(outgoing: Sequence[OutboxRecord], partitions: int) -> dict[int, list[OutboxRecord]]:
     """The events that go to each partition, in their order."""
-    batches: dict[int, list[Outgoing]] = {}
+    batches: dict[int, list[OutboxRecord]] = {}
     for one in outgoing:
         batches.setdefault(partition_of(one.key, partitions), []).append(one)
     return batches

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from spendmeter.contract.writers import SIGNED
 from spendmeter_gateway.outbox.lock import Lock, take_over
-from spendmeter_gateway.outbox.reader import Unsent
+from spendmeter_gateway.outbox.reader import OutboxReader
 
 log = logging.getLogger(__name__)
 
 
-class Predecessor:
+class OrphanedOutbox:
     """The outbox of a process that is gone. Nothing is appended to it; its events keep their place."""
 
-    def __init__(self, unsent: Unsent, lock: Lock) -> None:
+    def __init__(self, unsent: OutboxReader, lock: Lock) -> None:
         self.unsent = unsent
         self._lock = lock
 
@@ -28,7 +28,7 @@ class Predecessor:
         self._lock.release()
 
 
-def predecessors(root: Path, *, can_sign: bool) -> list[Predecessor]:
+def predecessors(root: Path, *, can_sign: bool) -> list[OrphanedOutbox]:
     """Every outbox under `root` whose process is gone, oldest first; now locked by this process.
 
     What was begun by a gateway that signs stays where it is unless this one can: unsigned, nobody would
@@ -49,7 +49,7 @@ def predecessors(root: Path, *, can_sign: bool) -> list[Predecessor]:
         if lock is None:
             continue
         try:
-            taken.append(Predecessor(Unsent(directory, directory.name, is_live=False), lock))
+            taken.append(OrphanedOutbox(OutboxReader(directory, directory.name, is_live=False), lock))
         except OSError as error:
             log.error("outbox %s was left behind and cannot be opened, it stays: %s", directory.name, error)
             lock.release()

@@ -33,11 +33,11 @@ from spendmeter.runtime.kafka import MAX_SIGNATURE_BYTES, batch_of
 from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.topic_state import TopicState
 from spendmeter_gateway.loops import call_soon
-from spendmeter_gateway.outbox.backoff import FailureLog
+from spendmeter_gateway.outbox.backoff import Backoff
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
-from spendmeter_gateway.outbox.reader import Unsent
-from spendmeter_gateway.outbox.record import Outgoing, by_partition, outgoing_of
-from spendmeter_gateway.outbox.recovery import Predecessor
+from spendmeter_gateway.outbox.reader import OutboxReader
+from spendmeter_gateway.outbox.record import OutboxRecord, by_partition, record_of
+from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.writer import Outbox
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Sender:
         self,
         settings: Settings,
         outbox: Outbox,
-        predecessors: Sequence[Predecessor],
+        predecessors: Sequence[OrphanedOutbox],
         on_acknowledged: Callable[[Acknowledged], None],
         linger_seconds: float = 0.0,
     ) -> None:
@@ -91,7 +91,7 @@ class Sender:
         self._is_urgent = self._is_draining = False
         self._urgent_to_seq = 0
         self._waiting_since: float | None = None
-        self._failures = FailureLog()
+        self._failures = Backoff()
         OLDEST_UNSENT_SECONDS.set_function(self._oldest_unsent_seconds)
 
     @property
@@ -175,7 +175,7 @@ class Sender:
             self._urgent_to_seq = self._outbox.last_seq
         return self._is_draining or self._outbox.unsent.position.acknowledged_seq < self._urgent_to_seq
 
-    async def _finish(self, predecessor: Predecessor) -> None:
+    async def _finish(self, predecessor: OrphanedOutbox) -> None:
         producer_id = predecessor.unsent.producer_id
         try:
             while await self._send_chunk(predecessor.unsent, None):
@@ -195,32 +195,34 @@ class Sender:
             await self._failures.back_off(f"the outbox cannot be read: {error}")
             return True
 
-    async def _send_chunk(self, unsent: Unsent, tell: Callable[[Acknowledged], None] | None) -> bool:
+    async def _send_chunk(
+        self, unsent: OutboxReader, on_stored: Callable[[Acknowledged], None] | None
+    ) -> bool:
         """Send the next chunk until it is acknowledged; False if there is none. Raises OSError."""
         frames = unsent.read(MAX_CHUNK_EVENTS)
         if not frames:
             return False
-        left = [outgoing_of(frame) for frame in frames]
+        left = [record_of(frame) for frame in frames]
         # One partition may get them all, in one batch, and each may have to say where it was sent before.
         more_bytes = SENT_BEFORE_BYTES + (MAX_SIGNATURE_BYTES if self._signing_keys else 0)
         left = left[: len(batch_of((one.record for one in left), more_bytes))]
         last_seq = left[-1].seq
         self._waiting_since = left[0].occurred_at_seconds
         while left:
-            before = await self._place(unsent)
+            before = await self._position(unsent)
             if unsent.is_in_doubt:
                 RESENT.inc(len(left))
-            left = await self._attempt(unsent, left, tell, before)
+            left = await self._attempt(unsent, left, on_stored, before)
         unsent.acknowledge(last_seq)
         return True
 
     async def _attempt(
         self,
-        unsent: Unsent,
-        outgoing: Sequence[Outgoing],
-        tell: Callable[[Acknowledged], None] | None,
+        unsent: OutboxReader,
+        outgoing: Sequence[OutboxRecord],
+        on_stored: Callable[[Acknowledged], None] | None,
         before: str = "",
-    ) -> list[Outgoing]:
+    ) -> list[OutboxRecord]:
         """Send once; returns what is not known to be stored, still in seq order.
 
         `before`: the earlier incarnation of the topic that may hold these events, too.
@@ -237,8 +239,8 @@ class Sender:
         for partition, base_offset in stored.items():
             SENT.inc(len(batches[partition]))
             for index, one in enumerate(batches[partition]):
-                if tell is not None:
-                    tell(Acknowledged(one.seq, partition, base_offset + index, resent))
+                if on_stored is not None:
+                    on_stored(Acknowledged(one.seq, partition, base_offset + index, resent))
         if failure is not None:
             await self._failures.back_off(f"events were not acknowledged: {failure}")
         else:
@@ -251,7 +253,7 @@ class Sender:
         signed = record._replace(headers=[*record.headers, *signature]) if signature else record
         return sent_before(signed, before) if before else signed
 
-    async def _place(self, unsent: Unsent) -> str:
+    async def _position(self, unsent: OutboxReader) -> str:
         """Settle by which count of partitions the next events are placed.
 
         One that may be stored already goes where it went before, unless the topic is another one by now.
@@ -265,12 +267,12 @@ class Sender:
         if unsent.is_in_doubt:
             if is_another:
                 # Its name stays until nothing is in doubt: whoever goes on after a crash must know it, too.
-                unsent.place(now.partitions, so_far.incarnation)
+                unsent.assign_partitions(now.partitions, so_far.incarnation)
                 return so_far.incarnation
             if now.partitions < so_far.partitions:
-                unsent.place(now.partitions, now.incarnation)
+                unsent.assign_partitions(now.partitions, now.incarnation)
         elif (now.partitions, now.incarnation) != (so_far.partitions, so_far.incarnation):
-            unsent.place(now.partitions, now.incarnation)
+            unsent.assign_partitions(now.partitions, now.incarnation)
         return ""
 
     async def _topic(self, *, fresh: bool = False) -> TopicState:

@@ -22,7 +22,7 @@ from spendmeter.contract.writers import SIGNED
 from spendmeter_gateway.outbox import recovery as left_behind
 from spendmeter_gateway.outbox.frames import MAX_PAYLOAD_BYTES, encode
 from spendmeter_gateway.outbox.lock import Lock, found
-from spendmeter_gateway.outbox.reader import SEGMENT_SUFFIX, Segment, Unsent
+from spendmeter_gateway.outbox.reader import SEGMENT_SUFFIX, OutboxReader, Segment
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,10 @@ class Outbox:
         lock: Lock,
         max_bytes: int,
         fsync: bool,
-        carried: Sequence[left_behind.Predecessor],
+        carried: Sequence[left_behind.OrphanedOutbox],
     ) -> None:
         self.producer_id = directory.name
-        self.unsent = Unsent(directory, self.producer_id, is_live=True)
+        self.unsent = OutboxReader(directory, self.producer_id, is_live=True)
         self._directory, self._lock, self._fsync = directory, lock, fsync
         self._max_bytes = max_bytes
         self._max_segment_bytes = min(MAX_SEGMENT_BYTES, max(max_bytes // 8, 1))
@@ -85,7 +85,7 @@ class Outbox:
         max_bytes: int,
         fsync: bool = False,
         is_signed: bool = False,
-        predecessors: Sequence[left_behind.Predecessor] = (),
+        predecessors: Sequence[left_behind.OrphanedOutbox] = (),
     ) -> "Outbox":
         """Begin an outbox under `root`, which processes of one host share.
 
@@ -107,7 +107,7 @@ class Outbox:
             raise OutboxUnwritable(f"no outbox in {root}: {error}") from error
 
     @staticmethod
-    def predecessors(root: Path, *, can_sign: bool = False) -> list[left_behind.Predecessor]:
+    def predecessors(root: Path, *, can_sign: bool = False) -> list[left_behind.OrphanedOutbox]:
         """The outboxes of processes that are gone, taken over. Raises OSError."""
         return left_behind.predecessors(root, can_sign=can_sign)
 
@@ -171,7 +171,7 @@ class Outbox:
             self._append(frame)
         except OSError as error:
             raise OutboxUnwritable(str(error)) from error
-        self._tell_fill(size)
+        self._report_fill(size)
 
     def _append(self, frame: bytes) -> None:
         if self._fd is None or self._segment.size + len(frame) > self._max_segment_bytes:
@@ -210,7 +210,7 @@ class Outbox:
             os.close(self._fd)
             self._fd = None
 
-    def _tell_fill(self, size: int) -> None:
+    def _report_fill(self, size: int) -> None:
         fill = size / self._max_bytes
         passed = max((level for level in WARN_AT_FILL if fill >= level), default=0.0)
         if passed > self._warned_fill:

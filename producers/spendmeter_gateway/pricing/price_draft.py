@@ -33,7 +33,7 @@ def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None)
     if source is CostSource.CACHE or fields.get("status", Status.SUCCESS) is not Status.SUCCESS:
         return draft
     try:
-        found = _look_up(draft, source, book, fallback)
+        found = _lookup(draft, source, book, fallback)
     except InvalidAmount as error:
         return draft._replace(doubt=f"by the price book, {error}")
     if found is None:
@@ -49,7 +49,7 @@ def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None)
     return draft._replace(fields={**fields, **changed})
 
 
-def _look_up(
+def _lookup(
     draft: UsageDraft, source: CostSource, book: PriceBook | None, fallback: Fallback | None
 ) -> Priced | None:
     fields = draft.fields

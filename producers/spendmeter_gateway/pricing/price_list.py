@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 REFUSED = Counter("spendmeter_price_book_refused_total", "Edits of the price book that could not be used.")
 ENTRIES = Gauge("spendmeter_price_book_entries", "Entries of the price book in force.")
 
-LOOK_EVERY_SECONDS = 5.0
+POLL_SECONDS = 5.0
 GENAI_PRICES = "genai-prices"
 _Signature = tuple[int, int, int]
 _GONE: _Signature = (0, 0, 0)
@@ -57,7 +57,7 @@ class PriceList:
     async def follow(self) -> None:
         """Take in changes of the file, for ever."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:
@@ -116,7 +116,7 @@ def genai_prices() -> Fallback:
     library: Any = importlib.import_module("genai_prices")
     version = f"{GENAI_PRICES} {importlib.metadata.version(GENAI_PRICES)}"
 
-    def look_up(model: ModelNames, used: Used, at: datetime) -> Priced | None:
+    def lookup(model: ModelNames, used: Used, at: datetime) -> Priced | None:
         usage = library.Usage(
             input_tokens=used.input_tokens,
             cache_write_tokens=used.cache_write_tokens,
@@ -141,7 +141,7 @@ def genai_prices() -> Fallback:
             )
         return None
 
-    return look_up
+    return lookup
 
 
 _PER_MILLION = {

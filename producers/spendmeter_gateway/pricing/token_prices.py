@@ -134,7 +134,7 @@ class _Rates:
         self._prices, self._suffix = prices, suffix
         tier = _priced_tier(prices, input_tokens)
         if tier is not None:
-            self._take(tier)
+            self._deduct(tier)
             return
         read: int | None
         self.input = self.of("input_cost_per_token", 0)
@@ -179,7 +179,7 @@ class _Rates:
                 return self.output
         return _or(self._prices, name, self.output)
 
-    def _take(self, tier: Mapping[str, Any]) -> None:
+    def _deduct(self, tier: Mapping[str, Any]) -> None:
         """The rates of one tier of `tiered_pricing`: what it leaves out costs what input or output costs."""
         self.input = _or(tier, "input_cost_per_token", 0)
         self.output = _or(tier, "output_cost_per_token", _or(self._prices, "output_cost_per_token", 0))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_gateway.spend.charges import Charge, charges_of
-from spendmeter_gateway.spend.tracker import OwnSpend
-from spendmeter_gateway.spend.window_balance import WindowSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
+from spendmeter_gateway.spend.window_balance import WindowBalance
 
 # Then all are forgotten, because to keep the latest costs more than to look again.
 MAX_REMEMBERED = 50_000
@@ -25,18 +25,18 @@ class _Charged(NamedTuple):
     """Of the book."""
     since: datetime | None
     until: datetime | None
-    windows: tuple[WindowSpend, ...]
+    windows: tuple[WindowBalance, ...]
 
 
-class Charged:
+class ChargeCache:
     """Remembers windows. The caller holds the lock that budgets and spend change under."""
 
     def __init__(self) -> None:
         self._charged: dict[Hashable, _Charged] = {}
 
     def where(
-        self, event: UsageEvent, book: BudgetBook, spend: OwnSpend, now: datetime
-    ) -> tuple[tuple[WindowSpend, ...], tuple[int, ...]]:
+        self, event: UsageEvent, book: BudgetBook, spend: SpendTracker, now: datetime
+    ) -> tuple[tuple[WindowBalance, ...], tuple[int, ...]]:
         """The windows that `charges_of` charges the event to, and each one's cost in nano-USD."""
         windows = self._known(event, book, now)
         if windows is not None:
@@ -46,7 +46,7 @@ class Charged:
         self._remember(event, book, charges, windows)
         return windows, tuple([int(charge.cost_nanousd) for charge in charges])
 
-    def _known(self, event: UsageEvent, book: BudgetBook, now: datetime) -> tuple[WindowSpend, ...] | None:
+    def _known(self, event: UsageEvent, book: BudgetBook, now: datetime) -> tuple[WindowBalance, ...] | None:
         """Where the event is sure to be charged, at its cost; None where that has to be found."""
         charged = self._charged.get(book.event_subject_key(event))
         if charged is None or charged.edition != book.edition or event.cost_source is CostSource.UNPRICED:
@@ -61,7 +61,11 @@ class Charged:
         return charged.windows
 
     def _remember(
-        self, event: UsageEvent, book: BudgetBook, charges: Sequence[Charge], windows: tuple[WindowSpend, ...]
+        self,
+        event: UsageEvent,
+        book: BudgetBook,
+        charges: Sequence[Charge],
+        windows: tuple[WindowBalance, ...],
     ) -> None:
         """Only where each account was charged: one without a window may have one at another time."""
         if len(charges) < len(book.accounts_in(event)):

@@ -9,7 +9,7 @@ from spendmeter_gateway.loops import complete
 MAX_WAITING = 10_000
 
 
-class News:
+class Notifier:
     """Wakes coroutines of any event loop from any thread."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class News:
         with self._lock:
             self._waiting.discard(future)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Complete every future that was subscribed until now."""
         if not self._waiting:
             return

@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Subject, subject_of
 from spendmeter_gateway.spend.charges import Charge
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class AnsweredCall(NamedTuple):
 class Pending:
     """The answers of a gateway, shared by threads under the lock of its views."""
 
-    def __init__(self, max_seconds: float, lock: RLock, spend: OwnSpend) -> None:
+    def __init__(self, max_seconds: float, lock: RLock, spend: SpendTracker) -> None:
         self._max_seconds, self._lock, self._spend = max_seconds, lock, spend
 
     def add(self, event: UsageEvent, charges: Sequence[Charge]) -> bool:

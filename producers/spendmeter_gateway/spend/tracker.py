@@ -8,7 +8,7 @@ from uuid import UUID
 from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.signal import Signal
 from spendmeter_gateway.spend.charges import Charge
-from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement, Known, WindowSpend
+from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement, KnownSpend, WindowBalance
 
 # Reached only when Kafka has been away for long; further events are counted until the next signal.
 MAX_RECORDED = 100_000
@@ -29,7 +29,7 @@ class Limit:
 
     def __init__(self, key: WindowKey, nanousd: int) -> None:
         self.key, self.nanousd = key, nanousd
-        self.window: WindowSpend | None = None
+        self.window: WindowBalance | None = None
         """As it was found last: to look it up takes most of the time where little of it is in the caches."""
 
 
@@ -37,7 +37,7 @@ class _Recorded(NamedTuple):
     """An own event whose acknowledgement is still out."""
 
     at_seconds: float
-    charged: tuple[WindowSpend, ...]
+    charged: tuple[WindowBalance, ...]
     costs_nanousd: tuple[int, ...]
     is_doubtful: bool
 
@@ -46,18 +46,18 @@ class _Answered(NamedTuple):
     """An own event that is pending: what answered it is known, LiteLLM has not logged it."""
 
     at_seconds: float
-    told: object
-    charged: tuple[WindowSpend, ...]
+    answer_given: object
+    charged: tuple[WindowBalance, ...]
 
 
-class OwnSpend:
+class SpendTracker:
     """The spend this gateway knows of. No I/O, no clock, no lock: those are the caller's.
 
     Seconds are of one monotonic clock of the caller's; money is nano-USD.
     """
 
     def __init__(self) -> None:
-        self._windows: dict[WindowKey, WindowSpend] = {}
+        self._windows: dict[WindowKey, WindowBalance] = {}
         self._recorded: dict[int, _Recorded] = {}
         self._answered: dict[UUID, _Answered] = {}
         self._last_seq = 0
@@ -66,7 +66,7 @@ class OwnSpend:
     def __len__(self) -> int:
         return len(self._windows)
 
-    def known(self, account: str, window_start: datetime) -> Known:
+    def known(self, account: str, window_start: datetime) -> KnownSpend:
         """What is known of that window and of no other; nothing when neither signal nor event told of it."""
         window = self._windows.get((account, window_start))
         return NOTHING if window is None else window.known()
@@ -87,18 +87,20 @@ class OwnSpend:
             return recorded.at_seconds
         return None
 
-    def take(self, signal: Signal, now: datetime) -> None:
+    def apply(self, signal: Signal, now: datetime) -> None:
         """Bring a signal in; one that is older than what is known, or of an ended window, changes nothing."""
         if signal.window_end is None or now < signal.window_end:
             # Each signal brings moments of its own, which are those of thousands.
             start, end = self._moment(signal.window_start), signal.window_end
             key = (signal.account, start)
-            self._window(key, None if end is None else self._moment(end)).take(signal, self._last_seq)
+            self._window(key, None if end is None else self._moment(end)).apply(signal, self._last_seq)
 
-    def answer(self, event_id: UUID, told: object, charges: Iterable[Charge], now_seconds: float) -> bool:
+    def answer(
+        self, event_id: UUID, answer_given: object, charges: Iterable[Charge], now_seconds: float
+    ) -> bool:
         """Count an event that is to be recorded, until `settle` or `expire`; False beyond MAX_PENDING.
 
-        `told` is what `settle` gives back. Settle it under the same hold of the lock that it is recorded
+        `settle` gives `answer_given` back. Settle it under the same hold of the lock that it is recorded
         under: then it counts once throughout.
         """
         if event_id in self._answered:
@@ -110,7 +112,7 @@ class OwnSpend:
             window = self._window_charged(charge)
             window.answer(event_id, int(charge.cost_nanousd))
             windows.append(window)
-        self._answered[event_id] = _Answered(now_seconds, told, tuple(windows))
+        self._answered[event_id] = _Answered(now_seconds, answer_given, tuple(windows))
         return True
 
     def settle(self, event_id: UUID) -> object:
@@ -120,7 +122,7 @@ class OwnSpend:
             return None
         for window in answered.charged:
             window.settle(event_id)
-        return answered.told
+        return answered.answer_given
 
     def expire(self, before_seconds: float) -> list[UUID]:
         """Forget what has been pending since before that moment, and tell which events that were."""
@@ -147,20 +149,20 @@ class OwnSpend:
         """Count an own event from now on; `seq` rises from call to call. Returns whether it is urgent.
 
         No signal that includes the event may have been taken before: append to the outbox and
-        record under the one lock that `take` is called under, too.
+        record under the one lock that `apply` is called under, too.
         """
         charges = list(charges)
         costs_nanousd = tuple([int(charge.cost_nanousd) for charge in charges])
         return self.record_in(seq, self.windows(charges), costs_nanousd, now_seconds)
 
-    def windows(self, charges: Iterable[Charge]) -> tuple[WindowSpend, ...]:
+    def windows(self, charges: Iterable[Charge]) -> tuple[WindowBalance, ...]:
         """The window of each charge."""
         return tuple([self._window_charged(charge) for charge in charges])
 
     def record_in(
         self,
         seq: int,
-        windows: tuple[WindowSpend, ...],
+        windows: tuple[WindowBalance, ...],
         costs_nanousd: tuple[int, ...],
         now_seconds: float,
         *,
@@ -212,13 +214,13 @@ class OwnSpend:
                 del self._windows[key]
                 window.is_dropped = True
 
-    def _window_charged(self, charge: Charge) -> WindowSpend:
+    def _window_charged(self, charge: Charge) -> WindowBalance:
         return self._window((charge.account, charge.window_start), charge.window_end)
 
-    def _window(self, key: WindowKey, end: datetime | None) -> WindowSpend:
+    def _window(self, key: WindowKey, end: datetime | None) -> WindowBalance:
         window = self._windows.get(key)
         if window is None:
-            window = self._windows[key] = WindowSpend(end)
+            window = self._windows[key] = WindowBalance(end)
         elif window.end is not None and (end is None or end > window.end):
             # It began with a reset, and the budget has a longer period by now.
             window.end = end

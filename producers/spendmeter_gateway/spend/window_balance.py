@@ -30,7 +30,7 @@ _NO_PENDING: dict[UUID, int] = {}
 _NO_VERSION = -1
 
 
-class Known(NamedTuple):
+class KnownSpend(NamedTuple):
     """What is known to be spent from one account in one window."""
 
     certain_nanousd: int
@@ -46,7 +46,7 @@ class Known(NamedTuple):
     """The part of it all that was answered and is not recorded yet."""
 
 
-NOTHING = Known(0, 0, 0, {}, None)
+NOTHING = KnownSpend(0, 0, 0, {}, None)
 
 
 class Acknowledgement(NamedTuple):
@@ -71,7 +71,7 @@ class _Uncovered:
         self.doubtful_nanousd = 0
 
 
-class WindowSpend:
+class WindowBalance:
     """The running sums of one account in one window, in nano-USD."""
 
     __slots__ = (
@@ -112,9 +112,9 @@ class WindowSpend:
         self._pending: dict[UUID, int] | None = None
         self._pending_nanousd = 0
 
-    def known(self) -> Known:
+    def known(self) -> KnownSpend:
         """The sums as they stand."""
-        return Known(
+        return KnownSpend(
             self._signal_nanousd
             + self._recorded_nanousd
             - self._recorded_doubtful_nanousd
@@ -151,7 +151,7 @@ class WindowSpend:
         """The events that are pending, and the cost of each."""
         return _NO_PENDING if self._pending is None else self._pending
 
-    def take(self, signal: Signal, last_seq: int) -> None:
+    def apply(self, signal: Signal, last_seq: int) -> None:
         """Bring a signal of this window in; `last_seq` is that of the latest own event recorded."""
         order, known = (signal.revision, signal.version), (self._revision, self._version)
         if order < known:

@@ -131,7 +131,7 @@ class History(UsageRows):
         )
 
     def having(self, event_ids: Sequence[UUID]) -> set[UUID]:
-        """Which of the events history has; of more than MAX_ASKED, the first are asked for."""
+        """Which of the events history has; of more than MAX_IDS_PER_QUERY, the first are asked for."""
         if not event_ids:
             return set()
         rows = self._query(

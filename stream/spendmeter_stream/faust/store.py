@@ -150,7 +150,7 @@ class VersionedStore(Store):
 
 
 class VersionedTable(Table):
-    """A Faust table (assignment, changelog, standby are Faust's) over a GuardedStore."""
+    """A Faust table (assignment, changelog, standby are Faust's) over a VersionedStore."""
 
     def _new_store(self) -> VersionedStore:
         # Without a loop: it is made before one runs, and finds the running one by itself.

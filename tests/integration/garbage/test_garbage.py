@@ -25,7 +25,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.runtime.create_topics import create_topics
 from spendmeter.runtime.kafka import connection, consumer, partition_of
 from spendmeter.runtime.signal_topic import SignalTopic
-from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
@@ -54,7 +54,7 @@ class System:
         self.settings = settings
         self.worker = Worker(settings, directory, "stream-1")
         self.sink = SinkProcess(settings, directory / "sink.log")
-        self.views = Views(
+        self.views = GatewayState(
             GatewaySettings(kafka_bootstrap=settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
         )
         self.signals = SignalTopic(settings)

@@ -23,7 +23,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.runtime.kafka import consumer
 from spendmeter.runtime.settings import Settings
-from spendmeter_gateway.outbox.recovery import Predecessor
+from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox
 from spendmeter_local.children import kill_child, start_child
@@ -60,7 +60,7 @@ class Sending:
         self,
         settings: Settings,
         root: Path,
-        predecessors: Sequence[Predecessor] = (),
+        predecessors: Sequence[OrphanedOutbox] = (),
         linger_seconds: float = 0.0,
     ) -> None:
         self.outbox = Outbox.open(
@@ -103,7 +103,7 @@ def event(producer_id: str, seq: int) -> UsageEvent:
 async def sending(
     settings: Settings,
     root: Path,
-    predecessors: Sequence[Predecessor] = (),
+    predecessors: Sequence[OrphanedOutbox] = (),
     linger_seconds: float = 0.0,
 ) -> AsyncIterator[Sending]:
     one = Sending(settings, root, predecessors, linger_seconds)

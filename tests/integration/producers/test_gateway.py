@@ -190,7 +190,7 @@ async def test_an_event_that_a_signal_may_include_waits_for_its_acknowledgement(
     await asker.knows(of, 80, 20)
 
     asking = asyncio.create_task(asker.asks())
-    await until(lambda: views.news._waiting, "the request waits")
+    await until(lambda: views.notifier._waiting, "the request waits")
     acknowledged(stored, resent=False)
     assert await asking is None, "the signal includes it: 80 of 100 are spent"
 

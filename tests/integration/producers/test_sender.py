@@ -253,7 +253,7 @@ asyncio.run(main())
         self, settings: Settings, tmp_path: Path
     ) -> None:
         dead = Outbox.open(tmp_path, max_bytes=MAX_BYTES)
-        dead.unsent.place(PARTITIONS // 2)
+        dead.unsent.assign_partitions(PARTITIONS // 2)
         for _ in range(40):
             dead.append(lambda seq: event(dead.producer_id, seq))
         dead.close()
@@ -274,7 +274,7 @@ asyncio.run(main())
     ) -> None:
         """Its gateway was killed with a chunk on its way, and the system has moved since."""
         dead = Outbox.open(tmp_path, max_bytes=MAX_BYTES)
-        dead.unsent.place(PARTITIONS // 2, EARLIER_TOPIC)
+        dead.unsent.assign_partitions(PARTITIONS // 2, EARLIER_TOPIC)
         for _ in range(MAX_CHUNK_EVENTS + 40):
             dead.append(lambda seq: event(dead.producer_id, seq))
         dead.close()

@@ -19,8 +19,8 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import subject_of
 from spendmeter.runtime.create_topics import create_topics
-from spendmeter_gateway.admission.decide import Refuse
-from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.admission.decide import Denied
+from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
@@ -185,7 +185,7 @@ async def test_a_key_that_spent_more_than_a_new_budget_allows_is_refused_at_once
         await stream.until(Topic.SIGNALS, says("over", spent))
     (event,) = keys.events[:1]
     settings = system.settings
-    views = Views(
+    views = GatewayState(
         GatewaySettings(kafka_bootstrap=settings.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     )
     readers = [asyncio.create_task(views.budgets.run()), asyncio.create_task(views.signals.run())]
@@ -197,7 +197,7 @@ async def test_a_key_that_spent_more_than_a_new_budget_allows_is_refused_at_once
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
-    assert isinstance(decision, Refuse)
+    assert isinstance(decision, Denied)
     assert decision.why is Why.LIMIT_REACHED
     assert decision.spent_nanousd == sum(spent.values())
 

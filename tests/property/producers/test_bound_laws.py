@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spendmeter_gateway.admission.cost_bound import Bound, Model, bound_of
 from spendmeter_gateway.litellm.request.controls import apply_controls, strip_final
-from spendmeter_gateway.litellm.request.size import asked_by, limited
+from spendmeter_gateway.litellm.request.size import limited, measure
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 
 INPUT, OUTPUT = 3_000 * FEMTO_PER_NANO, 15_000 * FEMTO_PER_NANO
@@ -84,7 +84,7 @@ def texts_in(*values: Any) -> list[str]:
 
 
 def bound(kwargs: dict[str, Any]) -> Bound:
-    asked = asked_by(kwargs, "acompletion")
+    asked = measure(kwargs, "acompletion")
     assert asked is not None
     found = bound_of(asked, [MODEL], default_output_tokens=4_096, min_output_tokens=16)
     assert found is not None

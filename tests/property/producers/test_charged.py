@@ -11,9 +11,9 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_gateway.spend.charge_cache import Charged
+from spendmeter_gateway.spend.charge_cache import ChargeCache
 from spendmeter_gateway.spend.charges import charges_of
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 BEGIN = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -37,7 +37,12 @@ class World(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.book, self.charged, self.spend, self.plain = BudgetBook(), Charged(), OwnSpend(), OwnSpend()
+        self.book, self.charged, self.spend, self.plain = (
+            BudgetBook(),
+            ChargeCache(),
+            SpendTracker(),
+            SpendTracker(),
+        )
         self.now = BEGIN
         self.seq = self.revision = 0
 

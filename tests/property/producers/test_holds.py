@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from spendmeter_gateway.admission.cost_bound import Bound
-from spendmeter_gateway.admission.reservations import Held, Holds, Need, Queued, Short
+from spendmeter_gateway.admission.reservations import (
+    Insufficient,
+    Queued,
+    Requirement,
+    Reservations,
+    Reserved,
+)
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.spend.tracker import WindowKey
 
@@ -27,7 +33,7 @@ class World(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.holds = Holds()
+        self.holds = Reservations()
         self.limits = dict.fromkeys(ACCOUNTS, 100)
         self.spent = dict.fromkeys(ACCOUNTS, 0)
         self.running: dict[int, dict[WindowKey, int]] = {}
@@ -113,17 +119,17 @@ class World(RuleBasedStateMachine):
         assert len(self.holds) == 0
         assert [self.holds.held(key) for key in ACCOUNTS] == [0, 0]
         assert self.holds.lines() == []
-        assert vars(self.holds)["_sums"] == vars(self.holds)["_places"] == {}
+        assert vars(self.holds)["_sums"] == vars(self.holds)["_positions"] == {}
 
     def _attempt(
         self, ticket: int, bound: Bound, keys: list[WindowKey], clamps: bool, *, waits: bool
     ) -> bool:
         room = {key: self.limits[key] - self.spent[key] - self.holds.held(key) for key in keys}
-        needs = [Need(key, self.limits[key], self.spent[key], 0, bound) for key in keys]
+        needs = [Requirement(key, self.limits[key], self.spent[key], 0, bound) for key in keys]
         older = [t for t, line in self.blocked.items() if t < ticket and line & set(keys)]
         outcome = self.holds.reserve(ticket, needs, ticket, self.clock, may_clamp=clamps, waits=waits)
         least = bound.nanousd(bound.least_tokens if clamps else bound.most_tokens)
-        if isinstance(outcome, Held):
+        if isinstance(outcome, Reserved):
             assert not (waits and older), "nobody overtakes"
             amount = bound.nanousd(outcome.output_tokens)
             assert least <= amount <= min(room.values())
@@ -138,14 +144,14 @@ class World(RuleBasedStateMachine):
             self.line[ticket] = (bound, keys, clamps)
             self.blocked.setdefault(ticket, set()).update(need.key for need in outcome.needs)
         else:
-            assert isinstance(outcome, Short)
+            assert isinstance(outcome, Insufficient)
             assert outcome.least_nanousd == least
             if outcome.is_final:
                 assert any(self.limits[key] - self.spent[key] < least for key in keys)
             else:
                 assert not waits or min(room.values()) < least
             self._left(ticket)
-        return isinstance(outcome, Held)
+        return isinstance(outcome, Reserved)
 
     def _ended(self, request: int) -> dict[WindowKey, int]:
         del self.since[request]

@@ -20,10 +20,10 @@ from litellm.proxy._types import (
 
 from spendmeter_gateway.adoption.adopter import Adopter
 from spendmeter_gateway.litellm.budgets import Around, memory_of, seen_of_key, seen_of_request
-from spendmeter_gateway.litellm.key_cache import KnownKeys
+from spendmeter_gateway.litellm.key_cache import KeyCache
 from spendmeter_gateway.litellm.payload.fields import fields_of, tags
 from spendmeter_gateway.litellm.payload.usage import tags_of
-from spendmeter_gateway.litellm.request.caller import caller_of, told_by, who_asks
+from spendmeter_gateway.litellm.request.caller import caller_of, request_fields, who_asks
 from spendmeter_gateway.settings import GatewaySettings
 
 LIMITS = {"max_budget": 5.0, "soft_budget": 1.0, "budget_duration": "1d", "model_max_budget": {}}
@@ -118,14 +118,14 @@ class Proxy:
         settings = GatewaySettings(kafka_bootstrap="nowhere:1")
         # Adoption that takes in and never gets to work.
         self.adopter = Adopter(settings, None)  # type: ignore[arg-type]
-        self.keys = KnownKeys(self.adopter, "g")
+        self.keys = KeyCache(self.adopter, "g")
         self.shown = deepcopy(SHOWN)
 
     def asks(self, which: str) -> None:
         shown = deepcopy(self.shown)
         auth, cache, data = UserAPIKeyAuth(**shown[which]), _cache(shown), _data(shown)
         around = Around(**shown["around"])
-        told = told_by(data, ())
+        told = request_fields(data, ())
         key = self.keys.key(vars(auth))
         request = self.keys.request(key, told)
         self.keys.note_budgets(key, request, vars(auth), cache, around)
@@ -174,7 +174,7 @@ def test_a_request_has_the_tags_that_its_event_will_have(
     with patch.object(litellm, "extra_spend_tag_headers", tag_headers, create=True):
         logged = StandardLoggingPayloadSetup.get_request_tags(both, {"headers": headers})
 
-    told = told_by({**both, "proxy_server_request": {"headers": headers}}, tag_headers)
+    told = request_fields({**both, "proxy_server_request": {"headers": headers}}, tag_headers)
     assert set(tags(logged)) <= set(told.tags)
     assert told.tags == tags_of({"litellm_params": both}, {"request_tags": logged})
 

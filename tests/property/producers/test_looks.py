@@ -10,11 +10,11 @@ from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.domain.matching import BudgetBook, Subject
-from spendmeter_gateway.admission.decide import ADMIT, Decision, Moment, decide
-from spendmeter_gateway.admission.decision_cache import Looks
+from spendmeter_gateway.admission.decide import ADMIT, Decision, DecisionContext, decide
+from spendmeter_gateway.admission.decision_cache import AdmissionCache
 from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.charges import Charge
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 BEGIN = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -30,7 +30,7 @@ class World(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.book, self.spend, self.looks = BudgetBook(), OwnSpend(), Looks()
+        self.book, self.spend, self.looks = BudgetBook(), SpendTracker(), AdmissionCache()
         self.now = BEGIN
         self.seq = self.revision = 0
 
@@ -92,7 +92,7 @@ class World(RuleBasedStateMachine):
                     version=version,
                     emitted_at=self.now,
                 )
-                self.spend.take(signal, self.now)
+                self.spend.apply(signal, self.now)
 
     @rule()
     def prune(self) -> None:
@@ -109,7 +109,9 @@ class World(RuleBasedStateMachine):
             assert self._decided() is ADMIT
 
     def _decided(self) -> Decision:
-        at = Moment(self.now, 0.0, budgets_are_read=True, views_are_current=True, model_is_unpriced=True)
+        at = DecisionContext(
+            self.now, 0.0, budgets_are_read=True, views_are_current=True, model_is_unpriced=True
+        )
         return decide(self.book, self.book.accounts_of(SUBJECT), self.spend, at, POLICY)
 
     def _at(self, minutes: int) -> datetime:

@@ -6,9 +6,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter_gateway.outbox.checkpoint import Position, PositionFile
+from spendmeter_gateway.outbox.checkpoint import Checkpoint, CheckpointFile
 from spendmeter_gateway.outbox.frames import MAGIC, encode, parse
-from spendmeter_gateway.outbox.reader import Unsent
+from spendmeter_gateway.outbox.reader import OutboxReader
 
 TEXTS = st.lists(st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")), max_size=12)
 MANY = 1_000
@@ -70,10 +70,10 @@ def test_a_torn_end_is_cut_and_everything_before_is_sent_once(
         (directory / "000000000002.segment").write_bytes(
             b"".join(encode(seq, text) for seq, text in enumerate(texts[4:], start=5)) + torn
         )
-        before = PositionFile(directory / "position")
-        before.write(Position(acknowledged, 4))
+        before = CheckpointFile(directory / "position")
+        before.write(Checkpoint(acknowledged, 4))
         before.close()
-        unsent = Unsent(directory, "p", is_live=False)
+        unsent = OutboxReader(directory, "p", is_live=False)
 
         found = []
         while frames := unsent.read(events_per_read):
@@ -100,21 +100,21 @@ def test_a_torn_position_costs_at_most_the_last_step(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "position"
-        file = PositionFile(path)
+        file = CheckpointFile(path)
         for step in steps:
-            file.write(Position(*step))
+            file.write(Checkpoint(*step))
         file.close()
-        whole = PositionFile(path)
+        whole = CheckpointFile(path)
         whole.close()
-        assert whole.value == (Position(*steps[-1]) if steps else Position(0, 0))
+        assert whole.value == (Checkpoint(*steps[-1]) if steps else Checkpoint(0, 0))
         content = bytearray(path.read_bytes())
         if content:
             content[hit % len(content)] ^= flip
         path.write_bytes(content)
 
-        again = PositionFile(path)
+        again = CheckpointFile(path)
         again.close()
 
-        allowed = [Position(0, 0), *(Position(*step) for step in steps)][-2:]
+        allowed = [Checkpoint(0, 0), *(Checkpoint(*step) for step in steps)][-2:]
         assert again.value[:2] in [position[:2] for position in allowed]
         assert again.value.incarnation in ("", steps[-1][2] if steps else "")

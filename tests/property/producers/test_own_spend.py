@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter_gateway.spend.charges import Charge
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 ACCOUNT = "key-day|key=k"
@@ -44,7 +44,7 @@ class World(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.spend = OwnSpend()
+        self.spend = SpendTracker()
         self.events: dict[int, Event] = {}
         self.logs: list[list[int]] = [[] for _ in range(PARTITIONS)]
         self.read = [0] * PARTITIONS
@@ -171,7 +171,7 @@ class World(RuleBasedStateMachine):
 
     @rule(emitted=signals)
     def a_signal_comes_perhaps_late_or_again(self, emitted: Emitted) -> None:
-        self.spend.take(emitted.signal, MIDNIGHT)
+        self.spend.apply(emitted.signal, MIDNIGHT)
         window = int((emitted.signal.window_start - MIDNIGHT) / timedelta(hours=1))
         held = self.held.get(window)
         if held is None or emitted.signal.order() >= held.signal.order():

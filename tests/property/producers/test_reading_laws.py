@@ -19,10 +19,10 @@ from spendmeter_gateway.litellm.payload.fields import (
     text_or_none,
 )
 from spendmeter_gateway.litellm.payload.usage import event_id_of, tags_of
-from spendmeter_gateway.litellm.request.caller import caller_of, missing, own_tags, told_by, who_asks
+from spendmeter_gateway.litellm.request.caller import caller_of, missing, own_tags, request_fields, who_asks
 from spendmeter_gateway.litellm.request.controls import FALLBACKS, apply_controls, strip_final
 from spendmeter_gateway.litellm.request.event_id import put_event_id
-from spendmeter_gateway.litellm.request.size import asked_by
+from spendmeter_gateway.litellm.request.size import measure
 from spendmeter_gateway.model import ClientValues
 
 ID = "0195d6b0-0000-7000-8000-000000000001"
@@ -69,10 +69,10 @@ FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck), deadl
 def test_reading_who_a_request_is_for_never_raises(
     data: dict[str, Any], auth: dict[str, Any], values: ClientValues
 ) -> None:
-    told = told_by(data, ("x-cost",), values)
+    told = request_fields(data, ("x-cost",), values)
     caller = caller_of(who_asks(auth, "g"), told, values)
 
-    assert told == told_by(data, ("x-cost",), values) or told != told
+    assert told == request_fields(data, ("x-cost",), values) or told != told
     assert missing(caller, told, values) is not None
     subject = caller.subject
     for name in (subject.end_user, subject.session, subject.model_group, *subject.tags):
@@ -86,7 +86,7 @@ def test_reading_who_a_request_is_for_never_raises(
 @given(bodies)
 def test_reading_what_it_asks_for_never_raises(data: dict[str, Any]) -> None:
     for call_type in ("acompletion", "anthropic_messages", "aresponses", "aembedding", "agenerate_content"):
-        asked_by(data, call_type)
+        measure(data, call_type)
 
 
 @FUZZ
@@ -131,7 +131,7 @@ def test_a_value_has_one_normal_form(value: Any) -> None:
     "user", [nested(940), nested(940, as_dict=True), ["a"], {"a": 1}, 10**5000], ids=range(5)
 )
 def test_a_user_that_is_no_name_is_none(user: Any) -> None:
-    told = told_by({"proxy_server_request": {"body": {"user": user}}}, ())
+    told = request_fields({"proxy_server_request": {"body": {"user": user}}}, ())
 
     assert caller_of(who_asks({"api_key": "k"}, "g"), told).subject.end_user is None
 
@@ -139,7 +139,7 @@ def test_a_user_that_is_no_name_is_none(user: Any) -> None:
 @given(st.lists(st.text(max_size=5), max_size=50), st.lists(st.text(min_size=1, max_size=5), max_size=10))
 def test_own_tags_come_first_whatever_the_client_sends(of_client: list[str], own: list[str]) -> None:
     auth = {"metadata": {"tags": own[:5]}, "team_metadata": {"tags": own[5:]}}
-    told = told_by({"metadata": {"tags": of_client}, "litellm_metadata": {"tags": of_client}}, ())
+    told = request_fields({"metadata": {"tags": of_client}, "litellm_metadata": {"tags": of_client}}, ())
 
     found = caller_of(who_asks(auth, "g"), told).subject.tags
 

@@ -14,7 +14,7 @@ from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from spendmeter.history import correction, spend_by
 from spendmeter_gateway.admission import refusal
 from spendmeter_gateway.litellm.call_drafts import charged_fields
-from spendmeter_gateway.litellm.request.caller import caller_of, told_by, who_asks
+from spendmeter_gateway.litellm.request.caller import caller_of, request_fields, who_asks
 from spendmeter_gateway.model import Caller
 from spendmeter_sinks.clickhouse import tables
 from tests.builders import budget, usage
@@ -48,7 +48,7 @@ def test_admission_knows_each_dimension_of_a_request_that_was_not_routed_yet() -
         **{f"{name}_id": name for name in ("user", "team", "org", "project", "end_user")},
     }
     body = {"model": "group", "metadata": {"tags": ["t"], "session_id": "s"}, "litellm_session_id": "s"}
-    caller: Caller = caller_of(who_asks(auth, "gateway"), told_by(body, ()))
+    caller: Caller = caller_of(who_asks(auth, "gateway"), request_fields(body, ()))
 
     unknown = {dimension for dimension in DIMENSIONS if not caller.subject.values(dimension)}
 

@@ -112,7 +112,7 @@ class World:
         assert budget is not None
         window = window_of(budget, NOW)
         assert window is not None
-        self.gateway.views._take_signal(
+        self.gateway.views._apply_signal(
             "b|key=k",
             Signal(
                 budget_id="b",

@@ -14,14 +14,14 @@ from spendmeter_gateway.admission.decide import (
     ADMIT,
     BLIND_AT_START,
     Decision,
-    Moment,
-    Refuse,
+    DecisionContext,
+    Denied,
     WaitForAcknowledgement,
     decide,
 )
 from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.charges import Charge
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -42,7 +42,7 @@ class Gateway:
 
     def __init__(self, *budgets: Budget) -> None:
         self.book = BudgetBook(budgets)
-        self.spend = OwnSpend()
+        self.spend = SpendTracker()
         self.seq = 0
 
     def hears(
@@ -52,7 +52,7 @@ class Gateway:
         assert of is not None
         window = self.book.window_of(of, NOON)
         assert window is not None
-        self.spend.take(
+        self.spend.apply(
             Signal(
                 budget_id=budget_id,
                 account=f"{budget_id}|key=k",
@@ -87,12 +87,12 @@ class Gateway:
         model_is_unpriced: bool = False,
     ) -> Decision:
         accounts = self.book.accounts_of(SUBJECT)
-        at = Moment(now, seconds, budgets_are_read, views_are_current, model_is_unpriced)
+        at = DecisionContext(now, seconds, budgets_are_read, views_are_current, model_is_unpriced)
         return decide(self.book, accounts, self.spend, at, policy)
 
 
-def refused(decision: Decision) -> Refuse:
-    assert isinstance(decision, Refuse), decision
+def refused(decision: Decision) -> Denied:
+    assert isinstance(decision, Denied), decision
     return decision
 
 

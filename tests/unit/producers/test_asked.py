@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from spendmeter_gateway.litellm.request.size import MAX_PARTS, asked_by, limited
-from spendmeter_gateway.model import Asked
+from spendmeter_gateway.litellm.request.size import MAX_PARTS, limited, measure
+from spendmeter_gateway.model import RequestSize
 
 
-def asked(call_type: str = "acompletion", **data: Any) -> Asked:
-    found = asked_by(data, call_type)
+def asked(call_type: str = "acompletion", **data: Any) -> RequestSize:
+    found = measure(data, call_type)
     assert found is not None
     return found
 
@@ -145,7 +145,7 @@ def test_a_cache_that_is_kept_for_an_hour_is_noticed() -> None:
 
 @pytest.mark.parametrize("call_type", ["atranscription", "avideo_generation", "pass_through_endpoint"])
 def test_calls_that_are_not_billed_by_tokens_have_no_size(call_type: str) -> None:
-    assert asked_by({"prompt": "a picture"}, call_type) is None
+    assert measure({"prompt": "a picture"}, call_type) is None
 
 
 def test_embeddings_have_no_output() -> None:

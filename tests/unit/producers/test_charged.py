@@ -8,8 +8,8 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_gateway.spend.charge_cache import Charged
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.charge_cache import ChargeCache
+from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -27,7 +27,7 @@ class Charging:
     """Events of one key, one after the other."""
 
     def __init__(self, *budgets: Budget) -> None:
-        self.book, self.spend, self.charged = BudgetBook(budgets), OwnSpend(), Charged()
+        self.book, self.spend, self.charged = BudgetBook(budgets), SpendTracker(), ChargeCache()
         self.seq = 0
 
     def spends(self, cost: int, at: datetime = NOON, now: datetime | None = None, **changes: Any) -> None:

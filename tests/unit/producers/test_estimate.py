@@ -14,15 +14,15 @@ from litellm import ModelResponse, Usage
 from spendmeter.contract.money import from_float_usd
 from spendmeter.prices.book import PriceEntry, Used, cost_of
 from spendmeter_gateway.admission.cost_bound import Bound, Model, bound_of, prices_in
-from spendmeter_gateway.model import Asked
+from spendmeter_gateway.model import RequestSize
 from spendmeter_gateway.pricing.price_draft import bounding_prices
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 
 PRICES = {"input_cost_per_token": 3e-06, "output_cost_per_token": 1.5e-05}
-NOTHING = Asked(0, 0, 0, False, False, False, None, 0, 1, False, False, ())
+NOTHING = RequestSize(0, 0, 0, False, False, False, None, 0, 1, False, False, ())
 
 
-def size(**changes: Any) -> Asked:
+def size(**changes: Any) -> RequestSize:
     return NOTHING._replace(**{"text_bytes": 1000, "has_output": True} | changes)
 
 
@@ -30,11 +30,11 @@ def model(prices: Mapping[str, Any] = PRICES, **changes: Any) -> Model:
     return Model(prices_in(prices), 200_000, 64_000)._replace(**changes)
 
 
-def bound(asked: Asked, *models: Model, counted: int | None = None) -> Bound | None:
+def bound(asked: RequestSize, *models: Model, counted: int | None = None) -> Bound | None:
     return bound_of(asked, models, default_output_tokens=4_096, min_output_tokens=16, counted_tokens=counted)
 
 
-def certain(asked: Asked, *models: Model, counted: int | None = None) -> Bound:
+def certain(asked: RequestSize, *models: Model, counted: int | None = None) -> Bound:
     found = bound(asked, *models, counted=counted)
     assert found is not None
     return found

@@ -8,7 +8,7 @@ import pytest
 from spendmeter.contract.decision import Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Subject
-from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
+from spendmeter_gateway.admission.decide import BLIND_AT_START, Denied
 from spendmeter_gateway.admission.refusal import refusal_of
 from spendmeter_gateway.litellm.compat import litellm_status, native_status
 from spendmeter_gateway.litellm.errors import refused
@@ -16,7 +16,7 @@ from spendmeter_gateway.model import Caller
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALLER = Caller(Subject(key="abc"), "my-key")
-SPENT = Refuse(Why.LIMIT_REACHED, None, None, NanoUsd(2), NanoUsd(1), None)
+SPENT = Denied(Why.LIMIT_REACHED, None, None, NanoUsd(2), NanoUsd(1), None)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from spendmeter.contract.budget import Budget, Enforcement, Raise
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import BudgetBook, Subject
-from spendmeter_gateway.admission.decision_cache import Looks
+from spendmeter_gateway.admission.decision_cache import AdmissionCache
 from spendmeter_gateway.spend.charges import Charge
-from spendmeter_gateway.spend.tracker import OwnSpend
+from spendmeter_gateway.spend.tracker import SpendTracker
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 NOON = MIDNIGHT + timedelta(hours=12)
@@ -28,7 +28,7 @@ class Looked:
     """A subject that was admitted at noon."""
 
     def __init__(self, *budgets: Budget) -> None:
-        self.book, self.spend, self.looks = BudgetBook(budgets), OwnSpend(), Looks()
+        self.book, self.spend, self.looks = BudgetBook(budgets), SpendTracker(), AdmissionCache()
         self.looks.remember(SUBJECT, self.book, self.book.accounts_of(SUBJECT), NOON)
 
     def admits(self, now: datetime = NOON) -> bool:

@@ -34,8 +34,8 @@ def test_the_first_who_says_that_it_is_theirs_is_believed() -> None:
     known: list[ProviderObject] = []
     found = makers(known)
     found.made(response())
-    found.take(record(response(key="bob")))
-    found.take(record(response(key="bob", read_as="")))
+    found.apply(record(response(key="bob")))
+    found.apply(record(response(key="bob", read_as="")))
 
     assert [(one.key, one.read_as) for one in known] == [("ann", "resp_1"), ("ann", "")]
     maker = found.maker("openai/1")
@@ -46,10 +46,10 @@ def test_the_first_who_says_that_it_is_theirs_is_believed() -> None:
 def test_once_it_is_billed_nobody_is_to_read_it_whatever_comes_later() -> None:
     known: list[ProviderObject] = []
     found = makers(known)
-    found.take(record(response()))
+    found.apply(record(response()))
     found.billed("openai/1")
     found.billed("openai/1")
     found.billed("openai/2")
-    found.take(record(response()))
+    found.apply(record(response()))
 
     assert [one.read_as for one in known] == ["resp_1", ""]

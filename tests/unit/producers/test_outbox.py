@@ -16,9 +16,9 @@ from prometheus_client import REGISTRY
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter_gateway.outbox.checkpoint import PositionFile
+from spendmeter_gateway.outbox.checkpoint import CheckpointFile
 from spendmeter_gateway.outbox.frames import HEADER_BYTES
-from spendmeter_gateway.outbox.reader import Unsent
+from spendmeter_gateway.outbox.reader import OutboxReader
 from spendmeter_gateway.outbox.writer import Outbox, OutboxFull, OutboxUnwritable
 
 NOW = datetime(2026, 11, 22, 13, tzinfo=UTC)
@@ -43,11 +43,11 @@ def append(outbox: Outbox, count: int = 1, end_user: str = "") -> None:
         outbox.append(lambda seq: event(outbox.producer_id, seq, end_user))
 
 
-def seqs(unsent: Unsent) -> list[int]:
+def seqs(unsent: OutboxReader) -> list[int]:
     return [frame.seq for frame in unsent.read(MANY)]
 
 
-def finish(unsent: Unsent) -> list[int]:
+def finish(unsent: OutboxReader) -> list[int]:
     """Everything that is left, acknowledged piece by piece."""
     all_seqs = []
     while piece := seqs(unsent):
@@ -300,7 +300,7 @@ class TestRefusedByTheFileSystem:
     def test_an_outbox_that_cannot_be_opened_leaves_nothing_behind(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(PositionFile, "__init__", refuse(errno.ENOSPC))
+        monkeypatch.setattr(CheckpointFile, "__init__", refuse(errno.ENOSPC))
 
         with pytest.raises(OutboxUnwritable):
             Outbox.open(tmp_path, max_bytes=MEGABYTE)
@@ -314,7 +314,7 @@ class TestRefusedByTheFileSystem:
         append(dead)
         abandon(dead)
         with monkeypatch.context() as broken:
-            broken.setattr(PositionFile, "__init__", refuse(errno.EIO))
+            broken.setattr(CheckpointFile, "__init__", refuse(errno.EIO))
             assert Outbox.predecessors(tmp_path) == []
 
         (left,) = Outbox.predecessors(tmp_path)
@@ -444,7 +444,7 @@ class TestOwnership:
         sent, unsent = (Outbox.open(tmp_path, max_bytes=MEGABYTE) for _ in range(2))
         for one in (sent, unsent):
             append(one)
-        sent.unsent.place(4)
+        sent.unsent.assign_partitions(4)
         abandon(sent)
         abandon(unsent)
 

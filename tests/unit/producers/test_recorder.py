@@ -19,7 +19,7 @@ from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import BudgetBook, Subject
 from spendmeter_gateway import recorder as recording
 from spendmeter_gateway.admission.cost_bound import Bound
-from spendmeter_gateway.admission.state import Views
+from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.outbox.writer import LOST, Outbox
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
@@ -56,7 +56,7 @@ def budget(**changes: Any) -> Budget:
 class Fixture:
     def __init__(self, root: Path, **given: Any) -> None:
         settings = GatewaySettings(data_dir=root, gateway="g1")
-        self.views = Views(settings)
+        self.views = GatewayState(settings)
         self.views.budgets.book.put(budget(**given))
         self.wakes = 0
         self.recorder = Recorder(settings, self.views, self.wake)
@@ -154,7 +154,7 @@ def test_an_unpriced_model_is_said_once_and_counted_each_time(
 def test_metrics_tell_a_bounded_number_of_models_apart(
     fixture: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "MAX_MODELS_TOLD_APART", 1)
+    monkeypatch.setattr(recording, "MAX_MODELS_DISTINGUISHED", 1)
     before = recording.UNPRICED.labels("other")._value.get()
     for model in ("m1", "m2", "m3"):
         fixture.recorder.record(draft(model=model, cost_nanousd=0, cost_source=CostSource.UNPRICED))

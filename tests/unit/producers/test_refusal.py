@@ -13,12 +13,12 @@ from spendmeter.domain.matching import Account, Subject
 from spendmeter.domain.window import Window
 from spendmeter.runtime.settings import Settings
 from spendmeter_gateway.admission import decision_log
-from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
+from spendmeter_gateway.admission.decide import BLIND_AT_START, Denied
 from spendmeter_gateway.admission.decision_log import decision_of
 from spendmeter_gateway.admission.refusal import Refusal, plain, refusal_of
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.outbox import side_queue as record_queue
-from spendmeter_gateway.spend.window_balance import Known
+from spendmeter_gateway.spend.window_balance import KnownSpend
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALLER = Caller(Subject(key="abc"), "my-key")
@@ -27,14 +27,14 @@ BUDGET = Budget(
 )
 
 
-def refuse(**changes: Any) -> Refuse:
-    made = Refuse(
+def refuse(**changes: Any) -> Denied:
+    made = Denied(
         Why.LIMIT_REACHED,
         Account(BUDGET, "key-day|key=abc", (("key", "abc"),)),
         Window(NOW - timedelta(hours=12), NOW + timedelta(hours=12)),
         NanoUsd(1_050_000),
         NanoUsd(1_000_000),
-        Known(1_050_000, 0, 840_000, {1: 8, 0: 41}, None),
+        KnownSpend(1_050_000, 0, 840_000, {1: 8, 0: 41}, None),
     )
     return made._replace(**changes)
 
@@ -197,7 +197,7 @@ def test_a_decision_names_all_that_it_rests_on() -> None:
 def test_a_decision_names_the_costliest_answers_that_it_takes(
     pending_nanousd: int, named: tuple[int, ...]
 ) -> None:
-    known = Known(1_050_000, 0, 840_000, {}, None, pending_nanousd)
+    known = KnownSpend(1_050_000, 0, 840_000, {}, None, pending_nanousd)
     pending = {UUID(int=1): 20_000, UUID(int=2): 10_000, UUID(int=3): 30_000}
     decision = decision_of(refusal_of(refuse(known=known), CALLER, NOW), "g1", "p", 12, pending)
 
@@ -206,7 +206,7 @@ def test_a_decision_names_the_costliest_answers_that_it_takes(
 
 
 def test_a_decision_for_want_of_room_names_what_leaves_none() -> None:
-    known = Known(900_000, 0, 0, {}, None, 30_000)
+    known = KnownSpend(900_000, 0, 0, {}, None, 30_000)
     short = refuse(why=Why.NO_ROOM, spent_nanousd=NanoUsd(900_000), known=known)
     pending = {UUID(int=1): 20_000, UUID(int=2): 10_000}
 
@@ -218,14 +218,14 @@ def test_a_decision_for_want_of_room_names_what_leaves_none() -> None:
 
 
 def test_a_decision_names_answers_up_to_a_bound() -> None:
-    known = Known(1_000_000, 0, 0, {}, None, 1_000_000)
+    known = KnownSpend(1_000_000, 0, 0, {}, None, 1_000_000)
     pending = {UUID(int=n): 1 for n in range(MAX_NAMED + 1)}
     decision = decision_of(refusal_of(refuse(known=known), CALLER, NOW), "g1", "p", 12, pending)
 
     assert len(decision.pending) == MAX_NAMED
 
 
-def refuse_with(short: Refuse, least_nanousd: int) -> Refusal:
+def refuse_with(short: Denied, least_nanousd: int) -> Refusal:
     return refusal_of(short._replace(least_nanousd=NanoUsd(least_nanousd)), CALLER, NOW)
 
 

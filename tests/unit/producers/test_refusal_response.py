@@ -16,7 +16,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Account, Subject
 from spendmeter.domain.window import Window
 from spendmeter.waiting.refusals import read_refusal
-from spendmeter_gateway.admission.decide import BLIND_AT_START, Refuse
+from spendmeter_gateway.admission.decide import BLIND_AT_START, Denied
 from spendmeter_gateway.admission.refusal import MAX_ACCOUNT_HEADER_CHARS, Refusal, refusal_of
 from spendmeter_gateway.litellm.refusal_response import (
     MAX_UNPACKED_BYTES,
@@ -27,7 +27,7 @@ from spendmeter_gateway.litellm.refusal_response import (
     with_refusal_headers,
 )
 from spendmeter_gateway.model import Caller
-from spendmeter_gateway.spend.window_balance import Known
+from spendmeter_gateway.spend.window_balance import KnownSpend
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 CALLER = Caller(Subject(key="abc", team="red"), "my-key")
@@ -91,14 +91,14 @@ GOOGLE = (
 )
 
 
-def refuse(**changes: Any) -> Refuse:
-    made = Refuse(
+def refuse(**changes: Any) -> Denied:
+    made = Denied(
         Why.LIMIT_REACHED,
         Account(BUDGET, "red-day|team=red", (("team", "red"),)),
         Window(NOW - timedelta(hours=12), NOW + timedelta(hours=12)),
         NanoUsd(1_050_000),
         NanoUsd(1_000_000),
-        Known(1_050_000, 0, 840_000, {}, None),
+        KnownSpend(1_050_000, 0, 840_000, {}, None),
     )
     return made._replace(**changes)
 

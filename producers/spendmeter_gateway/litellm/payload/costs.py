@@ -19,7 +19,7 @@ from spendmeter_gateway.pricing.token_prices import TIERS_THOUSANDS, cost_in_tok
 _NOTHING_NANOUSD = NanoUsd(0)
 _ROUNDING_NANOUSD = 1
 """LiteLLM adds floats and we integers: half a nano-dollar may fall on either side."""
-_TELL_THEIR_COST = ("openrouter", "perplexity", "xai")
+_STATE_THEIR_COST = ("openrouter", "perplexity", "xai")
 """Providers whose answers say what they cost, which LiteLLM takes over."""
 _TOKENS_ARE_ALL = re.compile(
     r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?)"
@@ -160,7 +160,7 @@ def _doubted(
     is_all = call_type in _SPEECH or _TOKENS_ARE_ALL.fullmatch(call_type) is not None
     if model + _ROUNDING_NANOUSD < ours and is_all:
         # Their bill is what they say, unless the operator has written prices of their own.
-        if provider in _TELL_THEIR_COST and not price_map.custom:
+        if provider in _STATE_THEIR_COST and not price_map.custom:
             return None
         return Doubt.BELOW_TOKENS
     return None

@@ -6,8 +6,8 @@ Never zero: a call that was sent has been read. Off the request path a tokenizer
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from spendmeter_gateway.litellm.request.size import asked_by, size_of
-from spendmeter_gateway.model import Asked, UsageCounts
+from spendmeter_gateway.litellm.request.size import measure, size_of
+from spendmeter_gateway.model import RequestSize, UsageCounts
 
 Counter = Callable[[Sequence[str]], int]
 """Tokens of texts, by a real tokenizer."""
@@ -57,7 +57,7 @@ def estimated_usage(
     `count` is a tokenizer for who may take the time. Sounds and files in a body are not counted.
     The result is an estimate: its event says `estimated`.
     """
-    sent = _asked(request, call_type) if isinstance(request, Mapping) else None
+    sent = _request_size(request, call_type) if isinstance(request, Mapping) else None
     texts = tuple(request) if sent is None and not isinstance(request, Mapping) else ()
     if sent is not None:
         texts = sent.texts
@@ -95,13 +95,13 @@ _INPUT = (
 """Where a request's texts are, whatever the API."""
 
 
-def _asked(request: Mapping[str, Any], call_type: str) -> Asked | None:
+def _request_size(request: Mapping[str, Any], call_type: str) -> RequestSize | None:
     # Not all of it: a log event has much beside what was sent.
     body = {name: request[name] for name in _INPUT if request.get(name) is not None}
     # Gemini's body, and Bedrock's, have names of their own.
     body.setdefault("messages", body.get("contents"))
     body.setdefault("system", body.get("systemInstruction") or body.get("system_instruction"))
-    return asked_by(body, "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion")
+    return measure(body, "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion")
 
 
 def _tokens(texts: Sequence[str], count: Counter | None) -> int:

@@ -42,7 +42,7 @@ PROVIDERS = {
     "mistral": "mistral",
     "vllm": "hosted_vllm",
 }
-_TAKES_STREAM_OPTIONS = ("openai", "openai_passthrough", "azure", "vllm")
+_ACCEPTS_STREAM_OPTIONS = ("openai", "openai_passthrough", "azure", "vllm")
 
 
 class PassThrough(NamedTuple):
@@ -120,7 +120,7 @@ def ask_for_usage(route: str, body: dict[str, Any]) -> bool:
     The chunk that then comes last has no choices, which its client does not expect: see `UsageChunkFilter`.
     """
     path = route.partition("?")[0]
-    if _first(path) not in _TAKES_STREAM_OPTIONS or _last(path) != "completions" or not body.get("stream"):
+    if _first(path) not in _ACCEPTS_STREAM_OPTIONS or _last(path) != "completions" or not body.get("stream"):
         return False
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from spendmeter_gateway.admission.cost_bound import Bound, Model, bound_of, femtousd
 from spendmeter_gateway.litellm.payload.free_calls import is_free_beforehand
-from spendmeter_gateway.litellm.request.size import asked_by, limited
-from spendmeter_gateway.model import Asked
+from spendmeter_gateway.litellm.request.size import limited, measure
+from spendmeter_gateway.model import RequestSize
 from spendmeter_gateway.settings import GatewaySettings
 
 # A counter does about 3 MB a second; a longer text is bounded by its bytes.
@@ -16,7 +16,7 @@ MAX_COUNTED_BYTES = 1_000_000
 _FREE = Bound(0, 0, 0, 0, 0, True)
 
 
-class LitellmAsking:
+class LitellmAdmissionRequest:
     """What a request body asks for, looked at only when a budget wants to know."""
 
     def __init__(
@@ -29,19 +29,19 @@ class LitellmAsking:
     ) -> None:
         self.id = request_id
         self._data, self._call_type, self._models, self._settings = data, call_type, models, settings
-        self._asked: Asked | None = None
+        self._request_size: RequestSize | None = None
         self._counted_tokens: int | None = None
 
     def bound(self) -> Bound | None:
         """What it may cost at the most; None where nothing tells."""
         if is_free_beforehand(self._call_type):
             return _FREE
-        if self._asked is None:
-            self._asked = asked_by(self._data, self._call_type)
+        if self._request_size is None:
+            self._request_size = measure(self._data, self._call_type)
         bound = None
-        if self._asked is not None:
+        if self._request_size is not None:
             bound = bound_of(
-                self._asked,
+                self._request_size,
                 self._models(),
                 default_output_tokens=self._settings.strict_default_output_tokens,
                 min_output_tokens=self._settings.strict_min_output_tokens,
@@ -59,7 +59,7 @@ class LitellmAsking:
 
     async def count(self) -> bool:
         """Count its tokens, in a thread, unless it is too long for that or holds what cannot be counted."""
-        asked = self._asked
+        asked = self._request_size
         if asked is None or asked.is_open or not 0 < asked.text_bytes <= MAX_COUNTED_BYTES:
             return False
         self._counted_tokens = await asyncio.to_thread(_count, asked.texts)

@@ -49,7 +49,7 @@ class RequestFields(Struct, frozen=True):
     """Every other place where LiteLLM takes an end user from; read only where those are ignored."""
 
 
-def told_by(
+def request_fields(
     data: Mapping[str, Any], tag_headers: Iterable[str], values: ClientValues = ACCEPTED
 ) -> RequestFields:
     """What a request's body says; `tag_headers` are LiteLLM's `extra_spend_tag_headers`.
@@ -104,17 +104,17 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
     return Caller(subject, next((name for name in named if name), "none"), alias)
 
 
-def caller_of(who: Caller, told: RequestFields, values: ClientValues = ACCEPTED) -> Caller:
+def caller_of(who: Caller, fields: RequestFields, values: ClientValues = ACCEPTED) -> Caller:
     """The caller of one request: who asks, and what the request says. Own tags come first."""
     of_key = who.subject
-    of_client = told.tags if values.tags != "ignore" else _NO_TAGS
+    of_client = fields.tags if values.tags != "ignore" else _NO_TAGS
     end_user = of_key.end_user
     if values.end_user == "ignore":
         # LiteLLM's `end_user_id` is what the request says, unless a token or the operator's own
         # authentication says it. Which of the two it was shows only in the request.
-        end_user = None if end_user in _said(told) else end_user
+        end_user = None if end_user in _said(fields) else end_user
     elif end_user is None:
-        end_user = text_or_none(told.user)
+        end_user = text_or_none(fields.user)
     subject = Subject(
         key=of_key.key,
         user=of_key.user,
@@ -123,14 +123,14 @@ def caller_of(who: Caller, told: RequestFields, values: ClientValues = ACCEPTED)
         project=of_key.project,
         end_user=end_user,
         tags=_joined(of_key.tags, of_client) if of_client else of_key.tags,
-        model_group=text_or_none(told.model),
-        session=None if values.session == "ignore" else _session(told),
+        model_group=text_or_none(fields.model),
+        session=None if values.session == "ignore" else _session(fields),
         gateway=of_key.gateway,
     )
     return Caller(subject, who.name, who.alias)
 
 
-def missing(caller: Caller, told: RequestFields, values: ClientValues) -> tuple[str, ...]:
+def missing(caller: Caller, fields: RequestFields, values: ClientValues) -> tuple[str, ...]:
     """The names that a request must bring and does not, for the refusal to say."""
     if values is ACCEPTED or "require" not in values:
         return ()
@@ -138,7 +138,7 @@ def missing(caller: Caller, told: RequestFields, values: ClientValues) -> tuple[
     return tuple(
         name
         for name, rule, found in (
-            (TAGS, values.tags, told.tags),
+            (TAGS, values.tags, fields.tags),
             (END_USER, values.end_user, subject.end_user),
             (SESSION, values.session, subject.session),
         )
@@ -146,8 +146,8 @@ def missing(caller: Caller, told: RequestFields, values: ClientValues) -> tuple[
     )
 
 
-def _session(told: RequestFields) -> str | None:
-    return session_among(told.session, told.metadata_session, told.litellm_metadata_session)
+def _session(fields: RequestFields) -> str | None:
+    return session_among(fields.session, fields.metadata_session, fields.litellm_metadata_session)
 
 
 def _joined(own: tuple[str, ...], of_client: tuple[str, ...]) -> tuple[str, ...]:
@@ -155,8 +155,8 @@ def _joined(own: tuple[str, ...], of_client: tuple[str, ...]) -> tuple[str, ...]
     return tuple(dict.fromkeys(own + of_client))[:MAX_TAGS] if own else of_client
 
 
-def _said(told: RequestFields) -> frozenset[str | None]:
-    return frozenset(map(text_or_none, (told.user, *told.end_users)))
+def _said(fields: RequestFields) -> frozenset[str | None]:
+    return frozenset(map(text_or_none, (fields.user, *fields.end_users)))
 
 
 def _end_users(

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from spendmeter_gateway.litellm.request.controls import KNOWN
-from spendmeter_gateway.model import Asked
+from spendmeter_gateway.model import RequestSize
 
 # Reading more of a body than this would be felt; such a request is bounded by the model's window.
 MAX_PARTS = 20_000
@@ -104,7 +104,7 @@ _CHARS_OF_AN_OBJECT = 100
 _TOKENS_OF_AN_EFFORT = 4_096
 
 
-def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
+def measure(data: Mapping[str, Any], call_type: str) -> RequestSize | None:
     """The size of a call, as the provider gets it; None for calls whose cost nothing in them tells.
 
     `data` is a request's body or, better, a call's final parameters: what stands in `extra_body` and
@@ -113,31 +113,31 @@ def asked_by(data: Mapping[str, Any], call_type: str) -> Asked | None:
     is_media = call_type in ORDERED_BY_UNITS or call_type in _SPEECH
     if call_type not in _OWN_MAXIMUM and call_type not in _WITHOUT_OUTPUT and not is_media:
         return None
-    places = list(_places(data))
+    positions = list(_positions(data))
     reading = _Reading()
-    for i, place in enumerate(places):
-        for name, value in place.items():
+    for i, position in enumerate(positions):
+        for name, value in position.items():
             if value is not None and name not in (_NOT_READ if i == 0 else _CONTAINERS):
                 reading.read(value, may_hold_media=name not in _TOOLS)
                 reading.frame_tokens += _TOKENS_OF_AN_ENTRY + (size_of(name) if i else 0)
-    return Asked(
+    return RequestSize(
         text_bytes=reading.text_bytes,
         frame_tokens=reading.frame_tokens
         + _TOKENS_OF_A_REQUEST
-        + (_TOKENS_OF_TOOLS if any(map(_has_tools, places)) else 0),
+        + (_TOKENS_OF_TOOLS if any(map(_has_tools, positions)) else 0),
         images=reading.images,
         is_open=reading.is_open
-        or any(place.get(name) for place in places for name in _STORED_BY_THE_PROVIDER),
-        has_paid_tools=len(places) > _MAX_CONTAINERS or any(map(_has_paid_tools, places)),
+        or any(position.get(name) for position in positions for name in _STORED_BY_THE_PROVIDER),
+        has_paid_tools=len(positions) > _MAX_CONTAINERS or any(map(_has_paid_tools, positions)),
         has_output=call_type in _OWN_MAXIMUM,
-        max_output_tokens=_maximum(places),
-        least_output_tokens=max(map(_least, places)),
-        answers=_answers(data, places),
-        is_hurried=any(map(_is_hurried, places)),
+        max_output_tokens=_maximum(positions),
+        least_output_tokens=max(map(_least, positions)),
+        answers=_answers(data, positions),
+        is_hurried=any(map(_is_hurried, positions)),
         caches_for_an_hour=reading.caches_for_an_hour,
         texts=tuple(reading.texts),
-        made_images=_highest(places, _ANSWERS) if call_type in _IMAGES else 0,
-        made_pixels=_pixels(places),
+        made_images=_highest(positions, _ANSWERS) if call_type in _IMAGES else 0,
+        made_pixels=_pixels(positions),
         searches=_searches(data) if call_type in _RERANK else 0,
         ranked_tokens=_query_bytes(data) if call_type in _RERANK else 0,
         is_speech=call_type in _SPEECH,
@@ -153,18 +153,18 @@ def limited(data: dict[str, Any], call_type: str, max_output_tokens: int) -> Non
     has_any = False
     seen = 0
     while waiting and seen <= _MAX_CONTAINERS:
-        place = waiting.pop()
+        position = waiting.pop()
         seen += 1
-        for name in _EVERY_MAXIMUM & place.keys():
-            given = _limit(place[name])
-            if place is data and place[name] is None:
+        for name in _EVERY_MAXIMUM & position.keys():
+            given = _limit(position[name])
+            if position is data and position[name] is None:
                 continue
-            place[name] = max_output_tokens if given is None else min(given, max_output_tokens)
+            position[name] = max_output_tokens if given is None else min(given, max_output_tokens)
             has_any = True
-        for name in _CONTAINERS & place.keys():
-            if isinstance(place[name], dict):
-                place[name] = dict(place[name])
-                waiting.append(place[name])
+        for name in _CONTAINERS & position.keys():
+            if isinstance(position[name], dict):
+                position[name] = dict(position[name])
+                waiting.append(position[name])
     own = _OWN_MAXIMUM.get(call_type, MAXIMA[0])
     if not has_any:
         if call_type in _GEMINI:
@@ -182,31 +182,31 @@ def _drops_a_maximum(names: object) -> bool:
     return isinstance(names, list) and any(isinstance(n, str) and n in _EVERY_MAXIMUM for n in names)
 
 
-def _places(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _positions(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Where the parameters of a call stand: itself first, then what is within, a bounded number."""
     waiting: list[Mapping[str, Any]] = [data]
     for _ in range(_MAX_CONTAINERS + 1):
         if not waiting:
             return
-        place = waiting.pop()
-        yield place
-        for name in _CONTAINERS & place.keys():
-            if isinstance(place[name], dict):
-                waiting.append(place[name])
+        position = waiting.pop()
+        yield position
+        for name in _CONTAINERS & position.keys():
+            if isinstance(position[name], dict):
+                waiting.append(position[name])
 
 
-def _maximum(places: list[Mapping[str, Any]]) -> int | None:
+def _maximum(positions: list[Mapping[str, Any]]) -> int | None:
     """The highest maximum that is named anywhere; None where there is none or one may be taken back."""
     highest: int | None = None
-    for i, place in enumerate(places):
-        for name in _EVERY_MAXIMUM & place.keys():
-            limit = _limit(place[name])
+    for i, position in enumerate(positions):
+        for name in _EVERY_MAXIMUM & position.keys():
+            limit = _limit(position[name])
             if limit is None:
-                if i == 0 and place[name] is None:
+                if i == 0 and position[name] is None:
                     continue
                 return None
             highest = limit if highest is None else max(highest, limit)
-    dropped = places[0].get("additional_drop_params")
+    dropped = positions[0].get("additional_drop_params")
     return (
         None
         if isinstance(dropped, list) and any(isinstance(d, str) and d in _EVERY_MAXIMUM for d in dropped)
@@ -225,8 +225,10 @@ def _limit(value: object) -> int | None:
     return None
 
 
-def _highest(places: list[Mapping[str, Any]], names: frozenset[str]) -> int:
-    return max([1, *(_limit(place[name]) or 1 for place in places for name in names & place.keys())])
+def _highest(positions: list[Mapping[str, Any]], names: frozenset[str]) -> int:
+    return max(
+        [1, *(_limit(position[name]) or 1 for position in positions for name in names & position.keys())]
+    )
 
 
 class _Reading:
@@ -296,18 +298,18 @@ def _digits(value: object) -> int:
     return _CHARS_OF_A_FLOAT if isinstance(value, float) else _CHARS_OF_AN_OBJECT
 
 
-def _is_stored(place: Mapping[str, Any]) -> bool:
-    return any(place.get(name) for name in _STORED_BY_THE_PROVIDER)
+def _is_stored(position: Mapping[str, Any]) -> bool:
+    return any(position.get(name) for name in _STORED_BY_THE_PROVIDER)
 
 
-def _has_tools(place: Mapping[str, Any]) -> bool:
-    return bool(place.get("tools") or place.get("functions") or place.get("response_format"))
+def _has_tools(position: Mapping[str, Any]) -> bool:
+    return bool(position.get("tools") or position.get("functions") or position.get("response_format"))
 
 
-def _has_paid_tools(place: Mapping[str, Any]) -> bool:
-    if any(place.get(name) not in (None, False) for name in _PAID):
+def _has_paid_tools(position: Mapping[str, Any]) -> bool:
+    if any(position.get(name) not in (None, False) for name in _PAID):
         return True
-    tools = place.get("tools")
+    tools = position.get("tools")
     if tools is None:
         return False
     return not isinstance(tools, list) or not all(map(_is_free, tools))
@@ -323,24 +325,24 @@ def _is_free(tool: object) -> bool:
     return isinstance(kind, str) and (kind in _TOOLS_WITHOUT_PRICE or kind.startswith(_KINDS_WITHOUT_PRICE))
 
 
-def _is_hurried(place: Mapping[str, Any]) -> bool:
-    tier = place.get("service_tier")
+def _is_hurried(position: Mapping[str, Any]) -> bool:
+    tier = position.get("service_tier")
     is_known_as_slow = tier is None or (isinstance(tier, str) and tier in _UNHURRIED)
-    return not is_known_as_slow or bool(place.get("speed"))
+    return not is_known_as_slow or bool(position.get("speed"))
 
 
-def _least(place: Mapping[str, Any]) -> int:
-    thinking = place.get("thinking")
+def _least(position: Mapping[str, Any]) -> int:
+    thinking = position.get("thinking")
     if isinstance(thinking, dict) and (budget := _limit(thinking.get("budget_tokens"))):
         return budget + 1
-    effort = place.get("reasoning_effort") or place.get("reasoning")
+    effort = position.get("reasoning_effort") or position.get("reasoning")
     return _TOKENS_OF_AN_EFFORT + 1 if effort and effort != "none" else 0
 
 
-def _answers(data: Mapping[str, Any], places: list[Mapping[str, Any]]) -> int:
+def _answers(data: Mapping[str, Any], positions: list[Mapping[str, Any]]) -> int:
     """How many answers the output price is paid for: choices, and prompts where there are several."""
-    prompts = max((_prompts(place.get("prompt")) for place in places), default=1)
-    return _highest(places, _ANSWERS) * prompts
+    prompts = max((_prompts(position.get("prompt")) for position in positions), default=1)
+    return _highest(positions, _ANSWERS) * prompts
 
 
 def _prompts(prompt: object) -> int:
@@ -348,9 +350,9 @@ def _prompts(prompt: object) -> int:
     return len(prompt) if is_several and isinstance(prompt, list) else 1
 
 
-def _pixels(places: list[Mapping[str, Any]]) -> int | None:
+def _pixels(positions: list[Mapping[str, Any]]) -> int | None:
     """Width times height of `1024x1792`, the largest of those named."""
-    sizes = [place["size"] for place in places if isinstance(place.get("size"), str)]
+    sizes = [position["size"] for position in positions if isinstance(position.get("size"), str)]
     found = [match for size in sizes if (match := _SIZE.fullmatch(size))]
     if not found or len(found) != len(sizes):
         return None
