@@ -253,7 +253,7 @@ async def test_reconcile_says_that_a_reader_has_died_and_exits_2(
     def bug(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(BudgetTopic, "take", bug)
+    monkeypatch.setattr(BudgetTopic, "apply", bug)
     async with asyncio.timeout(WITHIN_SECONDS / 2):
         with pytest.raises(
             CannotCompare, match=r"the reader of .*spend\.budgets has ended: ZeroDivisionError"
