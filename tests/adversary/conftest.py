@@ -107,6 +107,19 @@ class Adversary:
         except TimeoutError:
             return None
 
+    def leave(self, owner: Owner, path: str, body: Any, *, after_pieces: int) -> None:
+        """Leave a stream once so many pieces of it have come, however long the first one took."""
+        self.run(self._leave(owner, path, body, after_pieces))
+
+    async def _leave(self, owner: Owner, path: str, body: Any, after_pieces: int) -> None:
+        given = {"Authorization": f"Bearer {owner.key}", "x-goog-api-key": owner.key}
+        url = f"{self.world.stack.url}{path}"
+        async with self.world.http.stream("POST", url, headers=given, json=body) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            pieces = answer.aiter_raw()
+            for _ in range(after_pieces):
+                await anext(pieces)
+
     def served(self, owner: Owner, body: Any, path: str = "/v1/chat/completions") -> httpx.Response:
         """The answer, which is a success."""
         answer = self.post(owner, path, body)

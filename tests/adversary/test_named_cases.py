@@ -352,8 +352,7 @@ def test_06_a_stream_that_was_left_is_charged_and_holds_nothing(
             },
         ),
     }[route]
-    answer = adversary.post(owner, path, body, leaves_after=0.6)
-    assert answer is None, answer.text
+    adversary.leave(owner, path, body, after_pieces=3)
     account = adversary.account(owner, calls=1)
     assert len(account.calls) == 1
     assert account.is_even, (account.billed, account.charged)
