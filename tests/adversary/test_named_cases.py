@@ -13,7 +13,7 @@ from tests.adversary.law import violations
 from tests.adversary.markers import AFTER, DURING
 from tests.adversary.owners import Owner
 from tests.adversary.prices import bill
-from tests.adversary.routes import ROUTES, request
+from tests.adversary.routes import ROUTES, Request, request
 
 HOLDS = "spendmeter_holds"
 PASS_OPENAI, PASS_ANTHROPIC = "/openai_passthrough/v1/chat/completions", "/anthropic/v1/messages"
@@ -195,6 +195,24 @@ def test_04_an_answer_that_a_guardrail_blocks_is_charged(
     assert answer.status_code >= 400, "blocked"
     account = adversary.account(owner, calls=1)
     assert len(account.calls) == 1
+    assert account.is_even, (account.billed, account.charged)
+
+
+@pytest.mark.parametrize("is_redacted", [False, True])
+def test_05_speech_and_an_answer_without_usage_cost_the_same_where_the_log_is_redacted(
+    adversary: Adversary, is_redacted: bool
+) -> None:
+    owner = adversary.owner()
+    headers = {"x-litellm-enable-message-redaction": "true"} if is_redacted else {}
+    speech = {"model": "speak", "input": adversary.prompt(owner, text="a b c " * 40), "voice": "alloy"}
+    answer = adversary.send_made(owner, Request("/v1/audio/speech", {}, speech, is_form=False), headers)
+    assert answer.status_code == 200, answer.text
+    account = adversary.account(owner, calls=1)
+    assert account.is_even, (account.billed, account.charged)
+    chat = adversary.chat(owner, "out=100 usage=missing", "word " * 400)
+    made = Request("/v1/chat/completions", {}, chat, is_form=False)
+    assert adversary.send_made(owner, made, headers).status_code == 200
+    account = adversary.account(owner, calls=2)
     assert account.is_even, (account.billed, account.charged)
 
 

@@ -115,6 +115,26 @@ async def test_a_failure_is_answered_as_told_and_counted_apart(server: str, open
     assert summary["failed"]["by_model"]["broken"] == {"requests": 1}
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("images/generations", {"prompt": "x", "n": [[2]]}),
+        ("audio/speech", {"input": None}),
+        ("rerank", {"query": "x", "documents": 5}),
+    ],
+)
+async def test_what_a_provider_could_not_read_is_its_clients_error_and_bills_nothing(
+    server: str, path: str, body: dict[str, Any]
+) -> None:
+    model = f"unread {path}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server}/v1/{path}", json={"model": model, **body}) as answer,
+    ):
+        assert answer.status == 400
+    assert [call for call in calls_of(server, model) if call["outcome"] != "failed"] == []
+
+
 async def test_every_other_shape_says_the_same_counts(server: str, openai: AsyncOpenAI) -> None:
     directive = "[[in=50 out=7 cached=20 cache_write=10]]"
     completion = await openai.completions.create(model="shapes", prompt=directive)

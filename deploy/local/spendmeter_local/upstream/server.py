@@ -33,6 +33,8 @@ from spendmeter_local.upstream.shapes import Event, Reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MODELS = ("fake-model",)
+UNREADABLE = (ValueError, TypeError, AttributeError, KeyError)
+"""What reading a body of the wrong types raises."""
 MAX_RESPONSES_KEPT = 1_000
 """To be read again with `GET /v1/responses/{id}`; the oldest go first."""
 
@@ -140,7 +142,8 @@ class Upstream:
         try:
             body = await _body_of(request)
             plan = plan_for(body)
-        except (ValueError, AttributeError, BadDirectiveError) as error:
+            billed_units = units(body)
+        except (*UNREADABLE, BadDirectiveError) as error:
             return _error(400, f"bad request: {error}")
         reply = Reply(
             plan,
@@ -149,7 +152,7 @@ class Upstream:
             str(body.get("model") or request.match_info.get("model", "")),
             tool_call_of(body, plan.tool_rounds),
         )
-        call = Writing(request, reply, body, units(body))
+        call = Writing(request, reply, body, billed_units)
         self._running += 1
         try:
             if plan.delay_ms:
@@ -166,14 +169,14 @@ class Upstream:
                 case "hang":
                     await asyncio.sleep(HANG_SECONDS)
             call.outcome = "cancelled"
-            if streamed and body.get("stream"):
-                try:
-                    events = streamed(reply, body)
-                except AttributeError as error:
-                    call.outcome = "failed"
-                    return _error(400, f"bad request: {error}")
-                return await self._stream(call, events)
-            return await self._write(call, whole(reply, body))
+            try:
+                events = streamed(reply, body) if streamed and body.get("stream") else None
+                answer = whole(reply, body) if events is None else b""
+            except UNREADABLE as error:
+                # A provider reads the whole request before it works, and bills nothing that it cannot read.
+                call.outcome = "failed"
+                return _error(400, f"bad request: {error}")
+            return await (self._write(call, answer) if events is None else self._stream(call, events))
         finally:
             # Here and not after the return: only what was written is counted.
             self._record(call)

@@ -93,15 +93,23 @@ _INPUT = (
     "system_instruction",
 )  # fmt: skip
 """Where a request's texts are, whatever the API."""
+_CONTENT = ("messages", "prompt", "input", "contents")
+"""Of these an API reads one. LiteLLM's log event has what was sent under two: the longer counts."""
 
 
 def _request_size(request: Mapping[str, Any], call_type: str) -> RequestSize | None:
     # Not all of it: a log event has much beside what was sent.
     body = {name: request[name] for name in _INPUT if request.get(name) is not None}
-    # Gemini's body, and Bedrock's, have names of their own.
-    body.setdefault("messages", body.get("contents"))
-    body.setdefault("system", body.get("systemInstruction") or body.get("system_instruction"))
-    return measure(body, "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion")
+    kind = "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion"
+    contents = {name: measure({name: body[name]}, kind) for name in _CONTENT if name in body}
+    if len(contents) > 1:
+        longest = max(contents, key=lambda name: _weight(contents[name]))
+        body = {name: value for name, value in body.items() if name == longest or name not in contents}
+    return measure(body, kind)
+
+
+def _weight(size: RequestSize | None) -> int:
+    return 0 if size is None else size.text_bytes + size.images * TOKENS_PER_IMAGE * BYTES_PER_TOKEN
 
 
 def _tokens(texts: Sequence[str], count: Counter | None) -> int:
