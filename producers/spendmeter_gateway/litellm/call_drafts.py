@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from spendmeter_gateway.admission.cost_bound import Model, bound_of
 from spendmeter_gateway.admission.route_admission import subject_at
 from spendmeter_gateway.exchange import Call, Exchange
 from spendmeter_gateway.litellm.models import listed_prices
-from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
+from spendmeter_gateway.litellm.payload.estimated_usage import estimated_usage, stream_texts
 from spendmeter_gateway.litellm.payload.fields import mapping
 from spendmeter_gateway.litellm.payload.pass_through import Marks, marks_of
 from spendmeter_gateway.litellm.payload.provider_objects import is_billed_apart
@@ -255,19 +256,16 @@ def _marks_of(call: Call) -> Marks | None:
 
 def _texts_that_came(call: Call) -> list[str]:
     """What LiteLLM has read of a stream, where it is known, else what it has sent on; up to a bound."""
-    read = [text for chunk in chunks_of(call.stream) for text in answer_texts(chunk)]
-    return read or _texts_sent(call.exchange)
+    return stream_texts(chunks_of(call.stream)) or _texts_sent(call.exchange)
 
 
 def _texts_sent(exchange: Exchange) -> list[str]:
-    texts: list[str] = []
+    chunks: list[object] = []
     for line in b"".join(exchange.output).split(b"\n"):
         if line.startswith(b"data:"):
-            try:
-                texts += answer_texts(json.loads(line[5:]))
-            except (ValueError, RecursionError):
-                continue
-    return texts
+            with suppress(ValueError, RecursionError):
+                chunks.append(json.loads(line[5:]))
+    return stream_texts(chunks)
 
 
 def _count(texts: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spendmeter_gateway.litellm.payload.estimated_usage import BYTES_PER_TOKEN, estimated_usage
+from spendmeter_gateway.litellm.payload.estimated_usage import BYTES_PER_TOKEN, estimated_usage, stream_texts
 
 TEXT = "word " * 400
 MESSAGES = [{"role": "user", "content": TEXT}]
@@ -42,3 +42,31 @@ def test_pictures_decide_which_copy_is_the_longer() -> None:
     pictures = [{"role": "user", "content": [picture, picture]}]
 
     assert estimated_usage({"messages": pictures, "input": "two pictures"}).input_tokens >= 1600
+
+
+RESPONSES = [
+    {"type": "response.created", "response": {"output": []}},
+    {"type": "response.output_text.delta", "delta": "one "},
+    {"type": "response.output_text.delta", "delta": "two"},
+    {"type": "response.output_text.done", "text": "one two"},
+    {"type": "response.function_call_arguments.delta", "delta": "{}"},
+    {"type": "response.function_call_arguments.done", "arguments": "{}"},
+    {"type": "response.completed", "response": {"output": [{"content": [{"text": "one two"}]}]}},
+]
+
+
+@pytest.mark.parametrize("read", range(2, len(RESPONSES) + 1))
+def test_what_a_stream_repeats_when_a_part_is_done_counts_once(read: int) -> None:
+    assert "".join(stream_texts(RESPONSES[:read])) in ("one ", "one two", "one two{}")
+
+
+def test_a_stream_that_says_all_of_it_at_its_end_counts_too() -> None:
+    assert stream_texts([RESPONSES[0], RESPONSES[-1]]) == ["one two"]
+
+
+def test_the_chunks_of_other_apis_repeat_nothing() -> None:
+    chat = {"choices": [{"delta": {"content": "one"}}]}
+    claude = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "two"}}
+    gemini = {"candidates": [{"content": {"parts": [{"text": "three"}]}}]}
+
+    assert stream_texts([chat, claude, gemini]) == ["one", "two", "three"]

@@ -87,6 +87,20 @@ def answer_texts(answer: object) -> list[str]:
     return texts
 
 
+def stream_texts(chunks: Iterable[object]) -> list[str]:
+    """The texts of a stream's chunks, each once: OpenAI's Responses repeats a part when it is done."""
+    texts: list[str] = []
+    repeated: list[str] = []
+    for chunk in chunks:
+        (repeated if _repeats(chunk) else texts).extend(answer_texts(chunk))
+    return texts or repeated
+
+
+def _repeats(chunk: object) -> bool:
+    kind = chunk.get("type") if isinstance(chunk, Mapping) else getattr(chunk, "type", None)
+    return isinstance(kind, str) and kind.startswith("response.") and not kind.endswith(".delta")
+
+
 _INPUT = (
     "messages", "prompt", "input", "system", "instructions", "tools", "functions", "response_format", "text",
     "prediction", "suffix", "stop", "documents", "query", "contents", "systemInstruction",
