@@ -46,6 +46,9 @@ class Drafts(Protocol):
     def cut(self, call: Call) -> UsageDraft | None:
         """The event of a call that was given up: an estimate, at least what went in."""
 
+    def estimated(self, call: Call) -> UsageDraft | None:
+        """The same of any call, from its texts alone: what its answer says may be unreadable."""
+
 
 class _Ended(NamedTuple):
     exchange: Exchange
@@ -131,11 +134,15 @@ class Settlement:
                 self._count(call.id, draft, made_at(call.id))
 
     def _draft(self, call: Call, drafts: Drafts) -> UsageDraft | None:
+        is_answered = call.outcome is Outcome.ANSWERED
+        if not is_answered and not call.sends and not call.exchange.output_bytes:
+            return None
         try:
-            if call.outcome is Outcome.ANSWERED:
-                return drafts.answered(call)
-            if call.sends or call.exchange.output_bytes:
-                return drafts.cut(call)
+            return drafts.answered(call) if is_answered else drafts.cut(call)
+        except Exception:
+            log.exception("what call %s says it used cannot be read: it is estimated by its texts", call.id)
+        try:
+            return drafts.estimated(call)
         except Exception:
             log.exception("call %s could not be estimated: it costs nothing", call.id)
         return None

@@ -306,6 +306,18 @@ def test_05_counts_that_cannot_be_are_an_estimate(adversary: Adversary, route: s
     assert only_event(adversary, owner)["estimated"] is True
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("usage", ["strings", "negative"])
+@pytest.mark.parametrize("route", ["chat", "completions", "responses", "messages", "gemini", "embeddings"])
+def test_05_whatever_a_provider_says_was_used_the_call_is_charged(
+    adversary: Adversary, route: str, usage: str, stream: bool
+) -> None:
+    owner = adversary.owner()
+    case = Case(route, ROUTES[route].models[0], words=60, stream=stream and route != "embeddings")
+    sent(adversary, owner, case.with_directive(out=100, usage=usage, **{"in": 1000}))
+    assert violations(adversary.account(owner, calls=1)) == []
+
+
 def test_05_an_answer_that_litellm_cannot_read_is_estimated(adversary: Adversary) -> None:
     owner = adversary.owner()
     body = {"model": "claude", "input": adversary.prompt(owner, "usage=missing", "some words " * 20)}

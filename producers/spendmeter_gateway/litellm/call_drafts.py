@@ -85,6 +85,10 @@ class CallDrafts:
         if usage is not None:
             response = ModelResponse(model=call.deployment.model, usage=usage)
             return _draft(call, response, call.response_id)
+        return self.estimated(call)
+
+    def estimated(self, call: Call) -> UsageDraft | None:
+        """The event of a call from what went in and what has come out, whatever was said of its usage."""
         came = _texts_that_came(call) if call.is_streamed else []
         found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
         response = ModelResponse(model=call.deployment.model, usage=_usage(found))
@@ -149,7 +153,7 @@ def _sent(call: Call) -> dict[str, Any]:
 
 def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
-    usage = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+    usage = _usage_said(response)
     cost = _cost(call, response)
     payload = {
         "status": "success",
@@ -178,6 +182,14 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
     }
     draft = usage_of(logged, event_id=call.id, occurred_at=datetime.now(UTC), listed=listed_prices)
     return None if draft is None else charged_to(draft, call)
+
+
+def _usage_said(response: object) -> dict[str, Any]:
+    """In OpenAI's names; empty where LiteLLM cannot read it, so that it is estimated."""
+    try:
+        return StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+    except Exception:  # LiteLLM raises whatever it met in counts that are no numbers
+        return {}
 
 
 def _cost(call: Call, response: object) -> float | None:
