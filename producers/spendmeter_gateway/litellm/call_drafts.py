@@ -187,7 +187,10 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
 def _usage_said(response: object) -> dict[str, Any]:
     """In OpenAI's names; empty where LiteLLM cannot read it, so that it is estimated."""
     try:
-        return StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+        found: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict(
+            {"usage": _of(response, "usage")}
+        )
+        return found
     except Exception:  # LiteLLM raises whatever it met in counts that are no numbers
         return {}
 
