@@ -35,7 +35,7 @@ while True:
 # A supervisor of the stages that its arguments give: [[name, name], [name]].
 SUPERVISOR = """
 import json, pathlib, sys
-from spendmeter_local.stack.components import Component, Declaration, Step
+from spendmeter_local.stack.components import StackComponent, Declaration, Step
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.stack.supervisor import Supervisor
 directory, component, stages = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -52,7 +52,7 @@ def one(name):
         return Step(name, [sys.executable, "-c", f"open({str(journal)!r}, 'a').write('did step\\\\n')"])
     def is_ready():
         return journal.exists() and f"start {name}\\n" in journal.read_text()
-    return Component(name, lambda: command, is_ready, ready_within_seconds=2, grace_seconds=5)
+    return StackComponent(name, lambda: command, is_ready, ready_within_seconds=2, grace_seconds=5)
 declaration = Declaration([[one(n) for n in stage] for stage in stages], "k", "c", "secret", "u", "p", "sk-1")
 say = lambda line: print(line, flush=True)
 raise SystemExit(Supervisor(StackDir(directory), declaration, say).run())
