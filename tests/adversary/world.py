@@ -397,7 +397,8 @@ def allow_unsent(accounts: Mapping[str, Account], sent: Iterable[Sent], calls: I
         missing = len(one.statuses) * models - arrived[one.nonce]
         # LiteLLM cancels the call beside which a guardrail blocks, as it does where a client leaves.
         if (one.case.is_left or one.case.marker == DURING) and missing > 0:
-            accounts[one.owner.key_hash].unsent_most += missing * unsent_most(one.case.words)
+            most = unsent_most(one.case.words, is_speech=one.case.route == "speech")
+            accounts[one.owner.key_hash].unsent_most += missing * most
 
 
 def _suspects(violation: Violation, sent: Iterable[Sent]) -> list[Case]:
