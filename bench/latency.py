@@ -29,8 +29,8 @@ from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import from_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.settings import GatewaySettings

@@ -24,8 +24,8 @@ from bench.machine import describe
 from bench.output import OUTPUT
 from bench.processes import cpu_seconds, peak_mib
 from bench.stream.place import Place, load
-from spendmeter.runtime.groups import SINK_GROUP
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
+from spendmeter.kafka.groups import SINK_GROUP
 from spendmeter_local.children import start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, says_ready

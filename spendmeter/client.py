@@ -24,11 +24,11 @@ from spendmeter.contract.records import encode_budget
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import AIOKafkaProducer, producer
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.signal_topic import SignalTopic, follow_signals
-from spendmeter.runtime.signed import queue_signed
+from spendmeter.kafka.client import AIOKafkaProducer, producer
+from spendmeter.kafka.signed import queue_signed
+from spendmeter.settings import Settings
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.signals import SignalTopic, follow_signals
 from spendmeter.waiting import when_budget_allows as when_budget_allows
 from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
 

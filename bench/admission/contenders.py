@@ -20,7 +20,7 @@ from bench.local import DidNotStart, local_stack
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget, Enforcement
 from spendmeter.runtime.endpoints import Endpoints
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, says_ready

@@ -15,7 +15,7 @@ from bench.stream.job import Spent
 from bench.stream.place import Place
 from bench.stream.results import differences, read_topic
 from spendmeter.contract.times import to_unix_us
-from spendmeter.runtime.create_topics import create
+from spendmeter.topics.create import create
 from spendmeter_local.kafka.java import find_java
 
 _HOUR_MS = 3_600_000

@@ -24,7 +24,7 @@ from spendmeter.contract.records import Record, decode, encode_signal, encode_to
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.kafka import partition_of
+from spendmeter.kafka.client import partition_of
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import UsageRecord

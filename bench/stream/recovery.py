@@ -28,8 +28,8 @@ from spendmeter.client import connect
 from spendmeter.contract.account import account_name
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.create_topics import create, create_topics
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create, create_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import says_ready

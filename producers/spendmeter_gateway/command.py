@@ -9,9 +9,9 @@ import click
 from aiokafka.errors import KafkaError
 
 from spendmeter.cli.printing import say
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import load
-from spendmeter.runtime.topic_check import check_topics
+from spendmeter.kafka.errors import explained
+from spendmeter.settings import load
+from spendmeter.topics.check import check_topics
 from spendmeter_gateway.gateway import WATCHED
 from spendmeter_gateway.litellm.releases import why_refused
 from spendmeter_gateway.settings import GatewaySettings

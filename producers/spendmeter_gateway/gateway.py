@@ -29,8 +29,8 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.prices.book import PriceBook
 from spendmeter.runtime import metrics
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_watch import Said, changes, until_changed
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.watch import Said, changes, until_changed
 from spendmeter_gateway.admission.controller import AdmissionController
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.decision_log import DecisionLog, decision_of

@@ -12,10 +12,10 @@ from spendmeter.extras import needs
 with needs("sink"):
     import click
 
+    from spendmeter.kafka.fetched import fetch_cheaply
     from spendmeter.runtime import clickhouse, logs, metrics
-    from spendmeter.runtime.fetched import fetch_cheaply
     from spendmeter.runtime.process import exiting_with_message
-    from spendmeter.runtime.settings import load
+    from spendmeter.settings import load
     from spendmeter_sinks.clickhouse.consumer import Sink
     from spendmeter_sinks.clickhouse.gc import leave_to_the_sink
     from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline

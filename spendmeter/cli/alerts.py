@@ -13,9 +13,9 @@ from spendmeter.cli.printing import clock, print_json, print_json_line, say
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.settings import Settings
+from spendmeter.topics.dead_letters import StoredRecord
 
 
 @click.command()

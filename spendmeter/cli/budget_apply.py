@@ -16,7 +16,7 @@ from spendmeter.cli.options import INVALID_FILE, dir_option, file_argument, json
 from spendmeter.cli.printing import print_json, say, say_lines
 from spendmeter.client import InvalidReplaces, connect
 from spendmeter.contract.budget import Budget
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 
 MAX_NAMED = 10
 

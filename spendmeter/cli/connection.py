@@ -11,12 +11,12 @@ import click
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.endpoints import Endpoints, StackNotRunningError, find_stack, resolve_dir
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
+from spendmeter.settings import ClickHouseSettings, Settings, load
 
 T = TypeVar("T")
 S = TypeVar("S", bound=BaseSettings)

@@ -17,10 +17,10 @@ from spendmeter.contract.usage import UsageEvent, UsageKind
 from spendmeter.history.correction import MAX_REASON_CHARACTERS, CorrectedEvent, NotCorrectable
 from spendmeter.history.correction import correct as correction_of
 from spendmeter.history.usage import find_event, find_recorded
+from spendmeter.kafka.client import producer
+from spendmeter.kafka.signed import queue_signed
 from spendmeter.runtime.clickhouse import Client
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter.runtime.signed import queue_signed
+from spendmeter.settings import ClickHouseSettings
 
 POLL_SECONDS = 0.25
 

@@ -19,9 +19,9 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.dead_letter_topic import DeadLetterTopic, fetch_dead_letters
 from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, replay_of
 from spendmeter.history.usage import find_copies
-from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed
-from spendmeter.runtime.kafka import TopicPartition, admin_client, consumer, producer
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
+from spendmeter.kafka.client import TopicPartition, admin_client, consumer, producer
+from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed
+from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter.visible import visible
 
 MAX_SHOWN = 1_000

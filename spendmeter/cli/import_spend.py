@@ -9,10 +9,10 @@ from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.imported import read_known
+from spendmeter.kafka.client import producer
 from spendmeter.litellm.api import LitellmApi
 from spendmeter.litellm.spend import events_of, source_of, spent_of
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 
 
 def missing_spend(api: LitellmApi, since: date, dir_: Path | None) -> list[UsageEvent]:

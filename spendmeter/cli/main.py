@@ -10,8 +10,8 @@ import click
 
 from spendmeter.cli.printing import print_any_character, show_error
 from spendmeter.extras import lacks_extra
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import render_kafka_error
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import render_kafka_error
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as of every program that SIGINT ends."""

@@ -15,7 +15,7 @@ from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say
 from spendmeter.contract.times import format_time
 from spendmeter.runtime.clickhouse import QueryResult
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 
 MAX_ROWS_SHOWN = 1_000
 MAX_ROWS = 1_000_000

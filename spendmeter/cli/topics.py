@@ -2,7 +2,7 @@
 
 import click
 
-from spendmeter.runtime.create_topics import main
+from spendmeter.topics.create import main
 
 
 @click.command()

@@ -10,10 +10,10 @@ from spendmeter.contract.dead_letter import DeadLetter, not_held
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.history.replay import PutAside
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.kafka import KafkaTimeoutError, TopicPartition, consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import KafkaTimeoutError, TopicPartition, consumer
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.settings import Settings
+from spendmeter.topics.dead_letters import StoredRecord
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""What every process does the same way: settings, logging, metrics, Kafka clients, compacted topics."""
+"""What every process does the same way: logs, metrics, how it ends; ClickHouse's client; which servers are supported."""

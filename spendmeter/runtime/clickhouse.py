@@ -20,7 +20,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter.visible import one_line
 
 CONNECT_TIMEOUT_SECONDS = 5

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter.visible import visible
 
 

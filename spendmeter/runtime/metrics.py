@@ -2,7 +2,7 @@
 
 from prometheus_client import Gauge, start_http_server
 
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 
 READY = Gauge("spendmeter_ready", "1 once this process does its work, 0 before and while it cannot.")
 

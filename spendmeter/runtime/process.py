@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from aiokafka.errors import KafkaError
 
-from spendmeter.runtime.kafka_errors import explained
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime.metrics import NotServed
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter.visible import visible
 
 log = logging.getLogger(__name__)

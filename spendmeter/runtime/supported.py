@@ -10,8 +10,8 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.admin import ApiVersionRequest
 
-from spendmeter.runtime.kafka import connection
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection
+from spendmeter.settings import Settings
 
 OLDEST_KAFKA, NEWEST_KAFKA = "3.9", "4.4"
 OLDEST_CLICKHOUSE, NEWEST_CLICKHOUSE = "24.8", "26.9"

@@ -8,9 +8,9 @@ from typing import Self
 from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal, State
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.signal_topic import SignalFeed
+from spendmeter.settings import Settings
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.signals import SignalFeed
 
 READ_WITHIN_SECONDS = 30.0
 

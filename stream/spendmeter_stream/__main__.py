@@ -22,7 +22,7 @@ def stream() -> None:
     with needs("stream"):
         from spendmeter.runtime import logs, metrics
         from spendmeter.runtime.process import exiting_with_message
-        from spendmeter.runtime.settings import load
+        from spendmeter.settings import load
         from spendmeter_stream.faust.app import run_worker
         from spendmeter_stream.settings import StreamSettings
         from spendmeter_stream.topics import prepared

@@ -19,7 +19,7 @@ from spendmeter.contract.records import (
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer
-from spendmeter.runtime.kafka import partition_of
+from spendmeter.kafka.client import partition_of
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Evaluation
 from spendmeter_stream.judge.signals import doubted_alert, foreign_producer_alert, unpriced_alert

@@ -30,14 +30,14 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total, included_by
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer, check_writer
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.dead_letters import dead_letter_of
-from spendmeter.runtime.fetched import FetchedRecord
-from spendmeter.runtime.kafka import TopicPartition
-from spendmeter.runtime.log_ends import LogEnds
+from spendmeter.kafka.client import TopicPartition
+from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.kafka.log_ends import LogEnds
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.process import stop_at_once
-from spendmeter.runtime.topic_watch import Said
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.dead_letters import dead_letter_of
+from spendmeter.topics.watch import Said
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.meter.meter import FoldResult, Meter

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from spendmeter.runtime.groups import STREAM_GROUP
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.groups import STREAM_GROUP
+from spendmeter.settings import Settings
 
 
 class StreamSettings(Settings):

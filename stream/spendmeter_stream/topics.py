@@ -4,11 +4,11 @@ import asyncio
 import logging
 
 from spendmeter.contract.topics import PARTITIONED, Topic
-from spendmeter.runtime.create_topics import create, partitions_of
 from spendmeter.runtime.supported import warning_of_kafka
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_state import TopicState
-from spendmeter.runtime.topic_watch import WATCH_EVERY_SECONDS, Said
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.create import create, partitions_of
+from spendmeter.topics.state import TopicState
+from spendmeter.topics.watch import WATCH_EVERY_SECONDS, Said
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 

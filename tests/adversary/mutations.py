@@ -21,7 +21,7 @@ def install() -> None:
         return
     MUTATIONS[name]()
     # The callback is imported now, without a server's loop, and would start its gateway at the first request.
-    from spendmeter.runtime.settings import load
+    from spendmeter.settings import load
     from spendmeter_gateway.gateway import the_gateway
     from spendmeter_gateway.settings import GatewaySettings
 

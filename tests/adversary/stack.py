@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker

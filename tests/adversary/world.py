@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
 from tests.adversary import law
 from tests.adversary.case import Case
 from tests.adversary.law import Account, Call, Event, Violation

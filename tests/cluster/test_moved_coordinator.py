@@ -8,10 +8,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
-from spendmeter.runtime.committed import committed
-from spendmeter.runtime.create_topics import create
-from spendmeter.runtime.kafka import connection, consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection, consumer
+from spendmeter.kafka.committed import committed
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create
 from spendmeter_local.ports import free_port
 from tests.cluster.nodes import kill_all, one_that_rules
 from tests.faults.tcp_proxy import LinkPorts

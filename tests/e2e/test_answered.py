@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from spendmeter.cli.main import main
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.children import start_child, stop_child
 from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse.migrate import migrate

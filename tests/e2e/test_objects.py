@@ -14,7 +14,7 @@ from spendmeter.contract.records import decode_usage
 from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
 
 from .conftest import Proxy, running_proxy
 from .test_proxy import chat, post, wait_recorded

@@ -13,8 +13,8 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.runtime.kafka import consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer
+from spendmeter.settings import Settings
 from spendmeter_local.waiting import wait_until
 
 from .conftest import PRICE_BOOK, Proxy

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port

@@ -17,7 +17,7 @@ import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port

@@ -20,7 +20,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
+from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_stream.settings import StreamSettings

@@ -34,10 +34,10 @@ from spendmeter.contract.wire import MAX_TEXT_CHARS
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.domain.opening_balance import MAX_KEPT, OpeningBalance
 from spendmeter.domain.window import window_of
-from spendmeter.runtime.dead_letters import dead_letter_of
-from spendmeter.runtime.fetched import FetchedRecord
-from spendmeter.runtime.kafka import MAX_RECORD_BYTES, record_bytes
-from spendmeter.runtime.settings import MAX_PARTITIONS
+from spendmeter.kafka.client import MAX_RECORD_BYTES, record_bytes
+from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.settings import MAX_PARTITIONS
+from spendmeter.topics.dead_letters import dead_letter_of
 from spendmeter_stream.judge.alerts import crossings
 from spendmeter_stream.judge.opening_balances import OpeningBalances
 from spendmeter_stream.state import (

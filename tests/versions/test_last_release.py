@@ -22,7 +22,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.clickhouse.migrate import migrate

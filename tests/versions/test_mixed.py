@@ -139,7 +139,7 @@ async def test_old_and_new_workers_sinks_and_gateways_at_once(
             one.resume()
 
     async with AsyncExitStack() as ends:
-        by(last, settings, "spendmeter.runtime.create_topics")
+        by(last, settings, "spendmeter.topics.create")
         by(last, settings, "sinks.clickhouse", "migrate")
         old_worker = EarlierWorker(settings, tmp_path, "old")
         ends.callback(old_worker.kill)
@@ -157,7 +157,7 @@ async def test_old_and_new_workers_sinks_and_gateways_at_once(
             await settled()
 
             # As docs/operations.md says: topics and tables, then workers and sinks one at a time.
-            by(HERE, settings, "spendmeter.runtime.create_topics")
+            by(HERE, settings, "spendmeter.topics.create")
             by(HERE, settings, "spendmeter_sinks", "migrate")
             await more("the last release beside new tables")
             worker = Worker(settings, tmp_path, "new")

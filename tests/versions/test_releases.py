@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from spendmeter.contract.dimensions import Dimension
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.supported import clickhouse_warning, warning_of_kafka
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars

@@ -11,7 +11,7 @@ from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_decision
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.outbox.side_queue import RecordQueue

@@ -17,7 +17,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Subject
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.topics.budgets import BudgetTopic
 from spendmeter_gateway.admission.decide import ADMIT, Decision, DecisionContext, decide
 from spendmeter_gateway.admission.decision_cache import AdmissionCache
 from spendmeter_gateway.admission.post_routing import PostRoutingBudgets

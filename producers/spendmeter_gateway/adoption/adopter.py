@@ -22,7 +22,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.litellm.budgets import adopted
 from spendmeter.litellm.changes import ADOPTED_BY, changes
 from spendmeter.litellm.entities import LitellmEntity
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.topics.budgets import BudgetTopic
 from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.settings import GatewaySettings
 

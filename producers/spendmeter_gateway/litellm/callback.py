@@ -27,7 +27,7 @@ from prometheus_client import Counter
 
 from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd
-from spendmeter.runtime.settings import load
+from spendmeter.settings import load
 from spendmeter_gateway.admission.cost_bound import Model
 from spendmeter_gateway.admission.decide import cannot_be_metered, lacks
 from spendmeter_gateway.admission.refusal import Refusal

@@ -12,8 +12,8 @@ from spendmeter.contract.dead_letter import Reason
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.records import InvalidRecord, decode, encode_object
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.settings import Settings
 from spendmeter_gateway.outbox.side_queue import RecordQueue
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from aiokafka.errors import KafkaError
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState, topic_states
+from spendmeter.kafka.client import producer
+from spendmeter.settings import Settings
+from spendmeter.topics.state import TopicState, topic_states
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from spendmeter.contract.records import InvalidRecord, Record, decode, encode_us
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.usage_reader import event_of, read_fields
-from spendmeter.runtime.kafka import partition_of
+from spendmeter.kafka.client import partition_of
 from spendmeter_gateway.outbox.frames import Frame
 
 log = logging.getLogger(__name__)

@@ -29,9 +29,9 @@ from prometheus_client import Counter, Gauge
 from spendmeter.contract.records import SENT_BEFORE_HEADER, Record, sent_before
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import MAX_INCARNATION_CHARS
-from spendmeter.runtime.kafka import MAX_SIGNATURE_BYTES, batch_of
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState
+from spendmeter.kafka.client import MAX_SIGNATURE_BYTES, batch_of
+from spendmeter.settings import Settings
+from spendmeter.topics.state import TopicState
 from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.outbox.backoff import Backoff
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered

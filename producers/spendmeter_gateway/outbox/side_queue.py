@@ -15,8 +15,8 @@ from prometheus_client import Counter
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import batch_of
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import batch_of
+from spendmeter.settings import Settings
 from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
 

@@ -13,9 +13,9 @@ from prometheus_client import Counter
 
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.signal_topic import SignalFeed, SignalRead
+from spendmeter.kafka.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
+from spendmeter.settings import Settings
+from spendmeter.topics.signals import SignalFeed, SignalRead
 
 log = logging.getLogger(__name__)
 

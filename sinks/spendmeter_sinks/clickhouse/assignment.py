@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.kafka import TopicPartition
+from spendmeter.kafka.client import TopicPartition
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 
 IDLE_POLL_SECONDS = 0.5

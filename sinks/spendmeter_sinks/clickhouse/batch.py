@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
 
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.plan import CommitNote, InsertPlan
 
 

@@ -22,12 +22,12 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from spendmeter.contract.topics import COMPACTED, Topic
-from spendmeter.runtime.groups import SINK_GROUP, committed_by
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
+from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.metrics import READY
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_state import TopicState
-from spendmeter.runtime.topic_watch import WATCH_EVERY_SECONDS, Said, changes, until_changed
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.state import TopicState
+from spendmeter.topics.watch import WATCH_EVERY_SECONDS, Said, changes, until_changed
 from spendmeter_sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from spendmeter_sinks.clickhouse.batch import Bounds, PartitionBatches
 from spendmeter_sinks.clickhouse.gc import SinkCollector

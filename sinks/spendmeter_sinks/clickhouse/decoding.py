@@ -6,7 +6,7 @@ from typing import Any
 
 from spendmeter.contract.records import InvalidRecord
 from spendmeter.contract.signing import SigningKeys
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.rows import Row
 
 Unreadable = tuple[StoredRecord, InvalidRecord]

@@ -9,10 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 from spendmeter.contract.dead_letter import Reader, Reason
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.dead_letters import StoredRecord, dead_letter_of
-from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartition, producer
+from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, TopicPartition, producer
 from spendmeter.runtime.metrics import READY
-from spendmeter.runtime.topic_watch import Said
+from spendmeter.topics.dead_letters import StoredRecord, dead_letter_of
+from spendmeter.topics.watch import Said
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
 from spendmeter_sinks.clickhouse.metrics import (

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.records import is_sent_before
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
 from spendmeter_sinks.history.usage_rows import SENT_BEFORE

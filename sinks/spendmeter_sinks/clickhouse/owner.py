@@ -6,7 +6,7 @@ that want the same generation ClickHouse keeps the first, and both read who it w
 
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.clickhouse import Client
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 
 
 class OwnedByAnother(Exception):

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 
 # An engine left at its defaults cuts an insert into blocks of this many rows and takes the second
 # block of a token for a repeat of the first: rows would be lost without an error. The insert settings ask for

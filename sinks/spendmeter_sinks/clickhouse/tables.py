@@ -8,8 +8,8 @@ from spendmeter.contract.decision import Decision
 from spendmeter.contract.records import decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.budget_topic import read_budget
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.budgets import read_budget
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Decoder, row_decoder, signed_row_decoder
 from spendmeter_sinks.clickhouse.rows import (
     Coordinates,

@@ -21,7 +21,7 @@ from spendmeter.contract.signing import NO_KEYS, SigningKeys
 from spendmeter.contract.times import EPOCH, UtcTime, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import check_writer
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
 from spendmeter_sinks.clickhouse.low_cardinality import Names
 

@@ -12,8 +12,8 @@ from urllib3.exceptions import HTTPError
 
 from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, render_error
 from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
-from spendmeter.runtime.settings import ClickHouseSettings
 from spendmeter.runtime.supported import clickhouse_warning
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.clickhouse.column_types import type_of
 from spendmeter_sinks.clickhouse.migrate import applied_migrations, migrations
 from spendmeter_sinks.clickhouse.objects import RecordLocation

@@ -10,10 +10,10 @@ from spendmeter.cli.connection import cluster_settings
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.client import who
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import MAX_PARTITIONS, ClickHouseSettings
+from spendmeter.settings import MAX_PARTITIONS, ClickHouseSettings
 from spendmeter_sinks.move.plan import CannotMove, MovePlan
 from spendmeter_sinks.move.run import Move
 

@@ -16,12 +16,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_budget
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.clickhouse import Client
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.groups import SINK_GROUP, behind, committed_by
-from spendmeter.runtime.kafka import (
+from spendmeter.kafka.client import (
     AIOKafkaConsumer,
     KafkaError,
     TopicPartition,
@@ -29,9 +24,14 @@ from spendmeter.runtime.kafka import (
     consumer,
     producer,
 )
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_state import TopicState, lookup_topics
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.kafka.groups import SINK_GROUP, behind, committed_by
+from spendmeter.runtime.clickhouse import Client
+from spendmeter.settings import ClickHouseSettings, Settings
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.create import create_topics
+from spendmeter.topics.dead_letters import StoredRecord
+from spendmeter.topics.state import TopicState, lookup_topics
 from spendmeter_sinks.clickhouse.plan import is_of_before_incarnations
 from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
 from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register

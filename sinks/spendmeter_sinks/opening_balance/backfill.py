@@ -26,12 +26,12 @@ from spendmeter.contract.records import InvalidRecord, decode, encode_opening, e
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.clickhouse import Error, reader, render_error
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.fetched import FetchedRecord
-from spendmeter.runtime.groups import SINK_GROUP, committed_by
-from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
+from spendmeter.topics.budgets import BudgetTopic
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.history.dead_letters import scan_dead_letters
 from spendmeter_sinks.history.incarnations import Lineage

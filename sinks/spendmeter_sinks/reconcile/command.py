@@ -9,10 +9,10 @@ import click
 from spendmeter.cli.connection import cluster_settings
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say_lines
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.reconcile.history import IN_MEMORY
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
 from spendmeter_sinks.reconcile.render import render

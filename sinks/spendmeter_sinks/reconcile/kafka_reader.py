@@ -12,12 +12,12 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total, included_by
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import check_writer
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.groups import behind, wait_until_passed
-from spendmeter.runtime.kafka import AIOKafkaConsumer, TopicPartition, admin_client, consumer
-from spendmeter.runtime.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import AIOKafkaConsumer, TopicPartition, admin_client, consumer
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.kafka.groups import behind, wait_until_passed
+from spendmeter.kafka.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
+from spendmeter.settings import Settings
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.reconcile.totals import Totals
 
 MAX_RECORDS_PER_POLL = 5_000

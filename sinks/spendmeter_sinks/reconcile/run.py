@@ -21,14 +21,14 @@ from time import monotonic
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.kafka.client import TopicPartition
+from spendmeter.kafka.compacted import ReaderEnded
+from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.clickhouse import Client
-from spendmeter.runtime.compacted import ReaderEnded
-from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
-from spendmeter.runtime.kafka import TopicPartition
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter.runtime.signal_topic import SignalTopic
-from spendmeter.runtime.topic_state import lookup_topics
+from spendmeter.settings import ClickHouseSettings
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.signals import SignalTopic
+from spendmeter.topics.state import lookup_topics
 from spendmeter_sinks.history.dead_letters import DeadLetterScan, scan_dead_letters
 from spendmeter_sinks.history.incarnations import UsageIncarnation, lineage_of
 from spendmeter_sinks.history.registry import read_registered

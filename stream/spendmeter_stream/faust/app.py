@@ -12,10 +12,10 @@ from faust.types import TP
 from yarl import URL
 
 from spendmeter.contract.topics import Topic
+from spendmeter.kafka.client import connection, producer
 from spendmeter.runtime import metrics
-from spendmeter.runtime.kafka import connection, producer
-from spendmeter.runtime.topic_state import TopicState
-from spendmeter.runtime.topic_watch import changes, until_changed
+from spendmeter.topics.state import TopicState
+from spendmeter.topics.watch import changes, until_changed
 from spendmeter_stream.faust.batch_consumer import BatchTransport
 from spendmeter_stream.faust.store import VersionedStore, VersionedTable
 from spendmeter_stream.processor import Processor

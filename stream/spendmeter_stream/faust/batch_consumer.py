@@ -21,7 +21,7 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
-from spendmeter.runtime.fetched import FetchedRecord, fetch_cheaply
+from spendmeter.kafka.fetched import FetchedRecord, fetch_cheaply
 from spendmeter.runtime.process import stop_at_once
 from spendmeter_stream.faust.gc import StreamCollector
 from spendmeter_stream.processor import Halted, Processor

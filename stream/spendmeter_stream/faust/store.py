@@ -16,7 +16,7 @@ from faust.stores.base import Store
 from faust.tables import Table
 from faust.types import TP
 
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
 from spendmeter_stream import metrics
 from spendmeter_stream.state import ChangelogEntry, NoEntry, check_entry, guard_of
 

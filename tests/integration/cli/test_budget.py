@@ -16,8 +16,8 @@ from spendmeter.contract.records import Record, encode_alert, encode_signal
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.window import window_of
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import producer
+from spendmeter.settings import Settings
 
 from .conftest import spendmeter, spendmeter_json
 

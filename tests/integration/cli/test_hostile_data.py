@@ -19,7 +19,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import Record, encode_alert, encode_budget, encode_signal
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse as connection
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
+from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter_sinks.clickhouse.migrate import migrate
 
 from .conftest import spendmeter

@@ -19,7 +19,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.history.imported import read_known
 from spendmeter.litellm.spend import events_of, spent_of
 from spendmeter.runtime import clickhouse as connection
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.ports import LOOPBACK
 from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse.migrate import migrate

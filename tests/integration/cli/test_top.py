@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from spendmeter.runtime import clickhouse as connection
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.clickhouse.migrate import migrate
 
 from .conftest import spendmeter, spendmeter_json

@@ -22,9 +22,9 @@ from click.testing import CliRunner
 from spendmeter.cli.main import main
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import connection, consumer, partition_of
-from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.kafka.client import connection, consumer, partition_of
+from spendmeter.topics.create import create_topics
+from spendmeter.topics.signals import SignalTopic
 from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.clickhouse.migrate import migrate

@@ -20,8 +20,8 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import Subject
 from spendmeter.domain.window import window_of
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller, UsageDraft

@@ -21,8 +21,8 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.runtime.kafka import consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer
+from spendmeter.settings import Settings
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox

@@ -10,10 +10,10 @@ import pytest
 
 from spendmeter.contract.decision import Why
 from spendmeter.domain.matching import Subject
+from spendmeter.kafka.client import producer
 from spendmeter.litellm.entities import LitellmEntity
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings

@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaProducer
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import encode_budget
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.budget_topic import REFUSED, BudgetTopic
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import producer
+from spendmeter.settings import Settings
+from spendmeter.topics.budgets import REFUSED, BudgetTopic
 from tests.builders import budget
 from tests.integration.runtime.conftest import under_way
 

@@ -13,9 +13,9 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_signal
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import consumer, producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.budgets import BudgetTopic
 from tests.builders import NOON, budget
 from tests.integration.runtime.conftest import under_way
 

@@ -11,11 +11,11 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord
 
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime import compacted
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka import compacted
+from spendmeter.kafka.client import producer
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from tests.integration.runtime.conftest import MortalBroker, under_way
 
 TOPICS = (Topic.BUDGETS, Topic.SIGNALS)

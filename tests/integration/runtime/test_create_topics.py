@@ -8,9 +8,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
-from spendmeter.runtime.create_topics import create, create_topics
-from spendmeter.runtime.kafka import connection
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create, create_topics
 
 
 async def described(settings: Settings, names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:

@@ -9,9 +9,9 @@ from aiokafka.consumer import fetcher
 from aiokafka.structs import ConsumerRecord
 
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.fetched import FetchedRecord, FetchedRecords, fetch_cheaply
-from spendmeter.runtime.kafka import connection, consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection, consumer
+from spendmeter.kafka.fetched import FetchedRecord, FetchedRecords, fetch_cheaply
+from spendmeter.settings import Settings
 
 STOCK = FetchedRecords.__base__
 KEPT, ABORTED = 25, 10

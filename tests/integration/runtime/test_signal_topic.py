@@ -7,9 +7,9 @@ from typing import Any
 from spendmeter.contract.records import encode_signal
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.signal_topic import REFUSED, SignalTopic
+from spendmeter.kafka.client import producer
+from spendmeter.settings import Settings
+from spendmeter.topics.signals import REFUSED, SignalTopic
 from tests.builders import NOON
 
 

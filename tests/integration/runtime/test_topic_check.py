@@ -8,10 +8,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from spendmeter.contract.topics import CONFIG, Topic
-from spendmeter.runtime.create_topics import ASK_AGAIN_SECONDS, MAX_ATTEMPTS
-from spendmeter.runtime.kafka import connection
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_check import check_topics
+from spendmeter.kafka.client import connection
+from spendmeter.settings import Settings
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.create import ASK_AGAIN_SECONDS, MAX_ATTEMPTS
 
 
 async def test_topics_as_we_make_them_are_right(settings: Settings) -> None:

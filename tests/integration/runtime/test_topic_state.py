@@ -5,10 +5,10 @@ import asyncio
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import ASK_AGAIN_SECONDS, MAX_ATTEMPTS, create_topics
-from spendmeter.runtime.kafka import connection
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState, lookup_topics
+from spendmeter.kafka.client import connection
+from spendmeter.settings import Settings
+from spendmeter.topics.create import ASK_AGAIN_SECONDS, MAX_ATTEMPTS, create_topics
+from spendmeter.topics.state import TopicState, lookup_topics
 
 
 async def test_a_topic_made_anew_has_another_incarnation_and_with_more_partitions_the_same(

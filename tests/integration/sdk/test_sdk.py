@@ -17,9 +17,9 @@ from spendmeter.contract.records import encode_budget
 from spendmeter.contract.times import EPOCH
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter.waiting import Fractions, Reached
 from spendmeter_gateway import gateway as gateways
 from spendmeter_gateway.gateway import ERRORS, Gateway

@@ -10,8 +10,8 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
+from spendmeter.kafka.client import producer
+from spendmeter.topics.create import create_topics
 from spendmeter_sinks.clickhouse.consumer import Sink
 from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
 from spendmeter_sinks.clickhouse.migrate import migrate

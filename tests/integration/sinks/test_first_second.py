@@ -17,10 +17,10 @@ from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
-from spendmeter.runtime.kafka import connection, partition_of
+from spendmeter.kafka.client import connection, partition_of
+from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.create import create_topics
 from spendmeter_sinks.clickhouse.consumer import Sink
 from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
 from spendmeter_sinks.clickhouse.migrate import migrate

@@ -22,9 +22,9 @@ from spendmeter.contract.records import encode_usage, placed_by, sent_before
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of, producer
-from spendmeter.runtime.topic_state import lookup_topics
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create_topics
+from spendmeter.topics.state import lookup_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import LOOPBACK, free_port

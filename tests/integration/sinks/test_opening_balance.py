@@ -18,7 +18,7 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import subject_of
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.settings import GatewaySettings

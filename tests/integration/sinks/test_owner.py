@@ -13,8 +13,8 @@ from clickhouse_connect.driver.client import Client
 from spendmeter.contract.records import encode_budget, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.history.spend_by import spend_by
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
+from spendmeter.kafka.client import producer
+from spendmeter.topics.create import create_topics
 from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.owner import OwnedByAnother, claim, owner_of, set_owner

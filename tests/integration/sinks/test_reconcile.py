@@ -21,8 +21,8 @@ from spendmeter.contract.records import encode_total
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import says_ready

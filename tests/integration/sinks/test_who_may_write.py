@@ -28,7 +28,7 @@ from spendmeter.contract.signing import NO_KEYS, SigningKeys
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
 from spendmeter_gateway.outbox.writer import Outbox
 from tests.builders import budget, usage
 from tests.integration.producers.sending import KEYS, MAX_BYTES, PARTITIONS, event, log_of, sending

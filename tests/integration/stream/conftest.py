@@ -21,9 +21,9 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import consumer, partition_of, producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer, partition_of, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import says_ready

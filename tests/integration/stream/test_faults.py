@@ -10,9 +10,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import connection, producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter_local.waiting import wait_until
 from tests.builders import budget, usage
 

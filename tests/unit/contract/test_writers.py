@@ -18,7 +18,7 @@ from spendmeter.contract.writers import (
     ForeignProducer,
     check_writer,
 )
-from spendmeter.runtime.fetched import FetchedRecord
+from spendmeter.kafka.fetched import FetchedRecord
 from tests.builders import NOON, usage
 
 KEYS = SigningKeys(["k" * 32])

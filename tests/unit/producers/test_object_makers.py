@@ -6,7 +6,7 @@ from aiokafka.structs import ConsumerRecord
 
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject
 from spendmeter.contract.records import encode_object
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_gateway.objects.makers import ObjectMakers
 
 

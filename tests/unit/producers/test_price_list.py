@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from spendmeter.contract.usage import CostSource
 from spendmeter.prices.book import ModelNames, Used
-from spendmeter.runtime.settings import load
+from spendmeter.settings import load
 from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.pricing.price_list import PriceList, genai_prices
 from spendmeter_gateway.settings import GatewaySettings

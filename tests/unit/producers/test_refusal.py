@@ -11,7 +11,7 @@ from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Account, Subject
 from spendmeter.domain.window import Window
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_gateway.admission import decision_log
 from spendmeter_gateway.admission.decide import BLIND_AT_START, Denied
 from spendmeter_gateway.admission.decision_log import decision_of

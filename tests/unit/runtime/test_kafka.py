@@ -7,8 +7,8 @@ from aiokafka.partitioner import DefaultPartitioner, murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from spendmeter.contract.records import Record
-from spendmeter.runtime.kafka import MAX_BATCH_BYTES, batch_of, connection, partition_of
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import MAX_BATCH_BYTES, batch_of, connection, partition_of
+from spendmeter.settings import Settings
 from tests.certificates import Authority
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
+from spendmeter.settings import ClickHouseSettings, Settings, load
 from tests.certificates import Authority
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
-from spendmeter.runtime.kafka import connection
+from spendmeter.kafka.client import connection
 from spendmeter_stream.faust.app import make_app
 from spendmeter_stream.settings import StreamSettings
 

@@ -14,10 +14,10 @@ from spendmeter.client import NoSuchBudget, SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.domain.window import window_of
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.kafka.client import KafkaError
+from spendmeter.settings import ClickHouseSettings
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.signals import SignalTopic
 from spendmeter_local.keys.budgets import account_of, budget_of
 from spendmeter_local.keys.store import KeyRow
 

@@ -6,7 +6,7 @@ import click
 import uvicorn
 
 from spendmeter.runtime import logs
-from spendmeter.runtime.settings import load
+from spendmeter.settings import load
 from spendmeter_local.ports import LOOPBACK
 from spendmeter_local.proxy.app import ProxySettings, metered_app, prepare_litellm
 from spendmeter_local.proxy.config import SHIPPED_CONFIG

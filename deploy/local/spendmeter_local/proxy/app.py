@@ -18,7 +18,7 @@ import yaml
 from pydantic import SecretStr
 
 from spendmeter.files.atomic import write_atomically
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.keys.ledger import EnforcingGateway, KeyLedger
 from spendmeter_local.keys.store import KeyStore
 from spendmeter_local.proxy.config import completed

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import spendmeter_sinks
 import spendmeter_stream
-from spendmeter.runtime import create_topics
 from spendmeter.runtime.endpoints import StackDir
+from spendmeter.topics import create as create_topics
 from spendmeter_local import clickhouse, proxy, upstream
 from spendmeter_local.kafka.broker import (
     MAX_REPLICATION,

@@ -25,8 +25,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from spendmeter.runtime.kafka import admin_client, start
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import admin_client, start
+from spendmeter.settings import Settings
 
 NO_INCARNATION = ""
 """Of what was written before offsets carried one, and of a broker before Kafka 2.8, which has none."""

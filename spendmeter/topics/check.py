@@ -8,9 +8,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError, for_code
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
-from spendmeter.runtime.kafka import MAX_RECORD_BYTES, admin_client, start
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState, topic_states
+from spendmeter.kafka.client import MAX_RECORD_BYTES, admin_client, start
+from spendmeter.settings import Settings
+from spendmeter.topics.state import TopicState, topic_states
 
 CREATE = "`spendmeter topics`"
 _RETENTION, _SIZE, _CLEANUP, _STAMP = (

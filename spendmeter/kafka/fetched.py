@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from aiokafka.consumer import fetcher
 
-from spendmeter.runtime.lenient import read_any_header
+from spendmeter.kafka.lenient import read_any_header
 
 
 class FetchedRecord(msgspec.Struct, gc=False):

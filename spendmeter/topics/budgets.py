@@ -11,8 +11,8 @@ from spendmeter.contract.dead_letter import Reason
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.settings import Settings
 
 log = logging.getLogger(__name__)
 

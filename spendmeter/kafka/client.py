@@ -20,9 +20,9 @@ from aiokafka.partitioner import murmur2
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.signing import SIGNATURE, SIGNATURE_BYTES
-from spendmeter.runtime.committed import heed_each_partitions_error
-from spendmeter.runtime.lenient import read_any_header
-from spendmeter.runtime.settings import Settings, read_password, show_certificate
+from spendmeter.kafka.committed import heed_each_partitions_error
+from spendmeter.kafka.lenient import read_any_header
+from spendmeter.settings import Settings, read_password, show_certificate
 
 MAX_BATCH_BYTES = 512 * 1024
 """What one batch of a producer holds, before compression; a single larger record is a batch, too."""

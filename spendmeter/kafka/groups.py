@@ -7,9 +7,9 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
-from spendmeter.runtime.committed import committed
-from spendmeter.runtime.kafka import admin_client
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import admin_client
+from spendmeter.kafka.committed import committed
+from spendmeter.settings import Settings
 
 STREAM_GROUP = "spend-stream"
 """Faust's app id, which also begins the names of its changelogs: stream/spendmeter_stream/settings.py."""

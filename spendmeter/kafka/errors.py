@@ -23,8 +23,8 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from spendmeter.runtime.kafka import connection
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection
+from spendmeter.settings import Settings
 from spendmeter.visible import one_line
 
 CONNECT_WITHIN_SECONDS = 10.0

@@ -7,7 +7,7 @@ from typing import Protocol
 from spendmeter.contract.dead_letter import DeadLetter, Reader, hold, hold_headers, not_held
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import MAX_DEAD_LETTER_BYTES
-from spendmeter.runtime.kafka import record_bytes
+from spendmeter.kafka.client import record_bytes
 
 
 class StoredRecord(Protocol):

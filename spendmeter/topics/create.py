@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
+from spendmeter.kafka.client import admin_client
 from spendmeter.runtime import logs
-from spendmeter.runtime.kafka import admin_client
 from spendmeter.runtime.process import exiting_with_message
-from spendmeter.runtime.settings import Settings, load
+from spendmeter.settings import Settings, load
 
 log = logging.getLogger(__name__)
 

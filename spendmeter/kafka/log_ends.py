@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from spendmeter.runtime.compacted import CATCH_UP_WITHIN_SECONDS, CompactedTopics
-from spendmeter.runtime.kafka import consumer, start
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer, start
+from spendmeter.kafka.compacted import CATCH_UP_WITHIN_SECONDS, CompactedTopics
+from spendmeter.settings import Settings
 
 log = logging.getLogger(__name__)
 

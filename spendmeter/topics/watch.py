@@ -7,9 +7,9 @@ from time import monotonic
 
 from aiokafka.errors import KafkaError
 
-from spendmeter.runtime.kafka import admin_client, start
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState, topic_states
+from spendmeter.kafka.client import admin_client, start
+from spendmeter.settings import Settings
+from spendmeter.topics.state import TopicState, topic_states
 
 log = logging.getLogger(__name__)
 

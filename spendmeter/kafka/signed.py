@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
 from spendmeter.contract.signing import SigningKeys
-from spendmeter.runtime.kafka import partition_of_key
+from spendmeter.kafka.client import partition_of_key
 
 
 async def queue_signed(

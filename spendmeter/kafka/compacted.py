@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord
 
-from spendmeter.runtime.kafka import consumer, start
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer, start
+from spendmeter.settings import Settings
 
 log = logging.getLogger(__name__)
 
