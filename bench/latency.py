@@ -25,12 +25,12 @@ from bench.broker import running_broker
 from bench.machine import describe
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import from_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.settings import GatewaySettings

@@ -22,13 +22,13 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import AIOKafkaProducer, producer
 from spendmeter.kafka.signed import queue_signed
 from spendmeter.settings import Settings
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.signals import SignalTopic, follow_signals
+from spendmeter.values.times import format_time
 from spendmeter.waiting import when_budget_allows as when_budget_allows
 from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from bench.gateways.overspend import Call, Round
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller, UsageDraft

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, Protocol
 from uuid import UUID
 
-from spendmeter.contract.ids import uuid7
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.model import Caller, Deployment, UsageCounts
 

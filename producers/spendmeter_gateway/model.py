@@ -6,10 +6,10 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from spendmeter.contract.models import canonical_model
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
 from spendmeter.domain.matching import Subject
+from spendmeter.values.models import canonical_model
 
 ClientValue = Literal["accept", "ignore", "require"]
 """What becomes of a name that the client makes up: used, not used, or the request is refused without it."""

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from prometheus_client import Counter, Gauge
 
-from spendmeter.contract.ids import made_at
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.values.ids import made_at
 from spendmeter_gateway.exchange import Call, Exchange, Outcome
 from spendmeter_gateway.model import UsageDraft
 

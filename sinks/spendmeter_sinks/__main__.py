@@ -19,10 +19,10 @@ with needs("sink"):
     from spendmeter_sinks.clickhouse.consumer import Sink
     from spendmeter_sinks.clickhouse.gc import leave_to_the_sink
     from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
-    from spendmeter_sinks.clickhouse.migrate import SchemaMismatch, migrate
-    from spendmeter_sinks.clickhouse.owner import OwnedByAnother
     from spendmeter_sinks.clickhouse.settings import SinkSettings
     from spendmeter_sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
+    from spendmeter_sinks.database.migrate import SchemaMismatch, migrate
+    from spendmeter_sinks.database.owner import OwnedByAnother
     from spendmeter_sinks.opening_balance.backfill import Backfill
 
 log = logging.getLogger("spendmeter_sinks")

@@ -8,8 +8,8 @@ from typing import Any
 
 from spendmeter.contract.budget import MAX_RAISES, Budget, Raise
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import format_time
 from spendmeter.domain.window import window_of
+from spendmeter.values.times import format_time
 
 
 class InvalidChange(ValueError):

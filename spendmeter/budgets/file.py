@@ -18,10 +18,10 @@ import yaml
 from pydantic import ValidationError
 
 from spendmeter.contract.budget import ANY, GLOBBED, MAX_RAISES, MAX_THRESHOLDS, Action, Budget, Enforcement
-from spendmeter.contract.dimensions import DIMENSIONS
-from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.files.scalars import Wrong, fraction, money, one_of, text, time
 from spendmeter.files.yaml import InvalidFile, Problem, YamlReader, line_of
+from spendmeter.values.dimensions import DIMENSIONS
+from spendmeter.values.period import NAMED_PERIODS
 
 REQUIRED = {
     "id": "a name of your choice, such as key-day",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from spendmeter.budgets.change import without_ended_raises
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
-from spendmeter.contract.times import format_time
+from spendmeter.values.times import format_time
 
 MADE_ELSEWHERE = ("key:*", "litellm:*")
 """Ids of budgets that the key API and LiteLLM own: no file has them, so no file prunes them."""

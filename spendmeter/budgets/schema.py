@@ -4,8 +4,8 @@ from typing import Any
 
 from spendmeter.budgets.file import FIELDS, REQUIRED
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.period import WEEKDAYS
 from spendmeter.files.yaml import EXTENSION
+from spendmeter.values.period import WEEKDAYS
 
 # As many digits as history holds. Text or number: the reader takes either exactly as it is written.
 _USD = {

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_usd
-from spendmeter.contract.times import parse_time
 from spendmeter.files.text import UnreadableFile, read_text
+from spendmeter.values.times import parse_time
 
 INVALID_FILE = 2
 """The exit code where a file cannot be used; nothing of it was."""

@@ -9,9 +9,9 @@ import click
 
 from spendmeter.cli.options import INVALID_FILE, TimeOption, file_argument, json_option, read_file
 from spendmeter.cli.printing import clock, print_json, print_table, say, say_lines
-from spendmeter.contract.times import format_time
 from spendmeter.prices.book import ModelNames, PriceBook, PriceEntry
 from spendmeter.prices.file import InvalidPriceBook, read_price_book
+from spendmeter.values.times import format_time
 
 NO_PRICE = 1
 

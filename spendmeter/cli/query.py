@@ -13,9 +13,9 @@ import click
 from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say
-from spendmeter.contract.times import format_time
 from spendmeter.runtime.clickhouse import QueryResult
 from spendmeter.settings import ClickHouseSettings
+from spendmeter.values.times import format_time
 
 MAX_ROWS_SHOWN = 1_000
 MAX_ROWS = 1_000_000

@@ -5,8 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import UtcTime, format_time
 from spendmeter.contract.wire import Wire
+from spendmeter.values.times import UtcTime, format_time
 
 # The namespace is fixed for ever: it makes a repeated alert recognisable across restarts.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "alert.spendmeter.dev")

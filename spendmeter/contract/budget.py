@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
-from spendmeter.contract.period import plain_period, read_period
-from spendmeter.contract.times import NO_WINDOWS_FROM, UtcTime
 from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.period import plain_period, read_period
+from spendmeter.values.times import NO_WINDOWS_FROM, UtcTime
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""

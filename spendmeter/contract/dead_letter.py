@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
+from spendmeter.values.times import UtcTime
 
 MAX_HELD_BYTES = 2 * 1024 * 1024
 """Of a record in a letter. Encoded as base64 that many fit the topic; compression lets a sender of

@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
+from spendmeter.values.times import UtcTime
 
 Amount = Annotated[NanoUsd, Strict()]
 MAX_NAMED = 100

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from spendmeter.contract.ids import derived_uuid7
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Wire
+from spendmeter.values.ids import derived_uuid7
+from spendmeter.values.times import UtcTime
 
 MAX_NAME_CHARS = 200
 """Of an object's name: a longer id is replaced by its hash."""

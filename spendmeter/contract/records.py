@@ -14,16 +14,13 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.opening import Opening
+from spendmeter.contract.fast_json import UsageFields, event_of, read_fields, read_total, write_json
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import format_time, remembered_time
-from spendmeter.contract.total import Total
-from spendmeter.contract.total_reader import read_total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.usage_reader import UsageFields, event_of, read_fields
 from spendmeter.contract.wire import Wire, what_is_wrong
-from spendmeter.contract.writer import write_json
+from spendmeter.values.times import format_time, remembered_time
 
 # A gateway whose clock is ahead by more is broken: its events would fill windows not yet begun.
 MAX_AHEAD = timedelta(hours=1)

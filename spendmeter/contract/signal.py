@@ -8,9 +8,9 @@ from uuid import UUID
 from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.total import MAX_INCARNATION_CHARS
 from spendmeter.contract.wire import Whole, Wire
+from spendmeter.values.times import UtcTime
 
 CLOSE_TO_LIMIT_SHARE = 0.8
 """From this share of the limit on, every event and every signal travels at once."""

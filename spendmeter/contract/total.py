@@ -1,4 +1,7 @@
-"""The total: what one source partition has added to one account in one window, cumulative."""
+"""The total: what one source partition has added to one account in one window, cumulative; and the opening.
+
+An opening says from which source offset on the stream has counted a budget. Before it, history tells.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,10 +10,10 @@ from uuid import UUID
 
 from pydantic import Field, Strict
 
-from spendmeter.contract.account import is_account
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import UtcTime, remembered_time
 from spendmeter.contract.wire import OptionalText, Whole, Wire
+from spendmeter.values.account import is_account
+from spendmeter.values.times import UtcTime, remembered_time
 
 HISTORY = "history"
 EARLIER = -1
@@ -100,3 +103,26 @@ def is_newer(total: Total, held: HeldTotal, held_revision: int = 0) -> bool:
     if total.source_partition == HISTORY:
         return total.revision >= held_revision
     return (total.shape or "") != (held.shape or "") and total.first_offset >= held.first_offset
+
+
+class Opening(Wire):
+    """Where counting began in one source partition; or, for `history`, that all before it has been added."""
+
+    budget_id: str
+    shape: str
+    """What the budget counts, as a digest: another shape has openings of its own."""
+    source_partition: Whole | Literal["history"]
+    first_offset: Offset
+    """The first one counted; for `history`, those of `before` added up."""
+    before: dict[int, Offset] = Field(default_factory=dict)
+    """For `history` only. Source partition: everything below this offset was taken from history; EARLIER
+    stands for earlier incarnations of spend.usage."""
+    revision: Whole = 0
+    """For `history` only: of the budget at that time."""
+    incarnation: str = Field(default="", max_length=MAX_INCARNATION_CHARS)
+    """Of spend.usage, Kafka's id of the topic: which one the offsets are of. Empty in older records."""
+
+    def key(self) -> str:
+        """`budget_id|shape|source_partition`; `budget_id|history`, for only the last one counts."""
+        shape = () if self.source_partition == "history" else (self.shape,)
+        return "|".join((self.budget_id, *shape, str(self.source_partition)))

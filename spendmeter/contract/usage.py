@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import Field, Strict, model_validator
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
+from spendmeter.values.times import UtcTime
 
 CREATOR_UNKNOWN = "creator unknown"
 """The `reason` of an object's event that is charged to who read it, for nobody knows who made it."""

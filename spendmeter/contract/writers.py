@@ -11,11 +11,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.dead_letter import Reason
-from spendmeter.contract.ids import made_at
+from spendmeter.contract.fast_json import UsageFields
 from spendmeter.contract.records import MAX_AHEAD, InvalidRecord
 from spendmeter.contract.signing import Signable, SigningKeys
 from spendmeter.contract.usage import UsageEvent, UsageKind
-from spendmeter.contract.usage_reader import UsageFields
+from spendmeter.values.ids import made_at
 
 SIGNED = ".signed"
 """Ends the producer_id of a gateway that signs: who has keys believes none of its records without one."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from spendmeter.contract.budget import ANY, GLOBBED, Budget
-from spendmeter.contract.dimensions import Dimension
-from spendmeter.contract.models import selected_model
 from spendmeter.domain.globs import is_glob
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.models import selected_model
 
 # Where a budget names several values, it is looked up under the one that fewest events share. All dimensions:
 # a budget along one that is missing here would be tried every time.

@@ -1,7 +1,7 @@
 """Globs: values of a match in which each `*` stands for any characters, also for none. Pure."""
 
 from spendmeter.contract.budget import ANY, GLOBBED
-from spendmeter.contract.dimensions import Dimension
+from spendmeter.values.dimensions import Dimension
 
 
 def is_glob(dimension: Dimension, wanted: str) -> bool:

@@ -7,16 +7,16 @@ from itertools import product
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from spendmeter.contract.account import account_name
 from spendmeter.contract.budget import ANY, Budget
-from spendmeter.contract.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
-from spendmeter.contract.models import canonical_model, names_of_model, selected_model
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.budget_index import BudgetIndex
 from spendmeter.domain.definition import definition_digest
 from spendmeter.domain.globs import fits, is_glob
 from spendmeter.domain.window import Window
 from spendmeter.domain.window_cache import WindowCache
+from spendmeter.values.account import account_name
+from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
+from spendmeter.values.models import canonical_model, names_of_model, selected_model
 
 # Bounds of the two memories below; both are cleared whole, because to keep them exact costs more
 # than to fill them again.

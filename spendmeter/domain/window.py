@@ -7,8 +7,8 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.period import Period, read_period
-from spendmeter.contract.times import EPOCH, NO_WINDOWS_FROM
+from spendmeter.values.period import Period, read_period
+from spendmeter.values.times import EPOCH, NO_WINDOWS_FROM
 
 # A closed window is kept this long for late events; what comes later still is counted from there on.
 KEEP_CLOSED_WINDOWS = timedelta(days=7)

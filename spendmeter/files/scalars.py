@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import yaml
 
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_usd, to_usd
-from spendmeter.contract.times import parse_time
+from spendmeter.values.times import parse_time
 
 
 class Wrong(Exception):

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from spendmeter.contract.dimensions import FIELDS
-from spendmeter.contract.ids import derived_uuid7, unix_ms_of
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
+from spendmeter.values.dimensions import FIELDS
+from spendmeter.values.ids import derived_uuid7, unix_ms_of
 
 MAX_REASON_CHARACTERS = 500
 _KEPT = (

@@ -4,9 +4,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from spendmeter.contract.dimensions import DIMENSIONS as ALL_DIMENSIONS
-from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.dimensions import DIMENSIONS as ALL_DIMENSIONS
+from spendmeter.values.dimensions import Dimension, field_of
 
 WINDOWS = {
     "minute": timedelta(minutes=1),

@@ -5,12 +5,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from spendmeter.contract.ids import made_at
-from spendmeter.contract.times import format_time, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.correction import CorrectedEvent
 from spendmeter.history.replay import HistoryCopy
 from spendmeter.runtime.clickhouse import OF_THE_SYSTEM, Client
+from spendmeter.values.ids import made_at
+from spendmeter.values.times import format_time, from_unix_us
 
 MAX_CORRECTIONS = 1_000
 """Of one event that are read; a person will never come near."""

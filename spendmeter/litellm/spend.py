@@ -12,11 +12,11 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from spendmeter.contract.ids import derived_uuid7
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.litellm.api import Row
 from spendmeter.litellm.entities import mapping
+from spendmeter.values.ids import derived_uuid7
 
 CALL_TYPE = "import"
 _DIGITS = 12

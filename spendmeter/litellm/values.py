@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
-from spendmeter.contract.period import read_period
-from spendmeter.contract.times import EPOCH
 from spendmeter.domain.window import window_of
 from spendmeter.litellm.durations import InvalidDuration, period_of
+from spendmeter.values.period import read_period
+from spendmeter.values.times import EPOCH
 
 _DAY_SECONDS = 86_400
 _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001 - of whichever zone

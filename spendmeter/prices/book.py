@@ -11,10 +11,10 @@ from decimal import Context, Decimal, Inexact
 from typing import NamedTuple
 
 from spendmeter.contract.budget import ANY
-from spendmeter.contract.models import names_of_model
 from spendmeter.contract.money import NanoUsd, from_usd
-from spendmeter.contract.times import format_time
 from spendmeter.domain.globs import fits
+from spendmeter.values.models import names_of_model
+from spendmeter.values.times import format_time
 
 MAX_REMEMBERED_MODELS = 10_000
 

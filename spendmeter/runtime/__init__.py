@@ -1,1 +1,1 @@
-"""What every process does the same way: logs, metrics, how it ends; ClickHouse's client; which servers are supported."""
+"""What every process does the same way: logs, metrics, how it ends; ClickHouse's client; known servers."""

@@ -5,12 +5,12 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal, State
 from spendmeter.settings import Settings
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.signals import SignalFeed
+from spendmeter.values.account import budget_id_of
 
 READ_WITHIN_SECONDS = 30.0
 

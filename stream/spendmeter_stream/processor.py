@@ -25,7 +25,6 @@ from typing import Protocol, cast
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason
 from spendmeter.contract.records import InvalidRecord, decode, read_usage
-from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total, included_by
 from spendmeter.contract.usage import UsageEvent
@@ -38,6 +37,7 @@ from spendmeter.runtime.process import stop_at_once
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.dead_letters import dead_letter_of
 from spendmeter.topics.watch import Said
+from spendmeter.values.times import EPOCH, from_unix_us
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.meter.meter import FoldResult, Meter

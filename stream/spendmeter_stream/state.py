@@ -17,8 +17,8 @@ from uuid import UUID
 import msgspec
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.domain.opening_balance import OpeningBalance
+from spendmeter.values.times import from_unix_us, to_unix_us
 
 METER_TABLE, JUDGE_TABLE = "meter", "judge"
 

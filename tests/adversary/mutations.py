@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
+from spendmeter.values.ids import uuid7
 
 ENVIRONMENT = "ADVERSARY_MUTATION"
 

@@ -6,7 +6,7 @@ any value of the dimension (`*`) has an account only where event and request nam
 
 import pytest
 
-from spendmeter.contract.dimensions import DIMENSIONS
+from spendmeter.values.dimensions import DIMENSIONS
 from tests.adversary.case import Case
 from tests.adversary.conftest import Adversary
 from tests.adversary.routes import ROUTES, request

@@ -23,9 +23,9 @@ from spendmeter.kafka.groups import SINK_GROUP
 from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from tests.builders import usage
 from tests.cluster.nodes import Node, kill_all, one_that_rules
 from tests.faults.cluster import Cluster

@@ -15,8 +15,8 @@ from spendmeter.cli.main import main
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.children import start_child, stop_child
 from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 
 from . import tardy
 from .conftest import TARDY, WITHIN_SECONDS, Proxy

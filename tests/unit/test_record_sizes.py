@@ -11,9 +11,7 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import ANY, MAX_RAISES, MAX_THRESHOLDS, Budget
 from spendmeter.contract.dead_letter import MAX_HELD_BYTES, MAX_HELD_HEADERS, NotHeld, Reader, Reason
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
-from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import (
     InvalidRecord,
     decode_usage,
@@ -28,7 +26,7 @@ from spendmeter.contract.records import (
 )
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import MAX_DEAD_LETTER_BYTES
-from spendmeter.contract.total import HISTORY, Total
+from spendmeter.contract.total import HISTORY, Opening, Total
 from spendmeter.contract.usage import MAX_PRICES, MAX_TAGS, UsageEvent
 from spendmeter.contract.wire import MAX_TEXT_CHARS
 from spendmeter.domain.matching import BudgetBook, subject_of
@@ -38,6 +36,7 @@ from spendmeter.kafka.client import MAX_RECORD_BYTES, record_bytes
 from spendmeter.kafka.fetched import FetchedRecord
 from spendmeter.settings import MAX_PARTITIONS
 from spendmeter.topics.dead_letters import dead_letter_of
+from spendmeter.values.dimensions import DIMENSIONS
 from spendmeter_stream.judge.alerts import crossings
 from spendmeter_stream.judge.opening_balances import OpeningBalances
 from spendmeter_stream.state import (

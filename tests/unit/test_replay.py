@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason, hold
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signing import SigningKeys
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, producer_of, replay_of
+from spendmeter.values.ids import uuid7
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import UsageRecord
 from tests.builders import NOON, budget, usage

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.cli.columns import columns
+from spendmeter.cli.printing import columns
 from spendmeter.runtime.logs import _VisibleFormatter
 from spendmeter.visible import one_line, visible, visible_json
 

@@ -21,7 +21,7 @@ from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 from spendmeter.kafka.client import connection, consumer, producer
 from spendmeter.settings import Settings
 from spendmeter.topics.create import create
-from spendmeter_sinks.clickhouse.migrate import migrations
+from spendmeter_sinks.database.migrate import migrations
 
 GOLDEN = Path(__file__).with_name("golden")
 PREFIX = "earlier."

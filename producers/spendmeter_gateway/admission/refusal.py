@@ -7,11 +7,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.decision import Why
-from spendmeter.contract.dimensions import Dimension
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd, format_usd
-from spendmeter.contract.times import format_time
 from spendmeter.domain.matching import Subject
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.ids import uuid7
+from spendmeter.values.times import format_time
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.model import Caller
 

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Subject
 from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.values.account import budget_id_of
+from spendmeter.values.times import format_time
 from spendmeter_gateway.admission.decide import ADMIT, Decision, DecisionContext, decide
 from spendmeter_gateway.admission.decision_cache import AdmissionCache
 from spendmeter_gateway.admission.post_routing import PostRoutingBudgets

@@ -25,9 +25,9 @@ from litellm.proxy._types import UserAPIKeyAuth
 from openai import APIError
 from prometheus_client import Counter
 
-from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.settings import load
+from spendmeter.values.ids import made_at, uuid7
 from spendmeter_gateway.admission.cost_bound import Model
 from spendmeter_gateway.admission.decide import cannot_be_metered, lacks
 from spendmeter_gateway.admission.refusal import Refusal

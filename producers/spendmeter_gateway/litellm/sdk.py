@@ -27,9 +27,9 @@ from uuid import UUID
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.domain.matching import Subject
+from spendmeter.values.ids import made_at, uuid7
 from spendmeter.waiting import Fractions
 from spendmeter_gateway.admission.cost_bound import Model
 from spendmeter_gateway.exchange import Call, Exchange

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from spendmeter.contract.fast_json import event_of, read_fields
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_usage, placed_by
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.usage_reader import event_of, read_fields
 from spendmeter.kafka.client import partition_of
+from spendmeter.values.times import EPOCH
 from spendmeter_gateway.outbox.frames import Frame
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from spendmeter.contract.ids import uuid7
+from spendmeter.contract.fast_json import write_json
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.contract.writer import write_json
 from spendmeter.contract.writers import SIGNED
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.outbox import recovery as left_behind
 from spendmeter_gateway.outbox.frames import MAX_PAYLOAD_BYTES, encode
 from spendmeter_gateway.outbox.lock import Lock, found

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.signal import Signal
+from spendmeter.values.account import budget_id_of
 from spendmeter_gateway.spend.charges import Charge
 from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement, KnownSpend, WindowBalance
 

@@ -25,11 +25,11 @@ from spendmeter_sinks.clickhouse.metrics import (
     UNKEPT_DEAD_LETTERS,
 )
 from spendmeter_sinks.clickhouse.objects import bills_in, repeats_in, without
-from spendmeter_sinks.clickhouse.owner import OwnedByAnother
 from spendmeter_sinks.clickhouse.plan import InsertPlan
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
 from spendmeter_sinks.clickhouse.writer import BatchRefused, Unreachable, Writer
+from spendmeter_sinks.database.owner import OwnedByAnother
 from spendmeter_sinks.history.incarnations import Lineage, UsageIncarnation, lineage_of, settle, whole_topic
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.values.times import from_unix_us, to_unix_us
 
 Row = tuple[Any, ...]
 

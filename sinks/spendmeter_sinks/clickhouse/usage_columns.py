@@ -18,12 +18,12 @@ from pydantic.fields import FieldInfo
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, read_usage
 from spendmeter.contract.signing import NO_KEYS, SigningKeys
-from spendmeter.contract.times import EPOCH, UtcTime, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import check_writer
 from spendmeter.topics.dead_letters import StoredRecord
+from spendmeter.values.times import EPOCH, UtcTime, from_unix_us
+from spendmeter_sinks.clickhouse.column_types import Names
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
-from spendmeter_sinks.clickhouse.low_cardinality import Names
 
 # Few enough that they are still in the processor's cache when the last column is taken from them.
 EVENTS_AT_ONCE = 128

@@ -15,11 +15,11 @@ from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
 from spendmeter.runtime.supported import clickhouse_warning
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.clickhouse.column_types import type_of
-from spendmeter_sinks.clickhouse.migrate import applied_migrations, migrations
 from spendmeter_sinks.clickhouse.objects import RecordLocation
-from spendmeter_sinks.clickhouse.owner import claim
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE_OBJECTS, Table
+from spendmeter_sinks.database.migrate import applied_migrations, migrations
+from spendmeter_sinks.database.owner import claim
 from spendmeter_sinks.history.incarnations import Registered
 from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register
 

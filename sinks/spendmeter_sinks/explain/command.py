@@ -9,9 +9,9 @@ from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.times import format_time
 from spendmeter_sinks.explain.evidence import (
     DecisionEvidence,
     budgets_at,

@@ -6,18 +6,18 @@ from heapq import nlargest
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from spendmeter.contract.account import account_name, subject_in
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signing import shown
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.globs import is_glob
 from spendmeter.domain.matching import BudgetBook, Subject
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.account import account_name, subject_in
+from spendmeter.values.dimensions import DIMENSIONS
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_sinks.history.incarnations import lineage_of_topic
 from spendmeter_sinks.history.registry import read_registered
 from spendmeter_sinks.history.usage_rows import FLATS_OF, TimeRange, columns_of, subject_from, up_to

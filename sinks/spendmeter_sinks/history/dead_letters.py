@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from spendmeter.contract.dead_letter import DeadLetter, NotHeld, Reason
-from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.records import InvalidRecord, decode
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.charge import flats_of
 from spendmeter.domain.matching import subject_of
+from spendmeter.values.dimensions import Dimension, field_of
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.history.usage_rows import A, Flats, Row
 
 # A letter does not say when the broker appended its record: never after a budget began, then.

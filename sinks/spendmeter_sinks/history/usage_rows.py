@@ -7,12 +7,12 @@ from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from spendmeter.contract.dead_letter import DeadLetter
-from spendmeter.contract.dimensions import Dimension, field_of
-from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import CostSource, Status, UsageKind
 from spendmeter.domain.matching import BudgetBook, Subject, columns_for
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.dimensions import Dimension, field_of
+from spendmeter.values.times import EPOCH, to_unix_us
 from spendmeter_sinks.history.incarnations import Lineage, whole_topic
 
 SENT_BEFORE = "event/"

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_budget
 from spendmeter.contract.topics import Topic
+from spendmeter.contract.total import Opening
 from spendmeter.kafka.client import (
     AIOKafkaConsumer,
     KafkaError,

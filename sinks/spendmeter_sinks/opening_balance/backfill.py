@@ -21,10 +21,9 @@ from prometheus_client import Counter, Gauge
 from urllib3.exceptions import HTTPError
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, decode, encode_opening, encode_total
 from spendmeter.contract.topics import Topic
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
 from spendmeter.kafka.compacted import CompactedTopics

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window, window_of
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_sinks.history.usage_rows import Flats, TimeRange, needed_dimensions, subject_from
 from spendmeter_sinks.opening_balance.pending_backfills import BackfillRequest
 

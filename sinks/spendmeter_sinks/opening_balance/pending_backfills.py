@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
-from spendmeter.contract.total import EARLIER
+from spendmeter.contract.total import EARLIER, Opening
 from spendmeter.domain.matching import BudgetBook
 
 

@@ -15,8 +15,7 @@ from spendmeter.runtime import clickhouse
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.reconcile.history import IN_MEMORY
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
-from spendmeter_sinks.reconcile.render import render
-from spendmeter_sinks.reconcile.report import Report
+from spendmeter_sinks.reconcile.report import Report, render
 from spendmeter_sinks.reconcile.run import reconcile as compare
 from spendmeter_sinks.reconcile.scope import WindowFilter, read_window_filter
 

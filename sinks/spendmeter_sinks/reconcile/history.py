@@ -5,11 +5,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.records import InvalidRecord, decode
-from spendmeter.contract.times import from_unix_us
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.times import from_unix_us
 from spendmeter_sinks.history.usage_rows import SENT_BEFORE, TimeRange, UsageRows, Values, columns_of, up_to
-from spendmeter_sinks.reconcile.budget_history import Revision
+from spendmeter_sinks.reconcile.scope import Revision
 from spendmeter_sinks.reconcile.sequences import Range
 
 MAX_RANGES = 10_000

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY
 from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_sinks.history.usage_rows import UNPRICED, A, Flats, Row, needed_dimensions, subject_from
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Version, by_partition, openings

@@ -33,7 +33,6 @@ from spendmeter_sinks.history.dead_letters import DeadLetterScan, scan_dead_lett
 from spendmeter_sinks.history.incarnations import UsageIncarnation, lineage_of
 from spendmeter_sinks.history.registry import read_registered
 from spendmeter_sinks.history.usage_rows import TimeRange, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import counting_periods, replaced_until, shape_of
 from spendmeter_sinks.reconcile.find import Finder
 from spendmeter_sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
 from spendmeter_sinks.reconcile.history import History
@@ -45,7 +44,7 @@ from spendmeter_sinks.reconcile.kafka_reader import (
 )
 from spendmeter_sinks.reconcile.replay import Replay, has_flats
 from spendmeter_sinks.reconcile.report import Report
-from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
+from spendmeter_sinks.reconcile.scope import Scope, WindowFilter, counting_periods, replaced_until, shape_of
 from spendmeter_sinks.reconcile.signals import SignalCheck, compare_signals
 from spendmeter_sinks.reconcile.summary import Findings, summarise
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, in_present_shape

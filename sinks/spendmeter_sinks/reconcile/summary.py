@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.total import HISTORY
+from spendmeter.values.account import budget_id_of
 from spendmeter_sinks.history.dead_letters import DeadLetterScan
-from spendmeter_sinks.reconcile.evidence import Evidence
+from spendmeter_sinks.reconcile.find import Evidence
 from spendmeter_sinks.reconcile.gaps import Losses
 from spendmeter_sinks.reconcile.replay import ComparedComponent, Missing, Replay
 from spendmeter_sinks.reconcile.report import (

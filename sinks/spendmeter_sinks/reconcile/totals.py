@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from spendmeter.contract.account import budget_id_of, is_account
-from spendmeter.contract.times import parse_time
 from spendmeter.contract.total import HISTORY, Total, is_newer
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.opening_balance import OpeningBalance, balance_of, with_balance
+from spendmeter.values.account import budget_id_of, is_account
+from spendmeter.values.times import parse_time
 
 Source = int | str
 """A partition of spend.usage, or `history` for an opening balance."""

@@ -12,8 +12,8 @@ from functools import lru_cache
 from math import exp2, expm1, log
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.domain.window import Window
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_stream.state import Burn
 
 HALF_LIFE_SHARE = 1 / 8

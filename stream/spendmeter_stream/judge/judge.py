@@ -12,7 +12,6 @@ from itertools import islice
 from operator import itemgetter
 from sys import intern
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal, State
@@ -20,6 +19,7 @@ from spendmeter.contract.total import HISTORY, Total, is_newer, total_key
 from spendmeter.domain.matching import BudgetBook, rest_account
 from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter.values.account import budget_id_of
 from spendmeter_stream.judge.alerts import capped, crossings, recovery
 from spendmeter_stream.judge.emission import COALESCE_FOR, Snapshot, should_emit, snapshot_of
 from spendmeter_stream.judge.forecast import burnt

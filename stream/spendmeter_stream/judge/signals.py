@@ -3,7 +3,6 @@
 from datetime import datetime
 from uuid import UUID
 
-from spendmeter.contract.account import budget_id_of, subject_in
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
@@ -11,6 +10,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
 from spendmeter.contract.writers import ForeignProducer
 from spendmeter.domain.window import Window
+from spendmeter.values.account import budget_id_of, subject_in
 from spendmeter_stream.judge.emission import Snapshot
 from spendmeter_stream.judge.forecast import exhausted_at
 from spendmeter_stream.judge.merging import Merged

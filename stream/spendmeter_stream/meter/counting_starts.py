@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
+from spendmeter.contract.total import Opening
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_stream.state import OPENING, ChangelogEntry, CountingStart
 

@@ -22,16 +22,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
-from spendmeter.contract.account import budget_id_of, has_subject
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total, total_key
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
 from spendmeter.domain.charge import cost_for, costs_nothing, flats_of
 from spendmeter.domain.matching import Account, BudgetBook, rest_account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter.values.account import budget_id_of, has_subject
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_stream.meter.counting_starts import CountingStarts
 from spendmeter_stream.meter.topic_identity import HighWatermark, UsageRecord, refuse_if_recreated
 from spendmeter_stream.meter.window_cache import CountedWindow, CountedWindowCache

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.values.times import format_time
 
 
 class UsageRecord(NamedTuple):

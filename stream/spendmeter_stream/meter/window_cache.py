@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
+from spendmeter.values.times import EPOCH
 from spendmeter_stream.state import CounterKey, PartitionSum
 
 # Beyond, all are looked up again. So many weigh some 60 MB, in each source partition.

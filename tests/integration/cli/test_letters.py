@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from spendmeter.cli.main import main
 from spendmeter.contract.dead_letter import DeadLetter, Reason
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.records import MAX_AHEAD, encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.replay import producer_of
+from spendmeter.values.ids import uuid7
 from spendmeter_local.waiting import wait_until
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter

@@ -27,9 +27,9 @@ from spendmeter.topics.create import create_topics
 from spendmeter.topics.signals import SignalTopic
 from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.reconcile.report import Report
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter

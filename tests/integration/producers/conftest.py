@@ -12,7 +12,6 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget, encode_signal
 from spendmeter.contract.signal import Signal, State
@@ -22,6 +21,7 @@ from spendmeter.domain.matching import Subject
 from spendmeter.domain.window import window_of
 from spendmeter.kafka.client import partition_of, producer
 from spendmeter.topics.create import create_topics
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller, UsageDraft

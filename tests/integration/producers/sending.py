@@ -16,13 +16,13 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from prometheus_client import REGISTRY
 
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.kafka.client import consumer
 from spendmeter.settings import Settings
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox

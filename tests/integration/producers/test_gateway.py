@@ -9,13 +9,13 @@ from aiokafka import TopicPartition
 
 from spendmeter.contract.budget import Action, Raise
 from spendmeter.contract.decision import Decision, Why
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.kafka.client import consumer
 from spendmeter.runtime import metrics
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.believed_signals import BEYOND_THE_END

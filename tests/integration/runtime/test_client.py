@@ -8,7 +8,6 @@ import pytest
 from aiokafka import TopicPartition
 
 from spendmeter.client import InvalidReplaces, NoSuchBudget, SpendmeterClient, connect
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_signal
 from spendmeter.contract.signal import Signal, State
@@ -16,6 +15,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import consumer, producer
 from spendmeter.settings import Settings
 from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.values.account import budget_id_of
 from tests.builders import NOON, budget
 from tests.integration.runtime.conftest import under_way
 

@@ -14,12 +14,12 @@ import pytest
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import encode_budget
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.kafka.client import producer
 from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
+from spendmeter.values.times import EPOCH
 from spendmeter.waiting import Fractions, Reached
 from spendmeter_gateway import gateway as gateways
 from spendmeter_gateway.gateway import ERRORS, Gateway

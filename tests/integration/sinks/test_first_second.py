@@ -23,13 +23,12 @@ from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.create import create_topics
 from spendmeter_sinks.clickhouse.consumer import Sink
 from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.reconcile.command import reconcile as command
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
-from spendmeter_sinks.reconcile.render import render
-from spendmeter_sinks.reconcile.report import OpeningMissing, Report
+from spendmeter_sinks.reconcile.report import OpeningMissing, Report, render
 from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage

@@ -30,9 +30,9 @@ from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import kafka_answers, says_ready
 from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.move.command import move
 from spendmeter_sinks.move.plan import CannotMove, MovePlan
 from spendmeter_sinks.move.run import Move

@@ -20,10 +20,10 @@ from spendmeter_sinks.clickhouse import assignment
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 from spendmeter_sinks.clickhouse.consumer import Sink
 from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import Table
 from spendmeter_sinks.clickhouse.writer import NotMigrated, open_client
+from spendmeter_sinks.database.migrate import migrate
 from tests.builders import usage
 from tests.integration.sinks.conftest import Eventually, Put
 from tests.versions.releases import engine_under_test

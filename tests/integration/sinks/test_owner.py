@@ -16,10 +16,10 @@ from spendmeter.history.spend_by import spend_by
 from spendmeter.kafka.client import producer
 from spendmeter.topics.create import create_topics
 from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
-from spendmeter_sinks.clickhouse.owner import OwnedByAnother, claim, owner_of, set_owner
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
+from spendmeter_sinks.database.owner import OwnedByAnother, claim, owner_of, set_owner
 from tests.builders import budget, usage
 from tests.integration.sinks.conftest import Eventually, Put, Running
 from tests.integration.sinks.test_process import COMMAND, WITHIN_SECONDS, environment

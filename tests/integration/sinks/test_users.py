@@ -24,9 +24,9 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers
 from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate, migrations
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate, migrations
 from spendmeter_sinks.reconcile.history import History as RecountedHistory
 from tests.builders import usage
 from tests.integration.cli.conftest import spendmeter

@@ -21,7 +21,6 @@ from spendmeter.cli.main import main
 from spendmeter.client import connect, who
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.dead_letter import Reader, Reason
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_total, encode_usage
 from spendmeter.contract.signing import NO_KEYS, SigningKeys
@@ -29,6 +28,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.kafka.client import partition_of, producer
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.outbox.writer import Outbox
 from tests.builders import budget, usage
 from tests.integration.producers.sending import KEYS, MAX_BYTES, PARTITIONS, event, log_of, sending

@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from spendmeter.contract.account import account_name, budget_id_of, has_subject, is_account, subject_in
 from spendmeter.contract.budget import ANY, Budget
-from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.domain.globs import fits
 from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter.values.account import account_name, budget_id_of, has_subject, is_account, subject_in
+from spendmeter.values.dimensions import DIMENSIONS, Dimension
 from tests.builders import budget
 
 FEW: tuple[Dimension, ...] = ("key", "user", "team", "tag", "model")

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.models import canonical_model, names_of_model, prefixes_of, selected_model
 from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter.values.models import canonical_model, names_of_model, prefixes_of, selected_model
 from tests.builders import budget
 
 providers = st.sampled_from(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.contract.times import EPOCH, format_time, from_unix_us, parse_time, to_unix_us
+from spendmeter.values.times import EPOCH, format_time, from_unix_us, parse_time, to_unix_us
 
 # Hypothesis wants these without a zone.
 FIRST = datetime(1970, 1, 2)  # noqa: DTZ001

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from spendmeter.contract.fast_json import read_total
 from spendmeter.contract.records import encode_total
 from spendmeter.contract.total import HISTORY, Total
-from spendmeter.contract.total_reader import read_total
 from tests.builders import NOON
 from tests.property.contract.test_usage_reader import ODD, json_values, written
 

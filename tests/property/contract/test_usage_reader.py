@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from spendmeter.contract.fast_json import event_of, read_fields
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.usage import UsageEvent, UsageKind
-from spendmeter.contract.usage_reader import event_of, read_fields
 from tests.builders import usage
 
 EVENT: dict[str, Any] = json.loads(encode_usage(usage()).value)

@@ -7,11 +7,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.period import NAMED_PERIODS, WEEKDAYS
-from spendmeter.contract.times import EPOCH
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.window import window_of
 from spendmeter.domain.window_cache import WindowCache
+from spendmeter.values.period import NAMED_PERIODS, WEEKDAYS
+from spendmeter.values.times import EPOCH
 from tests.builders import budget
 
 MICROSECOND = timedelta(microseconds=1)

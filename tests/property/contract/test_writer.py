@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spendmeter.contract.fast_json import write_json
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.contract.wire import Wire, construct_unchecked
-from spendmeter.contract.writer import write_json
 
 whole = st.integers() | st.integers(0, 2**64 + 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=128)

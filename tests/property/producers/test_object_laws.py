@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_event_id, object_name
 from spendmeter.contract.records import decode_usage, encode_usage
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.charge import cost_for
 from spendmeter.domain.matching import BudgetBook
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_sinks.clickhouse.objects import RecordLocation, repeats_in

@@ -12,11 +12,11 @@ import pytest
 
 from spendmeter.contract.budget import Budget, Enforcement
 from spendmeter.contract.decision import Why
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
 from spendmeter.domain.window import window_of
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway

@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
 from spendmeter.domain.matching import BudgetBook
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.history.usage_rows import Flats, Row, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.replay import Replay, has_flats
-from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
+from spendmeter_sinks.reconcile.scope import Revision, Scope, WindowFilter, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.meter.meter import Meter
 from spendmeter_stream.meter.topic_identity import UsageRecord

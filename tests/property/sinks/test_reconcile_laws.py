@@ -11,13 +11,12 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.history.usage_rows import Row, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.replay import Replay
-from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
+from spendmeter_sinks.reconcile.scope import Revision, Scope, WindowFilter, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.sequences import Range, count, in_both, without
 from spendmeter_sinks.reconcile.totals import Totals
 from spendmeter_stream.meter.meter import Meter

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spendmeter.contract.records import encode_usage
-from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
 from spendmeter.contract.writers import MAX_SEQ
-from spendmeter_sinks.clickhouse.column_types import type_of
-from spendmeter_sinks.clickhouse.low_cardinality import Names
+from spendmeter.values.times import EPOCH, to_unix_us
+from spendmeter_sinks.clickhouse.column_types import Names, type_of
 from spendmeter_sinks.clickhouse.tables import USAGE
 from spendmeter_sinks.clickhouse.usage_columns import EVENTS_AT_ONCE, NAMES, read_usage_columns
 from tests.builders import NOON, usage

@@ -18,9 +18,9 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, says_ready
 from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from tests.regression.litellm.stack import START_WITHIN_SECONDS, Proxy, Stack, Upstream
 
 PARTITIONS = 2

@@ -8,11 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from spendmeter.contract.budget import MAX_RAISES, Action
-from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD
-from spendmeter.contract.period import iso_duration_seconds
 from spendmeter.contract.records import render_validation_error
 from spendmeter.domain.matching import Subject
+from spendmeter.values.dimensions import DIMENSIONS, Dimension
+from spendmeter.values.period import iso_duration_seconds
 from tests.builders import NOON, budget
 
 MICROSECOND = timedelta(microseconds=1)

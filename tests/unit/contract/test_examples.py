@@ -25,7 +25,6 @@ from spendmeter.contract.dead_letter import (
 )
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd, from_usd
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_event_id
 from spendmeter.contract.records import (
     Record,
@@ -41,11 +40,11 @@ from spendmeter.contract.records import (
     encode_usage,
 )
 from spendmeter.contract.signal import Signal, State
-from spendmeter.contract.times import parse_time
 from spendmeter.contract.topics import Topic
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import CREATOR_UNKNOWN, CostSource, Doubt, Status, UsageEvent, UsageKind
 from spendmeter.contract.wire import Wire
+from spendmeter.values.times import parse_time
 
 EXAMPLES = files("spendmeter.contract") / "examples"
 KEY = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

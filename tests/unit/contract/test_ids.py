@@ -4,7 +4,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from spendmeter.contract.ids import derived_uuid7, unix_ms_of, uuid7
+from spendmeter.values.ids import derived_uuid7, unix_ms_of, uuid7
 
 
 @pytest.mark.parametrize("unix_ms", [0, 1, 1_795_348_800_000, 2**48 - 1])

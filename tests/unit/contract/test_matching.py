@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from spendmeter.contract.account import account_name, subject_in
-from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.domain import matching
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from spendmeter.domain.window import window_of
+from spendmeter.values.account import account_name, subject_in
+from spendmeter.values.dimensions import DIMENSIONS, Dimension
 from tests.builders import NOON, budget, usage
 
 

@@ -10,16 +10,15 @@ from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision, Why
-from spendmeter.contract.dimensions import DIMENSIONS
-from spendmeter.contract.opening import Opening
-from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.records import _TYPES, encode_usage
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import PARTITIONED, Topic
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent, UsageKind
 from spendmeter.contract.wire import Wire
+from spendmeter.values.dimensions import DIMENSIONS
+from spendmeter.values.period import NAMED_PERIODS
 from tests.builders import usage
 
 PAGE = (Path(__file__).parents[3] / "docs/reference/contract.md").read_text(encoding="utf-8")

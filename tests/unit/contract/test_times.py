@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from spendmeter.contract.times import (
+from spendmeter.values.times import (
     EPOCH,
     UtcTime,
     format_time,

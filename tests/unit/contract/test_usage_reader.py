@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field
 
+from spendmeter.contract.fast_json import event_of, read_fields, struct_of
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.usage_reader import event_of, read_fields, struct_of
 from spendmeter.contract.wire import Wire
 from tests.builders import usage
 

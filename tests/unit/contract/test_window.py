@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from spendmeter.contract.times import EPOCH, NO_WINDOWS_FROM, parse_time
 from spendmeter.domain.window import Window, window_of
+from spendmeter.values.times import EPOCH, NO_WINDOWS_FROM, parse_time
 from tests.builders import NOON, budget
 
 MICROSECOND = timedelta(microseconds=1)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from spendmeter.contract.dead_letter import Reason
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.records import MAX_AHEAD, encode_usage
 from spendmeter.contract.signing import NO_KEYS, SigningKeys
 from spendmeter.contract.usage import UsageEvent
@@ -19,6 +18,7 @@ from spendmeter.contract.writers import (
     check_writer,
 )
 from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.values.ids import uuid7
 from tests.builders import NOON, usage
 
 KEYS = SigningKeys(["k" * 32])

@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
 from spendmeter.domain.window import window_of
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway

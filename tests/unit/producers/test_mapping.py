@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from spendmeter.contract.ids import uuid7
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
+from spendmeter.values.ids import uuid7
+from spendmeter.values.times import EPOCH
 from spendmeter_gateway.litellm.payload.fields import finish_time
 from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
 from spendmeter_gateway.model import Origin

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.contract.account import account_name
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Account, Subject
 from spendmeter.domain.window import Window
+from spendmeter.values.account import account_name
 from spendmeter.waiting.refusals import read_refusal
 from spendmeter_gateway.admission.decide import BLIND_AT_START, Denied
 from spendmeter_gateway.admission.refusal import MAX_ACCOUNT_HEADER_CHARS, Refusal, refusal_of

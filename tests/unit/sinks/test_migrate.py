@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from spendmeter_sinks.clickhouse.migrate import Migration, SchemaMismatch, migrations, pending
+from spendmeter_sinks.database.migrate import Migration, SchemaMismatch, migrations, pending
 
 ONE = Migration(1, "0001_one.sql", "CREATE TABLE a (x UInt8) ENGINE = Memory;\n")
 TWO = Migration(2, "0002_two.sql", "CREATE TABLE b (x UInt8) ENGINE = Memory;\n")

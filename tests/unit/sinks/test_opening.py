@@ -4,9 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
-from spendmeter.contract.times import to_unix_us
+from spendmeter.contract.total import Opening
 from spendmeter.domain.matching import BudgetBook
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.opening_balance.balance import Balances
 from spendmeter_sinks.opening_balance.pending_backfills import (
     BackfillRequest,

@@ -7,10 +7,10 @@ import pytest
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.total import Total
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.window import Window
+from spendmeter.values.times import EPOCH
 from spendmeter_stream.judge.emission import COALESCE_FOR
 from spendmeter_stream.judge.forecast import (
     ENDLESS,

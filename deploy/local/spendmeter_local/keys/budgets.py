@@ -3,11 +3,11 @@
 import re
 from datetime import datetime
 
-from spendmeter.contract.account import account_name
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.litellm.durations import period_of
+from spendmeter.values.account import account_name
 from spendmeter_local.keys.store import KeyRow
 
 _FITS_AN_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,190}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from spendmeter.contract.times import UtcTime
+from spendmeter.values.times import UtcTime
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (

@@ -4,12 +4,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from spendmeter.contract.times import to_unix_us
 from spendmeter.domain.matching import BudgetBook
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.history.usage_rows import UNPRICED, Row, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods
 from spendmeter_sinks.reconcile.replay import ComparedComponent, Missing, Replay
-from spendmeter_sinks.reconcile.scope import CLOCKS_APART, Scope, WindowFilter
+from spendmeter_sinks.reconcile.scope import CLOCKS_APART, Revision, Scope, WindowFilter, counting_periods
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Version
 from tests.builders import NOON, budget
 

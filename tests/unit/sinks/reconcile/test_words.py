@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from spendmeter_sinks.reconcile.render import render
 from spendmeter_sinks.reconcile.report import (
     Compared,
     ConflictingEvents,
@@ -15,6 +14,7 @@ from spendmeter_sinks.reconcile.report import (
     SignalDiffers,
     Sums,
     TotalDiffers,
+    render,
 )
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)

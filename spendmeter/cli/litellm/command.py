@@ -8,8 +8,8 @@ from zoneinfo import available_timezones
 import click
 
 from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.import_render import ImportSummary, as_data, render
-from spendmeter.cli.import_spend import missing_spend, send_spend
+from spendmeter.cli.litellm.render import ImportSummary, as_data, render
+from spendmeter.cli.litellm.spend import missing_spend, send_spend
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json
 from spendmeter.client import connect

@@ -8,7 +8,7 @@ import click
 from pydantic import ValidationError
 
 from spendmeter.budgets.change import InvalidChange
-from spendmeter.cli.budget_render import as_data, render_budget
+from spendmeter.cli.budget.render import as_data, render_budget
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import DurationOption, TimeOption, UsdOption, dir_option, json_option
 from spendmeter.cli.printing import print_json, say

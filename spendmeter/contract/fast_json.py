@@ -1,12 +1,14 @@
-"""Reads usage events quickly, into a msgspec struct made of the model's fields; the model has the last word.
+"""Reads and writes as JSON what there is thousands of, quickly: usage events, totals, signals.
 
-Everything that is read here, `UsageEvent` would read too, to equal values. The reverse does not hold: what
-another version wrote, or wrote oddly, is not read here and is left to the model. So there is one definition
-of the event, and what is dropped does not hang on who was asked.
+It is read into a msgspec struct made of the model's fields, and the model has the last word. Everything that
+is read here the model would read too, to equal values. The reverse does not hold: what another version wrote,
+or wrote oddly, is left to the model. So there is one definition, and what is dropped does not hang on who was
+asked. What is written is byte for byte what pydantic writes.
 """
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC
 from enum import StrEnum
 from types import GenericAlias, MappingProxyType
 from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
@@ -17,9 +19,11 @@ from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 from pydantic import Strict
 from pydantic.fields import FieldInfo
 
-from spendmeter.contract.times import UtcTime, parse_time
+from spendmeter.contract.signal import Signal
+from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent, check_signs_and_references
 from spendmeter.contract.wire import Wire, construct_unchecked
+from spendmeter.values.times import UtcTime, parse_time, remembered_parse, remembered_time
 
 UsageFields: TypeAlias = msgspec.Struct
 """The attributes of a `UsageEvent`, without being one."""
@@ -107,13 +111,13 @@ def _default_of(field: FieldInfo) -> tuple[Any, ...]:
     return (field.default if factory is None else msgspec.field(default_factory=factory),)
 
 
-_decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(UsageEvent)).decode
+_decode_usage: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(UsageEvent)).decode
 
 
 def read_fields(value: bytes) -> UsageFields | None:
     """The event in these bytes; None where `UsageEvent` itself must be asked."""
     try:
-        read = _decode(value)
+        read = _decode_usage(value)
         read.occurred_at = parse_time(read.occurred_at)
         read.started_at = parse_time(read.started_at)
         check_signs_and_references(read.kind, read.cost_nanousd, read.corrects)
@@ -126,3 +130,43 @@ def read_fields(value: bytes) -> UsageFields | None:
 def event_of(fields: UsageFields) -> UsageEvent:
     """The same as a `UsageEvent`."""
     return construct_unchecked(UsageEvent, msgspec.structs.asdict(fields))
+
+
+# Those of history are few, and are left to the model.
+_decode_total: Callable[[bytes], Any] = msgspec.json.Decoder(
+    struct_of(Total, only={"source_partition": int, "before": None})
+).decode
+
+
+def read_total(value: bytes) -> Total | None:
+    """The total in these bytes; None where `Total` itself must be asked."""
+    try:
+        read = _decode_total(value)
+        read.window_start = remembered_parse(read.window_start)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return construct_unchecked(Total, msgspec.structs.asdict(read))
+
+
+def _times_of(model: type[Wire]) -> tuple[str, ...]:
+    """The fields that are times. All others are of types that msgspec and pydantic write alike."""
+    hints = get_type_hints(model, include_extras=True)
+    return tuple(name for name, hint in hints.items() if hint == UtcTime or UtcTime in get_args(hint))
+
+
+_TIMES: dict[type[Wire], tuple[str, ...]] = {model: _times_of(model) for model in (Total, Signal, UsageEvent)}
+_encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+
+
+def write_json(value: Wire) -> bytes:
+    """The value as JSON, its fields in the order of its model."""
+    times = _TIMES.get(type(value))
+    if times is None:
+        return value.model_dump_json().encode()
+    fields = value.__dict__.copy()
+    for name in times:
+        time = fields[name]
+        # msgspec leaves out the decimals of a whole second; it writes any other as `format_time` does.
+        if time is not None and (time.tzinfo is not UTC or not time.microsecond):
+            fields[name] = remembered_time(time)
+    return _encode(fields)

@@ -5,7 +5,7 @@ import os
 import uuid
 from datetime import datetime, timedelta
 
-from spendmeter.contract.times import EPOCH
+from spendmeter.values.times import EPOCH
 
 _MILLISECONDS = (1 << 48) - 1
 _VARIANTS = "89ab"

@@ -60,7 +60,7 @@ class Migration:
 def migrations() -> list[Migration]:
     """Every file of schema/, by number."""
     found = []
-    for file in files("spendmeter_sinks.clickhouse").joinpath("schema").iterdir():
+    for file in files("spendmeter_sinks.database").joinpath("schema").iterdir():
         named = _FILE_NAME.fullmatch(file.name)
         if named:
             found.append(Migration(int(named.group(1)), file.name, file.read_text()))

@@ -6,7 +6,7 @@ from datetime import date
 from typing import NamedTuple
 
 from spendmeter.budgets.plan import differences
-from spendmeter.cli.budget_render import render_budget
+from spendmeter.cli.budget.render import render_budget
 from spendmeter.cli.printing import say, usd
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import InvalidAmount, NanoUsd, format_usd, from_float_usd

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from spendmeter.cli.budget_apply import apply, schema
-from spendmeter.cli.budget_changes import pause, raise_, remove, reset, resume, set_
-from spendmeter.cli.budget_render import as_data, render_budget, render_match
+from spendmeter.cli.budget.apply import apply, schema
+from spendmeter.cli.budget.changes import pause, raise_, remove, reset, resume, set_
+from spendmeter.cli.budget.render import as_data, render_budget, render_match
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import clock, print_json, print_table, say, usd
