@@ -25,12 +25,12 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import AIOKafkaProducer, producer
 from spendmeter.kafka.signed import queue_signed
+from spendmeter.retry import when_budget_allows as when_budget_allows
+from spendmeter.retry import when_budget_allows_sync as when_budget_allows_sync
 from spendmeter.settings import Settings
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.signals import SignalTopic, follow_signals
 from spendmeter.values.times import format_time
-from spendmeter.waiting import when_budget_allows as when_budget_allows
-from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
 
 MAX_UNACKNOWLEDGED = 1_000
 """Changes that are on their way to the brokers at once."""

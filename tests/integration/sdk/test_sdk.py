@@ -17,10 +17,10 @@ from spendmeter.contract.records import encode_budget
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.kafka.client import producer
+from spendmeter.retry import Reached, SpendThresholds
 from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
 from spendmeter.values.times import EPOCH
-from spendmeter.waiting import Fractions, Reached
 from spendmeter_gateway import gateway as gateways
 from spendmeter_gateway.gateway import ERRORS, Gateway
 from spendmeter_gateway.litellm import sdk
@@ -58,7 +58,7 @@ class Program:
 
     def __init__(self, url: str) -> None:
         self.reached: list[Reached] = []
-        self.meter = sdk.attach(Fractions([0.5], self.reached.append))
+        self.meter = sdk.attach(SpendThresholds([0.5], self.reached.append))
         self.gateway: Gateway = self.meter._gateway()
         self.events: list[UsageEvent] = []
         self.to = {"api_base": url, "api_key": "sk-none"}

@@ -14,8 +14,8 @@ from spendmeter.contract.decision import Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Account, Subject
 from spendmeter.domain.window import Window
+from spendmeter.retry.refusals import read_refusal
 from spendmeter.values.account import account_name
-from spendmeter.waiting.refusals import read_refusal
 from spendmeter_gateway.admission.decide import BLIND_AT_START, Denied
 from spendmeter_gateway.admission.refusal import MAX_ACCOUNT_HEADER_CHARS, Refusal, refusal_of
 from spendmeter_gateway.litellm.refusal_response import (

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from spendmeter.waiting.refusals import Refusal
+from spendmeter.retry.refusals import Refusal
 
 # Gateways read a change within milliseconds of whoever tells us; asked too early, we ask again.
 _SETTLE_SECONDS = (0.05, 0.2, 1.0)
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """The bounds of waiting."""
 
     max_wait_seconds: float = 3_600.0
@@ -41,11 +41,11 @@ class Waiting(NamedTuple):
     wait_seconds: float
 
 
-class Course:
-    """One call's course through refusals, until it is served or `Patience` ends."""
+class RetryState:
+    """One call through its refusals, until it is served or `RetryPolicy` ends."""
 
-    def __init__(self, patience: Patience, *, hears_news: bool = False) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy, *, hears_news: bool = False) -> None:
+        self._policy = policy
         self._hears_news = hears_news
         self._began_seconds: float | None = None
         self._attempts = 0
@@ -61,9 +61,9 @@ class Course:
         if self._began_seconds is None:
             self._began_seconds = seconds
         waited = seconds - self._began_seconds
-        left = self._patience.max_wait_seconds - waited
+        left = self._policy.max_wait_seconds - waited
         wait = self._wait(refusal.retry_after_seconds, left)
-        if wait is None or left <= 0 or self._attempts >= self._patience.max_attempts:
+        if wait is None or left <= 0 or self._attempts >= self._policy.max_attempts:
             return None
         after = refusal.retry_after_seconds
         return Waiting(
@@ -78,7 +78,7 @@ class Course:
         )
 
     def _wait(self, retry_after: float | None, left: float) -> float | None:
-        look_again = self._patience.look_again_seconds
+        look_again = self._policy.look_again_seconds
         if retry_after is not None and retry_after > left and look_again is None and not self._hears_news:
             # Told now rather than after a wait that cannot help.
             return None

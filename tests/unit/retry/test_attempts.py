@@ -12,10 +12,10 @@ import openai
 import pytest
 
 from spendmeter.client import when_budget_allows
-from spendmeter.waiting import Attempts, Fractions, Patience, Waiting, waits, when_budget_allows_sync
-from spendmeter.waiting.http import AsyncWaitingTransport, WaitingTransport
+from spendmeter.retry import Attempts, RetryPolicy, SpendThresholds, Waiting, waits, when_budget_allows_sync
+from spendmeter.retry.http import AsyncWaitingTransport, WaitingTransport
 
-SOON = Patience(look_again_seconds=0.001)
+SOON = RetryPolicy(look_again_seconds=0.001)
 REFUSED = litellm.BudgetExceededError(current_cost=2.0, max_budget=1.0)
 BODY = {
     "error": {
@@ -80,7 +80,7 @@ async def test_what_is_no_refusal_is_raised_at_once(refusals: int) -> None:
 async def test_when_patience_ends_the_last_refusal_is_raised() -> None:
     gate = Gate(9)
     with pytest.raises(litellm.BudgetExceededError):
-        await when_budget_allows(gate.later, Patience(max_attempts=3, look_again_seconds=0.001))
+        await when_budget_allows(gate.later, RetryPolicy(max_attempts=3, look_again_seconds=0.001))
     assert gate.calls == 3
 
 
@@ -145,9 +145,9 @@ class Server:
         content = gzip.compress(json.dumps(body).encode())
         return httpx.Response(status, headers={**headers, "content-encoding": "gzip"}, content=content)
 
-    def client(self, patience: Patience = SOON, fractions: Fractions | None = None) -> httpx.Client:
+    def client(self, policy: RetryPolicy = SOON, fractions: SpendThresholds | None = None) -> httpx.Client:
         inner = httpx.MockTransport(self)
-        return httpx.Client(transport=WaitingTransport(patience, fractions=fractions, transport=inner))
+        return httpx.Client(transport=WaitingTransport(policy, fractions=fractions, transport=inner))
 
 
 def test_a_request_is_made_again_with_its_body_until_it_is_served() -> None:
@@ -158,7 +158,7 @@ def test_a_request_is_made_again_with_its_body_until_it_is_served() -> None:
 
 
 def test_the_refusal_is_handed_on_whole_when_patience_ends() -> None:
-    with Server(422).client(Patience(max_attempts=2, look_again_seconds=0.001)) as client:
+    with Server(422).client(RetryPolicy(max_attempts=2, look_again_seconds=0.001)) as client:
         answer = client.post("http://gateway.test", json={})
     assert (answer.status_code, answer.json()) == (422, BODY)
 
@@ -200,7 +200,7 @@ async def test_a_generator_is_handed_on_refused_in_a_loop_too() -> None:
 
 def test_budget_headers_tell_the_fractions() -> None:
     told: list[tuple[float, Decimal]] = []
-    fractions = Fractions([0.5], lambda reached: told.append((reached.fraction, reached.spent_usd)))
+    fractions = SpendThresholds([0.5], lambda reached: told.append((reached.fraction, reached.spent_usd)))
     headers = {"x_spendmeter_budget": "b", "x_spendmeter_budget_limit_usd": "1"}
     for left in ("0.51", "0.5", "0.4"):
         with Server(200, **headers, x_spendmeter_budget_remaining_usd=left).client(

@@ -16,10 +16,10 @@ try:
 except ImportError as missing:
     raise ImportError("waiting transports need httpx: pip install httpx (openai brings it)") from missing
 
-from spendmeter.waiting.attempts import PATIENT, OnWait, next_wait
-from spendmeter.waiting.fractions import Fractions
-from spendmeter.waiting.patience import Course, Patience, Waiting
-from spendmeter.waiting.refusals import STATUSES, read_refusal
+from spendmeter.retry.attempts import DEFAULT_POLICY, OnWait, next_wait
+from spendmeter.retry.policy import RetryPolicy, RetryState, Waiting
+from spendmeter.retry.refusals import STATUSES, read_refusal
+from spendmeter.retry.thresholds import SpendThresholds
 
 
 class WaitingTransport(httpx.BaseTransport):
@@ -32,18 +32,18 @@ class WaitingTransport(httpx.BaseTransport):
 
     def __init__(
         self,
-        patience: Patience = PATIENT,
+        policy: RetryPolicy = DEFAULT_POLICY,
         *,
         on_wait: OnWait | None = None,
-        fractions: Fractions | None = None,
+        fractions: SpendThresholds | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._patience, self._on_wait, self._fractions = patience, on_wait, fractions
+        self._policy, self._on_wait, self._fractions = policy, on_wait, fractions
         self._inner = transport or httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """One request, made as often as the budget wants it. Raises what the inner transport raises."""
-        course, is_bytes = Course(self._patience), isinstance(request.stream, httpx.ByteStream)
+        state, is_bytes = RetryState(self._policy), isinstance(request.stream, httpx.ByteStream)
         while True:
             response = self._inner.handle_request(request)
             _see(self._fractions, response.headers)
@@ -52,7 +52,7 @@ class WaitingTransport(httpx.BaseTransport):
             assert isinstance(response.stream, httpx.SyncByteStream)
             raw = b"".join(response.stream)
             response.close()
-            answer, waiting = _judged(course, request, response, raw)
+            answer, waiting = _judged(state, request, response, raw)
             if waiting is None:
                 return answer
             if self._on_wait is not None:
@@ -69,18 +69,18 @@ class AsyncWaitingTransport(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        patience: Patience = PATIENT,
+        policy: RetryPolicy = DEFAULT_POLICY,
         *,
         on_wait: OnWait | None = None,
-        fractions: Fractions | None = None,
+        fractions: SpendThresholds | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._patience, self._on_wait, self._fractions = patience, on_wait, fractions
+        self._policy, self._on_wait, self._fractions = policy, on_wait, fractions
         self._inner = transport or httpx.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One request, made as often as the budget wants it. Raises what the inner transport raises."""
-        course, is_bytes = Course(self._patience), isinstance(request.stream, httpx.ByteStream)
+        state, is_bytes = RetryState(self._policy), isinstance(request.stream, httpx.ByteStream)
         while True:
             response = await self._inner.handle_async_request(request)
             _see(self._fractions, response.headers)
@@ -89,7 +89,7 @@ class AsyncWaitingTransport(httpx.AsyncBaseTransport):
             assert isinstance(response.stream, httpx.AsyncByteStream)
             raw = b"".join([part async for part in response.stream])
             await response.aclose()
-            answer, waiting = _judged(course, request, response, raw)
+            answer, waiting = _judged(state, request, response, raw)
             if waiting is None:
                 return answer
             if self._on_wait is not None:
@@ -104,7 +104,7 @@ class AsyncWaitingTransport(httpx.AsyncBaseTransport):
 
 
 def _judged(
-    course: Course, request: httpx.Request, response: httpx.Response, raw: bytes
+    state: RetryState, request: httpx.Request, response: httpx.Response, raw: bytes
 ) -> tuple[httpx.Response, Waiting | None]:
     """The answer as it came, whose bytes had to be read, and the wait if it is a refusal."""
 
@@ -118,10 +118,10 @@ def _judged(
         )
 
     refusal = read_refusal(response.status_code, response.headers, again().read())
-    return again(), None if refusal is None else next_wait(course, refusal)
+    return again(), None if refusal is None else next_wait(state, refusal)
 
 
-def _see(fractions: Fractions | None, headers: Mapping[str, str]) -> None:
+def _see(fractions: SpendThresholds | None, headers: Mapping[str, str]) -> None:
     budget = headers.get("x-spendmeter-budget")
     if fractions is None or budget is None:
         return

@@ -1,4 +1,4 @@
-"""Fractions of a limit at which a program is told, so that it can slow down before it is stopped."""
+"""SpendThresholds of a limit at which a program is told, so that it can slow down before it is stopped."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
@@ -19,7 +19,7 @@ class Reached(NamedTuple):
     limit_usd: Decimal
 
 
-class Fractions:
+class SpendThresholds:
     """Calls back once for each fraction in each window of each account, the lowest first. Any thread."""
 
     def __init__(self, fractions: Iterable[float], callback: Callable[[Reached], None]) -> None:

@@ -9,21 +9,21 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from spendmeter.waiting.news import BudgetNews
-from spendmeter.waiting.patience import Course, Patience, Waiting
-from spendmeter.waiting.refusals import Refusal, refusal_of
+from spendmeter.retry.news import BudgetNews
+from spendmeter.retry.policy import RetryPolicy, RetryState, Waiting
+from spendmeter.retry.refusals import Refusal, refusal_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 OnWait = Callable[[Waiting], object]
 """Told before each wait; a coroutine that it returns is awaited where there is a loop."""
 
-PATIENT = Patience()
+DEFAULT_POLICY = RetryPolicy()
 
 
 async def when_budget_allows(
     call: Callable[[], Awaitable[T]],
-    patience: Patience = PATIENT,
+    policy: RetryPolicy = DEFAULT_POLICY,
     *,
     on_wait: OnWait | None = None,
     news: BudgetNews | None = None,
@@ -32,26 +32,26 @@ async def when_budget_allows(
 
     Waits for `retry-after`, looks again now and then, and is woken by `news` where there is a
     connection to Kafka. Raises what the call raises: at once where that is no refusal of a budget,
-    the last refusal where `patience` has ended.
+    the last refusal where `policy` has ended.
     """
-    async for attempt in Attempts(patience, on_wait=on_wait, news=news):
+    async for attempt in Attempts(policy, on_wait=on_wait, news=news):
         async with attempt:
             return await call()
     raise AssertionError("the last attempt raises")
 
 
 def when_budget_allows_sync(
-    call: Callable[[], T], patience: Patience = PATIENT, *, on_wait: OnWait | None = None
+    call: Callable[[], T], policy: RetryPolicy = DEFAULT_POLICY, *, on_wait: OnWait | None = None
 ) -> T:
     """The same for a program without an event loop; it hears no news."""
-    for attempt in Attempts(patience, on_wait=on_wait):
+    for attempt in Attempts(policy, on_wait=on_wait):
         with attempt:
             return call()
     raise AssertionError("the last attempt raises")
 
 
 def waits(
-    patience: Patience = PATIENT, *, on_wait: OnWait | None = None, news: BudgetNews | None = None
+    policy: RetryPolicy = DEFAULT_POLICY, *, on_wait: OnWait | None = None, news: BudgetNews | None = None
 ) -> Callable[[F], F]:
     """A decorator: the function, a coroutine function or a plain one, waits while its budget is spent.
 
@@ -64,7 +64,7 @@ def waits(
             @functools.wraps(function)
             async def waiting(*args: Any, **kwargs: Any) -> Any:
                 return await when_budget_allows(
-                    lambda: function(*args, **kwargs), patience, on_wait=on_wait, news=news
+                    lambda: function(*args, **kwargs), policy, on_wait=on_wait, news=news
                 )
 
             return cast(F, waiting)
@@ -73,7 +73,7 @@ def waits(
 
         @functools.wraps(function)
         def waiting_sync(*args: Any, **kwargs: Any) -> Any:
-            return when_budget_allows_sync(lambda: function(*args, **kwargs), patience, on_wait=on_wait)
+            return when_budget_allows_sync(lambda: function(*args, **kwargs), policy, on_wait=on_wait)
 
         return cast(F, waiting_sync)
 
@@ -89,12 +89,12 @@ class Attempts:
 
     def __init__(
         self,
-        patience: Patience = PATIENT,
+        policy: RetryPolicy = DEFAULT_POLICY,
         *,
         on_wait: OnWait | None = None,
         news: BudgetNews | None = None,
     ) -> None:
-        self._course = Course(patience, hears_news=news is not None)
+        self._state = RetryState(policy, hears_news=news is not None)
         self._on_wait, self._news = on_wait, news
         self._mark = 0
         self._last: Attempt | None = None
@@ -112,7 +112,7 @@ class Attempts:
             if self._on_wait is not None:
                 self._on_wait(waiting)
             time.sleep(waiting.wait_seconds)
-        self._last = Attempt(self._course)
+        self._last = Attempt(self._state)
         return self._last
 
     def __aiter__(self) -> "Attempts":
@@ -130,7 +130,7 @@ class Attempts:
             await self._pause(waiting, self._mark)
         if self._news is not None:
             self._mark = self._news.mark()
-        self._last = Attempt(self._course)
+        self._last = Attempt(self._state)
         return self._last
 
     async def _pause(self, waiting: Waiting, mark: int) -> None:
@@ -142,14 +142,14 @@ class Attempts:
                 await self._news.since(mark, waiting.budget)
         except TimeoutError:
             return
-        self._course.heard()
+        self._state.heard()
 
 
 class Attempt:
     """One try; swallows a refusal that is to be waited for, and nothing else."""
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, state: RetryState) -> None:
+        self._state = state
         self.waiting: Waiting | None = None
         """The wait before the next try; None where this one was the last."""
 
@@ -162,7 +162,7 @@ class Attempt:
         refusal = refusal_of(error) if isinstance(error, Exception) else None
         if refusal is None:
             return False
-        self.waiting = next_wait(self._course, refusal)
+        self.waiting = next_wait(self._state, refusal)
         return self.waiting is not None
 
     async def __aenter__(self) -> "Attempt":
@@ -174,6 +174,6 @@ class Attempt:
         return self.__exit__(kind, error, trace)
 
 
-def next_wait(course: Course, refusal: Refusal) -> Waiting | None:
+def next_wait(state: RetryState, refusal: Refusal) -> Waiting | None:
     """How long to wait now; None to give up."""
-    return course.refused(refusal, time.monotonic(), datetime.now(UTC))
+    return state.refused(refusal, time.monotonic(), datetime.now(UTC))

@@ -9,7 +9,7 @@ import litellm
 import openai
 import pytest
 
-from spendmeter.waiting.refusals import STATUSES, read_refusal, refusal_of
+from spendmeter.retry.refusals import STATUSES, read_refusal, refusal_of
 
 MESSAGE = "Budget has been exceeded! Key=k1 Current cost: 0.00105, Max budget: 1e-03"
 OURS = {"retry-after": "90", "x-spendmeter-budget": "key-day"}

@@ -1,0 +1,21 @@
+"""Waiting instead of failing: for programs that would rather be late than refused (docs/waiting.md)."""
+
+from spendmeter.retry.attempts import Attempts, waits, when_budget_allows, when_budget_allows_sync
+from spendmeter.retry.news import BudgetNews
+from spendmeter.retry.policy import RetryPolicy, Waiting
+from spendmeter.retry.refusals import Refusal, refusal_of
+from spendmeter.retry.thresholds import Reached, SpendThresholds
+
+__all__ = [
+    "Attempts",
+    "BudgetNews",
+    "Reached",
+    "Refusal",
+    "RetryPolicy",
+    "SpendThresholds",
+    "Waiting",
+    "refusal_of",
+    "waits",
+    "when_budget_allows",
+    "when_budget_allows_sync",
+]
