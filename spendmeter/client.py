@@ -23,8 +23,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.kafka.client import AIOKafkaProducer, producer
-from spendmeter.kafka.signed import queue_signed
+from spendmeter.kafka.client import AIOKafkaProducer, producer, queue_signed
 from spendmeter.retry import when_budget_allows as when_budget_allows
 from spendmeter.retry import when_budget_allows_sync as when_budget_allows_sync
 from spendmeter.settings import Settings

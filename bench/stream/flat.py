@@ -65,7 +65,7 @@ def _curve(what: str, column: int, sizes: list[tuple[int, int]], events: int) ->
 
 def measure(budget_count: int, accounts: int, events: int) -> float:
     """Microseconds per event of a meter that holds so many accounts already."""
-    # As the worker has it: stream/spendmeter_stream/faust/gc.py.
+    # As the worker has it: stream/spendmeter_stream/faust/batch_consumer.py.
     gc.disable()
     book, meter, traffic = BudgetBook(budgets(budget_count)), Meter(0), Traffic(budget_count)
     # Every account once, so that the state is as large as it is said to be.

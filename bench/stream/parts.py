@@ -84,7 +84,7 @@ def _usage(offset: int, record: Record, now: datetime) -> UsageRecord:
 @click.option("--batch", default=5_000, show_default=True)
 def main(count: int, batch: int) -> None:
     """Print what each step costs; writes .spendmeter/bench/parts.md."""
-    # As the worker has it: stream/spendmeter_stream/faust/gc.py.
+    # As the worker has it: stream/spendmeter_stream/faust/batch_consumer.py.
     gc.disable()
     made = (e for e in events(count * PARTITIONS, datetime.now(UTC)) if partition_of(e.key, PARTITIONS) == 0)
     log = [encode_usage(event) for event in islice(made, count)]

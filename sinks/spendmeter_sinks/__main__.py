@@ -12,7 +12,7 @@ from spendmeter.extras import needs
 with needs("sink"):
     import click
 
-    from spendmeter.kafka.fetched import fetch_cheaply
+    from spendmeter.kafka.fetch import fetch_cheaply
     from spendmeter.runtime import clickhouse, logs, metrics
     from spendmeter.runtime.process import exiting_with_message
     from spendmeter.settings import load

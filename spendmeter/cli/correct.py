@@ -17,8 +17,7 @@ from spendmeter.contract.usage import UsageEvent, UsageKind
 from spendmeter.history.correction import MAX_REASON_CHARACTERS, CorrectedEvent, NotCorrectable
 from spendmeter.history.correction import correct as correction_of
 from spendmeter.history.usage import find_event, find_recorded
-from spendmeter.kafka.client import producer
-from spendmeter.kafka.signed import queue_signed
+from spendmeter.kafka.client import producer, queue_signed
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.settings import ClickHouseSettings
 

@@ -1,8 +1,10 @@
 """Which accounts an event or a request belongs to: the one rule, used by the stream and the gateway."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
+from hashlib import blake2s
 from itertools import product
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -10,13 +12,31 @@ from typing import Any, NamedTuple
 from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.budget_index import BudgetIndex
-from spendmeter.domain.definition import definition_digest
 from spendmeter.domain.globs import fits, is_glob
-from spendmeter.domain.window import Window
-from spendmeter.domain.window_cache import WindowCache
+from spendmeter.domain.window import Window, WindowCache
 from spendmeter.values.account import account_name
 from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
 from spendmeter.values.models import canonical_model, names_of_model, selected_model
+
+# Part of many keys: enough to separate the few definitions that one budget ever has.
+_DIGEST_BYTES = 4
+_MODELS_BY_THEIR_ONE_NAME = 2
+"""Which names of models are the same (models.py). Another rule of that counts something else: raise it."""
+
+
+def definition_digest(budget: Budget, replacers: Iterable[Budget] = ()) -> str:
+    """A digest of what the budget counts, given the budgets that replace it for some of its subjects.
+
+    It says by which rule models are named only where a model decides what counts: so a new rule makes nothing
+    else be counted anew.
+    """
+    replacers = list(replacers)
+    counts = budget.model_dump(mode="json", include={"match", "period", "timezone", "starts_at", "reset_at"})
+    counts["replaced_for"] = sorted(sorted(replacer.match.items()) for replacer in replacers)
+    if any("model" in one.match for one in (budget, *replacers)):
+        counts["models"] = _MODELS_BY_THEIR_ONE_NAME
+    return blake2s(json.dumps(counts, sort_keys=True).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
 
 # Bounds of the two memories below; both are cleared whole, because to keep them exact costs more
 # than to fill them again.

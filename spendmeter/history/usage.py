@@ -1,13 +1,15 @@
 """Usage events read back from history, exactly as they were recorded."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
+from spendmeter.contract.money import from_usd
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.correction import CorrectedEvent
 from spendmeter.history.replay import HistoryCopy
+from spendmeter.litellm.spend import HistorySpend
 from spendmeter.runtime.clickhouse import OF_THE_SYSTEM, Client
 from spendmeter.values.ids import made_at
 from spendmeter.values.times import format_time, from_unix_us
@@ -81,4 +83,28 @@ def _near(event_id: UUID) -> str | None:
     return (
         f"occurred_at BETWEEN parseDateTime64BestEffort('{format_time(first)}', 6)"
         f" AND parseDateTime64BestEffort('{format_time(last)}', 6)"
+    )
+
+
+def read_known(client: Client, topic: str, source: str, since: date) -> HistorySpend:
+    """Spend by day, key and model group since that day (UTC), and what this source has imported.
+
+    Without corrections: what a person took back is not missing.
+    """
+    of_topic = {"topic": topic, "since": since.isoformat(), "source": f"{source}/"}
+    # First: an import that comes into history between the two would be sent again, under new numbers.
+    seqs = client.query(
+        "SELECT producer_id, max(seq) FROM usage"
+        f" WHERE {OF_THE_SYSTEM} AND startsWith(producer_id, {{source:String}}) GROUP BY producer_id",
+        parameters=of_topic,
+    ).result_rows
+    spent = client.query(
+        "SELECT toDate(occurred_at, 'UTC') AS day, key, model_group, toString(sum(cost_usd))"
+        f" FROM usage FINAL WHERE {OF_THE_SYSTEM} AND kind = 'usage'"
+        " AND occurred_at >= toDateTime64({since:String}, 6, 'UTC') GROUP BY day, key, model_group",
+        parameters=of_topic,
+    ).result_rows
+    return HistorySpend(
+        {(day, key, model_group): from_usd(usd) for day, key, model_group, usd in spent},
+        {producer_id: int(seq) for producer_id, seq in seqs},
     )

@@ -5,7 +5,7 @@ Rooms that only use a client take its types and errors from here: aiokafka itsel
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +17,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError as KafkaError
 from aiokafka.errors import KafkaTimeoutError as KafkaTimeoutError
 from aiokafka.partitioner import murmur2
+from aiokafka.structs import RecordMetadata
 
 from spendmeter.contract.records import Record
-from spendmeter.contract.signing import SIGNATURE, SIGNATURE_BYTES
+from spendmeter.contract.signing import SIGNATURE, SIGNATURE_BYTES, SigningKeys
 from spendmeter.kafka.committed import heed_each_partitions_error
-from spendmeter.kafka.lenient import read_any_header
+from spendmeter.kafka.fetch import read_any_header
 from spendmeter.settings import Settings, read_password, show_certificate
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -196,3 +197,21 @@ async def start(client: Client) -> None:
         await asyncio.wait([starting], timeout=_HALF_MADE_SECONDS)
         starting.cancel()
         raise
+
+
+async def queue_signed(
+    kafka: AIOKafkaProducer,
+    keys: SigningKeys,
+    topic: str,
+    key: bytes,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]],
+) -> "asyncio.Future[RecordMetadata]":
+    """Queue the record in its key's partition: done once every in-sync replica has it. Raises KafkaError."""
+    # A signature names the partition: a copy elsewhere would be somebody else's.
+    partition = partition_of_key(key, len(await kafka.partitions_for(topic)))
+    signature = keys.sign(topic, partition, key, value, headers)
+    queued: asyncio.Future[RecordMetadata] = await kafka.send(
+        topic, key=key, value=value, headers=[*headers, *signature], partition=partition
+    )
+    return queued

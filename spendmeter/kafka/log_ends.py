@@ -154,6 +154,8 @@ class FollowedWithinTheLog(Generic[T]):
     async def run(self) -> None:
         """Read until cancelled; an unreachable broker is tried again every second."""
         try:
+            # Then what is there at the start need not wait.
+            await self._ends.refresh()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._reader.run())
                 tasks.create_task(self._within.run())

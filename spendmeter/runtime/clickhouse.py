@@ -23,6 +23,19 @@ from urllib3.exceptions import (
 from spendmeter.settings import ClickHouseSettings
 from spendmeter.visible import one_line
 
+_ANY_NUMBER = 1 << 40
+
+ONE_INSERT_IS_ONE_BLOCK = {
+    # What ClickHouse keeps whole or not at all, and what a token stands for.
+    # Else several inserts may share a block, and the answer comes before the rows are kept.
+    "async_insert": 0,
+    "max_insert_threads": 1,
+    "max_insert_block_size": _ANY_NUMBER,
+    "min_insert_block_size_rows": _ANY_NUMBER,
+    "min_insert_block_size_bytes": 0,
+}
+
+
 CONNECT_TIMEOUT_SECONDS = 5
 _ANSWER_SECONDS = 10  # beyond the time that a query may run
 

@@ -30,7 +30,7 @@ from spendmeter.contract.total import HISTORY, Total, included_by
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer, check_writer
 from spendmeter.kafka.client import TopicPartition
-from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.kafka.fetch import FetchedRecord
 from spendmeter.kafka.log_ends import LogEnds
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.process import stop_at_once

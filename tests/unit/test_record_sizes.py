@@ -33,7 +33,7 @@ from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.domain.opening_balance import MAX_KEPT, OpeningBalance
 from spendmeter.domain.window import window_of
 from spendmeter.kafka.client import MAX_RECORD_BYTES, record_bytes
-from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.kafka.fetch import FetchedRecord
 from spendmeter.settings import MAX_PARTITIONS
 from spendmeter.topics.dead_letters import dead_letter_of
 from spendmeter.values.dimensions import DIMENSIONS

@@ -21,15 +21,12 @@ class PostRoutingBudgets:
         self._replaced: Counter[str] = Counter()
         self._tellers: set[str] = set()
         self._strict: set[str] = set()
-        self.is_followed = False
-        """Whether anything is decided or told after a request was admitted: plain, since all ask."""
 
     def put(self, budget_id: str, budget: Budget | None) -> None:
         """A budget was set, or removed (None)."""
         self._remove(budget_id)
         if budget is not None:
             self._add(budget)
-        self.is_followed = bool(self._routed or self._tellers or self._strict)
 
     @property
     def has_any(self) -> bool:

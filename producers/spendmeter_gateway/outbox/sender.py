@@ -33,7 +33,6 @@ from spendmeter.kafka.client import MAX_SIGNATURE_BYTES, batch_of
 from spendmeter.settings import Settings
 from spendmeter.topics.state import TopicState
 from spendmeter_gateway.loops import call_soon
-from spendmeter_gateway.outbox.backoff import Backoff
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
 from spendmeter_gateway.outbox.reader import OutboxReader
 from spendmeter_gateway.outbox.record import OutboxRecord, by_partition, record_of
@@ -41,6 +40,36 @@ from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.writer import Outbox
 
 log = logging.getLogger(__name__)
+
+FAILED = Counter("spendmeter_sender_failures_total", "Attempts to send that failed.")
+
+_FIRST_BACKOFF_SECONDS = 0.05
+_MAX_BACKOFF_SECONDS = 2.0
+_SECONDS_BETWEEN_LOGS = 30.0
+
+
+class Backoff:
+    """Waits longer after each failure in a row, and says so at most once in thirty seconds."""
+
+    def __init__(self) -> None:
+        self._backoff_seconds = 0.0
+        self._quiet_until = 0.0
+
+    async def back_off(self, what: str) -> None:
+        FAILED.inc()
+        if time.monotonic() >= self._quiet_until:
+            log.warning("%s; events stay in the outbox and are sent when it works again", what)
+            self._quiet_until = time.monotonic() + _SECONDS_BETWEEN_LOGS
+        self._backoff_seconds = min(
+            max(2 * self._backoff_seconds, _FIRST_BACKOFF_SECONDS), _MAX_BACKOFF_SECONDS
+        )
+        await asyncio.sleep(self._backoff_seconds)
+
+    def end(self) -> None:
+        if self._backoff_seconds:
+            log.warning("Kafka takes events again")
+        self._backoff_seconds = self._quiet_until = 0.0
+
 
 SENT = Counter("spendmeter_sender_sent_total", "Events that Kafka has acknowledged.")
 RESENT = Counter("spendmeter_sender_resent_total", "Events sent again, since it was unknown if they arrived.")

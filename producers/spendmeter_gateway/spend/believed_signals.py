@@ -36,26 +36,18 @@ class BelievedSignals:
             self._ends, _included_by, lambda read: on_signal(*read), lambda read: self._refuse(read[1])
         )
         self._feed = SignalFeed(settings, lambda account, signal: within.offer((account, signal)))
-        self._followed = FollowedWithinTheLog(self._feed.reader, self._ends, within)
         self.stored = self._ends.stored
         """Takes the partition and offset of a record of spend.usage that is stored."""
-        self.catch_up = self._followed.catch_up
-        self.caught_up = self._followed.caught_up
+        followed = FollowedWithinTheLog(self._feed.reader, self._ends, within)
+        self.run = followed.run
+        self.catch_up = followed.catch_up
+        self.caught_up = followed.caught_up
         self._has_refused = False
 
     @property
     def last_answer(self) -> float | None:
         """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
         return self._feed.last_answer
-
-    async def run(self) -> None:
-        """Read until cancelled; an unreachable broker is tried again every second."""
-        try:
-            # Then what is there at the start need not wait.
-            await self._ends.refresh()
-            await self._followed.run()
-        finally:
-            await self._ends.close()
 
     def _refuse(self, signal: Signal | None) -> None:
         assert signal is not None, "a tombstone includes nothing"

@@ -20,7 +20,31 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, Signal
-from spendmeter_gateway.spend import watermark as watermarks
+
+Watermark = tuple[int, ...]
+"""The partitions, then the last offset of each. A dict takes twice as much, and there are 100,000 accounts."""
+NONE: Watermark = ()
+
+
+def packed(offsets: Mapping[int, int]) -> Watermark:
+    """The last offset by partition, packed."""
+    return (*offsets.keys(), *offsets.values())
+
+
+def unpacked(watermark: Watermark) -> dict[int, int]:
+    """Partition of spend.usage: the last offset that is included."""
+    half = len(watermark) // 2
+    return dict(zip(watermark[:half], watermark[half:], strict=True))
+
+
+def includes(watermark: Watermark, partition: int, offset: int) -> bool:
+    """Whether the event at that place is included."""
+    half = len(watermark) // 2
+    for place in range(half):
+        if watermark[place] == partition:
+            return offset <= watermark[half + place]
+    return False
+
 
 # Beyond it, events are held together and leave together with the first of them: too little is
 # counted for an instant, never too much. Reached only while the stream is away.
@@ -100,7 +124,7 @@ class WindowBalance:
         """Its account has another one by now, or none: what happens is not to be counted here."""
         self._revision, self._version = 0, _NO_VERSION
         self._signal_nanousd = self._limit_nanousd = 0
-        self._watermark = watermarks.NONE
+        self._watermark = NONE
         self._recorded = 0
         self._recorded_nanousd = 0
         self._recorded_doubtful_nanousd = 0
@@ -124,7 +148,7 @@ class WindowBalance:
             + self._pending_nanousd,
             self._recorded_doubtful_nanousd + self._uncovered_doubtful_nanousd,
             self._signal_nanousd,
-            watermarks.unpacked(self._watermark),
+            unpacked(self._watermark),
             min(events[0].since_seconds for events in self._uncovered.values()) if self._uncovered else None,
             self._pending_nanousd,
         )
@@ -156,7 +180,7 @@ class WindowBalance:
         order, known = (signal.revision, signal.version), (self._revision, self._version)
         if order < known:
             return
-        before, watermark = watermarks.unpacked(self._watermark), dict(signal.watermark)
+        before, watermark = unpacked(self._watermark), dict(signal.watermark)
         if order == known:
             # The same events. A dropped duplicate moves the watermark alone, and a replay may bring
             # the lower of the two last.
@@ -167,7 +191,7 @@ class WindowBalance:
             self._doubtful_to_seq = last_seq
             self._unplaced_nanousd = 0
         self._revision, self._version = order
-        self._signal_nanousd, self._watermark = signal.spent_nanousd, watermarks.packed(watermark)
+        self._signal_nanousd, self._watermark = signal.spent_nanousd, packed(watermark)
         self._limit_nanousd = signal.limit_nanousd
         if self._uncovered:
             self._forget_covered(self._uncovered, watermark)
@@ -205,7 +229,7 @@ class WindowBalance:
         self._recorded_nanousd -= cost_nanousd
         if is_doubtful or seq <= self._doubtful_to_seq:
             self._recorded_doubtful_nanousd -= cost_nanousd
-        if not cost_nanousd or watermarks.includes(self._watermark, at.partition, at.offset):
+        if not cost_nanousd or includes(self._watermark, at.partition, at.offset):
             return
         if self._uncovered is None:
             self._uncovered = {}

@@ -10,8 +10,7 @@ from clickhouse_connect.driver.exceptions import DataError, Error
 from clickhouse_connect.driver.insert import InsertContext
 from urllib3.exceptions import HTTPError
 
-from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, render_error
-from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
+from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK, UNKNOWN_DATABASE, client, render_error
 from spendmeter.runtime.supported import clickhouse_warning
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.clickhouse.column_types import type_of

@@ -1,7 +1,7 @@
 """Whose history a database is: one system's, known by its topic prefix.
 
-An owner is a row with the number of its generation, inserted under that number as deduplication token: of two
-that want the same generation ClickHouse keeps the first, and both read who it was.
+The owner is a row that is inserted under a deduplication token: of two that want to be it ClickHouse keeps the
+first, and both read who it was.
 """
 
 from spendmeter.contract.topics import Topic
@@ -15,7 +15,8 @@ class OwnedByAnother(Exception):
 
 def owner_of(client: Client) -> str | None:
     """The topic prefix that the client's database belongs to; None where it belongs to nobody yet."""
-    return _latest(client)[1]
+    rows = client.query("SELECT topic_prefix FROM owner ORDER BY generation DESC LIMIT 1").result_rows
+    return str(rows[0][0]) if rows else None
 
 
 def claim(client: Client, settings: ClickHouseSettings) -> None:
@@ -27,7 +28,7 @@ def claim(client: Client, settings: ClickHouseSettings) -> None:
     """
     mine, owner = settings.topic_prefix, owner_of(client)
     if owner is None:
-        _insert(client, 1, mine)
+        _become_first(client, mine)
         owner = owner_of(client)
     if owner != mine and not _has_moved(client, settings):
         raise OwnedByAnother(
@@ -48,38 +49,14 @@ def _has_moved(client: Client, settings: ClickHouseSettings) -> bool:
     return bool(rows[0][0])
 
 
-def set_owner(client: Client, topic_prefix: str) -> None:
-    """Hand the client's database over to the system with that prefix, whoever had it.
-
-    Its sinks may start from now on, those of the one before no more. Sinks that run go on: stop them first.
-
-    Raises:
-        OwnedByAnother: somebody else handed it over at the same time.
-        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
-    """
-    generation, owner = _latest(client)
-    if owner == topic_prefix:
-        return
-    _insert(client, generation + 1, topic_prefix)
-    if (owner := owner_of(client)) != topic_prefix:
-        raise OwnedByAnother(f"the database was handed over to the topic prefix '{owner}' meanwhile")
-
-
-def _latest(client: Client) -> tuple[int, str | None]:
-    rows = client.query(
-        "SELECT generation, topic_prefix FROM owner ORDER BY generation DESC LIMIT 1"
-    ).result_rows
-    return (int(rows[0][0]), str(rows[0][1])) if rows else (0, None)
-
-
-def _insert(client: Client, generation: int, topic_prefix: str) -> None:
+def _become_first(client: Client, topic_prefix: str) -> None:
     client.insert(
         "owner",
-        [[generation, topic_prefix]],
+        [[1, topic_prefix]],
         column_names=["generation", "topic_prefix"],
         settings={
             "insert_deduplicate": 1,
             "async_insert": 0,
-            "insert_deduplication_token": f"generation {generation}",
+            "insert_deduplication_token": "generation 1",
         },
     )

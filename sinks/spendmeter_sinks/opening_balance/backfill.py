@@ -27,7 +27,7 @@ from spendmeter.contract.total import Opening, Total
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
 from spendmeter.kafka.compacted import CompactedTopics
-from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.kafka.fetch import FetchedRecord
 from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.clickhouse import Error, reader, render_error
 from spendmeter.topics.budgets import BudgetTopic

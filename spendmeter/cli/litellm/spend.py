@@ -8,7 +8,7 @@ from spendmeter.cli.connection import cluster_settings, history, run
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.history.imported import read_known
+from spendmeter.history.usage import read_known
 from spendmeter.kafka.client import producer
 from spendmeter.litellm.api import LitellmApi
 from spendmeter.litellm.spend import events_of, source_of, spent_of

@@ -16,7 +16,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.topics import Topic
-from spendmeter.history.imported import read_known
+from spendmeter.history.usage import read_known
 from spendmeter.litellm.spend import events_of, spent_of
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.settings import ClickHouseSettings

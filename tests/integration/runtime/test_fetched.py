@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import connection, consumer
-from spendmeter.kafka.fetched import FetchedRecord, FetchedRecords, fetch_cheaply
+from spendmeter.kafka.fetch import FetchedRecord, FetchedRecords, fetch_cheaply
 from spendmeter.settings import Settings
 
 STOCK = FetchedRecords.__base__

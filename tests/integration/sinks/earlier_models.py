@@ -6,7 +6,7 @@
 import runpy
 import sys
 
-from spendmeter.domain import definition as shape
+from spendmeter.domain import matching as shape
 from spendmeter.values import models
 
 models.canonical_model = lambda model, provider: model

@@ -1,4 +1,4 @@
-"""A database is one system's history: another topic prefix is refused, or the database is handed over."""
+"""A database is one system's history: another topic prefix is refused, unless it goes on where the owner stood."""
 
 import asyncio
 import os
@@ -19,7 +19,9 @@ from spendmeter_local.waiting import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate
-from spendmeter_sinks.database.owner import OwnedByAnother, claim, owner_of, set_owner
+from spendmeter_sinks.database.owner import OwnedByAnother, claim, owner_of
+from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
+from spendmeter_sinks.history.registry import register
 from tests.builders import budget, usage
 from tests.integration.sinks.conftest import Eventually, Put, Running
 from tests.integration.sinks.test_process import COMMAND, WITHIN_SECONDS, environment
@@ -117,12 +119,19 @@ def test_of_many_that_start_at_once_one_gets_the_database(settings: SinkSettings
     assert history.command("SELECT count() FROM owner") == 1
 
 
-def test_a_database_is_handed_over(settings: SinkSettings, history: Client) -> None:
-    before, after = of(settings, "before."), of(settings, "")
+def test_a_system_that_goes_on_where_the_owner_stood_may_write(
+    settings: SinkSettings, history: Client
+) -> None:
+    before, after = of(settings, "before."), of(settings, "after.")
     claim(history, before)
-    for _ in range(2):
-        set_owner(history, after.topic_prefix)
+    with pytest.raises(
+        OwnedByAnother, match=r"SPENDMETER_TOPIC_PREFIX 'before\.', and this one has 'after\.'"
+    ):
         claim(history, after)
-        with pytest.raises(OwnedByAnother, match=r"SPENDMETER_TOPIC_PREFIX '', and this one has 'before\.'"):
-            claim(history, before)
-    assert history.command("SELECT count() FROM owner") == 2
+    moved, stood = (UsageIncarnation(one.topic(Topic.USAGE), one.topic_prefix) for one in (after, before))
+    register(history, Registered(moved, follows=stood), by="an operator")
+    for one in (before, after):
+        claim(history, one)
+    with pytest.raises(OwnedByAnother):
+        claim(history, of(settings, "another."))
+    assert history.command("SELECT count() FROM owner") == 1

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from spendmeter.contract.budget import Budget
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.domain.window import window_of
-from spendmeter.domain.window_cache import WindowCache
+from spendmeter.domain.window import WindowCache, window_of
 from spendmeter.values.period import NAMED_PERIODS, WEEKDAYS
 from spendmeter.values.times import EPOCH
 from tests.builders import budget

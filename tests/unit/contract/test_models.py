@@ -3,8 +3,7 @@
 import litellm
 import pytest
 
-from spendmeter.domain.definition import definition_digest
-from spendmeter.domain.matching import BudgetBook, Subject, subject_of
+from spendmeter.domain.matching import BudgetBook, Subject, definition_digest, subject_of
 from spendmeter.values.models import canonical_model, names_of_model, selected_model
 from tests.builders import budget, usage
 

@@ -17,7 +17,7 @@ from spendmeter.contract.writers import (
     ForeignProducer,
     check_writer,
 )
-from spendmeter.kafka.fetched import FetchedRecord
+from spendmeter.kafka.fetch import FetchedRecord
 from spendmeter.values.ids import uuid7
 from tests.builders import NOON, usage
 

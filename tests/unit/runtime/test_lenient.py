@@ -7,7 +7,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter.kafka.lenient import LenientBatch, LenientRecords, _records_of
+from spendmeter.kafka.fetch import LenientBatch, LenientRecords, _records_of
 from tests.raw_records import GZIP, LZ4, NO_COMPRESSION, SNAPPY, ZSTD, Raw, batch_bytes
 
 CODECS = (NO_COMPRESSION, GZIP, SNAPPY, LZ4, ZSTD)

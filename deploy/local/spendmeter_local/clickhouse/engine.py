@@ -21,7 +21,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 from xml.sax.saxutils import escape
 
-from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
+from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK
 from spendmeter_local.clickhouse.statements import Insert, Query, without_literals
 
 MAX_WAITING_CALLS = 256
