@@ -25,7 +25,7 @@ from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 BUDGET = "per-key"
 WITHIN_SECONDS = 30.0

@@ -37,8 +37,7 @@ from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 from spendmeter_local.children import start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import says_ready, wait_until
 
 KEYS = 200
 START_WITHIN_SECONDS = 120

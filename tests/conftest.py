@@ -19,8 +19,7 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, kafka_answers, wait_until
 from tests.versions.releases import engine_under_test, kafka_under_test
 
 # A busy machine is no failure: nothing here is timed.

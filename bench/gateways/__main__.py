@@ -26,7 +26,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.settings import Settings
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 MODES = ("settled", "strict")
 NEEDED = ("kafka", "topics", "stream")

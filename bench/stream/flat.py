@@ -22,8 +22,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 
 AT_MOST = 1.3
 KEYS_PER_BATCH, EVENTS_PER_KEY, PASSES = 1_000, 2, 3

@@ -26,8 +26,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.kafka.client import partition_of
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 
 PARTITIONS, PASSES = 4, 3
 

@@ -14,7 +14,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import consumer, partition_of, producer
 from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
-from spendmeter_stream.publish import ProducerRecord, publish
+from spendmeter_stream.output_writer import ProducerRecord, publish
 
 RECORDS_AT_ONCE = 5_000
 

@@ -32,9 +32,8 @@ from spendmeter.topics.create import create, create_topics
 from spendmeter.values.account import account_name
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
-from spendmeter_stream.publish import ProducerRecord, publish
+from spendmeter_local.probes import says_ready, wait_until
+from spendmeter_stream.output_writer import ProducerRecord, publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import (
     ACCOUNT,

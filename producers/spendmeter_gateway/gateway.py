@@ -30,7 +30,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.prices.book import PriceBook
 from spendmeter.runtime import metrics
 from spendmeter.topics.check import check_topics
-from spendmeter.topics.watch import Said, changes, until_changed
+from spendmeter.topics.state import Said, changes, until_changed
 from spendmeter_gateway.admission.controller import AdmissionController
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.decision_log import DecisionLog, decision_of
@@ -46,8 +46,8 @@ from spendmeter_gateway.objects.makers import ObjectMakers
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox, OutboxUnwritable
+from spendmeter_gateway.pricing.price_draft import Deployments, UnpricedModels
 from spendmeter_gateway.pricing.price_list import PriceList, fallback
-from spendmeter_gateway.pricing.unpriced_models import Deployments, UnpricedModels
 from spendmeter_gateway.recorder import Recorder
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.settlement import Drafts, Settlement

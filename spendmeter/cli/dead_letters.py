@@ -16,8 +16,15 @@ from spendmeter.contract.dead_letter import DeadLetter, Reason, Resolution, not_
 from spendmeter.contract.records import Record, encode_dead_letter, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.history.dead_letter_topic import DeadLetterTopic, fetch_dead_letters
-from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, replay_of
+from spendmeter.history.dead_letters import (
+    DeadLetterTopic,
+    HistoryCopy,
+    NotReplayable,
+    PutAside,
+    fetch_dead_letters,
+    is_counted,
+    replay_of,
+)
 from spendmeter.history.usage import find_copies
 from spendmeter.kafka.client import TopicPartition, admin_client, consumer, producer
 from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed

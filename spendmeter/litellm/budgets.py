@@ -4,7 +4,7 @@ Every gateway makes the same budgets of the same object, at any time: nothing bu
 temporary increase depends on the clock.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from spendmeter.budgets.file import InvalidBudgetFile, read_budgets
+from spendmeter.budgets.plan import BudgetPlan, plan
 from spendmeter.contract.budget import Action, Budget, Raise
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import render_validation_error
@@ -178,3 +179,32 @@ def _aside(seen: LitellmEntity, name: str) -> object:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+ADOPTED_BY = "LiteLLM"
+"""Who stands in history beside what was adopted."""
+_KEPT_WITHOUT_A_MARK = ("member", "end_user", "tag")
+"""Kinds without metadata: that a limit was moved aside shows only in who wrote ours."""
+
+
+def changes(found: Adopted, in_force: Iterable[Budget], now: datetime) -> BudgetPlan:
+    """What brings the object's budgets into force; `in_force` are those that it has now.
+
+    A budget that LiteLLM no longer has goes, unless it can no longer be seen. What people did to it here
+    meanwhile (a reset, a pause, a raise) stays; its limit and windows are LiteLLM's.
+    """
+    existing = {budget.id: budget for budget in in_force}
+    made = plan(existing, found.budgets, now)
+    removed = [budget for budget in made.left if _is_gone(found, budget)]
+    return made._replace(removed=removed, left=[budget for budget in made.left if budget not in removed])
+
+
+def is_nothing(made: BudgetPlan) -> bool:
+    """Whether all is as it should be."""
+    return not (made.created or made.changed or made.removed)
+
+
+def _is_gone(found: Adopted, budget: Budget) -> bool:
+    if part_of(budget.id, found.seen.owner) in found.unread:
+        return False
+    return found.seen.kind not in _KEPT_WITHOUT_A_MARK or budget.updated_by == ADOPTED_BY

@@ -7,8 +7,7 @@ from typing import Any, Literal, NamedTuple
 from spendmeter.budgets.plan import BudgetPlan, Change
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
-from spendmeter.litellm.budgets import adopted
-from spendmeter.litellm.changes import ADOPTED_BY, changes
+from spendmeter.litellm.budgets import ADOPTED_BY, adopted, changes
 from spendmeter.litellm.entities import TAKEN_OVER, mapping, owner_of
 from spendmeter.litellm.rows import Owned
 

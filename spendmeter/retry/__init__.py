@@ -2,9 +2,8 @@
 
 from spendmeter.retry.attempts import Attempts, waits, when_budget_allows, when_budget_allows_sync
 from spendmeter.retry.news import BudgetNews
-from spendmeter.retry.policy import RetryPolicy, Waiting
+from spendmeter.retry.policy import Reached, RetryPolicy, SpendThresholds, Waiting
 from spendmeter.retry.refusals import Refusal, refusal_of
-from spendmeter.retry.thresholds import Reached, SpendThresholds
 
 __all__ = [
     "Attempts",

@@ -17,9 +17,8 @@ except ImportError as missing:
     raise ImportError("waiting transports need httpx: pip install httpx (openai brings it)") from missing
 
 from spendmeter.retry.attempts import DEFAULT_POLICY, OnWait, next_wait
-from spendmeter.retry.policy import RetryPolicy, RetryState, Waiting
+from spendmeter.retry.policy import RetryPolicy, RetryState, SpendThresholds, Waiting
 from spendmeter.retry.refusals import STATUSES, read_refusal
-from spendmeter.retry.thresholds import SpendThresholds
 
 
 class WaitingTransport(httpx.BaseTransport):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 
 DEFAULT_DIR = ".spendmeter"
 LOCK_TIMEOUT_SECONDS = 1.0

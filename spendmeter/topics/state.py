@@ -6,12 +6,15 @@ cluster. aiokafka 0.14 asks for metadata up to version 5, and the id comes with 
 defined here.
 """
 
+import asyncio
+import logging
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from io import BytesIO
+from time import monotonic
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
@@ -179,3 +182,60 @@ async def lookup_topics(settings: Settings, names: Collection[str]) -> dict[str,
 def _printed(topic_id: bytes) -> str:
     """As Kafka's own tools print it."""
     return NO_INCARNATION if topic_id == _NO_ID else urlsafe_b64encode(topic_id).decode().rstrip("=")
+
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_SECONDS = 2.0
+SAY_EVERY_SECONDS = 60.0
+
+
+async def until_changed(
+    settings: Settings, names: Collection[str], known: Mapping[str, TopicState]
+) -> dict[str, TopicState]:
+    """Return once one of these topics is not as it is known: how those that there are are then.
+
+    While Kafka is away nothing is known to have changed.
+    """
+    while True:
+        admin = admin_client(settings)
+        try:
+            await start(admin)
+            while True:
+                now = await topic_states(admin._client, names)
+                if now != known:
+                    return now
+                await asyncio.sleep(WATCH_EVERY_SECONDS)
+        except KafkaError as error:
+            log.debug("cannot ask for topics, trying again: %r", error)
+        finally:
+            await admin.close()
+        await asyncio.sleep(WATCH_EVERY_SECONDS)
+
+
+def changes(known: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> Iterator[str]:
+    """What has become of topics, a clause each, as people read it."""
+    for name, before in known.items():
+        after = now.get(name)
+        if after is None:
+            yield f"there is no topic {name} any more"
+        elif after.incarnation != before.incarnation:
+            ids = f"its id is {after.incarnation}, it was {before.incarnation}"
+            yield f"{name} was deleted and made anew: {ids}"
+        elif after.partitions != before.partitions:
+            yield f"{name} has {after.partitions} partitions, it had {before.partitions}"
+
+
+class Said:
+    """Logs a sentence that an operator must read: at once, and as long as it stays true once a minute."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._log = logger
+        self._last: tuple[str, float] | None = None
+
+    def say(self, sentence: str) -> None:
+        """Say it, unless that was said within the minute."""
+        now = monotonic()
+        if self._last is None or self._last[0] != sentence or now - self._last[1] >= SAY_EVERY_SECONDS:
+            self._last = (sentence, now)
+            self._log.error("%s", sentence)

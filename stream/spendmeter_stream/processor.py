@@ -36,14 +36,12 @@ from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.process import stop_at_once
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.dead_letters import dead_letter_of
-from spendmeter.topics.watch import Said
+from spendmeter.topics.state import Said
 from spendmeter.values.times import EPOCH, from_unix_us
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import TopicRecreated, UsageRecord
-from spendmeter_stream.output_writer import OutputWriter
-from spendmeter_stream.publish import Publish
+from spendmeter_stream.meter.meter import FoldResult, Meter, TopicRecreated, UsageRecord
+from spendmeter_stream.output_writer import OutputWriter, Publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, ChangelogEntry, EntryStore
 

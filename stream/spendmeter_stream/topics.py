@@ -7,8 +7,7 @@ from spendmeter.contract.topics import PARTITIONED, Topic
 from spendmeter.runtime.supported import warning_of_kafka
 from spendmeter.topics.check import check_topics
 from spendmeter.topics.create import create, partitions_of
-from spendmeter.topics.state import TopicState
-from spendmeter.topics.watch import WATCH_EVERY_SECONDS, Said
+from spendmeter.topics.state import WATCH_EVERY_SECONDS, Said, TopicState
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 

@@ -15,8 +15,7 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, kafka_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, kafka_answers, says_ready, wait_until
 from tests.adversary import mutations
 
 READY_WITHIN_SECONDS = 240

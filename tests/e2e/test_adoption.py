@@ -8,7 +8,7 @@ import httpx
 
 from spendmeter.client import NoSuchBudget, connect
 from spendmeter.contract.budget import Budget
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 from .conftest import Proxy
 

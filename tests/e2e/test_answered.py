@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from spendmeter.cli.main import main
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.children import start_child, stop_child
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate
 

@@ -16,7 +16,7 @@ from spendmeter.budgets.file import read_budgets
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 from .conftest import Proxy, running_proxy
 

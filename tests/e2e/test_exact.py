@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from spendmeter.runtime.endpoints import Endpoints, find_stack
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 REQUESTS = int(os.environ.get("SPENDMETER_REQUESTS", "300"))
 # Four workers of eight clients each.

@@ -13,7 +13,7 @@ from litellm.proxy._types import GenerateKeyResponse, LiteLLM_VerificationToken
 
 from spendmeter.cli.main import main
 from spendmeter.domain.window import window_of
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.builders import budget
 
 from .conftest import Proxy

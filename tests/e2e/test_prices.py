@@ -15,7 +15,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.kafka.client import consumer
 from spendmeter.settings import Settings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 from .conftest import PRICE_BOOK, Proxy
 

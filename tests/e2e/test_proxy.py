@@ -12,7 +12,7 @@ import pytest
 
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 from .conftest import Proxy
 

@@ -13,7 +13,7 @@ import pytest
 
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 from .conftest import Proxy, running_proxy
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from spendmeter.cli.main import main
 from spendmeter.client import connect
 from spendmeter.contract.money import from_usd
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.litellm_postgres.real import MASTER_KEY, WITHIN_SECONDS, Real
 
 

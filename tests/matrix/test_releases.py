@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.matrix.gateways import BESIDE, PRICES_NANOUSD, Gateway
 from tests.matrix.table import STATUS
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.matrix.environments import conflicts, install, installed, litellm_alone
 from tests.matrix.gateways import README_LINE, running_gateway
 from tests.matrix.versions import RELEASES, Release

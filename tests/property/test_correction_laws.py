@@ -10,8 +10,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.history.correction import CorrectedEvent, correct
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 from tests.builders import NOON, budget, usage
 
 BUDGETS = [

@@ -7,7 +7,7 @@ import pytest
 from spendmeter.domain.matching import Subject
 from spendmeter.litellm.api import LitellmApi, NotAnswered
 from spendmeter.litellm.budgets import adopted
-from spendmeter.litellm.read import read_litellm
+from spendmeter.litellm.rows import read_litellm
 from spendmeter.litellm.whole_import import import_of, whole_plan
 from spendmeter_gateway.litellm.budgets import Around, seen_of_key
 from tests.builders import NOON

@@ -13,9 +13,8 @@ from spendmeter.domain.window import Window
 from spendmeter.values.account import budget_id_of
 from spendmeter_sinks.opening_balance.balance import A, Balances, Row
 from spendmeter_stream.faust.store import VersionedStore
-from spendmeter_stream.judge.judge import Evaluation, Judge
+from spendmeter_stream.judge.judge import Evaluation, Judge, Timers
 from spendmeter_stream.judge.merging import Merged, merge
-from spendmeter_stream.judge.timers import Timers
 from spendmeter_stream.meter.counting_starts import CountingStarts
 from spendmeter_stream.meter.meter import FoldResult, Meter
 from spendmeter_stream.meter.window_cache import CountedWindow

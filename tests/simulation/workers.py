@@ -30,8 +30,7 @@ from spendmeter_sinks.opening_balance.pending_backfills import (
 from spendmeter_stream.faust.store import VersionedStore
 from spendmeter_stream.judge.judge import Evaluation, Judge
 from spendmeter_stream.meter.counting_starts import opening_records
-from spendmeter_stream.meter.meter import FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import FoldResult, Meter, UsageRecord
 from spendmeter_stream.state import OPENING, ChangelogEntry
 from tests.simulation.broker import KEYS, PARTITIONS, Broker, Stored, partition_of, placed
 from tests.simulation.checks import check_folded

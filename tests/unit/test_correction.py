@@ -13,8 +13,7 @@ from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.history.correction import CorrectedEvent, NotCorrectable, correct, producer_of
 from spendmeter_stream.judge.judge import Evaluation, Judge
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 from tests.builders import NOON, budget, usage
 
 EVENT_ID = UUID("019a2c5e-5c00-7abc-8def-0123456789ab")

@@ -8,8 +8,7 @@ import pytest
 from spendmeter.budgets.plan import BudgetPlan
 from spendmeter.contract.budget import Budget, Raise
 from spendmeter.contract.money import from_usd
-from spendmeter.litellm.budgets import Adopt, adopted
-from spendmeter.litellm.changes import ADOPTED_BY, changes, is_nothing
+from spendmeter.litellm.budgets import ADOPTED_BY, Adopt, adopted, changes, is_nothing
 from spendmeter.litellm.entities import LitellmEntity
 from tests.builders import NOON
 

@@ -8,7 +8,7 @@ from litellm.litellm_core_utils.duration_parser import get_next_standardized_res
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.window import window_of
-from spendmeter.litellm.durations import InvalidDuration, period_of
+from spendmeter.litellm.values import InvalidDuration, period_of
 
 ON_THE_CALENDAR = ["1h", "1d", "7d", "30d", "1mo", "1w", "24h", "hourly", "daily", "weekly", "monthly"]
 ALIGNED = ["2h", "6h", "12h", "36h", "5m", "15m", "20s", "30s", "3d", "14d", "2w"]

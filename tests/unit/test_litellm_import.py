@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from spendmeter.contract.budget import Budget
-from spendmeter.litellm.changes import ADOPTED_BY
+from spendmeter.litellm.budgets import ADOPTED_BY
 from spendmeter.litellm.rows import Owned, key_of, tabled, team_of, user_of
 from spendmeter.litellm.whole_import import IMPORTED_BY, Item, Wish, import_of, whole_plan
 from tests.builders import NOON

@@ -38,7 +38,7 @@ from spendmeter.settings import MAX_PARTITIONS
 from spendmeter.topics.dead_letters import dead_letter_of
 from spendmeter.values.dimensions import DIMENSIONS
 from spendmeter_stream.judge.alerts import crossings
-from spendmeter_stream.judge.opening_balances import OpeningBalances
+from spendmeter_stream.judge.merging import OpeningBalances
 from spendmeter_stream.state import (
     AccountState,
     AccountWindow,

@@ -10,10 +10,16 @@ from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signing import SigningKeys
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, producer_of, replay_of
+from spendmeter.history.dead_letters import (
+    HistoryCopy,
+    NotReplayable,
+    PutAside,
+    is_counted,
+    producer_of,
+    replay_of,
+)
 from spendmeter.values.ids import uuid7
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 from tests.builders import NOON, budget, usage
 
 AHEAD = timedelta(hours=2)

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 
 LOOPBACK = "127.0.0.1"
 # Below the range kernels hand to outgoing connections (Linux from 32768, others from 49152): a client's

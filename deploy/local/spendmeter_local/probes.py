@@ -4,11 +4,24 @@ import asyncio
 import http.client
 import logging
 import re
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_seconds: float, every_seconds: float = 0.05) -> bool:
+    """True as soon as `condition` is, False if it was not within the timeout."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(every_seconds)
+    return True
+
 
 PROBE_TIMEOUT_SECONDS = 2
 

@@ -19,8 +19,7 @@ from prometheus_client import Counter
 from spendmeter.budgets.plan import BudgetPlan, Change
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter.litellm.budgets import adopted
-from spendmeter.litellm.changes import ADOPTED_BY, changes
+from spendmeter.litellm.budgets import ADOPTED_BY, adopted, changes
 from spendmeter.litellm.entities import LitellmEntity
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter_gateway.loops import call_soon

@@ -22,7 +22,7 @@ from uuid import UUID
 from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, Signal
 
 Watermark = tuple[int, ...]
-"""The partitions, then the last offset of each. A dict takes twice as much, and there are 100,000 accounts."""
+"""The partitions, then the last offset of each: a dict takes twice as much, and there are 100,000."""
 NONE: Watermark = ()
 
 

@@ -26,8 +26,7 @@ from spendmeter.kafka.client import consumer
 from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.metrics import READY
 from spendmeter.topics.check import check_topics
-from spendmeter.topics.state import TopicState
-from spendmeter.topics.watch import WATCH_EVERY_SECONDS, Said, changes, until_changed
+from spendmeter.topics.state import WATCH_EVERY_SECONDS, Said, TopicState, changes, until_changed
 from spendmeter_sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from spendmeter_sinks.clickhouse.batch import Bounds, PartitionBatches
 from spendmeter_sinks.clickhouse.gc import SinkCollector

@@ -12,7 +12,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, TopicPartition, producer
 from spendmeter.runtime.metrics import READY
 from spendmeter.topics.dead_letters import StoredRecord, dead_letter_of
-from spendmeter.topics.watch import Said
+from spendmeter.topics.state import Said
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
 from spendmeter_sinks.clickhouse.metrics import (
@@ -24,11 +24,17 @@ from spendmeter_sinks.clickhouse.metrics import (
     ROWS,
     UNKEPT_DEAD_LETTERS,
 )
-from spendmeter_sinks.clickhouse.objects import bills_in, repeats_in, without
 from spendmeter_sinks.clickhouse.plan import InsertPlan
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
-from spendmeter_sinks.clickhouse.writer import BatchRefused, Unreachable, Writer
+from spendmeter_sinks.clickhouse.writer import (
+    BatchRefused,
+    Unreachable,
+    Writer,
+    bills_in,
+    repeats_in,
+    without,
+)
 from spendmeter_sinks.database.owner import OwnedByAnother
 from spendmeter_sinks.history.incarnations import Lineage, UsageIncarnation, lineage_of, settle, whole_topic
 

@@ -1,6 +1,6 @@
 """Whose history a database is: one system's, known by its topic prefix.
 
-The owner is a row that is inserted under a deduplication token: of two that want to be it ClickHouse keeps the
+The owner is a row, inserted under a deduplication token: of two that want to be it ClickHouse keeps the
 first, and both read who it was.
 """
 

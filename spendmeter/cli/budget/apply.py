@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from spendmeter.budgets.file import BudgetFile, InvalidBudgetFile, read_budget_file
+from spendmeter.budgets.file import BudgetFile, InvalidBudgetFile, budget_file_schema, read_budget_file
 from spendmeter.budgets.plan import BudgetPlan, differences
-from spendmeter.budgets.schema import budget_file_schema
 from spendmeter.cli.budget.render import render_budget
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import INVALID_FILE, dir_option, file_argument, json_option, read_file

@@ -14,8 +14,7 @@ from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json
 from spendmeter.client import connect
 from spendmeter.litellm.api import LitellmApi, NotAnswered
-from spendmeter.litellm.read import read_litellm
-from spendmeter.litellm.rows import Owned
+from spendmeter.litellm.rows import Owned, read_litellm
 from spendmeter.litellm.whole_import import IMPORTED_BY, Item, Wish, import_of, whole_plan
 
 NOT_ALL_DONE = 1

@@ -14,12 +14,11 @@ from yarl import URL
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import connection, producer
 from spendmeter.runtime import metrics
-from spendmeter.topics.state import TopicState
-from spendmeter.topics.watch import changes, until_changed
+from spendmeter.topics.state import TopicState, changes, until_changed
 from spendmeter_stream.faust.batch_consumer import BatchTransport
 from spendmeter_stream.faust.store import VersionedStore, VersionedTable
+from spendmeter_stream.output_writer import publish
 from spendmeter_stream.processor import Processor
-from spendmeter_stream.publish import publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 

@@ -8,6 +8,7 @@ replay of totals yields signals that readers already have (same version) or that
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from operator import itemgetter
 from sys import intern
@@ -23,10 +24,8 @@ from spendmeter.values.account import budget_id_of
 from spendmeter_stream.judge.alerts import capped, crossings, recovery
 from spendmeter_stream.judge.emission import COALESCE_FOR, Snapshot, should_emit, snapshot_of
 from spendmeter_stream.judge.forecast import burnt
-from spendmeter_stream.judge.merging import Merged, is_counted, merge, newly_spent, rest_on
-from spendmeter_stream.judge.opening_balances import OpeningBalances
+from spendmeter_stream.judge.merging import Merged, OpeningBalances, is_counted, merge, newly_spent, rest_on
 from spendmeter_stream.judge.signals import signal_of
-from spendmeter_stream.judge.timers import Timers, next_change
 from spendmeter_stream.state import (
     ACCOUNT,
     OPENING_BALANCE,
@@ -35,6 +34,55 @@ from spendmeter_stream.state import (
     ChangelogEntry,
     TotalComponent,
 )
+
+# What was moved or dropped is swept out of the heap once it outnumbers the rest by this many.
+MAX_STALE = 1_000
+
+
+class Timers:
+    """One moment at most for each account in a window; so there are never more than those."""
+
+    def __init__(self) -> None:
+        self._at: dict[AccountWindow, datetime] = {}
+        self._heap: list[tuple[datetime, AccountWindow]] = []
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __contains__(self, where: AccountWindow) -> bool:
+        return where in self._at
+
+    def put(self, where: AccountWindow, at: datetime | None) -> None:
+        """Judge it again then; None: nothing will change by itself."""
+        if self._at.get(where) == at:
+            return
+        if at is None:
+            del self._at[where]
+            return
+        self._at[where] = at
+        heappush(self._heap, (at, where))
+        if len(self._heap) > 2 * len(self._at) + MAX_STALE:
+            self._heap = [(at, where) for where, at in self._at.items()]
+            heapify(self._heap)
+
+    def pop_due(self, now: datetime) -> Iterable[AccountWindow]:
+        """Those whose moment has come."""
+        while self._heap and self._heap[0][0] <= now:
+            at, where = heappop(self._heap)
+            if self._at.get(where) == at:
+                del self._at[where]
+                yield where
+
+
+def next_change(budget: Budget, window: Window, exceeded: bool, now: datetime) -> datetime | None:
+    """When the limit falls because a raise ends, or an exceeded account recovers because its window does."""
+    if not exceeded and not budget.raises:
+        return None
+    moments = [r.until for r in budget.raises if r.until > now]
+    if exceeded and window.end is not None:
+        moments.append(window.end)
+    return min(moments, default=None)
+
 
 MAX_AGAIN = 20_000
 """How many accounts are judged again at once: all of a million would keep the worker from its session."""

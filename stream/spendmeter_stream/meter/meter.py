@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
@@ -31,9 +32,8 @@ from spendmeter.domain.charge import cost_for, costs_nothing, flats_of
 from spendmeter.domain.matching import Account, BudgetBook, rest_account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
 from spendmeter.values.account import budget_id_of, has_subject
-from spendmeter.values.times import from_unix_us, to_unix_us
+from spendmeter.values.times import format_time, from_unix_us, to_unix_us
 from spendmeter_stream.meter.counting_starts import CountingStarts
-from spendmeter_stream.meter.topic_identity import HighWatermark, UsageRecord, refuse_if_recreated
 from spendmeter_stream.meter.window_cache import CountedWindow, CountedWindowCache
 from spendmeter_stream.state import (
     OPENING,
@@ -46,6 +46,39 @@ from spendmeter_stream.state import (
     PartitionSum,
     ProducerSequence,
 )
+
+
+class UsageRecord(NamedTuple):
+    """A record of the source partition; no event where it was a dead letter."""
+
+    offset: int
+    appended_at: datetime
+    event: UsageEvent | None
+
+
+class HighWatermark(NamedTuple):
+    """An offset, and a time after which no record up to it was appended."""
+
+    offset: int
+    latest: datetime
+
+
+class TopicRecreated(Exception):
+    """Offsets that were folded before hold other, newer records now; to take them for a replay loses them."""
+
+
+def refuse_if_recreated(partition: int, passed: HighWatermark, batch: Iterable[UsageRecord]) -> None:
+    """Look at what claims to be a replay. Raises TopicRecreated."""
+    for record in batch:
+        if record.offset > passed.offset:
+            return
+        if record.appended_at > passed.latest:
+            raise TopicRecreated(
+                f"spend.usage[{partition}] was deleted and made anew: offset {record.offset} was appended at"
+                f" {format_time(record.appended_at)}, but all up to {passed.offset} had been by"
+                f" {format_time(passed.latest)}, and its records would be taken for a replay"
+            )
+
 
 # Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
 KEEP_PRODUCERS = timedelta(days=40)

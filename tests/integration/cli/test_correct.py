@@ -20,7 +20,7 @@ from spendmeter.values.ids import uuid7
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system

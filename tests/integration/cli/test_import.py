@@ -21,7 +21,7 @@ from spendmeter.litellm.spend import events_of, spent_of
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.ports import LOOPBACK
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from spendmeter_sinks.database.migrate import migrate
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system

@@ -15,9 +15,9 @@ from spendmeter.contract.records import MAX_AHEAD, encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.history.replay import producer_of
+from spendmeter.history.dead_letters import producer_of
 from spendmeter.values.ids import uuid7
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.test_reconcile import System, running_system

@@ -13,8 +13,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
 
 ROWS_PER_INSERT = 5_000
 INSERTS = 40

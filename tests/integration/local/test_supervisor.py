@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir, find_stack
+from spendmeter_local.probes import wait_until
 from spendmeter_local.stack.status import read_status
-from spendmeter_local.waiting import wait_until
 
 WITHIN_SECONDS = 30
 

@@ -29,8 +29,7 @@ from spendmeter_gateway.outbox.writer import Outbox
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import free_port
-from spendmeter_local.probes import kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, wait_until
 from tests.versions.releases import kafka_under_test
 
 MAX_BYTES = 64 * 1024**2

@@ -21,8 +21,7 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
-from spendmeter_local.probes import kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, wait_until
 from tests.versions.releases import kafka_under_test
 
 from .conftest import PARTITIONS, WITHIN_SECONDS, Asker, Hand, budget, recorded, signal, until

@@ -26,8 +26,7 @@ from spendmeter_gateway.gateway import ERRORS, Gateway
 from spendmeter_gateway.litellm import sdk
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
 
 # In this process LiteLLM warns of its own models.
 pytestmark = pytest.mark.filterwarnings("default")

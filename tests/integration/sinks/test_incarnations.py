@@ -28,8 +28,7 @@ from spendmeter.topics.state import lookup_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import kafka_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, says_ready, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate

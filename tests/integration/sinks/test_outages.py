@@ -14,8 +14,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import producer
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
 from spendmeter_sinks.clickhouse import assignment
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 from spendmeter_sinks.clickhouse.consumer import Sink

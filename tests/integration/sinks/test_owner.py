@@ -1,4 +1,4 @@
-"""A database is one system's history: another topic prefix is refused, unless it goes on where the owner stood."""
+"""A database is one system's history: another topic prefix is refused, unless that system has moved there."""
 
 import asyncio
 import os
@@ -12,10 +12,10 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.records import encode_budget, encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.history.spend_by import spend_by
+from spendmeter.history.usage import spend_by
 from spendmeter.kafka.client import producer
 from spendmeter.topics.create import create_topics
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate

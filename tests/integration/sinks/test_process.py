@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 
 COMMAND = [sys.executable, "-m", "spendmeter_sinks"]

@@ -26,8 +26,7 @@ from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import says_ready, wait_until
 
 WAIT_SECONDS = 60
 

@@ -13,7 +13,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import connection, producer
 from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
 
 from .conftest import WAIT_SECONDS

@@ -16,9 +16,8 @@ from spendmeter.domain.matching import BudgetBook
 from spendmeter.values.ids import uuid7
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
 from spendmeter_gateway.model import Origin, UsageDraft
-from spendmeter_sinks.clickhouse.objects import RecordLocation, repeats_in
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_sinks.clickhouse.writer import RecordLocation, repeats_in
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 from tests.builders import budget
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -6,9 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter_gateway.outbox.checkpoint import Checkpoint, CheckpointFile
 from spendmeter_gateway.outbox.frames import MAGIC, encode, parse
-from spendmeter_gateway.outbox.reader import OutboxReader
+from spendmeter_gateway.outbox.reader import Checkpoint, CheckpointFile, OutboxReader
 
 TEXTS = st.lists(st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")), max_size=12)
 MANY = 1_000

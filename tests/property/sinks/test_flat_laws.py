@@ -17,8 +17,7 @@ from spendmeter_sinks.history.usage_rows import Flats, Row, needed_dimensions
 from spendmeter_sinks.reconcile.replay import Replay, has_flats
 from spendmeter_sinks.reconcile.scope import Revision, Scope, WindowFilter, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.totals import Totals
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 from tests.builders import budget, usage
 
 BEGUN = datetime(2026, 11, 22, 10, tzinfo=UTC)

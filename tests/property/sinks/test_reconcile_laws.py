@@ -19,8 +19,7 @@ from spendmeter_sinks.reconcile.replay import Replay
 from spendmeter_sinks.reconcile.scope import Revision, Scope, WindowFilter, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.sequences import Range, count, in_both, without
 from spendmeter_sinks.reconcile.totals import Totals
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 from tests.builders import budget, usage
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)

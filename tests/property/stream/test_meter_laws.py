@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.domain.window import window_of
-from spendmeter_stream.meter.meter import FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import FoldResult, Meter, UsageRecord
 from spendmeter_stream.state import AccountWindow, ChangelogEntry, CounterKey, PartitionSum
 from tests.builders import NOON, budget, usage
 

@@ -10,8 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 import spendmeter
-from spendmeter.budgets.file import InvalidBudgetFile, read_budgets
-from spendmeter.budgets.schema import budget_file_schema
+from spendmeter.budgets.file import InvalidBudgetFile, budget_file_schema, read_budgets
 from spendmeter.cli.main import main
 from tests.builders import NOON
 

@@ -10,7 +10,8 @@ import pytest
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain import budget_index as shelves
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
-from spendmeter.history import correction, spend_by
+from spendmeter.history import correction
+from spendmeter.history import usage as spend_by
 from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
 from spendmeter_gateway.admission import refusal
 from spendmeter_gateway.litellm.call_drafts import charged_fields

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendmeter_local.clickhouse.compression import ENCODINGS, BadCompressionError, TooLargeError, decompress
+from spendmeter_local.clickhouse.server import ENCODINGS, BadCompressionError, TooLargeError, decompress
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -4,7 +4,7 @@ import pytest
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_local.keys.budgets import account_of, budget_of
+from spendmeter_local.keys.ledger import account_of, budget_of
 from spendmeter_local.keys.store import KeyRow
 from tests.builders import NOON, budget
 

@@ -16,9 +16,8 @@ from prometheus_client import REGISTRY
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter_gateway.outbox.checkpoint import CheckpointFile
 from spendmeter_gateway.outbox.frames import HEADER_BYTES
-from spendmeter_gateway.outbox.reader import OutboxReader
+from spendmeter_gateway.outbox.reader import CheckpointFile, OutboxReader
 from spendmeter_gateway.outbox.writer import Outbox, OutboxFull, OutboxUnwritable
 
 NOW = datetime(2026, 11, 22, 13, tzinfo=UTC)

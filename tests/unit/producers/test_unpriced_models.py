@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
-from spendmeter_gateway.pricing import unpriced_models
-from spendmeter_gateway.pricing.unpriced_models import KNOWN_FOR_SECONDS, UnpricedModels
+from spendmeter_gateway.pricing import price_draft as unpriced_models
+from spendmeter_gateway.pricing.price_draft import KNOWN_FOR_SECONDS, UnpricedModels
 from tests.builders import usage
 
 

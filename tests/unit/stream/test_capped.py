@@ -19,8 +19,7 @@ from spendmeter_sinks.reconcile.replay import Replay
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope, WindowFilter
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Totals
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import FoldResult, Meter, UsageRecord
 from spendmeter_stream.state import ChangelogEntry
 from tests.builders import NOON, budget, usage
 

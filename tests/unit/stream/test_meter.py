@@ -9,8 +9,7 @@ from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS
 from spendmeter_stream.meter import window_cache as places
-from spendmeter_stream.meter.meter import KEEP_PRODUCERS, FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import TopicRecreated, UsageRecord
+from spendmeter_stream.meter.meter import KEEP_PRODUCERS, FoldResult, Meter, TopicRecreated, UsageRecord
 from spendmeter_stream.state import TALLY, AccountWindow, ChangelogEntry, CounterKey
 from tests.builders import NOON, budget, usage
 

@@ -14,11 +14,11 @@ from spendmeter.cli.printing import print_json, print_table, say, say_lines
 from spendmeter.runtime.endpoints import AlreadyRunningError, Endpoints, StackDir, resolve_dir
 from spendmeter_local.kafka.broker import WrongNodesError
 from spendmeter_local.kafka.jars import KAFKA_VERSION, FetchError, fetch_jars, jars_dir, missing_jars
+from spendmeter_local.probes import wait_until
 from spendmeter_local.proxy.config import SHIPPED_CONFIG
 from spendmeter_local.stack.status import StackStatus, read_status
 from spendmeter_local.stack.supervisor import Supervisor
 from spendmeter_local.stack.up import UpFailedError, declared, start_detached, wait_for_running
-from spendmeter_local.waiting import wait_until
 
 DOWN_TIMEOUT_SECONDS = 120
 

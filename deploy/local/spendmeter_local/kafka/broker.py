@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.kafka.jars import LOCAL, KafkaRelease, classpath
 from spendmeter_local.ports import LOOPBACK

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import render_validation_error
-from spendmeter.litellm.durations import InvalidDuration
+from spendmeter.litellm.values import InvalidDuration
 from spendmeter_local.keys import answers as answers
 from spendmeter_local.keys.answers import Answer
 from spendmeter_local.keys.ledger import KeyLedger, LedgerUnavailable

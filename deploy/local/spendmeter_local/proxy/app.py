@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.keys.ledger import EnforcingGateway, KeyLedger
 from spendmeter_local.keys.store import KeyStore

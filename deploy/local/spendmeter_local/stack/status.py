@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.runtime.endpoints import StackDir
 
 State = Literal["starting", "ready", "restarting", "stopped"]

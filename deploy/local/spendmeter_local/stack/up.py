@@ -11,8 +11,8 @@ from spendmeter.runtime.endpoints import (
     StackNotRunningError,
     find_stack,
 )
+from spendmeter_local.probes import wait_until
 from spendmeter_local.stack.components import Declaration, declare
-from spendmeter_local.waiting import wait_until
 
 OTHERS_START_SECONDS = 300
 

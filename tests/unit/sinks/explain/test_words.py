@@ -8,8 +8,8 @@ import pytest
 
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd
+from spendmeter_sinks.explain.command import is_right, render
 from spendmeter_sinks.explain.evidence import CountedEvent, DecisionEvidence
-from spendmeter_sinks.explain.render import is_right, render
 from tests.builders import NOON
 
 
