@@ -7,7 +7,7 @@ from uuid import UUID
 import click
 
 from spendmeter.cli.connection import cluster_settings, history, run
-from spendmeter.cli.options import CostOption, dir_option, json_option
+from spendmeter.cli.options import CostOption, dir_option, json_option, wait_option
 from spendmeter.cli.printing import print_json, say, usd
 from spendmeter.client import who
 from spendmeter.contract.money import NanoUsd, format_usd
@@ -24,13 +24,8 @@ from spendmeter.settings import ClickHouseSettings
 POLL_SECONDS = 0.25
 
 event_argument = click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
-wait_option = click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait until history shows the correction, and with it that no other one came first.",
+_wait_option = wait_option(
+    "Seconds to wait until history shows the correction, and with it that no other one came first."
 )
 
 
@@ -54,7 +49,7 @@ reason_option = click.option(
     "--cost-usd", type=CostOption(), required=True, help="What the request shall have cost in the end."
 )
 @reason_option
-@wait_option
+@_wait_option
 @dir_option
 @json_option
 def correct(
@@ -67,7 +62,7 @@ def correct(
 @click.command()
 @event_argument
 @reason_option
-@wait_option
+@_wait_option
 @dir_option
 @json_option
 def void(event_id: UUID, reason: str, wait_seconds: float, dir_: Path | None, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from spendmeter.cli.connection import cluster_settings, history, kafka_settings, run
-from spendmeter.cli.options import TimeOption, dir_option, json_option
+from spendmeter.cli.options import TimeOption, dir_option, json_option, wait_option
 from spendmeter.cli.printing import clock, print_json, say
 from spendmeter.client import who
 from spendmeter.contract.dead_letter import DeadLetter, Reason, Resolution, not_held
@@ -158,13 +158,8 @@ def show(id_: str, dir_: Path | None, as_json: bool) -> None:
 
 @letters.command()
 @_filtered
-@click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait until stream and history have read all that is there, and it is known what counts.",
+@wait_option(
+    "Seconds to wait until stream and history have read all that is there, and it is known what counts."
 )
 @dir_option
 @json_option

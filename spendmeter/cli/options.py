@@ -1,8 +1,9 @@
 """Options and arguments that several commands have: the stack, JSON, money, times, a file."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,6 +15,7 @@ INVALID_FILE = 2
 """The exit code where a file cannot be used; nothing of it was."""
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _MAX_UNITS = 100_000
+F = TypeVar("F", bound=Callable[..., Any])
 
 dir_option = click.option(
     "--dir",
@@ -21,6 +23,15 @@ dir_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of the stack.  [default: $SPENDMETER_DIR, else .spendmeter]",
 )
+
+
+def wait_option(help_: str) -> Callable[[F], F]:
+    """`--wait SECONDS`, passed on as `wait_seconds`."""
+    return click.option(
+        "--wait", "wait_seconds", type=click.FloatRange(min=0), default=30.0, show_default=True, help=help_
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 

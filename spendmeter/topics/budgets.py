@@ -22,26 +22,16 @@ BudgetChanged = Callable[[str, Budget | None], None]
 """Called with the id and the budget now in force, None once it was removed."""
 
 
-class BudgetTopic:
+class BudgetTopic(CompactedTopics):
     """Follows spend.budgets; a record that is no budget leaves the one in force in force."""
 
     def __init__(self, settings: Settings, on_change: BudgetChanged | None = None) -> None:
+        super().__init__(settings, [settings.topic(Topic.BUDGETS)], self.apply)
         self.book = BudgetBook()
         self.signers: dict[str, str] = {}
         """By which key the record of each budget in force is signed; none where its author is a claim."""
         self._signing_keys = settings.read_signing_keys()
         self._on_change = on_change
-        self._reader = CompactedTopics(settings, [settings.topic(Topic.BUDGETS)], self.apply)
-        self.run = self._reader.run
-        self.read_to_end = self._reader.read_to_end
-        self.catch_up = self._reader.catch_up
-        self.wait_caught_up = self._reader.wait_caught_up
-        self.caught_up = self._reader.caught_up
-
-    @property
-    def last_answer(self) -> float | None:
-        """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
-        return self._reader.last_answer
 
     def apply(self, record: ConsumerRecord) -> None:
         """Bring one record into the book."""

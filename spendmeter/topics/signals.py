@@ -25,22 +25,12 @@ SignalRead = Callable[[str, Signal | None], None]
 """Called with the account and its signal, None for a tombstone."""
 
 
-class SignalFeed:
+class SignalFeed(CompactedTopics):
     """Follows spend.signals, keeping nothing: a record that is no signal is skipped."""
 
     def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
+        super().__init__(settings, [settings.topic(Topic.SIGNALS)], self.apply)
         self._on_signal = on_signal
-        self.reader = CompactedTopics(settings, [settings.topic(Topic.SIGNALS)], self.apply)
-        self.run = self.reader.run
-        self.read_to_end = self.reader.read_to_end
-        self.catch_up = self.reader.catch_up
-        self.wait_caught_up = self.reader.wait_caught_up
-        self.caught_up = self.reader.caught_up
-
-    @property
-    def last_answer(self) -> float | None:
-        """As `CompactedTopics.last_answer`: since when we may be blind, in the loop's time."""
-        return self.reader.last_answer
 
     def apply(self, record: ConsumerRecord) -> None:
         """Hand one record on."""
