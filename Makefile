@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills bench check format architecture python-api lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills event-path bench check format architecture python-api lock
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What `make versions` runs on each: everything of ours that talks to Kafka or ClickHouse.
-ON_EACH := $(addprefix tests/integration/,sinks stream runtime producers cli)
+ON_EACH := $(addprefix tests/integration/,sinks stream kafka producers cli)
 # The stamp holds the environment to the lock file: either changes, it is synchronised again.
 READY := $(VENV)/.ready
 
@@ -61,6 +61,10 @@ garbage: install  ## Write generated garbage onto every topic under traffic (min
 drills: install  ## Move a system under traffic: made anew, more partitions, another cluster, restored (minutes)
 	@$(BIN)/spendmeter fetch
 	@SPENDMETER_DRILLS=all $(BIN)/python -m pytest tests/integration/sinks/test_incarnations.py -s $(ARGS)
+
+event-path: install  ## Print which of our files one event passes, from the callback to the refusal of a later request
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m pytest tests/event_path -s
 
 bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (two hours, one of them the soak; ARGS="--brief")
 	@$(BIN)/spendmeter fetch

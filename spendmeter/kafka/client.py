@@ -29,7 +29,7 @@ MAX_BATCH_BYTES = 512 * 1024
 """What one batch of a producer holds, before compression; a single larger record is a batch, too."""
 MAX_RECORD_BYTES = 1_000_000
 """With what Kafka puts around it: what every topic of ours takes, unless it was made with less than Kafka's
-own max.message.bytes. tests/unit/test_record_sizes.py holds the contract's bounds to it."""
+own max.message.bytes. tests/unit/spendmeter/contract/test_record_sizes.py holds the bounds to it."""
 # More than Kafka puts around a batch, a record and a header of one: lengths, times, offsets.
 _BATCH_FRAME_BYTES, _RECORD_FRAME_BYTES, _HEADER_FRAME_BYTES = 64, 40, 10
 _HALF_MADE_SECONDS = 1.0

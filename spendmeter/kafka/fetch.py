@@ -7,7 +7,7 @@ that are no text as `\\xff`.
 
 aiokafka 0.14.0 spends a sixth of a fetch on its `ConsumerRecord`. All else stays its own: checksums,
 control batches, aborted transactions, holes of compaction, positions. That version is pinned, and
-tests/integration/runtime/test_fetched.py reads the same log in both ways.
+tests/integration/kafka/test_fetched.py reads the same log in both ways.
 
 Source: Kafka's protocol, "Record Batch" and "Record" of message format 2.
 """

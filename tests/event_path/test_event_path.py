@@ -7,7 +7,7 @@ budget and the answer that refuses the next one. `make event-path` prints the li
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -29,8 +29,9 @@ PACKAGES = {
     "spendmeter_gateway": ROOT / "producers/spendmeter_gateway",
     "spendmeter_stream": ROOT / "stream/spendmeter_stream",
 }
-MOST_FILES = 200
-"""A ratchet: it only falls. The aim is 55."""
+MOST_FILES = 116
+"""A ratchet: it only falls. The aim is 55; the first run met 110. What is done by time (settlement, prices that are
+read again) runs meanwhile in one run and not in another: hence the few on top."""
 WITHIN_SECONDS = 60
 COST_NANOUSD = 210_000
 """Of one request of `chat`."""
@@ -51,7 +52,8 @@ def proxy(kafka: str, tmp_path: Path, trace: Path) -> Iterator[Proxy]:
 
 @pytest.fixture
 def worker(proxy: Proxy, tmp_path: Path, trace: Path) -> Iterator[Worker]:
-    worker = Worker(proxy.settings, tmp_path, "stream", **environment(trace))
+    partitions = {"SPENDMETER_PARTITIONS": str(proxy.settings.partitions)}
+    worker = Worker(proxy.settings, tmp_path, "stream", **partitions, **environment(trace))
     try:
         yield worker.wait_ready()
     finally:
@@ -83,8 +85,12 @@ def noting(trace: Path, into: set[str], processes: int) -> Iterator[None]:
 
 async def spent(proxy: Proxy, budget: Budget) -> Signal:
     """The signal that says so."""
-    async with asyncio.timeout(WITHIN_SECONDS), connect(proxy.settings) as client:
-        async for signal in client.subscribe(budget.id):
+    async with (
+        asyncio.timeout(WITHIN_SECONDS),
+        connect(proxy.settings) as client,
+        aclosing(client.subscribe(budget.id)) as signals,
+    ):
+        async for signal in signals:
             if signal.state is State.EXCEEDED:
                 return signal
     raise AssertionError("signals ended")

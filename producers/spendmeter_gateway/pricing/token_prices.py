@@ -2,7 +2,7 @@
 
 The rates are LiteLLM's own fields, of a deployment's `model_info` and `litellm_params` or its price list.
 Which of them a token is billed at is LiteLLM's rule (`generic_cost_per_token` of 1.106.2): by input size,
-service tier and kind of token. tests/property/producers/test_token_prices.py holds it to LiteLLM's figure.
+service tier and kind of token. tests/property/producers/pricing/test_token_prices.py holds it to LiteLLM's.
 """
 
 from collections.abc import Mapping

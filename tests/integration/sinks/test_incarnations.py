@@ -39,7 +39,7 @@ from spendmeter_sinks.reconcile.report import Report
 from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
-from tests.integration.runtime.test_topic_state import add_partitions, make_anew
+from tests.integration.kafka.test_topic_state import add_partitions, make_anew
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Stream, Worker, open_stream
 

@@ -8,7 +8,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.topics.create import create_topics, partitions_of
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.topics import WrongTopics, prepare, prepared
-from tests.integration.runtime.test_topic_check import configure
+from tests.integration.kafka.test_topic_check import configure
 
 WITHIN_SECONDS = 60.0
 

@@ -1,6 +1,6 @@
 """LiteLLM's log-event payload to the usage event: what was used, by whom, at what cost. Pure.
 
-Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/producers/payloads/.
+Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/producers/litellm/payloads/.
 Nothing that a user or a model wrote passes through here.
 """
 
