@@ -154,6 +154,3 @@ class UsageCounts(NamedTuple):
     images: int = 0
     """Made by the call."""
     duration_ms: int = 0
-
-
-NOTHING_USED = UsageCounts()

@@ -6,12 +6,14 @@ stands in front of LiteLLM's own routes.
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -22,7 +24,38 @@ from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.keys.ledger import EnforcingGateway, KeyLedger
 from spendmeter_local.keys.store import KeyStore
 from spendmeter_local.proxy.config import completed
-from spendmeter_local.proxy.no_prisma import stand_in_for_prisma
+
+_PRISMA_ERRORS = (
+    "ClientNotConnectedError",
+    "DataError",
+    "ForeignKeyViolationError",
+    "HTTPClientClosedError",
+    "MissingRequiredValueError",
+    "RawQueryError",
+    "RecordNotFoundError",
+    "TableNotFoundError",
+    "UniqueViolationError",
+)
+
+
+def stand_in_for_prisma() -> None:
+    """Where prisma is not installed, let `isinstance(error, prisma.errors.…)` be False instead of raising.
+
+    LiteLLM 1.106.2 imports prisma to tell a refused request from a lost database. Without prisma each
+    refusal that is a plain exception (a route that a key may not use) becomes an answer 500.
+    """
+    if importlib.util.find_spec("prisma") is not None:
+        return
+    prisma, errors = ModuleType("prisma"), ModuleType("prisma.errors")
+    engine, engine_errors = ModuleType("prisma.engine"), ModuleType("prisma.engine.errors")
+    base = type("PrismaError", (Exception,), {})
+    vars(errors).update({"PrismaError": base}, **{name: type(name, (base,), {}) for name in _PRISMA_ERRORS})
+    vars(engine_errors)["EngineConnectionError"] = type("EngineConnectionError", (base,), {})
+    vars(engine)["errors"] = engine_errors
+    vars(prisma).update(errors=errors, engine=engine)
+    for module in (prisma, errors, engine, engine_errors):
+        sys.modules[module.__name__] = module
+
 
 log = logging.getLogger(__name__)
 
