@@ -26,8 +26,9 @@ GIVEN_UP = frozenset(
     " place places door doors visit visits asked news letters words eras dues".split()
 )
 """Each hid a word of the field: emit, notify, render, lookup, apply, opening balance, timers."""
-KEPT = re.compile(r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place", re.IGNORECASE)
-"""Kafka's dead letters; what a LiteLLM's limits are when `import litellm --take-over` moves them here."""
+KEPT = re.compile(r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place|letters, digits", re.IGNORECASE)
+"""Kafka's dead letters; what a LiteLLM's limits are when `import litellm --take-over` moves them here; the
+characters that an id may have."""
 KNOWN_TO_USERS = frozenset({"letters"})
 """`spendmeter letters`, whose function has the command's name."""
 
