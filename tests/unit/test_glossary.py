@@ -26,7 +26,9 @@ GIVEN_UP = frozenset(
     " place places door doors visit visits asked news letters words eras dues".split()
 )
 """Each hid a word of the field: emit, notify, render, lookup, apply, opening balance, timers."""
-KEPT = re.compile(r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place|letters, digits", re.IGNORECASE)
+KEPT = re.compile(
+    r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place|letters, digits", re.IGNORECASE
+)
 """Kafka's dead letters; what a LiteLLM's limits are when `import litellm --take-over` moves them here; the
 characters that an id may have."""
 KNOWN_TO_USERS = frozenset({"letters"})
@@ -134,7 +136,7 @@ def prose(of: str) -> Iterator[tuple[Path, str]]:
     if of == "docs":
         for path in sorted((ROOT / "docs").rglob("*.md")):
             if "decisions" not in path.parts:
-                yield path, re.sub(r"(?s)```.*?```", "", path.read_text(encoding="utf-8"))
+                yield path, re.sub(r"(?s)```.*?```|\]\([^)\s]*\)", "", path.read_text(encoding="utf-8"))
         return
     for path in sorted(PACKAGES[of].rglob("*.py")):
         yield path, prose_of(path)
