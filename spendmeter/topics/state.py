@@ -1,7 +1,7 @@
 """What the brokers say of a topic now: its incarnation, its partitions, its configuration.
 
 An offset means something only within one incarnation of a topic. Kafka gives each topic an id when it is
-made (KIP-516): a topic that was deleted and made anew has another one, and so has its namesake in another
+made (KIP-516): a topic that was deleted and created anew has another one, and so has its namesake in another
 cluster. aiokafka 0.14 asks for metadata up to version 5, and the id comes with version 10, so the request is
 defined here.
 """

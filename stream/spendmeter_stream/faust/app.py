@@ -32,7 +32,7 @@ class StreamApp(App):
     processor: Processor
     settings: StreamSettings
     known_topics: dict[str, TopicState]
-    """As they were when this worker started, by name."""
+    """Their state when this worker started, by name."""
     _kafka: AIOKafkaProducer | None = None
 
     def _new_transport(self) -> BatchTransport:
@@ -48,7 +48,7 @@ class StreamApp(App):
         await super().on_start()
 
     async def _watch_topics(self) -> None:
-        """Count nothing any more once the topics are not what they were."""
+        """Stop counting once the topics are not what they were."""
         now = self.known_topics
         while self.known_topics:
             now = await until_changed(self.settings, self.known_topics, now)
@@ -63,13 +63,13 @@ class StreamApp(App):
 
 
 def run_worker(settings: StreamSettings, topics: Mapping[str, TopicState]) -> None:
-    """Run a worker until it is asked to end, and end the process. `topics`: as they are now."""
+    """Run a worker until it is stopped, and end the process. `topics`: their present state."""
     worker = Worker(make_app(settings, topics), override_logging=False, loglevel=settings.log_level)
     worker.execute_from_commandline()
 
 
 def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None = None) -> StreamApp:
-    """The worker's app, ready to be run; nothing is connected yet. `topics`: as they are now."""
+    """The worker's app, ready to run; nothing is connected yet. `topics`: their present state."""
     app = StreamApp(
         settings.app_id,
         broker=[URL(f"kafka://{server}") for server in settings.kafka_bootstrap.split(",")],
@@ -79,7 +79,7 @@ def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None =
         Table=VersionedTable,
         # Faust's web server would listen on all interfaces; ours is the metrics page on loopback.
         web_enabled=False,
-        # Topics are created before any worker starts, by us, with the partitions they must share.
+        # We create topics before any worker starts, with the partitions that they must share.
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=settings.partitions,

@@ -290,7 +290,7 @@ async def test_a_topic_made_anew_under_running_processes_is_said_and_a_move_coun
         history_has(settings, 200)
         begun = monotonic()
         await make_anew(settings, settings.topic(Topic.USAGE))
-        says(old.worker.log, "not ready", "was deleted and made anew", "spendmeter move --to-prefix")
+        says(old.worker.log, "not ready", "was deleted and created anew", "spendmeter move --to-prefix")
         says(old.sink.log, "not ready", "another topic", "spendmeter move")
         print(f"said {monotonic() - begun:.1f} s after the topic was made anew")
         is_not_ready(old.worker.port)

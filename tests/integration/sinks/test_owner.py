@@ -75,8 +75,8 @@ async def test_two_prefixes_with_one_database_are_never_added_up(
     assert (
         f"not ready, nothing is stored: database {settings.clickhouse_database} belongs to the system with"
         f" SPENDMETER_TOPIC_PREFIX '{settings.topic_prefix}', and this one has '{other.topic_prefix}': set"
-        " SPENDMETER_CLICKHOUSE_DATABASE to a database of its own, or the prefix, if that is mistaken;"
-        " `spendmeter move` says that this system goes on where that one stood"
+        " SPENDMETER_CLICKHOUSE_DATABASE to a database of its own, or correct the prefix;"
+        " if this system continues that one, run `spendmeter move`"
     ) in said
     assert "Traceback" not in said
     assert [spender.name for spender in spend_by(history, "key", "hour", 10)] == ["ours"]

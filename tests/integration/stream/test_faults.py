@@ -153,7 +153,7 @@ async def test_a_worker_counts_nothing_of_a_source_topic_that_was_made_anew_and_
             await kafka.send_and_wait(
                 topic, key=record.key, value=record.value, headers=record.headers, partition=partition
             )
-    told = ("not ready", "was deleted and made anew", "spendmeter move --to-prefix")
+    told = ("not ready", "was deleted and created anew", "spendmeter move --to-prefix")
     assert wait_until(
         lambda: all(words in worker.log.read_text() for words in told), timeout_seconds=WAIT_SECONDS
     ), worker.log.read_text()[-3000:]

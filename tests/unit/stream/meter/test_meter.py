@@ -389,7 +389,7 @@ def test_a_lifetime_never_ends() -> None:
     assert [t.window_end for t in meter.tallies.values()] == [None]
 
 
-# A topic made anew.
+# A topic created anew.
 
 
 def test_newer_records_at_offsets_that_were_folded_before_stop_the_meter() -> None:
@@ -398,7 +398,7 @@ def test_newer_records_at_offsets_that_were_folded_before_stop_the_meter() -> No
     successor = Meter.restore(0, stored(folded))
     later = NOON + timedelta(milliseconds=1)
     for one in (meter, successor):
-        with pytest.raises(TopicRecreated, match=r"made anew.*taken for a replay"):
+        with pytest.raises(TopicRecreated, match=r"created anew.*count as a replay"):
             one.fold(log(usage(1, 9, producer_id="p2"), at=later), book())
         assert spent(one) == {TODAY: (12, 2)}
 
