@@ -1,4 +1,4 @@
-"""Brings one planned batch into history, however long that takes: read, put aside, insert, retry."""
+"""Brings one planned batch into history: read, set bad records aside, insert, retry until it succeeds."""
 
 import asyncio
 import logging
@@ -65,7 +65,7 @@ class InsertPipeline:
         self._down = False
 
     async def start(self) -> None:
-        """Return once ClickHouse answers with our tables, and Kafka takes letters.
+        """Return once ClickHouse answers and has our tables, and Kafka accepts dead letters.
 
         Raises:
             NotMigrated: ClickHouse answers without them.
@@ -78,7 +78,7 @@ class InsertPipeline:
             except Unreachable as error:
                 log.warning("ClickHouse does not answer, trying again: %s", error)
             except OwnedByAnother as other:
-                # Whoever ended would only be started again; the operator may decide that it goes on there.
+                # A process that ended would only be restarted; the operator may decide to continue there.
                 said.say(f"not ready, nothing is stored: {other}")
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
@@ -95,12 +95,12 @@ class InsertPipeline:
         await asyncio.to_thread(self._writer.close)
 
     async def lineage(self, of: UsageIncarnation, goes_on: bool) -> Lineage:
-        """What this incarnation of spend.usage rests on; it is written down where that is beyond doubt.
+        """The lineage of this incarnation of spend.usage; it is recorded if it is beyond doubt.
 
         Waits for ClickHouse. `goes_on`: see incarnations.settle.
 
         Raises:
-            UnknownIncarnation: history is of others, and nobody has decided yet.
+            UnknownIncarnation: history belongs to others, and nobody has decided yet.
         """
         if not of.incarnation:
             return whole_topic(of.topic)
@@ -124,7 +124,7 @@ class InsertPipeline:
     async def reached(
         self, table: Table, partition: TopicPartition, incarnation: str, over: asyncio.Event
     ) -> int:
-        """The offset after the last record of the partition that history has a row of; 0 for none.
+        """The offset after the partition's last record in history; 0 if it has none.
 
         Raises:
             Abandoned: `over` was set before ClickHouse answered.
@@ -142,7 +142,7 @@ class InsertPipeline:
     async def insert(
         self, table: Table, partition: TopicPartition, queue: PartitionBatches, over: asyncio.Event
     ) -> None:
-        """Follow the queue's plan. Afterwards it is finished, or replaced by a smaller one.
+        """Carry out the queue's plan. Afterwards it is finished, or replaced by a smaller one.
 
         Raises:
             Abandoned: `over` was set before ClickHouse or Kafka answered.
@@ -152,7 +152,7 @@ class InsertPipeline:
         assert plan is not None, "nothing is planned"
         records, refused_whole = queue.planned(), False
         try:
-            # One at a time: the interpreter would only switch between them, while the first can be inserted.
+            # One at a time: in parallel they would only share the interpreter, and none would be ready early.
             async with self._reading:
                 reading = await asyncio.to_thread(table.read, records, self._signing_keys)
                 reading.with_incarnation(plan.incarnation)
@@ -179,7 +179,7 @@ class InsertPipeline:
         plan: InsertPlan,
         over: asyncio.Event,
     ) -> None:
-        """The same columns under the same token until ClickHouse has answered."""
+        """Send the same columns under the same token until ClickHouse has answered."""
         token = plan.token(*partition)
         await self._answered(table, over, self._writer.insert, table, reading.columns, token)
         ROWS.labels(table.name).inc(reading.rows)
@@ -194,8 +194,8 @@ class InsertPipeline:
         plan: InsertPlan,
         over: asyncio.Event,
     ) -> DecodedBatch:
-        """The batch without bills of objects that another record has billed before."""
-        # Batches of other bounds write the same rows: so no token is needed, and none would help.
+        """The batch without bills of objects that an earlier record has already billed."""
+        # Batches with other bounds write the same rows, so a token is not needed and would not help.
         await self._answered(USAGE_OBJECTS, over, self._writer.insert, USAGE_OBJECTS, bills, "")
         ids = sorted(set(bills[0]))
         repeats = repeats_in(bills, await self._answered(USAGE_OBJECTS, over, self._writer.first_bills, ids))
@@ -211,7 +211,7 @@ class InsertPipeline:
     async def _answered(
         self, table: Table, over: asyncio.Event, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """What ClickHouse answers to a call, which is repeated until it does."""
+        """Repeat a call until ClickHouse answers; returns the answer."""
         backoff = FIRST_BACKOFF_SECONDS
         while True:
             if over.is_set():
@@ -230,7 +230,7 @@ class InsertPipeline:
 
     async def _put_aside(self, table: Table, unreadable: Sequence[Unreadable], over: asyncio.Event) -> None:
         if table.topic is Topic.DEAD_LETTERS:
-            # A letter about a letter could not be read either, and so on for ever.
+            # A dead letter about a dead letter could not be read either, and so on for ever.
             for record, invalid in unreadable:
                 UNKEPT_DEAD_LETTERS.inc()
                 log.error("dead letter at offset %d cannot be kept, skipped: %s", record.offset, invalid)
@@ -262,12 +262,12 @@ class InsertPipeline:
     def _mark_down(self, error: Unreachable) -> None:
         READY.set(0)
         if not self._down:
-            log.warning("ClickHouse does not take inserts; they are repeated until it does: %s", error)
+            log.warning("ClickHouse does not accept inserts; they are repeated until it does: %s", error)
         self._down = True
 
     def _mark_up(self) -> None:
         if self._down:
-            log.info("ClickHouse takes inserts again")
+            log.info("ClickHouse accepts inserts again")
             READY.set(1)
         self._down = False
 

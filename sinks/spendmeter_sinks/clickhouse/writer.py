@@ -78,13 +78,13 @@ log = logging.getLogger(__name__)
 _OF_AN_INSERT = {
     **ONE_INSERT_IS_ONE_BLOCK,
     "insert_deduplicate": 1,
-    # Else old events of many months would be refused together, with the code that also means "merge first".
+    # Otherwise ClickHouse would refuse old events of many months with the code that also means "merge first".
     "max_partitions_per_insert_block": 0,
 }
 
-# Codes of ClickHouse that speak of the rows themselves: the same insert would be refused for ever. All
-# others are taken for an outage of some kind and tried again, since a missing table or a full disk must
-# never send good events to the dead letters.
+# ClickHouse's codes for errors in the rows themselves: the same insert would be refused for ever. All
+# others count as an outage and are retried, because a missing table or a full disk must
+# never turn good events into dead letters.
 CODES_OF_REFUSAL = frozenset(
     {
         6,  # CANNOT_PARSE_TEXT
@@ -107,21 +107,21 @@ CODES_OF_REFUSAL = frozenset(
 )
 
 
-# What the driver raises beside its DataError where a value has no place in its column: a decimal with more
-# digits, say. It writes the columns before it sends anything.
+# What the driver raises, besides its DataError, for a value that does not fit its column, such as a decimal
+# with too many digits. It writes the columns before it sends anything.
 _NO_COLUMN = (ArithmeticError, ValueError, TypeError, struct.error)
 
 
 class BatchRefused(Exception):
-    """ClickHouse will never take this batch as it is: halve it, or give up its one row."""
+    """ClickHouse will never accept this batch: halve it, or give up its only row."""
 
 
 class Unreachable(Exception):
-    """The batch may or may not have been kept: send the same one again, under the same token."""
+    """The batch may or may not have been stored: send it again, under the same token."""
 
 
 class PartialInsert(Exception):
-    """Fewer rows were written than sent, without an error. Nothing that we could do would be safe: stop."""
+    """Fewer rows were written than sent, without an error. No reaction would be safe, so stop."""
 
 
 class NotMigrated(Exception):
@@ -175,7 +175,7 @@ class Writer:
             log.warning(warning)
 
     def registered(self) -> list[Registered]:
-        """The incarnations of spend.usage that history is of, in the order in which that was decided.
+        """The incarnations of spend.usage that history covers, in the order in which that was decided.
 
         Raises:
             Unreachable: ClickHouse does not answer.
@@ -197,10 +197,10 @@ class Writer:
             raise Unreachable(render_error(error)) from error
 
     def register(self, one: Registered, by: str) -> None:
-        """Write down that history is of this incarnation.
+        """Record that history covers this incarnation.
 
         Raises:
-            Unreachable: it may or may not have been written; once more does no harm.
+            Unreachable: it may or may not have been recorded; recording it again is harmless.
         """
         try:
             register(self._connected(), one, by)
@@ -208,9 +208,9 @@ class Writer:
             raise Unreachable(render_error(error)) from error
 
     def reached(self, table: Table, topic: str, partition: int, incarnation: str) -> int:
-        """The offset after the last record of the partition that the table has a row of; 0 for none.
+        """The offset after the partition's last record in the table; 0 if it has none.
 
-        Rows that name no incarnation are taken for this one's.
+        Rows without an incarnation count as this one's.
 
         Raises:
             Unreachable: ClickHouse does not answer.
@@ -246,7 +246,7 @@ class Writer:
             [type_of(kind, whole=name in table.whole) for name, kind in table.columns.items()],
             columns,
             column_oriented=True,
-            # Without one, equal blocks are known by their rows.
+            # Without one, ClickHouse compares blocks by their rows.
             settings={**_OF_AN_INSERT, **({"insert_deduplication_token": token} if token else {})},
             block_size=rows,
         )
@@ -262,21 +262,21 @@ class Writer:
             if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:
                 raise BatchRefused(render_error(error)) from error
             raise Unreachable(render_error(error)) from error
-        # A batch that the token showed to be a repeat counts as written too.
+        # A batch that the token identified as a repeat also counts as written.
         if written < rows:
             raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
 
     def first_bills(self, object_ids: Sequence[str]) -> dict[str, RecordLocation]:
-        """Where the first bill of each of these objects stands, of those in USAGE_OBJECTS.
+        """The position of the first bill of each of these objects in USAGE_OBJECTS.
 
         Raises:
-            Unreachable: ask again.
+            Unreachable: query again.
         """
         try:
             rows = (
                 self._connected()
                 .query(
-                    # Not as one tuple: that of ClickHouse 24.8 has names, and the driver makes a dict of it.
+                    # Not as one tuple: in ClickHouse 24.8 it has names, and the driver makes a dict of it.
                     "SELECT object_id, tupleElement(first, 3), tupleElement(first, 4),"
                     " tupleElement(first, 2), tupleElement(first, 5) FROM"
                     " (SELECT object_id, min((appended_at, offset, topic, partition, incarnation)) AS first"

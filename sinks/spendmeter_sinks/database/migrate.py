@@ -1,11 +1,11 @@
-"""The schema of history: numbered SQL files, each applied once, in order, and written down.
+"""The schema of history: numbered SQL files, each applied once, in order, and recorded.
 
-Every statement is `… IF NOT EXISTS`, so a migration that was cut short is simply applied again.
+Every statement is `… IF NOT EXISTS`, so an interrupted migration is simply applied again.
 No file names a database: the connection does.
 
 On a cluster, run this once per server against a database of `ENGINE = Replicated(…)`, after setting
 `default_replica_path` and `default_replica_name` on the servers and replacing each table's engine by its
-`Replicated…` namesake (ClickHouse Cloud does so by itself). The deduplication window is then
+`Replicated…` form (ClickHouse Cloud does so by itself). The deduplication window is then
 `replicated_deduplication_window`, which every replica shares, and the tokens mean the same.
 """
 
@@ -37,7 +37,7 @@ COMMENT 'Which files of sinks/clickhouse/schema this database has'
 
 
 class SchemaMismatch(Exception):
-    """The database was made by other files than these; no statement was run."""
+    """The database was made from other files than these; no statement was run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     def statements(self) -> Iterator[str]:
-        """The statements, comments kept; one ends with a semicolon at the end of a line."""
+        """The statements, with comments; each ends with a semicolon at the end of a line."""
         for statement in re.split(r";[ \t]*(?:\n|$)", self.sql):
             if re.sub(r"(?m)^\s*--.*$", "", statement).strip():
                 yield statement.strip()
@@ -68,7 +68,7 @@ def migrations() -> list[Migration]:
 
 
 def pending(applied: dict[int, str], known: list[Migration]) -> list[Migration]:
-    """What is left to apply, given version: sha256 of what was.
+    """The migrations left to apply; `applied` maps a version to the sha256 of its file.
 
     Raises:
         SchemaMismatch: a file was changed after it was applied, or the database is ahead of this code.

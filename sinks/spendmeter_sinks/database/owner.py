@@ -1,4 +1,4 @@
-"""Whose history a database is: one system's, known by its topic prefix.
+"""The owner of a database: one system, identified by its topic prefix.
 
 The owner is a row, inserted under a deduplication token: of two that want to be it ClickHouse keeps the
 first, and both read who it was.
@@ -20,7 +20,7 @@ def owner_of(client: Client) -> str | None:
 
 
 def claim(client: Client, settings: ClickHouseSettings) -> None:
-    """Return if the database is this system's; it becomes so if it belongs to nobody yet.
+    """Return if the database belongs to this system; claim it if it belongs to nobody yet.
 
     Raises:
         OwnedByAnother: it belongs to another.
@@ -34,13 +34,12 @@ def claim(client: Client, settings: ClickHouseSettings) -> None:
         raise OwnedByAnother(
             f"database {settings.clickhouse_database} belongs to the system with SPENDMETER_TOPIC_PREFIX"
             f" '{owner}', and this one has '{mine}': set SPENDMETER_CLICKHOUSE_DATABASE to a database of"
-            " its own, or the prefix, if that is mistaken; `spendmeter move` says that this system goes on"
-            " where that one stood"
+            " its own, or correct the prefix; if this system continues that one, run `spendmeter move`"
         )
 
 
 def _has_moved(client: Client, settings: ClickHouseSettings) -> bool:
-    """Whether an operator has said that one of the two goes on where the other stood (`spendmeter move`)."""
+    """Whether an operator has decided that one of the two continues the other (`spendmeter move`)."""
     rows = client.query(
         "SELECT count() FROM incarnations"
         " WHERE follows_topic != '' AND {topic:String} IN (topic, follows_topic)",
