@@ -145,7 +145,7 @@ def prose(of: str) -> Iterator[tuple[Path, str]]:
 def given_up_prose(of: str) -> Counter[str]:
     found: Counter[str] = Counter()
     for path, text in prose(of):
-        plain = KEPT.sub("", re.sub(r"`[^`\n]*`", "", text))
+        plain = KEPT.sub("", re.sub(r"`[^`\n]*`|spendmeter_\w+", "", text))
         hits = sum(word in GIVEN_UP for word in re.findall(r"[a-z]+", plain.lower()))
         if hits:
             found[str(path.relative_to(ROOT))] = hits

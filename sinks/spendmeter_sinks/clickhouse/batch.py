@@ -103,7 +103,7 @@ class PartitionBatches:
         return self.position if self._next_read is None else self._next_read
 
     def pass_over(self, next_offset: int) -> None:
-        """Skip to `next_offset`: before it there are only transaction markers, or records that retention deleted.
+        """Skip to `next_offset`: before it only transaction markers or deleted records are left.
 
         It skips only what follows everything read so far, and does nothing while
         records wait or a plan is in progress.

@@ -1,4 +1,4 @@
-"""`spendmeter explain`: exit 0 when history bears the refusal out, 1 when it does not."""
+"""`spendmeter explain`: exit 0 if history justifies the refusal, 1 if it does not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +114,7 @@ NOT_BORNE_OUT = 1
 def explain(decision: UUID | None, events: int, dir_: Path | None, as_json: bool) -> None:
     """Say why a request was refused, and show the events that add up to it.
 
-    DECISION is what the client got as x-spendmeter-decision; without it, the latest refusal is told.
+    DECISION is the id that the client got as x-spendmeter-decision. Default: the latest refusal.
     """
     settings = clickhouse_settings(dir_)
     with history(settings) as client:
@@ -129,11 +129,11 @@ def _fetch(
 ) -> tuple[Decision, DecisionEvidence | None]:
     decision = find_decision(client, decision_id)
     if decision is None and decision_id is None:
-        raise click.ClickException("history has no refusal: nobody was refused yet")
+        raise click.ClickException("history has no refusal: nobody has been refused yet")
     if decision is None:
         raise click.ClickException(
-            f"history has no decision {decision_id}; a refusal is there about a second after it was made,"
-            " and `spendmeter explain` without an id tells the latest"
+            f"history has no decision {decision_id}; a refusal arrives there after about a second. For the"
+            " latest refusal, use `spendmeter explain` without an id"
         )
     if decision.budget_id is None:
         return decision, None

@@ -71,9 +71,9 @@ def _by_offset(copies: Copies) -> tuple[UUID, ...]:
 
 
 MAX_WEIGHED = 20
-"""Components for which the events are looked up; beyond it a report names amounts only."""
+"""Components whose events are read; beyond this number a report names only amounts."""
 MAX_RECORDS_READ = 200_000
-"""Of one partition: the last ones of the range that differs."""
+"""Events of one partition: the last ones of the differing range."""
 
 
 class _Met(NamedTuple):
@@ -86,7 +86,7 @@ class _Met(NamedTuple):
 
 
 class Finder:
-    """Looks for evidence, a partition at a time."""
+    """Searches for evidence, one partition at a time."""
 
     def __init__(self, history: History, positions: KafkaReader, book: BudgetBook) -> None:
         self._history = history
@@ -149,5 +149,5 @@ class Finder:
 
 
 def _first(lane: ComparedComponent) -> int:
-    """Without an opening all offsets are looked at."""
+    """Without an opening, all offsets are searched."""
     return 0 if lane.first_offset == NEVER else lane.first_offset

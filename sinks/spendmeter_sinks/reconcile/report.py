@@ -11,7 +11,7 @@ from spendmeter.values.times import UtcTime, format_time
 from spendmeter.visible import visible
 
 MAX_DIFFERENCES = 100
-"""Named in a report; of the rest it says how many there are."""
+"""Differences named in a report; it gives the number of the others."""
 MAX_NAMED = 20
 """Event ids or ranges named in one difference."""
 
@@ -36,7 +36,7 @@ class Events(Part):
 
 
 class LostEvents(Part):
-    """Sequence numbers below a producer's highest that neither history nor the dead letters have."""
+    """Sequence numbers below a producer's highest that are in neither history nor the dead letters."""
 
     kind: Literal["lost_events"] = "lost_events"
     producer_id: str
@@ -57,7 +57,7 @@ class ConflictingEvents(Part):
 
 
 class TotalDiffers(Part):
-    """A component of a stream total is not what history adds up to over the same offsets."""
+    """A component of a stream total differs from the sum of history over the same offsets."""
 
     kind: Literal["total_differs"] = "total_differs"
     account: str
@@ -82,7 +82,7 @@ class TotalDiffers(Part):
 
 class OpeningMissing(Part):
     """History holds events of a running window from before its budget was counted, and no opening balance
-    has brought them in: signals say less than was spent.
+    includes them: signals show less than was spent.
     """
 
     kind: Literal["opening_missing"] = "opening_missing"
@@ -93,7 +93,7 @@ class OpeningMissing(Part):
 
 
 class SignalDiffers(Part):
-    """The latest signal of an account is not what the totals add up to at its watermark."""
+    """The latest signal of an account differs from the sum of its totals at its watermark."""
 
     kind: Literal["signal_differs"] = "signal_differs"
     account: str
@@ -115,7 +115,7 @@ class Compared(Part):
     producers: int = 0
     accounts: int = 0
     windows: int = 0
-    """Of accounts: one account in two windows counts twice."""
+    """Windows of accounts: one account in two windows counts twice."""
     signals: int = 0
 
 

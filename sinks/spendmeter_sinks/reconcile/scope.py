@@ -96,13 +96,13 @@ class LeftOut(StrEnum):
 
     BUDGET_GONE = "the budget is no longer in force"
     OTHER_SHAPE = "the budget was changed and has no such window or account any more"
-    REST = "what was spent by values beyond the accounts that a budget may have, added up together"
+    REST = "the sum of values beyond the number of accounts that a budget may have"
     CHANGED_WITHIN = "the budget was changed while the window ran, and kept the window's beginning"
     REPLACED_WITHIN = "while the window ran, another budget began or ceased to replace this one"
-    CHANGED_MEANWHILE = "the budget was changed while we looked"
+    CHANGED_MEANWHILE = "the budget was changed during the comparison"
     CLOSED_LONG_AGO = "the window ended more than 6 days ago, and the stream keeps it for 7"
     NOT_CHOSEN = "not among the windows that --window names"
-    OPENING = "what the window held before the budget was counted is not in it yet"
+    OPENING = "the window still lacks what was spent before the budget was counted"
     OVER = "the window is over, and its last signal need not follow its last total"
 
 
@@ -195,12 +195,12 @@ class Scope:
         return window is not None and window.end is not None and window.end <= now
 
     def in_force_for_all_after(self, budget_id: str) -> datetime | None:
-        """A record that was appended after this was folded under the budget; None if we cannot tell."""
+        """A moment after which appended records were folded under the budget; None if unknown."""
         period = self._periods.get(budget_id)
         return period.began + CLOCKS_APART if period else None
 
     def span(self) -> tuple[datetime | None, datetime | None]:
-        """From when to when events may fall into a compared window; None is an open end."""
+        """The time range of events in compared windows; None is an open end."""
         oldest = self._now - COMPARED_AFTER_CLOSE
         if self._chosen.start is not None:
             oldest = max(oldest, self._chosen.start)
@@ -229,14 +229,14 @@ class Scope:
 
 
 def _window_from(budget: Budget, time: datetime) -> Window:
-    """The window that holds the time, or the first one where the budget had not begun by then."""
+    """The window of that time, or the first one if the budget had not begun by then."""
     found = window_of(budget, max(time, budget.starts_at or time))
     assert found is not None, "a budget has a window from its beginning on"
     return found
 
 
 def _begins(earlier: Budget, window: Window) -> bool:
-    """Whether totals of the budget's earlier shape may stand under the same window's name."""
+    """Whether totals of the budget's earlier shape may have the same window start."""
     before = window_of(earlier, window.start)
     return before is not None and before.start == window.start
 

@@ -46,7 +46,7 @@ class Findings:
     losses: Losses
     check: SignalCheck
     changed: frozenset[str]
-    """Budgets that were changed while we looked."""
+    """Budgets that were changed during the comparison."""
     evidence: Mapping[tuple[str, datetime, int], Evidence]
     seconds: float
     recount_seconds: float

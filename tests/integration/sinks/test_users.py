@@ -143,7 +143,7 @@ async def test_each_process_works_with_its_own_grants_and_nothing_more(
             monkeypatch.setenv("SPENDMETER_CLICKHOUSE_DATABASE", "spend")
             assert "0.000002000" in spendmeter("query", "SELECT sum(cost_usd) FROM usage_once")
             assert "k1" in spendmeter("top", "--once")
-            assert "nobody was refused yet" in spendmeter("explain", exit_code=1)
+            assert "nobody has been refused yet" in spendmeter("explain", exit_code=1)
             with connection.reader(ours) as client:
                 history = RecountedHistory(client, settings.topic(Topic.USAGE))
                 assert history.count({0: 1}) == (2, 2_000)

@@ -58,7 +58,7 @@ def test_a_refusal_that_claims_no_spend_needs_no_events(why: Why) -> None:
 def test_all_that_it_rests_on_is_told() -> None:
     assert render(decision(), evidence(100, events=3)) == (
         "refused      2026-11-22 12:00:00 UTC at gateway eu-1, for ci\n"
-        "  told       Budget has been exceeded!\n"
+        "  message    Budget has been exceeded!\n"
         "  decision   00000000-0000-0000-0000-000000000007\n"
         "  budget     per-key, revision 3, account per-key|key=k1\n"
         "  window     from 2026-11-22 11:00:00 to never\n"
