@@ -45,7 +45,7 @@ def kafka_answers(bootstrap: str) -> bool:
 
 
 async def _kafka_answers(bootstrap: str) -> bool:
-    # While a broker starts, a refused connection is what we ask about, not an error to log.
+    # While a broker starts, a refused connection is an expected result, not an error to log.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=PROBE_TIMEOUT_SECONDS * 1000)
     try:

@@ -165,7 +165,7 @@ async def test_web_pages_are_refused_even_with_the_password(
 ) -> None:
     async with ours.post(url, data="SELECT 1", headers=page) as answer:
         assert answer.status == 403
-        assert "no web pages" in await answer.text()
+        assert "not web pages" in await answer.text()
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 

@@ -109,5 +109,8 @@ def test_a_cluster_stays_one_and_is_not_taken_for_a_lone_broker(directory: Path)
     assert again["kafka_bootstrap"] == first["kafka_bootstrap"]
     run("down", directory)
     said = run("up", directory, "--brokers", "1", *options, expect=2).stderr
-    assert f"the data in {directory} is of 3 Kafka nodes, which stays so: start it with --brokers 3" in said
+    assert (
+        f"the data in {directory} belongs to 3 Kafka nodes, which cannot change: start it with --brokers 3"
+        in said
+    )
     assert not read_status(StackDir(directory)).running

@@ -1,4 +1,4 @@
-"""What virtual keys may spend and have spent: budgets to Kafka, spend from signals and history."""
+"""The budgets and the spend of virtual keys: writes budgets to Kafka, reads spend from signals and history."""
 
 import asyncio
 import json
@@ -72,22 +72,22 @@ HISTORY_WITHIN_SECONDS = 5.0
 
 
 class LedgerUnavailable(Exception):
-    """Kafka could not take a budget in time; the key API answers 503."""
+    """Kafka could not store a budget in time; the key API answers 503."""
 
 
 @runtime_checkable
 class EnforcingGateway(Protocol):
-    """What the key API asks of the callback in this process, if it is ours."""
+    """What the key API needs from the callback in this process, if it is ours."""
 
     async def budgets_read(self) -> None:
-        """Return once every budget that Kafka has stored by now is being enforced."""
+        """Return once every budget stored in Kafka by now is enforced."""
 
     def spent_nanousd(self, account: str) -> NanoUsd | None:
-        """What is known to be spent in the account's present window; None where nothing is known."""
+        """The known spend in the account's present window; None if nothing is known."""
 
 
 class KeyLedger:
-    """Follows budgets and signals while `run` is under way; writes budgets."""
+    """Follows budgets and signals while `run` is running; writes budgets."""
 
     def __init__(
         self, settings: ClickHouseSettings, find_gateway: Callable[[], EnforcingGateway | None]
@@ -107,12 +107,12 @@ class KeyLedger:
             readers.create_task(self._signals.run())
 
     async def close(self) -> None:
-        """Let go of Kafka and ClickHouse."""
+        """Close the connections to Kafka and ClickHouse."""
         await self._opened.aclose()
         await self._history.aclose()
 
     def budget(self, row: KeyRow) -> Budget | None:
-        """The key's budget as it is in force, whoever changed it last."""
+        """The key's budget in force, whoever changed it last."""
         return self._budgets.book.get(row.budget_id) if row.budget_id else None
 
     async def put(self, row: KeyRow, limit: NanoUsd) -> Budget:
@@ -120,14 +120,14 @@ class KeyLedger:
 
         Raises:
             LedgerUnavailable: Kafka did not store it in time.
-            InvalidDuration, pydantic.ValidationError: as `budget_of`.
+            InvalidDuration, pydantic.ValidationError: see `budget_of`.
         """
         budget = budget_of(row, limit, self._budgets.book, datetime.now(UTC))
         await self._write(lambda client: client.apply([budget]))
         return budget
 
     async def remove(self, row: KeyRow) -> None:
-        """Take the key's budget out of force, if it has one. Raises LedgerUnavailable."""
+        """Remove the key's budget, if it has one. Raises LedgerUnavailable."""
         if row.budget_id is None:
             return
         budget_id = row.budget_id
@@ -137,9 +137,9 @@ class KeyLedger:
             log.info("the budget %s was removed before its key", budget_id)
 
     async def spent(self, rows: Iterable[KeyRow]) -> dict[str, NanoUsd | None]:
-        """By key hash: what was spent in the budget's present window, in all time where there is none.
+        """By key hash: the spend in the budget's present window, or in all time if the key has no budget.
 
-        None where history could not be asked: unknown is not zero.
+        None if history could not be queried: unknown is not zero.
         """
         rows = list(rows)
         spent = {row.token: self._of_budget(row, budget) for row in rows if (budget := self.budget(row))}
@@ -170,7 +170,7 @@ class KeyLedger:
             )
             answer.raise_for_status()
         except httpx.HTTPError as error:
-            log.warning("history does not say what keys have spent: %r", error)
+            log.warning("cannot read from history what keys have spent: %r", error)
             return dict.fromkeys(tokens)
         rows: list[dict[str, Any]] = [json.loads(line) for line in answer.text.splitlines()]
         nothing: dict[str, NanoUsd | None] = dict.fromkeys(tokens, NanoUsd(0))
@@ -186,7 +186,7 @@ class KeyLedger:
                 await change(self._client)
                 await asyncio.gather(self._budgets.catch_up(), self._enforced())
         except (KafkaError, TimeoutError) as error:
-            raise LedgerUnavailable(f"Kafka did not take the key's budget: {error!r}") from error
+            raise LedgerUnavailable(f"Kafka did not store the key's budget: {error!r}") from error
 
     async def _enforced(self) -> None:
         gateway = self._find_gateway()
