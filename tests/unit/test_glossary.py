@@ -27,11 +27,12 @@ GIVEN_UP = frozenset(
 )
 """Each hid a word of the field: emit, notify, render, lookup, apply, opening balance, timers."""
 KEPT = re.compile(
-    r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place|letters, digits|words of the (request|reply|sentences)",
+    r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place|letters, digits"
+    r"|words of the (request|reply|sentences)",
     re.IGNORECASE,
 )
 """Kafka's dead letters; what a LiteLLM's limits are when `import litellm --take-over` moves them here; the
-characters that an id may have."""
+characters of an id; the words that the fake model counts as tokens."""
 KNOWN_TO_USERS = frozenset({"letters"})
 """`spendmeter letters`, whose function has the command's name."""
 

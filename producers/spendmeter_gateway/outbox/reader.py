@@ -1,4 +1,4 @@
-"""What an outbox holds that Kafka has not acknowledged: the sender's side of it."""
+"""The sender's side of an outbox: the events that Kafka has not acknowledged."""
 
 import logging
 import os
@@ -78,7 +78,7 @@ def _latest(content: bytes) -> tuple[int, Checkpoint]:
 log = logging.getLogger(__name__)
 
 CUT_BYTES = Counter(
-    "spendmeter_outbox_cut_bytes_total", "Bytes of outboxes that hold no whole event: a torn end, or damage."
+    "spendmeter_outbox_cut_bytes_total", "Bytes of outboxes without a whole event: a torn end, or damage."
 )
 
 SEGMENT_SUFFIX = ".segment"
@@ -98,8 +98,8 @@ class Segment:
 class OutboxReader:
     """The events of one outbox in seq order, from the first that is not acknowledged.
 
-    Segments whose events are all acknowledged are deleted. One thread reads and acknowledges;
-    meanwhile another may append to the last segment, `add` one, and any may ask for sizes. No
+    Segments with only acknowledged events are deleted. One thread reads and acknowledges;
+    meanwhile another may append to the last segment or `add` one, and any thread may read sizes. No
     thread waits while another reads a file.
     """
 
@@ -115,17 +115,17 @@ class OutboxReader:
         self._offset = 0
         self._read: Parsed | None = None
         self.is_in_doubt = not is_live and self.position.partitions > 0
-        """What is read next may be stored already: it was sent, and no answer has come."""
+        """Whether the next events may be stored already: they were sent, and no answer came."""
 
     @property
     def size_bytes(self) -> int:
-        """What the segments take on disk, acknowledged events of the first one included."""
+        """The segments' size on disk, acknowledged events of the first one included."""
         with self._segments_lock:
             return sum(segment.size for segment in self._segments)
 
     @property
     def waiting_bytes(self) -> int:
-        """What of it is not acknowledged."""
+        """The part of it that is not acknowledged."""
         with self._segments_lock:
             return sum(segment.size for segment in self._segments) - self._offset
 
@@ -134,7 +134,7 @@ class OutboxReader:
         return self._position.value
 
     def add(self, segment: Segment) -> None:
-        """From now on events are appended to this segment and no other; its writer keeps its `size`."""
+        """Add the segment to which all events are appended from now on; its writer maintains its `size`."""
         with self._segments_lock:
             self._segments.append(segment)
 
@@ -149,18 +149,18 @@ class OutboxReader:
             if parsed.frames and not stored:
                 self._read = parsed
                 return parsed.frames
-            # Only where a process left off in the midst of a segment. What it had sent begins behind them,
-            # and all of that is in doubt: so it is read from there, as it was then.
+            # Only if a process ended in the middle of a segment. What it had sent begins after these events
+            # and is all in doubt, so reading starts there.
             self._cut(parsed.skipped_bytes)
             self._offset = stored[-1].end if stored else parsed.end
         return []
 
     def assign_partitions(self, partitions: int, incarnation: str = "") -> None:
-        """From now on events go to partitions by this count, and into this incarnation of the topic."""
+        """Set the partition count and the topic's incarnation for events from now on."""
         self._keep(Checkpoint(self.position.acknowledged_seq, partitions, incarnation))
 
     def acknowledge(self, up_to_seq: int) -> None:
-        """The events read last, up to this one, are in Kafka: they will not be read again."""
+        """Acknowledge the events read last, up to this one: they will not be read again."""
         assert self._read is not None, "acknowledged before it was read"
         end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
         self._cut(self._read.skipped_bytes)
@@ -176,7 +176,7 @@ class OutboxReader:
         try:
             self._position.write(position)
         except OSError as error:
-            # A restart sends again what it need not; the stream drops it.
+            # A restart then resends needlessly, and the stream drops the resends.
             log.warning("the position of outbox %s could not be written: %s", self.producer_id, error)
 
     def _next_piece(self) -> bytes | None:
@@ -189,7 +189,7 @@ class OutboxReader:
         return os.pread(self._fd, min(left, MAX_PIECE_BYTES), self._offset)
 
     def _parse(self, piece: bytes, max_events: int) -> Parsed:
-        """The frames of a piece; where it has none, those of all the rest of its segment."""
+        """The frames of a piece; if it has none, those of the rest of its segment."""
         parsed = parse(piece, self._offset, max_events)
         if parsed.frames:
             return parsed
@@ -220,7 +220,7 @@ class OutboxReader:
         if size_bytes:
             CUT_BYTES.inc(size_bytes)
             log.error(
-                "outbox %s: %d bytes after seq %d hold no whole event and were passed over",
+                "outbox %s: %d bytes after seq %d contain no whole event and were skipped",
                 self.producer_id,
                 size_bytes,
                 self.position.acknowledged_seq,

@@ -1,4 +1,4 @@
-"""Pricing: a cost for what LiteLLM has no price for, or whose price the book overrides. Pure."""
+"""Prices drafts for which LiteLLM has no price, or whose price the book overrides. Pure."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -15,20 +15,20 @@ from spendmeter_gateway.pricing.token_prices import FEMTO_PER_USD
 
 
 class Priced(NamedTuple):
-    """A cost, and the prices that it was reckoned with."""
+    """A cost, and the prices from which it was computed."""
 
     amount: NanoUsd
     prices: Mapping[str, str]
 
 
 Fallback = Callable[[ModelNames, Used, datetime], Priced | None]
-"""A list of prices to ask last. Raises InvalidAmount."""
+"""A price list to try last. Raises InvalidAmount."""
 
 
 def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None) -> UsageDraft:
-    """The draft with the cost that the book, or else the fallback, knows; as it was where neither does.
+    """The draft with a cost from the book, or else from the fallback; unchanged if neither has one.
 
-    Only requests that were served by a model: an answer out of a cache has its price, a failure none.
+    Only for requests that a model served: a cached answer has its price, and a failure has none.
     """
     fields = draft.fields
     source = fields["cost_source"]
@@ -46,7 +46,7 @@ def priced(draft: UsageDraft, book: PriceBook | None, fallback: Fallback | None)
         "prices": dict(found.prices),
     }
     if source is CostSource.TOKENS:
-        # The operator's own price counts whatever LiteLLM said, so nothing is doubted.
+        # The operator's own price counts whatever LiteLLM reported, so nothing is doubted.
         return draft._replace(fields={**fields, **changed, "cost_doubt": Doubt.NONE}, doubt=None)
     return draft._replace(fields={**fields, **changed})
 
@@ -61,7 +61,7 @@ def _lookup(
     is_unpriced = source is CostSource.UNPRICED
     if book is not None and entry is not None and (is_unpriced or entry.override):
         cost = cost_of(entry, _used(draft))
-        # What LiteLLM knows without a price of the model, a guardrail's cost, stays.
+        # A guardrail's cost, which LiteLLM knows without the model's price, stays.
         known = 0 if entry.override else fields["cost_nanousd"]
         return Priced(NanoUsd(cost + known), book.prices_of(entry))
     if fallback is None or not is_unpriced:
@@ -89,7 +89,7 @@ _LITELLM_NAMES = {
 
 
 def bounding_prices(entry: PriceEntry) -> dict[str, int]:
-    """An entry's prices as estimate.py takes them: LiteLLM's names, femto-USD, rounded up."""
+    """An entry's prices in the form of cost_bound.py: LiteLLM's names, femto-USD, rounded up."""
     prices: dict[str, int] = {}
     for unit, usd in entry.usd_per_unit.items():
         name, femto = _LITELLM_NAMES[unit], int((usd * FEMTO_PER_USD).to_integral_value(ROUND_CEILING))

@@ -137,7 +137,7 @@ async def test_a_signal_with_a_watermark_beyond_the_end_of_the_log_is_not_believ
     await hand.signals(signal(of, 45, version=2, watermark={partition: last}))
     await asker.knows(of, 45)
     assert BEYOND_THE_END._value.get() == before + len(forged)
-    said = [one for one in caplog.records if "is not believed" in one.getMessage()]
+    said = [one for one in caplog.records if "it is ignored" in one.getMessage()]
     assert len(said) == 1, "it is said once"
 
 

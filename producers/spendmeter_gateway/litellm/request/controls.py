@@ -103,7 +103,7 @@ GROUPS = {
     "logging": Group(
         "whether and where a call is logged: the meter reads LiteLLM's log",
         Treatment.STRIPPED,
-        "a call that is not logged is not counted; a logger that one request names would get everybody's calls",
+        "a call that is not logged is not counted; a logger in one request would get everybody's calls",
         names(
             """
             no-log no_log logger_fn callbacks input_callback service_callback litellm_request_debug

@@ -67,7 +67,7 @@ def test_data_of_another_number_of_nodes_is_not_begun_anew_beside(
     for broker in brokers(stack, before, ports(before)):
         broker.data_dir.mkdir(parents=True)
     assert kept_nodes(stack) == before
-    with pytest.raises(WrongNodesError, match=f"is of {before} Kafka node.* --brokers {before}"):
+    with pytest.raises(WrongNodesError, match=f"belongs to {before} Kafka node.* --brokers {before}"):
         declare(stack, nodes=asked)
     assert not stack.ports.exists(), "nothing was begun"
 
