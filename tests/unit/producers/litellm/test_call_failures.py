@@ -54,3 +54,13 @@ def test_a_bill_is_left_by(cause: Exception, expected: bool) -> None:
 
 def test_what_litellm_runs_into_beside_a_providers_error_changes_nothing() -> None:
     assert not was_cut(wrapped(KeyError("error"), status(429)))
+
+
+def test_what_openais_client_could_not_send_leaves_no_bill() -> None:
+    unsent = openai.APIConnectionError(request=REQUEST)
+    unsent.__cause__ = TypeError("'>=' not supported between instances of 'str' and 'int'")
+    broken = openai.APIConnectionError(request=REQUEST)
+    broken.__cause__ = httpx.ReadError("reset")
+
+    assert not was_cut(wrapped(RuntimeError("litellm"), unsent))
+    assert was_cut(wrapped(RuntimeError("litellm"), broken))
