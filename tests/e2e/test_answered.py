@@ -17,9 +17,10 @@ from spendmeter_local.children import start_child, stop_child
 from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate
+from tests.patience import WITHIN_SECONDS
 
 from . import tardy
-from .conftest import TARDY, WITHIN_SECONDS, Proxy
+from .conftest import TARDY, Proxy
 from .test_strict import Client
 
 PENDING = "spendmeter_pending"

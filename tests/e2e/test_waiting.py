@@ -15,10 +15,10 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.retry import BudgetNews, RetryPolicy, Waiting
 from spendmeter.retry.http import AsyncWaitingTransport, WaitingTransport
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy
 
-WITHIN_SECONDS = 120
 COST = 210_000
 PAGE = Path(__file__).parents[2] / "docs" / "waiting.md"
 CHAT: dict[str, Any] = {

@@ -12,9 +12,9 @@ from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 MASTER_KEY = "sk-master-0123456789"
-WITHIN_SECONDS = 90
 
 
 @dataclass

@@ -30,10 +30,10 @@ from tests.faults.waiting import until
 from tests.integration.sinks.test_models_renamed import latest
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 
 LAST_RELEASE = os.environ.get("SPENDMETER_LAST_RELEASE", "")
 HERE = Path(__file__).parents[2]
-WITHIN_SECONDS = 120
 RATE = 40.0
 EVENTS = 300
 """So many more in each state of the upgrade."""

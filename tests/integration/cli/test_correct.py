@@ -24,8 +24,7 @@ from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system
-
-WITHIN_SECONDS = 20
+from tests.patience import WITHIN_SECONDS
 
 
 @pytest.fixture(scope="module")

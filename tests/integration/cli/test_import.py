@@ -25,8 +25,8 @@ from spendmeter_local.probes import wait_until
 from spendmeter_sinks.database.migrate import migrate
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 90
 TODAY = datetime.now(UTC).date()
 YESTERDAY, BEFORE = TODAY - timedelta(days=1), TODAY - timedelta(days=2)
 METRICS = {"prompt_tokens": 10, "completion_tokens": 20, "api_requests": 1}

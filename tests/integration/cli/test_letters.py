@@ -22,8 +22,8 @@ from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.test_reconcile import System, running_system
 from tests.integration.stream.conftest import Stream
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 40
 # Beyond what is allowed by so much, and so for as long: then the event can be read.
 TOO_FAR_AHEAD = timedelta(seconds=6)
 

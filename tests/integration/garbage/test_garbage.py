@@ -36,6 +36,7 @@ from tests.integration.cli.conftest import spendmeter
 from tests.integration.garbage.generate import CHANGELOGS, NOBODY, TOPICS, Batch, garbage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Stream, Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 from tests.raw_records import Raw, raw_producer, send_raw
 
 SEED = int(os.environ.get("SPENDMETER_GARBAGE_SEED", "7"))
@@ -44,7 +45,6 @@ KEYS = [f"key-{n}" for n in range(8)]
 # The broker refuses what it can tell: a time too far ahead, a record too large, a compacted one with no key.
 MOST_REFUSED = 0.35
 EVENTS_BESIDE = 3
-WITHIN_SECONDS = 60.0
 
 
 class System:

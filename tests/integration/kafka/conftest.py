@@ -17,9 +17,8 @@ from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 from tests.versions.releases import kafka_under_test
-
-WAIT_SECONDS = 60
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ class MortalBroker:
         await asyncio.to_thread(self._wait)
 
     def _wait(self) -> None:
-        answered = wait_until(lambda: kafka_answers(self.bootstrap), timeout_seconds=WAIT_SECONDS)
+        answered = wait_until(lambda: kafka_answers(self.bootstrap), timeout_seconds=WITHIN_SECONDS)
         assert answered, self._log.read_text()
 
     def kill(self) -> None:

@@ -18,6 +18,7 @@ from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.values.account import budget_id_of
 from tests.builders import NOON, budget
 from tests.integration.kafka.conftest import under_way
+from tests.patience import WITHIN_SECONDS
 
 
 async def stored(settings: Settings) -> list[tuple[bytes | None, bytes | None]]:
@@ -139,7 +140,7 @@ async def test_a_subscription_tells_what_is_there_and_then_each_change(
     await tell("a|key=1", 1)
     await tell("b|key=1", 1)
     heard = []
-    async with asyncio.timeout(30), aclosing(client.subscribe("a")) as signals:
+    async with asyncio.timeout(WITHIN_SECONDS), aclosing(client.subscribe("a")) as signals:
         async for one in signals:
             heard.append((one.account, one.version))
             if one.version == 1:
@@ -168,7 +169,7 @@ async def test_a_subscription_to_an_account_hears_no_other(
         await kafka.send_and_wait(settings.topic(Topic.SIGNALS), key=record.key, value=record.value)
     await kafka.stop()
 
-    async with asyncio.timeout(30), aclosing(client.subscribe(account="a|key=2")) as signals:
+    async with asyncio.timeout(WITHIN_SECONDS), aclosing(client.subscribe(account="a|key=2")) as signals:
         assert (await anext(signals)).account == "a|key=2"
 
 

@@ -17,6 +17,7 @@ from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.settings import Settings
 from spendmeter.topics.create import create_topics
 from tests.integration.kafka.conftest import MortalBroker, under_way
+from tests.patience import WITHIN_SECONDS
 
 TOPICS = (Topic.BUDGETS, Topic.SIGNALS)
 
@@ -116,7 +117,7 @@ async def test_what_a_callback_raises_ends_the_reading(settings: Settings) -> No
     reader = CompactedTopics(settings, [settings.topic(Topic.BUDGETS)], stumble)
     async with producer(settings) as kafka, under_way(reader.run) as running:
         await kafka.send_and_wait(settings.topic(Topic.BUDGETS), key=b"k", value=b"v")
-        await asyncio.wait([running], timeout=30)
+        await asyncio.wait([running], timeout=WITHIN_SECONDS)
 
         with pytest.raises(ZeroDivisionError):
             running.result()

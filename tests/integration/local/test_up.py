@@ -15,8 +15,8 @@ import pytest
 from spendmeter.runtime.endpoints import StackDir, find_stack
 from spendmeter_local.probes import wait_until
 from spendmeter_local.stack.status import read_status
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60
 COMMANDS = "import sys; from spendmeter_local.cli import stack; getattr(stack, sys.argv.pop(1))()"
 
 

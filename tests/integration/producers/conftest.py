@@ -26,8 +26,8 @@ from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60.0
 PARTITIONS = 2
 
 

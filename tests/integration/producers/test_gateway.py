@@ -19,8 +19,9 @@ from spendmeter.values.ids import uuid7
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.believed_signals import BEYOND_THE_END
+from tests.patience import WITHIN_SECONDS
 
-from .conftest import WITHIN_SECONDS, Asker, Hand, budget, draft, recorded, signal, until
+from .conftest import Asker, Hand, budget, draft, recorded, signal, until
 
 
 async def test_what_is_on_the_topics_at_the_start_is_enforced_from_the_first_request(

@@ -22,9 +22,10 @@ from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 from tests.versions.releases import kafka_under_test
 
-from .conftest import PARTITIONS, WITHIN_SECONDS, Asker, Hand, budget, recorded, signal, until
+from .conftest import PARTITIONS, Asker, Hand, budget, recorded, signal, until
 
 
 class OwnBroker:

@@ -27,10 +27,10 @@ from spendmeter_gateway.litellm import sdk
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 
 # In this process LiteLLM warns of its own models.
 pytestmark = pytest.mark.filterwarnings("default")
-WITHIN_SECONDS = 90
 COST = 21_000
 """Nano-USD of one call: 100 tokens in and 10 out of gpt-4o-mini."""
 SAY: Any = [{"role": "user", "content": "hi [[in=100 out=10]]"}]

@@ -17,8 +17,7 @@ from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate
-
-WITHIN_SECONDS = 30.0
+from tests.patience import WITHIN_SECONDS
 
 Put = Callable[[Topic, Sequence[Record]], Awaitable[None]]
 Running = Callable[[], AbstractAsyncContextManager[None]]

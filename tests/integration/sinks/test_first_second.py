@@ -34,9 +34,9 @@ from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 
 Start = Callable[[], tuple[Worker, SinkProcess]]
-WITHIN_SECONDS = 60.0
 
 
 def now_usage(seq: int, cost_nanousd: int, **fields: Any) -> UsageEvent:

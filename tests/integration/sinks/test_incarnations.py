@@ -42,8 +42,8 @@ from tests.builders import budget, usage
 from tests.integration.kafka.test_topic_state import add_partitions, make_anew
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Stream, Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60.0
 DRILL = pytest.mark.skipif("SPENDMETER_DRILLS" not in os.environ, reason="`make drills` runs it")
 BUDGETS = (
     budget(id="per-key", period="lifetime", limit_nanousd=10**15),

@@ -30,8 +30,7 @@ from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate
 from tests.builders import budget, usage
 from tests.integration.stream.conftest import Stream, Worker, open_stream
-
-WITHIN_SECONDS = 60.0
+from tests.patience import WITHIN_SECONDS
 
 
 class SinkProcess:

@@ -25,6 +25,7 @@ from spendmeter_sinks.clickhouse.writer import NotMigrated, open_client
 from spendmeter_sinks.database.migrate import migrate
 from tests.builders import usage
 from tests.integration.sinks.conftest import Eventually, Put
+from tests.patience import WITHIN_SECONDS
 from tests.versions.releases import engine_under_test
 
 EVENTS = 3_000
@@ -48,7 +49,9 @@ class Engine:
         release = engine_under_test()
         command, env = release.command(self._data, self._port), release.env("outages")
         self._child = start_child(command, log=self._data / "log", env=env)
-        assert wait_until(lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=30)
+        assert wait_until(
+            lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=WITHIN_SECONDS
+        )
 
     def kill(self) -> None:
         kill_child(self._child)

@@ -24,7 +24,8 @@ from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
 from spendmeter_sinks.history.registry import register
 from tests.builders import budget, usage
 from tests.integration.sinks.conftest import Eventually, Put, Running
-from tests.integration.sinks.test_process import COMMAND, WITHIN_SECONDS, environment
+from tests.integration.sinks.test_process import COMMAND, environment
+from tests.patience import WITHIN_SECONDS
 
 
 def what_is_said(settings: SinkSettings, log: Path) -> str:

@@ -31,6 +31,7 @@ from tests.builders import usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.conftest import Put
 from tests.integration.sinks.test_outages import sink_of
+from tests.patience import WITHIN_SECONDS
 
 FILE = Path(__file__).parents[3] / "deploy" / "clickhouse" / "users.sql"
 ENGINE = """
@@ -42,7 +43,6 @@ engine.ONE_INSERT_IS_ONE_BLOCK = {}  # a user who only reads may set nothing
 from spendmeter_local.clickhouse.__main__ import main
 main()
 """
-WITHIN_SECONDS = 60
 READERS = ("spend_reconcile", "spend_query", "spend_console")
 
 

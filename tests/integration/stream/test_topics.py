@@ -9,8 +9,7 @@ from spendmeter.topics.create import create_topics, partitions_of
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.topics import WrongTopics, prepare, prepared
 from tests.integration.kafka.test_topic_check import configure
-
-WITHIN_SECONDS = 60.0
+from tests.patience import WITHIN_SECONDS
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.outbox.writer import Outbox
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.settings import GatewaySettings
+from tests.patience import WITHIN_SECONDS
 
 NOW = datetime.now(UTC)
 CALLER = Caller(Subject(key="k", model_group="group"), "k")
@@ -90,7 +91,7 @@ class World:
         """Ask, and be seen to wait."""
         task = asyncio.create_task(self.asks(request))
         before = len(self.gateway.views.strict._waiting)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_SECONDS):
             while len(self.gateway.views.strict._waiting) == before:
                 assert not task.done(), task.result()
                 await asyncio.sleep(0)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from spendmeter.extras import EXTRA_OF, needs
+from tests.patience import WITHIN_SECONDS
 
 PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
-WITHIN_SECONDS = 60
 
 # Runs a module, or calls the script's function, where a library cannot be found.
 WITHOUT = """

@@ -9,6 +9,7 @@ import pytest
 from spendmeter.contract.budget import Action
 from spendmeter.contract.decision import Why
 from spendmeter_gateway.outbox.sender import Acknowledged
+from tests.patience import WITHIN_SECONDS
 from tests.unit.producers.conftest import Made
 from tests.unit.producers.strict_world import CALLER, Request, Unbounded, Unpriced, World
 
@@ -36,7 +37,7 @@ async def test_who_fits_once_another_settles_waits_for_that(world: World) -> Non
     waiting = await world.waits(second)
     world.spends(40, ends=first)
 
-    assert await asyncio.wait_for(waiting, 10) is None
+    assert await asyncio.wait_for(waiting, WITHIN_SECONDS) is None
     assert world.held() == 60
 
 
@@ -61,7 +62,7 @@ async def test_a_client_that_leaves_makes_way(world: World) -> None:
     leaving, staying = await world.waits(Request(most=60)), await world.waits(Request(most=5))
     leaving.cancel()
 
-    assert await asyncio.wait_for(staying, 10) is None
+    assert await asyncio.wait_for(staying, WITHIN_SECONDS) is None
     with pytest.raises(asyncio.CancelledError):
         await leaving
     assert world.held() == 85
@@ -156,7 +157,7 @@ async def test_a_raise_lets_in_who_waits(world: World) -> None:
     waiting = await world.waits(Request())
     world.sets(limit_nanousd=200, revision=2)
 
-    assert await asyncio.wait_for(waiting, 10) is None
+    assert await asyncio.wait_for(waiting, WITHIN_SECONDS) is None
 
 
 async def test_the_end_of_a_window_lets_in_who_waits(world: World) -> None:
@@ -165,7 +166,7 @@ async def test_the_end_of_a_window_lets_in_who_waits(world: World) -> None:
     assert await world.asks(Request(most=80)) is None
     waiting = await world.waits(Request())
 
-    assert await asyncio.wait_for(waiting, 10) is None
+    assert await asyncio.wait_for(waiting, WITHIN_SECONDS) is None
 
 
 async def test_a_correction_lets_in_who_waits(world: World) -> None:
@@ -174,7 +175,7 @@ async def test_a_correction_lets_in_who_waits(world: World) -> None:
     waiting = await world.waits(Request(most=15))
     world.hears(10, 2, {0: 2})
 
-    assert await asyncio.wait_for(waiting, 10) is None
+    assert await asyncio.wait_for(waiting, WITHIN_SECONDS) is None
 
 
 async def test_what_may_be_counted_twice_counts_until_an_acknowledgement_tells(world: World) -> None:
@@ -185,7 +186,7 @@ async def test_what_may_be_counted_twice_counts_until_an_acknowledgement_tells(w
     waiting = await world.waits(request)
     world.gateway.views.acknowledged(Acknowledged(1, 0, 7, False), resent=False)
 
-    assert await asyncio.wait_for(waiting, 10) is None
+    assert await asyncio.wait_for(waiting, WITHIN_SECONDS) is None
     assert request.limited_to is None
     assert world.held() == 30
 
@@ -206,7 +207,7 @@ async def test_spend_that_comes_meanwhile_refuses_who_waits(world: World) -> Non
     assert await world.asks(running) is None
     waiting = await world.waits(Request())
     world.spends(95, ends=running)
-    refusal = await asyncio.wait_for(waiting, 10)
+    refusal = await asyncio.wait_for(waiting, WITHIN_SECONDS)
 
     assert refusal is not None
     assert refusal.refuse.spent_nanousd == 95

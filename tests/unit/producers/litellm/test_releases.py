@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from spendmeter_gateway.litellm.releases import COMPROMISED, refuse_compromised
-
-WITHIN_SECONDS = 60
+from tests.patience import WITHIN_SECONDS
 
 
 @pytest.mark.parametrize("release", COMPROMISED)

@@ -9,6 +9,7 @@ import pytest
 
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject
 from spendmeter_gateway.objects.follower import FOLLOWED_FOR, ObjectFollower
+from tests.patience import WITHIN_SECONDS
 
 FIRST_SECONDS = 0.01
 
@@ -50,7 +51,7 @@ def reads(provider: Provider, *objects: ProviderObject, billed: Sequence[str] = 
         for one in objects:
             follower.follow(one)
         running = asyncio.create_task(follower.run(provider.read))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WITHIN_SECONDS):
             while len(provider.read_as) < wanted:
                 provider.has_read.clear()
                 await provider.has_read.wait()

@@ -8,6 +8,7 @@ import pytest
 from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.spend import notifier as waking
 from spendmeter_gateway.spend.notifier import Notifier
+from tests.patience import WITHIN_SECONDS
 
 
 async def test_news_from_another_thread_wakes_everybody_who_waits() -> None:
@@ -15,7 +16,7 @@ async def test_news_from_another_thread_wakes_everybody_who_waits() -> None:
     waiting = [news.subscribe() for _ in range(3)]
     threading.Thread(target=news.notify).start()
 
-    await asyncio.wait_for(asyncio.gather(*(one for one in waiting if one)), timeout=5)
+    await asyncio.wait_for(asyncio.gather(*(one for one in waiting if one)), timeout=WITHIN_SECONDS)
 
 
 async def test_who_left_is_not_woken() -> None:
@@ -25,7 +26,7 @@ async def test_who_left_is_not_woken() -> None:
     assert there is not None
     news.unsubscribe(gone)
     news.notify()
-    await asyncio.wait_for(there, timeout=5)
+    await asyncio.wait_for(there, timeout=WITHIN_SECONDS)
 
     assert not gone.done()
 
