@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How many lanes of tests run at one time (tests/lanes.py); 0: all tests one after another.
+WORKERS ?= 2
 # What `make versions` runs on each: everything of ours that talks to Kafka or ClickHouse.
 ON_EACH := $(addprefix tests/integration/,sinks stream kafka producers cli)
 # The stamp holds the environment to the lock file: either changes, it is synchronised again.
@@ -26,9 +28,9 @@ $(READY): pyproject.toml requirements.lock
 demo: install  ## Start the local stack, watch a budget being spent, refused, raised and served again
 	@$(BIN)/spendmeter demo
 
-test: install  ## Run every test on the real broker, the real engine and the real proxy
+test: install  ## Run every test on the real broker, the real engine and the real proxy, two at a time (WORKERS=0: one after another)
 	@$(BIN)/spendmeter fetch
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -n $(WORKERS)
 
 adversary: install  ## Send what anybody may send and compare bills with charges (ARGS="--seed 7 --requests 20000 --busy")
 	@$(BIN)/spendmeter fetch

@@ -20,6 +20,7 @@ from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, kafka_answers, wait_until
+from tests import lanes
 from tests.versions.releases import engine_under_test, kafka_under_test
 
 # A busy machine is no failure: nothing here is timed.
@@ -31,10 +32,25 @@ READY_WITHIN_SECONDS = 240
 # Else LiteLLM would try to fetch its price list whenever a test imports it.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
+lanes.keep_ports_apart()
+
 
 def pytest_report_header() -> str:
     """What this run is on."""
     return f"Kafka {kafka_under_test().version}, ClickHouse's engine of {engine_under_test().version}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> lanes.Lanes:
+    """Who does what with `-n`."""
+    config.option.loadscopereorder = False
+    return lanes.Lanes(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The order with `-n`; else tests run as they stand."""
+    if hasattr(config, "workerinput"):
+        lanes.sort_lanes(items)
 
 
 @pytest.fixture(scope="session")

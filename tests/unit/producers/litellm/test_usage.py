@@ -7,7 +7,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -358,7 +358,7 @@ class TestEventIds:
     def test_a_call_that_no_hook_saw_has_none(self) -> None:
         assert event_id_of({}) is None
 
-    @pytest.mark.parametrize("forged", ["forged", str(uuid4()), 7, ["x"]])
+    @pytest.mark.parametrize("forged", ["forged", str(UUID(int=4, version=4)), 7, ["x"]])
     def test_what_is_no_id_of_ours_is_none(self, forged: object) -> None:
         assert event_id_of({"litellm_params": {"metadata": {"spendmeter_event_id": forged}}}) is None
 
