@@ -28,6 +28,11 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 READY_WITHIN_SECONDS = 240
+STAYS = "broker.session.timeout.ms=600000\n"
+"""Nobody kills this broker: it need not make room for a successor in 2 s, as the local stack's.
+
+A crowded machine fences one whose heartbeat is later than that, and Kafka then names no broker at all.
+"""
 
 # Else LiteLLM would try to fetch its price list whenever a test imports it.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -59,7 +64,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     release = kafka_under_test()
     fetch_jars(release=release)
     controller_port = free_port()
-    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port([controller_port]), controller_port, release)
+    broker = Broker(
+        tmp_path_factory.mktemp("kafka"),
+        free_port([controller_port]),
+        controller_port,
+        release,
+        more_properties=STAYS,
+    )
     broker.prepare()
     with _running(broker.command(), broker.data_dir / "kafka.log", lambda: kafka_answers(broker.bootstrap)):
         yield broker.bootstrap
