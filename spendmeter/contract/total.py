@@ -46,7 +46,7 @@ class Total(Wire):
     """Of an opening balance. Source partition: everything below this offset is in it. EARLIER stands for what
     came before this incarnation of spend.usage."""
     shape: OptionalText = None
-    """What the budget counted, see shape.py."""
+    """What the budget counted: `matching.definition_digest`."""
     revision: Whole = 0
     """Of an opening balance: of the budget, when it was taken."""
     incarnation: str = Field(default="", max_length=MAX_INCARNATION_CHARS)

@@ -13,7 +13,7 @@ from spendmeter.values.times import EPOCH
 
 _DURATION = re.compile(r"(\d{1,7})(mo|w|d|h|m|s)")
 _NAMED = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d"}
-# LiteLLM resets these on the calendar (litellm_core_utils/duration_parser.py, 1.106.2): 30 days mean a month.
+# LiteLLM resets these on the calendar (its `duration_parser`, 1.106.2): 30 days mean a month.
 _ON_THE_CALENDAR = {
     "1h": "hour",
     "60m": "hour",

@@ -9,7 +9,7 @@ from spendmeter.settings import Settings
 
 
 class StreamSettings(Settings):
-    """`SPENDMETER_…` in the environment; see runtime/settings.py for what all processes share."""
+    """`SPENDMETER_…` in the environment; see spendmeter/settings.py for what all processes share."""
 
     component: str = "stream"
     data_dir: Path = Path(".spendmeter/stream")

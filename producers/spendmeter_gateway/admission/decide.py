@@ -29,7 +29,7 @@ class DecisionContext(NamedTuple):
     views_are_current: bool
     """Whether all budgets and signals are known, and Kafka has answered within `stale_after_seconds`."""
     model_is_unpriced: bool = False
-    """Whether the model is known to have no price (unpriced_models.py); never a guess."""
+    """Whether the model is known to have no price (`UnpricedModels`); never a guess."""
 
 
 class Admit(NamedTuple):

@@ -2,7 +2,7 @@
 
 LiteLLM calls the log hooks after it has answered, behind its other callbacks: milliseconds later, or
 seconds where one of them is slow. What it will log of an answer that was not streamed is known here
-already, so mapping.py and the price list make of it the cost that they will make of the event.
+already, so usage.py and the price list make of it the cost that they will make of the event.
 
 Shapes measured on LiteLLM 1.106.2. Where anything may turn out otherwise in the log, there is no answer
 here: then the event tells, as it does for streams.
@@ -27,7 +27,7 @@ _CALLER = tuple(
 
 
 def answer_of(data: Mapping[str, Any], response: object) -> Mapping[str, Any] | None:
-    """The kwargs of the log event as far as mapping.py reads them; None where they cannot be told yet.
+    """The kwargs of the log event as far as usage.py reads them; None where they cannot be told yet.
 
     `data` is the request as the post-call hook has it.
     """

@@ -189,7 +189,7 @@ class Meter:
         """Fold records, in offset order, under the budgets in force; records folded before add nothing.
 
         Raises:
-            TopicRecreated: see topic_identity.py; nothing of the batch was folded.
+            TopicRecreated: nothing of the batch was folded.
         """
         if self._passed is not None:
             refuse_if_recreated(self.partition, self._passed, batch)

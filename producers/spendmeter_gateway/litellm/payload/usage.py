@@ -125,7 +125,7 @@ def _who(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any
 
 
 def tags_of(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tags of a log event: those of key, team and project first, as admission has them (subject.py)."""
+    """The tags of a log event: those of key, team and project first, as admission has them (caller.py)."""
     metadata, other = request_metadata(kwargs)
     own = [
         mapping(of.get(name)).get("tags")
