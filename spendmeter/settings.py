@@ -19,7 +19,7 @@ from spendmeter.contract.wire import what_is_wrong
 ENV_PREFIX = "SPENDMETER_"
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+)(:(?P<port>[0-9]{1,5}))?")
 MAX_PARTITIONS = 4_000
-"""What an account has spent in each partition is one record of a changelog."""
+"""An account's spend in all partitions is one record of a changelog, so their number is bounded."""
 
 
 class Settings(BaseSettings):
@@ -30,11 +30,11 @@ class Settings(BaseSettings):
     )
 
     component: str = "spendmeter"
-    """What this process is called in its log, to Kafka and in dead letters."""
+    """The name of this process in its log, for Kafka and in dead letters."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Where Prometheus finds this process; 0 serves no metrics page."""
+    """The port for Prometheus; 0 serves no metrics page."""
 
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", min_length=1)
     """host:port, several separated by commas."""
@@ -42,32 +42,32 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     kafka_sasl_username: str | None = Field(default=None, validate_default=True)
     kafka_sasl_password_file: Path | None = None
-    """Where the password stands instead: it is read again for each connection, so that it may change."""
+    """A file with the password instead: it is read again for each connection, so it may change."""
     kafka_sasl_password: SecretStr | None = Field(default=None, validate_default=True)
     kafka_ssl_cafile: Path | None = None
     signing_keys: SecretStr = SecretStr("")
-    """Keys that records are signed with, by commas: the first signs, each is believed. The same for all
-    processes; what bears no signature is believed as before, and its author is shown as claimed."""
+    """Keys for signing records, separated by commas: the first one signs, all are accepted. The same for all
+    processes. A record without a signature counts as before, and its author is shown as claimed."""
     signing_keys_file: Path | None = Field(default=None, validate_default=True)
-    """Where the keys stand instead, one a line."""
+    """A file with the keys instead, one per line."""
     kafka_ssl_key_password: SecretStr | None = None
     kafka_ssl_keyfile: Path | None = None
     """The certificate's key (PEM); without it, it is in the certificate's file."""
     kafka_ssl_certfile: Path | None = Field(default=None, validate_default=True)
-    """The certificate by which Kafka knows this process, and those between it and the CA's (PEM)."""
+    """The client certificate of this process, and those between it and the CA's (PEM)."""
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
     """Put before every topic and consumer group, so that several systems can share a cluster."""
     partitions: int = Field(default=4, ge=1, le=MAX_PARTITIONS)
     """Of spend.usage, spend.totals and spend.signals when they are created."""
     replication: int = Field(default=1, ge=1, le=15)
 
-    # On the fields, not on the model: a model is only looked at once every field is right, and all
-    # problems are to be told at once.
+    # On the fields, not on the model: pydantic checks the model only once every field is right, but all
+    # problems must be reported at once.
     @field_validator("kafka_sasl_username", "kafka_sasl_password")
     @classmethod
     def _sasl_has_credentials(cls, value: object, info: ValidationInfo) -> object:
         protocol = info.data.get("kafka_security_protocol", "")
-        # A file that was refused is said already.
+        # A refused file has already been reported.
         file = info.data.get("kafka_sasl_password_file", "refused")
         in_file = info.field_name == "kafka_sasl_password" and file
         if value and in_file:
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         return value
 
     def read_signing_keys(self) -> SigningKeys:
-        """The keys as they are now. A key is never logged."""
+        """The present keys. A key is never logged."""
         if self.signing_keys_file is not None:
             return SigningKeys(_keys_in(_text_of(self.signing_keys_file)))
         return SigningKeys(_keys_in(self.signing_keys.get_secret_value()))
@@ -162,13 +162,13 @@ class ClickHouseSettings(Settings):
     clickhouse_password: SecretStr = SecretStr("")
     clickhouse_database: str = Field(default="spend", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     query_max_seconds: int = Field(default=60, ge=1, le=86_400)
-    """A query of a command is stopped after that long."""
+    """A command's query is stopped after this time."""
     query_max_memory_bytes: int = Field(default=4 * 1024**3, ge=1024**2)
-    """Of ClickHouse, for one query of a command."""
+    """ClickHouse's memory for one query of a command."""
 
     @property
     def clickhouse_login(self) -> tuple[str, str]:
-        """User and password: the URL's, if it carries them, else those that are set."""
+        """User and password: the URL's, if it has them, else those in the settings."""
         url = urlsplit(self.clickhouse_url)
         return (
             unquote(url.username) if url.username else self.clickhouse_user,
@@ -194,7 +194,7 @@ class ClickHouseSettings(Settings):
 
 
 def _keys_in(text: str) -> list[str]:
-    """The keys, by commas or white space. Raises ValueError, without a word of them."""
+    """The keys, separated by commas or white space. Raises ValueError, without any part of a key."""
     keys = text.replace(",", " ").split()
     for number, key in enumerate(keys, 1):
         if not key.isascii():
@@ -219,7 +219,7 @@ def _text_of(path: Path) -> str:
 
 
 def read_password(path: Path) -> str:
-    """What the file holds, without the end of its line. Raises ValueError."""
+    """The file's text, without the line end. Raises ValueError."""
     try:
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
@@ -231,9 +231,9 @@ def read_password(path: Path) -> str:
 def show_certificate(
     context: ssl.SSLContext, certfile: Path, keyfile: Path | None, password: SecretStr | None
 ) -> None:
-    """Have connections show this certificate. Raises ValueError."""
+    """Use this certificate for connections. Raises ValueError."""
     try:
-        # Without an answer of ours the library would ask the terminal.
+        # Without a callback the library would prompt on the terminal.
         context.load_cert_chain(certfile, keyfile, lambda: password.get_secret_value() if password else "")
     except ssl.SSLError as error:
         raise ValueError(
@@ -248,7 +248,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def load(settings: type[S]) -> S:
-    """Read and check the whole configuration, or say every problem at once and exit with 2."""
+    """Read and check the whole configuration, or report every problem at once and exit with 2."""
     try:
         return settings()
     except ValidationError as error:
@@ -266,7 +266,7 @@ def _render_problem(problem: ErrorDetails) -> str:
     if not problem["loc"]:
         return f"together: {what_is_wrong(problem)}"
     name = ENV_PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
-    # A URL may carry a password as well.
+    # A URL may contain a password, too.
     given = re.sub(r"(?<=//).*@", "***@", repr(problem["input"]))
     secret = "PASSWORD" in name or "SIGNING_KEYS" in name or problem["input"] is None
     return f"{name}: {what_is_wrong(problem)}" + ("" if secret else f" (given: {given})")

@@ -1,4 +1,4 @@
-"""The only place where commands print: data is never markup, and nothing in it acts on the terminal."""
+"""All printing of commands: data is never markup, and nothing in it acts on the terminal."""
 
 import json
 import sys
@@ -25,8 +25,8 @@ def columns(
 ) -> Iterator[str]:
     """The lines of a table, its headings first; those named in `right` are aligned right.
 
-    What is too wide is folded within its column, the widest columns first. Unprintable characters of data
-    are written out.
+    Text that is too wide is folded within its column, the widest columns first. Unprintable characters in
+    data are escaped.
     """
     aligned = frozenset(right)
     to_the_right = [heading in aligned for heading in headings]
@@ -53,7 +53,7 @@ def _fitted(widths: Sequence[int], room: int) -> list[int]:
         others = [width for width in fitted if width < widest]
         level = max(others, default=1)
         many = len(fitted) - len(others)
-        # Down to the next widest, or as far as it takes.
+        # Down to the next widest, or as far as necessary.
         least = max(level, widest - -(-(sum(fitted) - room) // many), 1)
         fitted = [min(width, least) for width in fitted]
     return fitted
@@ -78,12 +78,12 @@ _OUR_BREAKS = "\n\t"
 
 
 def say(line: str = "", *, err: bool = False) -> None:
-    """Print one line; a line break in it is data, and written out."""
+    """Print one line; a line break in it is data, and is escaped."""
     click.echo(visible(line), err=err)
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """Print a text of several lines. Whoever made it has written out the line breaks of its data."""
+    """Print a text of several lines, in which line breaks of data are already escaped."""
     click.echo(visible(text, keep=_OUR_BREAKS), err=err)
 
 
@@ -132,14 +132,14 @@ def console() -> Console:
 
 
 def print_any_character() -> None:
-    """From now on a character that the terminal's encoding lacks is written out instead of an error."""
+    """From now on a character that the terminal's encoding lacks is escaped instead of an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def usd(amount: NanoUsd) -> str:
-    """`$0.001`, every digit of it."""
+    """`$0.001`, with every digit."""
     text = format_usd(amount)
     return f"-${text[1:]}" if text.startswith("-") else f"${text}"
 

@@ -1,9 +1,9 @@
-"""Reads and writes as JSON what there is thousands of, quickly: usage events, totals, signals.
+"""Fast JSON for records that come in thousands: usage events, totals, signals.
 
-It is read into a msgspec struct made of the model's fields, and the model has the last word. Everything that
-is read here the model would read too, to equal values. The reverse does not hold: what another version wrote,
-or wrote oddly, is left to the model. So there is one definition, and what is dropped does not hang on who was
-asked. What is written is byte for byte what pydantic writes.
+Reading uses a msgspec struct made from the model's fields, and the model decides in doubt. The model would
+read everything that is read here, to equal values. The reverse does not hold: records of other versions, or
+unusual ones, are left to the model. So there is one definition, and both readers drop the same records.
+Writing produces byte for byte what pydantic writes.
 """
 
 import builtins
@@ -28,19 +28,19 @@ from spendmeter.values.times import UtcTime, parse_time, remembered_parse, remem
 UsageFields: TypeAlias = msgspec.Struct
 """The attributes of a `UsageEvent`, without being one."""
 
-# Types that msgspec and pydantic read alike, or msgspec more narrowly. Another one has to be tried first.
+# Types that msgspec and pydantic read in the same way, or msgspec more strictly. Test any other type first.
 _READ_ALIKE = (str, int, bool, UUID, str | None, UUID | None)
 
 
 def struct_of(model: type[Wire], only: Mapping[str, Any] = MappingProxyType({})) -> type[msgspec.Struct]:
     """A struct with the model's fields, bounds and defaults; times are text in it.
 
-    Of a field that `only` names it takes what is of that type, and no other that the model takes. It refuses
-    fields that the model does not have: msgspec would skip them without looking inside, and they may be what
-    makes a record unreadable.
+    `only` restricts a field to one of the types that the model accepts. The struct refuses
+    fields that the model does not have: msgspec would skip them unchecked, and they may
+    make a record unreadable.
 
     Raises:
-        TypeError: a field is of a type, or bounded in a way, that is not known to be read alike.
+        TypeError: a field has a type or a bound that is not known to be read in the same way.
     """
     hints = get_type_hints(model, include_extras=True)
     fields = [
@@ -51,7 +51,7 @@ def struct_of(model: type[Wire], only: Mapping[str, Any] = MappingProxyType({}))
         )
         for name, field in model.model_fields.items()
     ]
-    # No collector: a struct holds text and numbers, never a cycle.
+    # Not tracked by the collector: a struct holds text and numbers, never a cycle.
     return msgspec.defstruct(
         f"{model.__name__}Fields", fields, kw_only=True, forbid_unknown_fields=True, gc=False
     )
@@ -62,7 +62,7 @@ def _type_of(name: str, field: FieldInfo) -> Any:
 
 
 def _bounded(name: str, annotation: Any, metadata: Iterable[Any]) -> Any:
-    """The type as msgspec takes it, with the bounds that pydantic has of it; those of its items, too."""
+    """The type for msgspec, with pydantic's bounds, those of its items included."""
     kind: Any = getattr(annotation, "__supertype__", annotation)
     is_name = isinstance(kind, type) and issubclass(kind, StrEnum)
     match get_origin(kind), get_args(kind):
@@ -91,7 +91,7 @@ def _bounded(name: str, annotation: Any, metadata: Iterable[Any]) -> Any:
                 raise TypeError(f"{name}: {said} is not known to be read alike by msgspec")
     if not bounds:
         return kind
-    # Of what may be missing the bound is the text's: msgspec takes none of a union.
+    # For an optional field the bound goes on the text, because msgspec accepts none on a union.
     if kind == str | None:
         return Annotated[str, msgspec.Meta(**bounds)] | None
     return Annotated[kind, msgspec.Meta(**bounds)]
@@ -115,7 +115,7 @@ _decode_usage: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(UsageEven
 
 
 def read_fields(value: bytes) -> UsageFields | None:
-    """The event in these bytes; None where `UsageEvent` itself must be asked."""
+    """The event in these bytes; None if `UsageEvent` itself must read them."""
     try:
         read = _decode_usage(value)
         read.occurred_at = parse_time(read.occurred_at)
@@ -132,14 +132,14 @@ def event_of(fields: UsageFields) -> UsageEvent:
     return construct_unchecked(UsageEvent, msgspec.structs.asdict(fields))
 
 
-# Those of history are few, and are left to the model.
+# Totals from history are few and are left to the model.
 _decode_total: Callable[[bytes], Any] = msgspec.json.Decoder(
     struct_of(Total, only={"source_partition": int, "before": None})
 ).decode
 
 
 def read_total(value: bytes) -> Total | None:
-    """The total in these bytes; None where `Total` itself must be asked."""
+    """The total in these bytes; None if `Total` itself must read them."""
     try:
         read = _decode_total(value)
         read.window_start = remembered_parse(read.window_start)
@@ -149,7 +149,7 @@ def read_total(value: bytes) -> Total | None:
 
 
 def _times_of(model: type[Wire]) -> tuple[str, ...]:
-    """The fields that are times. All others are of types that msgspec and pydantic write alike."""
+    """The fields that are times. All others have types that msgspec and pydantic write in the same way."""
     hints = get_type_hints(model, include_extras=True)
     return tuple(name for name, hint in hints.items() if hint == UtcTime or UtcTime in get_args(hint))
 
@@ -166,7 +166,7 @@ def write_json(value: Wire) -> bytes:
     fields = value.__dict__.copy()
     for name in times:
         time = fields[name]
-        # msgspec leaves out the decimals of a whole second; it writes any other as `format_time` does.
+        # msgspec omits the decimals of a whole second; otherwise it writes times like `format_time`.
         if time is not None and (time.tzinfo is not UTC or not time.microsecond):
             fields[name] = remembered_time(time)
     return _encode(fields)

@@ -1,8 +1,9 @@
 """Replays: what to send so that an event among the dead letters counts after all. Pure.
 
-The event as it was, under its own id, as the only record of a producer that is named after it. So it is one
-event to history (by its id) and to the stream (by its producer), however often it is sent and however many
-letters it has; and the producer that recorded it, whose later events were counted long ago, does not hide it.
+A replay is the unchanged event, under its own id, as the only record of a producer that is named after it. So
+it is one event for history (by its id) and for the stream (by its producer), however often it is sent and
+however many dead letters it has. Its original producer, whose later events were counted long ago, does not
+hide it.
 """
 
 import asyncio
@@ -27,20 +28,20 @@ from spendmeter.topics.dead_letters import StoredRecord
 
 
 class NotReplayable(ValueError):
-    """There is nothing to send for that letter; the message says why, and what to do."""
+    """There is nothing to send for that dead letter; the message says why, and what to do."""
 
 
 class PutAside(NamedTuple):
-    """All that is known of one letter."""
+    """Everything known about one dead letter."""
 
     letter: DeadLetter
-    """As it was first written, without key and payload."""
+    """Its first record, without key and payload."""
     offset: int
     """Of that record among the dead letters."""
     readers: frozenset[Reader]
     """Who wrote it."""
     resolved: DeadLetter | None = None
-    """The latest record of what became of it."""
+    """The latest record with its resolution."""
 
     @property
     def id(self) -> str:
@@ -48,16 +49,16 @@ class PutAside(NamedTuple):
 
 
 def producer_of(event_id: UUID) -> str:
-    """The producer of which the replay of that event is the only record."""
+    """The producer whose only record is the replay of that event."""
     return f"{REPLAYS}{event_id}"
 
 
 def replay_of(letter: DeadLetter, now: datetime, keys: SigningKeys = NO_KEYS) -> UsageEvent:
-    """The event to send for a letter that still has its payload, at that moment.
+    """The event to send, at that moment, for a dead letter that still has its payload.
 
     Raises:
-        NotReplayable: its record can still not be read, is still another's than its producer_id says, or
-            counts already by what it is.
+        NotReplayable: its record still cannot be read, still does not belong to its producer_id, or
+            already counts as a dead letter.
     """
     if letter.reason is Reason.REFUSED_BY_HISTORY:
         raise NotReplayable(
@@ -86,7 +87,7 @@ def replay_of(letter: DeadLetter, now: datetime, keys: SigningKeys = NO_KEYS) ->
 
 
 def _check_writer(record: Placed, event: UsageEvent, appended_at: datetime, keys: SigningKeys) -> None:
-    """Whoever put it aside had keys, though this reader may have none: then nobody can vouch for it here."""
+    """Refuse it without keys: whoever put it aside had keys, and here nobody can check the signature."""
     signer = check_writer(record, event, appended_at, keys)
     if event.producer_id.endswith(SIGNED) and not signer:
         raise ForeignProducer(
@@ -96,14 +97,14 @@ def _check_writer(record: Placed, event: UsageEvent, appended_at: datetime, keys
 
 
 class HistoryCopy(NamedTuple):
-    """Where history has an event from."""
+    """The position of an event in history."""
 
     partition: int
     offset: int
 
 
 def is_counted(aside: PutAside, in_history: Sequence[HistoryCopy]) -> bool:
-    """Whether budgets count the event: another copy of it was read, or the stream could read this one."""
+    """Whether budgets already count the event: another copy was read, or the stream could read this one."""
     letter = aside.letter
     if Reader.HISTORY in aside.readers and Reader.STREAM not in aside.readers:
         return True
@@ -123,7 +124,7 @@ FETCH_WITHIN_SECONDS = 20.0
 
 
 class DeadLetterTopic:
-    """Holds what is known of each letter, by its id; the payloads stay where they are."""
+    """Keeps what is known of each dead letter, by its id; the payloads stay on the topic."""
 
     def __init__(self, settings: Settings) -> None:
         self.letters: dict[str, PutAside] = {}
@@ -131,7 +132,7 @@ class DeadLetterTopic:
         self.read_to_end = self._reader.read_to_end
 
     def apply(self, record: StoredRecord) -> None:
-        """Bring one record in."""
+        """Apply one record."""
         try:
             letter = decode(DeadLetter, record.value, record.headers)
         except InvalidRecord as invalid:
@@ -150,7 +151,7 @@ class DeadLetterTopic:
 
 
 async def fetch_dead_letters(settings: Settings, offsets: Iterable[int]) -> AsyncIterator[DeadLetter | None]:
-    """The letters at these offsets of spend.dead-letters, with their payloads; None for one that is gone.
+    """The dead letters at these offsets, with their payloads; None for a deleted one.
 
     Raises:
         KafkaError: the broker cannot be reached, or does not answer in time.

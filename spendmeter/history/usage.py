@@ -18,8 +18,8 @@ from spendmeter.values.ids import made_at
 from spendmeter.values.times import format_time, from_unix_us
 
 MAX_CORRECTIONS = 1_000
-"""Of one event that are read; a person will never come near."""
-# An id is minted when a request begins. A request that ran for longer is found as well, but slowly.
+"""Corrections read per event; people never come near this number."""
+# An id is made when a request begins. A request that ran longer is found, too, but slowly.
 _LONGEST_REQUEST = timedelta(days=2)
 _CLOCKS_APART = timedelta(hours=1)
 _COLUMNS = ", ".join(
@@ -29,7 +29,7 @@ _COLUMNS = ", ".join(
 
 
 def find_event(client: Client, topic: str, event_id: UUID) -> UsageEvent | None:
-    """The first copy of the event, None where history does not have it (yet)."""
+    """The first copy of the event; None if history does not have it (yet)."""
     near = _near(event_id)
     found = _read(client, topic, f"event_id = {{id:UUID}} AND {near}", event_id) if near else []
     found = found or _read(client, topic, "event_id = {id:UUID}", event_id)
@@ -37,7 +37,7 @@ def find_event(client: Client, topic: str, event_id: UUID) -> UsageEvent | None:
 
 
 def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[UUID, list[HistoryCopy]]:
-    """Where history has each of these events from; of those that it lacks, nothing."""
+    """The positions of these events in history; missing events are left out."""
     rows = client.query(
         "SELECT DISTINCT event_id, partition, offset FROM usage"
         f" WHERE {OF_THE_SYSTEM} AND event_id IN {{ids:Array(UUID)}}",
@@ -50,7 +50,7 @@ def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[U
 
 
 def find_recorded(client: Client, topic: str, event_id: UUID) -> CorrectedEvent | None:
-    """The event with its corrections, None where history does not have it (yet)."""
+    """The event with its corrections; None if history does not have it (yet)."""
     original = find_event(client, topic, event_id)
     if original is None:
         return None
@@ -58,7 +58,7 @@ def find_recorded(client: Client, topic: str, event_id: UUID) -> CorrectedEvent 
 
 
 def _read(client: Client, topic: str, condition: str, event_id: UUID) -> Sequence[UsageEvent]:
-    # Not FINAL, which would read much more: of an event's copies, all in one partition, the first counts.
+    # Not FINAL, which would read much more: the first of an event's copies counts, all in one partition.
     rows = client.query(
         f"SELECT {_COLUMNS} FROM usage WHERE {OF_THE_SYSTEM} AND {condition}"
         f" ORDER BY occurred_at, seq, offset LIMIT 1 BY event_id LIMIT {MAX_CORRECTIONS}",
@@ -75,7 +75,7 @@ def _event(row: Sequence[Any]) -> UsageEvent:
 
 
 def _near(event_id: UUID) -> str | None:
-    """As a condition: the days that hold the event, by the time in its id; None where that tells none."""
+    """Condition: the days of the event, from the time in its id; None if the id has no time."""
     if event_id.version != 7:
         return None
     try:
@@ -92,10 +92,10 @@ def _near(event_id: UUID) -> str | None:
 def read_known(client: Client, topic: str, source: str, since: date) -> HistorySpend:
     """Spend by day, key and model group since that day (UTC), and what this source has imported.
 
-    Without corrections: what a person took back is not missing.
+    Without corrections: an amount that a person has refunded is not missing.
     """
     of_topic = {"topic": topic, "since": since.isoformat(), "source": f"{source}/"}
-    # First: an import that comes into history between the two would be sent again, under new numbers.
+    # First: an import that arrives in history between the two queries would be sent again, with new numbers.
     seqs = client.query(
         "SELECT producer_id, max(seq) FROM usage"
         f" WHERE {OF_THE_SYSTEM} AND startsWith(producer_id, {{source:String}}) GROUP BY producer_id",
@@ -120,8 +120,8 @@ WINDOWS = {
     "week": timedelta(weeks=1),
     "month": timedelta(days=30),
 }
-# A dimension as history keeps it; a tag counts for each event that carries it, and a model that an earlier
-# version recorded with its provider in front for the one of its name.
+# A dimension's form in history. A tag counts for each event that carries it. A model that an earlier
+# version recorded with its provider in front counts under its one name.
 _AS_KEPT: dict[Dimension, str] = {
     "tag": "arrayJoin(tags)",
     "model": "if(startsWith(model, concat(provider, '/')), substring(model, length(provider) + 2), model)",
@@ -140,7 +140,7 @@ class Spender(NamedTuple):
     input_tokens: int
     output_tokens: int
     unpriced: int
-    """Requests whose price nobody knows; they are in no sum of money."""
+    """Requests without a known price; no sum of money includes them."""
 
 
 def spend_by(client: Client, dimension: str, window: str, rows: int) -> list[Spender]:

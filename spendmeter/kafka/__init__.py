@@ -1,1 +1,1 @@
-"""Kafka's client as this project uses it: how it connects, reads and fails. It knows no topic of ours."""
+"""How this project uses Kafka's client: connecting, reading, failing. It knows none of our topics."""

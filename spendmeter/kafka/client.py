@@ -1,6 +1,6 @@
-"""Kafka clients as every process makes them, and where a key is put.
+"""How every process makes its Kafka clients, and which partition a key goes to.
 
-Rooms that only use a client take its types and errors from here: aiokafka itself is known to few.
+Rooms that only use a client import its types and errors from here; only a few import aiokafka itself.
 """
 
 import asyncio
@@ -26,11 +26,12 @@ from spendmeter.kafka.fetch import read_any_header
 from spendmeter.settings import Settings, read_password, show_certificate
 
 MAX_BATCH_BYTES = 512 * 1024
-"""What one batch of a producer holds, before compression; a single larger record is a batch, too."""
+"""The size of a producer's batch before compression; a single larger record also makes a batch."""
 MAX_RECORD_BYTES = 1_000_000
-"""With what Kafka puts around it: what every topic of ours takes, unless it was made with less than Kafka's
-own max.message.bytes. tests/unit/spendmeter/contract/test_record_sizes.py holds the bounds to it."""
-# More than Kafka puts around a batch, a record and a header of one: lengths, times, offsets.
+"""The record size, with Kafka's overhead, that fits every topic of ours, unless a topic was created with less
+than Kafka's default max.message.bytes. tests/unit/spendmeter/contract/test_record_sizes.py checks the bounds.
+"""
+# More than Kafka's overhead for a batch, a record and a header: lengths, times, offsets.
 _BATCH_FRAME_BYTES, _RECORD_FRAME_BYTES, _HEADER_FRAME_BYTES = 64, 40, 10
 _HALF_MADE_SECONDS = 1.0
 MAX_SIGNATURE_BYTES = _HEADER_FRAME_BYTES + len(SIGNATURE) + SIGNATURE_BYTES
@@ -64,10 +65,10 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 
 class PasswordInFile(str):
-    """A password that is read again whenever a connection is made.
+    """A password that is read again for each connection.
 
-    aiokafka keeps one for as long as a client lives, and takes its bytes for each SCRAM exchange: a client
-    of ours lives on through a rotation. (PLAIN is the broker's own list, which needs its restart.)
+    aiokafka keeps one object as long as a client lives, and reads its bytes for each SCRAM exchange. So our
+    clients survive a rotation. (PLAIN uses the broker's own list, which needs a restart of the broker.)
     """
 
     __slots__ = ("path",)
@@ -75,7 +76,7 @@ class PasswordInFile(str):
 
     @classmethod
     def at(cls, path: Path) -> "PasswordInFile":
-        """Raises ValueError where the file cannot be read now."""
+        """Raises ValueError if the file cannot be read now."""
         password = cls(read_password(path))
         password.path = path
         return password
@@ -84,7 +85,7 @@ class PasswordInFile(str):
         try:
             return read_password(self.path).encode(encoding, errors)
         except ValueError as error:
-            # What aiokafka takes for a connection that could not be made, and tries again.
+            # aiokafka treats this error as a failed connection and retries.
             raise OSError(f"{self.path}: {error}") from error
 
 
@@ -96,9 +97,9 @@ def _password(settings: Settings) -> str:
 
 
 def producer(settings: Settings, *, linger_ms: int = 0, compression: str = "lz4") -> AIOKafkaProducer:
-    """A producer whose acknowledgement means stored on every in-sync replica, once, in order.
+    """A producer whose acknowledgement means: stored on every in-sync replica, once, in order.
 
-    aiokafka compresses lz4 at its slowest level. For who writes much and in small batches, too, snappy takes
+    aiokafka uses lz4 at its slowest level. For many writes, small batches included, snappy needs
     a tenth of the time for a third more bytes.
     """
     return AIOKafkaProducer(
@@ -116,10 +117,10 @@ def producer(settings: Settings, *, linger_ms: int = 0, compression: str = "lz4"
 def consumer(
     settings: Settings, *, group: str | None = None, fetch_max_wait_ms: int = 50, **more: Any
 ) -> AIOKafkaConsumer:
-    """A consumer that starts at the beginning and commits only when told to.
+    """A consumer that starts at the beginning and commits only explicitly.
 
-    fetch_max_wait_ms bounds how long the broker holds an empty fetch, and with it how long a
-    partition without news can delay one with news on the same broker. `more` are aiokafka's own names.
+    fetch_max_wait_ms bounds how long the broker holds an empty fetch, and so how long a
+    partition without new records can delay another one on the same broker. `more` are aiokafka's own options.
     """
     read_any_header()
     return AIOKafkaConsumer(
@@ -135,12 +136,12 @@ def consumer(
 
 
 def admin_client(settings: Settings) -> AIOKafkaAdminClient:
-    """A client that asks about topics and groups, and makes them."""
+    """A client that queries and creates topics, and queries groups."""
     return AIOKafkaAdminClient(**connection(settings))
 
 
 def record_bytes(key: bytes, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> int:
-    """At most so many bytes a record has within its batch, uncompressed."""
+    """An upper bound of a record's bytes within its batch, uncompressed."""
     size = _RECORD_FRAME_BYTES + len(key) + len(value or b"")
     for name, text in headers:
         size += _HEADER_FRAME_BYTES + len(name.encode()) + len(text or b"")
@@ -148,9 +149,9 @@ def record_bytes(key: bytes, value: bytes | None, headers: Iterable[tuple[str, b
 
 
 def batch_of(records: Iterable[Record], more_bytes_each: int = 0) -> list[Record]:
-    """The first of these records, as many as one batch is sure to hold, and at least one.
+    """The first of these records: as many as surely fit one batch, and at least one.
 
-    `more_bytes_each`: of headers that each is still to get.
+    `more_bytes_each`: for headers that each record still gets.
     """
     batch: list[Record] = []
     left_bytes = MAX_BATCH_BYTES - _BATCH_FRAME_BYTES
@@ -164,7 +165,7 @@ def batch_of(records: Iterable[Record], more_bytes_each: int = 0) -> list[Record
 
 @lru_cache(maxsize=200_000)
 def partition_of(key: str, partitions: int) -> int:
-    """Where Kafka's default partitioner puts a key.
+    """The partition of a key, according to Kafka's default partitioner.
 
     spend.totals is keyed by component but placed by account with this function, so that all
     components of an account meet in one partition, and in the same number as its signal.
@@ -173,7 +174,7 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 def partition_of_key(key: bytes, partitions: int) -> int:
-    """The same of a key's bytes."""
+    """The same for a key's bytes."""
     hashed: int = murmur2(key)
     return (hashed & 0x7FFFFFFF) % partitions
 
@@ -185,7 +186,7 @@ class Client(Protocol):
 
 
 async def start(client: Client) -> None:
-    """Start it. Whoever is cancelled meanwhile waits a moment: aiokafka forgets a connection half made.
+    """Start it. A cancellation is delayed for a moment, because aiokafka would leak a half-made connection.
 
     Raises:
         KafkaError: the broker cannot be reached or refuses.
@@ -208,7 +209,7 @@ async def queue_signed(
     headers: Sequence[tuple[str, bytes]],
 ) -> "asyncio.Future[RecordMetadata]":
     """Queue the record in its key's partition: done once every in-sync replica has it. Raises KafkaError."""
-    # A signature names the partition: a copy elsewhere would be somebody else's.
+    # A signature names the partition, so that a copy elsewhere is not valid.
     partition = partition_of_key(key, len(await kafka.partitions_for(topic)))
     signature = keys.sign(topic, partition, key, value, headers)
     queued: asyncio.Future[RecordMetadata] = await kafka.send(

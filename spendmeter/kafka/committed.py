@@ -1,9 +1,9 @@
-"""What a group has committed: never "nothing" because the wrong broker was asked, or one that still loads.
+"""A group's committed offsets; a wrong or still loading coordinator never counts as "nothing committed".
 
-aiokafka 0.14.0 overlooks the error that stands for a whole answer, from version 2 of the request on: a
-coordinator that has moved says that, names no partition, and that is taken for a group that has read nothing.
-Whoever believes it reads everything again. Version 1 has an error for each partition, which aiokafka heeds.
-tests/cluster/test_moved_coordinator.py shows both.
+From version 2 of the request on, aiokafka 0.14.0 ignores the error for a whole answer. If a
+coordinator has moved, it reports only that error and no partitions, which then seems to be a group that has
+read nothing; its members would read everything again. In version 1 each partition has an error, which
+aiokafka checks. tests/cluster/test_moved_coordinator.py shows both.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ WITHIN_SECONDS = 10.0
 
 
 def heed_each_partitions_error() -> None:
-    """From now on every consumer of this process asks in the way whose errors aiokafka heeds."""
+    """From now on every consumer of this process uses the version whose errors aiokafka checks."""
     OffsetFetchRequest._CLASSES = (OffsetFetchRequest_v1,)
 
 
 async def committed(
     admin: AIOKafkaAdminClient, group: str, partitions: Iterable[TopicPartition]
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """Where the group stands, without the partitions for which it has committed nothing.
+    """The group's committed offsets, without partitions for which it has committed nothing.
 
-    Asks again, for WITHIN_SECONDS, while the coordinator moves or loads.
+    Retries for WITHIN_SECONDS while the coordinator moves or loads.
 
     Raises:
-        KafkaError: the group's coordinator did not say.
+        KafkaError: the group's coordinator did not answer.
     """
     partitions_by_topic: dict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:

@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 POLL_MS = 1_000
 QUIET_FETCH_MS = 500
-"""How long the broker holds a fetch that has no news. News is answered at once; what this costs is a fetch
-per so long in each gateway, and how soon a broker that is gone is noticed."""
+"""How long the broker holds a fetch without new records; it answers new records at once. A smaller value
+costs
+each gateway more fetches; a larger one delays the detection of a broker that is gone."""
 MAX_RECORDS_PER_POLL = 5_000
 RECORDS_PER_BREATH = 50
 CATCH_UP_WITHIN_SECONDS = 30.0
@@ -26,20 +27,20 @@ TOPIC_WITHIN_SECONDS = 10.0
 
 
 class ReaderEnded(RuntimeError):
-    """Who waits for a reader that has ended by an error would wait in vain."""
+    """A reader has ended with an error, so waiting for it would be in vain."""
 
 
 class _Answer(NamedTuple):
     answered_ms: int
-    """Wall clock, so only good for telling one answer from the next."""
+    """Wall clock, so use it only to distinguish one answer from the next."""
     noticed: float
 
 
 class CompactedTopics:
-    """Feeds every record of some compacted topics to `on_record`, oldest first, then the new ones.
+    """Passes every record of some compacted topics to `on_record`, oldest first, then the new ones.
 
     Each process reads all partitions (there is no group), from the beginning at every start. The
-    callback is called on the event loop; what it raises ends the reading (a bug must stop us).
+    callback runs on the event loop; an exception in it ends the reading (a bug must stop us).
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class CompactedTopics:
         self._topics = topics
         self._on_record = on_record
         self._consumer: AIOKafkaConsumer | None = None
-        # Asks for end offsets on a connection of its own: on the other one the question would wait
+        # End offsets are requested on a separate connection: on the other one the request would wait
         # behind a fetch that the broker holds.
         self._asker: AIOKafkaConsumer | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._progress = asyncio.Condition()
         self.caught_up = asyncio.Event()
-        """Set once everything that was there at the start has been read."""
+        """Set once everything that existed at the start has been read."""
         self._opened = asyncio.Event()
         self._ended = asyncio.Event()
         self._error: Exception | None = None
@@ -63,9 +64,9 @@ class CompactedTopics:
 
     @property
     def last_answer(self) -> float | None:
-        """Loop time by which every partition's leader had answered: how long we may have been blind.
+        """Loop time at which every partition's leader had answered; since then we may be blind.
 
-        None before the first. Noticed at most POLL_MS late.
+        None before the first answer. It is at most POLL_MS late.
         """
         return min((answer.noticed for answer in self._answers.values()), default=None)
 
@@ -90,7 +91,7 @@ class CompactedTopics:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def read_to_end(self) -> None:
-        """Read what is there now and stop. For a command that looks once.
+        """Read the present records and stop. For a command that reads once.
 
         Raises:
             KafkaError: the broker cannot be reached.
@@ -102,12 +103,12 @@ class CompactedTopics:
             await self._close()
 
     async def catch_up(self) -> None:
-        """Return once everything that the brokers have stored by now has been given to `on_record`.
+        """Return once everything that the brokers have stored by now has been passed to `on_record`.
 
-        Needs `run` to be under way; waits out a broken connection for CATCH_UP_WITHIN_SECONDS.
+        `run` must be running; a broken connection is tolerated for CATCH_UP_WITHIN_SECONDS.
 
         Raises:
-            KafkaError: the broker did not say in time where the ends are, or was not read up to there.
+            KafkaError: the end offsets did not arrive in time, or were not reached in time.
             ReaderEnded: `run` has ended, or ends meanwhile.
         """
         try:
@@ -119,10 +120,10 @@ class CompactedTopics:
             ) from None
 
     async def wait_caught_up(self) -> None:
-        """Return once everything that was there at the start has been read.
+        """Return once everything that existed at the start has been read.
 
         Raises:
-            ReaderEnded: as `catch_up`.
+            ReaderEnded: see `catch_up`.
         """
         await self._unless_ended(self._wait_caught_up())
 
@@ -171,7 +172,7 @@ class CompactedTopics:
             partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
         self._consumer.assign(partitions)
         for partition in partitions:
-            # After a lost connection we go on where we were.
+            # After a lost connection, continue from the same position.
             if partition in self._positions:
                 self._consumer.seek(partition, self._positions[partition])
         if not self._positions:
@@ -202,18 +203,18 @@ class CompactedTopics:
             for first in range(0, len(records), RECORDS_PER_BREATH):
                 for record in records[first : first + RECORDS_PER_BREATH]:
                     self._on_record(record)
-                # The loop's turn lets go of the interpreter: a thread that wants it, such as one that
-                # serves requests, would else wait until it is taken away, after 5 ms.
+                # Yielding to the loop releases the interpreter. Otherwise another thread, such as one that
+                # serves requests, would wait 5 ms until Python forces the switch.
                 await asyncio.sleep(0)
-            # Compaction and aborted batches leave holes, so the position is asked for, not counted.
+            # Compaction and aborted batches leave holes, so use the position instead of counting.
             self._positions[partition] = await self._consumer.position(partition)
         if batches:
             async with self._progress:
                 self._progress.notify_all()
 
     def _note_answers(self, kafka: AIOKafkaConsumer) -> None:
-        # A poll that returns nothing says nothing: aiokafka returns from it while it tries in vain to
-        # reach a dead broker. What does say something is when each partition's last fetch was answered.
+        # An empty poll proves nothing: aiokafka also returns from it while it cannot
+        # reach a dead broker. The time of each partition's last fetch response is proof.
         now = asyncio.get_running_loop().time()
         for partition in kafka.assignment():
             answered_ms = kafka.last_poll_timestamp(partition)

@@ -1,4 +1,4 @@
-"""What keeps us from Kafka, in one sentence with the setting that mends it."""
+"""Explains errors of Kafka in one sentence, with the setting that corrects them."""
 
 import asyncio
 import socket
@@ -34,7 +34,7 @@ _HAS_EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 10, 62, 64
 
 
 def render_kafka_error(error: KafkaError) -> str:
-    """An error of aiokafka in a few words: its own message, else what Kafka's protocol says of its code."""
+    """A short text for an error of aiokafka: its own message, else the protocol's text for its code."""
     said = one_line(" ".join(str(part) for part in error.args if isinstance(part, str)))
     if isinstance(error, BrokerResponseError) and not said:
         said = one_line(error.description or "")
@@ -42,7 +42,7 @@ def render_kafka_error(error: KafkaError) -> str:
 
 
 async def explained(error: KafkaError, settings: Settings) -> str:
-    """An error of Kafka in one sentence, and what to do; where there is no connection, why not."""
+    """An error of Kafka in one sentence, and what to do; if there is no connection, the reason."""
     match error:
         case KafkaConnectionError() | NodeNotReadyError():
             return await why_unreachable(settings)
@@ -63,7 +63,7 @@ async def explained(error: KafkaError, settings: Settings) -> str:
 
 
 async def why_unreachable(settings: Settings) -> str:
-    """Connect once more to each bootstrap server, step by step, and say at which step it fails and why."""
+    """Connect again to each bootstrap server, step by step; returns the failing step and the reason."""
     reasons = []
     for host, port, _ in collect_hosts(settings.kafka_bootstrap, randomize=False)[:MAX_SERVERS_TRIED]:
         reason = await _why(settings, host, port)
@@ -74,7 +74,7 @@ async def why_unreachable(settings: Settings) -> str:
 
 
 async def _why(settings: Settings, host: str, port: int) -> str | None:
-    """None where all goes well by now."""
+    """None if everything works by now."""
     try:
         async with asyncio.timeout(CONNECT_WITHIN_SECONDS):
             kafka = await create_conn(host, port, **_arguments(settings))
@@ -181,7 +181,7 @@ def _protocol(settings: Settings, prefix: str | None = None, *, tls: bool | None
 
 
 async def _of_brokers(metadata: Any, host: str, port: int) -> str | None:
-    """What answers may send us on to brokers, by names or ports that lead nowhere from here."""
+    """A server may refer us to brokers with names or ports that cannot be reached from here."""
     for broker in list(metadata.brokers)[:MAX_SERVERS_TRIED]:
         _, to, at, *_ = broker
         try:
@@ -217,7 +217,7 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 def _root(error: Exception) -> BaseException:
-    """What aiokafka met, where it hands on that the connection was closed."""
+    """The cause behind aiokafka's error that the connection was closed."""
     return next(iter(_known_causes(error)), error)
 
 

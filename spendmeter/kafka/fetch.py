@@ -1,12 +1,11 @@
-"""What a fetch is made of: any record can be read, and costs a struct, not a dataclass.
+"""Fetching: any record can be read, and costs a struct instead of a dataclass.
 
-Kafka takes any bytes for the name of a header; aiokafka 0.14.0 raises UnicodeDecodeError in the middle of a
-fetch, before any code of ours sees the record, and again at each attempt: whoever reads that partition reads
-nothing more. Here such a batch, and no other, is read again by the few lines below, which show the bytes
-that are no text as `\\xff`.
+Kafka accepts any bytes as the name of a header. aiokafka 0.14.0 then raises UnicodeDecodeError in the middle
+of a fetch, before our code sees the record, and again at each attempt: the reader of that partition is stuck.
+Only such a batch is read again by the code below, which shows bytes that are not text as `\\xff`.
 
-aiokafka 0.14.0 spends a sixth of a fetch on its `ConsumerRecord`. All else stays its own: checksums,
-control batches, aborted transactions, holes of compaction, positions. That version is pinned, and
+aiokafka 0.14.0 spends a sixth of a fetch on its `ConsumerRecord`. Everything else stays aiokafka's:
+checksums, control batches, aborted transactions, holes of compaction, positions. That version is pinned, and
 tests/integration/kafka/test_fetched.py reads the same log in both ways.
 
 Source: Kafka's protocol, "Record Batch" and "Record" of message format 2.
@@ -21,7 +20,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
 
 _LENGTH_AT, _RECORDS_AT = 8, 61
-"""In a batch: its length, which counts from behind itself, and its first record."""
+"""Positions in a batch: its length, which counts from after itself, and its first record."""
 _LENGTH_BYTES = 4
 _COUNT_AT = 57
 _CODECS = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
@@ -44,7 +43,7 @@ class LenientRecord(NamedTuple):
 
 
 class LenientBatch:
-    """A batch as aiokafka has it, whose records can be read whatever their headers are called."""
+    """aiokafka's batch, but its records can be read whatever the names of their headers."""
 
     def __init__(self, batch: Any, raw: memoryview) -> None:
         self._batch = batch
@@ -61,7 +60,7 @@ class LenientBatch:
 
 
 class LenientRecords:
-    """In the place of aiokafka's MemoryRecords: the batches of one fetched partition."""
+    """Replaces aiokafka's MemoryRecords: the batches of one fetched partition."""
 
     def __init__(self, fetched: bytes) -> None:
         self._records = MemoryRecords(fetched)
@@ -81,14 +80,14 @@ class LenientRecords:
         at = start + _LENGTH_AT
         self._at = at + _LENGTH_BYTES + int.from_bytes(self._fetched[at : at + _LENGTH_BYTES], "big")
         batch: Any = self._records.next_batch()
-        # Of a message before format 2, and of a control record, there are no headers to read.
+        # A message before format 2, and a control record, have no headers to read.
         if batch is None or batch.is_control_batch or not hasattr(batch, "base_offset"):
             return batch
         return LenientBatch(batch, self._fetched[start : self._at])
 
 
 def read_any_header() -> None:
-    """From now on every consumer of this process reads records whose headers have names that are no text."""
+    """From now on every consumer of this process reads records with header names that are not text."""
     fetcher.MemoryRecords = LenientRecords
 
 
@@ -152,7 +151,7 @@ class _Reader:
 
 
 class FetchedRecord(msgspec.Struct, gc=False):
-    """The attributes of aiokafka's ConsumerRecord. No collector: what it holds is text and numbers."""
+    """The attributes of aiokafka's ConsumerRecord. Not tracked by the collector: it holds text and numbers."""
 
     topic: str
     partition: int
@@ -203,6 +202,6 @@ class FetchedRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 def fetch_cheaply() -> None:
-    """From now on every consumer of this process gives FetchedRecords; none may have deserializers."""
+    """From now on every consumer of this process returns FetchedRecords; none may have deserializers."""
     fetcher.PartitionRecords = FetchedRecords
     read_any_header()

@@ -1,4 +1,4 @@
-"""The two consumer groups: how far each has come."""
+"""The two consumer groups, and their committed offsets."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ POLL_SECONDS = 0.2
 async def committed_by(
     settings: Settings, group: str, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """As `committed`, with a connection of its own."""
+    """Like `committed`, with its own connection."""
     admin = admin_client(settings)
     try:
         await admin.start()
@@ -32,7 +32,7 @@ async def committed_by(
 async def behind(
     admin: AIOKafkaAdminClient, settings: Settings, group: str, ends: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
-    """Where the group stands, of the partitions in which it has not committed these offsets; -1: nowhere."""
+    """The group's offsets in partitions where it has not committed these offsets; -1 for none."""
     if not ends:
         return {}
     found = await committed(admin, settings.topic_prefix + group, ends)
@@ -47,7 +47,7 @@ async def wait_until_passed(
     ends: Mapping[TopicPartition, int],
     within_seconds: float,
 ) -> dict[TopicPartition, int]:
-    """Return once the group has committed all these offsets, or the time is over: then where it stands."""
+    """Return once the group has committed all these offsets, or the time is over; then returns its offsets."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + within_seconds
     while True:

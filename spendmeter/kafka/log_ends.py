@@ -1,4 +1,4 @@
-"""How far spend.usage goes: what claims to include more is forged, or of a topic that was made anew."""
+"""The ends of spend.usage: whatever claims to include more is forged, or belongs to a recreated topic."""
 
 import asyncio
 import logging
@@ -18,16 +18,18 @@ log = logging.getLogger(__name__)
 ASK_WITHIN_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 BETWEEN_QUESTIONS_SECONDS = 0.01
-"""Many items may come with each; by their number alone they cost too much."""
+"""Many items may come between two refreshes; a request for each would cost too much."""
 MAX_WAITING = 100_000
-"""Items that wait for an answer. Each is replaced by the next one of its account: the oldest go first."""
+"""Items that wait for an answer. The next item of the same account replaces one; the oldest are dropped
+first.
+"""
 T = TypeVar("T")
 
 
 class LogEnds:
-    """What is known of where a topic's partitions end, and the hand that asks. On one loop.
+    """The known ends of a topic's partitions, and how to refresh them. Runs on one loop.
 
-    On a connection of its own: on another the question would wait behind a fetch that the broker holds.
+    It has its own connection: on another one the request would wait behind a fetch that the broker holds.
     """
 
     def __init__(self, settings: Settings, topic: str) -> None:
@@ -37,12 +39,12 @@ class LogEnds:
         self._asker: AIOKafkaConsumer | None = None
 
     def stored(self, partition: int, offset: int) -> None:
-        """A record is stored there."""
+        """Note that a record is stored there."""
         if offset >= self._ends.get(partition, 0):
             self._ends[partition] = offset + 1
 
     def end(self, partition: int) -> int:
-        """The partition has had every offset below, as far as is known."""
+        """The known end of the partition."""
         return self._ends.get(partition, 0)
 
     def hold(self, last_offsets: Mapping[int, int]) -> bool:
@@ -51,12 +53,14 @@ class LogEnds:
         return all(offset < ends.get(partition, 0) for partition, offset in last_offsets.items())
 
     async def refresh(self, partitions: Iterable[int] = ()) -> None:
-        """Ask where all partitions end now, those named among them if they exist; until Kafka answers."""
+        """Read the ends of all partitions, the named ones included if they exist; retries until Kafka
+        answers.
+        """
         wanted = set(partitions)
         while True:
             try:
                 async with asyncio.timeout(ASK_WITHIN_SECONDS):
-                    # Lower than before where the topic was made anew.
+                    # Lower than before if the topic was created anew.
                     self._ends = await self._ask(wanted)
                     return
             except (KafkaError, TimeoutError) as error:
@@ -65,7 +69,7 @@ class LogEnds:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
-        """Let go of Kafka; `refresh` connects again."""
+        """Close the connection; `refresh` connects again."""
         asker, self._asker = self._asker, None
         if asker is not None:
             await asker.stop()
@@ -84,10 +88,10 @@ class LogEnds:
 
 
 class WithinTheLog(Generic[T]):
-    """Hands items on, in their order, without those that include more of the topic than there is.
+    """Passes items on, in order, without those that include more of the topic than exists.
 
-    What an item includes was stored before the item itself. So one that is ahead of what is known waits
-    until Kafka has been asked once more, and those behind it with it.
+    What an item includes was stored before the item itself. So an item beyond the known ends waits
+    for one refresh from Kafka, and the items behind it wait, too.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class WithinTheLog(Generic[T]):
         self._settled.set()
 
     def offer(self, item: T) -> None:
-        """Hand an item on, at once if nothing speaks against it."""
+        """Pass an item on, at once if it is within the known ends."""
         if not self._waiting and self._ends.hold(self._included_by(item)):
             self._on_item(item)
             return
@@ -115,15 +119,15 @@ class WithinTheLog(Generic[T]):
         self._woken.set()
 
     async def run(self) -> None:
-        """Ask where anything waits, until cancelled."""
+        """Refresh the ends while items wait, until cancelled."""
         while True:
             await self._woken.wait()
             self._woken.clear()
-            # What comes while Kafka is asked may include more than it says.
+            # Items that arrive during the request may include more than its answer.
             asked = list(self._waiting)
             await self._ends.refresh({partition for item in asked for partition in self._included_by(item)})
             for item in asked:
-                # Unless there were so many meanwhile that it has been dropped.
+                # Unless so many arrived meanwhile that it was dropped.
                 if self._waiting and self._waiting[0] is item:
                     self._waiting.popleft()
                     held = self._ends.hold(self._included_by(item))
@@ -135,7 +139,7 @@ class WithinTheLog(Generic[T]):
             await asyncio.sleep(BETWEEN_QUESTIONS_SECONDS)
 
     async def settled(self) -> None:
-        """Return once nothing waits. Raises KafkaTimeoutError where Kafka does not answer in time."""
+        """Return once nothing waits. Raises KafkaTimeoutError if Kafka does not answer in time."""
         try:
             await asyncio.wait_for(self._settled.wait(), CATCH_UP_WITHIN_SECONDS)
         except TimeoutError:
@@ -143,18 +147,18 @@ class WithinTheLog(Generic[T]):
 
 
 class FollowedWithinTheLog(Generic[T]):
-    """A compacted topic, followed without what includes more of another topic than there is. On one loop."""
+    """Follows a compacted topic, without records that include more of another topic than exists. On one loop."""
 
     def __init__(self, reader: CompactedTopics, ends: LogEnds, within: WithinTheLog[T]) -> None:
-        """`reader` offers to `within`, which rests on `ends`."""
+        """`reader` passes records to `within`, which uses `ends`."""
         self._reader, self._ends, self._within = reader, ends, within
         self.caught_up = asyncio.Event()
-        """Set once everything that was there at the start is handed on or refused."""
+        """Set once everything that existed at the start has been passed on or refused."""
 
     async def run(self) -> None:
         """Read until cancelled; an unreachable broker is tried again every second."""
         try:
-            # Then what is there at the start need not wait.
+            # Then signals that exist at the start need not wait.
             await self._ends.refresh()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._reader.run())
@@ -164,7 +168,7 @@ class FollowedWithinTheLog(Generic[T]):
             await self._ends.close()
 
     async def catch_up(self) -> None:
-        """Return once everything that the brokers have stored by now is handed on or refused.
+        """Return once everything that the brokers have stored by now has been passed on or refused.
 
         Raises:
             KafkaError, ReaderEnded: as `CompactedTopics.catch_up`.

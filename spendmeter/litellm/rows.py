@@ -1,4 +1,4 @@
-"""Rows of LiteLLM's management API as objects that have budgets. Pure."""
+"""Turns rows of LiteLLM's management API into objects with budgets. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,21 +18,21 @@ from spendmeter.litellm.entities import (
 
 
 class Owned(NamedTuple):
-    """An object of LiteLLM's, and where its limit stands there."""
+    """An object of LiteLLM's, and where LiteLLM keeps its limit."""
 
     seen: LitellmEntity
     spent_usd: object = None
-    """What LiteLLM says it has spent since its last reset; None where it does not say."""
+    """Its spend since the last reset, according to LiteLLM; None if unknown."""
     budget_id: str | None = None
-    """The row of LiteLLM's budget table that holds its limit, where that does."""
+    """The row of LiteLLM's budget table with its limit, if it is there."""
     metadata: Mapping[str, Any] | None = None
-    """What a mark can be left in; None for kinds that have none."""
+    """The metadata for a mark; None for kinds without metadata."""
     left_because: str | None = None
-    """Why its limit means something else here, and stays LiteLLM's."""
+    """Why its limit would mean something else here, and so stays LiteLLM's."""
 
 
 def key_of(row: Row, budgets: Mapping[str, Row], timezone: str) -> Owned:
-    """A virtual key. Its soft budget stands in the budget table."""
+    """A virtual key. Its soft budget is in the budget table."""
     seen = key_seen(row, str(row["token"]), timezone, is_raised=False)
     soft_budget = row.get("soft_budget") or _table(row, budgets).get("soft_budget")
     return Owned(
@@ -49,7 +49,7 @@ def team_of(row: Row, timezone: str) -> Owned:
 
 
 def user_of(row: Row, timezone: str, *, users_pay_for_teams: bool) -> Owned:
-    """A user; `users_pay_for_teams` as `is_limit_of_all` has it."""
+    """A user; for `users_pay_for_teams` see `is_limit_of_all`."""
     seen = user_seen(row, str(row["user_id"]), timezone, users_pay_for_teams=users_pay_for_teams)
     if not is_limit_of_all(row, users_pay_for_teams=users_pay_for_teams):
         why = "in LiteLLM it leaves out what the user spends through teams, here it would not"
@@ -59,7 +59,7 @@ def user_of(row: Row, timezone: str, *, users_pay_for_teams: bool) -> Owned:
 
 
 def tabled(kind: Kind, names: tuple[str, ...], row: Row, budgets: Mapping[str, Row], timezone: str) -> Owned:
-    """A member, customer, tag, organization or project: its limit stands in the budget table."""
+    """A member, customer, tag, organization or project: its limit is in the budget table."""
     table = _table(row, budgets)
     budget_id = row.get("budget_id") or table.get("budget_id")
     return Owned(tabled_seen(kind, names, table, timezone), row.get("spend"), budget_id=budget_id)
@@ -70,10 +70,10 @@ def _table(row: Row, budgets: Mapping[str, Row]) -> Mapping[str, Any]:
 
 
 def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]]:
-    """Every object, and in words which kinds could not be read.
+    """Every object, and a text for each kind that could not be read.
 
     Raises:
-        NotAnswered: keys or teams cannot be read: it is no such proxy, or the key is not its master key.
+        NotAnswered: keys or teams cannot be read: this is not such a proxy, or the key is not its master key.
     """
     untold: list[str] = []
     budgets = api.budgets()
@@ -97,7 +97,7 @@ def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]
 
 
 def _users_pay_for_teams(api: LitellmApi, untold: list[str]) -> bool:
-    """Whether LiteLLM says so; where it does not, the limits of users in teams stay its own."""
+    """Whether LiteLLM says so; if it does not, the limits of users in teams stay its own."""
     try:
         return api.general_settings().get("apply_user_budget_to_team_keys") is True
     except NotAnswered as error:

@@ -1,4 +1,4 @@
-"""Single values of LiteLLM's budgets: its amounts, times and durations, as a budget says them. Pure."""
+"""Parses single values of LiteLLM's budgets: amounts, times and durations. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -27,24 +27,24 @@ _ON_THE_CALENDAR = {
 
 
 class InvalidDuration(ValueError):
-    """A text that LiteLLM would not take for a budget_duration either."""
+    """A text that LiteLLM would not accept as a budget_duration either."""
 
 
 class ResetPeriod(NamedTuple):
-    """What a budget needs to know: its `period`, and `starts_at` where the period is a duration."""
+    """A budget's `period`, and its `starts_at` if the period is a duration."""
 
     period: str
     starts_at: datetime | None = None
 
 
 def period_of(duration: str | None, now: datetime) -> ResetPeriod:
-    """The period that a budget_duration means for a key made at `now`; lifetime for none.
+    """The period of a budget_duration for a key made at `now`; lifetime if there is none.
 
     Durations without a calendar period begin where LiteLLM aligns them: days and weeks at midnight,
     hours, minutes and seconds at the last multiple of themselves. UTC.
 
     Raises:
-        InvalidDuration: no such duration, of zero length, or several months.
+        InvalidDuration: not a duration, of zero length, or several months.
     """
     if not duration:
         return ResetPeriod("lifetime")
@@ -84,11 +84,11 @@ _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001 - of whichever zone
 
 
 class InvalidLimit(ValueError):
-    """A budget that cannot be; the message names what is wrong and how to mend it."""
+    """An invalid budget; the message says what is wrong and how to correct it."""
 
 
 class Term(NamedTuple):
-    """When LiteLLM resets, as a budget says it."""
+    """LiteLLM's resets in a budget's fields."""
 
     period: str
     starts_at: datetime | None = None
@@ -96,7 +96,7 @@ class Term(NamedTuple):
 
 
 def amount_of(name: str, value: object) -> NanoUsd | None:
-    """An amount that LiteLLM holds as a float; None for none, or for 0, which LiteLLM itself refuses at."""
+    """An amount that LiteLLM keeps as a float; None for none, or for 0, at which LiteLLM itself refuses."""
     if value is None:
         return None
     try:
@@ -109,10 +109,10 @@ def amount_of(name: str, value: object) -> NanoUsd | None:
 
 
 def term_of(name: str, duration: object, reset_at: object, timezone: str, now: datetime) -> Term:
-    """The windows that LiteLLM's resets make.
+    """The windows between LiteLLM's resets.
 
-    On the calendar where they fall on it, else tiles of that length through the reset that LiteLLM
-    has named: the same tiles whichever reset of them it was.
+    Calendar windows if the resets are on the calendar; otherwise windows of that length, one of which ends at
+    the reset that LiteLLM shows. They are the same for each of LiteLLM's resets.
     """
     try:
         period = period_of(None if duration is None else str(duration), now).period
@@ -129,7 +129,7 @@ def term_of(name: str, duration: object, reset_at: object, timezone: str, now: d
 
 
 def _first_tile(seconds: int, timezone: str, reset: datetime | None) -> datetime:
-    """Where the tiles of that length begin, one of which ends at the reset; whole days by the local clock."""
+    """The start of windows of that length, one of which ends at the reset; whole days follow the local clock."""
     try:
         zone = ZoneInfo(timezone) if seconds % _DAY_SECONDS == 0 else UTC
     except (ZoneInfoNotFoundError, ValueError):
@@ -157,5 +157,5 @@ def time_of(name: str, value: object) -> datetime:
             raise InvalidLimit(f"{name} {value!r} is no time") from None
     if not isinstance(value, datetime):
         raise InvalidLimit(f"{name} {value!r} is no time")
-    # LiteLLM leaves out the offset at times and means UTC.
+    # LiteLLM sometimes leaves out the offset and means UTC.
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)

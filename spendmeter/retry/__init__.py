@@ -1,13 +1,13 @@
 """Waiting instead of failing: for programs that would rather be late than refused (docs/waiting.md)."""
 
 from spendmeter.retry.attempts import Attempts, waits, when_budget_allows, when_budget_allows_sync
-from spendmeter.retry.news import BudgetNews
+from spendmeter.retry.budget_changes import BudgetChanges
 from spendmeter.retry.policy import Reached, RetryPolicy, SpendThresholds, Waiting
 from spendmeter.retry.refusals import Refusal, refusal_of
 
 __all__ = [
     "Attempts",
-    "BudgetNews",
+    "BudgetChanges",
     "Reached",
     "Refusal",
     "RetryPolicy",

@@ -1,4 +1,4 @@
-"""Calls that wait while their budget is spent, and are then made again. Nothing else is ever tried again."""
+"""Calls that wait while their budget is spent and are then repeated. Nothing else is ever retried."""
 
 import asyncio
 import functools
@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from spendmeter.retry.news import BudgetNews
+from spendmeter.retry.budget_changes import BudgetChanges
 from spendmeter.retry.policy import RetryPolicy, RetryState, Waiting
 from spendmeter.retry.refusals import Refusal, refusal_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 OnWait = Callable[[Waiting], object]
-"""Told before each wait; a coroutine that it returns is awaited where there is a loop."""
+"""Called before each wait; if it returns a coroutine and there is a loop, that is awaited."""
 
 DEFAULT_POLICY = RetryPolicy()
 
@@ -26,15 +26,15 @@ async def when_budget_allows(
     policy: RetryPolicy = DEFAULT_POLICY,
     *,
     on_wait: OnWait | None = None,
-    news: BudgetNews | None = None,
+    changes: BudgetChanges | None = None,
 ) -> T:
     """Make the call; while a budget refuses it, wait for the budget and make it again.
 
-    Waits for `retry-after`, looks again now and then, and is woken by `news` where there is a
-    connection to Kafka. Raises what the call raises: at once where that is no refusal of a budget,
-    the last refusal where `policy` has ended.
+    Waits for `retry-after`, retries at intervals, and is woken by `changes` if there is a
+    connection to Kafka. Raises what the call raises: at once if it is not a budget's refusal,
+    or the last refusal once `policy` ends.
     """
-    async for attempt in Attempts(policy, on_wait=on_wait, news=news):
+    async for attempt in Attempts(policy, on_wait=on_wait, changes=changes):
         async with attempt:
             return await call()
     raise AssertionError("the last attempt raises")
@@ -43,7 +43,7 @@ async def when_budget_allows(
 def when_budget_allows_sync(
     call: Callable[[], T], policy: RetryPolicy = DEFAULT_POLICY, *, on_wait: OnWait | None = None
 ) -> T:
-    """The same for a program without an event loop; it hears no news."""
+    """The same for a program without an event loop; it does not follow changes."""
     for attempt in Attempts(policy, on_wait=on_wait):
         with attempt:
             return call()
@@ -51,11 +51,14 @@ def when_budget_allows_sync(
 
 
 def waits(
-    policy: RetryPolicy = DEFAULT_POLICY, *, on_wait: OnWait | None = None, news: BudgetNews | None = None
+    policy: RetryPolicy = DEFAULT_POLICY,
+    *,
+    on_wait: OnWait | None = None,
+    changes: BudgetChanges | None = None,
 ) -> Callable[[F], F]:
     """A decorator: the function, a coroutine function or a plain one, waits while its budget is spent.
 
-    An asynchronous generator is none of both: decorate what makes the request, not what reads it.
+    An asynchronous generator is neither: decorate the function that makes the request, not the reader.
     """
 
     def decorate(function: F) -> F:
@@ -64,12 +67,12 @@ def waits(
             @functools.wraps(function)
             async def waiting(*args: Any, **kwargs: Any) -> Any:
                 return await when_budget_allows(
-                    lambda: function(*args, **kwargs), policy, on_wait=on_wait, news=news
+                    lambda: function(*args, **kwargs), policy, on_wait=on_wait, changes=changes
                 )
 
             return cast(F, waiting)
-        if news is not None:
-            raise TypeError("news come to coroutine functions only")
+        if changes is not None:
+            raise TypeError("changes work with coroutine functions only")
 
         @functools.wraps(function)
         def waiting_sync(*args: Any, **kwargs: Any) -> Any:
@@ -81,10 +84,10 @@ def waits(
 
 
 class Attempts:
-    """`for attempt in Attempts(): with attempt: …` (or `async for`, `async with`): a block, made again.
+    """`for attempt in Attempts(): with attempt: …` (or `async for`, `async with`): repeats a block.
 
-    A block that was refused is left, waited for and entered again; the one that is served ends it.
-    For one call: another needs its own.
+    A refused block waits and is entered again; a served one ends the loop.
+    Use one object per call.
     """
 
     def __init__(
@@ -92,16 +95,16 @@ class Attempts:
         policy: RetryPolicy = DEFAULT_POLICY,
         *,
         on_wait: OnWait | None = None,
-        news: BudgetNews | None = None,
+        changes: BudgetChanges | None = None,
     ) -> None:
-        self._state = RetryState(policy, hears_news=news is not None)
-        self._on_wait, self._news = on_wait, news
+        self._state = RetryState(policy, follows_changes=changes is not None)
+        self._on_wait, self._changes = on_wait, changes
         self._mark = 0
         self._last: Attempt | None = None
 
     def __iter__(self) -> "Attempts":
-        if self._news is not None:
-            raise TypeError("news come to `async for` only")
+        if self._changes is not None:
+            raise TypeError("changes work with `async for` only")
         return self
 
     def __next__(self) -> "Attempt":
@@ -124,34 +127,34 @@ class Attempts:
             if waiting is None:
                 raise StopAsyncIteration
             if self._on_wait is not None:
-                told = self._on_wait(waiting)
-                if inspect.isawaitable(told):
-                    await told
+                result = self._on_wait(waiting)
+                if inspect.isawaitable(result):
+                    await result
             await self._pause(waiting, self._mark)
-        if self._news is not None:
-            self._mark = self._news.mark()
+        if self._changes is not None:
+            self._mark = self._changes.mark()
         self._last = Attempt(self._state)
         return self._last
 
     async def _pause(self, waiting: Waiting, mark: int) -> None:
-        if self._news is None:
+        if self._changes is None:
             await asyncio.sleep(waiting.wait_seconds)
             return
         try:
             async with asyncio.timeout(waiting.wait_seconds):
-                await self._news.since(mark, waiting.budget)
+                await self._changes.since(mark, waiting.budget)
         except TimeoutError:
             return
         self._state.heard()
 
 
 class Attempt:
-    """One try; swallows a refusal that is to be waited for, and nothing else."""
+    """One attempt; it suppresses only a refusal that will be retried."""
 
     def __init__(self, state: RetryState) -> None:
         self._state = state
         self.waiting: Waiting | None = None
-        """The wait before the next try; None where this one was the last."""
+        """The wait before the next attempt; None if this was the last."""
 
     def __enter__(self) -> "Attempt":
         return self

@@ -2,7 +2,7 @@
 
 openai.AsyncOpenAI(http_client=httpx.AsyncClient(transport=AsyncWaitingTransport()))
 
-A streamed answer needs nothing more: a refusal comes before its first byte.
+A streamed answer needs nothing more, because a refusal comes before its first byte.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from spendmeter.retry.refusals import STATUSES, read_refusal
 
 
 class WaitingTransport(httpx.BaseTransport):
-    """Makes requests that a budget refused again once it may be served; hands every other answer on.
+    """Repeats requests that a budget refused once they may be served; passes on every other answer.
 
-    `transport` makes the connections, by default httpx's own. `fractions` are told of where the
-    gateway sends budget headers (`SPENDMETER_BUDGET_HEADERS=true`). A body that cannot be sent
-    twice (a generator) is not waited for.
+    `transport` makes the connections, by default httpx's own. `fractions` work if the
+    gateway sends budget headers (`SPENDMETER_BUDGET_HEADERS=true`). A request whose body cannot be sent
+    twice (a generator) is not repeated.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WaitingTransport(httpx.BaseTransport):
         self._inner = transport or httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """One request, made as often as the budget wants it. Raises what the inner transport raises."""
+        """Make one request, as often as the budget requires. Raises what the inner transport raises."""
         state, is_bytes = RetryState(self._policy), isinstance(request.stream, httpx.ByteStream)
         while True:
             response = self._inner.handle_request(request)
@@ -78,7 +78,7 @@ class AsyncWaitingTransport(httpx.AsyncBaseTransport):
         self._inner = transport or httpx.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One request, made as often as the budget wants it. Raises what the inner transport raises."""
+        """Make one request, as often as the budget requires. Raises what the inner transport raises."""
         state, is_bytes = RetryState(self._policy), isinstance(request.stream, httpx.ByteStream)
         while True:
             response = await self._inner.handle_async_request(request)
@@ -92,9 +92,9 @@ class AsyncWaitingTransport(httpx.AsyncBaseTransport):
             if waiting is None:
                 return answer
             if self._on_wait is not None:
-                told = self._on_wait(waiting)
-                if inspect.isawaitable(told):
-                    await told
+                result = self._on_wait(waiting)
+                if inspect.isawaitable(result):
+                    await result
             await asyncio.sleep(waiting.wait_seconds)
 
     async def aclose(self) -> None:
@@ -105,7 +105,7 @@ class AsyncWaitingTransport(httpx.AsyncBaseTransport):
 def _judged(
     state: RetryState, request: httpx.Request, response: httpx.Response, raw: bytes
 ) -> tuple[httpx.Response, Waiting | None]:
-    """The answer as it came, whose bytes had to be read, and the wait if it is a refusal."""
+    """The unchanged answer, whose bytes had to be read, and the wait if it is a refusal."""
 
     def again() -> httpx.Response:
         return httpx.Response(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from spendmeter.retry.refusals import Refusal
 
-# Gateways read a change within milliseconds of whoever tells us; asked too early, we ask again.
+# Gateways read a change within milliseconds of us; after a too early attempt, try again.
 _SETTLE_SECONDS = (0.05, 0.2, 1.0)
 
 
@@ -19,43 +19,43 @@ class RetryPolicy:
     """The bounds of waiting."""
 
     max_wait_seconds: float = 3_600.0
-    """In all, from the first refusal on. Then the refusal is raised, or handed on."""
+    """In all, from the first refusal on. Then the refusal is raised, or passed on."""
     max_attempts: int = 1_000
     """Calls in all, the first included."""
-    look_again_seconds: float | None = 60.0
-    """Over HTTP nobody tells of a raise or a reset: ask again that often, before `retry-after` too.
-    None: only at `retry-after`; a refusal that brings none is then not waited for."""
+    poll_seconds: float | None = 60.0
+    """HTTP does not announce a raise or a reset, so retry this often, also before `retry-after`.
+    None: only at `retry-after`; a refusal without it is then final."""
 
 
 class Waiting(NamedTuple):
-    """What is told before each wait."""
+    """What `on_wait` gets before each wait."""
 
     budget: str | None
     spent_usd: Decimal | None
     limit_usd: Decimal | None
     until: datetime
-    """When the call is tried again at the latest."""
+    """The latest time of the next attempt."""
     reopens_at: datetime | None
     """When the budget's window ends, if the refusal said so."""
     attempt: int
-    """How many calls were refused by now."""
+    """The number of refused calls so far."""
     waited_seconds: float
-    """In all by now."""
+    """In all so far."""
     wait_seconds: float
 
 
 class RetryState:
     """One call through its refusals, until it is served or `RetryPolicy` ends."""
 
-    def __init__(self, policy: RetryPolicy, *, hears_news: bool = False) -> None:
+    def __init__(self, policy: RetryPolicy, *, follows_changes: bool = False) -> None:
         self._policy = policy
-        self._hears_news = hears_news
+        self._follows_changes = follows_changes
         self._began_seconds: float | None = None
         self._attempts = 0
         self._settle: list[float] = []
 
     def heard(self) -> None:
-        """Something about the budget has changed: the next refusals may be of before it."""
+        """Note that the budget has changed: the next refusals may still be from before the change."""
         self._settle = list(_SETTLE_SECONDS)
 
     def refused(self, refusal: Refusal, seconds: float, now: datetime) -> Waiting | None:
@@ -81,19 +81,19 @@ class RetryState:
         )
 
     def _wait(self, retry_after: float | None, left: float) -> float | None:
-        look_again = self._policy.look_again_seconds
-        if retry_after is not None and retry_after > left and look_again is None and not self._hears_news:
-            # Told now rather than after a wait that cannot help.
+        poll = self._policy.poll_seconds
+        if retry_after is not None and retry_after > left and poll is None and not self._follows_changes:
+            # Give up now instead of after a wait that cannot help.
             return None
-        waits = [seconds for seconds in (retry_after, look_again) if seconds is not None]
+        waits = [seconds for seconds in (retry_after, poll) if seconds is not None]
         if self._settle:
             waits.append(self._settle.pop(0))
-        if not waits and not self._hears_news:
+        if not waits and not self._follows_changes:
             return None
         return min([*waits, left])
 
 
-# Windows are few, and one that is forgotten tells a second time at the worst.
+# Windows are few; at worst a forgotten one reports a second time.
 MAX_WINDOWS_REMEMBERED = 10_000
 
 
@@ -115,21 +115,21 @@ class SpendThresholds:
         if not self._fractions or not all(0 < fraction <= 1 for fraction in self._fractions):
             raise ValueError("fractions of a limit are numbers above 0 and at most 1, such as 0.8")
         self._callback = callback
-        self._told: OrderedDict[Hashable, set[float]] = OrderedDict()
+        self._reported: OrderedDict[Hashable, set[float]] = OrderedDict()
         self._lock = Lock()
 
     def see(self, window: Hashable, budget: str, spent_usd: Decimal, limit_usd: Decimal) -> None:
-        """Tell what has been reached and was not told yet; `window` names the account's window."""
+        """Report newly reached fractions; `window` names the account's window."""
         with self._lock:
-            told = self._told.setdefault(window, set())
-            self._told.move_to_end(window)
-            if len(self._told) > MAX_WINDOWS_REMEMBERED:
-                self._told.popitem(last=False)
+            reported = self._reported.setdefault(window, set())
+            self._reported.move_to_end(window)
+            if len(self._reported) > MAX_WINDOWS_REMEMBERED:
+                self._reported.popitem(last=False)
             reached = [
                 fraction
                 for fraction in self._fractions
-                if fraction not in told and spent_usd >= Decimal(repr(fraction)) * limit_usd
+                if fraction not in reported and spent_usd >= Decimal(repr(fraction)) * limit_usd
             ]
-            told.update(reached)
+            reported.update(reached)
         for fraction in reached:
             self._callback(Reached(fraction, budget, spent_usd, limit_usd))

@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 STATUSES = frozenset({400, 422, 429, 503})
-"""Of a spent budget, by LiteLLM's version and setting (422, once 429 and 400); 503: it cannot be told."""
+"""Statuses of a spent budget, by LiteLLM's version and setting (422, earlier 429 and 400); 503: unverified.
+"""
 
 _TYPES = ("budget_exceeded", "budget_unverified")
 # Routes in Anthropic's shape, and hooks that raise LiteLLM's own error, name another type.
@@ -19,18 +20,18 @@ _LIMIT = re.compile(rf"Max budget: {_FIGURE}", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
-    """What a refusal tells; None for what it does not."""
+    """The facts in a refusal; None for missing ones."""
 
     message: str
     budget: str | None
     spent_usd: Decimal | None
     limit_usd: Decimal | None
     retry_after_seconds: float | None
-    """When the window ends; None where it never does, or where LiteLLM itself refused."""
+    """When the window ends; None if it never does, or if LiteLLM itself refused."""
 
 
 def read_refusal(status: int, headers: Mapping[str, str], body: object) -> Refusal | None:
-    """The refusal in an HTTP answer; None where it is anything else. Header names in lower case.
+    """The refusal in an HTTP answer; None if it is anything else. Header names are in lower case.
 
     `body` is bytes, text, or what its JSON says.
     """
@@ -38,8 +39,8 @@ def read_refusal(status: int, headers: Mapping[str, str], body: object) -> Refus
         return None
     error = _error_in(body)
     kind, message = str(error.get("type") or ""), str(error.get("message") or "")
-    told = any(opening in message for opening in _OPENINGS)
-    if kind not in _TYPES and not (told and kind in _OTHER_TYPES):
+    has_opening = any(opening in message for opening in _OPENINGS)
+    if kind not in _TYPES and not (has_opening and kind in _OTHER_TYPES):
         return None
     return _refusal(message, headers)
 
@@ -82,7 +83,7 @@ def _error_in(body: object) -> Mapping[str, Any]:
             return {}
     if not isinstance(body, Mapping):
         return {}
-    # The OpenAI client hands on what is inside `error`; Anthropic's shape has a `type` outside too.
+    # The OpenAI client passes on what is inside `error`; Anthropic's shape also has a `type` outside.
     inner = body.get("error", body)
     return inner if isinstance(inner, Mapping) else {}
 
@@ -105,5 +106,5 @@ def _usd(amount: object) -> Decimal | None:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Whole seconds, as ours are; a date is LiteLLM's never."""
+    """Whole seconds, like ours; LiteLLM never sends a date."""
     return float(text) if text is not None and text.isdecimal() else None

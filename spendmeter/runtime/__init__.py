@@ -1,1 +1,1 @@
-"""What every process does the same way: logs, metrics, how it ends; ClickHouse's client; known servers."""
+"""Shared by every process: logs, metrics, exits, ClickHouse's client, supported servers."""

@@ -1,1 +1,1 @@
-"""Our topics in Kafka: made, checked and watched; the state that compacted ones hold; dead letters."""
+"""Our topics in Kafka: creating, checking and watching them; the state in compacted ones; dead letters."""

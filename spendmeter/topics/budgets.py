@@ -1,4 +1,4 @@
-"""spend.budgets as a book in memory: what was asked for, as of the last record read."""
+"""spend.budgets as a book in memory: the budgets in force as of the last record read."""
 
 import logging
 from collections.abc import Callable
@@ -23,18 +23,18 @@ BudgetChanged = Callable[[str, Budget | None], None]
 
 
 class BudgetTopic(CompactedTopics):
-    """Follows spend.budgets; a record that is no budget leaves the one in force in force."""
+    """Follows spend.budgets; an invalid record changes nothing."""
 
     def __init__(self, settings: Settings, on_change: BudgetChanged | None = None) -> None:
         super().__init__(settings, [settings.topic(Topic.BUDGETS)], self.apply)
         self.book = BudgetBook()
         self.signers: dict[str, str] = {}
-        """By which key the record of each budget in force is signed; none where its author is a claim."""
+        """The key that signed each budget in force; a budget whose author is only claimed is left out."""
         self._signing_keys = settings.read_signing_keys()
         self._on_change = on_change
 
     def apply(self, record: ConsumerRecord) -> None:
-        """Bring one record into the book."""
+        """Apply one record to the book."""
         budget_id = (record.key or b"").decode(errors="replace")
         if record.value is None:
             self.signers.pop(budget_id, None)
@@ -60,7 +60,7 @@ def read_budget(record: ConsumerRecord) -> Budget:
     """The budget in a record of spend.budgets.
 
     Raises:
-        InvalidRecord: it cannot be read, or stands under a key that is not its id.
+        InvalidRecord: it cannot be read, or its key is not its id.
     """
     budget = decode(Budget, record.value, record.headers)
     if (record.key or b"").decode(errors="replace") != budget.id:

@@ -1,4 +1,4 @@
-"""Topics verified: partitions, cleanup, timestamps, retention and sizes, as docs/operations.md wants them."""
+"""Checks topics: partitions, cleanup, timestamps, retention and sizes, as docs/operations.md requires."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
@@ -23,38 +23,38 @@ _CHECKED = (_CLEANUP, _STAMP, _RETENTION, _SIZE)
 
 
 class Finding(NamedTuple):
-    """What is not as it must be about a topic."""
+    """One fault of a topic."""
 
     sentence: str
-    """What is wrong, and the command that mends it."""
+    """What is wrong, and the command that corrects it."""
     is_fatal: bool
-    """Whoever counts on this topic would count wrongly; all else is a matter of time or size."""
+    """Whether counting on this topic would be wrong; other faults concern only time or size."""
 
 
 class Checked(NamedTuple):
-    """Topics as they were found."""
+    """The result of a check."""
 
     states: dict[str, TopicState]
-    """By name; of those that there are."""
+    """The existing topics, by name."""
     findings: list[Finding]
 
     @property
     def fatal(self) -> str:
-        """Why nothing may be counted on them, in one line; empty where nothing is in the way."""
+        """Why nothing may be counted on them, in one line; empty if there is no reason."""
         return "; ".join(found.sentence for found in self.findings if found.is_fatal)
 
     @property
     def warnings(self) -> list[str]:
-        """All else that is wrong."""
+        """All other faults."""
         return [found.sentence for found in self.findings if not found.is_fatal]
 
 
 async def check_topics(
     settings: Settings, topics: Collection[Topic], *, whatever_partitions: bool = False
 ) -> Checked:
-    """Look at these topics of the system.
+    """Check these topics of the system.
 
-    `whatever_partitions`: this process works with as many as the topics have that share the load.
+    `whatever_partitions`: this process works with any number of partitions of the topics that share the load.
 
     Raises:
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
@@ -72,7 +72,7 @@ async def check_topics(
 
 
 async def _configs(admin: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, dict[str, str] | None]:
-    """The checked part of each topic's configuration; None of one that this client may not see."""
+    """The checked part of each topic's configuration; None if this client may not see it."""
     if not names:
         return {}
     wanted = [
@@ -145,7 +145,7 @@ def _of_config(topic: Topic, name: str, config: Mapping[str, str]) -> Iterator[F
 
 
 def _is_less(milliseconds: str, than: str) -> bool:
-    """As retention: −1 is for ever."""
+    """As a retention time: −1 means for ever."""
     given, wanted = int(milliseconds), int(than)
     return given >= 0 and (wanted < 0 or given < wanted)
 

@@ -1,7 +1,7 @@
 """`spendmeter topics`: every topic, before any worker starts.
 
 A Faust worker that joins before a source topic exists ignores that topic for ever, so this is a
-step of its own. It may be run again at any time.
+separate step. It may be run again at any time.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 600
 
 
 async def create_topics(settings: Settings) -> None:
-    """Create what is missing of the contract's topics; those that exist stay as they are.
+    """Create the missing topics of the contract; existing ones stay unchanged.
 
     Raises:
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
@@ -59,7 +59,7 @@ async def create(settings: Settings, wanted: Mapping[str, tuple[int, Mapping[str
 
 
 async def partitions_of(settings: Settings, names: Collection[str]) -> dict[str, int]:
-    """How many partitions each of these topics has; those that there are not, are left out.
+    """The number of partitions of each of these topics; missing topics are left out.
 
     Raises:
         aiokafka.errors.KafkaError: the broker cannot be reached.
@@ -69,14 +69,14 @@ async def partitions_of(settings: Settings, names: Collection[str]) -> dict[str,
     try:
         there = sorted(set(names) & set(await admin.list_topics()))
         described = await admin.describe_topics(there) if there else []
-        # One with an error has gone since it was listed.
+        # A topic with an error was deleted since it was listed.
         return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
     finally:
         await admin.close()
 
 
 async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
-    """The controller answers before the brokers know a topic; whoever asks them then hears of none."""
+    """Wait until the brokers know the topics: the controller answers before they do."""
     for _ in range(MAX_ATTEMPTS):
         unknown = [
             topic["topic"]

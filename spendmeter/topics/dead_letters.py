@@ -1,4 +1,4 @@
-"""Dead letters as every process makes them: the record whole, as long as the letter fits its topic. Pure."""
+"""How every process makes dead letters: with the whole record, if that fits the topic. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from spendmeter.kafka.client import record_bytes
 
 
 class StoredRecord(Protocol):
-    """What we need of a record that a Kafka client has read."""
+    """The parts that we need of a record from a Kafka client."""
 
     @property
     def topic(self) -> str: ...
@@ -38,8 +38,8 @@ class StoredRecord(Protocol):
 def dead_letter_of(
     record: StoredRecord, invalid: InvalidRecord, component: str, reader: Reader, now: datetime
 ) -> DeadLetter:
-    """The letter that keeps the record and names what is wrong with it; without the record where the two
-    together outgrow the topic: then it says where the record stands.
+    """The dead letter that keeps the record and the reason. If both together are too large for the topic, it
+    has no record and says where to find it.
     """
     letter = DeadLetter(
         source_topic=record.topic,

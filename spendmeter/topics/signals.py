@@ -1,4 +1,4 @@
-"""spend.signals as it is read, or in memory: the latest signal of every account."""
+"""Reads spend.signals, or keeps the latest signal of every account in memory."""
 
 import asyncio
 import logging
@@ -26,14 +26,14 @@ SignalRead = Callable[[str, Signal | None], None]
 
 
 class SignalFeed(CompactedTopics):
-    """Follows spend.signals, keeping nothing: a record that is no signal is skipped."""
+    """Follows spend.signals without keeping anything; an invalid record is skipped."""
 
     def __init__(self, settings: Settings, on_signal: SignalRead) -> None:
         super().__init__(settings, [settings.topic(Topic.SIGNALS)], self.apply)
         self._on_signal = on_signal
 
     def apply(self, record: ConsumerRecord) -> None:
-        """Hand one record on."""
+        """Pass one record on."""
         account = (record.key or b"").decode(errors="replace")
         if record.value is None:
             self._on_signal(account, None)
@@ -66,9 +66,9 @@ class SignalTopic(SignalFeed):
 
 
 async def follow_signals(settings: Settings, wanted: Callable[[Signal], bool]) -> AsyncGenerator[Signal]:
-    """The signals that are wanted: those there are, then every change; none older than one before it.
+    """The wanted signals: first the present ones, then every change, never an older one after a newer.
 
-    Who listens slowly gets the latest of each account, so no more wait than there are accounts.
+    A slow reader gets only the latest of each account, so at most one per account waits.
     """
     waiting: dict[str, Signal] = {}
     latest: dict[str, tuple[int, datetime, int]] = {}
@@ -84,7 +84,7 @@ async def follow_signals(settings: Settings, wanted: Callable[[Signal], bool]) -
             news.set()
 
     reading = asyncio.create_task(SignalFeed(settings, receive).run())
-    # What ends the reading is a bug of ours, and must not leave anybody waiting.
+    # If the reading ends, that is a bug of ours and must not leave anybody waiting.
     reading.add_done_callback(lambda _: news.set())
     try:
         while True:

@@ -1,9 +1,9 @@
-"""What the brokers say of a topic now: its incarnation, its partitions, its configuration.
+"""The present state of a topic according to the brokers: incarnation, partitions, configuration.
 
 An offset means something only within one incarnation of a topic. Kafka gives each topic an id when it is
-made (KIP-516): a topic that was deleted and created anew has another one, and so has its namesake in another
-cluster. aiokafka 0.14 asks for metadata up to version 5, and the id comes with version 10, so the request is
-defined here.
+created (KIP-516). A topic that was deleted and created anew has another id, and so has a topic of the same
+name in another cluster. aiokafka 0.14 supports the metadata request up to version 5, but the id needs version
+10, so the request is defined here.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from spendmeter.kafka.client import admin_client, start
 from spendmeter.settings import Settings
 
 NO_INCARNATION = ""
-"""Of what was written before offsets carried one, and of a broker before Kafka 2.8, which has none."""
+"""For data of versions without incarnations, and for brokers before Kafka 2.8, which have none."""
 _ID_BYTES = 16
 _NO_ID = bytes(_ID_BYTES)
 
 
 class TopicState(NamedTuple):
-    """A topic as it is now."""
+    """The present state of a topic."""
 
     incarnation: str
     """Kafka's id of the topic, as Kafka prints it."""
@@ -130,7 +130,7 @@ class _MetadataRequest(Request[_MetadataRequestStruct]):  # type: ignore[misc]
 
 
 class KafkaClient(Protocol):
-    """What each aiokafka client has within, as far as it is needed here."""
+    """The inner client of each aiokafka client, as far as it is needed here."""
 
     def get_random_node(self) -> Any: ...
 
@@ -138,7 +138,7 @@ class KafkaClient(Protocol):
 
 
 async def topic_states(client: KafkaClient, names: Collection[str]) -> dict[str, TopicState]:
-    """How each of these topics is now; those that there are not, are left out.
+    """The present state of each of these topics; missing topics are left out.
 
     `client` is a started aiokafka client's own (`producer.client`, `consumer._client`).
 
@@ -151,7 +151,7 @@ async def topic_states(client: KafkaClient, names: Collection[str]) -> dict[str,
     try:
         response = await client.send(node, _MetadataRequest(sorted(names)))
     except NotImplementedError:
-        # A broker before Kafka 2.8: aiokafka says so, by this.
+        # aiokafka raises this for a broker before Kafka 2.8.
         response = await client.send(node, MetadataRequest(sorted(names), False))
     found: dict[str, TopicState] = {}
     for topic in response.to_object()["topics"]:
@@ -166,7 +166,7 @@ async def topic_states(client: KafkaClient, names: Collection[str]) -> dict[str,
 
 
 async def lookup_topics(settings: Settings, names: Collection[str]) -> dict[str, TopicState]:
-    """As `topic_states`, with a connection of its own.
+    """Like `topic_states`, with its own connection.
 
     Raises:
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
@@ -180,7 +180,7 @@ async def lookup_topics(settings: Settings, names: Collection[str]) -> dict[str,
 
 
 def _printed(topic_id: bytes) -> str:
-    """As Kafka's own tools print it."""
+    """The form that Kafka's own tools print."""
     return NO_INCARNATION if topic_id == _NO_ID else urlsafe_b64encode(topic_id).decode().rstrip("=")
 
 
@@ -193,9 +193,9 @@ SAY_EVERY_SECONDS = 60.0
 async def until_changed(
     settings: Settings, names: Collection[str], known: Mapping[str, TopicState]
 ) -> dict[str, TopicState]:
-    """Return once one of these topics is not as it is known: how those that there are are then.
+    """Return the new states once one of these topics differs from its known state.
 
-    While Kafka is away nothing is known to have changed.
+    While Kafka is away, no change is assumed.
     """
     while True:
         admin = admin_client(settings)
@@ -207,34 +207,34 @@ async def until_changed(
                     return now
                 await asyncio.sleep(WATCH_EVERY_SECONDS)
         except KafkaError as error:
-            log.debug("cannot ask for topics, trying again: %r", error)
+            log.debug("cannot read the state of topics, trying again: %r", error)
         finally:
             await admin.close()
         await asyncio.sleep(WATCH_EVERY_SECONDS)
 
 
 def changes(known: Mapping[str, TopicState], now: Mapping[str, TopicState]) -> Iterator[str]:
-    """What has become of topics, a clause each, as people read it."""
+    """The changes of topics for people, one clause each."""
     for name, before in known.items():
         after = now.get(name)
         if after is None:
             yield f"there is no topic {name} any more"
         elif after.incarnation != before.incarnation:
             ids = f"its id is {after.incarnation}, it was {before.incarnation}"
-            yield f"{name} was deleted and made anew: {ids}"
+            yield f"{name} was deleted and created anew: {ids}"
         elif after.partitions != before.partitions:
             yield f"{name} has {after.partitions} partitions, it had {before.partitions}"
 
 
 class Said:
-    """Logs a sentence that an operator must read: at once, and as long as it stays true once a minute."""
+    """Logs a sentence that an operator must read: at once, and then once a minute while it stays true."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._log = logger
         self._last: tuple[str, float] | None = None
 
     def say(self, sentence: str) -> None:
-        """Say it, unless that was said within the minute."""
+        """Log it, unless it was logged within the minute."""
         now = monotonic()
         if self._last is None or self._last[0] != sentence or now - self._last[1] >= SAY_EVERY_SECONDS:
             self._last = (sentence, now)

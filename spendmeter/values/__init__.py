@@ -1,1 +1,1 @@
-"""Plain values that records, budgets and rows are made of: times, periods, ids, dimensions, names. Pure."""
+"""Plain values of records, budgets and rows: times, periods, ids, dimensions, names. Pure."""

@@ -1,10 +1,10 @@
-"""The name of an account, as it stands on the wire: `id|dim=value&dim=value`."""
+"""The name of an account on the wire: `id|dim=value&dim=value`."""
 
 from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 _SEPARATOR = "|"
-"""No budget's id has it, and no quoted value."""
+"""No budget's id and no quoted value contains it."""
 
 
 def account_name(budget_id: str, subject: Iterable[tuple[str, str]]) -> str:
@@ -22,12 +22,14 @@ def is_account(name: str) -> bool:
 
 
 def budget_id_of(account: str) -> str:
-    """The id of the budget that an account is of; a budget's id is its own."""
+    """The id of an account's budget; a budget's id is returned unchanged."""
     return account.partition(_SEPARATOR)[0]
 
 
 def has_subject(account: str) -> bool:
-    """Whether it names any values. That of a budget for everything names none, nor does that of the rest."""
+    """Whether it names any values. The account of a budget for everything names none, nor does the rest
+    account.
+    """
     return not account.endswith(_SEPARATOR)
 
 
@@ -38,5 +40,5 @@ def subject_in(account: str) -> dict[str, str]:
 
 
 def _quoted(value: str) -> str:
-    # Most are: hashes of keys, ids. To ask is quicker than to quote.
+    # Most values, such as key hashes and ids, need no quoting; checking is faster than quoting.
     return value if value.isalnum() and value.isascii() else quote(value, safe="")

@@ -1,4 +1,4 @@
-"""The dimensions that spend is added up along: one list, of events, requests, budgets and rows of history."""
+"""The dimensions of spend: one list for events, requests, budgets and rows of history."""
 
 from typing import Literal, get_args
 
@@ -19,7 +19,7 @@ Dimension = Literal[
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
 CLIENT_MADE: frozenset[Dimension] = frozenset(("end_user", "tag", "session"))
-"""Dimensions whose values a client may make up, as many as it likes."""
+"""Dimensions whose values a client can invent, in any number."""
 
 
 def field_of(dimension: Dimension) -> str:

@@ -17,14 +17,14 @@ def uuid7(unix_ms: int) -> uuid.UUID:
 
 
 def uuid7_text(unix_ms: int) -> str:
-    """The same as text, for who needs no more: half of the time."""
+    """The same as text, in half of the time."""
     octets = (unix_ms & _MILLISECONDS).to_bytes(6, "big") + os.urandom(10)
     digits, variant = octets.hex(), _VARIANTS[octets[8] & 0b11]
     return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def derived_uuid7(unix_ms: int, *seed: str) -> uuid.UUID:
-    """A UUIDv7 of the given millisecond whose other bits follow from the seed: the same whoever makes it."""
+    """A UUIDv7 of the given millisecond; its other bits follow from the seed, so it is always the same."""
     digest = hashlib.sha256("\0".join(seed).encode("utf-8", "surrogatepass")).digest()
     value = (unix_ms & _MILLISECONDS) << 80 | int.from_bytes(digest[:10], "big")
     value = value & ~(0xF << 76) | 0x7 << 76

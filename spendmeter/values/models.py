@@ -1,14 +1,14 @@
-"""Names of models: one for each model of a provider, on whichever route it was called. Pure.
+"""Names of models: one for each model of a provider, on every route. Pure.
 
-LiteLLM logs a model as its configuration names it (`openai/gpt-4o`), or as a pass-through route has it
-(`gpt-4o`). Its prefixes are those that `litellm.get_llm_provider` strips, and what its handlers strip
-behind them: how a provider is called, and where.
+LiteLLM logs a model with the name in its configuration (`openai/gpt-4o`), or with that of a pass-through
+route (`gpt-4o`). The prefixes are those that `litellm.get_llm_provider` strips, and those that its handlers
+strip after them: the interface and the region of the call.
 """
 
 import re
 from functools import lru_cache
 
-# Other prefixes than its own that a configuration may give a provider's models.
+# Prefixes other than the provider's own that a configuration may use for its models.
 _ALSO_CALLED = {
     "anthropic_text": ("anthropic",),
     "azure_text": ("azure",),
@@ -30,7 +30,7 @@ _BEDROCK_ROUTES = (
     "mantle",
     "openai",
 )
-# Which of a provider's interfaces is called. `responses` is LiteLLM's own, in front of any model.
+# A provider's interfaces. `responses` is LiteLLM's own, before any model.
 _ROUTES = {
     "azure": ("gpt5_series", "o_series", "responses"),
     "azure_ai": ("responses",),
@@ -42,10 +42,10 @@ _MAX_REMEMBERED = 10_000
 
 
 def canonical_model(model: str, provider: str) -> str:
-    """The model's one name: without the provider's prefix and without how or where the provider is called.
+    """The model's one name: without the provider's prefix, interface and region.
 
-    What follows is the provider's own name and stays, also with slashes in it. Applied again it changes
-    nothing. A model whose provider is not known keeps its name.
+    The rest is the provider's own name, which may contain slashes. Applying the function again changes
+    nothing. A model with an unknown provider keeps its name.
 
     >>> canonical_model("openai/gpt-4o", "openai")
     'gpt-4o'
@@ -71,7 +71,7 @@ def _stripped(model: str, provider: str) -> str:
 
 
 def prefixes_of(provider: str) -> tuple[str, ...]:
-    """What may stand before a model's name in front of a slash, to say that it is that provider's."""
+    """The prefixes before a slash that mark a model as that provider's."""
     return (provider, *_ALSO_CALLED.get(provider, ()))
 
 

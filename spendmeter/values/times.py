@@ -36,7 +36,7 @@ def parse_time(text: str) -> datetime:
         time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text[:50]!r} is not a time; {_AS_THIS}") from None
-    # Asked first because it is what is written here, and read for every event.
+    # Checked first because we write this form, and read it for every event.
     if time.tzinfo is UTC and time >= EPOCH:
         return time
     if time.tzinfo is None:

@@ -52,8 +52,8 @@ Publish = Callable[[Iterable[ProducerRecord]], Awaitable[dict[tuple[str, int], i
 async def publish(kafka: AIOKafkaProducer, records: Iterable[ProducerRecord]) -> dict[tuple[str, int], int]:
     """Send records, in order within each partition, and wait until all of them are stored.
 
-    Whole batches are handed over, because one call of the client per record costs more than
-    everything else a record costs. Returns the offset of the last record of each partition.
+    Sends whole batches, because one call of the client per record would cost more than
+    everything else. Returns the offset of the last record of each partition.
 
     Raises:
         KafkaError: a batch was refused for good; nobody knows how much of the rest is stored.

@@ -27,12 +27,14 @@ GIVEN_UP = frozenset(
 )
 """Each hid a word of the field: emit, notify, render, lookup, apply, opening balance, timers."""
 KEPT = re.compile(
-    r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place|letters, digits"
-    r"|words of the (request|reply|sentences)",
+    r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place"
+    r"|letters, digits|words of the (request|reply|sentences)"
+    r"|look_again_seconds|\bnews: changes|\"news\"",
     re.IGNORECASE,
 )
 """Kafka's dead letters; what a LiteLLM's limits are when `import litellm --take-over` moves them here; the
-characters of an id; the words that the fake model counts as tokens."""
+characters of an id; the words that the fake model counts as tokens; the options of `spendmeter.waiting`, the
+earlier name of `spendmeter.retry`."""
 KNOWN_TO_USERS = frozenset({"letters"})
 """`spendmeter letters`, whose function has the command's name."""
 

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_seconds: float, every_seconds: float = 0.05) -> bool:
-    """True as soon as `condition` is, False if it was not within the timeout."""
+    """True as soon as `condition` is; False if it does not become true within the timeout."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() >= deadline:

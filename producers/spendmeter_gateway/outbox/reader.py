@@ -29,9 +29,9 @@ class Checkpoint(NamedTuple):
     acknowledged_seq: int
     """Every event up to it is stored in Kafka."""
     partitions: int
-    """The count by which events are placed, so that a resend goes where its original went; 0 before any."""
+    """The partition count for events, so that a resend goes to the same partition; 0 before any."""
     incarnation: str = ""
-    """Of spend.usage: all that was acknowledged is in it, and what is in doubt may be. Empty before any, and
+    """Of spend.usage: it holds every acknowledged event, and perhaps those in doubt. Empty before any, and
     in files of earlier versions."""
 
 
@@ -59,7 +59,7 @@ class CheckpointFile:
 
 
 def _incarnation(content: bytes) -> str:
-    """A torn write leaves none: then what is in doubt is sent again as to the same topic."""
+    """A torn write leaves none: then events in doubt are sent again as if the topic were the same."""
     if len(content) < _NAME.size:
         return ""
     name, crc = _NAME.unpack(content)

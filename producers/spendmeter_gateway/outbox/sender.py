@@ -49,7 +49,7 @@ _SECONDS_BETWEEN_LOGS = 30.0
 
 
 class Backoff:
-    """Waits longer after each failure in a row, and says so at most once in thirty seconds."""
+    """Waits longer after each failure in a row, and logs it at most once in thirty seconds."""
 
     def __init__(self) -> None:
         self._backoff_seconds = 0.0
@@ -67,7 +67,7 @@ class Backoff:
 
     def end(self) -> None:
         if self._backoff_seconds:
-            log.warning("Kafka takes events again")
+            log.warning("Kafka accepts events again")
         self._backoff_seconds = self._quiet_until = 0.0
 
 

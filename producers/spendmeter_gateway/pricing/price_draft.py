@@ -99,13 +99,13 @@ def bounding_prices(entry: PriceEntry) -> dict[str, int]:
 
 # LiteLLM's price list is no evidence: a model that it does not have may still be priced, by the name that
 # the upstream answers with. A request that was served, used tokens and came back without a price is.
-# Prices can be set while a proxy runs. So what was seen counts for this long; then a request of the
-# model is let through, and what it shows counts again.
+# Prices can be set while a proxy runs. So evidence counts for this long; then one request of the
+# model is admitted, and its result counts as new evidence.
 KNOWN_FOR_SECONDS = 600.0
 MAX_KNOWN = 10_000
 
 Deployments = Callable[[], Iterable[str]]
-"""The ids of every deployment that may serve the request; none where the router knows none."""
+"""The ids of every deployment that may serve the request; empty if the router knows none."""
 
 
 class UnpricedModels:
@@ -139,5 +139,5 @@ class UnpricedModels:
         )
 
     def forget(self) -> None:
-        """Start anew: prices have changed."""
+        """Forget all evidence: prices have changed."""
         self._seen_at.clear()

@@ -38,7 +38,7 @@ class BelievedSignals:
         )
         self._feed = SignalFeed(settings, lambda account, signal: within.offer((account, signal)))
         self.stored = self._ends.stored
-        """Takes the partition and offset of a record of spend.usage that is stored."""
+        """Note the partition and offset of a stored record of spend.usage."""
         followed = FollowedWithinTheLog(self._feed, self._ends, within)
         self.run = followed.run
         self.catch_up = followed.catch_up

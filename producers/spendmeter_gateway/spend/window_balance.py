@@ -22,7 +22,7 @@ from uuid import UUID
 from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, Signal
 
 Watermark = tuple[int, ...]
-"""The partitions, then the last offset of each: a dict takes twice as much, and there are 100,000."""
+"""The partitions, then the last offset of each: a dict needs twice as much, and there are 100,000."""
 NONE: Watermark = ()
 
 
@@ -38,7 +38,7 @@ def unpacked(watermark: Watermark) -> dict[int, int]:
 
 
 def includes(watermark: Watermark, partition: int, offset: int) -> bool:
-    """Whether the event at that place is included."""
+    """Whether the event at that offset is included."""
     half = len(watermark) // 2
     for place in range(half):
         if watermark[place] == partition:

@@ -17,13 +17,13 @@ from clickhouse_connect.driver.insert import InsertContext
 
 
 class Names(Sequence[str | None]):
-    """Texts, as their places in a dictionary that is filled in the order of their coming."""
+    """Texts as indices into a dictionary, which is filled in the order of their first use."""
 
     def __init__(self, *, nullable: bool) -> None:
-        # ClickHouse has None at the place 0 of a nullable column's dictionary.
+        # In the dictionary of a nullable column, ClickHouse has None at index 0.
         self._positions = _Positions({None: 0} if nullable else {})
         self.positions: list[int] = []
-        """Of each row, in `dictionary`."""
+        """Each row's index in `dictionary`."""
 
     @property
     def dictionary(self) -> list[str | None]:

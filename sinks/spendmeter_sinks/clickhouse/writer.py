@@ -27,16 +27,15 @@ from spendmeter_sinks.history.registry import read_registered, read_unnamed_topi
 from spendmeter_sinks.history.usage_rows import SENT_BEFORE
 
 
-# Copies may differ in all that `usage` is ordered by, so no engine of ClickHouse would merge them: who
-# read the object elsewhere may not have known who made it. So each copy is written down in
-# `usage_objects` before its batch goes into `usage`, and the first ever written there is asked for. A
-# batch that is repeated asks the same and is answered the same: what comes first, stays first.
+# Copies may differ in every column that orders `usage`, so no engine of ClickHouse would merge them:
+# another gateway may not have known who made the object. So each copy is written to `usage_objects`
+# before its batch goes into `usage`, and the sink then queries which copy was written first. A repeated
+# batch makes the same query and gets the same answer, because the first stays first.
 #
-# An event that a gateway may have sent to an earlier incarnation of the topic, too, is written down
-# likewise, under a name made of its id: opening balances leave out what the stream counts here
-# (usage_rows.py).
+# An event that a gateway may also have sent to an earlier incarnation of the topic is recorded in the same
+# way, under a name made from its id: opening balances leave out what the stream counts here (usage_rows.py).
 class RecordLocation(NamedTuple):
-    """Where a record stands."""
+    """The position of a record."""
 
     topic: str
     partition: int
@@ -45,7 +44,7 @@ class RecordLocation(NamedTuple):
 
 
 def bills_in(reading: DecodedBatch, records: Sequence[StoredRecord]) -> list[Sequence[Any]]:
-    """The columns of USAGE_OBJECTS for what a batch of usage holds of bills; none where it holds none."""
+    """The columns of USAGE_OBJECTS for the bills in a batch of usage; none if it has no bills."""
     columns = dict(zip(USAGE.columns, reading.columns, strict=True))
     objects = columns["object_id"]
     doubted = {one.offset for one in records if is_sent_before(one.headers)}
@@ -61,14 +60,14 @@ def bills_in(reading: DecodedBatch, records: Sequence[StoredRecord]) -> list[Seq
 
 
 def repeats_in(bills: Sequence[Sequence[Any]], first: Mapping[str, RecordLocation]) -> set[RecordLocation]:
-    """Those of the bills that are not the first of their object."""
+    """The bills that are not the first of their object."""
     columns = dict(zip(USAGE_OBJECTS.columns, bills, strict=True))
     found = zip(*(columns[name] for name in ("object_id", *RecordLocation._fields)), strict=True)
     return {RecordLocation(*at) for object_id, *at in found if first[object_id] != RecordLocation(*at)}
 
 
 def without(records: Sequence[StoredRecord], repeats: set[RecordLocation]) -> list[StoredRecord]:
-    """The records that stand elsewhere."""
+    """The records at other positions."""
     offsets = {repeat.offset for repeat in repeats}
     return [one for one in records if one.offset not in offsets]
 

@@ -14,7 +14,7 @@ class OwnedByAnother(Exception):
 
 
 def owner_of(client: Client) -> str | None:
-    """The topic prefix that the client's database belongs to; None where it belongs to nobody yet."""
+    """The topic prefix that the client's database belongs to; None if it belongs to nobody yet."""
     rows = client.query("SELECT topic_prefix FROM owner ORDER BY generation DESC LIMIT 1").result_rows
     return str(rows[0][0]) if rows else None
 

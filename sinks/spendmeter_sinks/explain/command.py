@@ -49,7 +49,7 @@ def render(decision: Decision, evidence: DecisionEvidence | None) -> str:
 
 def _lines(decision: Decision, evidence: DecisionEvidence | None) -> Iterator[str]:
     yield f"refused      {clock(decision.decided_at)} UTC at gateway {decision.gateway}, for {decision.name}"
-    yield f"  told       {decision.message}"
+    yield f"  message    {decision.message}"
     yield f"  decision   {decision.decision_id}"
     if decision.budget_id is not None:
         by = f" by {evidence.budget_by}" if evidence is not None and evidence.budget_by else ""
@@ -94,11 +94,11 @@ def _of_events(decision: Decision, evidence: DecisionEvidence) -> Iterator[str]:
     else:
         missing = usd(NanoUsd((decision.spent_nanousd or 0) - evidence.spent_nanousd))
         yield (
-            f"history does not bear this out: {missing} is missing. An event may not be stored yet (ask again"
+            f"history does not justify this: {missing} is missing. An event may not be stored yet (try again"
             " in a second), or was lost before it was recorded; `spendmeter reconcile` names what is missing"
         )
         if decision.pending_nanousd:
-            yield "what was pending may have been logged at another cost, or never; the gateway says which"
+            yield "pending events may have been logged at another cost, or never; the gateway's log says it"
 
 
 NOT_BORNE_OUT = 1

@@ -37,11 +37,11 @@ class Evidence:
     unknown_to_kafka: tuple[UUID, ...] = ()
     """History has them at offsets at which Kafka has something else."""
     suspects: tuple[UUID, ...] = ()
-    """Where Kafka and history agree the stream is wrong: the events that alone would explain it, else all."""
+    """If Kafka and history agree, the stream is wrong: events that alone would explain it, or else all."""
 
 
 def first_copies(copies: Iterable[tuple[UUID, FirstCopy]]) -> dict[UUID, FirstCopy]:
-    """Of each event the copy with the lowest offset."""
+    """For each event the copy with the lowest offset."""
     first: dict[UUID, FirstCopy] = {}
     for event_id, copy in copies:
         known = first.get(event_id)

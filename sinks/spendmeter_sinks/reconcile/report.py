@@ -172,7 +172,7 @@ def render(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    compared, sums, letters = report.compared, report.nanousd, report.dead_letters
+    compared, sums, dead = report.compared, report.nanousd, report.dead_letters
     many = len(report.differences) + report.more_differences
     yield "equal to the nano-dollar" if report.equal else f"{many} differences"
     yield (
@@ -186,10 +186,10 @@ def _lines(report: Report) -> Iterator[str]:
         f"  signals    {compared.signals:,} accounts:"
         f" signals {_usd(sums.signals)}, totals {_usd(sums.totals)}"
     )
-    if letters.records:
+    if dead.records:
         yield (
-            f"  dead       {letters.records:,} records of spend.usage are dead letters;"
-            f" {letters.refused_by_history:,} of them are counted events that history refused"
+            f"  dead       {dead.records:,} records of spend.usage are dead letters;"
+            f" {dead.refused_by_history:,} of them are counted events that history refused"
         )
     for left in report.not_compared:
         yield f"  left out   {left.count:,} {left.what}: {left.reason}"
@@ -217,16 +217,16 @@ def _render(difference: Difference) -> str:
             return (
                 f"{difference.account} from {format_time(difference.window_start)}: the budget has no opening"
                 f" balance; {_usd(difference.history_nanousd)} in {difference.history_events:,} events from"
-                " before it was counted are in history and in no signal. A ClickHouse sink takes it; its log"
-                " says what it waits for"
+                " before it was counted are in history and in no signal. A ClickHouse sink adds it up; its"
+                " log says what it waits for"
             )
         case TotalDiffers():
             return _render_total(difference)
         case SignalDiffers():
-            told = "nothing" if difference.signal_nanousd is None else _usd(difference.signal_nanousd)
+            signal = "nothing" if difference.signal_nanousd is None else _usd(difference.signal_nanousd)
             return (
                 f"{difference.account} from {format_time(difference.window_start)}:"
-                f" signal {told}, totals {_usd(difference.totals_nanousd)}; {difference.detail}"
+                f" signal {signal}, totals {_usd(difference.totals_nanousd)}; {difference.detail}"
             )
 
 

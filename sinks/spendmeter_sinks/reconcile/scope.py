@@ -20,12 +20,12 @@ from spendmeter_sinks.reconcile.totals import ComparedWindow
 
 
 class Revision(NamedTuple):
-    """A record of spend.budgets, in their order; no budget where it was removed."""
+    """A record of spend.budgets; no budget if it was removed."""
 
     budget_id: str
     budget: Budget | None
     stored_at: datetime
-    """By the clock of history, never before the broker had it: the budget's own clock may be off."""
+    """By the clock of history, and never before the broker had it: the budget's own clock may be wrong."""
 
 
 @dataclass(slots=True)
@@ -33,22 +33,22 @@ class CountingPeriod:
     """The time in which a budget has counted what it counts now."""
 
     began: datetime
-    """It was in force for every record that was appended after this."""
+    """The budget was in force for every record appended after this."""
     shape: str
     """Empty once the budget was removed."""
     earlier: dict[str, Budget] = field(default_factory=dict)
-    """What it was in earlier eras, one budget per shape."""
+    """Its earlier definitions, one budget per shape."""
 
 
 def shape_of(budget: Budget) -> str:
-    """What decides which events count where and for how much; no other change alters a total."""
+    """The fields that decide where an event counts and for how much; no other change alters a total."""
     shape = budget.model_dump_json(include={"match", "period", "timezone", "starts_at", "reset_at"})
-    # What an unpriced request counts for decides amounts.
+    # The flat amount of an unpriced request changes amounts.
     return f"{shape} {budget.unpriced_flat_nanousd()}"
 
 
 def counting_periods(revisions: Iterable[Revision]) -> dict[str, CountingPeriod]:
-    """The present era of every budget that ever was."""
+    """The present counting period of every budget that ever existed."""
     periods: dict[str, CountingPeriod] = {}
     latest: dict[str, Budget] = {}
     for budget_id, budget, stored_at in revisions:
@@ -58,7 +58,8 @@ def counting_periods(revisions: Iterable[Revision]) -> dict[str, CountingPeriod]
             periods[budget_id] = CountingPeriod(stored_at, shape)
         elif period.shape != shape:
             if budget_id in latest:
-                # After a removal the same shape is an earlier one too: nothing was counted in between.
+                # After a removal the same shape also counts as an earlier one: nothing was counted in
+                # between.
                 period.earlier[shape_of(latest[budget_id])] = latest[budget_id]
             period.began, period.shape = max(period.began, stored_at), shape
         if budget is not None:
@@ -67,7 +68,7 @@ def counting_periods(revisions: Iterable[Revision]) -> dict[str, CountingPeriod]
 
 
 def replaced_until(revisions: Iterable[Revision]) -> dict[str, datetime]:
-    """For each budget that another one ever replaced: when that last changed for any of its subjects."""
+    """For each budget that another one ever replaced: when this last changed for any of its subjects."""
     known: dict[str, tuple[str, str] | None] = {}
     ever: dict[str, set[str]] = {}
     changed_at: dict[str, datetime] = {}
@@ -85,7 +86,7 @@ def replaced_until(revisions: Iterable[Revision]) -> dict[str, datetime]:
     return until
 
 
-# The stream forgets a window seven days after its end; a day less keeps us clear of that moment.
+# The stream forgets a window seven days after its end; one day less avoids that moment.
 COMPARED_AFTER_CLOSE = timedelta(days=6)
 # Between the clocks of ClickHouse and the brokers, which stamp budgets and events.
 CLOCKS_APART = timedelta(seconds=10)

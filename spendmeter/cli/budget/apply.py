@@ -1,4 +1,4 @@
-"""`spendmeter budget apply` and `schema`: budgets as a file says them, and what it may say."""
+"""`spendmeter budget apply` and `schema`: budgets from a file, and the format of the file."""
 
 import sys
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ MAX_NAMED = 10
 def apply(file: str, dry_run: bool, prune: bool, is_sure: bool, dir_: Path | None, as_json: bool) -> None:
     """Put the budgets of a YAML FILE in force: all of them, or none if anything is wrong.
 
-    What people change meanwhile (a reset, raises, a pause) stays as it is, unless the file names it.
-    Budgets of the key API and of LiteLLM (key:…, litellm:…) are never pruned. To prune more than half of
-    the others needs a yes, on the terminal or as --yes.
+    Resets, raises and pauses that people have set stay, unless the file names them.
+    Budgets of the key API and of LiteLLM (key:…, litellm:…) are never pruned. Pruning more than half of
+    the others needs a confirmation, on the terminal or as --yes.
     """
     written = read_file(file)
     try:
@@ -63,7 +63,7 @@ def _planned(wanted: BudgetFile, settings: Settings, *, prune: bool) -> BudgetPl
 
 
 def _ask(planned: BudgetPlan, *, can_ask: bool) -> None:
-    """Return if it is wanted that most budgets go."""
+    """Return if the removal of most budgets is confirmed."""
     ids = [one.id for one in planned.removed]
     named = ", ".join(ids[:MAX_NAMED]) + (
         f" and {len(ids) - MAX_NAMED:,} more" if len(ids) > MAX_NAMED else ""

@@ -1,4 +1,4 @@
-"""`spendmeter budget set`, `raise`, `pause`, `resume`, `reset`, `remove`: a budget changed while it runs."""
+"""`spendmeter budget set`, `raise`, `pause`, `resume`, `reset`, `remove`: change a budget while it runs."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,7 @@ def set_(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    """Raise or lower a limit, or change its period. In force at every gateway at once."""
+    """Raise or lower a limit, or change its period, at every gateway at once."""
     if (limit_usd is None) == (period is None):
         raise click.UsageError("give either --limit-usd or --period")
     if timezone is not None and period is None:
@@ -76,7 +76,7 @@ def raise_(
 @dir_option
 @json_option
 def pause(budget_id: str, dir_: Path | None, as_json: bool) -> None:
-    """Refuse nothing because of a budget; it counts on."""
+    """Pause a budget: it refuses nothing, but still counts."""
     _change(dir_, lambda client: client.pause(budget_id), "is paused:", as_json)
 
 
@@ -85,7 +85,7 @@ def pause(budget_id: str, dir_: Path | None, as_json: bool) -> None:
 @dir_option
 @json_option
 def resume(budget_id: str, dir_: Path | None, as_json: bool) -> None:
-    """Enforce a paused budget again, with all that was spent meanwhile."""
+    """Enforce a paused budget again, including what was spent meanwhile."""
     _change(dir_, lambda client: client.resume(budget_id), "is in force again:", as_json)
 
 
@@ -104,7 +104,7 @@ def reset(budget_id: str, at: datetime | None, dir_: Path | None, as_json: bool)
 @dir_option
 @json_option
 def remove(budget_id: str, dir_: Path | None, as_json: bool) -> None:
-    """Take a budget out of force."""
+    """Remove a budget."""
     _change(dir_, lambda client: client.remove(budget_id), "is removed; it was", as_json)
 
 

@@ -1,4 +1,4 @@
-"""`spendmeter budget`: put budgets in force, change, look at and remove them."""
+"""`spendmeter budget`: put budgets in force, show, change and remove them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -99,7 +99,7 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
     ]
     print_table(columns, rows, right=("spent", "limit", "used"))
     if any(s.opening for s in current):
-        say("opening: what the window held before the budget is not in it yet; history is being asked")
+        say("opening: what was spent before the budget is not included yet; it is being read from history")
     return None
 
 
@@ -111,7 +111,7 @@ def _current(found: Budget, signals: Sequence[Signal], now: datetime) -> list[Si
 
 
 def _forecast(signal: Signal, now: datetime) -> str:
-    """When the limit will have been spent; one that has not come true is of an account that fell silent."""
+    """When the limit will have been spent; a past moment belongs to an account that fell silent."""
     at = signal.forecast_exhausted_at
     return clock(at) if at is not None and at > now else "-"
 

@@ -1,4 +1,4 @@
-"""Budgets as commands print them: in a line for people, as data for programs."""
+"""Renders budgets: in a line for people, as data for programs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from spendmeter.contract.money import format_usd
 
 
 def render_budget(found: Budget) -> str:
-    """What may be spent, by whom, and what happens then."""
+    """The limit, the match, and the action."""
     span = "in total" if found.period == "lifetime" else f"per {found.period}"
     return f"{usd(found.limit_nanousd)} {span} for {render_match(found)} ({_action(found)})"
 

@@ -1,4 +1,4 @@
-"""`spendmeter import litellm`: the budgets of a running LiteLLM become ours, and its own can step aside."""
+"""`spendmeter import litellm`: imports the budgets of a running LiteLLM, and can move its own limits aside."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -65,7 +65,7 @@ def import_() -> None:
 @click.option("--url", envvar="SPENDMETER_PROXY_URL", required=True, help="The LiteLLM proxy.")
 @click.option("--api-key", envvar="SPENDMETER_MASTER_KEY", required=True, help="Its master key.")
 @click.option(
-    "--apply", "is_applied", is_flag=True, help="Do it; without, the plan is shown and nothing is done."
+    "--apply", "is_applied", is_flag=True, help="Carry out the plan; without it the plan is only shown."
 )
 @click.option(
     "--take-over", is_flag=True, help="Move LiteLLM's own limits aside: only ours refuse from then on."
@@ -76,7 +76,7 @@ def import_() -> None:
     "--spend-since",
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="DATE",
-    help="Also take in what LiteLLM has counted since that day (UTC) and history lacks, until yesterday.",
+    help="Also import spend that LiteLLM counted since that day (UTC) and history lacks, until yesterday.",
 )
 @dir_option
 @json_option
@@ -91,15 +91,15 @@ def litellm(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    """Take in the budgets of keys, teams, members, users, customers, tags, organizations and projects.
+    """Import the budgets of keys, teams, members, users, customers, tags, organizations and projects.
 
-    A second run finds nothing left to do. What people changed here meanwhile (a reset, raises, a pause)
-    stays; limits and windows are LiteLLM's.
+    A second run finds nothing left to do. Resets, raises and pauses that people have set here
+    stay; limits and windows are LiteLLM's.
     """
     if take_over and undo:
         raise click.UsageError("--take-over and --undo are opposites; give one")
     if undo and spend_since:
-        raise click.UsageError("--undo takes nothing in; leave out --spend-since")
+        raise click.UsageError("--undo imports nothing; leave out --spend-since")
     if timezone not in available_timezones():
         raise click.UsageError(f"--timezone {timezone!r} is not an IANA time zone such as Europe/Berlin")
     wish: Wish = "undo" if undo else "take over" if take_over else "budgets"
@@ -133,7 +133,7 @@ def _budgets(found: Sequence[Owned], wish: Wish, dir_: Path | None, *, is_applie
 
 
 def _ask(api: LitellmApi, items: Sequence[Item]) -> list[str]:
-    """Change LiteLLM where that is wanted; what it would not do, in words."""
+    """Change LiteLLM if requested; returns a text for each change that failed."""
     failures = []
     for item in items:
         if item.call is not None:

@@ -50,7 +50,7 @@ def create(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a key; it is shown this once."""
+    """Make a key; it is shown only this once."""
     asked = {
         "key_alias": alias,
         "user_id": user,
@@ -81,7 +81,7 @@ def create(
 @dir_option
 @json_option
 def list_(url: str | None, master_key: str | None, dir_: Path | None, as_json: bool) -> None:
-    """Every key, with what it has spent; the keys themselves are shown nowhere."""
+    """List every key with its spend; the keys themselves are never shown."""
     api = _api(url, master_key, dir_)
     found = _answer(lambda: list(api.virtual_keys()))
     if as_json:
@@ -113,7 +113,7 @@ def list_(url: str | None, master_key: str | None, dir_: Path | None, as_json: b
 def delete(
     names: tuple[str, ...], url: str | None, master_key: str | None, dir_: Path | None, as_json: bool
 ) -> None:
-    """Delete keys by alias, by hash or by themselves; their budgets go with them."""
+    """Delete keys by alias, by hash or by the key itself, together with their budgets."""
     api = _api(url, master_key, dir_)
     by_hash = [name for name in names if _is_key_or_hash(name)]
     by_alias = [name for name in names if name not in by_hash]

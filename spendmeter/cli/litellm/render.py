@@ -1,4 +1,4 @@
-"""What `spendmeter import litellm` would do or has done: in lines for people, as data for programs."""
+"""Renders the plan or the result of `spendmeter import litellm`: lines for people, data for programs."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -42,17 +42,17 @@ class StreamCollector:
         self._collected_at = monotonic()
 
     def take_over(self) -> None:
-        """From now on nothing is collected but by the calls below."""
+        """From now on only the calls below collect."""
         gc.disable()
 
     def between_rounds(self) -> None:
-        """Look through what came since the last call, however many accounts there are."""
+        """Traverse what was allocated since the last call; the cost does not depend on the accounts."""
         if monotonic() - self._collected_at >= YOUNG_EVERY_SECONDS:
             self._collected_at = monotonic()
             gc.collect(1)
 
     def between_assignments(self) -> None:
-        """Look through everything, when the accounts have just been dropped."""
+        """Traverse everything, just after the accounts were dropped."""
         gc.collect()
 
 

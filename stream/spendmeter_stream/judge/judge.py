@@ -35,12 +35,12 @@ from spendmeter_stream.state import (
     TotalComponent,
 )
 
-# What was moved or dropped is swept out of the heap once it outnumbers the rest by this many.
+# The heap is rebuilt once stale entries outnumber the others by this many.
 MAX_STALE = 1_000
 
 
 class Timers:
-    """One moment at most for each account in a window; so there are never more than those."""
+    """At most one moment for each account in a window, so their number is bounded."""
 
     def __init__(self) -> None:
         self._at: dict[AccountWindow, datetime] = {}
@@ -53,7 +53,7 @@ class Timers:
         return where in self._at
 
     def put(self, where: AccountWindow, at: datetime | None) -> None:
-        """Judge it again then; None: nothing will change by itself."""
+        """Judge the account again at that moment; None: nothing will change by itself."""
         if self._at.get(where) == at:
             return
         if at is None:
@@ -66,7 +66,7 @@ class Timers:
             heapify(self._heap)
 
     def pop_due(self, now: datetime) -> Iterable[AccountWindow]:
-        """Those whose moment has come."""
+        """The accounts whose moment has come."""
         while self._heap and self._heap[0][0] <= now:
             at, where = heappop(self._heap)
             if self._at.get(where) == at:
@@ -75,7 +75,7 @@ class Timers:
 
 
 def next_change(budget: Budget, window: Window, exceeded: bool, now: datetime) -> datetime | None:
-    """When the limit falls because a raise ends, or an exceeded account recovers because its window does."""
+    """When a raise ends and lowers the limit, or a window ends and lets an exceeded account recover."""
     if not exceeded and not budget.raises:
         return None
     moments = [r.until for r in budget.raises if r.until > now]

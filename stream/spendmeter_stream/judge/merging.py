@@ -28,19 +28,19 @@ from spendmeter_stream.state import (
 
 
 class OpeningBalances:
-    """As far as one partition of spend.totals has told."""
+    """The opening balances that one partition of spend.totals has announced as complete."""
 
     def __init__(self) -> None:
         self._balances: dict[str, Sequence[OpeningBalance]] = {}
         self._changed: set[str] = set()
 
     def restore(self, key: bytes, value: bytes) -> None:
-        """Bring in what the changelog has under that key."""
+        """Read the changelog's entry for that key."""
         _, kept = json.loads(value)
         self._balances[key[len(OPENING_BALANCE) :].decode()] = [read_balance(*fields) for fields in kept]
 
     def apply(self, closing: Total) -> bool:
-        """Bring in the word that a budget's opening balances were all told; returns whether it is news."""
+        """Note that a budget's opening balances are complete; returns whether that is new."""
         known = self._balances.get(closing.account, ())
         kept = with_balance(known, OpeningBalance.of(closing))
         if kept is known:
@@ -50,18 +50,18 @@ class OpeningBalances:
         return True
 
     def of(self, budget_id: str, window_start: datetime) -> OpeningBalance | None:
-        """What was taken for the window that begins then; None if nobody has told."""
+        """The opening balance of the window that begins then; None if it is not complete."""
         return balance_of(self._balances.get(budget_id, ()), window_start)
 
     def forget(self, book: BudgetBook) -> Iterator[str]:
-        """Drop what is about budgets that are gone; gives the keys of totals to remove."""
+        """Drop removed budgets; yields the keys of totals to remove."""
         for budget_id in [budget_id for budget_id in self._balances if book.get(budget_id) is None]:
-            for taken in self._balances.pop(budget_id):
-                yield total_key(budget_id, taken.window_start, HISTORY)
+            for balance in self._balances.pop(budget_id):
+                yield total_key(budget_id, balance.window_start, HISTORY)
             self._changed.add(budget_id)
 
     def changes(self) -> Iterable[ChangelogEntry]:
-        """What is to be stored of what has changed since the last call."""
+        """The changelog entries for everything that changed since the last call."""
         for budget_id in sorted(self._changed):
             kept = self._balances.get(budget_id)
             key = OPENING_BALANCE + budget_id.encode()

@@ -50,7 +50,7 @@ from spendmeter_stream.state import (
 
 
 class UsageRecord(NamedTuple):
-    """A record of the source partition; no event where it was a dead letter."""
+    """A record of the source partition; no event if it was a dead letter."""
 
     offset: int
     appended_at: datetime
@@ -65,23 +65,23 @@ class HighWatermark(NamedTuple):
 
 
 class TopicRecreated(Exception):
-    """Offsets that were folded before hold other, newer records now; to take them for a replay loses them."""
+    """Offsets folded before now hold other, newer records; treated as a replay, these would be lost."""
 
 
 def refuse_if_recreated(partition: int, passed: HighWatermark, batch: Iterable[UsageRecord]) -> None:
-    """Look at what claims to be a replay. Raises TopicRecreated."""
+    """Check that a replay is one. Raises TopicRecreated."""
     for record in batch:
         if record.offset > passed.offset:
             return
         if record.appended_at > passed.latest:
             raise TopicRecreated(
-                f"spend.usage[{partition}] was deleted and made anew: offset {record.offset} was appended at"
-                f" {format_time(record.appended_at)}, but all up to {passed.offset} had been by"
-                f" {format_time(passed.latest)}, and its records would be taken for a replay"
+                f"spend.usage[{partition}] was deleted and created anew: offset {record.offset} was appended"
+                f" at {format_time(record.appended_at)}, but everything up to {passed.offset} was appended by"
+                f" {format_time(passed.latest)}, so its records would count as a replay"
             )
 
 
-# Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
+# Longer than spend.usage keeps its records and than an outbox waits: no resend comes after that.
 KEEP_PRODUCERS = timedelta(days=40)
 OBJECT = "object/"
 """An object is remembered as a producer of one record. No outbox or correction has such an id."""

@@ -133,7 +133,7 @@ async def test_a_partition_that_retention_emptied_is_covered_and_that_is_said(
         await stream.send([now_usage(1, 300, key=other, producer_id="p2")])
         await stream.client.apply([budget(period="lifetime")])
         await stream.until(Topic.SIGNALS, is_told(f"per-key|key={other}", 300))
-    assert f"spend.usage:{emptied} begins at 7: the 7 records from 0 on were taken by retention" in (
+    assert f"spend.usage:{emptied} begins at 7: the 7 records from 0 on were deleted by retention" in (
         sink.log.read_text()
     )
 

@@ -74,7 +74,7 @@ def decompress(encoding: str, body: bytes, at_most: int) -> bytes:
     while rest:
         frame = _FRAMES[encoding]()
         try:
-            # One byte more than allowed shows that there are more.
+            # One byte above the limit shows that there are more.
             part = frame.decompress(rest, left + 1)
         except (zlib.error, zstd.ZstdError, RuntimeError) as error:
             raise BadCompressionError(f"not {encoding}: {error}") from error

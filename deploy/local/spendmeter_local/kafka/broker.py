@@ -33,7 +33,7 @@ def find_java() -> Path:
 
 
 def java_major(java: Path) -> int | None:
-    """The major version that this executable states, or None (a stub that opens an installer)."""
+    """The major version that this executable reports, or None (a stub that opens an installer)."""
     try:
         said = subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_SECONDS, check=False

@@ -31,12 +31,12 @@ _SHORT_HASH = 12
 def budget_of(row: KeyRow, limit: NanoUsd, book: BudgetBook, now: datetime) -> Budget:
     """The budget that stops this key at the limit.
 
-    Its name is `key:<alias>` where the alias can stand in a name and nobody else's budget has that
-    name; else `key:<first of the hash>`.
+    Its id is `key:<alias>` if the alias is valid in an id and no other budget has that
+    id; else `key:<first of the hash>`.
 
     Raises:
-        InvalidDuration: the key's budget_duration is none.
-        pydantic.ValidationError: the limit is not above 0, or beyond what can be held.
+        InvalidDuration: the key's budget_duration is invalid.
+        pydantic.ValidationError: the limit is not above 0, or too large.
     """
     period = period_of(row.budget_duration, now)
     return Budget(
@@ -51,7 +51,7 @@ def budget_of(row: KeyRow, limit: NanoUsd, book: BudgetBook, now: datetime) -> B
 
 
 def account_of(row: KeyRow) -> str:
-    """The account in which the key's budget is kept."""
+    """The account of the key's budget."""
     return account_name(row.budget_id or "", [("key", row.token)])
 
 

@@ -111,7 +111,7 @@ def test_money_that_cannot_be_kept_is_refused(written: str, told: str) -> None:
         ({"period": "fortnight"}, 5, "ISO 8601 duration"),
         ({"period": "P3D"}, 5, "needs starts_at"),
         ({"period": "month:32"}, 5, "days 1 to 31"),
-        ({"match": "{team: eng-*}"}, 3, "match.team takes no pattern, only model and model_group do"),
+        ({"match": "{team: eng-*}"}, 3, "match.team allows no pattern, only model and model_group do"),
         ({"match": '{model: "**"}'}, 3, "fits everything"),
         ({"paused": "maybe"}, 6, "there is true, false"),
         ({"replaces": "a"}, 6, "replaces names the budget itself"),

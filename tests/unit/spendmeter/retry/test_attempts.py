@@ -15,7 +15,7 @@ from spendmeter.client import when_budget_allows
 from spendmeter.retry import Attempts, RetryPolicy, SpendThresholds, Waiting, waits, when_budget_allows_sync
 from spendmeter.retry.http import AsyncWaitingTransport, WaitingTransport
 
-SOON = RetryPolicy(look_again_seconds=0.001)
+SOON = RetryPolicy(poll_seconds=0.001)
 REFUSED = litellm.BudgetExceededError(current_cost=2.0, max_budget=1.0)
 BODY = {
     "error": {
@@ -80,7 +80,7 @@ async def test_what_is_no_refusal_is_raised_at_once(refusals: int) -> None:
 async def test_when_patience_ends_the_last_refusal_is_raised() -> None:
     gate = Gate(9)
     with pytest.raises(litellm.BudgetExceededError):
-        await when_budget_allows(gate.later, RetryPolicy(max_attempts=3, look_again_seconds=0.001))
+        await when_budget_allows(gate.later, RetryPolicy(max_attempts=3, poll_seconds=0.001))
     assert gate.calls == 3
 
 
@@ -158,7 +158,7 @@ def test_a_request_is_made_again_with_its_body_until_it_is_served() -> None:
 
 
 def test_the_refusal_is_handed_on_whole_when_patience_ends() -> None:
-    with Server(422).client(RetryPolicy(max_attempts=2, look_again_seconds=0.001)) as client:
+    with Server(422).client(RetryPolicy(max_attempts=2, poll_seconds=0.001)) as client:
         answer = client.post("http://gateway.test", json={})
     assert (answer.status_code, answer.json()) == (422, BODY)
 

@@ -25,7 +25,7 @@ def waits(state: RetryState, *refusals: tuple[float | None, float]) -> list[floa
 
 
 def test_what_is_told_before_a_wait() -> None:
-    state = RetryState(RetryPolicy(look_again_seconds=60))
+    state = RetryState(RetryPolicy(poll_seconds=60))
     state.refused(refusal(90), 100, NOON)
     told = state.refused(refusal(90), 110, NOON)
     assert told is not None
@@ -40,22 +40,20 @@ def test_what_is_told_before_a_wait() -> None:
 def test_the_nearer_of_the_windows_end_and_the_next_look_is_waited_for(
     look_again: float | None, retry_after: float | None, wait: float
 ) -> None:
-    assert waits(RetryState(RetryPolicy(look_again_seconds=look_again)), (retry_after, 0)) == [wait]
+    assert waits(RetryState(RetryPolicy(poll_seconds=look_again)), (retry_after, 0)) == [wait]
 
 
-def test_without_a_time_a_refusal_is_waited_for_only_by_looking_again_or_for_news() -> None:
-    headers_only = RetryPolicy(look_again_seconds=None, max_wait_seconds=100)
+def test_without_a_time_a_refusal_is_waited_for_only_by_polling_or_following_changes() -> None:
+    headers_only = RetryPolicy(poll_seconds=None, max_wait_seconds=100)
     assert waits(RetryState(headers_only), (None, 0)) == [None]
-    assert waits(RetryState(headers_only, hears_news=True), (None, 0)) == [100]
+    assert waits(RetryState(headers_only, follows_changes=True), (None, 0)) == [100]
 
 
 @pytest.mark.parametrize(("retry_after", "wait"), [(100, 100), (101, None)])
 def test_a_window_that_ends_after_all_patience_is_not_waited_for_in_vain(
     retry_after: float, wait: float | None
 ) -> None:
-    assert waits(
-        RetryState(RetryPolicy(look_again_seconds=None, max_wait_seconds=100)), (retry_after, 0)
-    ) == [wait]
+    assert waits(RetryState(RetryPolicy(poll_seconds=None, max_wait_seconds=100)), (retry_after, 0)) == [wait]
 
 
 def test_the_last_wait_ends_with_patience_and_the_refusal_after_it_is_final() -> None:
@@ -68,8 +66,8 @@ def test_no_more_attempts_than_allowed() -> None:
     assert waits(RetryState(RetryPolicy(max_attempts=1)), (None, 0)) == [None]
 
 
-def test_after_news_the_gateway_is_asked_again_soon_a_few_times() -> None:
-    state = RetryState(RetryPolicy(), hears_news=True)
+def test_after_a_change_the_gateway_is_asked_again_soon_a_few_times() -> None:
+    state = RetryState(RetryPolicy(), follows_changes=True)
     state.heard()
     assert waits(state, (90, 0), (90, 1), (90, 2), (90, 3)) == [0.05, 0.2, 1.0, 60]
 
@@ -102,6 +100,12 @@ def test_the_earlier_name_is_the_same_and_says_so_once() -> None:
         earlier = importlib.import_module("spendmeter.waiting")
     # Again: a second warning would be an error.
     assert importlib.import_module("spendmeter.waiting") is earlier
-    assert (earlier.Patience, earlier.Fractions) == (RetryPolicy, SpendThresholds)
-    assert all(getattr(earlier, name) is getattr(retry, name) for name in retry.__all__)
+    assert earlier.Fractions is SpendThresholds
+    assert earlier.BudgetNews is retry.BudgetChanges
+    assert earlier.Patience(max_attempts=2, look_again_seconds=5) == RetryPolicy(
+        max_attempts=2, poll_seconds=5
+    )
+    assert list(earlier.Attempts(earlier.Patience(max_attempts=1), news=None))
+    assert len(earlier.__all__) == len(retry.__all__)
+    assert all(hasattr(earlier, name) for name in earlier.__all__)
     assert importlib.import_module("spendmeter.waiting.http").WaitingTransport(RetryPolicy())

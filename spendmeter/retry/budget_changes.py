@@ -1,4 +1,6 @@
-"""News of budgets over Kafka: a raise, a reset, a removal or a correction lets who waits try at once."""
+"""Changes of budgets over Kafka: after a raise, a reset, a removal or a correction, waiting calls retry at
+once.
+"""
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
@@ -15,8 +17,8 @@ from spendmeter.values.account import budget_id_of
 READ_WITHIN_SECONDS = 30.0
 
 
-class BudgetNews:
-    """Follows budgets and signals while it is entered; one serves everybody of an event loop who waits."""
+class BudgetChanges:
+    """Follows budgets and signals while it is entered; one serves all waiting calls of an event loop."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or Settings()
@@ -24,9 +26,9 @@ class BudgetNews:
         self._signals = SignalFeed(settings, self._on_signal)
         self._exceeded: set[str] = set()
         self._changes: dict[str, int] = {}
-        """By the id of a budget: the number of its latest change."""
+        """By budget id: the number of its latest change."""
         self._count = 0
-        self._news = asyncio.Event()
+        self._changed_event = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -46,20 +48,20 @@ class BudgetNews:
         await self._stop()
 
     def mark(self) -> int:
-        """To be taken before a call: what changes after it is news to the call."""
+        """A mark to get before a call; `since` then reports changes after it."""
         return self._count
 
     async def since(self, mark: int, budget: str | None) -> None:
         """Return once that budget (None: any) has changed after the mark, so that it may admit again."""
         while not self._has_changed(mark, budget):
-            news = self._news
-            await self._or_failed(asyncio.create_task(news.wait()))
+            changed = self._changed_event
+            await self._or_failed(asyncio.create_task(changed.wait()))
 
     def _has_changed(self, mark: int, budget: str | None) -> bool:
         return (self._count if budget is None else self._changes.get(budget, 0)) > mark
 
     async def _or_failed(self, waiting: "asyncio.Task[object]") -> None:
-        """What ends the reading is a bug of ours, and must not leave anybody waiting."""
+        """Wait for a task. If a reader ends, that is a bug of ours and must not leave anybody waiting."""
         try:
             await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in self._tasks:
@@ -88,8 +90,8 @@ class BudgetNews:
     def _changed(self, budget_id: str) -> None:
         self._count += 1
         self._changes[budget_id] = self._count
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+    def _notify(self) -> None:
+        self._changed_event.set()
+        self._changed_event = asyncio.Event()
