@@ -7,7 +7,8 @@ from typing import Any
 
 from spendmeter import retry
 from spendmeter.retry import BudgetChanges as BudgetNews
-from spendmeter.retry import Reached, Refusal, Waiting, refusal_of, when_budget_allows_sync
+from spendmeter.retry import BudgetRefusal as Refusal
+from spendmeter.retry import Reached, Waiting, refusal_of, when_budget_allows_sync
 from spendmeter.retry import SpendThresholds as Fractions
 
 __all__ = [
@@ -46,7 +47,8 @@ when_budget_allows = _with_old_names(retry.when_budget_allows)
 
 warnings.warn(
     "spendmeter.waiting is called spendmeter.retry now, Patience RetryPolicy"
-    " (look_again_seconds: poll_seconds), Fractions SpendThresholds, and BudgetNews BudgetChanges (news: changes);"
+    " (look_again_seconds: poll_seconds), Fractions SpendThresholds, and BudgetNews BudgetChanges"
+    " (news: changes);"
     " the old names go with the next release",
     DeprecationWarning,
     stacklevel=2,

@@ -30,7 +30,9 @@ def kafka_settings(dir_: Path | None) -> Settings:
 
 
 def clickhouse_settings(dir_: Path | None) -> ClickHouseSettings:
-    """The history at SPENDMETER_CLICKHOUSE_URL, else the local stack's. For commands that need only history."""
+    """The history at SPENDMETER_CLICKHOUSE_URL, else the local stack's. For commands that need only
+    history.
+    """
     return _found(ClickHouseSettings, dir_, _CLICKHOUSE)
 
 

@@ -211,7 +211,9 @@ def discard(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    """Mark dead letters as done without counting them. They stay on the topic, and `list --all` shows them."""
+    """Mark dead letters as done without counting them. They stay on the topic, and `list --all`
+    shows them.
+    """
     settings = kafka_settings(dir_)
     found = [a for a in _read(settings, _some(Filter(ids, reasons, since, until))) if a.resolved is None]
     _send(settings, Topic.DEAD_LETTERS, [_resolution(aside, Resolution.DISCARDED) for aside in found])

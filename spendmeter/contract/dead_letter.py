@@ -111,7 +111,9 @@ def not_held() -> dict[str, str]:
 
 
 def hold_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
-    """The field `headers`, for people: the first MAX_HELD_HEADERS, each cut, a missing value as empty text."""
+    """The field `headers`, for people: the first MAX_HELD_HEADERS, each cut, a missing value as
+    empty text.
+    """
     shown = list(headers)[:MAX_HELD_HEADERS]
     return {
         name[:MAX_HEADER_CHARACTERS]: (text or b"").decode(errors="replace")[:MAX_HEADER_CHARACTERS]

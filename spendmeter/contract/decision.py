@@ -35,7 +35,9 @@ class Why(StrEnum):
 
 
 class Decision(Wire):
-    """A refusal. It rests on the events under `watermark`, those of `producer_id` up to `seq`, and `pending`."""
+    """A refusal. It rests on the events under `watermark`, those of `producer_id` up to `seq`, and
+    `pending`.
+    """
 
     decision_id: UUID
     """A UUIDv7; the client has it as `x-spendmeter-decision`."""

@@ -58,7 +58,9 @@ class SigningKeys:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Each has at least MIN_KEY_CHARACTERS. Without keys nothing is signed, and no signature is accepted."""
+        """Each has at least MIN_KEY_CHARACTERS. Without keys nothing is signed, and no signature is
+        accepted.
+        """
         self._macs: dict[bytes, Any] = {}
         self._signs_with = b""
         for secret in secrets:

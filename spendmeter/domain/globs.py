@@ -5,7 +5,9 @@ from spendmeter.values.dimensions import Dimension
 
 
 def is_glob(dimension: Dimension, wanted: str) -> bool:
-    """Whether this value of a match is a pattern; `*` alone is not, because it makes one account per value."""
+    """Whether this value of a match is a pattern; `*` alone is not, because it makes one account
+    per value.
+    """
     return ANY in wanted and wanted != ANY and dimension in GLOBBED
 
 

@@ -296,7 +296,9 @@ def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
 
 
 def _choices(dimension: Dimension, wanted: str, subject: Subject) -> list[tuple[Dimension, str]]:
-    """The values of the dimension that an account of the budget may have; none if the subject does not match."""
+    """The values of the dimension that an account of the budget may have; none if the subject does
+    not match.
+    """
     values = subject.values(dimension)
     if wanted == ANY:
         return [(dimension, value) for value in (values[:1] if dimension == "model" else values)]

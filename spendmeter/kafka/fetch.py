@@ -151,7 +151,9 @@ class _Reader:
 
 
 class FetchedRecord(msgspec.Struct, gc=False):
-    """The attributes of aiokafka's ConsumerRecord. Not tracked by the collector: it holds text and numbers."""
+    """The attributes of aiokafka's ConsumerRecord. Not tracked by the collector: it holds text and
+    numbers.
+    """
 
     topic: str
     partition: int

@@ -47,7 +47,9 @@ async def wait_until_passed(
     ends: Mapping[TopicPartition, int],
     within_seconds: float,
 ) -> dict[TopicPartition, int]:
-    """Return once the group has committed all these offsets, or the time is over; then returns its offsets."""
+    """Return once the group has committed all these offsets, or the time is over; then returns its
+    offsets.
+    """
     clock = asyncio.get_running_loop().time
     deadline = clock() + within_seconds
     while True:

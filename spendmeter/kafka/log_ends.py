@@ -147,7 +147,9 @@ class WithinTheLog(Generic[T]):
 
 
 class FollowedWithinTheLog(Generic[T]):
-    """Follows a compacted topic, without records that include more of another topic than exists. On one loop."""
+    """Follows a compacted topic, without records that include more of another topic than exists. On
+    one loop.
+    """
 
     def __init__(self, reader: CompactedTopics, ends: LogEnds, within: WithinTheLog[T]) -> None:
         """`reader` passes records to `within`, which uses `ends`."""

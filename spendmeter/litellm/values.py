@@ -129,7 +129,9 @@ def term_of(name: str, duration: object, reset_at: object, timezone: str, now: d
 
 
 def _first_tile(seconds: int, timezone: str, reset: datetime | None) -> datetime:
-    """The start of windows of that length, one of which ends at the reset; whole days follow the local clock."""
+    """The start of windows of that length, one of which ends at the reset; whole days follow the
+    local clock.
+    """
     try:
         zone = ZoneInfo(timezone) if seconds % _DAY_SECONDS == 0 else UTC
     except (ZoneInfoNotFoundError, ValueError):

@@ -3,13 +3,13 @@
 from spendmeter.retry.attempts import Attempts, waits, when_budget_allows, when_budget_allows_sync
 from spendmeter.retry.budget_changes import BudgetChanges
 from spendmeter.retry.policy import Reached, RetryPolicy, SpendThresholds, Waiting
-from spendmeter.retry.refusals import Refusal, refusal_of
+from spendmeter.retry.refusals import BudgetRefusal, refusal_of
 
 __all__ = [
     "Attempts",
     "BudgetChanges",
+    "BudgetRefusal",
     "Reached",
-    "Refusal",
     "RetryPolicy",
     "SpendThresholds",
     "Waiting",

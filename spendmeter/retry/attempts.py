@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from spendmeter.retry.budget_changes import BudgetChanges
 from spendmeter.retry.policy import RetryPolicy, RetryState, Waiting
-from spendmeter.retry.refusals import Refusal, refusal_of
+from spendmeter.retry.refusals import BudgetRefusal, refusal_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -177,6 +177,6 @@ class Attempt:
         return self.__exit__(kind, error, trace)
 
 
-def next_wait(state: RetryState, refusal: Refusal) -> Waiting | None:
+def next_wait(state: RetryState, refusal: BudgetRefusal) -> Waiting | None:
     """How long to wait now; None to give up."""
     return state.refused(refusal, time.monotonic(), datetime.now(UTC))

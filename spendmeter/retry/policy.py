@@ -8,7 +8,7 @@ from decimal import Decimal
 from threading import Lock
 from typing import NamedTuple
 
-from spendmeter.retry.refusals import Refusal
+from spendmeter.retry.refusals import BudgetRefusal
 
 # Gateways read a change within milliseconds of us; after a too early attempt, try again.
 _SETTLE_SECONDS = (0.05, 0.2, 1.0)
@@ -58,7 +58,7 @@ class RetryState:
         """Note that the budget has changed: the next refusals may still be from before the change."""
         self._settle = list(_SETTLE_SECONDS)
 
-    def refused(self, refusal: Refusal, seconds: float, now: datetime) -> Waiting | None:
+    def refused(self, refusal: BudgetRefusal, seconds: float, now: datetime) -> Waiting | None:
         """The wait until the next attempt; None to give up. `seconds` is of a monotonic clock."""
         self._attempts += 1
         if self._began_seconds is None:

@@ -19,7 +19,7 @@ _SPENT = re.compile(rf"Current cost: {_FIGURE}", re.IGNORECASE)
 _LIMIT = re.compile(rf"Max budget: {_FIGURE}", re.IGNORECASE)
 
 
-class Refusal(NamedTuple):
+class BudgetRefusal(NamedTuple):
     """The facts in a refusal; None for missing ones."""
 
     message: str
@@ -30,7 +30,7 @@ class Refusal(NamedTuple):
     """When the window ends; None if it never does, or if LiteLLM itself refused."""
 
 
-def read_refusal(status: int, headers: Mapping[str, str], body: object) -> Refusal | None:
+def read_refusal(status: int, headers: Mapping[str, str], body: object) -> BudgetRefusal | None:
     """The refusal in an HTTP answer; None if it is anything else. Header names are in lower case.
 
     `body` is bytes, text, or what its JSON says.
@@ -45,7 +45,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: object) -> Refus
     return _refusal(message, headers)
 
 
-def refusal_of(error: BaseException) -> Refusal | None:
+def refusal_of(error: BaseException) -> BudgetRefusal | None:
     """The refusal in an exception of LiteLLM, of the OpenAI or Anthropic client, or of httpx; else None."""
     if any(base.__name__ == "BudgetExceededError" for base in type(error).__mro__):
         if getattr(error, "type", _TYPES[0]) not in _TYPES:
@@ -65,8 +65,8 @@ def refusal_of(error: BaseException) -> Refusal | None:
     return read_refusal(status, getattr(response, "headers", None) or {}, body)
 
 
-def _refusal(message: str, headers: Mapping[str, str]) -> Refusal:
-    return Refusal(
+def _refusal(message: str, headers: Mapping[str, str]) -> BudgetRefusal:
+    return BudgetRefusal(
         message=message,
         budget=headers.get("x-spendmeter-budget"),
         spent_usd=_figure(_SPENT, message),

@@ -22,7 +22,9 @@ EXIT_STOPPED = 70
 
 @contextmanager
 def exiting_with_message(settings: Settings, *others: type[Exception]) -> Iterator[None]:
-    """A context for the whole work of a process: ends it with a sentence on Kafka's errors and on `others`."""
+    """A context for the whole work of a process: ends it with a sentence on Kafka's errors and on
+    `others`.
+    """
     known: tuple[type[Exception], ...] = (NotServed, *others)
     try:
         yield

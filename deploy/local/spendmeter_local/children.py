@@ -42,7 +42,9 @@ def start_child(
 
 
 def stop_child(child: subprocess.Popen[bytes], *, grace_seconds: float) -> bool:
-    """Send the child SIGTERM, wait, then kill its whole group. True if it ended by itself within the grace."""
+    """Send the child SIGTERM, wait, then kill its whole group. True if it ended by itself within
+    the grace.
+    """
     child.terminate()
     try:
         child.wait(grace_seconds)

@@ -148,7 +148,9 @@ def _notification_is_due(known: KnownSpend, spend: SpendTracker, at: DecisionCon
 
 
 def _is_blind(known: KnownSpend, spend: SpendTracker, at: DecisionContext, policy: Policy) -> bool:
-    """Whether Kafka has delivered or acknowledged nothing, or the stream has counted nothing, for too long."""
+    """Whether Kafka has delivered or acknowledged nothing, or the stream has counted nothing, for
+    too long.
+    """
     return not at.views_are_current or any(
         since is not None and at.seconds - since >= policy.stale_after_seconds
         for since in (spend.oldest_recorded_seconds(), known.uncovered_since_seconds)

@@ -1,4 +1,6 @@
-"""One request's way to a reservation under `strict` budgets: the amount that it needs, and its turn in line."""
+"""One request's way to a reservation under `strict` budgets: the amount that it needs, and its turn
+in line.
+"""
 
 import asyncio
 import time

@@ -59,7 +59,9 @@ class ObjectFollower:
         self._lock = threading.Lock()
 
     def follow(self, one: ProviderObject) -> None:
-        """Read it from now on if this gateway must read it and it may still run; otherwise stop reading it."""
+        """Read it from now on if this gateway must read it and it may still run; otherwise stop
+        reading it.
+        """
         if not one.read_as:
             self._drop(one.object_id)
             return

@@ -72,7 +72,9 @@ class SpendTracker:
         return NOTHING if window is None else window.known()
 
     def is_below(self, limits: Iterable[Limit]) -> bool:
-        """Whether the possible spend of each of these windows, doubtful events included, is below its limit."""
+        """Whether the possible spend of each of these windows, doubtful events included, is below
+        its limit.
+        """
         for limit in limits:
             window = limit.window
             if window is None or window.is_dropped:

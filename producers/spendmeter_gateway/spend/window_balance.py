@@ -218,7 +218,9 @@ class WindowBalance:
             self._recorded_doubtful_nanousd += cost_nanousd
 
     def count_unplaced(self, cost_nanousd: int) -> None:
-        """Add an own event whose offset will never be known: it counts until a signal includes anything new."""
+        """Add an own event whose offset will never be known: it counts until a signal includes
+        anything new.
+        """
         self._unplaced_nanousd += cost_nanousd
 
     def acknowledge(

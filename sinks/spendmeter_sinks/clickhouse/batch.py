@@ -138,7 +138,9 @@ class PartitionBatches:
         return True
 
     def forget_plan(self) -> None:
-        """Shorten the plan to the end of the log: its records are gone from Kafka and cannot be read again."""
+        """Shorten the plan to the end of the log: its records are gone from Kafka and cannot be
+        read again.
+        """
         self.plan = None
 
     def note(self) -> CommitNote:

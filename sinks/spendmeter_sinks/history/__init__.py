@@ -1,1 +1,3 @@
-"""Reading history: rows of usage, dead letters that replace missing rows, and the topics that rows belong to."""
+"""Reading history: rows of usage, dead letters that replace missing rows, and the topics that rows
+belong to.
+"""

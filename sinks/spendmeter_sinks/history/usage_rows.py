@@ -123,7 +123,9 @@ class UsageRows:
     def flats(
         self, dimensions: Sequence[Dimension], span: TimeRange, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, Flats, Values]]:
-        """Like `rows`, but only of unpriced requests, with their number of flat amounts instead of nano-USD."""
+        """Like `rows`, but only of unpriced requests, with their number of flat amounts instead of
+        nano-USD.
+        """
         amount = f"({_FLATS}, toInt64(cost_usd = 0))"
         yield from self._stream(self._select(amount, dimensions, span, bounds, _IS_FLAT), plain=5)
 

@@ -78,7 +78,9 @@ class Balances:
                 self._add(account, start, amount, 1)
 
     def add_flats(self, rows: Iterable[Row[Flats]]) -> None:
-        """Add the flat amounts of budgets that have one. `add` gets the same rows, too, if they have a cost."""
+        """Add the flat amounts of budgets that have one. `add` gets the same rows, too, if they
+        have a cost.
+        """
         for account, start, (flats, is_all) in self._placed(rows):
             if account.flat_nanousd:
                 self._add(account, start, flats * account.flat_nanousd, is_all)

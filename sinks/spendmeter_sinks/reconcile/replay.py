@@ -215,7 +215,9 @@ class Replay:
     def add_flats(
         self, rows: Iterable[Row[Flats] | tuple[int, int, int, int, Flats, tuple[Any, ...]]]
     ) -> None:
-        """Add the flat amounts of budgets that have one. `add` gets the same rows, too, if they have a cost."""
+        """Add the flat amounts of budgets that have one. `add` gets the same rows, too, if they
+        have a cost.
+        """
         for account, lane, (flats, is_all) in self._met(rows, only_with_flats=True):
             lane.spent_nanousd += flats * account.flat_nanousd
             lane.events += is_all

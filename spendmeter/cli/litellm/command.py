@@ -1,4 +1,6 @@
-"""`spendmeter import litellm`: imports the budgets of a running LiteLLM, and can move its own limits aside."""
+"""`spendmeter import litellm`: imports the budgets of a running LiteLLM, and can move its own
+limits aside.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime

@@ -150,7 +150,9 @@ def newly_spent(total: Total, known: TotalComponent | None) -> int:
 
 
 def rest_on(state: AccountState, opening: OpeningBalance | None) -> None:
-    """Let the account's state hold the opening balance, so that the stored state explains what was emitted."""
+    """Let the account's state hold the opening balance, so that the stored state explains what was
+    emitted.
+    """
     if opening is not None and opening is not state.held:
         # It had no history component of its own, or one of an earlier opening, which is void.
         state.components[HISTORY] = TotalComponent(opening.offsets, NanoUsd(0), 0, 0)
@@ -158,7 +160,9 @@ def rest_on(state: AccountState, opening: OpeningBalance | None) -> None:
 
 
 def _latest(held: OpeningBalance | None, whole: OpeningBalance | None, shape: str) -> OpeningBalance | None:
-    """The one of the two that the window rests on. An account's component comes before its budget's record."""
+    """The one of the two that the window rests on. An account's component comes before its budget's
+    record.
+    """
     if held is None or whole is None:
         return held or whole
     if (held.before, held.shape) == (whole.before, whole.shape):

@@ -32,7 +32,9 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Any other statement. `verb` is its first word in capitals, `format` the format that it names, if any."""
+    """Any other statement. `verb` is its first word in capitals, `format` the format that it names,
+    if any.
+    """
 
     sql: str
     verb: str

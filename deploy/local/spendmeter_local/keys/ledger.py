@@ -1,4 +1,6 @@
-"""The budgets and the spend of virtual keys: writes budgets to Kafka, reads spend from signals and history."""
+"""The budgets and the spend of virtual keys: writes budgets to Kafka, reads spend from signals and
+history.
+"""
 
 import asyncio
 import json

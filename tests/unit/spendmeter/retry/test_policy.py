@@ -10,12 +10,12 @@ import pytest
 from spendmeter import retry
 from spendmeter.retry import Reached, RetryPolicy, SpendThresholds
 from spendmeter.retry.policy import RetryState
-from spendmeter.retry.refusals import Refusal
+from spendmeter.retry.refusals import BudgetRefusal
 from tests.builders import NOON
 
 
-def refusal(retry_after: float | None = None) -> Refusal:
-    return Refusal("Budget has been exceeded!", "b", Decimal(2), Decimal(1), retry_after)
+def refusal(retry_after: float | None = None) -> BudgetRefusal:
+    return BudgetRefusal("Budget has been exceeded!", "b", Decimal(2), Decimal(1), retry_after)
 
 
 def waits(state: RetryState, *refusals: tuple[float | None, float]) -> list[float | None]:
