@@ -39,7 +39,7 @@ KNOWN_TO_USERS = frozenset({"letters"})
 """`spendmeter letters`, whose function has the command's name."""
 
 PROSE_LEFT = {"spendmeter_gateway": 85}
-"""Such words in `spendmeter_gateway/litellm`, which is being rewritten. May only fall; no other room has any."""
+"""Such words in the gateway's room `litellm`, which is being rewritten; no other room has any. May only fall."""
 
 
 @cache
