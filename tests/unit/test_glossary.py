@@ -39,7 +39,7 @@ KNOWN_TO_USERS = frozenset({"letters"})
 """`spendmeter letters`, whose function has the command's name."""
 
 PROSE_LEFT = {"spendmeter_gateway": 85}
-"""Such words in the gateway's room `litellm`, which is being rewritten; no other room has any. May only fall."""
+"""Such words in the gateway's room `litellm`; no other room has any. May only fall."""
 
 
 @cache
