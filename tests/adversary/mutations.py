@@ -99,8 +99,8 @@ def _left_streams_are_lost() -> None:
 
     right = mapping.usage_of
 
-    def usage_of(kwargs: Mapping[str, Any], **more: Any) -> Any:
-        draft = right(kwargs, **more)
+    def usage_of(logged: Any, **more: Any) -> Any:
+        draft = right(logged, **more)
         return None if draft is not None and draft.fields["estimated"] else draft
 
     _everywhere("usage_of", usage_of)
@@ -154,7 +154,7 @@ def _reads_are_billed_again() -> None:
     from spendmeter_gateway.litellm.payload import usage as mapping
 
     vars(provider_objects)["sighting_in"] = lambda *args, **kwargs: None
-    vars(mapping)["_is_poll"] = lambda payload: False
+    vars(mapping)["_is_poll"] = lambda logged: False
 
 
 def _streams_without_usage_are_exact() -> None:

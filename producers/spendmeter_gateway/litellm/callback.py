@@ -45,7 +45,7 @@ from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
 from spendmeter_gateway.litellm import objects as litellm_objects
 from spendmeter_gateway.litellm.asgi import install
 from spendmeter_gateway.litellm.authentication import observe_authentication
-from spendmeter_gateway.litellm.call_drafts import CallDrafts, as_sent, charged_fields, charged_to
+from spendmeter_gateway.litellm.call_drafts import CallDrafts, as_sent, charged_to
 from spendmeter_gateway.litellm.compat import litellm_status, make_up_for_what_is_missing
 from spendmeter_gateway.litellm.errors import refused
 from spendmeter_gateway.litellm.key_cache import KeyCache
@@ -62,9 +62,10 @@ from spendmeter_gateway.litellm.models import (
 from spendmeter_gateway.litellm.payload import provider_objects
 from spendmeter_gateway.litellm.payload.failures import was_cut
 from spendmeter_gateway.litellm.payload.fields import fields_of, finish_time, mapping, text, text_or_none
+from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, read_log_event, request_id_of
 from spendmeter_gateway.litellm.payload.pass_through import UsageChunkFilter, ask_for_usage
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting
-from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.litellm.proxy import request_of, the_router
 from spendmeter_gateway.litellm.releases import refuse_compromised
 from spendmeter_gateway.litellm.request.admission_request import LitellmAdmissionRequest
@@ -321,7 +322,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def _exchange_of(self, data: Mapping[str, Any]) -> Exchange | None:
         """The exchange that a hook is called for: that of its context, else the one its metadata names."""
-        return current_exchange() or self._exchanges.get(_request_id(data))
+        return current_exchange() or self._exchanges.get(request_id_of(data))
 
     async def _admit(
         self, auth: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
@@ -502,32 +503,33 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     ) -> None:
         try:
             now = datetime.now(UTC)
-            minted = event_id_of(kwargs)
+            logged = read_log_event(kwargs)
+            minted = logged.request_id
             exchange = current_exchange() or self._exchanges.get(minted)
             finished_at = finish_time(end_time, now)
-            seen = provider_objects.sighting_in(kwargs, response, litellm_objects.decrypt)
-            if seen is not None and await self._record_object(exchange, seen, kwargs, finished_at):
+            seen = provider_objects.sighting_in(logged, response, litellm_objects.decrypt)
+            if seen is not None and await self._record_object(exchange, seen, logged, finished_at):
                 return
             if exchange is None:
-                self._record_alone(kwargs, minted, finished_at, is_success=is_success)
+                self._record_alone(logged, minted, finished_at, is_success=is_success)
             elif self._is_owned(exchange):
-                self._record_in(exchange, kwargs, finished_at, is_success=is_success)
+                self._record_in(exchange, logged, finished_at, is_success=is_success)
             elif is_success:
-                self._record_alone(kwargs, None, finished_at, is_success=True)
+                self._record_alone(logged, None, finished_at, is_success=True)
             # Else somebody who is not authenticated: a failure that cost nothing and belongs to nobody.
         except Exception:
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
 
     async def _record_object(
-        self, exchange: Exchange | None, seen: Sighting, kwargs: dict[str, Any], finished_at: datetime
+        self, exchange: Exchange | None, seen: Sighting, logged: LoggedCall, finished_at: datetime
     ) -> bool:
         """Record the bill of an object, if its call is one; whether the object has a bill of its own."""
         gateway = self._gateway()
         caller = exchange.caller if exchange is not None and self._is_owned(exchange) else None
-        call = None if exchange is None else _call_logged(exchange, kwargs)
+        call = None if exchange is None else _call_logged(exchange, logged)
         deployment = None if call is None else call.deployment
-        bill = await litellm_objects.bill_of(gateway, seen, caller, deployment, kwargs, finished_at)
+        bill = await litellm_objects.bill_of(gateway, seen, caller, deployment, logged, finished_at)
         if not bill.is_due:
             return False
         if exchange is not None:
@@ -542,28 +544,28 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         return True
 
     def _record_alone(
-        self, kwargs: dict[str, Any], minted: UUID | None, finished_at: datetime, *, is_success: bool
+        self, logged: LoggedCall, minted: UUID | None, finished_at: datetime, *, is_success: bool
     ) -> None:
         """Of what no exchange is known for: jobs of LiteLLM's own, and requests of long ago."""
         event_id, ends = minted or uuid7(_unix_ms()), minted if is_success else None
-        draft = usage_of(kwargs, event_id=event_id, occurred_at=finished_at, listed=listed_prices)
+        draft = usage_of(logged, event_id=event_id, occurred_at=finished_at, listed=listed_prices)
         if draft is not None:
             self._gateway().record(draft, ends)
         elif ends is not None:
             self._gateway().release(ends)
 
     def _record_in(
-        self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime, *, is_success: bool
+        self, exchange: Exchange, logged: LoggedCall, finished_at: datetime, *, is_success: bool
     ) -> None:
         if not is_success:
-            self._record_failure(exchange, kwargs, finished_at)
+            self._record_failure(exchange, logged, finished_at)
             return
         exchange.has_logged = True
-        call = _call_logged(exchange, kwargs)
+        call = _call_logged(exchange, logged)
         if call is None:
             request_id = exchange.consume_admitted()
             draft = usage_of(
-                kwargs,
+                logged,
                 event_id=request_id or exchange.request_id,
                 occurred_at=finished_at,
                 listed=listed_prices,
@@ -577,8 +579,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         is_mixed_up = exchange.made_several or (exchange.is_list and call.outcome is Outcome.ANSWERED)
         draft = self._drafts.answered(call) if is_mixed_up else None
         if draft is None:
-            kwargs = as_sent(kwargs, call)
-            draft = usage_of(kwargs, event_id=call.id, occurred_at=finished_at, listed=listed_prices)
+            logged = as_sent(logged, call)
+            draft = usage_of(logged, event_id=call.id, occurred_at=finished_at, listed=listed_prices)
             draft = None if draft is None else self._drafts.logged(call, draft)
         else:
             draft = draft._replace(fields={**draft.fields, "occurred_at": finished_at})
@@ -605,10 +607,10 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             fields = {**draft.fields, **counts, "cost_nanousd": rest}
             self._gateway().record(draft._replace(fields=fields))
 
-    def _record_failure(self, exchange: Exchange, kwargs: dict[str, Any], finished_at: datetime) -> None:
+    def _record_failure(self, exchange: Exchange, logged: LoggedCall, finished_at: datetime) -> None:
         """An attempt that failed: what was cut is settled when the exchange ends."""
-        self._stream_failed(exchange, kwargs.get("exception"))
-        draft = usage_of(kwargs, event_id=exchange.request_id, occurred_at=finished_at, listed=listed_prices)
+        self._stream_failed(exchange, logged.exception)
+        draft = usage_of(logged, event_id=exchange.request_id, occurred_at=finished_at, listed=listed_prices)
         if draft is None:
             return
         if draft.fields["cost_nanousd"] and any(c.is_recorded or c.is_open for c in exchange.calls):
@@ -618,20 +620,18 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         self._gateway().record(_charged_to_caller(draft, exchange))
 
 
-def _call_logged(exchange: Exchange, kwargs: Mapping[str, Any]) -> Call | None:
+def _call_logged(exchange: Exchange, logged: LoggedCall) -> Call | None:
     """The call that a log event is about; None where it is about none that is known."""
-    payload = mapping(kwargs.get("standard_logging_object"))
-    call_type = text(payload.get("call_type") or kwargs.get("call_type"))
     for call in exchange.calls:
         call.response_id = call.response_id or response_id_of(call.stream)
-    return exchange.find(call_type, text(payload.get("id")), text_or_none(payload.get("model_id")))
+    return exchange.find(logged.call_type, logged.response_id, logged.deployment)
 
 
 def _charged_to_caller(draft: UsageDraft, exchange: Exchange) -> UsageDraft:
     caller = exchange.caller
     if caller is None:
         return draft
-    return draft._replace(fields={**draft.fields, **charged_fields(caller.subject, caller.alias)})
+    return draft._replace(fields={**draft.fields, **caller.event_fields})
 
 
 def _call_type(given: object, kwargs: Mapping[str, Any]) -> str:
@@ -639,10 +639,6 @@ def _call_type(given: object, kwargs: Mapping[str, Any]) -> str:
     if given is None:
         given = getattr(kwargs.get("litellm_logging_obj"), "call_type", None)
     return str(getattr(given, "value", given) or "")
-
-
-def _request_id(data: Mapping[str, Any]) -> UUID | None:
-    return event_id_of({"litellm_params": data})
 
 
 def _has_loop() -> bool:

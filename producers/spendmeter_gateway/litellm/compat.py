@@ -14,7 +14,6 @@ from litellm import utils as litellm_utils
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.litellm_logging import (
     Logging,
-    StandardLoggingPayloadSetup,
     use_custom_pricing_for_model,
 )
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
@@ -53,19 +52,6 @@ def make_up_for_what_is_missing() -> None:
     _wrap_pre_call()
     _add_failure_hook()
     _hide_usage_that_we_requested()
-
-
-def request_tags(params: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
-    """The tags that LiteLLM will log of a request."""
-    # Without the underscore only from 1.105.
-    tags: list[str] = StandardLoggingPayloadSetup._get_request_tags(params, request)
-    return tags
-
-
-def session_id(params: Mapping[str, Any]) -> str | None:
-    """The session that LiteLLM will log; None where it logs none."""
-    find = getattr(StandardLoggingPayloadSetup, "get_standard_logging_payload_session_id", None)
-    return None if find is None else find(None, params)
 
 
 def has_custom_pricing(logged: Any, params: Mapping[str, Any], response: object) -> bool:

@@ -18,8 +18,8 @@ from spendmeter_gateway.admission.cost_bound import (
     femtousd,
     prices_in,
 )
-from spendmeter_gateway.litellm.payload.costs import PRICE_NAMES
 from spendmeter_gateway.litellm.payload.fields import mapping, request_metadata, tags, text, text_or_none
+from spendmeter_gateway.litellm.payload.prices import PRICE_NAMES
 from spendmeter_gateway.model import Deployment
 from spendmeter_gateway.pricing.price_draft import bounding_prices
 
@@ -103,7 +103,7 @@ def deployment_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def model_group_of(kwargs: Mapping[str, Any]) -> str | None:
     """The model as requested, or as the router fell back to."""
-    for metadata in request_metadata({"litellm_params": kwargs}):
+    for metadata in request_metadata(kwargs):
         if isinstance(group := metadata.get("model_group"), str):
             return group
     return None

@@ -38,8 +38,9 @@ from spendmeter_gateway.litellm.call_drafts import CallDrafts
 from spendmeter_gateway.litellm.models import deployment_of, model_group_of, model_of, named
 from spendmeter_gateway.litellm.objects import bill_now
 from spendmeter_gateway.litellm.payload.fields import finish_time, mapping, text_or_none
+from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, read_log_event, request_id_of
 from spendmeter_gateway.litellm.payload.provider_objects import sighting_in
-from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.litellm.releases import refuse_compromised
 from spendmeter_gateway.litellm.request.admission_request import LitellmAdmissionRequest
 from spendmeter_gateway.litellm.sdk_calls import BudgetRefused, Calls, subject_for
@@ -156,7 +157,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         self, kwargs: Mapping[str, Any], call_type: str, *, is_router: bool = False
     ) -> dict[str, Any] | None:
         """The arguments to call with; None where the call was admitted before."""
-        if self._calls.knows(event_id_of({"litellm_params": kwargs})):
+        if self._calls.knows(request_id_of(kwargs)):
             return None
         refusal = None
         request_id = uuid7(time.time_ns() // 1_000_000)
@@ -190,13 +191,14 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         return data
 
     def _record(self, kwargs: dict[str, Any], response: object, end_time: object) -> None:
-        request_id = event_id_of(kwargs)
+        logged = read_log_event(kwargs)
+        request_id = logged.request_id
         caller = self._calls.pop(request_id)
         try:
             now = datetime.now(UTC)
             finished = finish_time(end_time, now)
             event_id = request_id or uuid7(time.time_ns() // 1_000_000)
-            draft = self._drafted(kwargs, response, caller, event_id, finished)
+            draft = self._drafted(logged, response, caller, event_id, finished)
             if draft is not None:
                 event = self._gateway().record(draft, request_id)
                 if event is not None and caller is not None:
@@ -213,7 +215,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
     ) -> None:
         """An answer counts when it is given: LiteLLM logs it later, on a thread of its own."""
         try:
-            request_id = event_id_of({"litellm_params": arguments})
+            request_id = request_id_of(arguments)
             caller = self._calls.get(request_id)
             if request_id is None or caller is None or getattr(answer, "usage", None) is None:
                 return
@@ -233,16 +235,16 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             log.exception("an answer could not be counted; its event will be")
 
     def _drafted(
-        self, kwargs: dict[str, Any], response: object, caller: Caller | None, event_id: UUID, at: datetime
+        self, logged: LoggedCall, response: object, caller: Caller | None, event_id: UUID, at: datetime
     ) -> UsageDraft | None:
         """The event, for whom the call was admitted; the bill of an object for whom that was made."""
         who = caller.subject if caller else _subject.get()
-        seen = sighting_in(kwargs, response)
+        seen = sighting_in(logged, response)
         if seen is not None:
-            bill = bill_now(self._gateway(), seen, Caller(who, ""), None, kwargs, at)
+            bill = bill_now(self._gateway(), seen, Caller(who, ""), None, logged, at)
             if bill.is_due:
                 return bill.draft
-        draft = usage_of(kwargs, event_id=event_id, occurred_at=at)
+        draft = usage_of(logged, event_id=event_id, occurred_at=at)
         return None if draft is None else self._calls.named(draft, who)
 
     def _release(self, request_id: UUID | None) -> None:

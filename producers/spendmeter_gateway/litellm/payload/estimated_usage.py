@@ -43,6 +43,12 @@ _ANSWER = frozenset(
     }
     | {"candidates", "parts", "args", "name", "response", "completion", "audio", "transcript"}
 )
+SENT = (
+    "messages", "prompt", "input", "system", "instructions", "tools", "functions", "response_format", "text",
+    "prediction", "suffix", "stop", "documents", "query", "contents", "systemInstruction",
+    "system_instruction",
+)  # fmt: skip
+"""Where a request's texts are, whatever the API."""
 
 
 def estimated_usage(
@@ -87,17 +93,9 @@ def answer_texts(answer: object) -> list[str]:
     return texts
 
 
-_INPUT = (
-    "messages", "prompt", "input", "system", "instructions", "tools", "functions", "response_format", "text",
-    "prediction", "suffix", "stop", "documents", "query", "contents", "systemInstruction",
-    "system_instruction",
-)  # fmt: skip
-"""Where a request's texts are, whatever the API."""
-
-
 def _request_size(request: Mapping[str, Any], call_type: str) -> RequestSize | None:
     # Not all of it: a log event has much beside what was sent.
-    body = {name: request[name] for name in _INPUT if request.get(name) is not None}
+    body = {name: request[name] for name in SENT if request.get(name) is not None}
     # Gemini's body, and Bedrock's, have names of their own.
     body.setdefault("messages", body.get("contents"))
     body.setdefault("system", body.get("systemInstruction") or body.get("system_instruction"))

@@ -94,24 +94,25 @@ def tokens(value: object) -> int:
         return 0
     if type(value) is int and 0 <= value <= _MAX_TOKENS:
         return value
-    number = _number(value)
-    return 0 if number is None else int(min(max(number, 0.0), _MAX_TOKENS))
+    count = number(value)
+    return 0 if count is None else int(min(max(count, 0.0), _MAX_TOKENS))
 
 
 def seconds(value: object) -> float | None:
     """A time in seconds since 1970, or None where there is none."""
-    number = _number(value)
-    return number if number is not None and 0 < number < 2**33 else None
+    found = number(value)
+    return found if found is not None and 0 < found < 2**33 else None
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """The value if it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        number = float(value)
+        found = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def key_hash(key: object) -> str:
@@ -145,14 +146,13 @@ def tags(*sources: object) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def request_metadata(kwargs: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The metadata that travelled with the request.
+def request_metadata(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The metadata that travels with a request, in its body and in the log event's `litellm_params`.
 
     Chat routes carry it under `metadata`; routes where clients have a field of that name
     (`/v1/messages`, `/v1/responses`) carry it under `litellm_metadata` as well.
     """
-    params = mapping(kwargs.get("litellm_params"))
-    return mapping(params.get("metadata")), mapping(params.get("litellm_metadata"))
+    return mapping(request.get("metadata")), mapping(request.get("litellm_metadata"))
 
 
 def session_of(request: Mapping[str, Any]) -> str | None:
