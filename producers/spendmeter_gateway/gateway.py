@@ -143,6 +143,14 @@ class Gateway:
             self.unpriced.note(event, time.monotonic())
         return event
 
+    def settle(self, draft: UsageDraft | None, ends: Hashable) -> UsageEvent | None:
+        """End a request, if it is known, with what it cost; with None where that is nothing."""
+        if draft is not None:
+            return self.record(draft, ends)
+        if ends is not None:
+            self.release(ends)
+        return None
+
     def answered(self, request: UUID, draft: UsageDraft, begun_at: datetime) -> None:
         """A request that began then was answered: count it until its event is recorded."""
         self._recorder.answered(request, self._prices.apply(draft), begun_at)

@@ -199,16 +199,13 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             finished = finish_time(end_time, now)
             event_id = request_id or uuid7(time.time_ns() // 1_000_000)
             draft = self._drafted(logged, response, caller, event_id, finished)
-            if draft is not None:
-                event = self._gateway().record(draft, request_id)
-                if event is not None and caller is not None:
-                    self._see(caller.subject._replace(model=event.model, provider=event.provider))
-            elif request_id is not None:
-                self._gateway().release(request_id)
+            event = self._gateway().settle(draft, request_id)
+            if event is not None and caller is not None:
+                self._see(caller.subject._replace(model=event.model, provider=event.provider))
         except Exception:
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
-            self._release(request_id)
+            self._gateway().settle(None, request_id)
 
     def _answered(
         self, arguments: Mapping[str, Any], answer: object, call_type: str, *, is_router: bool = False
@@ -246,10 +243,6 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
                 return bill.draft
         draft = usage_of(logged, event_id=event_id, occurred_at=at)
         return None if draft is None else self._calls.named(draft, who)
-
-    def _release(self, request_id: UUID | None) -> None:
-        if request_id is not None:
-            self._gateway().release(request_id)
 
     def _see(self, who: Subject) -> None:
         """Tell the fractions where each account of the subject stands."""

@@ -6,8 +6,10 @@ from typing import Any
 from msgspec import Struct
 
 from spendmeter.domain.matching import Subject
+from spendmeter_gateway.exchange import Exchange
 from spendmeter_gateway.litellm.payload.fields import (
     MAX_TAGS,
+    fields_of,
     key_hash,
     mapping,
     scalar,
@@ -102,6 +104,13 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
     )
     named = (alias, key, subject.user, subject.team, subject.organization, subject.end_user)
     return Caller(subject, next((name for name in named if name), "none"), alias)
+
+
+def payer_of(exchange: Exchange, gateway: str) -> Caller | None:
+    """Who pays for an exchange; where no request of it was admitted, authentication alone says so."""
+    if exchange.caller is None and exchange.auth is not None:
+        exchange.caller = who_asks(fields_of(exchange.auth), gateway)
+    return exchange.caller
 
 
 def caller_of(who: Caller, fields: RequestFields, values: ClientValues = ACCEPTED) -> Caller:
