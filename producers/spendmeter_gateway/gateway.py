@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
 from spendmeter.contract.provider_object import ProviderObject, object_event_id
@@ -43,6 +42,7 @@ from spendmeter_gateway.exchange import Exchange
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.objects.follower import ObjectFollower
 from spendmeter_gateway.objects.makers import ObjectMakers
+from spendmeter_gateway.outbox.kafka import KafkaError
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox, OutboxUnwritable
