@@ -19,7 +19,7 @@ from uuid import UUID
 
 from spendmeter.contract.ids import uuid7
 from spendmeter_gateway.admission.refusal import Refusal
-from spendmeter_gateway.model import Caller, Deployment, UsageCounts
+from spendmeter_gateway.model import Caller, Deployment, UsageCounts, UsageDraft
 
 # One request may name a list of models; each call beyond it is refused.
 MAX_CALLS = 1_000
@@ -59,8 +59,8 @@ class Call:
 
     __slots__ = (
         "arguments", "call_type", "caller", "deployment", "exchange", "has_children", "id", "is_estimated",
-        "is_pending", "is_recorded", "is_streamed", "lacks_usage", "outcome", "parent", "recorded_nanousd",
-        "response", "response_id", "sends", "stream", "usage",
+        "is_pending", "is_recorded", "is_streamed", "lacks_usage", "outcome", "parent", "priced",
+        "recorded_nanousd", "response", "response_id", "sends", "stream", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,8 @@ class Call:
         """How often LiteLLM said that it sends a request to the provider."""
         self.has_children = False
         self.response: object = None
+        self.priced: tuple[object, UsageDraft | None] | None = None
+        """What the answer said of its usage when it was priced, and the event that came of it."""
         self.usage: object = None
         """Of a stream, as LiteLLM has read it at its end."""
         self.stream: object = None
@@ -99,7 +101,7 @@ class Call:
 
     def answered(self, response: object) -> None:
         """The provider has answered."""
-        self.response, self.outcome = response, Outcome.ANSWERED
+        self.response, self.priced, self.outcome = response, None, Outcome.ANSWERED
         found = response.get("id") if isinstance(response, dict) else getattr(response, "id", None)
         self.response_id = found if isinstance(found, str) else None
 
@@ -287,7 +289,7 @@ class Exchange:
         """Everything is settled: keep nothing of what was asked and answered."""
         self.output.clear()
         for call in self.calls:
-            call.arguments, call.response, call.stream = {}, None, None
+            call.arguments, call.response, call.priced, call.stream = {}, None, None, None
 
     def _forget(self, request_id: UUID) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,7 +47,10 @@ class CallDrafts:
         self._model = model
 
     def answered(self, call: Call) -> UsageDraft | None:
-        """The event of a call that was answered, priced by LiteLLM's prices for its deployment."""
+        """The event of a call that was answered, by LiteLLM's prices for its deployment.
+
+        It is priced once, and again only where the same answer by now says otherwise what was used.
+        """
         if is_billed_apart(call.call_type, call.arguments):
             return None
         response = call.response
@@ -55,7 +59,11 @@ class CallDrafts:
         if (counts := usage_in_gemini(response)) is not None:
             # LiteLLM's prices are for usage in OpenAI's shape.
             response = ModelResponse(model=call.deployment.model, usage=_usage(counts))
-        return _draft(call, response, _of(response, "id"))
+        usage = _usage_in(response)
+        if call.priced is None or call.priced[0] != usage:
+            call.priced = deepcopy(usage), _draft(call, response, _of(response, "id"))
+        draft, now = call.priced[1], datetime.now(UTC)
+        return draft and draft._replace(fields={**draft.fields, "occurred_at": now, "started_at": now})
 
     def logged(self, call: Call, draft: UsageDraft) -> UsageDraft:
         """The draft of LiteLLM's log event in the names of its call, marked where LiteLLM did the counting.
@@ -136,7 +144,7 @@ def _sent(call: Call) -> dict[str, Any]:
 
 def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
-    usage = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+    usage = _usage_in(response)
     cost, response_id = _cost(call, response), response_id if isinstance(response_id, str) else str(call.id)
     call_id, own_metadata = arguments.get("litellm_call_id"), mapping(arguments.get("litellm_metadata"))
     answer = {name: _of(response, name) for name in _ANSWER}
@@ -220,6 +228,11 @@ def _usage(counts: UsageCounts) -> Usage:
             "image_tokens": counts.output_image_tokens,
         },
     )
+
+
+def _usage_in(response: object) -> dict[str, Any]:
+    usage: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+    return usage
 
 
 def _of(response: object, name: str) -> Any:
