@@ -11,7 +11,7 @@ import contextvars
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from threading import Lock
 from typing import Any, Protocol
@@ -120,25 +120,9 @@ class Exchange:
     """One HTTP exchange. Hooks of one event loop change it, and then the thread that settles it."""
 
     __slots__ = (
-        "_admitted",
-        "_lock",
-        "_request_id",
-        "auth",
-        "caller",
-        "calls",
-        "has_ended",
-        "has_logged",
-        "is_complete",
-        "is_list",
-        "is_readable",
-        "is_watched",
-        "method",
-        "output",
-        "output_bytes",
-        "output_end",
-        "path",
-        "refusals",
-        "usage_filter",
+        "_admitted", "_lock", "_request_id", "auth", "caller", "calls", "has_ended", "has_logged",
+        "is_complete", "is_list", "is_readable", "is_watched", "method", "output", "output_bytes",
+        "output_end", "path", "refusals", "usage_filter",
     )  # fmt: skip
 
     def __init__(self, method: str = "", path: str = "", *, is_watched: bool = False) -> None:
@@ -354,6 +338,3 @@ class Exchanges:
     def get(self, request_id: UUID | None) -> Exchange | None:
         """The exchange of that request, if it is remembered."""
         return None if request_id is None else self._by_request.get(request_id)
-
-    def __iter__(self) -> Iterator[Exchange]:
-        return iter(self._by_request.values())

@@ -7,10 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import litellm
-from litellm.litellm_core_utils.litellm_logging import (
-    StandardLoggingPayloadSetup,
-    use_custom_pricing_for_model,
-)
+from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from litellm.types.utils import ModelResponse, Usage
 from msgspec import structs
 
@@ -19,9 +16,10 @@ from spendmeter.contract.usage import CostSource
 from spendmeter_gateway.admission.cost_bound import Model, bound_of
 from spendmeter_gateway.admission.route_admission import subject_at
 from spendmeter_gateway.exchange import Call, Exchange
+from spendmeter_gateway.litellm.compat import has_custom_pricing, usage_as_logged
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
-from spendmeter_gateway.litellm.payload.fields import mapping, text, text_or_none
+from spendmeter_gateway.litellm.payload.fields import mapping, part_of, text, text_or_none
 from spendmeter_gateway.litellm.payload.logged_call import CostParts, LoggedCall, images_of
 from spendmeter_gateway.litellm.payload.pass_through import Marks, marks_of
 from spendmeter_gateway.litellm.payload.prices import price_map
@@ -59,9 +57,9 @@ class CallDrafts:
         if (counts := usage_in_gemini(response)) is not None:
             # LiteLLM's prices are for usage in OpenAI's shape.
             response = ModelResponse(model=call.deployment.model, usage=_usage(counts))
-        usage = _usage_in(response)
+        usage = usage_as_logged(response)
         if call.priced is None or call.priced[0] != usage:
-            call.priced = deepcopy(usage), _draft(call, response, _of(response, "id"))
+            call.priced = deepcopy(usage), _draft(call, response, part_of(response, "id"))
         draft, now = call.priced[1], datetime.now(UTC)
         return draft and draft._replace(fields={**draft.fields, "occurred_at": now, "started_at": now})
 
@@ -144,10 +142,10 @@ def _sent(call: Call) -> dict[str, Any]:
 
 def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
-    usage = _usage_in(response)
+    usage = usage_as_logged(response)
     cost, response_id = _cost(call, response), response_id if isinstance(response_id, str) else str(call.id)
     call_id, own_metadata = arguments.get("litellm_call_id"), mapping(arguments.get("litellm_metadata"))
-    answer = {name: _of(response, name) for name in _ANSWER}
+    answer = {name: part_of(response, name) for name in _ANSWER}
     logged = LoggedCall(
         status="success",
         distinction=("success", response_id, str(call_id)),
@@ -194,8 +192,8 @@ def _cost(call: Call, response: object) -> float | None:
 
 
 def _has_own_prices(call: Call) -> bool:
-    params = {**call.arguments, "metadata": {"model_info": call.arguments.get("model_info")}}
-    return bool(use_custom_pricing_for_model(litellm_params=params))
+    metadata = {"model_info": call.arguments.get("model_info")}
+    return has_custom_pricing(None, {**call.arguments, "metadata": metadata}, None)
 
 
 def _listed(call: Call, response: object) -> Any:
@@ -228,15 +226,6 @@ def _usage(counts: UsageCounts) -> Usage:
             "image_tokens": counts.output_image_tokens,
         },
     )
-
-
-def _usage_in(response: object) -> dict[str, Any]:
-    usage: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
-    return usage
-
-
-def _of(response: object, name: str) -> Any:
-    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
 
 
 def _lacks_its_end(call: Call) -> bool:

@@ -33,12 +33,11 @@ from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
 from spendmeter_gateway.litellm.call_drafts import CallDrafts
 from spendmeter_gateway.litellm.call_recorder import CallRecorder
 from spendmeter_gateway.litellm.compat import make_up_for_what_is_missing
-from spendmeter_gateway.litellm.errors import refused
 from spendmeter_gateway.litellm.observation import observe
 from spendmeter_gateway.litellm.payload.fields import mapping, text_or_none
 from spendmeter_gateway.litellm.payload.logged_call import request_id_of
 from spendmeter_gateway.litellm.payload.provider_objects import has_ended
-from spendmeter_gateway.litellm.proxy import the_router
+from spendmeter_gateway.litellm.proxy import refused, the_router
 from spendmeter_gateway.litellm.releases import refuse_compromised
 from spendmeter_gateway.litellm.request.controls import strip_final
 from spendmeter_gateway.litellm.request_admission import RequestAdmission

@@ -14,11 +14,14 @@ from litellm import utils as litellm_utils
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.litellm_core_utils.litellm_logging import (
     Logging,
+    StandardLoggingPayloadSetup,
     use_custom_pricing_for_model,
 )
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.proxy import common_request_processing
 from litellm.proxy.auth.auth_exception_handler import UserAPIKeyAuthExceptionHandler
+
+from spendmeter_gateway.litellm.payload.fields import part_of
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,13 @@ def make_up_for_what_is_missing() -> None:
     _wrap_pre_call()
     _add_failure_hook()
     _hide_usage_that_we_requested()
+
+
+def usage_as_logged(response: object) -> dict[str, Any]:
+    """The usage of an answer in the shape in which LiteLLM will log it."""
+    answer = {"usage": part_of(response, "usage")}
+    usage: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict(answer)
+    return usage
 
 
 def has_custom_pricing(logged: Any, params: Mapping[str, Any], response: object) -> bool:

@@ -1,7 +1,7 @@
 """Requests of the proxy and the calls that they lead to: each is admitted where it goes, or refused."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from spendmeter_gateway.exchange import (
 from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
 from spendmeter_gateway.litellm.key_cache import KeyCache
 from spendmeter_gateway.litellm.models import (
+    deployment_at,
     deployment_called,
     deployment_in_router,
     deployment_of,
@@ -39,9 +40,13 @@ from spendmeter_gateway.litellm.request.admission_request import LitellmAdmissio
 from spendmeter_gateway.litellm.request.caller import missing, payer_of, who_asks
 from spendmeter_gateway.litellm.request.controls import apply_controls
 from spendmeter_gateway.litellm.request.event_id import put_event_id
-from spendmeter_gateway.litellm.request.free_deployments import served_at, served_by
-from spendmeter_gateway.litellm.request.free_requests import is_free, is_free_at, is_free_route
-from spendmeter_gateway.litellm.request.pass_through_route import deployment_at
+from spendmeter_gateway.litellm.request.free_requests import (
+    is_free,
+    is_free_at,
+    is_free_route,
+    served_at,
+    served_by,
+)
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
 
@@ -104,7 +109,9 @@ class RequestAdmission:
             request_id,
             data,
             call_type,
-            lambda: self._models(caller.subject.model_group, caller),
+            lambda: models_of(
+                the_router(), caller.subject.model_group, caller.subject.team, gateway.price_book
+            ),
             self._settings,
         )
         # Of a list each is judged, and holds what it may cost, by itself.
@@ -211,9 +218,6 @@ class RequestAdmission:
     def _is_free(self, call: Call) -> bool:
         book = self._gateway().price_book
         return is_free_at(call.call_type, served_at(the_router(), call.deployment, book))
-
-    def _models(self, name: str | None, caller: Caller) -> Sequence[Model]:
-        return models_of(the_router(), name, caller.subject.team, self._gateway().price_book)
 
     def _known_keys(self, gateway: Gateway) -> KeyCache:
         if self._keys is None or self._keys.adopter is not gateway.adopter:

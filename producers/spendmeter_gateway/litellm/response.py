@@ -15,8 +15,8 @@ from litellm.litellm_core_utils.core_helpers import reconstruct_model_name
 from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from pydantic import BaseModel
 
-from spendmeter_gateway.litellm.compat import has_custom_pricing, response_cost
-from spendmeter_gateway.litellm.payload.fields import mapping
+from spendmeter_gateway.litellm.compat import has_custom_pricing, response_cost, usage_as_logged
+from spendmeter_gateway.litellm.payload.fields import mapping, part_of
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, read_log_event
 
 # Of these LiteLLM logs the model that was chosen, which is in the answer's text only.
@@ -64,11 +64,11 @@ def _hidden(response: object) -> Mapping[str, Any]:
 def _payload(details: Mapping[str, Any], response: object, cost: object) -> dict[str, Any]:
     params = mapping(details.get("litellm_params"))
     provider, call_id = details.get("custom_llm_provider"), details.get("litellm_call_id")
-    usage = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+    usage = usage_as_logged(response)
     deployment = {"deployment": _in_metadata(params, "deployment")}
     return {
         "status": "success",
-        "id": _of(response, "id") or call_id,
+        "id": part_of(response, "id") or call_id,
         "litellm_call_id": call_id or params.get("litellm_call_id"),
         "call_type": details.get("call_type") or "",
         "response_cost": cost or 0.0,
@@ -80,7 +80,7 @@ def _payload(details: Mapping[str, Any], response: object, cost: object) -> dict
         "completion_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
         "metadata": {"usage_object": usage},
-        "response": {"data": _of(response, "data")},
+        "response": {"data": part_of(response, "data")},
         "model_parameters": mapping(details.get("optional_params")),
     }
 
@@ -102,7 +102,3 @@ def _in_metadata(params: Mapping[str, Any], name: str) -> Any:
     """Of the two places, the one that LiteLLM lets take precedence."""
     found = mapping(params.get("metadata")).get(name)
     return mapping(params.get("litellm_metadata")).get(name) if found is None else found
-
-
-def _of(response: object, name: str) -> Any:
-    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)

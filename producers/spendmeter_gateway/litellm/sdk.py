@@ -127,11 +127,8 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         """Record what an asynchronous call used."""
         self._record(kwargs, response_obj, end_time)
 
-    async def async_log_failure_event(
-        self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
-    ) -> None:
-        """Record what a failed one used, if anything; nothing is held for it now."""
-        self._record(kwargs, response_obj, end_time)
+    async_log_failure_event = async_log_success_event
+    """What a failed one used, if anything; nothing is held for it now."""
 
     def log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
@@ -139,11 +136,8 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         """The same for a blocking call: of the two hooks LiteLLM calls one."""
         self._record(kwargs, response_obj, end_time)
 
-    def log_failure_event(
-        self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
-    ) -> None:
-        """The same; a refused call is told to both, and is no event."""
-        self._record(kwargs, response_obj, end_time)
+    log_failure_event = log_success_event
+    """The same; a refused call is reported to both, and is no event."""
 
     def close(self) -> None:
         """Leave LiteLLM's callbacks and hand Kafka what is recorded, bounded. It happens at exit as well."""

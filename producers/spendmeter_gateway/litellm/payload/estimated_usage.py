@@ -19,30 +19,11 @@ TOKENS_PER_IMAGE = 800
 MAX_ANSWER_PARTS = 20_000
 _WITHOUT_AN_ANSWER = frozenset({"embedding", "aembedding", "embeddings"})
 # Where an answer's text is, whatever the API: chat, text completions, Responses, Anthropic, Gemini.
-_ANSWER = frozenset(
-    {
-        "choices",
-        "message",
-        "delta",
-        "content",
-        "text",
-        "reasoning_content",
-        "thinking",
-        "refusal",
-        "arguments",
-    }
-    | {
-        "output",
-        "summary",
-        "input",
-        "partial_json",
-        "tool_calls",
-        "function",
-        "function_call",
-        "functionCall",
-    }
-    | {"candidates", "parts", "args", "name", "response", "completion", "audio", "transcript"}
-)
+_ANSWER = frozenset({
+    "choices", "message", "delta", "content", "text", "reasoning_content", "thinking", "refusal",
+    "arguments", "output", "summary", "input", "partial_json", "tool_calls", "function", "function_call",
+    "functionCall", "candidates", "parts", "args", "name", "response", "completion", "audio", "transcript",
+})  # fmt: skip
 SENT = (
     "messages", "prompt", "input", "system", "instructions", "tools", "functions", "response_format", "text",
     "prediction", "suffix", "stop", "documents", "query", "contents", "systemInstruction",

@@ -44,6 +44,11 @@ def fields_of(found: object) -> Mapping[str, Any]:
     return mapping(found) if fields is None else fields
 
 
+def part_of(answer: object, name: str) -> Any:
+    """A part of an answer, which is a dictionary or one of LiteLLM's models."""
+    return answer.get(name) if isinstance(answer, Mapping) else getattr(answer, name, None)
+
+
 def scalar(value: object) -> str | int | float | UUID | None:
     """The value if it can be a name: a text, a number, an id. None for lists, objects and all else.
 
@@ -161,15 +166,10 @@ def session_of(request: Mapping[str, Any]) -> str | None:
     The same names in the request before it is routed and in the log event's `litellm_params`. LiteLLM's
     own field for it stays empty unless `request_correlation_in_logs` is set.
     """
-    return session_among(
-        request.get("litellm_session_id"),
-        *(mapping(request.get(name)).get("session_id") for name in ("metadata", "litellm_metadata")),
+    metadata, other = request_metadata(request)
+    return first_text(
+        (request.get("litellm_session_id"), metadata.get("session_id"), other.get("session_id"))
     )
-
-
-def session_among(*named: object) -> str | None:
-    """The session, of what a request says in LiteLLM's own field and then in each metadata dict."""
-    return first_text(named)
 
 
 def first_text(values: Iterable[object]) -> str | None:

@@ -25,7 +25,7 @@ from spendmeter.contract.provider_object import (
 )
 from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CREATOR_UNKNOWN, Status
-from spendmeter_gateway.litellm.payload.fields import mapping, seconds, text
+from spendmeter_gateway.litellm.payload.fields import mapping, part_of, seconds, text
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, batch_models_in
 from spendmeter_gateway.model import UsageDraft
 
@@ -45,18 +45,10 @@ _KINDS = {
     "video_extension": ObjectKind.VIDEO,
 }
 _MAKES = frozenset({"responses"} | {name for name in _KINDS if name.startswith(("create_", "video_"))})
-_UNFINISHED = frozenset(
-    {
-        "queued",
-        "in_progress",
-        "validating",
-        "validating_files",
-        "running",
-        "finalizing",
-        "cancelling",
-        "paused",
-    }
-)
+_UNFINISHED = frozenset({
+    "queued", "in_progress", "validating", "validating_files", "running", "finalizing", "cancelling",
+    "paused",
+})  # fmt: skip
 _ENDED = ("completed_at", "finished_at", "failed_at", "cancelled_at", "expired_at")
 
 # In an order of preference where an id says several things: what is the provider's own.
@@ -229,11 +221,7 @@ class _Seen:
         self._response, self._logged = response, logged
 
     def of(self, name: str) -> Any:
-        found = (
-            self._response.get(name)
-            if isinstance(self._response, Mapping)
-            else getattr(self._response, name, None)
-        )
+        found = part_of(self._response, name)
         return self._logged.get(name) if found is None else found
 
     @property

@@ -24,13 +24,9 @@ from spendmeter_gateway.model import UsageCounts, UsageDraft
 Listed = Callable[[str, str], Mapping[str, Any]]
 """Provider and model: what LiteLLM's price list has, under its own names; empty where it has nothing."""
 _COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "total_tokens",
-)
+)  # fmt: skip
 """Those that an event tells."""
 # Calls that every provider bills by their tokens: an answer without a count of them lacks it.
 _BILLED_BY_TOKENS = re.compile(

@@ -10,10 +10,10 @@ from spendmeter_gateway.exchange import Exchange
 from spendmeter_gateway.litellm.payload.fields import (
     MAX_TAGS,
     fields_of,
+    first_text,
     key_hash,
     mapping,
     scalar,
-    session_among,
     tags,
     text,
     text_or_none,
@@ -23,15 +23,8 @@ from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
 END_USER, TAGS, SESSION = "end user", "tags", "session"
 
 NAMES_OF_A_CALLER = (
-    "api_key",
-    "key_alias",
-    "is_session_token",
-    "user_id",
-    "team_id",
-    "org_id",
-    "project_id",
-    "end_user_id",
-)
+    "api_key", "key_alias", "is_session_token", "user_id", "team_id", "org_id", "project_id", "end_user_id",
+)  # fmt: skip
 """Fields of LiteLLM's `UserAPIKeyAuth`: all that tells who asks."""
 
 
@@ -156,7 +149,7 @@ def missing(caller: Caller, fields: RequestFields, values: ClientValues) -> tupl
 
 
 def _session(fields: RequestFields) -> str | None:
-    return session_among(fields.session, fields.metadata_session, fields.litellm_metadata_session)
+    return first_text((fields.session, fields.metadata_session, fields.litellm_metadata_session))
 
 
 def _joined(own: tuple[str, ...], of_client: tuple[str, ...]) -> tuple[str, ...]:
