@@ -92,8 +92,7 @@ class CallRecorder:
     ) -> None:
         """Record what LiteLLM logs; a failure is one attempt's and not the end: a retry may follow."""
         try:
-            now = datetime.now(UTC)
-            logged = read_log_event(kwargs)
+            logged, now = read_log_event(kwargs), datetime.now(UTC)
             minted = logged.request_id
             exchange = current_exchange() or self._exchanges.get(minted)
             finished_at = finish_time(end_time, now)
@@ -247,7 +246,5 @@ def _call_logged(exchange: Exchange, logged: LoggedCall) -> Call | None:
 
 
 def _charged_to_caller(draft: UsageDraft, exchange: Exchange) -> UsageDraft:
-    caller = exchange.caller
-    if caller is None:
-        return draft
-    return draft._replace(fields={**draft.fields, **caller.event_fields})
+    fields = exchange.caller.event_fields if exchange.caller is not None else {}
+    return draft._replace(fields={**draft.fields, **fields})

@@ -111,7 +111,7 @@ def seconds(value: object) -> float | None:
 
 def number(value: object) -> float | None:
     """The value if it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         found = float(value)

@@ -124,12 +124,10 @@ def read_log_event(kwargs: Mapping[str, Any]) -> LoggedCall:
     if status == "failure":
         # A failure's id is the call's, so the attempts of one call differ by deployment and time only.
         distinction += (str(payload.get("model_id")), str(payload.get("startTime")))
-    passed = pass_through_of(
-        call_type,
-        mapping(kwargs.get("passthrough_logging_payload")),
-        (one.get("user_api_key_request_route") for one in (logged, metadata, other)),
-        answer,
-    )
+    passed = None
+    if passed_on := mapping(kwargs.get("passthrough_logging_payload")):
+        routes = (one.get("user_api_key_request_route") for one in (logged, metadata, other))
+        passed = pass_through_of(call_type, passed_on, routes, answer)
     provider = text(payload.get("custom_llm_provider") or kwargs.get("custom_llm_provider"))
     model_map = mapping(payload.get("model_map_information"))
     return LoggedCall(
@@ -155,13 +153,17 @@ def read_log_event(kwargs: Mapping[str, Any]) -> LoggedCall:
         call_type=call_type,
         model=text(payload.get("model") or kwargs.get("model")),
         model_group=text(payload.get("model_group")),
-        deployment_name=first_text(one.get("deployment_model_name") for one in (other, metadata)) or "",
+        deployment_name=first_text(
+            (other.get("deployment_model_name"), metadata.get("deployment_model_name"))
+        )
+        or "",
         provider=provider or ("" if passed is None else passed.provider),
         deployment=text_or_none(payload.get("model_id")),
         is_streamed=bool(payload.get("stream") or kwargs.get("stream")),
         # LiteLLM writes a finish_reason of `stop` into a stream that was cut, too: it tells nothing.
         is_cut=error.get("error_class") == "ClientDisconnected"
-        or any(one.get("client_disconnected") is True for one in (metadata, other)),
+        or metadata.get("client_disconnected") is True
+        or other.get("client_disconnected") is True,
         is_refused=status == "failure" and _is_refusal(kwargs.get("exception"), error),
         is_cached=payload.get("cache_hit") is True or kwargs.get("cache_hit") is True,
         started_seconds=seconds(payload.get("startTime")),
@@ -189,7 +191,7 @@ def read_log_event(kwargs: Mapping[str, Any]) -> LoggedCall:
         exception=kwargs.get("exception"),
         passed=passed,
         is_background=parameters.get("background") is True,
-        addressed=text(next((parameters[name] for name in _ADDRESSED if parameters.get(name)), None)),
+        addressed=first_text(map(parameters.get, _ADDRESSED)) or "" if parameters else "",
         batch_models=batch_models_in(mapping(payload.get("hidden_params"))),
     )
 
@@ -243,15 +245,17 @@ def _parts(breakdown: Mapping[str, Any], usage: Mapping[str, Any]) -> CostParts:
     if not breakdown:
         return CostParts(service_tier=tier)
     # The other items of the breakdown are parts of these.
-    named = [breakdown.get(name) for name in ("input_cost", "output_cost", "tool_usage_cost")]
-    parts = map(number, (*named, *mapping(breakdown.get("additional_costs")).values()))
+    named = (breakdown.get("input_cost"), breakdown.get("output_cost"), breakdown.get("tool_usage_cost"))
+    added = sum(number(usd) or 0.0 for usd in (*named, *mapping(breakdown.get("additional_costs")).values()))
     margin, discount = number(breakdown.get("margin_total_amount")), number(breakdown.get("discount_amount"))
     below = min(0.0, margin or 0.0) - (discount or 0.0)
-    return CostParts(sum(usd for usd in parts if usd is not None) + below, _factor(breakdown), tier)
+    return CostParts(added + below, _factor(breakdown), tier)
 
 
 def _factor(breakdown: Mapping[str, Any]) -> Fraction | int:
     discount, margin = number(breakdown.get("discount_percent")), number(breakdown.get("margin_percent"))
+    if not discount and not margin:
+        return 1
     left = Fraction(1)
     if discount and 0 < discount <= 1:
         left *= 1 - Fraction(repr(discount))

@@ -45,7 +45,8 @@ def price_map(listed: Mapping[str, Any], *written: Mapping[str, Any]) -> PriceMa
     """The prices of a call: its list's, and over them what the operator wrote, the later source first."""
     custom: dict[str, Any] = {}
     for source in written:
-        custom.update(_written(source))
+        if source:
+            custom.update(_written(source))
     return PriceMap({**listed, **custom}, custom) if custom else PriceMap(listed)
 
 
