@@ -1,11 +1,13 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills bench check format architecture python-api lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills event-path bench check format architecture python-api lock
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How many lanes of tests run at one time (tests/lanes.py); 0: all tests one after another.
+WORKERS ?= 2
 # What `make versions` runs on each: everything of ours that talks to Kafka or ClickHouse.
-ON_EACH := $(addprefix tests/integration/,sinks stream runtime producers cli)
+ON_EACH := $(addprefix tests/integration/,sinks stream kafka producers cli)
 # The stamp holds the environment to the lock file: either changes, it is synchronised again.
 READY := $(VENV)/.ready
 
@@ -26,9 +28,9 @@ $(READY): pyproject.toml requirements.lock
 demo: install  ## Start the local stack, watch a budget being spent, refused, raised and served again
 	@$(BIN)/spendmeter demo
 
-test: install  ## Run every test on the real broker, the real engine and the real proxy
+test: install  ## Run every test on the real broker, the real engine and the real proxy, two at a time (WORKERS=0: one after another)
 	@$(BIN)/spendmeter fetch
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -n $(WORKERS)
 
 adversary: install  ## Send what anybody may send and compare bills with charges (ARGS="--seed 7 --requests 20000 --busy")
 	@$(BIN)/spendmeter fetch
@@ -61,6 +63,10 @@ garbage: install  ## Write generated garbage onto every topic under traffic (min
 drills: install  ## Move a system under traffic: made anew, more partitions, another cluster, restored (minutes)
 	@$(BIN)/spendmeter fetch
 	@SPENDMETER_DRILLS=all $(BIN)/python -m pytest tests/integration/sinks/test_incarnations.py -s $(ARGS)
+
+event-path: install  ## Print which of our files one event passes, from the callback to the refusal of a later request
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m pytest tests/event_path -s
 
 bench: install  ## Measure beside Kafka Streams, Quix and stock Faust; what a request pays; latency (two hours, one of them the soak; ARGS="--brief")
 	@$(BIN)/spendmeter fetch

@@ -10,8 +10,7 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
-from spendmeter_local.probes import kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, wait_until
 
 READY_WITHIN_SECONDS = 120
 

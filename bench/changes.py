@@ -21,11 +21,11 @@ from bench.machine import describe
 from spendmeter.client import SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 BUDGET = "per-key"
 WITHIN_SECONDS = 30.0

@@ -79,12 +79,12 @@ class Figures(NamedTuple):
     p90: float
     without: float
     """The share of judgements whose signal carries no forecast, though the limit will be spent."""
-    told: float
-    """The share of exhausted accounts that an alert told of before they were."""
+    alerted: float
+    """The share of exhausted accounts that had an alert before."""
     early: float
     """The median share of the window by which those alerts came before."""
     false: float
-    """The share of accounts with SPARE limit that were told all the same."""
+    """The share of accounts with SPARE limit that had an alert all the same."""
 
 
 def spend(shape: Shape, hours: int, random: Random) -> Spent:
@@ -126,7 +126,7 @@ def errors(account: Spent, limit: int) -> list[float | None]:
     return off
 
 
-def told_at(account: Spent, limit: int) -> datetime | None:
+def alerted_at(account: Spent, limit: int) -> datetime | None:
     """When the forecast alert is sent, if ever."""
     for now, burn, spent in judged(account, limit):
         left, window = NanoUsd(limit - spent), account.window
@@ -147,10 +147,10 @@ def measure(shape: str, window: str) -> Figures:
         total = account.spent_nanousd[-1]
         limit = int(total * random.uniform(0.5, 0.95))
         off += errors(account, limit)
-        told = told_at(account, limit)
-        if told is not None:
-            early.append((exhaustion(account, limit) - told) / timedelta(hours=HOURS[window]))
-        false += told_at(account, int(total * SPARE)) is not None
+        alerted = alerted_at(account, limit)
+        if alerted is not None:
+            early.append((exhaustion(account, limit) - alerted) / timedelta(hours=HOURS[window]))
+        false += alerted_at(account, int(total * SPARE)) is not None
     known = [error for error in off if error is not None]
     return Figures(
         median(known),
@@ -164,7 +164,7 @@ def measure(shape: str, window: str) -> Figures:
 
 def table() -> Iterator[str]:
     """As it stands in docs/forecast.md."""
-    yield "| shape | window | median | p90 | without | told | early | false |"
+    yield "| shape | window | median | p90 | without | alerted | early | false |"
     yield "|---|---|---|---|---|---|---|---|"
     for shape in SHAPES:
         for window in HOURS:

@@ -25,20 +25,19 @@ from bench.broker import running_broker
 from bench.machine import describe
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import from_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.window_balance import Acknowledgement
 from spendmeter_local.children import start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import says_ready, wait_until
 
 KEYS = 200
 START_WITHIN_SECONDS = 120

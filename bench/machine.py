@@ -6,8 +6,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from spendmeter_local.kafka.broker import find_java
 from spendmeter_local.kafka.jars import KAFKA_VERSION
-from spendmeter_local.kafka.java import find_java
 
 PACKAGES = ("spendmeter", "faust-streaming", "aiokafka", "pydantic", "litellm")
 

@@ -24,15 +24,14 @@ from bench.machine import describe
 from bench.output import OUTPUT
 from bench.processes import cpu_seconds, peak_mib
 from bench.stream.place import Place, load
-from spendmeter.runtime.groups import SINK_GROUP
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
+from spendmeter.kafka.groups import SINK_GROUP
 from spendmeter_local.children import start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, says_ready
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_local.probes import http_answers, says_ready, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 
 GOAL_ROWS_PER_CPU_SECOND = 100_000
 READY_WITHIN_SECONDS = 120

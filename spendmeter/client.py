@@ -22,23 +22,22 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import format_time
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import AIOKafkaProducer, producer
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.signal_topic import SignalTopic, follow_signals
-from spendmeter.runtime.signed import queue_signed
-from spendmeter.waiting import when_budget_allows as when_budget_allows
-from spendmeter.waiting import when_budget_allows_sync as when_budget_allows_sync
+from spendmeter.kafka.client import AIOKafkaProducer, producer, queue_signed
+from spendmeter.retry import when_budget_allows as when_budget_allows
+from spendmeter.retry import when_budget_allows_sync as when_budget_allows_sync
+from spendmeter.settings import Settings
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.signals import SignalTopic, follow_signals
+from spendmeter.values.times import format_time
 
 MAX_UNACKNOWLEDGED = 1_000
-"""Changes that are on their way to the brokers at once."""
+"""How many changes are sent to the brokers at the same time."""
 Clock = Callable[[], datetime]
 
 
 class _Written(NamedTuple):
-    """A record of spend.budgets; one without a value removes."""
+    """A record of spend.budgets; without a value it removes the budget."""
 
     key: bytes
     value: bytes | None
@@ -46,14 +45,14 @@ class _Written(NamedTuple):
 
 
 class NoSuchBudget(KeyError):
-    """There is no budget of that id."""
+    """There is no budget with that id."""
 
     def __str__(self) -> str:
         return f"there is no budget {self.args[0]!r}; `spendmeter budget list` shows those there are"
 
 
 class InvalidReplaces(InvalidChange):
-    """Budgets that cannot be put in force because of whom they replace."""
+    """Budgets that cannot be put in force because of the budgets that they replace."""
 
     def __init__(self, wrong: dict[str, str]) -> None:
         self.wrong = wrong
@@ -62,7 +61,7 @@ class InvalidReplaces(InvalidChange):
 
 
 class SpendmeterClient:
-    """Writes to spend.budgets and reads budgets and signals as they are at each call.
+    """Writes to spend.budgets, and reads the current budgets and signals at each call.
 
     A method returns once the brokers have stored the change; gateways read it within milliseconds.
     """
@@ -85,7 +84,7 @@ class SpendmeterClient:
         self._signing_keys = settings.read_signing_keys()
 
     async def stop(self) -> None:
-        """Follow nothing any more. `connect` does this."""
+        """Stop following topics. `connect` does this."""
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
@@ -93,8 +92,8 @@ class SpendmeterClient:
     async def budgets(self) -> dict[str, Budget]:
         """Every budget in force, by id."""
         if self._followed is None:
-            # Read whole once, and what forbids that is said at once, where `run` would try again; from then
-            # on a change needs no more than what is new.
+            # Read the whole topic once. A failure is raised at once here, while `run` would retry. From then
+            # on a change needs only the new records.
             followed = BudgetTopic(self._settings)
             await followed.read_to_end()
             self._followed = followed
@@ -103,7 +102,7 @@ class SpendmeterClient:
         return {budget.id: budget for budget in self._followed.book}
 
     async def signers(self) -> Mapping[str, str]:
-        """By which key each budget in force was signed; none of one whose author is a claim."""
+        """The key that signed each budget in force; a budget whose author is only claimed is left out."""
         await self.budgets()
         assert self._followed is not None, "read just now"
         return self._followed.signers
@@ -122,7 +121,7 @@ class SpendmeterClient:
         return found
 
     def subscribe(self, budget_id: str | None = None, account: str | None = None) -> AsyncGenerator[Signal]:
-        """The signals of a budget, of an account or of all: those there are, then each as it changes.
+        """The signals of a budget, of an account or of all: first the present ones, then each change.
 
         Endless; `contextlib.aclosing` ends the reading with the block.
         """
@@ -132,10 +131,10 @@ class SpendmeterClient:
         )
 
     async def plan(self, budgets: Sequence[Budget], *, prune: bool = False) -> BudgetPlan:
-        """What `apply` would do now.
+        """The plan of what `apply` would do now.
 
         Raises:
-            InvalidReplaces: one replaces a budget that will not be there, or itself by a circle.
+            InvalidReplaces: one replaces a budget that will not exist, or itself through a circle.
         """
         existing = await self.budgets()
         made = plan(existing, budgets, self._clock(), prune=prune)
@@ -146,7 +145,7 @@ class SpendmeterClient:
         return made
 
     async def carry_out(self, planned: BudgetPlan) -> list[Budget]:
-        """Do what was planned; returns the budgets that were written, as they are now in force."""
+        """Carry out a plan; returns the written budgets, as they are now in force."""
         before = {change.before.id: change.before for change in planned.changed}
         written = [self._stamped(one, before.get(one.id)) for one in planned.writes]
         await self._send(_Written(*encode_budget(one)) for one in written)
@@ -154,11 +153,11 @@ class SpendmeterClient:
         return written
 
     async def apply(self, budgets: Sequence[Budget], *, prune: bool = False) -> list[Budget]:
-        """Put budgets in force; what is the same already is not written.
+        """Put budgets in force; unchanged ones are not written.
 
-        What people change in between (a reset, raises, a pause) stays, unless the budget names it.
+        A reset, raises and a pause that people have set stay, unless the budget names them.
         With `prune`, budgets in force that are not among these are removed.
-        Returns the budgets that were written, as they are now in force. Raises InvalidReplaces.
+        Returns the written budgets, as they are now in force. Raises InvalidReplaces.
         """
         return await self.carry_out(await self.plan(budgets, prune=prune))
 
@@ -167,16 +166,16 @@ class SpendmeterClient:
         return await self._change(budget_id, lambda b: budget_change.with_fields(b, limit_nanousd=limit))
 
     async def set_period(self, budget_id: str, period: str, timezone: str | None = None) -> Budget:
-        """Give a budget other windows, from the present one on. Raises NoSuchBudget."""
+        """Change a budget's windows, from the present one on. Raises NoSuchBudget."""
         fields = {"period": period} | ({"timezone": timezone} if timezone else {})
         return await self._change(budget_id, lambda b: budget_change.with_fields(b, **fields))
 
     async def raise_limit(self, budget_id: str, amount: NanoUsd, until: datetime) -> Budget:
-        """Add to a limit until then; it ends by itself. Raises NoSuchBudget, InvalidChange."""
+        """Add to a limit until then; the raise ends by itself. Raises NoSuchBudget, InvalidChange."""
         return await self._change(budget_id, lambda b: budget_change.raised(b, amount, until, self._clock()))
 
     async def reset(self, budget_id: str, at: datetime | None = None) -> Budget:
-        """Begin a new window now, or at that earlier moment of the present period, for every account.
+        """Begin a new window for every account, now or at an earlier moment of the present period.
 
         Raises NoSuchBudget, InvalidChange.
         """
@@ -184,15 +183,15 @@ class SpendmeterClient:
         return await self._change(budget_id, lambda b: budget_change.reset(b, at or now, now))
 
     async def pause(self, budget_id: str) -> Budget:
-        """Refuse nothing because of this budget until it is resumed; it counts on. Raises NoSuchBudget."""
+        """Pause a budget: it refuses nothing until it is resumed, but still counts. Raises NoSuchBudget."""
         return await self._change(budget_id, lambda b: budget_change.with_fields(b, paused=True))
 
     async def resume(self, budget_id: str) -> Budget:
-        """Enforce a paused budget again, with all that was spent meanwhile. Raises NoSuchBudget."""
+        """Enforce a paused budget again, including what was spent meanwhile. Raises NoSuchBudget."""
         return await self._change(budget_id, lambda b: budget_change.with_fields(b, paused=False))
 
     async def remove(self, budget_id: str) -> Budget:
-        """Take a budget out of force; returns it as it was. Raises NoSuchBudget."""
+        """Remove a budget; returns its last record. Raises NoSuchBudget."""
         known = await self.get(budget_id)
         await self._send([self._removal(known)])
         return known
@@ -205,7 +204,7 @@ class SpendmeterClient:
 
     def _removal(self, known: Budget) -> _Written:
         self._removed_revision = max(self._removed_revision, known.revision)
-        # A tombstone has no value that could say who and when.
+        # A tombstone has no value with who and when.
         headers = [
             ("ce_updatedby", self._by.encode()),
             ("ce_time", format_time(self._clock()).encode()),
@@ -214,8 +213,8 @@ class SpendmeterClient:
 
     def _stamped(self, budget: Budget, known: Budget | None) -> Budget:
         now = self._clock()
-        # A removal leaves nothing to count from: what keeps revisions rising across it is what this
-        # client remembers, and for another client the millisecond.
+        # A removal leaves no revision to continue. To keep revisions rising, this client uses what it
+        # remembers, and another client the millisecond.
         before = self._removed_revision if known is None else known.revision
         stamps = {
             "revision": max(before + 1, int(now.timestamp() * 1000)),
@@ -233,11 +232,11 @@ class SpendmeterClient:
 
 
 def who() -> str:
-    """The name that changes and corrections are recorded under."""
+    """The author's name in changes and corrections."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        # A container may run under a number that has no name.
+        # A container may run under a user id without a name.
         return f"uid {os.getuid()}"
 
 
@@ -248,12 +247,12 @@ async def connect(
     followed: BudgetTopic | None = None,
     by: str = "",
 ) -> AsyncIterator[SpendmeterClient]:
-    """A client on the cluster that the settings name (by default those of the environment).
+    """A client of the cluster in the settings (by default from the environment).
 
-    `by` stands in history beside each change; else it is the user that the process runs as.
+    `by` is the author of each change in history; by default the user that runs the process.
 
-    A process that follows spend.budgets anyway hands it over: a change then takes two round trips
-    less than a reading of the whole topic.
+    A process that already follows spend.budgets can pass it: a change then needs two round trips
+    fewer than a reading of the whole topic.
     """
     settings = settings or Settings()
     kafka = producer(settings)

@@ -1,4 +1,4 @@
-"""Which extra of the package brings which library: a gateway installs none of them."""
+"""Which extra of the package contains which library; a gateway installs none of them."""
 
 import sys
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ EXTRA_OF = {
 
 @contextmanager
 def needs(extra: str | None = None) -> Iterator[None]:
-    """End the process with one sentence when a library of ours is missing; every other error passes.
+    """End the process with one sentence if one of our libraries is missing; other errors pass through.
 
     Args:
-        extra: what the whole program needs. Without it, the extra that brings the missing library.
+        extra: the one that the whole program needs. Default: the extra with the missing library.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def needs(extra: str | None = None) -> Iterator[None]:
 
 
 def lacks_extra(missing: ModuleNotFoundError, extra: str | None = None) -> str:
-    """Which extra to install, in a sentence; raises `missing` again where no extra of ours brings it."""
+    """A sentence with the extra to install; raises `missing` again if none of our extras has it."""
     library = (missing.name or "").partition(".")[0]
     if library not in EXTRA_OF:
         raise missing

@@ -23,7 +23,7 @@ def visible_json(written: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """As `visible`, with every run of white space as one space: for words of another program."""
+    """Like `visible`, with every run of white space as one space: for messages of other programs."""
     return visible(re.sub(r"\s+", " ", text).strip())
 
 

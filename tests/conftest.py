@@ -19,8 +19,8 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, kafka_answers, wait_until
+from tests import lanes
 from tests.versions.releases import engine_under_test, kafka_under_test
 
 # A busy machine is no failure: nothing here is timed.
@@ -28,14 +28,34 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 READY_WITHIN_SECONDS = 240
+STAYS = "broker.session.timeout.ms=600000\n"
+"""Nobody kills this broker: it need not make room for a successor in 2 s, as the local stack's.
+
+A crowded machine fences one whose heartbeat is later than that, and Kafka then names no broker at all.
+"""
 
 # Else LiteLLM would try to fetch its price list whenever a test imports it.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+lanes.keep_ports_apart()
 
 
 def pytest_report_header() -> str:
     """What this run is on."""
     return f"Kafka {kafka_under_test().version}, ClickHouse's engine of {engine_under_test().version}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> lanes.Lanes:
+    """Who does what with `-n`."""
+    config.option.loadscopereorder = False
+    return lanes.Lanes(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The order with `-n`; else tests run as they stand."""
+    if hasattr(config, "workerinput"):
+        lanes.sort_lanes(items)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +64,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     release = kafka_under_test()
     fetch_jars(release=release)
     controller_port = free_port()
-    broker = Broker(tmp_path_factory.mktemp("kafka"), free_port([controller_port]), controller_port, release)
+    broker = Broker(
+        tmp_path_factory.mktemp("kafka"),
+        free_port([controller_port]),
+        controller_port,
+        release,
+        more_properties=STAYS,
+    )
     broker.prepare()
     with _running(broker.command(), broker.data_dir / "kafka.log", lambda: kafka_answers(broker.bootstrap)):
         yield broker.bootstrap

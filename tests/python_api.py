@@ -19,8 +19,8 @@ PAGE = Path(__file__).parents[1] / "docs/reference/python.md"
 TARGET = "python-api"
 MODULES = (
     "spendmeter.client",
-    "spendmeter.waiting",
-    "spendmeter.waiting.http",
+    "spendmeter.retry",
+    "spendmeter.retry.http",
     "spendmeter_gateway.sdk",
     "spendmeter.contract.usage",
     "spendmeter.contract.budget",

@@ -7,8 +7,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from spendmeter.runtime.kafka import connection
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection
+from spendmeter.settings import Settings
 
 NO_COMPRESSION, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 MAX_REQUEST_BYTES = 16 * 1024 * 1024

@@ -20,11 +20,10 @@ from bench.local import DidNotStart, local_stack
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget, Enforcement
 from spendmeter.runtime.endpoints import Endpoints
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, says_ready, wait_until
 
 START_WITHIN_SECONDS = 300
 ROOT = Path(__file__).parents[2]

@@ -23,7 +23,7 @@ from bench.gateway.report import Goal, alone_goals, table, times_goals
 from bench.gateway.topics import fill
 from bench.machine import describe, load
 from bench.output import tell
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 
 STARTS = 3
 # Long enough that every request of the gateway's to Kafka hangs or has failed.

@@ -6,10 +6,10 @@ from itertools import islice
 from bench.gateway.world import budgets, signals
 from spendmeter.contract.records import Record, encode_budget, encode_signal
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of, producer
-from spendmeter.runtime.settings import Settings
-from spendmeter_stream.publish import ProducerRecord, publish
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
+from spendmeter_stream.output_writer import ProducerRecord, publish
 
 RECORDS_AT_ONCE = 5_000
 

@@ -23,10 +23,10 @@ from bench.gateways.play import INPUT, MOST, MOST_TOKENS, TOKEN, Play, Probe
 from bench.local import DidNotStart, local_stack
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 MODES = ("settled", "strict")
 NEEDED = ("kafka", "topics", "stream")

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from bench.gateways.overspend import Call, Round
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.spend.window_balance import Acknowledgement
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 INPUT, TOKEN, MOST_TOKENS = 600_000, 15_000, 100
 """Nano-USD of every prompt and of one output token; output tokens at the most."""

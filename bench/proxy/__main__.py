@@ -21,7 +21,7 @@ from bench.proxy.report import table
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PARTS = ("kafka", "clickhouse", "upstream", "topics", "schema", "stream", "clickhouse-sink")

@@ -19,8 +19,7 @@ from bench.local import DidNotStart
 from spendmeter.runtime.endpoints import Endpoints
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, says_ready, wait_until
 
 BARE, OURS, CLICKHOUSE, NATIVE = (
     "LiteLLM alone",

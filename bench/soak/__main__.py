@@ -26,7 +26,7 @@ from bench.soak import watch
 from bench.soak.report import pictures, table
 from bench.soak.watch import Sample
 from spendmeter.runtime.endpoints import Endpoints, find_stack
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.reconcile.kafka_reader import KafkaReader

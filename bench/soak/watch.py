@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.latency import Probe, share
 from bench.processes import cpu_seconds
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
+from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter_sinks.reconcile.kafka_reader import KafkaReader
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.output import OUTPUT
 from bench.stream.contender import NotAvailable
+from spendmeter_local.kafka.broker import find_java
 from spendmeter_local.kafka.jars import KAFKA_VERSION
-from spendmeter_local.kafka.java import find_java
 
 QUIX_VERSION = "3.28.1"
 STREAMS_JARS = (

@@ -14,9 +14,9 @@ from bench.stream.contender import Contender, Start
 from bench.stream.job import Spent
 from bench.stream.place import Place
 from bench.stream.results import differences, read_topic
-from spendmeter.contract.times import to_unix_us
-from spendmeter.runtime.create_topics import create
-from spendmeter_local.kafka.java import find_java
+from spendmeter.topics.create import create
+from spendmeter.values.times import to_unix_us
+from spendmeter_local.kafka.broker import find_java
 
 _HOUR_MS = 3_600_000
 _PROGRAMS = "bench.stream.programs"

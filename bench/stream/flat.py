@@ -22,8 +22,7 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 
 AT_MOST = 1.3
 KEYS_PER_BATCH, EVENTS_PER_KEY, PASSES = 1_000, 2, 3
@@ -65,7 +64,7 @@ def _curve(what: str, column: int, sizes: list[tuple[int, int]], events: int) ->
 
 def measure(budget_count: int, accounts: int, events: int) -> float:
     """Microseconds per event of a meter that holds so many accounts already."""
-    # As the worker has it: stream/spendmeter_stream/faust/gc.py.
+    # As the worker has it: stream/spendmeter_stream/faust/batch_consumer.py.
     gc.disable()
     book, meter, traffic = BudgetBook(budgets(budget_count)), Meter(0), Traffic(budget_count)
     # Every account once, so that the state is as large as it is said to be.

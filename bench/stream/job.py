@@ -14,8 +14,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import CostSource, UsageEvent
+from spendmeter.values.times import to_unix_us
 
 KEYS, USERS, TEAMS, GATEWAYS = 5_000, 1_000, 50, 4
 SPAN = timedelta(hours=3)

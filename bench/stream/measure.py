@@ -16,7 +16,7 @@ from bench.broker import NotReadyError, RunningBroker
 from bench.processes import cpu_seconds, peak_mib
 from bench.stream.contender import READY, Contender, Start
 from bench.stream.place import Place, ends_of
-from spendmeter.runtime.kafka import connection
+from spendmeter.kafka.client import connection
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.probes import says_ready
 

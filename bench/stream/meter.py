@@ -19,12 +19,12 @@ from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
 from spendmeter.contract.records import decode
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.groups import STREAM_GROUP
-from spendmeter.runtime.kafka import connection, consumer
+from spendmeter.kafka.client import connection, consumer
+from spendmeter.kafka.groups import STREAM_GROUP
+from spendmeter.topics.create import create_topics
+from spendmeter.values.times import to_unix_us
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE

@@ -24,10 +24,9 @@ from spendmeter.contract.records import Record, decode, encode_signal, encode_to
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.kafka import partition_of
+from spendmeter.kafka.client import partition_of
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import Meter, UsageRecord
 
 PARTITIONS, PASSES = 4, 3
 
@@ -84,7 +83,7 @@ def _usage(offset: int, record: Record, now: datetime) -> UsageRecord:
 @click.option("--batch", default=5_000, show_default=True)
 def main(count: int, batch: int) -> None:
     """Print what each step costs; writes .spendmeter/bench/parts.md."""
-    # As the worker has it: stream/spendmeter_stream/faust/gc.py.
+    # As the worker has it: stream/spendmeter_stream/faust/batch_consumer.py.
     gc.disable()
     made = (e for e in events(count * PARTITIONS, datetime.now(UTC)) if partition_of(e.key, PARTITIONS) == 0)
     log = [encode_usage(event) for event in islice(made, count)]

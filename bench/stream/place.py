@@ -11,10 +11,10 @@ from bench.output import OUTPUT
 from bench.stream.job import Sums, events
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import consumer, partition_of, producer
-from spendmeter.runtime.settings import Settings
-from spendmeter_stream.publish import ProducerRecord, publish
+from spendmeter.kafka.client import consumer, partition_of, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
+from spendmeter_stream.output_writer import ProducerRecord, publish
 
 RECORDS_AT_ONCE = 5_000
 

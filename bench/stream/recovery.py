@@ -25,16 +25,15 @@ from bench.processes import cpu_seconds, peak_mib
 from bench.stream.job import key_name
 from bench.stream.meter import KEY_HOUR
 from spendmeter.client import connect
-from spendmeter.contract.account import account_name
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.create_topics import create, create_topics
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create, create_topics
+from spendmeter.values.account import account_name
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
-from spendmeter_stream.publish import ProducerRecord, publish
+from spendmeter_local.probes import says_ready, wait_until
+from spendmeter_stream.output_writer import ProducerRecord, publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import (
     ACCOUNT,

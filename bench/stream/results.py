@@ -8,8 +8,8 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from bench.stream.job import Spent
-from spendmeter.runtime.kafka import consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer
+from spendmeter.settings import Settings
 
 POLL_MS = 1_000
 MAX_EMPTY_POLLS = 60

@@ -31,7 +31,7 @@ from spendmeter.client import connect
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import consumer, partition_of, producer
+from spendmeter.kafka.client import consumer, partition_of, producer
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import says_ready

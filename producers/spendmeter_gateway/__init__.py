@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """`callback` is made when LiteLLM asks for it: importing the package alone imports no LiteLLM."""
+    """Create `callback` when LiteLLM reads it: importing the package alone imports no LiteLLM."""
     if name == "callback":
         from spendmeter_gateway.litellm.callback import callback
 

@@ -8,9 +8,9 @@ from tempfile import TemporaryFile
 import click
 
 from spendmeter.cli.printing import say
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import load
-from spendmeter.runtime.topic_check import check_topics
+from spendmeter.kafka.errors import explained
+from spendmeter.settings import load
+from spendmeter.topics.check import check_topics
 from spendmeter_gateway.gateway import WATCHED
 from spendmeter_gateway.litellm.releases import why_refused
 from spendmeter_gateway.outbox.kafka import KafkaError
@@ -21,8 +21,8 @@ from spendmeter_gateway.settings import GatewaySettings
 def gateway_check() -> None:
     """Check what the callback in a LiteLLM proxy needs: run it where the proxy runs.
 
-    Looks at the settings, LiteLLM's release, the folder of the outbox, Kafka and its
-    topics. Exits with 0 if all is in order, with 1 and a sentence for each fault if not.
+    Checks the settings, LiteLLM's release, the outbox's folder, Kafka and its
+    topics. Exits with 0 if all is well, else with 1 and a sentence for each fault.
     """
     settings = load(GatewaySettings)
     faults = [*_litellm(), *_outbox(settings), *asyncio.run(_kafka(settings))]
@@ -50,7 +50,7 @@ def _outbox(settings: GatewaySettings) -> Iterator[str]:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        yield f"{folder} cannot be written ({error.strerror}): events would be lost; mend SPENDMETER_DATA_DIR"
+        yield f"{folder} cannot be written ({error.strerror}): events would be lost; set SPENDMETER_DATA_DIR"
 
 
 async def _kafka(settings: GatewaySettings) -> list[str]:

@@ -1,14 +1,14 @@
-"""The gateway side in one process: outbox, sender, budgets, signals and admission, wired together.
+"""The gateway of one process: outbox, sender, budgets, signals and admission, wired together.
 
-Kafka has a thread and an event loop of its own, rather than the proxy's. So it serves a program
-without a loop as well as a proxy, starts before the first request and ends after the last, and a
-burst of signals (100,000 at a start) takes slices of the interpreter instead of a loop that
-requests wait for. The price is one lock, `GatewayState.lock`, held for microseconds: while a request is
-decided, while an event is appended to the outbox and counted, while one signal or acknowledgement
-is brought in. Because an append and its count are one step under it, no signal that includes an
-event can be taken before the event was counted.
+Kafka has its own thread and event loop, separate from the proxy's. So the gateway also serves a program
+without a loop, starts before the first request and ends after the last. A
+burst of signals (100,000 at a start) then shares the interpreter in slices and never blocks a loop that
+requests wait for. The price is one lock, `GatewayState.lock`, held for microseconds: to decide a request,
+to append an event to the outbox and count it, to apply one signal or acknowledgement.
+Appending and counting are one step under the lock, so no signal that includes an
+event can be applied before the event was counted.
 
-Nothing here raises into a request, and no request waits for Kafka: what is recorded is in a file.
+Nothing here raises into a request, and no request waits for Kafka: recorded events are in a file.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.prices.book import PriceBook
 from spendmeter.runtime import metrics
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_watch import Said, changes, until_changed
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.state import Said, changes, until_changed
 from spendmeter_gateway.admission.controller import AdmissionController
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.decision_log import DecisionLog, decision_of
@@ -46,8 +46,8 @@ from spendmeter_gateway.outbox.kafka import KafkaError
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox, OutboxUnwritable
+from spendmeter_gateway.pricing.price_draft import Deployments, UnpricedModels
 from spendmeter_gateway.pricing.price_list import PriceList, fallback
-from spendmeter_gateway.pricing.unpriced_models import Deployments, UnpricedModels
 from spendmeter_gateway.recorder import Recorder
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.settlement import Drafts, Settlement
@@ -58,7 +58,7 @@ ERRORS = Counter("spendmeter_internal_errors_total", "Bugs of ours that no reque
 
 _RETRY_SECONDS = 1.0
 WATCHED = (Topic.USAGE, Topic.BUDGETS, Topic.SIGNALS, Topic.DECISIONS, Topic.OBJECTS)
-"""What a gateway reads and writes."""
+"""The topics that a gateway reads and writes."""
 _STOP_MARGIN_SECONDS = 5.0
 _DECISIONS_WITHIN_SECONDS = 1.0
 
@@ -98,20 +98,20 @@ class Gateway:
         self._has_outbox = asyncio.Event()
 
     def start(self) -> None:
-        """Open the outbox and begin to read and send. Neither Kafka nor the disk need be there."""
+        """Open the outbox and begin to read and send. This works even without Kafka or the disk."""
         self._open_outbox()
         try:
             metrics.serve(self._settings)
         except metrics.NotServed as error:
-            # Of several workers of one proxy, one gets the port.
+            # If a proxy has several workers, one of them gets the port.
             log.warning("%s", error)
         self._thread.start()
-        # uvicorn dies by the signal that it was sent, and then this is not called. Nothing is lost
-        # then either: the next start sends what the outbox holds.
+        # uvicorn dies by the signal that it was sent, and then this is not called. Nothing is lost:
+        # the next start sends what the outbox holds.
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Send what is in the outbox, for `drain_seconds` at most, and end. May be called again."""
+        """Send what is in the outbox, for at most `drain_seconds`, and stop. May be called again."""
         atexit.unregister(self.stop)
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
@@ -119,16 +119,16 @@ class Gateway:
 
     @property
     def price_book(self) -> PriceBook | None:
-        """The operator's prices that are in force now."""
+        """The operator's prices in force now."""
         return self._prices.book
 
     async def budgets_read(self) -> None:
-        """Return once every budget that Kafka has stored by now is in force here. Raises KafkaError."""
+        """Return once every budget stored in Kafka by now is in force here. Raises KafkaError."""
         reading = asyncio.run_coroutine_threadsafe(self.views.budgets.catch_up(), self._loop)
         await asyncio.wrap_future(reading)
 
     async def objects_read(self) -> None:
-        """Return once every object that gateways have told of by now is known here. Raises KafkaError."""
+        """Return once every object published by gateways until now is known here. Raises KafkaError."""
         reading = asyncio.run_coroutine_threadsafe(self.objects.catch_up(), self._loop)
         await asyncio.wrap_future(reading)
 
@@ -137,7 +137,7 @@ class Gateway:
         return self._recorder.has_recorded(event_id)
 
     def record(self, draft: UsageDraft, ends: Hashable = None) -> UsageEvent | None:
-        """Record an event and end the request `ends` with it; None where LiteLLM logged it before."""
+        """Record an event and end the request `ends` with it; None if LiteLLM logged it before."""
         event = self._recorder.record(self._prices.apply(draft), ends)
         if event is not None:
             self.unpriced.note(event, time.monotonic())
@@ -152,7 +152,7 @@ class Gateway:
         return None
 
     def answered(self, request: UUID, draft: UsageDraft, begun_at: datetime) -> None:
-        """A request that began then was answered: count it until its event is recorded."""
+        """Count the answer of a request that began then, until its event is recorded."""
         self._recorder.answered(request, self._prices.apply(draft), begun_at)
 
     def admits_at_once(self, caller: Caller) -> bool:
@@ -167,10 +167,10 @@ class Gateway:
         *,
         holds: bool = True,
     ) -> Refusal | None:
-        """Let a request through (None) or refuse it; waits only as long as the settings say.
+        """Admit a request (None) or refuse it; waits only as long as the settings say.
 
-        Under `strict` budgets what `asking` may cost is held, until `record` or `release` ends it;
-        not where its calls will be judged one by one (`holds` is False).
+        Under `strict` budgets the possible cost of `asking` is held until `record` or `release` ends it,
+        unless its calls will be judged one by one (`holds` is False).
         """
         subject = caller.subject
 
@@ -182,11 +182,11 @@ class Gateway:
         )
 
     def release(self, request: Hashable) -> None:
-        """A request has ended without an event: nothing counts or is held for it any longer."""
+        """End a request without an event: nothing counts or is held for it any longer."""
         self._recorder.end(request)
 
     def exchange_ended(self, exchange: Exchange, drafts: Drafts) -> None:
-        """An HTTP exchange is over: what LiteLLM does not log of it is settled soon. Any thread."""
+        """End an HTTP exchange: calls that LiteLLM does not log are settled soon. Any thread."""
         self._settlement.add(exchange, drafts)
 
     def _refused(self, refusal: Refusal) -> None:
@@ -202,7 +202,7 @@ class Gateway:
     def _open_outbox(self) -> None:
         root = self._settings.data_dir / "outbox"
         try:
-            # Where the outbox could not be opened, they are taken already and would not be found again.
+            # If our outbox could not be opened, these are already locked and would not be found again.
             self._predecessors = self._predecessors or Outbox.predecessors(
                 root, can_sign=bool(self._signing_keys)
             )
@@ -214,7 +214,7 @@ class Gateway:
                 predecessors=self._predecessors,
             )
         except (OSError, OutboxUnwritable) as error:
-            log.error("there is no outbox, events are LOST until there is one: %s", error)
+            log.error("the outbox cannot be opened, events are LOST until it can be: %s", error)
 
     def _object_known(self, one: ProviderObject) -> None:
         if one.gateway == self.name:
@@ -251,7 +251,7 @@ class Gateway:
         metrics.READY.set(0)
         self._settlement.settle_all()
         if self._sender is not None and not await self._sender.drain(self._settings.drain_seconds):
-            log.warning("Kafka has not taken everything; the next start sends the rest of the outbox")
+            log.warning("Kafka has not stored everything; the next start sends the rest of the outbox")
         await self._decision_log.drain(_DECISIONS_WITHIN_SECONDS)
         await self.objects.drain(_DECISIONS_WITHIN_SECONDS)
         for task in tasks:
@@ -271,7 +271,7 @@ class Gateway:
         try:
             await self._sender.run()
         finally:
-            # Should it run again, then what it had sent without an answer will be sent again.
+            # If it runs again, it resends what it had sent without an answer.
             self._resent_to_seq = outbox.last_seq
 
     def _acknowledged(self, stored: Acknowledged) -> None:
@@ -279,7 +279,7 @@ class Gateway:
         self.views.acknowledged(stored, resent=resent)
 
     async def _watch_topics(self) -> None:
-        """Say what is wrong with the topics, and when they change. Requests are served all the same."""
+        """Log what is wrong with the topics, and when they change. Requests are served all the same."""
         said = Said(log)
         names = [self._settings.topic(topic) for topic in WATCHED]
         while True:
@@ -292,8 +292,8 @@ class Gateway:
                 said.say(found.sentence)
             now = await until_changed(self._settings, names, checked.states)
             said.say(
-                f"{'; '.join(changes(checked.states, now))}: what this gateway sends is in no budget until"
-                " the stream has moved to topics that go on with it (`spendmeter move --to-prefix NEW`)"
+                f"{'; '.join(changes(checked.states, now))}: no budget counts this gateway's events until"
+                " the stream has moved to topics that continue these (`spendmeter move --to-prefix NEW`)"
             )
 
     async def _become_ready(self) -> None:
@@ -307,13 +307,13 @@ class Gateway:
 
 
 async def _again_and_again(what: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run for ever. A bug is told and the proxy serves on; elsewhere it would stop the process."""
+    """Run for ever. A bug is logged and the proxy keeps serving; elsewhere it would stop the process."""
     while True:
         try:
             await run()
         except Exception:
             ERRORS.labels(what).inc()
-            log.exception("%s failed, beginning again", what)
+            log.exception("%s failed, starting again", what)
         await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""What the rooms of the gateway hand one another: plain values, no clock, no I/O, nothing of LiteLLM."""
+"""The values that the gateway's rooms exchange: plain data, no clock, no I/O, nothing of LiteLLM."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -6,23 +6,23 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from spendmeter.contract.models import canonical_model
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
 from spendmeter.domain.matching import Subject
+from spendmeter.values.models import canonical_model
 
 ClientValue = Literal["accept", "ignore", "require"]
-"""What becomes of a name that the client makes up: used, not used, or the request is refused without it."""
+"""How a name that clients invent is treated: used, ignored, or required in every request."""
 
 
 class Caller(NamedTuple):
-    """Who asks, and by which name they are told so."""
+    """The caller, and its name in messages."""
 
     subject: Subject
     name: str
     """The key's alias, else its hash; without a key (JWT) the user, team, organization or end user."""
     alias: str | None = None
-    """The key's alias, as its events name it."""
+    """The key's alias, as in its events."""
 
     @property
     def event_fields(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Caller(NamedTuple):
 
 
 class ClientValues(NamedTuple):
-    """What becomes of the names that clients make up."""
+    """How names that clients invent are treated."""
 
     tags: ClientValue = "accept"
     end_user: ClientValue = "accept"
@@ -59,26 +59,26 @@ _NO_FIELDS = {
 
 
 class Origin(Struct, frozen=True):
-    """Which outbox of which gateway an event comes from."""
+    """The outbox and the gateway that an event comes from."""
 
     producer_id: str
     gateway: str
 
 
 class UsageDraft(NamedTuple):
-    """A usage event that still lacks its place in an outbox."""
+    """A usage event without its sequence number in an outbox."""
 
     fields: Mapping[str, Any]
-    """As the event's model would take them, and those that it requires: nobody asks it again."""
+    """Valid for the event's model, with all required fields: the model does not validate them again."""
     doubt: str | None = None
-    """What LiteLLM reported, where it cannot be a cost: the caller logs it."""
+    """What LiteLLM reported, if it cannot be a cost: the caller logs it."""
     images: int = 0
-    """How many it made; no event tells, but the price book may have a price for each."""
+    """The number of pictures; events do not carry it, but the price book may have a price for each."""
 
     def finish(self, origin: Origin, seq: int, event_id: UUID | None = None) -> UsageEvent:
-        """The event at that place, with that id if one is given."""
+        """The event with that sequence number, and with that id if one is given."""
         fields = {**_NO_FIELDS, **self.fields}
-        # As it was logged or configured until here, so that prices are found by any of its names.
+        # Until here the model has its logged or configured name, so that prices are found by any name.
         fields["model"] = canonical_model(fields["model"], fields["provider"])
         fields["producer_id"], fields["gateway"], fields["seq"] = origin.producer_id, origin.gateway, seq
         if event_id is not None:
@@ -98,14 +98,14 @@ class Policy(NamedTuple):
 
 
 class Deployment(NamedTuple):
-    """Where a call goes, in the words that its usage event will use."""
+    """The destination of a call, with the names that its usage event will have."""
 
     model_group: str
     model: str
     provider: str
     id: str | None = None
     tags: tuple[str, ...] = ()
-    """What the operator wrote at the deployment."""
+    """What the operator configured for the deployment."""
 
 
 class RequestSize(NamedTuple):
@@ -113,37 +113,37 @@ class RequestSize(NamedTuple):
 
     text_bytes: int
     frame_tokens: int
-    """Tokens that no text accounts for."""
+    """Tokens that come from no text."""
     images: int
     is_open: bool
-    """It brings or names something whose tokens cannot be told from here."""
+    """Whether it contains or names something whose tokens cannot be counted here."""
     has_paid_tools: bool
-    """It may use tools that the provider bills per use, as often as the model likes."""
+    """Whether it may use tools that the provider bills per use, as often as the model decides."""
     has_output: bool
     max_output_tokens: int | None
-    """Per answer, as the client says."""
+    """Per answer, as the client set it."""
     least_output_tokens: int
     answers: int
     is_hurried: bool
-    """It may be served at a price for priority."""
+    """Whether it may be served at a priority price."""
     caches_for_an_hour: bool
     texts: tuple[str, ...]
     made_images: int = 0
-    """Pictures to be made."""
+    """Pictures to make."""
     made_pixels: int | None = None
-    """Of each; None where the request names no size."""
+    """Of each picture; None if the request names no size."""
     searches: int = 0
-    """As a provider of reranking bills them, at the most."""
+    """The most that a reranking provider bills."""
     ranked_tokens: int = 0
-    """What a reranker by tokens reads: the query again with each document."""
+    """The tokens of a reranker: it reads the query again with each document."""
     is_speech: bool = False
 
 
 class UsageCounts(NamedTuple):
-    """What one call used, with nothing counted twice.
+    """The usage of one call, with nothing counted twice.
 
     Inclusive, as in a usage event: cache, audio, pictures and video are part of `input_tokens`; reasoning and
-    the media that came out are part of `output_tokens`.
+    generated media are part of `output_tokens`.
     """
 
     input_tokens: int = 0
@@ -157,7 +157,7 @@ class UsageCounts(NamedTuple):
     cache_read_audio_tokens: int = 0
     """Part of `cache_read_tokens`."""
     input_audio_tokens: int = 0
-    """Not out of the cache, as are the next two."""
+    """Not from the cache; the same holds for the next two."""
     input_image_tokens: int = 0
     input_video_tokens: int = 0
     output_audio_tokens: int = 0
@@ -170,6 +170,3 @@ class UsageCounts(NamedTuple):
     images: int = 0
     """Made by the call."""
     duration_ms: int = 0
-
-
-NOTHING_USED = UsageCounts()

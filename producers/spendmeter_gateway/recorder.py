@@ -1,4 +1,4 @@
-"""Recording: an event into the outbox, and counted as own spend in the same step."""
+"""The recorder: appends an event to the outbox and counts it as own spend in the same step."""
 
 import logging
 from collections import OrderedDict
@@ -21,19 +21,19 @@ log = logging.getLogger(__name__)
 UNPRICED = Counter("spendmeter_unpriced_total", "Events of a model whose price is not known.", ["model"])
 REPEATED = Counter("spendmeter_repeated_events_total", "Events that LiteLLM logged again, dropped.")
 DOUBTED = Counter(
-    "spendmeter_doubted_costs_total", "Costs that LiteLLM reported and that cannot be.", ["reason"]
+    "spendmeter_doubted_costs_total", "Costs that LiteLLM reported and that cannot be right.", ["reason"]
 )
 
-# LiteLLM repeats an event within seconds where it does at all (#5118, #31121).
+# If LiteLLM repeats an event, it does so within seconds (#5118, #31121).
 MAX_EVENTS_REMEMBERED = 10_000
-# An answer that LiteLLM logged before the request path told of it is at most as many requests old.
+# An answer that LiteLLM logged before the request path reported it is at most this many requests old.
 MAX_REQUESTS_REMEMBERED = 10_000
 MAX_MODELS_DISTINGUISHED = 1_000
 _OTHER_MODELS = "other"
 
 
 class Recorder:
-    """Records drafts. It never raises: what cannot be recorded is counted and logged as lost."""
+    """Records drafts. It never raises: an event that cannot be recorded is counted and logged as lost."""
 
     def __init__(
         self, settings: GatewaySettings, views: GatewayState, on_recorded: Callable[[bool], None]
@@ -45,12 +45,12 @@ class Recorder:
         self._ended: OrderedDict[Hashable, None] = OrderedDict()
         self._unpriced_models: set[str] = set()
         self.outbox: Outbox | None = None
-        """None while the file system gives no place for one."""
+        """None while the file system refuses one."""
 
     def answered(self, request: UUID, draft: UsageDraft, begun_at: datetime) -> None:
-        """Count what a request was answered at, until `record` or `end`, which may have come before.
+        """Count the cost of an answer until `record` or `end`, which may have come earlier.
 
-        What is held for the request, an upper bound, becomes this cost in one step. The event will have
+        In one step this cost replaces the request's hold, which is an upper bound. The event will have
         the request's id, so that a refusal can name it before it is recorded.
         """
         event = draft.finish(Origin("pending", self._gateway), 1, request)
@@ -59,16 +59,16 @@ class Recorder:
                 self._views.strict.release(request)
 
     def end(self, request: Hashable) -> None:
-        """A request has ended and costs nothing, or nothing that was not recorded."""
+        """End a request that costs nothing more than what was recorded."""
         with self._views.lock:
             self._views.strict.release(request)
             self._end(request)
 
     def record(self, draft: UsageDraft, ends: Hashable = None) -> UsageEvent | None:
-        """Record and count one event; returns it, or None where it was known already.
+        """Record and count one event; returns it, or None if it was already known.
 
-        `ends` is the request that has ended with it: its hold, or what it was answered at, becomes this
-        cost in one step. A request may have several events; the first that ends it has its id.
+        `ends` is the request that ends with it: in one step this cost replaces its hold or its answer's
+        cost. A request may have several events; the first that ends it has its id.
         """
         with self._views.lock:
             if ends is not None:
@@ -81,7 +81,7 @@ class Recorder:
             told = None
             if isinstance(ends, UUID) and ends not in self._ended:
                 told = self._end(ends)
-                # An object's bill has an id that no request gave it.
+                # The id of an object's bill comes from no request.
                 event_id = event_id if draft.fields.get("object_id") else ends
             event, is_urgent = self._append(draft, event_id)
         if told is not None:
@@ -91,11 +91,11 @@ class Recorder:
         return event
 
     def has_recorded(self, event_id: UUID) -> bool:
-        """Whether that event was recorded, as far as is remembered."""
+        """Whether that event was recorded, as far as remembered."""
         return event_id in self._seen
 
     def close(self) -> None:
-        """Record no more: whoever records at this moment comes first, or is told. Raises OSError."""
+        """Stop recording: a concurrent call comes first, or its event counts as lost. Raises OSError."""
         with self._views.lock:
             if self.outbox is not None:
                 self.outbox.close()
@@ -112,14 +112,15 @@ class Recorder:
                 return event, self._views.count(event, is_recorded=True)
         else:
             LOST.labels("unwritable").inc()
-        # It cost money all the same, and this gateway knows. An object's bill comes again with its next read.
+        # It cost money all the same, so this gateway counts it. An object's bill comes again with its next
+        # read.
         if draft.fields.get("object_id"):
             self._seen.pop(event_id, None)
         event = draft.finish(Origin("lost", self._gateway), 1, event_id)
         return event, self._views.count(event, is_recorded=False)
 
     def _end(self, request: Hashable) -> AnsweredCall | None:
-        """What the request was answered at, which counts no longer; None if that was not known."""
+        """The cost of the request's answer, which no longer counts; None if it was unknown."""
         _remember(self._ended, request, MAX_REQUESTS_REMEMBERED)
         return self._views.pending.settle(request) if isinstance(request, UUID) else None
 

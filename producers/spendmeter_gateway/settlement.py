@@ -1,7 +1,7 @@
-"""Settlement: each call of an exchange that has ended gets its event and gives back its hold, logged or not.
+"""Settlement: each call of an ended exchange gets its event and releases its hold, logged or not.
 
 LiteLLM's log event settles nearly every call within milliseconds. This is for the others: calls that
-LiteLLM logs as one, streams that were left, attempts that were given up, answers that a guardrail kept.
+LiteLLM logs as one, streams that the client left, abandoned attempts, answers that a guardrail kept back.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from uuid import UUID
 
 from prometheus_client import Counter, Gauge
 
-from spendmeter.contract.ids import made_at
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.values.ids import made_at
 from spendmeter_gateway.exchange import Call, Exchange, Outcome
 from spendmeter_gateway.model import UsageDraft
 
@@ -27,13 +27,13 @@ SETTLED = Counter(
 )
 
 UNSETTLED = Gauge(
-    "spendmeter_unsettled_exchanges", "Requests that have ended and have a call without an event yet."
+    "spendmeter_unsettled_exchanges", "Requests that have ended and still have a call without an event."
 )
 
 SWEEP_EVERY_SECONDS = 0.25
 LOGGED_WITHIN_SECONDS = 2.0
-"""How long after the end of its exchange LiteLLM may take to log a call that was cut."""
-# Exchanges that wait for LiteLLM's log events; beyond it the oldest are settled at once.
+"""How long LiteLLM has, after the end of the exchange, to log a call that was cut."""
+# Exchanges that wait for LiteLLM's log events; beyond this number the oldest are settled at once.
 MAX_WAITING = 20_000
 
 
@@ -41,10 +41,13 @@ class Drafts(Protocol):
     """Makes usage events of calls that LiteLLM has not logged."""
 
     def answered(self, call: Call) -> UsageDraft | None:
-        """The event of a call that was answered; None where it costs nothing."""
+        """The event of an answered call; None if it costs nothing."""
 
     def cut(self, call: Call) -> UsageDraft | None:
-        """The event of a call that was given up: an estimate, at least what went in."""
+        """The event of an abandoned call: an estimate, at least of its input."""
+
+    def estimated(self, call: Call) -> UsageDraft | None:
+        """The same for any call, from its texts alone: its answer's usage may be unreadable."""
 
 
 class _Ended(NamedTuple):
@@ -54,7 +57,7 @@ class _Ended(NamedTuple):
 
 
 class Settlement:
-    """Exchanges that have ended, until all of their calls are settled."""
+    """Ended exchanges, until all of their calls are settled."""
 
     def __init__(
         self,
@@ -64,9 +67,9 @@ class Settlement:
         count: Callable[[UUID, UsageDraft, datetime], None],
         is_held: Callable[[Hashable], bool],
     ) -> None:
-        """`max_seconds`: how long LiteLLM may take to log an answer that was given.
+        """`max_seconds`: how long LiteLLM has to log an answer.
 
-        `count` has a call count at a draft's cost until it is recorded, in place of what is held for it.
+        `count` counts a call at a draft's cost until it is recorded, instead of its hold.
         """
         self._max_seconds, self._record, self._release = max_seconds, record, release
         self._count, self._is_held = count, is_held
@@ -77,9 +80,9 @@ class Settlement:
         return len(self._ended) + len(self._waiting)
 
     def add(self, exchange: Exchange, drafts: Drafts) -> None:
-        """An exchange has ended, or a call of it after that. Any thread."""
+        """Note that an exchange has ended, or one of its calls after that. Any thread."""
         while (request_id := exchange.consume_admitted()) is not None:
-            # No call has taken it over, so nothing was sent for it.
+            # No call has inherited it, so nothing was sent for it.
             self._release(request_id)
         if exchange.open_calls():
             self._ended.append(_Ended(exchange, drafts, time.monotonic()))
@@ -102,7 +105,7 @@ class Settlement:
         UNSETTLED.set(len(self))
 
     def settle_all(self) -> None:
-        """Settle everything at once: the process ends."""
+        """Settle everything at once, because the process ends."""
         for queue in (self._ended, self._waiting):
             while queue:
                 self._settle(queue.popleft(), is_last=True)
@@ -124,18 +127,22 @@ class Settlement:
             exchange.forget()
 
     def _count_held(self, call: Call, drafts: Drafts) -> None:
-        """No hold outlives its exchange: while LiteLLM takes its time, an estimate counts instead."""
+        """End the hold with its exchange: until LiteLLM logs the call, an estimate counts instead."""
         if self._is_held(call.id):
             draft = self._draft(call, drafts)
             if draft is not None:
                 self._count(call.id, draft, made_at(call.id))
 
     def _draft(self, call: Call, drafts: Drafts) -> UsageDraft | None:
+        is_answered = call.outcome is Outcome.ANSWERED
+        if not is_answered and not call.sends and not call.exchange.output_bytes:
+            return None
         try:
-            if call.outcome is Outcome.ANSWERED:
-                return drafts.answered(call)
-            if call.sends or call.exchange.output_bytes:
-                return drafts.cut(call)
+            return drafts.answered(call) if is_answered else drafts.cut(call)
+        except Exception:
+            log.exception("the usage of call %s cannot be read: it is estimated from its texts", call.id)
+        try:
+            return drafts.estimated(call)
         except Exception:
             log.exception("call %s could not be estimated: it costs nothing", call.id)
         return None
@@ -154,6 +161,6 @@ class Settlement:
 
 
 def _may_be_logged(call: Call) -> bool:
-    """Whether LiteLLM will log the call yet: an answer was given, and nothing of the request is logged."""
+    """Whether LiteLLM will still log the call: it was answered, and nothing of the request is logged."""
     exchange = call.exchange
     return call.outcome is not Outcome.CUT and exchange.is_complete and not exchange.has_logged

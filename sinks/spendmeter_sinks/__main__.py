@@ -12,17 +12,17 @@ from spendmeter.extras import needs
 with needs("sink"):
     import click
 
+    from spendmeter.kafka.fetch import fetch_cheaply
     from spendmeter.runtime import clickhouse, logs, metrics
-    from spendmeter.runtime.fetched import fetch_cheaply
     from spendmeter.runtime.process import exiting_with_message
-    from spendmeter.runtime.settings import load
+    from spendmeter.settings import load
     from spendmeter_sinks.clickhouse.consumer import Sink
     from spendmeter_sinks.clickhouse.gc import leave_to_the_sink
     from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
-    from spendmeter_sinks.clickhouse.migrate import SchemaMismatch, migrate
-    from spendmeter_sinks.clickhouse.owner import OwnedByAnother
     from spendmeter_sinks.clickhouse.settings import SinkSettings
     from spendmeter_sinks.clickhouse.writer import NotMigrated, PartialInsert, open_client
+    from spendmeter_sinks.database.migrate import SchemaMismatch, migrate
+    from spendmeter_sinks.database.owner import OwnedByAnother
     from spendmeter_sinks.opening_balance.backfill import Backfill
 
 log = logging.getLogger("spendmeter_sinks")
@@ -31,10 +31,10 @@ log = logging.getLogger("spendmeter_sinks")
 @click.group(invoke_without_command=True)
 @click.pass_context
 def sink(context: click.Context) -> None:
-    """Run a ClickHouse sink: it keeps every record, once, as history.
+    """Run a ClickHouse sink: it stores every record once, as history.
 
-    Several share the work. Settings come from the environment (SPENDMETER_...;
-    docs/reference/settings.md). SIGTERM ends it in order.
+    Several sinks share the work. Settings come from the environment (SPENDMETER_...;
+    docs/reference/settings.md). SIGTERM stops it cleanly.
     """
     if context.invoked_subcommand is not None:
         return
@@ -46,7 +46,7 @@ def sink(context: click.Context) -> None:
 
 @sink.command("migrate")
 def migrate_schema() -> None:
-    """Make the database and its tables, or bring them up to this version."""
+    """Create the database and its tables, or bring them up to this version."""
     with _configured() as settings:
         client = open_client(settings, database=None)
         migrate(client, settings.clickhouse_database)
@@ -62,7 +62,7 @@ async def run(settings: SinkSettings) -> None:
     metrics.serve(settings)
     sink = Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC)))
     filler = Backfill(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
-    # Whichever ends first, in order or by an error, ends the other.
+    # Whichever ends first, cleanly or by an error, ends the other.
     works = [asyncio.create_task(work.run(stop)) for work in (sink, filler)]
     await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
     stop.set()

@@ -1,6 +1,6 @@
-"""Changes of a budget that is in force: raised, reset, paused, another limit or period. Pure.
+"""Changes of a budget in force: raise, reset, pause, another limit or period. Pure.
 
-None of them touches spend; each returns the whole record as it is to be from now on.
+None of them changes spend; each returns the whole new record.
 """
 
 from datetime import datetime
@@ -8,19 +8,19 @@ from typing import Any
 
 from spendmeter.contract.budget import MAX_RAISES, Budget, Raise
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import format_time
 from spendmeter.domain.window import window_of
+from spendmeter.values.times import format_time
 
 
 class InvalidChange(ValueError):
-    """The change cannot be; the message says why and what to do instead."""
+    """The change is not possible; the message says why and what to do instead."""
 
 
 def with_fields(budget: Budget, **fields: Any) -> Budget:
-    """The budget with these fields, checked as a whole. Its changer is whoever writes it.
+    """The budget with these fields, checked as a whole. Whoever writes it becomes its author.
 
     Raises:
-        pydantic.ValidationError: no budget can be so.
+        pydantic.ValidationError: such a budget is invalid.
     """
     return Budget.model_validate({**budget.model_dump(), **fields, "updated_by": ""})
 
@@ -32,7 +32,7 @@ def without_ended_raises(budget: Budget, now: datetime) -> Budget:
 
 
 def raised(budget: Budget, amount: NanoUsd, until: datetime, now: datetime) -> Budget:
-    """The budget with so much more until then; it adds to the raises that there are.
+    """The budget with one more raise until then.
 
     Raises:
         InvalidChange: it would end before it begins, or there are too many.
@@ -49,10 +49,10 @@ def raised(budget: Budget, amount: NanoUsd, until: datetime, now: datetime) -> B
 
 
 def reset(budget: Budget, at: datetime, now: datetime) -> Budget:
-    """The budget with a new window that began then, now or earlier in the present period.
+    """The budget with a new window that began at that moment, now or earlier in the present period.
 
     Raises:
-        InvalidChange: the moment is to come, or before the present period.
+        InvalidChange: the moment is in the future, or before the present period.
     """
     if at > now:
         raise InvalidChange(f"{format_time(at)} is to come; a reset is now or earlier")

@@ -1,4 +1,4 @@
-"""Budgets as people write them in YAML: read whole, or every problem told with its line and its fix. Pure.
+"""Reads budget files in YAML, or reports every problem with its line and its fix. Pure.
 
 budgets:
   - id: key-day
@@ -18,10 +18,10 @@ import yaml
 from pydantic import ValidationError
 
 from spendmeter.contract.budget import ANY, GLOBBED, MAX_RAISES, MAX_THRESHOLDS, Action, Budget, Enforcement
-from spendmeter.contract.dimensions import DIMENSIONS
-from spendmeter.contract.period import NAMED_PERIODS
 from spendmeter.files.scalars import Wrong, fraction, money, one_of, text, time
-from spendmeter.files.yaml import InvalidFile, Problem, YamlReader, line_of
+from spendmeter.files.yaml import EXTENSION, InvalidFile, Problem, YamlReader, line_of
+from spendmeter.values.dimensions import DIMENSIONS
+from spendmeter.values.period import NAMED_PERIODS, WEEKDAYS
 
 REQUIRED = {
     "id": "a name of your choice, such as key-day",
@@ -41,16 +41,16 @@ FIELDS = (
     "paused",
     "replaces",
 )
-# Where a field of the record has another name in the file.
+# Fields of the record that have another name in the file.
 _IN_THE_FILE = {"limit_nanousd": "limit_usd"}
 
 
 class InvalidBudgetFile(InvalidFile):
-    """The file cannot be applied; nothing of it was."""
+    """The file cannot be applied, and none of it was."""
 
 
 class BudgetFile(NamedTuple):
-    """The budgets of a file, and in which line each of their fields stands."""
+    """The budgets of a file, and the line of each of their fields."""
 
     name: str
     budgets: list[Budget]
@@ -58,7 +58,7 @@ class BudgetFile(NamedTuple):
     """By id, then by field; "" is the budget itself."""
 
     def invalid(self, wrong: Mapping[str, str], field: str) -> InvalidBudgetFile:
-        """What is wrong with a field of some of the budgets, by id, told where it stands."""
+        """Problems with a field of some budgets, given by id, with their lines."""
         return InvalidBudgetFile(
             self.name,
             [Problem(self.lines[i].get(field, self.lines[i][""]), message) for i, message in wrong.items()],
@@ -66,7 +66,7 @@ class BudgetFile(NamedTuple):
 
 
 def read_budgets(written: str, name: str, now: datetime) -> list[Budget]:
-    """The budgets of a file. `name` is what its problems are told under; `now` stamps the records.
+    """The budgets of a file. `name` is the file's name in messages; `now` stamps the records.
 
     Raises:
         InvalidBudgetFile: anything is wrong with any of them.
@@ -75,7 +75,7 @@ def read_budgets(written: str, name: str, now: datetime) -> list[Budget]:
 
 
 def read_budget_file(written: str, name: str, now: datetime) -> BudgetFile:
-    """As `read_budgets`, with the lines."""
+    """Like `read_budgets`, with the lines."""
     reader = _Reader(now)
     budgets = list(reader.budgets(written))
     if reader.problems:
@@ -131,7 +131,7 @@ class _Reader(YamlReader):
             case "starts_at":
                 return {"starts_at": time(node)}
             case "warn_at":
-                # One more than there may be: the record says so.
+                # One more than allowed, so that the record reports it.
                 items = self.sequence(node, field)[: MAX_THRESHOLDS + 1]
                 return {"warn_at": tuple(fraction(item) for item in items)}
             case "action":
@@ -150,7 +150,7 @@ class _Reader(YamlReader):
         for dimension, value in self.mapping(node, "match", DIMENSIONS).items():
             values[dimension] = text(value)
             if values[dimension] != ANY and ANY in values[dimension] and dimension not in GLOBBED:
-                self.report(value, f"match.{dimension} takes no pattern, only {' and '.join(GLOBBED)} do")
+                self.report(value, f"match.{dimension} allows no pattern, only {' and '.join(GLOBBED)} do")
             if dimension == "key" and values[dimension].startswith("sk-"):
                 hashed = sha256(values[dimension].encode()).hexdigest()
                 self.report(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
@@ -169,9 +169,72 @@ class _Reader(YamlReader):
             if found["type"] == "missing":
                 continue
             message = found["msg"].removeprefix("Value error, ")
-            # What is wrong with several fields together names the one to mend first.
+            # A problem of several fields together names the one to correct first.
             record_name = str(found["loc"][0]) if found["loc"] else message.split(maxsplit=1)[0].rstrip(":")
             field = _IN_THE_FILE.get(record_name, record_name)
             self.report(
                 nodes.get(field, node), message if message.startswith(field) else f"{field}: {message}"
             )
+
+
+# As many digits as history holds. Text or number: the reader reads either exactly as written.
+_USD = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,9})?$"},
+        {"type": "number", "exclusiveMinimum": 0},
+    ]
+}
+_DAYS = "|".join(WEEKDAYS)
+_PERIOD = rf"^(hour|day|week(:({_DAYS}))?|month(:([1-9]|[12]\d|3[01]))?|year|lifetime|P[0-9WDTHMS]+)$"
+
+
+def budget_file_schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12. `apply` may still refuse what it allows, and says why."""
+    model = Budget.model_json_schema()
+    fields = dict(model["properties"])
+    fields["limit_usd"] = {**_USD, "description": "What may be spent in one window, in USD."}
+    fields["period"] = {
+        "type": "string",
+        "pattern": _PERIOD,
+        "description": "hour, day, week (week:sunday), month (month:15), year, lifetime, or ISO 8601",
+    }
+    fields["raises"] = {**fields["raises"], "items": _raise()}
+    fields["match"] = {
+        "type": "object",
+        "description": 'Dimension to value, or to "*" for one account per value; {} is everything.',
+        "additionalProperties": False,
+        "properties": {
+            dimension: {"type": "string", "minLength": 1}
+            for dimension in model["properties"]["match"]["propertyNames"]["enum"]
+        },
+    }
+    budget = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(REQUIRED),
+        "properties": {field: _plain(fields[field]) for field in FIELDS},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "spendmeter budgets",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["budgets"],
+        "properties": {"budgets": {"type": "array", "items": budget}},
+        "patternProperties": {f"^{EXTENSION}": {}},
+        "$defs": {name: made for name, made in model["$defs"].items() if name != "Raise"},
+    }
+
+
+def _raise() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["amount_usd", "until"],
+        "properties": {"amount_usd": _USD, "until": {"type": "string", "format": "date-time"}},
+    }
+
+
+def _plain(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema without titles that only repeat the field's name."""
+    return {name: value for name, value in field.items() if name != "title"}

@@ -1,4 +1,4 @@
-"""The plan: what putting budgets in force creates, changes, removes and leaves, and what forbids it. Pure."""
+"""The plan: which budgets an apply creates, changes, removes and leaves, and what forbids it. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -9,24 +9,24 @@ from typing import Any, NamedTuple
 from spendmeter.budgets.change import without_ended_raises
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
-from spendmeter.contract.times import format_time
+from spendmeter.values.times import format_time
 
 MADE_ELSEWHERE = ("key:*", "litellm:*")
 """Ids of budgets that the key API and LiteLLM own: no file has them, so no file prunes them."""
-# What people and services change while a budget runs: left as it is by who does not name it.
+# Fields that people and services change while a budget runs: they stay unless the file names them.
 _KEPT = ("reset_at", "raises", "paused")
 _STAMPS = {"revision", "updated_at", "updated_by"}
 
 
 class Change(NamedTuple):
-    """A budget in force and what becomes of it."""
+    """A budget in force, and its new record."""
 
     before: Budget
     after: Budget
 
 
 class Difference(NamedTuple):
-    """One field of a change, as people write it."""
+    """One field of a change, in people's notation."""
 
     field: str
     old: str
@@ -34,7 +34,7 @@ class Difference(NamedTuple):
 
 
 class BudgetPlan(NamedTuple):
-    """What is to be done; every budget is in one of these."""
+    """What to do; every budget is in one of these."""
 
     created: list[Budget]
     changed: list[Change]
@@ -42,7 +42,7 @@ class BudgetPlan(NamedTuple):
     """Only when pruning."""
     unchanged: list[Budget]
     left: list[Budget]
-    """In force, and not asked for: `removed` instead when pruning, unless made elsewhere."""
+    """In force, but not wanted: when pruning these are `removed`, unless they were made elsewhere."""
 
     @property
     def removes_most(self) -> bool:
@@ -53,14 +53,14 @@ class BudgetPlan(NamedTuple):
 
     @property
     def writes(self) -> list[Budget]:
-        """The records to be written, removals apart."""
+        """The records to write, without removals."""
         return [*self.created, *(change.after for change in self.changed)]
 
 
 def plan(
     existing: Mapping[str, Budget], wanted: Sequence[Budget], now: datetime, *, prune: bool = False
 ) -> BudgetPlan:
-    """What it takes to bring the wanted budgets into force."""
+    """The plan that brings the wanted budgets into force."""
     made = BudgetPlan([], [], [], [], [])
     for budget in wanted:
         known = existing.get(budget.id)
@@ -113,7 +113,7 @@ def _render_fields(budget: Budget) -> dict[str, str]:
 
 
 def wrong_replaces(wanted: Iterable[Budget], in_force: Mapping[str, Budget]) -> dict[str, str]:
-    """By id, what is wrong with whom the wanted budgets replace, `in_force` being all there will be."""
+    """By id, problems with the budgets that the wanted ones replace; `in_force` are all that will exist."""
     found = {}
     ending: set[str] = set()
     for budget in wanted:
@@ -132,10 +132,10 @@ def wrong_replaces(wanted: Iterable[Budget], in_force: Mapping[str, Budget]) -> 
 
 
 def _circle(budget: Budget, in_force: Mapping[str, Budget], ending: set[str]) -> list[str]:
-    """The way from the budget over what it replaces back to it; empty where it does not lead back.
+    """The circle from the budget through what it replaces back to it; empty if there is none.
 
     Args:
-        ending: budgets from which every way is known to end; those met on such a way are added.
+        ending: budgets whose chain is known to end; budgets on such a chain are added.
     """
     way = {budget.id: None}
     at = in_force.get(budget.replaces or "")
@@ -144,7 +144,7 @@ def _circle(budget: Budget, in_force: Mapping[str, Budget], ending: set[str]) ->
         at = in_force.get(at.replaces or "")
     if at is not None and at.id == budget.id:
         return [*way, budget.id]
-    # None of these leads back to itself; where the way ends in a circle of others, those before it.
+    # None of these leads back to itself; if the chain ends in a circle of others, these come before it.
     is_end = at is None or at.id in ending
     ending.update(way if is_end or at is None else takewhile(lambda budget_id: budget_id != at.id, way))
     return []

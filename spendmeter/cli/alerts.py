@@ -1,4 +1,4 @@
-"""`spendmeter alerts`: what was told to people, and what is told now."""
+"""`spendmeter alerts`: past alerts, and new ones as they come."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from spendmeter.cli.printing import clock, print_json, print_json_line, say
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.settings import Settings
+from spendmeter.topics.dead_letters import StoredRecord
 
 
 @click.command()
@@ -45,7 +45,7 @@ def alerts(follow: bool, dir_: Path | None, as_json: bool) -> None:
 
 
 def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopics:
-    """Reads the topic once for every alert; a crossing that was told again is shown once."""
+    """Reads the topic once and shows every alert; a repeated alert is shown once."""
     seen = set()
 
     def show_alert(record: StoredRecord) -> None:

@@ -1,4 +1,4 @@
-"""Where a command finds Kafka, ClickHouse and the proxy: options, environment, else the local stack."""
+"""How a command finds Kafka, ClickHouse and the proxy: options, environment, else the local stack."""
 
 import asyncio
 import os
@@ -11,12 +11,12 @@ import click
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.runtime.endpoints import Endpoints, StackNotRunningError, find_stack, resolve_dir
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import ClickHouseSettings, Settings, load
+from spendmeter.settings import ClickHouseSettings, Settings, load
 
 T = TypeVar("T")
 S = TypeVar("S", bound=BaseSettings)
@@ -30,17 +30,19 @@ def kafka_settings(dir_: Path | None) -> Settings:
 
 
 def clickhouse_settings(dir_: Path | None) -> ClickHouseSettings:
-    """The history that SPENDMETER_CLICKHOUSE_URL names, else the local stack's. For who asks history only."""
+    """The history at SPENDMETER_CLICKHOUSE_URL, else the local stack's. For commands that need only
+    history.
+    """
     return _found(ClickHouseSettings, dir_, _CLICKHOUSE)
 
 
 def cluster_settings(dir_: Path | None) -> ClickHouseSettings:
-    """Kafka and the history of one system: both from the environment, or both of the local stack."""
+    """Kafka and history of one system: both from the environment, or both from the local stack."""
     return _found(ClickHouseSettings, dir_, _KAFKA, _CLICKHOUSE)
 
 
 def stack(dir_: Path | None) -> Endpoints:
-    """The running local stack, or the words that say how to start one."""
+    """The running local stack, or an error that says how to start one."""
     try:
         return find_stack(dir_)
     except StackNotRunningError as error:
@@ -54,10 +56,11 @@ def run(
     failed: str = "",
     then: str = "the same command again is safe",
 ) -> T:
-    """Run a command's work; what a person can mend ends in a sentence, exit 1.
+    """Run a command's work; an error that a person can correct ends in a sentence, exit 1.
 
     Args:
-        failed: what Kafka did not do, and `then` what to do about it, where the error alone says too little.
+        failed: what Kafka did not do; `then`: what to do about it. For errors that say too little by
+        themselves.
     """
     try:
         return asyncio.run(work())

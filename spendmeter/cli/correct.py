@@ -1,4 +1,4 @@
-"""`spendmeter correct` and `void`: what a recorded request really cost."""
+"""`spendmeter correct` and `void`: change the cost of a recorded request."""
 
 from pathlib import Path
 from time import monotonic, sleep
@@ -7,7 +7,7 @@ from uuid import UUID
 import click
 
 from spendmeter.cli.connection import cluster_settings, history, run
-from spendmeter.cli.options import CostOption, dir_option, json_option
+from spendmeter.cli.options import CostOption, dir_option, json_option, wait_option
 from spendmeter.cli.printing import print_json, say, usd
 from spendmeter.client import who
 from spendmeter.contract.money import NanoUsd, format_usd
@@ -17,21 +17,15 @@ from spendmeter.contract.usage import UsageEvent, UsageKind
 from spendmeter.history.correction import MAX_REASON_CHARACTERS, CorrectedEvent, NotCorrectable
 from spendmeter.history.correction import correct as correction_of
 from spendmeter.history.usage import find_event, find_recorded
+from spendmeter.kafka.client import producer, queue_signed
 from spendmeter.runtime.clickhouse import Client
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter.runtime.signed import queue_signed
+from spendmeter.settings import ClickHouseSettings
 
 POLL_SECONDS = 0.25
 
 event_argument = click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
-wait_option = click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait until history shows the correction, and with it that no other one came first.",
+_wait_option = wait_option(
+    "Seconds to wait until history shows the correction, and with it that no other one came first."
 )
 
 
@@ -51,28 +45,26 @@ reason_option = click.option(
 
 @click.command()
 @event_argument
-@click.option(
-    "--cost-usd", type=CostOption(), required=True, help="What the request shall have cost in the end."
-)
+@click.option("--cost-usd", type=CostOption(), required=True, help="The final cost of the request.")
 @reason_option
-@wait_option
+@_wait_option
 @dir_option
 @json_option
 def correct(
     event_id: UUID, cost_usd: NanoUsd, reason: str, wait_seconds: float, dir_: Path | None, as_json: bool
 ) -> None:
-    """Correct what the request recorded as EVENT_ID cost, in the window that it belongs to."""
+    """Correct the cost of the request recorded as EVENT_ID, in its own window."""
     _change(event_id, UsageKind.CORRECTION, cost_usd, reason, wait_seconds, dir_, as_json)
 
 
 @click.command()
 @event_argument
 @reason_option
-@wait_option
+@_wait_option
 @dir_option
 @json_option
 def void(event_id: UUID, reason: str, wait_seconds: float, dir_: Path | None, as_json: bool) -> None:
-    """Take back all that the request recorded as EVENT_ID still costs."""
+    """Set the cost of the request recorded as EVENT_ID to zero."""
     _change(event_id, UsageKind.VOID, NanoUsd(0), reason, wait_seconds, dir_, as_json)
 
 
@@ -91,7 +83,7 @@ def _change(
         before = find_recorded(client, topic, event_id)
         if before is None:
             raise click.ClickException(
-                f"history has no event {event_id}. A new one is there within seconds; if it stays away,"
+                f"history has no event {event_id}. A new one arrives within seconds; if it does not,"
                 " `spendmeter status` says whether history is being written"
             )
         event = _planned(before, cost, kind, reason)
@@ -102,7 +94,7 @@ def _change(
     if stored is not None and not _is_same(stored, event):
         raise click.ClickException(
             f"{stored.recorded_by or 'somebody'} corrected {event_id} at the same moment, and that counts;"
-            " this correction does not. Look at it, and correct it again if need be"
+            " this correction does not. Check the result, and correct it again if necessary"
         )
     return _render(before, event, stored is not None, as_json)
 
@@ -115,7 +107,7 @@ def _planned(before: CorrectedEvent, cost: NanoUsd, kind: UsageKind, reason: str
 
 
 def _is_same(stored: UsageEvent, sent: UsageEvent) -> bool:
-    """Whether what history has is what was sent; two who send the same mean the same."""
+    """Whether history has what was sent; two people who send the same mean the same."""
     return (stored.cost_nanousd, stored.kind) == (sent.cost_nanousd, sent.kind)
 
 
@@ -142,7 +134,7 @@ def _send(settings: ClickHouseSettings, event: UsageEvent) -> None:
 
 
 def _wait(client: Client, topic: str, sent: UsageEvent, wait_seconds: float) -> UsageEvent | None:
-    """The correction as history has it, None where it has none in time."""
+    """The correction in history; None if it does not arrive in time."""
     deadline = monotonic() + wait_seconds
 
     while True:

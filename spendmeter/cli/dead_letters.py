@@ -1,4 +1,4 @@
-"""`spendmeter letters`: what could not be read or counted, and what becomes of it."""
+"""`spendmeter letters`: records that could not be read or counted; list, replay or discard them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,39 +9,46 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from spendmeter.cli.connection import cluster_settings, history, kafka_settings, run
-from spendmeter.cli.options import TimeOption, dir_option, json_option
+from spendmeter.cli.options import TimeOption, dir_option, json_option, wait_option
 from spendmeter.cli.printing import clock, print_json, say
 from spendmeter.client import who
 from spendmeter.contract.dead_letter import DeadLetter, Reason, Resolution, not_held
 from spendmeter.contract.records import Record, encode_dead_letter, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.history.dead_letter_topic import DeadLetterTopic, fetch_dead_letters
-from spendmeter.history.replay import HistoryCopy, NotReplayable, PutAside, is_counted, replay_of
+from spendmeter.history.dead_letters import (
+    DeadLetterTopic,
+    HistoryCopy,
+    NotReplayable,
+    PutAside,
+    fetch_dead_letters,
+    is_counted,
+    replay_of,
+)
 from spendmeter.history.usage import find_copies
-from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed
-from spendmeter.runtime.kafka import TopicPartition, admin_client, consumer, producer
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
+from spendmeter.kafka.client import TopicPartition, admin_client, consumer, producer
+from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP, wait_until_passed
+from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter.visible import visible
 
 MAX_SHOWN = 1_000
 """Lines of `list` without --json."""
 MAX_DETAIL_CHARACTERS = 100
 AT_ONCE = 200
-"""Letters whose payloads are in memory together, and that history is asked for in one query."""
+"""Dead letters whose payloads are in memory together, and that one query of history covers."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Filter(NamedTuple):
-    """Which letters a command is about."""
+    """The dead letters that a command is about."""
 
     ids: tuple[str, ...]
     reasons: tuple[str, ...]
     since: datetime | None
     until: datetime | None
     everything: bool = False
-    """With those that are resolved already."""
+    """Whether resolved ones are included."""
 
     @property
     def names_some(self) -> bool:
@@ -60,11 +67,11 @@ class Filter(NamedTuple):
 
 
 class ReplayOutcome(NamedTuple):
-    """What became of one letter of a replay."""
+    """The outcome of one dead letter of a replay."""
 
     aside: PutAside
     event: UsageEvent | None = None
-    """To be sent."""
+    """The record to send."""
     is_counted: bool = False
     refusal: str = ""
 
@@ -106,7 +113,7 @@ def list_(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    """Letters, oldest first. ID is topic:partition:offset of the record."""
+    """List dead letters, oldest first. ID is topic:partition:offset of the record."""
     wanted = Filter(ids, reasons, since, until, everything)
     found = _read(kafka_settings(dir_), wanted)
     if as_json:
@@ -126,7 +133,7 @@ def list_(
 @dir_option
 @json_option
 def show(id_: str, dir_: Path | None, as_json: bool) -> None:
-    """Show one letter with its record."""
+    """Show one dead letter with its record."""
     settings = kafka_settings(dir_)
     (aside,) = _read(settings, Filter((id_,), (), None, None))
     (letter,) = _payloads(settings, [aside])
@@ -151,13 +158,8 @@ def show(id_: str, dir_: Path | None, as_json: bool) -> None:
 
 @letters.command()
 @_filtered
-@click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait until stream and history have read all that is there, and it is known what counts.",
+@wait_option(
+    "Seconds to wait until stream and history have read everything, so that it is known what counts."
 )
 @dir_option
 @json_option
@@ -170,7 +172,7 @@ def replay(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    """Have events that can be read by now count after all, each once, in budgets and in history.
+    """Count events that can be read by now, each once, in budgets and in history.
 
     Exit 0: all of them count; 1: some could not be replayed.
     """
@@ -209,7 +211,9 @@ def discard(
     dir_: Path | None,
     as_json: bool,
 ) -> None:
-    """Mark letters as done without counting them. They stay on the topic, and `list --all` shows them."""
+    """Mark dead letters as done without counting them. They stay on the topic, and `list --all`
+    shows them.
+    """
     settings = kafka_settings(dir_)
     found = [a for a in _read(settings, _some(Filter(ids, reasons, since, until))) if a.resolved is None]
     _send(settings, Topic.DEAD_LETTERS, [_resolution(aside, Resolution.DISCARDED) for aside in found])
@@ -225,7 +229,7 @@ def _some(wanted: Filter) -> Filter:
 
 
 def _read(settings: Settings, wanted: Filter) -> list[PutAside]:
-    """The letters that are wanted, in the order in which they were put aside."""
+    """The wanted dead letters, in the order in which they were put aside."""
     topic = DeadLetterTopic(settings)
     run(topic.read_to_end, settings)
     missing = [visible(id_) for id_ in wanted.ids if id_ not in topic.letters]
@@ -237,7 +241,7 @@ def _read(settings: Settings, wanted: Filter) -> list[PutAside]:
 
 
 def _payloads(settings: Settings, asides: Sequence[PutAside]) -> list[DeadLetter]:
-    """The letters with their payloads; one that is gone has none."""
+    """The dead letters with their payloads; a deleted one has none."""
 
     async def work() -> list[DeadLetter | None]:
         return [letter async for letter in fetch_dead_letters(settings, (aside.offset for aside in asides))]
@@ -247,7 +251,7 @@ def _payloads(settings: Settings, asides: Sequence[PutAside]) -> list[DeadLetter
 
 
 def _wait_until_known(settings: Settings, wait_seconds: float) -> None:
-    """Return once both groups have read all of spend.usage that is there now."""
+    """Return once both groups have read everything that is now in spend.usage."""
 
     async def work() -> dict[str, int]:
         admin, reader = admin_client(settings), consumer(settings)
@@ -278,7 +282,7 @@ def _wait_until_known(settings: Settings, wait_seconds: float) -> None:
 
 
 def _replay(settings: ClickHouseSettings, asides: Sequence[PutAside]) -> Iterator[ReplayOutcome]:
-    """Send what can be sent, and note what became of each letter."""
+    """Send what can be sent, and note the outcome of each dead letter."""
     now = datetime.now(UTC)
     payloads = _payloads(settings, asides)
     prepared = [_prepared(settings, *one, now) for one in zip(asides, payloads, strict=True)]
@@ -304,7 +308,7 @@ def _resolved(outcome: ReplayOutcome) -> Resolution:
 
 
 def _is_done(aside: PutAside) -> bool:
-    """Whether it counts by an earlier replay. What was discarded can still be replayed."""
+    """Whether an earlier replay already counts. A discarded one can still be replayed."""
     return aside.resolved is not None and aside.resolved.resolution is not Resolution.DISCARDED
 
 

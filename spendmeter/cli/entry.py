@@ -1,4 +1,4 @@
-"""The script `spendmeter`: what a command lacks is named, as the extra that brings it."""
+"""The script `spendmeter`: if a command's library is missing, it names the extra to install."""
 
 import sys
 

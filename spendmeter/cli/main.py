@@ -10,8 +10,8 @@ import click
 
 from spendmeter.cli.printing import print_any_character, show_error
 from spendmeter.extras import lacks_extra
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import render_kafka_error
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import render_kafka_error
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as of every program that SIGINT ends."""
@@ -23,10 +23,10 @@ class Commands(click.Group):
     """The installed commands. Each is loaded when it is called or listed."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any) -> Any:  # type: ignore[override]
-        """Run the command line; what a person can mend ends in a sentence, with its exit code."""
+        """Run the command line; an error that a person can correct ends in a sentence, with its exit code."""
         print_any_character()
         for chatty in ("aiokafka", "asyncio", "clickhouse_connect"):
-            # What a command says of an error is one sentence; a process that logs has a handler of its own.
+            # A command reports an error in one sentence; a process that logs has its own handler.
             logging.getLogger(chatty).addHandler(logging.NullHandler())
         try:
             ended = super().main(args, prog_name, **{**more, "standalone_mode": False})
@@ -55,7 +55,7 @@ class Commands(click.Group):
 
 
 def _without_its_extra(name: str, sentence: str) -> click.Command:
-    """A command whose libraries are not installed: the others work, and this one says what it needs."""
+    """A command without its libraries: the other commands work, and this one says what to install."""
 
     @click.command(name, help=sentence, context_settings={"ignore_unknown_options": True})
     @click.argument("arguments", nargs=-1)
@@ -66,7 +66,7 @@ def _without_its_extra(name: str, sentence: str) -> click.Command:
 
 
 def _render_error(error: KafkaError | OSError) -> str:
-    """What no command expected, of the machine or of Kafka."""
+    """A text for unexpected errors of the machine or of Kafka."""
     if isinstance(error, KafkaError):
         return render_kafka_error(error)
     said = error.strerror or str(error) or type(error).__name__

@@ -1,19 +1,21 @@
-"""Options and arguments that several commands have: the stack, JSON, money, times, a file."""
+"""Options and arguments of several commands: the stack, JSON, money, times, a file."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_usd
-from spendmeter.contract.times import parse_time
 from spendmeter.files.text import UnreadableFile, read_text
+from spendmeter.values.times import parse_time
 
 INVALID_FILE = 2
-"""The exit code where a file cannot be used; nothing of it was."""
+"""The exit code if a file cannot be used; none of it was."""
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _MAX_UNITS = 100_000
+F = TypeVar("F", bound=Callable[..., Any])
 
 dir_option = click.option(
     "--dir",
@@ -21,6 +23,15 @@ dir_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of the stack.  [default: $SPENDMETER_DIR, else .spendmeter]",
 )
+
+
+def wait_option(help_: str) -> Callable[[F], F]:
+    """`--wait SECONDS`, passed on as `wait_seconds`."""
+    return click.option(
+        "--wait", "wait_seconds", type=click.FloatRange(min=0), default=30.0, show_default=True, help=help_
+    )
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 
@@ -41,7 +52,7 @@ class CostOption(_Money):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
         amount = self._amount(value, param, ctx)
         if amount < 0:
-            self.fail(f"{value} USD is below 0; `spendmeter void` takes a cost back", param, ctx)
+            self.fail(f"{value} USD is below 0; `spendmeter void` sets a cost to zero", param, ctx)
         return amount
 
 
@@ -51,9 +62,7 @@ class UsdOption(_Money):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> NanoUsd:
         amount = self._amount(value, param, ctx)
         if amount <= 0:
-            self.fail(
-                f"{value} USD is not above 0; `spendmeter budget remove` takes a budget away", param, ctx
-            )
+            self.fail(f"{value} USD is not above 0; `spendmeter budget remove` removes a budget", param, ctx)
         return amount
 
 
@@ -84,7 +93,7 @@ class DurationOption(click.ParamType):
 
 
 def read_file(name: str) -> str:
-    """The text of the file. One that is no UTF-8 text is refused in a sentence, exit 2."""
+    """The text of the file. If it is not UTF-8 text, the command ends with a sentence, exit 2."""
     try:
         with click.open_file(name, "rb") as file:
             return read_text(file, name)

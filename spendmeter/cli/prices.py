@@ -1,4 +1,4 @@
-"""`spendmeter prices`: is a price book in order, and what does it say?"""
+"""`spendmeter prices`: checks and shows a price book."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,16 +9,16 @@ import click
 
 from spendmeter.cli.options import INVALID_FILE, TimeOption, file_argument, json_option, read_file
 from spendmeter.cli.printing import clock, print_json, print_table, say, say_lines
-from spendmeter.contract.times import format_time
 from spendmeter.prices.book import ModelNames, PriceBook, PriceEntry
 from spendmeter.prices.file import InvalidPriceBook, read_price_book
+from spendmeter.values.times import format_time
 
 NO_PRICE = 1
 
 
 @click.group()
 def prices() -> None:
-    """What models cost that no price list knows."""
+    """Prices of models that no price list knows."""
 
 
 @prices.command()
@@ -30,7 +30,7 @@ def prices() -> None:
 def check(file: str, model: str | None, provider: str, at: datetime | None, as_json: bool) -> None:
     """Check the price book FILE, and show its prices.
 
-    Exit 0: it is in order; 2: it is not, and each problem is told with its line; 1: it has no price for
+    Exit 0: the book is valid; 2: it is not, and each problem is listed with its line; 1: it has no price for
     --model at that time.
     """
     written = read_file(file)
@@ -66,7 +66,7 @@ def _as_row(entry: PriceEntry) -> tuple[str, ...]:
 
 
 def _render_price(unit: str, price: Decimal) -> str:
-    """As people compare prices: tokens by the million."""
+    """In the form for comparing prices: per million tokens."""
     if not unit.endswith("_token"):
         return f"{price.normalize():f} per {unit}"
     kind = (

@@ -1,4 +1,4 @@
-"""`spendmeter query`: ask history anything."""
+"""`spendmeter query`: any query of history."""
 
 import json
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ import click
 from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say
-from spendmeter.contract.times import format_time
 from spendmeter.runtime.clickhouse import QueryResult
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
+from spendmeter.values.times import format_time
 
 MAX_ROWS_SHOWN = 1_000
 MAX_ROWS = 1_000_000
-"""Of an answer, which is held in memory whole."""
+"""The rows of an answer, which is held in memory whole."""
 
 
 @click.command()
@@ -27,9 +27,9 @@ MAX_ROWS = 1_000_000
 @dir_option
 @json_option
 def query(sql: str, dir_: Path | None, as_json: bool) -> None:
-    """Ask history in SQL: "SELECT key_alias, sum(cost_usd) FROM spend.usage_once GROUP BY key_alias".
+    """Query history in SQL: "SELECT key_alias, sum(cost_usd) FROM spend.usage_once GROUP BY key_alias".
 
-    One statement that reads; ClickHouse refuses every other.
+    One statement that reads; ClickHouse refuses any other.
 
     Tables: usage, signals, alerts, budgets, decisions, dead_letters; read them with FINAL. Views that
     need none: usage_once, usage_net (corrections applied), signals_now, budgets_now. Amounts are exact
@@ -74,7 +74,7 @@ def _numbers(result: QueryResult) -> Sequence[str]:
 
 
 def _data(value: Any) -> Any:
-    """A value of ClickHouse as JSON has it; what JSON would round (Decimal) or lacks is text."""
+    """A value of ClickHouse for JSON; what JSON would round (Decimal) or does not have becomes text."""
     match value:
         case Decimal():
             return f"{value:f}"
@@ -95,7 +95,7 @@ def _data(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A value in a table: as in JSON, but times as people read them and nothing for NULL."""
+    """A value in a table: as in JSON, but with times for people and nothing for NULL."""
     data = _data(value)
     if isinstance(value, datetime):
         return str(data).replace("T", " ").replace("Z", "")

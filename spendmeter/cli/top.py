@@ -14,7 +14,7 @@ from rich.text import Text
 from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import console, print_json, table
-from spendmeter.history.spend_by import DIMENSIONS, WINDOWS, Spender, spend_by
+from spendmeter.history.usage import DIMENSIONS, WINDOWS, Spender, spend_by
 
 REFRESH_SECONDS = 1.0
 

@@ -1,14 +1,14 @@
-"""`spendmeter topics`: what every process needs before it starts."""
+"""`spendmeter topics`: creates the topics that every process needs before it starts."""
 
 import click
 
-from spendmeter.runtime.create_topics import main
+from spendmeter.topics.create import main
 
 
 @click.command()
 def topics() -> None:
-    """Create the topics that are missing; those that exist stay as they are.
+    """Create the missing topics; existing ones stay unchanged.
 
-    SPENDMETER_PARTITIONS and SPENDMETER_REPLICATION say how (docs/operations.md).
+    SPENDMETER_PARTITIONS and SPENDMETER_REPLICATION apply (docs/operations.md).
     """
     main()

@@ -1,12 +1,12 @@
-"""The alert: a crossing, told once."""
+"""The alert: something that people or programs must know, sent once."""
 
 import uuid
 from datetime import datetime
 from enum import StrEnum
 
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import UtcTime, format_time
 from spendmeter.contract.wire import Wire
+from spendmeter.values.times import UtcTime, format_time
 
 # The namespace is fixed for ever: it makes a repeated alert recognisable across restarts.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "alert.spendmeter.dev")
@@ -21,20 +21,20 @@ class AlertKind(StrEnum):
     FORECAST = "forecast"
     UNPRICED = "unpriced"
     DOUBTED = "doubted"
-    """A model's costs, as LiteLLM reports them, cannot be; others count."""
+    """LiteLLM reports costs for a model that cannot be right; our figures count."""
     ACCOUNTS_CAPPED = "accounts_capped"
-    """A budget has as many accounts as a worker keeps: further values are added up together, and not held."""
+    """A budget has as many accounts as a worker keeps: further values share one sum, without a limit."""
     FOREIGN_PRODUCER = "foreign_producer"
     """Somebody writes to spend.usage under the id of another producer; it is put aside."""
     DRIFT = "drift"
-    """Nothing sends it yet; who reads alerts shall know it before anything does."""
+    """Nothing sends it yet; readers must know it before anything does."""
 
 
 def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: str) -> uuid.UUID:
-    """The same crossing always gets the same id.
+    """The id of an alert; a repeat always gets the same one.
 
-    `qualifier` tells apart what may happen several times in one window: the threshold of a
-    threshold alert, the count of crossings of exceeded and recovered, the limit of a forecast, the
+    `qualifier` distinguishes alerts of one kind within a window: the threshold of a
+    threshold alert, the count for exceeded and recovered, the limit of a forecast, the
     day of an unpriced or doubted model or of a foreign producer.
     """
     return uuid.uuid5(_NAMESPACE, "\n".join((account, format_time(window_start), kind, qualifier)))
@@ -46,6 +46,6 @@ class Alert(Wire):
     alert_id: uuid.UUID
     kind: AlertKind
     signal: Signal | None = None
-    """The state that caused it; absent only where no account is concerned."""
+    """The state that caused it; absent only if no account is concerned."""
     message: str
     emitted_at: UtcTime

@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, NanoUsd, from_usd
-from spendmeter.contract.period import plain_period, read_period
-from spendmeter.contract.times import NO_WINDOWS_FROM, UtcTime
 from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.period import plain_period, read_period
+from spendmeter.values.times import NO_WINDOWS_FROM, UtcTime
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
 GLOBBED: tuple[Dimension, ...] = ("model", "model_group")
-"""Dimensions along which a `*` within a value stands for any characters: one account for all that fit."""
+"""Dimensions in whose values a `*` stands for any characters: one account for everything that matches."""
 
 LAST_YEAR = NO_WINDOWS_FROM.year - 1
 MAX_RAISES = 100
@@ -36,10 +36,10 @@ class Action(StrEnum):
 
 
 class Enforcement(StrEnum):
-    """By what a budget refuses: finished requests alone, or running ones, too."""
+    """What a budget counts when it refuses: finished requests alone, or running ones, too."""
 
     SETTLED = "settled"
-    """Refuse once what finished requests cost has reached the limit."""
+    """Refuse once finished requests have reached the limit."""
     STRICT = "strict"
     """Hold an upper estimate of each running request, so that nothing is ever spent past the limit."""
 
@@ -53,8 +53,8 @@ class Raise(Wire):
 
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
-    """The IANA zones of this machine. Kept, because to list them takes 30 ms: per budget, too long."""
-    # Some machines offer their own clock's zone under this name; it would be another one on the next.
+    """The IANA zones of this machine. Cached, because listing them needs 30 ms: too long for each budget."""
+    # Some machines offer their own clock's zone under this name; on another machine it would differ.
     return frozenset(available_timezones() - {"localtime"})
 
 
@@ -82,7 +82,7 @@ class Budget(Wire):
     """`allow`, `block`, or USD per request as a decimal string."""
     raises: tuple[Raise, ...] = Field(default=(), max_length=MAX_RAISES)
     paused: bool = False
-    """Counted, told and warned of as ever; but nothing is refused."""
+    """It still counts, signals and warns, but refuses nothing."""
     replaces: OptionalText = None
     revision: Whole = Field(default=1, ge=1)
     updated_at: UtcTime
@@ -181,7 +181,7 @@ class Budget(Wire):
 
     @property
     def refuses(self) -> bool:
-        """Whether a request may be turned away because of this budget."""
+        """Whether this budget may refuse a request."""
         return self.action is Action.BLOCK and not self.paused
 
     @property
@@ -190,7 +190,7 @@ class Budget(Wire):
         return ZoneInfo(self.timezone)
 
     def limit_at(self, time: datetime) -> NanoUsd:
-        """The limit in force: the standing one and every raise that has not ended."""
+        """The limit in force: the permanent one and every raise that has not ended."""
         if not self.raises:
             return self.limit_nanousd
         return NanoUsd(self.limit_nanousd + sum(r.amount_nanousd for r in self.raises if time < r.until))

@@ -7,12 +7,12 @@ from uuid import UUID
 from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Whole, Wire
+from spendmeter.values.times import UtcTime
 
 Amount = Annotated[NanoUsd, Strict()]
 MAX_NAMED = 100
-"""So that a decision stays a few kilobytes."""
+"""This keeps a decision at a few kilobytes."""
 
 
 class Why(StrEnum):
@@ -25,17 +25,19 @@ class Why(StrEnum):
     UNPRICED = "unpriced"
     """Nobody knows the model's price, and the budget's `unpriced` is `block`."""
     NO_ROOM = "no_room"
-    """`strict`: what is left of the limit, less what running requests may yet cost, does not pay for it."""
+    """`strict`: the rest of the limit, less what running requests may still cost, does not pay for it."""
     UNBOUNDED = "unbounded"
-    """`strict`: nothing bounds what it may cost, and the budget's `unpriced` is `block`."""
+    """`strict`: its cost has no upper bound, and the budget's `unpriced` is `block`."""
     CONTROL = "control"
-    """The body has a control of LiteLLM's under which the request cannot be metered; the message names it."""
+    """A control of LiteLLM's in the body makes metering impossible; the message names it."""
     TAG_MISSING = "tag_missing"
-    """A dimension that every request must name is not named; the message says which."""
+    """A required dimension is missing; the message says which."""
 
 
 class Decision(Wire):
-    """A refusal. Known were the events under `watermark`, `producer_id`'s up to `seq`, and `pending`."""
+    """A refusal. It rests on the events under `watermark`, those of `producer_id` up to `seq`, and
+    `pending`.
+    """
 
     decision_id: UUID
     """A UUIDv7; the client has it as `x-spendmeter-decision`."""
@@ -45,29 +47,29 @@ class Decision(Wire):
     name: str
     """The key's alias, else its hash; of a caller without a key, its user, team, organization or end user."""
     message: str
-    """As the client was told."""
+    """The message that the client got."""
     budget_id: str | None = None
-    """None, as all below, where the gateway was blind before it had read any budget."""
+    """None, like everything below, if the gateway was blind before it had read any budget."""
     revision: Whole | None = None
     account: str | None = None
     window_start: UtcTime | None = None
     window_end: UtcTime | None = None
-    """None for a lifetime, too."""
+    """Also None for a lifetime."""
     limit_nanousd: Amount | None = None
     spent_nanousd: Amount | None = None
-    """Known for certain, `signal_nanousd` included."""
+    """The certain spend, `signal_nanousd` included."""
     signal_nanousd: Amount | None = None
     held_nanousd: Amount | None = None
-    """What other running requests held of the limit."""
+    """The part of the limit that other running requests held."""
     least_nanousd: Amount | None = None
-    """What the request needed at the least, where that is why."""
+    """The least that the request needed, if that is the reason."""
     watermark: dict[int, int] = Field(default_factory=dict)
     """Source partition of spend.usage: the last offset that `signal_nanousd` includes."""
     producer_id: str | None = None
-    """Of the gateway's own events; None while it had no outbox."""
+    """The producer of the gateway's own events; None while it had no outbox."""
     seq: Whole = 0
-    """Its own events up to this one had been recorded."""
+    """The gateway's own events up to this one had been recorded."""
     pending_nanousd: Amount | None = None
-    """Of `spent_nanousd`: what had been answered, its cost known, and not yet been recorded."""
+    """The part of `spent_nanousd` that was answered, with a known cost, but not yet recorded."""
     pending: tuple[UUID, ...] = ()
-    """Their ids: the costliest, as many as it takes to bear the refusal out, MAX_NAMED at most."""
+    """Ids of the costliest of these, as many as are needed to justify the refusal, MAX_NAMED at most."""

@@ -1,7 +1,7 @@
-"""A thing that a provider keeps and bills once: a background response, a batch, a tuning job, a video.
+"""An object that a provider keeps and bills once: a background response, a batch, a tuning job, a video.
 
-Whoever reads it, from whichever gateway and at any time, names it alike: `object_name`. Its usage event
-bears that name, is placed by it, and counts once. This record says who made it, for the read that bills it.
+Every reader, at any gateway and at any time, uses the same name for it: `object_name`. Its usage event
+carries that name, is placed by it, and counts once. This record says who made it, for the read that bills it.
 """
 
 import hashlib
@@ -11,16 +11,17 @@ from uuid import UUID
 
 from pydantic import Field
 
-from spendmeter.contract.ids import derived_uuid7
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import Wire
+from spendmeter.values.ids import derived_uuid7
+from spendmeter.values.times import UtcTime
 
 MAX_NAME_CHARS = 200
-"""Of an object's name: a longer id is replaced by its hash."""
+"""The length of an object's name: a longer id is replaced by its hash."""
 BILLED_WITHIN = timedelta(days=35)
-"""An object that ended longer ago is billed no more: a bill of then may have been forgotten by the stream.
+"""An object that ended longer ago is no longer billed: the stream may have forgotten an earlier bill.
 
-Less than the stream remembers what it has counted (`spendmeter_stream.meter.meter.KEEP_PRODUCERS`).
+This is less than the time for which the stream remembers bills
+(`spendmeter_stream.meter.meter.KEEP_PRODUCERS`).
 """
 
 
@@ -32,16 +33,16 @@ class ObjectKind(StrEnum):
 
 
 class ProviderObject(Wire):
-    """Who made an object, as authentication said then: its event is charged to them, whoever reads it."""
+    """Who made an object, according to authentication: they are charged, whoever reads it."""
 
     object_id: str = Field(min_length=1)
-    """As `object_name` gives it; the record's key."""
+    """From `object_name`; the record's key."""
     kind: ObjectKind
     created_at: UtcTime
     gateway: str = ""
-    """Where it was made."""
+    """The gateway at which it was made."""
     read_as: str = ""
-    """The id by which that gateway reads it until it has ended; empty where it leaves that to others."""
+    """The id by which that gateway reads it until it has ended; empty if it leaves that to others."""
 
     key: str = ""
     key_alias: str | None = None
@@ -53,7 +54,7 @@ class ProviderObject(Wire):
     tags: tuple[str, ...] = ()
     session: str | None = None
     model: str = ""
-    """Empty where the request named none: that of a batch is in its file."""
+    """Empty if the request named none: a batch has it in its file."""
     model_group: str = ""
     """As requested."""
 
@@ -68,8 +69,8 @@ def object_name(provider: str, own_id: str) -> str:
 
 
 def object_event_id(object_id: str) -> UUID:
-    """The id of the event that bills an object: the same wherever and whenever it is made.
+    """The id of the event that bills an object: always and everywhere the same.
 
-    A UUIDv7 of the first millisecond of 1970, since readers need not agree on when anything happened.
+    A UUIDv7 of the first millisecond of 1970, because readers need not agree on any time.
     """
     return derived_uuid7(0, "object", object_id)

@@ -14,22 +14,19 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.opening import Opening
+from spendmeter.contract.fast_json import UsageFields, event_of, read_fields, read_total, write_json
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import format_time, remembered_time
-from spendmeter.contract.total import Total
-from spendmeter.contract.total_reader import read_total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.usage_reader import UsageFields, event_of, read_fields
 from spendmeter.contract.wire import Wire, what_is_wrong
-from spendmeter.contract.writer import write_json
+from spendmeter.values.times import format_time, remembered_time
 
-# A gateway whose clock is ahead by more is broken: its events would fill windows not yet begun.
+# A gateway with a clock further ahead is broken: its events would fill windows that have not begun.
 MAX_AHEAD = timedelta(hours=1)
-# Pydantic lists every wrong field; a dead letter needs the first few.
+# Pydantic lists every wrong field; a dead letter needs only the first few.
 _MAX_ERRORS_SHOWN = 5
-# A message may quote what it refuses, and that may be a megabyte.
+# A message may quote the refused value, which may be a megabyte.
 MAX_DETAIL_CHARACTERS = 1_000
 
 _TYPES: dict[type[Wire], bytes] = {
@@ -47,7 +44,7 @@ _SPECVERSION, _CONTENT_TYPE = ("ce_specversion", b"1.0"), ("content-type", b"app
 
 
 class Record(NamedTuple):
-    """What is handed to a Kafka producer; the topic and partition are the caller's."""
+    """Key, value and headers for a Kafka producer; the caller chooses topic and partition."""
 
     key: bytes
     value: bytes
@@ -55,7 +52,7 @@ class Record(NamedTuple):
 
 
 class InvalidRecord(Exception):
-    """A record that must go to the dead letters; never a reason to stop."""
+    """A record that must become a dead letter; never a reason to stop."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         detail = detail[:MAX_DETAIL_CHARACTERS]
@@ -68,7 +65,7 @@ def encode(
     value: Wire, key: str, event_id: str, source: str, time: datetime, written: bytes | None = None
 ) -> Record:
     """A wire value as a Kafka record with its CloudEvents headers; `written` is its JSON, if there."""
-    # What is written by the thousand is of one moment; only the times of events never come again.
+    # Thousands of records share one time; only the times of events never repeat.
     format_one = format_time if type(value) is UsageEvent else remembered_time
     headers = [
         _SPECVERSION,
@@ -82,29 +79,31 @@ def encode(
 
 
 def encode_usage(event: UsageEvent, written: bytes | None = None) -> Record:
-    """A record of spend.usage; `written` is the event as JSON, where the caller has it."""
+    """A record of spend.usage; `written` is the event as JSON, if the caller has it."""
     source = f"gateway/{quote(event.gateway)}"
     return encode(event, placed_by(event), str(event.event_id), source, event.occurred_at, written)
 
 
 SENT_BEFORE_HEADER = "ce_sentbefore"
-"""Of a usage event that may stand in an earlier incarnation of its topic, too: the id of that incarnation."""
+"""The id of an earlier incarnation of the topic that may also have the usage event."""
 _HEADERS = 6
-"""That `encode` gives each record."""
+"""The headers that `encode` adds to each record."""
 
 
 def sent_before(record: Record, incarnation: str) -> Record:
-    """The record of an event that was sent to that incarnation of spend.usage; nobody knows if it came."""
+    """The record of an event that was sent to that incarnation of spend.usage and may have arrived there."""
     return record._replace(headers=[*record.headers, (SENT_BEFORE_HEADER, incarnation.encode())])
 
 
 def is_sent_before(headers: Sequence[tuple[str, bytes | None]]) -> bool:
-    """Whether the event may stand in an earlier incarnation of the topic, too."""
+    """Whether an earlier incarnation of the topic may also have the event."""
     return len(headers) > _HEADERS and any(name == SENT_BEFORE_HEADER for name, _ in headers)
 
 
 def placed_by(event: UsageEvent) -> str:
-    """The key that an event is placed by: its API key, but all copies of an object's bill must meet."""
+    """The key that decides an event's partition: its API key, or the object id, so that copies of a bill
+    meet.
+    """
     return event.object_id or event.key
 
 
@@ -160,10 +159,10 @@ _W = TypeVar("_W", bound=Wire)
 def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, bytes | None]] = ()) -> _W:
     """Read a wire value.
 
-    A record without a `ce_type` header is taken for version 1 of what its topic holds.
+    A record without a `ce_type` header is read as version 1 of what its topic holds.
 
     Raises:
-        InvalidRecord: no JSON, another schema or version, or a field that cannot be.
+        InvalidRecord: not JSON, another schema or version, or an invalid field.
     """
     _check_type(model, headers)
     if not value:
@@ -182,10 +181,10 @@ def _check_type(model: type[Wire], headers: Iterable[tuple[str, bytes | None]]) 
     known = _TYPES[model]
     for name, text in headers:
         if name == "ce_type" and text != known:
-            # Kafka allows a header without a value, whatever our types say.
-            told = (text or b"").decode(errors="replace")
+            # Kafka allows a header without a value, although our types do not.
+            found_type = (text or b"").decode(errors="replace")
             raise InvalidRecord(
-                Reason.UNKNOWN_SCHEMA, f"ce_type is {told[:100]!r}; this reader knows {known.decode()}"
+                Reason.UNKNOWN_SCHEMA, f"ce_type is {found_type[:100]!r}; this reader knows {known.decode()}"
             )
 
 
@@ -197,7 +196,7 @@ def decode_usage(
     Stream and history both read through `read_usage`, so that they drop the same records.
 
     Raises:
-        InvalidRecord: as `decode`, or the event lies more than MAX_AHEAD after `appended_at`.
+        InvalidRecord: see `decode`; or the event is more than MAX_AHEAD after `appended_at`.
     """
     read = read_usage(value, headers, appended_at)
     return read if isinstance(read, UsageEvent) else event_of(read)
@@ -206,10 +205,10 @@ def decode_usage(
 def read_usage(
     value: bytes | None, headers: Iterable[tuple[str, bytes | None]], appended_at: datetime
 ) -> UsageEvent | UsageFields:
-    """As `decode_usage`, for who wants many events' attributes and no event.
+    """Like `decode_usage`, for callers that need the attributes of many events but no models.
 
     Raises:
-        InvalidRecord: as `decode_usage`.
+        InvalidRecord: see `decode_usage`.
     """
     _check_type(UsageEvent, headers)
     read: Any = read_fields(value) if value else None
@@ -228,9 +227,9 @@ def read_usage(
 def render_validation_error(error: ValidationError) -> str:
     """Pydantic's findings in one line: `field: what is wrong; …`."""
     found = error.errors(include_url=False, include_input=False)
-    told = [
+    lines = [
         f"{'.'.join(map(str, e['loc'])) or 'value'}: {what_is_wrong(e)}" for e in found[:_MAX_ERRORS_SHOWN]
     ]
     if len(found) > _MAX_ERRORS_SHOWN:
-        told.append(f"and {len(found) - _MAX_ERRORS_SHOWN} more")
-    return "; ".join(told)
+        lines.append(f"and {len(found) - _MAX_ERRORS_SHOWN} more")
+    return "; ".join(lines)

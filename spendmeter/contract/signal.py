@@ -8,18 +8,18 @@ from uuid import UUID
 from pydantic import Field, Strict
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.total import MAX_INCARNATION_CHARS
 from spendmeter.contract.wire import Whole, Wire
+from spendmeter.values.times import UtcTime
 
 CLOSE_TO_LIMIT_SHARE = 0.8
-"""From this share of the limit on, every event and every signal travels at once."""
+"""From this share of the limit on, every event and every signal is sent at once."""
 COALESCE_SHARE = 0.01
-"""So does what is this share of the limit, or has become it since. Anything less may wait for others."""
+"""So are changes that add up to this share of the limit. Anything smaller may wait for others."""
 
 
 class State(StrEnum):
-    """How far an account has come: below every threshold, past one, or at its limit."""
+    """The state of an account: below every threshold, past one, or at its limit."""
 
     OK = "ok"
     WARNING = "warning"
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Signal(Wire):
-    """What an account had spent when every event under its watermark had been counted."""
+    """The spend of an account, with every event under its watermark counted."""
 
     budget_id: str
     account: str
@@ -42,19 +42,19 @@ class Signal(Wire):
     watermark: dict[int, int]
     """Source partition of spend.usage: the last offset that `spent_nanousd` includes."""
     incarnation: str = Field(default="", max_length=MAX_INCARNATION_CHARS)
-    """Of spend.usage, Kafka's id of the topic that the watermark's offsets are of. Empty in older records."""
+    """Kafka's id of spend.usage, to which the watermark's offsets belong. Empty in older records."""
     revision: Whole
-    """Of the budget."""
+    """The budget's."""
     version: Whole = Field(ge=0)
-    """Monotone per account: the events accounted for, so that a replay can never overtake."""
+    """Rises per account with the events accounted for, so a replay can never overtake."""
     cause_event_id: UUID | None = None
     forecast_exhausted_at: UtcTime | None = None
     opening: bool = False
-    """What the window held before the budget was counted is not in it yet: more was spent than it says."""
+    """The spend from before the budget was counted is still missing: more was spent than it says."""
     emitted_at: UtcTime
 
     def order(self) -> tuple[int, datetime, int]:
-        """What a reader that holds one signal per account keeps the highest of.
+        """A reader that keeps one signal per account keeps the one with the highest of these.
 
         The revision leads: a budget whose period grows (a day to a month) gets a window that
         begins earlier than the one it replaces (docs/decisions/0003).

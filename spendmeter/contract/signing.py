@@ -1,8 +1,8 @@
-"""Signatures: that a record was written by somebody who holds a key, and where it was written to. Pure.
+"""Signatures prove that the owner of a key wrote a record, and to which partition. Pure.
 
-HMAC-SHA256 (RFC 2104), cut to 128 bits, over the topic, the partition, the key and the value; of a tombstone
-over what its headers say in place of a value. So no part of a signed record can be changed, and a copy of it
-in another partition or system is not signed.
+HMAC-SHA256 (RFC 2104), cut to 128 bits, over the topic, the partition, the key and the value; for a tombstone
+over some headers instead of the value. So no part of a signed record can be changed, and a copy of it
+in another partition or system has no valid signature.
 """
 
 import hmac
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple, Protocol
 SIGNATURE = "ce_signature"
 MIN_KEY_CHARACTERS = 32
 SIGNATURE_BYTES = 31
-"""Of the header's text: the id of the key, a colon, the signature in base64."""
+"""The length of the header's text: the id of the key, a colon, the signature in base64."""
 _ID_DIGITS = 8
 _MAC_BYTES = 16
-# What says who and when where there is no value.
+# The headers with who and when, for a record without a value.
 _OF_TOMBSTONES = ("ce_updatedby", "ce_time")
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Signable(Protocol):
-    """What is signed of a record that stands in Kafka."""
+    """The signed parts of a record in Kafka."""
 
     @property
     def topic(self) -> str: ...
@@ -42,7 +42,7 @@ class Signable(Protocol):
 
 
 class Placed(NamedTuple):
-    """A record and where it is to stand."""
+    """A record and its destination."""
 
     topic: str
     partition: int
@@ -52,13 +52,15 @@ class Placed(NamedTuple):
 
 
 class SigningKeys:
-    """Keys that are shared by those who write and those who check: the first signs, each is believed.
+    """Keys shared by writers and checkers: the first one signs, all are accepted.
 
-    Never shown: neither `repr` nor an error holds one.
+    They are never shown: neither `repr` nor an error contains one.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Each of at least MIN_KEY_CHARACTERS; none: nothing is signed, and no signature is believed."""
+        """Each has at least MIN_KEY_CHARACTERS. Without keys nothing is signed, and no signature is
+        accepted.
+        """
         self._macs: dict[bytes, Any] = {}
         self._signs_with = b""
         for secret in secrets:
@@ -75,17 +77,17 @@ class SigningKeys:
     def sign(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers = ()
     ) -> list[tuple[str, bytes]]:
-        """The header that signs a record which is to be stored there; none without a key."""
+        """The header that signs a record for that destination; none without a key."""
         if not self._macs:
             return []
         said = _said(Placed(topic, partition, key, value, headers))
         return [(SIGNATURE, self._signs_with + b":" + self._mac(self._signs_with, said))]
 
     def signer_of(self, record: Signable) -> str:
-        """The id of the key that a record is signed with; empty where it bears no signature that holds."""
+        """The id of the key that signed a record; empty if it has no valid signature."""
         if not self._macs:
             return ""
-        # The first alone: a record may have thousands, and each costs a look at all of it.
+        # Only the first: a record may have thousands, and checking each one reads the whole record.
         signature = next((text for name, text in record.headers if name == SIGNATURE), None)
         key_id, _, mac = (signature or b"").partition(b":")
         if key_id in self._macs and hmac.compare_digest(self._mac(key_id, _said(record)), mac):
@@ -116,5 +118,5 @@ def _said_by_headers(headers: Headers) -> bytes:
 
 
 def shown(name: str, *, is_signed: bool) -> str:
-    """A name that a record gives for its writer, as people are to read it: anybody may write any name."""
+    """A record's name for its writer, in the form for people: anybody may write any name."""
     return name if is_signed or not name else f"claimed: {name}"

@@ -1,10 +1,10 @@
-"""The topics: what each is called and how it must be configured."""
+"""The topics: their names and their configuration."""
 
 from enum import StrEnum
 
 _FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 _DAY_MS = 86_400_000
-# Compaction may only drop what every reader has had time to read; tombstones stay a week.
+# Compaction may drop a tombstone only after every reader had time to read it: a week.
 _COMPACTED = {
     "cleanup.policy": "compact",
     "min.cleanable.dirty.ratio": "0.1",
@@ -25,7 +25,7 @@ class Topic(StrEnum):
     OBJECTS = "spend.objects"
 
     def named(self, prefix: str) -> str:
-        """The topic's name in a cluster that is shared: the prefix, then the name."""
+        """The topic's name in a shared cluster: the prefix, then the name."""
         return prefix + self.value
 
 
@@ -33,24 +33,24 @@ PARTITIONED = (Topic.USAGE, Topic.TOTALS, Topic.SIGNALS)
 """These share the load; the others are small and have one partition, so that they keep one order."""
 
 COMPACTED = (Topic.TOTALS, Topic.OPENINGS, Topic.BUDGETS, Topic.SIGNALS)
-"""Of these only the latest record per key is kept, so their logs have holes."""
+"""Compacted topics keep only the latest record per key, so their logs have holes."""
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
-"""Less than the topic of dead letters takes, by more than what goes around a record."""
+"""Less than the limit of the topic for dead letters, by more than a record's overhead."""
 
 CONFIG: dict[Topic, dict[str, str]] = {
-    # The broker's clock stamps the record: retention by an event's own, possibly old, time would
-    # reap it at once (OpenMeter #5005), and the stream needs a clock that gateways cannot set.
+    # The broker's clock stamps the record. Retention by an event's own, possibly old, time would
+    # delete it at once (OpenMeter #5005), and the stream needs a clock that gateways cannot set.
     Topic.USAGE: {"message.timestamp.type": "LogAppendTime", "retention.ms": str(35 * _DAY_MS)},
     Topic.TOTALS: _COMPACTED,
     Topic.OPENINGS: _COMPACTED,
     Topic.BUDGETS: _COMPACTED,
     Topic.SIGNALS: _COMPACTED,
     Topic.ALERTS: {"retention.ms": str(35 * _DAY_MS)},
-    # Nobody asks who made what was billed long ago: BILLED_WITHIN, and some days in the making.
+    # Makers are needed until an object is billed: BILLED_WITHIN, and some days for its work.
     Topic.OBJECTS: {**_COMPACTED, "cleanup.policy": "compact,delete", "retention.ms": str(45 * _DAY_MS)},
     Topic.DECISIONS: {"retention.ms": str(35 * _DAY_MS)},
-    # A dead letter holds a whole record and may be base64, hence larger than one.
+    # A dead letter holds a whole record, perhaps in base64, so it is larger than one.
     Topic.DEAD_LETTERS: {**_FOR_EVER, "max.message.bytes": str(MAX_MESSAGE_BYTES)},
 }

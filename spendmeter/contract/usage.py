@@ -7,15 +7,15 @@ from uuid import UUID
 from pydantic import Field, Strict, model_validator
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
-from spendmeter.contract.times import UtcTime
 from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
+from spendmeter.values.times import UtcTime
 
 CREATOR_UNKNOWN = "creator unknown"
-"""The `reason` of an object's event that is charged to who read it, for nobody knows who made it."""
+"""The `reason` of an object's event that is charged to its reader, because its maker is unknown."""
 
 
 class UsageKind(StrEnum):
-    """Whether an event is a finished request, or changes what one has cost."""
+    """Whether an event is a finished request, or changes the cost of one."""
 
     USAGE = "usage"
     CORRECTION = "correction"
@@ -23,14 +23,14 @@ class UsageKind(StrEnum):
 
 
 class CostSource(StrEnum):
-    """Where the price came from. Unknown is not zero: `unpriced` is flagged, never silently free."""
+    """Where the cost comes from. Unknown is not zero: `unpriced` is flagged, never silently free."""
 
     LITELLM = "litellm"
     PRICEBOOK = "pricebook"
     UNPRICED = "unpriced"
     CACHE = "cache"
     TOKENS = "tokens"
-    """Reckoned at the gateway, tokens times listed prices: LiteLLM reported nothing, or what cannot be."""
+    """Computed at the gateway, tokens × listed prices: LiteLLM reported nothing, or an impossible cost."""
 
 
 class Doubt(StrEnum):
@@ -38,17 +38,17 @@ class Doubt(StrEnum):
 
     NONE = ""
     NOT_A_COST = "not_a_cost"
-    """Negative, not finite, not a number, or more than we hold."""
+    """Negative, not finite, not a number, or more than we can store."""
     ZERO = "zero"
-    """Nothing, beside tokens that have a price."""
+    """Nothing, although the tokens have a price."""
     BELOW_PARTS = "below_parts"
-    """Less than what LiteLLM itself says that its parts cost."""
+    """Less than LiteLLM's own figures for its parts."""
     BELOW_TOKENS = "below_tokens"
-    """Less than tokens times prices, whatever discount or service tier LiteLLM names."""
+    """Less than tokens × prices, with the discount or service tier that LiteLLM names."""
 
 
 class Status(StrEnum):
-    """How the request ended, as its client saw it."""
+    """How the request ended for its client."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -58,7 +58,7 @@ MAX_TAGS = 100
 MAX_PRICES = 100
 PriceText = Annotated[str, Field(max_length=128)]
 Count = Annotated[Whole, Field(ge=0, lt=2**63)]
-"""What history has columns for."""
+"""The prices for which history has columns."""
 Amount = Annotated[NanoUsd, Strict(), Field(ge=-LIMIT_OF_AMOUNTS_NANOUSD, le=LIMIT_OF_AMOUNTS_NANOUSD)]
 
 
@@ -75,7 +75,7 @@ class UsageEvent(Wire):
     corrects: UUID | None = None
     producer_id: str = Field(min_length=1, max_length=MAX_TEXT_CHARS)
     seq: Whole = Field(ge=1, lt=2**63)
-    """Dense per producer_id, from 1: a gap is a loss that can be named."""
+    """Dense per producer_id, from 1, so a gap names what was lost."""
     occurred_at: UtcTime
     """When the request finished; decides the window."""
     started_at: UtcTime
@@ -113,7 +113,7 @@ class UsageEvent(Wire):
     """USD per unit as decimal strings (`input_token`, `output_token`, …), and `version`."""
 
     cost_doubt: Doubt = Doubt.NONE
-    """Why the cost is not the one that LiteLLM reported; empty where it is, or where it reported none."""
+    """Why the cost is not the one that LiteLLM reported; empty if it is, or if LiteLLM reported none."""
 
     status: Status = Status.SUCCESS
     estimated: bool = False
@@ -127,7 +127,7 @@ class UsageEvent(Wire):
     """What the provider bills once, if this is its bill: counted once, whoever sends it."""
 
     reason: Text = ""
-    """Why a correction or void was made, in the words of whoever made it; `CREATOR_UNKNOWN`, or empty."""
+    """The author's reason for a correction or void; `CREATOR_UNKNOWN`, or empty."""
     recorded_by: Text = ""
     """Who made a correction or void; empty for what a gateway recorded."""
 
@@ -137,12 +137,12 @@ class UsageEvent(Wire):
         return self
 
 
-# To look into an enum costs as much as the rest of what is asked below, for every event.
+# An enum's attributes would cost as much as the rest of the checks below, for every event.
 _USAGE = UsageKind.USAGE
 
 
 def check_signs_and_references(kind: UsageKind, cost_nanousd: NanoUsd, corrects: UUID | None) -> None:
-    """What must hold between the fields of any usage event.
+    """Check what must hold between the fields of any usage event.
 
     Raises:
         ValueError: a usage event is negative or corrects another, or a correction or void names none.

@@ -7,7 +7,7 @@ from pydantic_core import ErrorDetails
 
 
 class Wire(BaseModel):
-    """What every value on the wire shares: frozen, unknown fields ignored on read."""
+    """The base of every value on the wire: frozen; unknown fields are ignored on read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
@@ -16,9 +16,9 @@ _W = TypeVar("_W", bound=Wire)
 
 
 def construct_unchecked(model: type[_W], fields: dict[str, Any]) -> _W:
-    """A value of fields that are right by construction: all of them, in the model's order.
+    """A value from fields that are right by construction: all of them, in the model's order.
 
-    What `model_construct` does, without its look at each field; for what is made by the thousand.
+    Like `model_construct`, but without its work for each field, for values that are made in thousands.
     """
     value = model.__new__(model)
     put = object.__setattr__  # the model is frozen
@@ -36,13 +36,13 @@ Whole = Annotated[int, Strict()]
 
 
 MAX_TEXT_CHARS = 512
-"""Of a name or an id. Percent-encoded an account's name has up to twelve bytes for each character, and stands
-several times in one record: with this bound no record that an event leads to outgrows what Kafka takes."""
+"""The length of a name or an id. An account's percent-encoded name has up to twelve bytes for each character,
+several times in one record. With this bound no record that an event leads to exceeds Kafka's limit."""
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 OptionalText = Annotated[str | None, Field(max_length=MAX_TEXT_CHARS)]
 
 
 def what_is_wrong(problem: ErrorDetails) -> str:
-    """One finding of pydantic's; our own validators' words as they are, without its "Value error, "."""
+    """The text of one pydantic error; our own validators' text without pydantic's "Value error, "."""
     cause = problem.get("ctx", {}).get("error")
     return str(cause) if isinstance(cause, ValueError) else problem["msg"]

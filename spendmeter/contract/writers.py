@@ -1,8 +1,8 @@
-"""Who may write under a `producer_id`. Pure, and a matter of each record alone: so stream, history and
-reconciler decide the same, whatever they have read before.
+"""Who may write under a `producer_id`. Pure; each record is judged alone, so stream, history and
+reconciler decide in the same way, whatever they have read before.
 
-Resends are known by their producer's `seq`, which only rises. So a record of somebody else's under that
-producer_id, with a high `seq`, would have all that the producer sends after it taken for resends.
+Resends are recognised by their producer's `seq`, which only rises. So a foreign record under that
+producer_id with a high `seq` would make everything that the producer sends later seem to be a resend.
 """
 
 from datetime import datetime, timedelta
@@ -11,29 +11,29 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.dead_letter import Reason
-from spendmeter.contract.ids import made_at
+from spendmeter.contract.fast_json import UsageFields
 from spendmeter.contract.records import MAX_AHEAD, InvalidRecord
 from spendmeter.contract.signing import Signable, SigningKeys
 from spendmeter.contract.usage import UsageEvent, UsageKind
-from spendmeter.contract.usage_reader import UsageFields
+from spendmeter.values.ids import made_at
 
 SIGNED = ".signed"
-"""Ends the producer_id of a gateway that signs: who has keys believes none of its records without one."""
+"""Suffix of the producer_id of a gateway that signs: readers with keys accept only its signed records."""
 REPLAYS = "replays/"
-"""Begins the producer_id of a replay, which is its only record."""
+"""Prefix of a replay's producer_id, which has only one record."""
 
 MAX_EVENTS_PER_SECOND = 10_000
-"""More than one gateway process can record, by a factor of ten."""
+"""Ten times what one gateway process can record."""
 SEQ_AT_BIRTH = int(MAX_EVENTS_PER_SECOND * MAX_AHEAD.total_seconds())
-"""Within how far clocks may be apart."""
+"""The largest allowed difference between clocks."""
 MAX_SEQ = 10**12
-"""Of a producer of whom nobody knows since when there is one: a thousand a second for thirty years."""
+"""For a producer with an unknown beginning: a thousand a second for thirty years."""
 _MAX_REMEMBERED = 100_000
 _USAGE = UsageKind.USAGE
 
 
 class ForeignProducer(InvalidRecord):
-    """The record bears a producer_id that is another source's."""
+    """The record has another source's producer_id."""
 
     def __init__(self, producer_id: str, detail: str) -> None:
         super().__init__(Reason.FOREIGN_PRODUCER, detail)
@@ -41,7 +41,7 @@ class ForeignProducer(InvalidRecord):
 
 
 class _Producer(NamedTuple):
-    """What a producer_id says of itself."""
+    """The facts in a producer_id."""
 
     is_bound: bool
     begun_at: datetime | None
@@ -66,12 +66,13 @@ def _read(producer_id: str) -> _Producer:
 def check_writer(
     record: Signable, event: UsageEvent | UsageFields, appended_at: datetime, keys: SigningKeys
 ) -> str:
-    """The id of the key that a usage record is signed with; empty where anybody may have written it.
+    """The id of the key that signed a usage record; empty if anybody may have written it.
 
-    Asked only where it matters: of a producer_id that is bound to a gateway, and of who made a correction.
+    It is checked only if it matters: for a producer_id that is bound to a gateway, and for a correction's
+    author.
 
     Raises:
-        ForeignProducer: the producer_id is somebody else's, by its signature or by its seq.
+        ForeignProducer: signature or seq show that the producer_id belongs to somebody else.
     """
     producer_id: str = event.producer_id  # type: ignore[union-attr]
     seq: int = event.seq  # type: ignore[union-attr]
@@ -99,6 +100,6 @@ def _most(producer: _Producer, appended_at: datetime) -> int:
         return producer.most
     age: timedelta = appended_at - producer.begun_at
     if age < -MAX_AHEAD:
-        # Its clock was wrong when it began, so nobody knows when that was.
+        # Its clock was wrong when it began, so its beginning is unknown.
         return producer.most
     return SEQ_AT_BIRTH + MAX_EVENTS_PER_SECOND * max(0, int(age.total_seconds()))

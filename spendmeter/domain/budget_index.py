@@ -1,16 +1,16 @@
-"""An index of budgets: an event is compared with few that it does not match. Pure."""
+"""An index of budgets, so that an event is compared with few that do not match it. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from spendmeter.contract.budget import ANY, GLOBBED, Budget
-from spendmeter.contract.dimensions import Dimension
-from spendmeter.contract.models import selected_model
 from spendmeter.domain.globs import is_glob
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.models import selected_model
 
-# Where a budget names several values, it is looked up under the one that fewest events share. All dimensions:
-# a budget along one that is missing here would be tried every time.
+# A budget with several values is filed under the one that the fewest events share. All dimensions are here:
+# a budget along a missing one would be tried every time.
 _MOST_SELECTIVE_FIRST: tuple[Dimension, ...] = (
     "session",
     "key",
@@ -41,9 +41,9 @@ class BudgetIndex:
     def __init__(self) -> None:
         self._index: dict[_IndexKey, dict[str, Budget]] = {}
         self._for_all: dict[str, Budget] = {}
-        """Those that name neither are tried every time."""
+        """Budgets with neither are tried every time."""
         self._cuts: Counter[tuple[Dimension, Literal["whole", "head", "tail"], int]] = Counter()
-        """How many keys are ends of that length: where a lookup has to cut a value."""
+        """The number of keys that are ends of that length: a lookup cuts values to these lengths."""
         self._wholes: dict[Dimension, int] = {}
         """How many keys are whole values of a dimension."""
 
@@ -51,7 +51,7 @@ class BudgetIndex:
         return len(self._index) + len(self._for_all) + len(self._cuts)
 
     def put(self, budget: Budget) -> None:
-        """File a budget that is not there."""
+        """Add a budget that is not in the index."""
         key = _index_key(budget)
         if key is None:
             self._for_all[budget.id] = budget
@@ -65,7 +65,7 @@ class BudgetIndex:
         self._index[key][budget.id] = budget
 
     def remove(self, budget: Budget) -> None:
-        """Remove a budget, which is as it was put in."""
+        """Remove a budget, unchanged since it was added."""
         key = _index_key(budget)
         if key is None:
             del self._for_all[budget.id]
@@ -112,6 +112,6 @@ def _index_key(budget: Budget) -> _IndexKey | None:
 
 
 def _wanted(budget: Budget, dimension: Dimension) -> str:
-    """The budget's value as it is compared with a subject's."""
+    """The budget's value in the form that is compared with a subject's."""
     wanted = budget.match.get(dimension, ANY)
     return selected_model(wanted) if dimension == "model" else wanted

@@ -1,19 +1,21 @@
-"""Globs: values of a match in which each `*` stands for any characters, also for none. Pure."""
+"""Globs: values of a match in which each `*` stands for any characters, or for none. Pure."""
 
 from spendmeter.contract.budget import ANY, GLOBBED
-from spendmeter.contract.dimensions import Dimension
+from spendmeter.values.dimensions import Dimension
 
 
 def is_glob(dimension: Dimension, wanted: str) -> bool:
-    """Whether this value of a match selects by a pattern; `*` alone does not, it separates."""
+    """Whether this value of a match is a pattern; `*` alone is not, because it makes one account
+    per value.
+    """
     return ANY in wanted and wanted != ANY and dimension in GLOBBED
 
 
 def fits(glob: str, value: str) -> bool:
-    """Whether the value is what the glob describes.
+    """Whether the value matches the glob.
 
-    Linear in the value however many stars there are: a client chooses the values. (The first place
-    where each middle part is found leaves the most room for the rest, so nothing is tried twice.)
+    The cost is linear in the value, however many stars there are, because a client chooses the values. (The
+    first match of each middle part leaves the most room for the rest, so nothing is tried twice.)
     """
     head, *middle, tail = glob.split(ANY)
     if len(value) < len(head) + len(tail) or not value.startswith(head) or not value.endswith(tail):

@@ -1,25 +1,44 @@
-"""Which accounts an event or a request belongs to: the one rule, used by the stream and the gateway."""
+"""Which accounts an event or a request belongs to: the one rule of the stream and the gateway."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
+from hashlib import blake2s
 from itertools import product
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from spendmeter.contract.account import account_name
 from spendmeter.contract.budget import ANY, Budget
-from spendmeter.contract.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
-from spendmeter.contract.models import canonical_model, names_of_model, selected_model
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.budget_index import BudgetIndex
-from spendmeter.domain.definition import definition_digest
 from spendmeter.domain.globs import fits, is_glob
-from spendmeter.domain.window import Window
-from spendmeter.domain.window_cache import WindowCache
+from spendmeter.domain.window import Window, WindowCache
+from spendmeter.values.account import account_name
+from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
+from spendmeter.values.models import canonical_model, names_of_model, selected_model
 
-# Bounds of the two memories below; both are cleared whole, because to keep them exact costs more
-# than to fill them again.
+# It is part of many keys; this length distinguishes the few definitions that one budget ever has.
+_DIGEST_BYTES = 4
+_MODELS_BY_THEIR_ONE_NAME = 2
+"""The version of the rule for equal names of models (models.py). Raise it with every change of that rule."""
+
+
+def definition_digest(budget: Budget, replacers: Iterable[Budget] = ()) -> str:
+    """A digest of what the budget counts, given the budgets that replace it for some of its subjects.
+
+    It includes the rule for names of models only if a model decides what counts, so a new rule makes no other
+    budget count anew.
+    """
+    replacers = list(replacers)
+    counts = budget.model_dump(mode="json", include={"match", "period", "timezone", "starts_at", "reset_at"})
+    counts["replaced_for"] = sorted(sorted(replacer.match.items()) for replacer in replacers)
+    if any("model" in one.match for one in (budget, *replacers)):
+        counts["models"] = _MODELS_BY_THEIR_ONE_NAME
+    return blake2s(json.dumps(counts, sort_keys=True).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+# Bounds of the two caches below. When full, clear them: evicting costs more than filling them again.
 MAX_REMEMBERED_SUBJECTS = 100_000
 
 _Pairs = tuple[tuple[Dimension, str], ...]
@@ -28,8 +47,8 @@ _Pairs = tuple[tuple[Dimension, str], ...]
 class Subject(NamedTuple):
     """The dimensions of one event or request; None or empty where unknown.
 
-    Its fields are `dimensions.FIELDS` in their order, which a test holds; all that reads a subject, an event
-    or a row of history goes by that list.
+    Its fields are `dimensions.FIELDS` in the same order, and a test checks that. Everything that reads a
+    subject, an event or a row of history uses that list.
     """
 
     key: str | None = None
@@ -46,9 +65,9 @@ class Subject(NamedTuple):
     gateway: str | None = None
 
     def values(self, dimension: Dimension) -> tuple[str, ...]:
-        """The values along one dimension, by each of which a budget may select: none where unknown.
+        """The values along one dimension that a budget may match; none if unknown.
 
-        Several for tags, and for a model, which has its one name first and then those with its provider.
+        There are several for tags, and for a model: first its one name, then those with its provider.
         """
         if dimension == "tag":
             return self.tags
@@ -63,7 +82,7 @@ def _no_dimension(subject: object) -> Hashable:
 
 
 def columns_for(dimensions: Iterable[Dimension]) -> list[Dimension]:
-    """The dimensions to read of an event for its values along these: a model's name needs its provider."""
+    """The dimensions needed to know an event's values along these: a model's name needs its provider."""
     wanted = set(dimensions)
     if "model" in wanted:
         wanted.add("provider")
@@ -74,7 +93,7 @@ _fields_of: Callable[[UsageEvent], tuple[Any, ...]] = attrgetter(*FIELDS)
 
 
 def subject_of(event: UsageEvent) -> Subject:
-    """The dimensions of a usage event, its model by its one name, whatever version recorded it."""
+    """The dimensions of a usage event; its model has its one name, whatever version recorded it."""
     subject = Subject._make(_fields_of(event))
     return subject._replace(
         tags=tuple(dict.fromkeys(subject.tags)), model=canonical_model(event.model, event.provider)
@@ -82,7 +101,7 @@ def subject_of(event: UsageEvent) -> Subject:
 
 
 class Account(NamedTuple):
-    """A budget and one subject of it, with the name that it has on the wire."""
+    """A budget and one of its subjects, with its name on the wire."""
 
     budget: Budget
     name: str
@@ -90,20 +109,20 @@ class Account(NamedTuple):
 
 
 def rest_account(budget: Budget) -> str | None:
-    """The account of what has none of its own, once a budget has as many as a worker keeps (decisions/0016).
+    """The account for further values once a budget has as many accounts as a worker keeps (decisions/0016).
 
-    None for a budget whose values no client makes up: of those there are as many as were given out.
-    No value leads to it, so nothing is refused because of it.
+    None for a budget whose values clients cannot invent.
+    No value leads to this account, so it refuses nothing.
     """
     is_open = any(budget.match.get(dimension) == ANY for dimension in CLIENT_MADE)
     return account_name(budget.id, ()) if is_open else None
 
 
 class BudgetBook:
-    """Every budget in force, and which of them an event or request falls under.
+    """Every budget in force, and which of them match an event or request.
 
-    A lookup costs what the subject matches, not how many budgets there are: each budget is filed
-    under one value that it names, or under an end of a glob; only budgets that name neither are
+    A lookup depends on the number of matches, not of budgets: each budget is filed
+    under one value that it names, or under an end of a glob. Only budgets with neither are
     tried every time.
     """
 
@@ -113,19 +132,20 @@ class BudgetBook:
         self._accounts: dict[Hashable, tuple[Account, ...]] = {}
         self._dimensions: Counter[Dimension] = Counter()
         self.subject_key: Callable[[Subject], Hashable] = _no_dimension
-        """What some budget matches on: subjects that agree in it have the same accounts.
+        """The parts of a subject that some budget matches on: subjects with equal keys have the same
+        accounts.
 
-        Without it each session or end user would be a new subject, though no budget names them.
+        Without it each session or end user would be a new subject, even if no budget names them.
         """
         self.event_subject_key: Callable[[UsageEvent], Hashable] = _no_dimension
-        """The same of an event."""
+        """The same for an event."""
         self._windows: dict[str, Window] = {}
         self._window_cache = WindowCache()
         self._shapes: dict[str, str] = {}
         self._replacers: dict[str, dict[str, Budget]] = {}
-        """By the budget that they replace."""
+        """Budgets by the id of the budget that they replace."""
         self.edition = 0
-        """Rises with every change, so that a reader sees at once that there was none."""
+        """Rises with every change, so that a reader can see at once whether there was one."""
         for budget in budgets:
             self.put(budget)
 
@@ -136,11 +156,11 @@ class BudgetBook:
         return iter(self._budgets.values())
 
     def get(self, budget_id: str) -> Budget | None:
-        """The budget of that id, or None."""
+        """The budget with that id, or None."""
         return self._budgets.get(budget_id)
 
     def put(self, budget: Budget) -> bool:
-        """Put a budget in force unless a newer revision is. Returns whether it was put."""
+        """Put a budget in force unless a newer revision is. Returns whether it did."""
         known = self._budgets.get(budget.id)
         if known is not None and known.revision > budget.revision:
             return False
@@ -155,7 +175,7 @@ class BudgetBook:
         return True
 
     def remove(self, budget_id: str) -> Budget | None:
-        """Remove a budget; returns it if it was there."""
+        """Remove a budget; returns it if it existed."""
         budget = self._budgets.pop(budget_id, None)
         self.edition += 1
         self._accounts.clear()
@@ -171,7 +191,7 @@ class BudgetBook:
         return budget
 
     def accounts_of(self, subject: Subject) -> tuple[Account, ...]:
-        """The accounts that the subject falls under, without those that another matching budget replaces."""
+        """The accounts of the subject, without those that another matching budget replaces."""
         seen = self.subject_key(subject)
         known = self._accounts.get(seen)
         if known is None:
@@ -179,11 +199,12 @@ class BudgetBook:
         return known
 
     def accounts_in(self, event: UsageEvent) -> tuple[Account, ...]:
-        """As `accounts_of` the event's subject, which is not made where its accounts are remembered."""
+        """Like `accounts_of` for the event's subject, which is not built if its accounts are cached."""
         seen = self.event_subject_key(event)
         known = self._accounts.get(seen)
         if known is None:
-            # Also as it is written: an earlier version's model, or tags that repeat, would be read each time.
+            # Also under the recorded form: otherwise an earlier version's model, or repeated tags, would
+            # miss.
             known = self._remember(seen, self.accounts_of(subject_of(event)))
         return known
 
@@ -194,7 +215,7 @@ class BudgetBook:
         return accounts
 
     def window_of(self, budget: Budget, time: datetime) -> Window | None:
-        """The window of the budget that holds the time, as `window.window_of`, remembering the latest."""
+        """The budget's window at that time, like `window.window_of`, with a cache of the latest."""
         known = self._windows.get(budget.id)
         if known is not None and known.holds(time) and self._budgets.get(budget.id) is budget:
             return known
@@ -204,14 +225,14 @@ class BudgetBook:
         return window
 
     def present_window(self, budget: Budget, now: datetime) -> Window | None:
-        """The window that a request falls in by a clock that may be behind.
+        """The window of a request by a clock that may be behind.
 
         A reset that has been read has happened, whatever that clock says.
         """
         return self.window_of(budget, now if budget.reset_at is None else max(now, budget.reset_at))
 
     def shape_of(self, budget: Budget) -> str:
-        """What a budget of the book counts, as `definition.definition_digest`, remembered."""
+        """The digest of what a budget of the book counts, like `definition_digest`, with a cache."""
         known = self._shapes.get(budget.id)
         if known is None:
             known = definition_digest(budget, self._replacers.get(budget.id, {}).values())
@@ -229,7 +250,9 @@ class BudgetBook:
         )
 
     def _goes_round(self, budget: Budget) -> bool:
-        """Whether what it replaces replaces it in turn. Each would hide the other: spend without a limit."""
+        """Whether the budget that it replaces also replaces it. Each would hide the other: spend without a
+        limit.
+        """
         seen = {budget.id}
         replaced = self._budgets.get(budget.replaces or "")
         while replaced is not None and replaced.id not in seen:
@@ -250,13 +273,13 @@ class BudgetBook:
 
 
 def _agree(one: _Pairs, other: _Pairs) -> bool:
-    """Whether two accounts of one event can be the same subject's: not where they differ in their tag."""
+    """Whether two accounts of one event can belong to the same subject: not if they have different tags."""
     first, second = dict(one).get("tag"), dict(other).get("tag")
     return first is None or second is None or first == second
 
 
 def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
-    """Every way the subject fits the match: none, one, or one for each of several tags."""
+    """Every way in which the subject matches: none, one, or one for each of several tags."""
     match = budget.match
     if "tag" in match or "model" in match or any(is_glob(d, wanted) for d, wanted in match.items()):
         return [
@@ -273,7 +296,9 @@ def _match(budget: Budget, subject: Subject) -> list[_Pairs]:
 
 
 def _choices(dimension: Dimension, wanted: str, subject: Subject) -> list[tuple[Dimension, str]]:
-    """What an account of the budget may say of the dimension: nothing where the subject does not fit."""
+    """The values of the dimension that an account of the budget may have; none if the subject does
+    not match.
+    """
     values = subject.values(dimension)
     if wanted == ANY:
         return [(dimension, value) for value in (values[:1] if dimension == "model" else values)]
@@ -281,5 +306,5 @@ def _choices(dimension: Dimension, wanted: str, subject: Subject) -> list[tuple[
     is_selected = (
         any(fits(selected, value) for value in values) if is_glob(dimension, wanted) else selected in values
     )
-    # One account of all that fits, so it carries what the budget says.
+    # One account for everything that matches, so it carries the budget's own value.
     return [(dimension, wanted)] if is_selected else []

@@ -1,4 +1,4 @@
-"""Opening balances of a budget, and which of several a window rests on. Pure."""
+"""Opening balances of a budget, and the one that a window rests on. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,41 +7,41 @@ from typing import NamedTuple
 from spendmeter.contract.total import Total
 
 MAX_KEPT = 8
-"""Of one budget: each but the last is of windows that a reset or another period has cut off."""
+"""Balances kept per budget: all but the last belong to windows that a reset or a new period has cut off."""
 
 
 class OpeningBalance(NamedTuple):
-    """Everything that history held below `before`, as a budget of that shape counts it."""
+    """Everything in history below `before`, as a budget of that shape counts it."""
 
     before: dict[int, int]
-    """Source partition: offset. Of one that is not named, nothing. EARLIER is of earlier incarnations."""
+    """Offsets by source partition; nothing for a missing one. EARLIER stands for earlier incarnations."""
     shape: str
     window_start: datetime
-    """Of a whole budget: no account has more in windows that begin here or later."""
+    """For a whole budget: no account has more in windows that begin here or later."""
     revision: int = 0
-    """Of the budget when the balance was made."""
+    """The budget's revision when the balance was made."""
 
     @property
     def offsets(self) -> int:
-        """How many source offsets it holds."""
+        """The sum of the source offsets that it covers."""
         return sum(self.before.values())
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Of two, the later one has the higher: openings only move on, and so do revisions."""
+        """The later of two balances has the higher rank: offsets and revisions only rise."""
         return self.offsets, self.revision
 
     @classmethod
     def of(cls, total: Total) -> "OpeningBalance":
-        """What a total of history rests on."""
+        """The balance of a total from history."""
         before = {p: offset for p, offset in sorted((total.before or {}).items()) if offset}
         return cls(before, total.shape or "", total.window_start, total.revision)
 
 
 def with_balance(known: Sequence[OpeningBalance], one: OpeningBalance) -> Sequence[OpeningBalance]:
-    """The balances of a budget after one more; `known` itself where that is no news. Every reader's rule.
+    """The balances of a budget after one more; `known` itself if nothing changed. The rule of every reader.
 
-    They stand by the beginning of the windows that they are about: the later is also the newer.
+    They are ordered by the beginning of their windows: the later is also the newer.
     """
     for same in known:
         if (same.before, same.shape) == (one.before, one.shape):
@@ -56,5 +56,5 @@ def with_balance(known: Sequence[OpeningBalance], one: OpeningBalance) -> Sequen
 
 
 def balance_of(known: Sequence[OpeningBalance], window_start: datetime) -> OpeningBalance | None:
-    """The one that a window rests on which begins then; None if there is none."""
+    """The balance of the window that begins then; None if there is none."""
     return next((one for one in reversed(known) if one.window_start <= window_start), None)

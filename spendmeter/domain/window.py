@@ -1,4 +1,4 @@
-"""Windows: which stretch of time an event of a budget belongs to. A function of the budget alone."""
+"""Windows: the time span that an event of a budget belongs to. A function of the budget alone."""
 
 from calendar import monthrange
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.period import Period, read_period
-from spendmeter.contract.times import EPOCH, NO_WINDOWS_FROM
+from spendmeter.values.period import Period, read_period
+from spendmeter.values.times import EPOCH, NO_WINDOWS_FROM
 
-# A closed window is kept this long for late events; what comes later still is counted from there on.
+# A closed window is kept this long for late events; even later events are counted from there on.
 KEEP_CLOSED_WINDOWS = timedelta(days=7)
 
 _HOUR = timedelta(hours=1)
@@ -25,16 +25,16 @@ class Window(NamedTuple):
     end: datetime | None
 
     def holds(self, time: datetime) -> bool:
-        """Whether that moment lies in the window: the start does, the end does not."""
+        """Whether that moment is in the window: the start is, the end is not."""
         return self.start <= time and (self.end is None or time < self.end)
 
 
 def window_of(budget: Budget, time: datetime) -> Window | None:
-    """The window of the budget that holds `time`, or None when the budget had not begun by then, or `time`
+    """The budget's window at `time`; None if the budget had not begun by then, or if `time`
     is NO_WINDOWS_FROM or later.
 
     The windows of one budget tile time: every moment from its beginning is in exactly one. A reset
-    splits the period it falls in: what came before is one window, what comes after the next. A
+    splits its period into two windows, before and after it. A
     beginning within a period makes the first window a short one.
     """
     if time >= NO_WINDOWS_FROM:
@@ -68,11 +68,11 @@ def _period_of(budget: Budget, time: datetime) -> Window:
 
 
 def _hour_of(zone: ZoneInfo, time: datetime) -> Window:
-    """The hour of the local clock. An hour that the clock repeats is two windows, not a long one."""
+    """The hour of the local clock. An hour that the clock repeats makes two windows, not a long one."""
     start = _top_of_hour(zone, time)
     end = start + _HOUR
-    # Only where the clock moves by less than an hour (Lord Howe Island: 30 minutes) do the tops
-    # of the hour before and after disagree; the change itself then bounds both windows.
+    # Only if the clock moves by less than an hour (Lord Howe Island: 30 minutes) do the full
+    # hours before and after disagree; then the change itself bounds both windows.
     if _minutes_past(zone, start) != _minutes_past(zone, time):
         start = _change_between(zone, start, time)
     last = end - timedelta(microseconds=1)
@@ -135,7 +135,7 @@ def _shift(period: Period, start: datetime, by: int) -> datetime:
 
 
 def _in_month(near: datetime, day: int, by: int) -> datetime:
-    """That day `by` months on; a month that has no such day begins on its last."""
+    """That day `by` months later; a month without such a day begins on its last."""
     months = near.year * 12 + near.month - 1 + by
     year, month = months // 12, months % 12 + 1
     return near.replace(year=year, month=month, day=min(day, monthrange(year, month)[1]))
@@ -168,8 +168,34 @@ def _tile(time: datetime, zone: ZoneInfo, start: datetime, previous: _Step, foll
 
 
 def _instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """A local time as UTC: the first of two readings; where it was skipped, read by the clock from before.
+    """A local time as UTC: the first of two readings; a skipped time is read by the clock before the change.
 
     A skipped midnight is therefore the moment of the jump.
     """
     return local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+
+
+# When full, clear it: an LRU costs more than computing the windows again.
+MAX_REMEMBERED_RULES = 10_000
+
+_Rule = tuple[str, str, datetime | None, datetime | None]
+
+
+class WindowCache:
+    """The latest window of each rule."""
+
+    def __init__(self) -> None:
+        self._windows: dict[_Rule, Window] = {}
+
+    def window_of(self, budget: Budget, time: datetime) -> Window | None:
+        """Like `window.window_of`, which reads nothing else of the budget."""
+        rule = (budget.period, budget.timezone, budget.starts_at, budget.reset_at)
+        known = self._windows.get(rule)
+        if known is not None and known.holds(time):
+            return known
+        window = window_of(budget, time)
+        if window is not None:
+            if len(self._windows) >= MAX_REMEMBERED_RULES:
+                self._windows.clear()
+            self._windows[rule] = window
+        return window

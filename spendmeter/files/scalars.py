@@ -1,4 +1,4 @@
-"""The single values of a file that people write: from the text that stands there to what it means. Pure."""
+"""Parses single values of files that people write. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,11 +8,11 @@ from difflib import get_close_matches
 import yaml
 
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_usd, to_usd
-from spendmeter.contract.times import parse_time
+from spendmeter.values.times import parse_time
 
 
 class Wrong(Exception):
-    """A value that cannot be; the message says what instead."""
+    """An invalid value; the message says what to write instead."""
 
 
 def text(node: yaml.Node) -> str:
@@ -38,7 +38,7 @@ def money(node: yaml.Node) -> NanoUsd:
 
 
 def fraction(node: yaml.Node) -> float:
-    """A number; whether it lies between 0 and 1 is the budget's to say."""
+    """A number; the budget checks that it is between 0 and 1."""
     written = text(node)
     try:
         return float(written)
@@ -58,7 +58,7 @@ def time(node: yaml.Node) -> datetime:
 
 
 def one_of(node: yaml.Node, choices: Sequence[str]) -> str:
-    """One word of a few."""
+    """One of a few choices."""
     written = text(node)
     if written not in choices:
         raise Wrong(f"{written!r} is not known; {nearest(written, choices)}")
@@ -66,6 +66,6 @@ def one_of(node: yaml.Node, choices: Sequence[str]) -> str:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """`did you mean …?`, or what there is."""
+    """`did you mean …?`, or the known names."""
     close = get_close_matches(word, known, 1)
     return f"did you mean {close[0]}?" if close else f"there is {', '.join(known)}"

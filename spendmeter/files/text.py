@@ -1,5 +1,6 @@
-"""Files that people write: read whole as UTF-8, or one sentence on what they are and how to mend it."""
+"""Reads files that people write, as UTF-8; or says in one sentence what is wrong and how to correct it."""
 
+import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,14 +15,14 @@ _INSPECTED_BYTES = 4096
 
 
 class UnreadableFile(ValueError):
-    """The file is no text that we can read; the message names it and says how to mend it."""
+    """The file is not readable text; the message names it and says how to correct it."""
 
 
 def read_text_file(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        UnreadableFile: it cannot be opened, is larger than MAX_FILE_BYTES, or is no UTF-8.
+        UnreadableFile: it cannot be opened, is larger than MAX_FILE_BYTES, or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -31,7 +32,7 @@ def read_text_file(path: Path) -> str:
 
 
 def read_text(file: IO[Any], name: str) -> str:
-    """As `read_text_file`, of what is open already, for bytes. `name` is what problems are reported under."""
+    """Like `read_text_file`, for an open binary file. `name` is the file's name in messages."""
     raw = file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
         raise UnreadableFile(
@@ -61,10 +62,26 @@ def text_of(raw: bytes, name: str) -> str:
 
 
 def _without_mark(raw: bytes) -> str | None:
-    """UTF-16 that does not say so: half of its bytes, all even or all odd ones, are mostly zero."""
+    """UTF-16 without a mark: half of its bytes, all even or all odd ones, are mostly zero."""
     halves = (raw[::2].count(0), raw[1::2].count(0))
     return "UTF-16" if max(halves) * 4 > len(raw) and min(halves) * 20 < len(raw) else None
 
 
 def _mended(encoding: str, name: str) -> str:
     return f"save it as UTF-8, such as with: iconv -f {encoding} -t UTF-8 {name if name != '-' else 'FILE'}"
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replace `path` so that a reader sees the old text or the new one, never a part of either.
+
+    `mode` applies from the first byte, so others can never read a secret.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,8 +1,8 @@
-"""YAML as people write it: read whole, or every problem told with its line. Pure.
+"""Reads YAML files that people write, or reports every problem with its line. Pure.
 
 A file is one mapping whose main field is a list; each kind of file reads the items of that list. Anchors,
-merge keys (`<<`) and top-level fields `x-…`, which hold what is merged, work as everywhere. What a file can
-expand to is bounded: aliases are never copied, and merges only up to MAX_MERGED_FIELDS.
+merge keys (`<<`) and top-level fields `x-…` for shared parts work as usual. The expanded size
+is bounded: aliases are never copied, and merges only up to MAX_MERGED_FIELDS.
 """
 
 from itertools import chain
@@ -15,7 +15,7 @@ from spendmeter.files.scalars import nearest
 from spendmeter.visible import visible
 
 MAX_DEPTH = 32
-"""Of lists and mappings within one another, and of merges of merges."""
+"""Depth of nested lists and mappings, and of nested merges."""
 MAX_MERGED_FIELDS = 1_000_000
 MAX_PROBLEMS_SHOWN = 100
 EXTENSION = "x-"
@@ -27,14 +27,14 @@ Pair = tuple[yaml.Node, yaml.Node]
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: in which line, what, and how to mend it."""
+    """One problem: its line, what is wrong, and how to correct it."""
 
     line: int
     message: str
 
 
 class InvalidFile(ValueError):
-    """The file cannot be used; nothing of it was."""
+    """The file cannot be used, and none of it was."""
 
     def __init__(self, name: str, problems: list[Problem]) -> None:
         self.problems = sorted(problems)
@@ -45,7 +45,7 @@ class InvalidFile(ValueError):
 
 
 class _BoundedComposer(Composer):
-    """Composes nodes as PyYAML does, but not without end: libyaml's own composer overflows its stack."""
+    """Composes nodes like PyYAML, but with a bounded depth: libyaml's own composer overflows its stack."""
 
     depth = 0
 
@@ -60,7 +60,7 @@ class _BoundedComposer(Composer):
             self.depth -= 1
 
 
-# libyaml's parser takes a third of the time.
+# libyaml's parser needs a third of the time.
 _Parser: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
@@ -71,11 +71,11 @@ class _Loader(_BoundedComposer, _Parser):  # type: ignore[misc]
 
 
 class YamlReader:
-    """Walks the YAML nodes, which know their lines, and collects problems instead of stopping at one."""
+    """Walks the YAML nodes, which know their lines, and collects all problems."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        # By the node: an alias is the node that it stands for, and is read once.
+        # By node: an alias is the same node as its anchor, and is read once.
         self._read: dict[tuple[int, str], dict[str, yaml.Node]] = {}
         self._flat: dict[int, list[Pair]] = {}
         self._open: set[int] = set()
@@ -83,12 +83,12 @@ class YamlReader:
         self._merged_fields = 0
 
     def fields(self, written: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
-        """The fields of the whole file; the first of those known is the one that it must have."""
+        """The fields of the whole file; the first known one is required."""
         try:
             root = _Loader(written).get_single_node()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            # The parser finds out behind the end that something is not closed.
+            # The parser notices only after the end that something is not closed.
             line = min(mark.line + 1, len(written.splitlines()) or 1) if mark else 1
             said = ", ".join(filter(None, (error.context, error.problem)))
             self.problems.append(Problem(line, f"this is no YAML: {said}"))
@@ -109,10 +109,10 @@ class YamlReader:
     def mapping(
         self, node: yaml.Node, what: str, known: tuple[str, ...], *, extended: bool = False
     ) -> dict[str, yaml.Node]:
-        """Its values by key; what is unknown or comes twice is reported and left out, null is left out.
+        """Its values by key. Unknown and repeated fields are reported and left out; null is left out.
 
         Args:
-            extended: fields `x-…` may stand there, and mean nothing by themselves.
+            extended: fields `x-…` are allowed, and have no meaning of their own.
         """
         if (id(node), what) not in self._read:
             self._read[id(node), what] = self._mapping(node, what, known, extended)
@@ -129,7 +129,7 @@ class YamlReader:
             if extended and key.value.startswith(EXTENSION):
                 continue
             if key.value not in known:
-                # Once, into however many it is merged.
+                # Report it once, however often it is merged.
                 if (id(key), what) not in self._unknown:
                     self._unknown.add((id(key), what))
                     self.report(key, f"{what} has no field {key.value!r}; {nearest(key.value, known)}")
@@ -138,7 +138,7 @@ class YamlReader:
         return fields
 
     def _pairs(self, node: yaml.MappingNode, depth: int = 0) -> list[Pair]:
-        """Its keys, each once, with their values; what is merged in comes after what stands there itself."""
+        """Its keys, each once, with their values; its own fields come before merged ones."""
         if (flat := self._flat.get(id(node))) is not None:
             return flat
         if id(node) in self._open:

@@ -1,4 +1,4 @@
-"""Corrections: what to send so that a recorded request has cost another amount in the end. Pure.
+"""Corrections: the event to send so that a recorded request has another final cost. Pure.
 
 The n-th correction of an event is record n of a producer that the event names, and its id follows from
 both. So whoever makes it, and however often, it is one event to the stream and to history: of two
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from spendmeter.contract.dimensions import FIELDS
-from spendmeter.contract.ids import derived_uuid7, unix_ms_of
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
+from spendmeter.values.dimensions import FIELDS
+from spendmeter.values.ids import derived_uuid7, unix_ms_of
 
 MAX_REASON_CHARACTERS = 500
 _KEPT = (
@@ -28,7 +28,8 @@ _KEPT = (
     "call_id",
     "response_id",
 )
-"""Of the original: whose it is and when, so that the same accounts and windows move; not what it used."""
+"""Fields of the original: the subject and the time, so that the same accounts and windows change; no usage.
+"""
 
 
 class NotCorrectable(ValueError):
@@ -44,7 +45,7 @@ class CorrectedEvent:
 
     @property
     def cost_nanousd(self) -> NanoUsd:
-        """What it costs with all of them."""
+        """Its cost with all corrections."""
         return NanoUsd(self.original.cost_nanousd + sum(c.cost_nanousd for c in self.corrections))
 
     @property
@@ -56,10 +57,10 @@ class CorrectedEvent:
 def correct(
     recorded: CorrectedEvent, cost: NanoUsd, *, kind: UsageKind, reason: str, recorded_by: str
 ) -> UsageEvent | None:
-    """The event after which the request has cost that much; None where it has already.
+    """The event that sets the request's final cost; None if it is already right.
 
     Raises:
-        NotCorrectable: the event is a correction itself, or the amount cannot be.
+        NotCorrectable: the event is itself a correction, or the amount is impossible.
     """
     original = recorded.original
     if original.kind is not UsageKind.USAGE:
@@ -97,6 +98,6 @@ def producer_of(event_id: UUID) -> str:
 def _source(recorded: CorrectedEvent) -> CostSource:
     source = recorded.original.cost_source
     if source is CostSource.UNPRICED and not recorded.counts_flat:
-        # A person has said what it cost before; `unpriced` would take the flat amount back once more.
+        # A person has set its cost before; `unpriced` would subtract the flat amount a second time.
         return CostSource.PRICEBOOK
     return source

@@ -1,20 +1,25 @@
 """Usage events read back from history, exactly as they were recorded."""
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from spendmeter.contract.ids import made_at
-from spendmeter.contract.times import format_time, from_unix_us
+from spendmeter.contract.money import from_usd
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.history.correction import CorrectedEvent
-from spendmeter.history.replay import HistoryCopy
+from spendmeter.history.dead_letters import HistoryCopy
+from spendmeter.litellm.spend import HistorySpend
 from spendmeter.runtime.clickhouse import OF_THE_SYSTEM, Client
+from spendmeter.values.dimensions import DIMENSIONS as ALL_DIMENSIONS
+from spendmeter.values.dimensions import Dimension, field_of
+from spendmeter.values.ids import made_at
+from spendmeter.values.times import format_time, from_unix_us
 
 MAX_CORRECTIONS = 1_000
-"""Of one event that are read; a person will never come near."""
-# An id is minted when a request begins. A request that ran for longer is found as well, but slowly.
+"""Corrections read per event; people never come near this number."""
+# An id is made when a request begins. A request that ran longer is found, too, but slowly.
 _LONGEST_REQUEST = timedelta(days=2)
 _CLOCKS_APART = timedelta(hours=1)
 _COLUMNS = ", ".join(
@@ -24,7 +29,7 @@ _COLUMNS = ", ".join(
 
 
 def find_event(client: Client, topic: str, event_id: UUID) -> UsageEvent | None:
-    """The first copy of the event, None where history does not have it (yet)."""
+    """The first copy of the event; None if history does not have it (yet)."""
     near = _near(event_id)
     found = _read(client, topic, f"event_id = {{id:UUID}} AND {near}", event_id) if near else []
     found = found or _read(client, topic, "event_id = {id:UUID}", event_id)
@@ -32,7 +37,7 @@ def find_event(client: Client, topic: str, event_id: UUID) -> UsageEvent | None:
 
 
 def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[UUID, list[HistoryCopy]]:
-    """Where history has each of these events from; of those that it lacks, nothing."""
+    """The positions of these events in history; missing events are left out."""
     rows = client.query(
         "SELECT DISTINCT event_id, partition, offset FROM usage"
         f" WHERE {OF_THE_SYSTEM} AND event_id IN {{ids:Array(UUID)}}",
@@ -45,7 +50,7 @@ def find_copies(client: Client, topic: str, event_ids: Sequence[UUID]) -> dict[U
 
 
 def find_recorded(client: Client, topic: str, event_id: UUID) -> CorrectedEvent | None:
-    """The event with its corrections, None where history does not have it (yet)."""
+    """The event with its corrections; None if history does not have it (yet)."""
     original = find_event(client, topic, event_id)
     if original is None:
         return None
@@ -53,7 +58,7 @@ def find_recorded(client: Client, topic: str, event_id: UUID) -> CorrectedEvent 
 
 
 def _read(client: Client, topic: str, condition: str, event_id: UUID) -> Sequence[UsageEvent]:
-    # Not FINAL, which would read much more: of an event's copies, all in one partition, the first counts.
+    # Not FINAL, which would read much more: the first of an event's copies counts, all in one partition.
     rows = client.query(
         f"SELECT {_COLUMNS} FROM usage WHERE {OF_THE_SYSTEM} AND {condition}"
         f" ORDER BY occurred_at, seq, offset LIMIT 1 BY event_id LIMIT {MAX_CORRECTIONS}",
@@ -70,7 +75,7 @@ def _event(row: Sequence[Any]) -> UsageEvent:
 
 
 def _near(event_id: UUID) -> str | None:
-    """As a condition: the days that hold the event, by the time in its id; None where that tells none."""
+    """Condition: the days of the event, from the time in its id; None if the id has no time."""
     if event_id.version != 7:
         return None
     try:
@@ -82,3 +87,81 @@ def _near(event_id: UUID) -> str | None:
         f"occurred_at BETWEEN parseDateTime64BestEffort('{format_time(first)}', 6)"
         f" AND parseDateTime64BestEffort('{format_time(last)}', 6)"
     )
+
+
+def read_known(client: Client, topic: str, source: str, since: date) -> HistorySpend:
+    """Spend by day, key and model group since that day (UTC), and what this source has imported.
+
+    Without corrections: an amount that a person has refunded is not missing.
+    """
+    of_topic = {"topic": topic, "since": since.isoformat(), "source": f"{source}/"}
+    # First: an import that arrives in history between the two queries would be sent again, with new numbers.
+    seqs = client.query(
+        "SELECT producer_id, max(seq) FROM usage"
+        f" WHERE {OF_THE_SYSTEM} AND startsWith(producer_id, {{source:String}}) GROUP BY producer_id",
+        parameters=of_topic,
+    ).result_rows
+    spent = client.query(
+        "SELECT toDate(occurred_at, 'UTC') AS day, key, model_group, toString(sum(cost_usd))"
+        f" FROM usage FINAL WHERE {OF_THE_SYSTEM} AND kind = 'usage'"
+        " AND occurred_at >= toDateTime64({since:String}, 6, 'UTC') GROUP BY day, key, model_group",
+        parameters=of_topic,
+    ).result_rows
+    return HistorySpend(
+        {(day, key, model_group): from_usd(usd) for day, key, model_group, usd in spent},
+        {producer_id: int(seq) for producer_id, seq in seqs},
+    )
+
+
+WINDOWS = {
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+    "month": timedelta(days=30),
+}
+# A dimension's form in history. A tag counts for each event that carries it. A model that an earlier
+# version recorded with its provider in front counts under its one name.
+_AS_KEPT: dict[Dimension, str] = {
+    "tag": "arrayJoin(tags)",
+    "model": "if(startsWith(model, concat(provider, '/')), substring(model, length(provider) + 2), model)",
+}
+DIMENSIONS: dict[str, str] = {d: _AS_KEPT.get(d, field_of(d)) for d in ALL_DIMENSIONS}
+
+
+class Spender(NamedTuple):
+    """One value of the dimension, and what it spent in the window."""
+
+    name: str
+    alias: str
+    """Of a key; empty otherwise."""
+    spent_usd: Decimal
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    unpriced: int
+    """Requests without a known price; no sum of money includes them."""
+
+
+def spend_by(client: Client, dimension: str, window: str, rows: int) -> list[Spender]:
+    """The biggest spenders first. `client` is connected to the database that holds `usage`."""
+    answer = client.query(
+        f"""
+        SELECT
+            ifNull({DIMENSIONS[dimension]}, '') AS name,
+            {"ifNull(argMax(key_alias, occurred_at), '')" if dimension == "key" else "''"} AS alias,
+            sum(cost_usd) AS spent_usd,
+            countIf(kind = 'usage') AS requests,
+            sum(input_tokens),
+            sum(output_tokens),
+            countIf(kind = 'usage' AND cost_source = 'unpriced')
+        FROM usage FINAL
+        WHERE occurred_at >= now64(6) - INTERVAL {{seconds:UInt32}} SECOND
+            AND (status = 'success' OR cost_usd != 0)
+        GROUP BY name
+        ORDER BY spent_usd DESC, requests DESC, name
+        LIMIT {{rows:UInt32}}
+        """,
+        parameters={"seconds": int(WINDOWS[window].total_seconds()), "rows": rows},
+    )
+    return [Spender(*row) for row in answer.result_rows]

@@ -21,11 +21,11 @@ Row = dict[str, Any]
 
 
 class NotAnswered(Exception):
-    """LiteLLM could not be reached, or would not do it; the message is its own."""
+    """LiteLLM could not be reached, or refused; the message is its own."""
 
 
 class LitellmApi:
-    """One proxy, asked with its master key. Every method raises NotAnswered, as does a wrong URL."""
+    """A client of one proxy, with its master key. Every method raises NotAnswered; so does a wrong URL."""
 
     def __init__(self, url: str, api_key: str) -> None:
         if not _is_url(url):
@@ -68,12 +68,12 @@ class LitellmApi:
         return self._list("/project/list")
 
     def general_settings(self) -> Row:
-        """What LiteLLM's `general_settings` come to, as far as it shows them; an unset one is None."""
+        """LiteLLM's effective `general_settings`, as far as it shows them; an unset one is None."""
         rows = _rows(self._get("/config/list", config_type="general_settings"), "field_name")
         return {row["field_name"]: row.get("field_value") for row in rows}
 
     def spent_by_day(self, since: date, until: date) -> Iterator[Row]:
-        """What each key spent on each model group on each of these days (UTC)."""
+        """The spend of each key on each model group on each of these days (UTC)."""
         days = {"start_date": since.isoformat(), "end_date": until.isoformat()}
         for page in range(1, MAX_PAGES + 1):
             answer = _mapping(self._get("/user/daily/activity", page=page, page_size=PAGE, **days))
@@ -102,8 +102,8 @@ class LitellmApi:
         return _rows(self._get(path))
 
     def _get(self, path: str, **query: object) -> Any:
-        asked = f"?{urlencode(query)}" if query else ""
-        return self._ask(Request(f"{self.url}{path}{asked}", headers=self._headers))
+        suffix = f"?{urlencode(query)}" if query else ""
+        return self._ask(Request(f"{self.url}{path}{suffix}", headers=self._headers))
 
     def _ask(self, request: Request) -> Any:
         try:
@@ -149,9 +149,9 @@ def _mapping(value: object) -> Row:
 def _message_of(error: HTTPError) -> str:
     body = error.read(MAX_ANSWER_BYTES).decode(errors="replace")
     try:
-        told = json.loads(body)
-        told = told.get("error", told.get("detail", told))
-        told = told.get("message", told.get("error", told)) if isinstance(told, dict) else told
+        said = json.loads(body)
+        said = said.get("error", said.get("detail", said))
+        said = said.get("message", said.get("error", said)) if isinstance(said, dict) else said
     except (ValueError, AttributeError, RecursionError):
-        told = body
-    return f"{one_line(str(told)[:_MAX_MESSAGE_CHARS])} ({error.code})"
+        said = body
+    return f"{one_line(str(said)[:_MAX_MESSAGE_CHARS])} ({error.code})"

@@ -1,10 +1,10 @@
-"""LiteLLM's budgets as ours: what an object that LiteLLM knows may spend. Pure.
+"""Turns the limits of LiteLLM's objects into our budgets. Pure.
 
-Every gateway makes the same budgets of the same object, at any time: nothing but the end of a
+Every gateway makes the same budgets from the same object, at any time: only the end of a
 temporary increase depends on the clock.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from spendmeter.budgets.file import InvalidBudgetFile, read_budgets
+from spendmeter.budgets.plan import BudgetPlan, plan
 from spendmeter.contract.budget import Action, Budget, Raise
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import render_validation_error
@@ -21,7 +22,7 @@ from spendmeter.litellm.values import InvalidLimit, Term, amount_of, term_of, ti
 Adopt = Literal["native", "metadata", "both", "off"]
 MAX_METADATA_BUDGETS = 20
 METADATA = "metadata"
-"""The part of an id that says a budget stands in metadata."""
+"""The part of an id that marks a budget from metadata."""
 
 
 class Adopted(NamedTuple):
@@ -30,9 +31,9 @@ class Adopted(NamedTuple):
     seen: LitellmEntity
     budgets: tuple[Budget, ...] = ()
     problems: tuple[str, ...] = ()
-    """Whose and what is wrong; each of a part in `unread`."""
+    """The object and what is wrong; one for each part in `unread`."""
     unread: frozenset[str] = frozenset()
-    """Of which parts nothing can be said: what is in force of them stays."""
+    """Parts that could not be read: their budgets in force stay."""
 
 
 def adopted(seen: LitellmEntity, adopt: Adopt, now: datetime) -> Adopted:
@@ -59,12 +60,12 @@ def adopted(seen: LitellmEntity, adopt: Adopt, now: datetime) -> Adopted:
 
 
 def part_of(budget_id: str, owner: str) -> str:
-    """Which part of an object a budget of it comes from: `window`, `model`, `metadata`, or its own limit."""
+    """The part of an object that a budget comes from: `window`, `model`, `metadata`, or its own limit."""
     return budget_id.removeprefix(owner).removeprefix(":").partition(":")[0]
 
 
 def _own(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
-    """The limit of the object itself; a soft one alone only tells."""
+    """The limit of the object itself; a soft one alone only warns."""
     aside = seen.taken_over if isinstance(seen.taken_over, Mapping) else {}
     is_aside = seen.max_budget is None and aside.get("max_budget") is not None
     limit = amount_of("max_budget", aside["max_budget"] if is_aside else seen.max_budget)
@@ -101,7 +102,7 @@ def _windows(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
 
 
 def _models(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
-    """`model_max_budget`: a limit for each model, by the name that is asked for."""
+    """`model_max_budget`: a limit for each model, by its requested name."""
     given = seen.model_max_budget or _aside(seen, "model_max_budget")
     if given is not None and not isinstance(given, Mapping):
         raise InvalidLimit("model_max_budget is a mapping of models to budget_limit and time_period")
@@ -116,7 +117,7 @@ def _models(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
 
 
 def _in_metadata(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
-    """`spendmeter_budget`: one budget or a list, in the words and under the rules of a budget file."""
+    """`spendmeter_budget`: one budget or a list, with the fields and rules of a budget file."""
     given = seen.metadata_budget
     if given is None:
         return
@@ -130,8 +131,8 @@ def _in_metadata(seen: LitellmEntity, now: datetime) -> Iterator[Budget]:
         written = yaml.safe_dump({"budgets": items}, sort_keys=False, allow_unicode=True)
         yield from read_budgets(written, METADATA_BUDGET, now)
     except InvalidBudgetFile as error:
-        told = "; ".join(problem.message for problem in error.problems)
-        raise InvalidLimit(f"metadata.{METADATA_BUDGET}: {told}") from None
+        problems = "; ".join(problem.message for problem in error.problems)
+        raise InvalidLimit(f"metadata.{METADATA_BUDGET}: {problems}") from None
     except yaml.YAMLError:
         raise InvalidLimit(f"metadata.{METADATA_BUDGET} holds a value that is no text or number") from None
 
@@ -148,7 +149,7 @@ def _item(seen: LitellmEntity, number: int, given: object) -> dict[str, Any]:
             f" that it is the {seen.kind}'s is said already"
         )
     if "replaces" in given:
-        # Whoever may make keys for themselves would else be free of every other budget.
+        # Otherwise, people who make keys for themselves could lift every other budget.
         raise InvalidLimit(f"metadata.{METADATA_BUDGET}: replaces is for budget files only; leave it out")
     budget_id = f"{seen.owner}:{METADATA}" + (f":{number}" if number > 1 else "")
     return {**given, "id": budget_id, "match": {**seen.match, **more}}
@@ -165,7 +166,7 @@ def _budget(seen: LitellmEntity, part: str, term: Term, now: datetime, **fields:
 
 
 def _until(seen: LitellmEntity, now: datetime) -> datetime | None:
-    """When the temporary increase ends; None where there is none, or none any more."""
+    """When the temporary increase ends; None if there is none, or none any more."""
     if seen.temp_budget_increase is None or seen.temp_budget_expiry is None:
         return None
     until = time_of("temp_budget_expiry", seen.temp_budget_expiry)
@@ -178,3 +179,32 @@ def _aside(seen: LitellmEntity, name: str) -> object:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+ADOPTED_BY = "LiteLLM"
+"""The author of adopted budgets in history."""
+_KEPT_WITHOUT_A_MARK = ("member", "end_user", "tag")
+"""Kinds without metadata: only the author of our budget shows that a limit was moved aside."""
+
+
+def changes(found: Adopted, in_force: Iterable[Budget], now: datetime) -> BudgetPlan:
+    """The changes that bring the object's budgets into force; `in_force` are those that it has now.
+
+    A budget that LiteLLM no longer has is removed, unless LiteLLM just does not show it. Resets, pauses and
+    raises that people have set here stay; its limit and windows are LiteLLM's.
+    """
+    existing = {budget.id: budget for budget in in_force}
+    made = plan(existing, found.budgets, now)
+    removed = [budget for budget in made.left if _is_gone(found, budget)]
+    return made._replace(removed=removed, left=[budget for budget in made.left if budget not in removed])
+
+
+def is_nothing(made: BudgetPlan) -> bool:
+    """Whether nothing is left to do."""
+    return not (made.created or made.changed or made.removed)
+
+
+def _is_gone(found: Adopted, budget: Budget) -> bool:
+    if part_of(budget.id, found.seen.owner) in found.unread:
+        return False
+    return found.seen.kind not in _KEPT_WITHOUT_A_MARK or budget.updated_by == ADOPTED_BY

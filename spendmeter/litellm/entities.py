@@ -1,4 +1,4 @@
-"""What LiteLLM says about one of its objects that may have a budget, and whose spend that limits. Pure."""
+"""LiteLLM's objects that may have a budget, and the spend that the budget limits. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ DIMENSIONS: dict[Kind, tuple[str, ...]] = {
     "end_user": ("end_user",),
     "tag": ("tag",),
 }
-"""What each kind's spend is matched by, in the order of its names."""
+"""The dimensions that match each kind's spend, in the order of its names."""
 
 PREFIX = "litellm"
 METADATA_BUDGET = "spendmeter_budget"
 """In the metadata of a key or team: budgets that LiteLLM cannot express."""
 TAKEN_OVER = "spendmeter_taken_over"
-"""In the metadata of what has some: LiteLLM's own limits, moved aside by `import litellm --take-over`."""
+"""In metadata: LiteLLM's own limits, moved aside by `import litellm --take-over`."""
 
 LIMITS = (
     "max_budget",
@@ -33,7 +33,7 @@ LIMITS = (
     "budget_limits",
     "model_max_budget",
 )
-"""What LiteLLM calls its limits wherever it holds them; fields of `LitellmEntity`."""
+"""LiteLLM's names for its limits, wherever it keeps them; fields of `LitellmEntity`."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._-][A-Za-z0-9._@-]*")
 _MAX_PLAIN = 80
@@ -41,7 +41,7 @@ _DIGITS_OF_OTHERS = 32
 
 
 class LitellmEntity(NamedTuple):
-    """One object. The values are LiteLLM's, unread, so that to compare two of them costs next to nothing."""
+    """One object. The values are LiteLLM's, unparsed, so that comparing two objects is very cheap."""
 
     kind: Kind
     names: tuple[str, ...]
@@ -57,17 +57,17 @@ class LitellmEntity(NamedTuple):
     metadata_budget: object = None
     taken_over: object = None
     is_raised: bool = False
-    """Whether `max_budget` has the temporary increase in it already."""
+    """Whether `max_budget` already includes the temporary increase."""
     shows_limits: bool = True
-    """Whether LiteLLM shows its limits here; where not, it may have some or none."""
+    """Whether LiteLLM shows its limits here; if not, it may have some or none."""
     timezone: str = "UTC"
-    """Whose midnights LiteLLM resets at (`litellm_settings.timezone`)."""
+    """The time zone of LiteLLM's resets (`litellm_settings.timezone`)."""
     alias: str = ""
-    """What people call it."""
+    """Its name for people."""
 
     @property
     def owner(self) -> str:
-        """What the ids of all its budgets begin with: `litellm:team:red`."""
+        """The prefix of the ids of all its budgets: `litellm:team:red`."""
         return ":".join((PREFIX, self.kind, _name(self.names))) if self.names else f"{PREFIX}:{self.kind}"
 
     @property
@@ -85,7 +85,7 @@ class LitellmEntity(NamedTuple):
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `LitellmEntity` that stand in an object's metadata."""
+    """The fields of `LitellmEntity` that are in an object's metadata."""
     return {
         "metadata_budget": metadata.get(METADATA_BUDGET),
         "taken_over": metadata.get(TAKEN_OVER),
@@ -98,10 +98,10 @@ def limits_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_limit_of_all(user: Mapping[str, Any], *, users_pay_for_teams: bool) -> bool:
-    """Whether a user's limit is for all that the user spends, as ours would be.
+    """Whether a user's limit is for all of the user's spend, as ours would be.
 
     `users_pay_for_teams`: LiteLLM's `general_settings.apply_user_budget_to_team_keys`. Without it the limit
-    leaves out what the user spends through teams, which no `match` can.
+    leaves out spend through teams, and no `match` can do that.
     """
     return users_pay_for_teams or not user.get("teams")
 
@@ -109,7 +109,7 @@ def is_limit_of_all(user: Mapping[str, Any], *, users_pay_for_teams: bool) -> bo
 def user_seen(
     fields: Mapping[str, Any], user: str, timezone: str, *, users_pay_for_teams: bool
 ) -> LitellmEntity:
-    """A user; without limits where these mean something else here (`is_limit_of_all`)."""
+    """A user; without limits if these would mean something else here (`is_limit_of_all`)."""
     if not is_limit_of_all(fields, users_pay_for_teams=users_pay_for_teams):
         return LitellmEntity("user", (user,), timezone=timezone)
     taken_over = from_metadata(mapping(fields.get("metadata")))["taken_over"]
@@ -119,7 +119,7 @@ def user_seen(
 def tabled_seen(
     kind: Kind, names: tuple[str, ...], table: Mapping[str, Any], timezone: str, taken_over: object = None
 ) -> LitellmEntity:
-    """An object whose limits stand in LiteLLM's budget table."""
+    """An object whose limits are in LiteLLM's budget table."""
     return LitellmEntity(
         kind,
         names,
@@ -132,7 +132,7 @@ def tabled_seen(
 
 
 def key_seen(fields: Mapping[str, Any], key: str, timezone: str, *, is_raised: bool) -> LitellmEntity:
-    """A virtual key; `is_raised`: the limit that these fields say has the temporary increase in it."""
+    """A virtual key; `is_raised`: the limit in these fields includes the temporary increase."""
     metadata = mapping(fields.get("metadata"))
     alias = fields.get("key_alias")
     return LitellmEntity(
@@ -149,12 +149,12 @@ def key_seen(fields: Mapping[str, Any], key: str, timezone: str, *, is_raised: b
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """A JSON object of LiteLLM's; an empty one where it shows none."""
+    """A JSON object of LiteLLM's; an empty one if it shows none."""
     return value if isinstance(value, Mapping) else {}
 
 
 def owner_of(budget_id: str) -> str | None:
-    """The object that a budget was made for; None where it is none of LiteLLM's."""
+    """The object that a budget was made for; None if it does not come from LiteLLM."""
     parts = budget_id.split(":", 3)
     if parts[0] != PREFIX or len(parts) < 2:
         return None
@@ -162,7 +162,7 @@ def owner_of(budget_id: str) -> str | None:
 
 
 def slug(text: str) -> str:
-    """A part of an id: the text where it can stand in one, else its hash."""
+    """A part of an id: the text if it is valid in an id, else its hash."""
     if len(text) <= _MAX_PLAIN and _PLAIN.fullmatch(text):
         return text
     return "@" + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS_OF_OTHERS]

@@ -1,9 +1,9 @@
-"""Rows of LiteLLM's management API as objects that have budgets. Pure."""
+"""Turns rows of LiteLLM's management API into objects with budgets. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from spendmeter.litellm.api import Row
+from spendmeter.litellm.api import LitellmApi, NotAnswered, Row
 from spendmeter.litellm.entities import (
     Kind,
     LitellmEntity,
@@ -18,21 +18,21 @@ from spendmeter.litellm.entities import (
 
 
 class Owned(NamedTuple):
-    """An object of LiteLLM's, and where its limit stands there."""
+    """An object of LiteLLM's, and where LiteLLM keeps its limit."""
 
     seen: LitellmEntity
     spent_usd: object = None
-    """What LiteLLM says it has spent since its last reset; None where it does not say."""
+    """Its spend since the last reset, according to LiteLLM; None if unknown."""
     budget_id: str | None = None
-    """The row of LiteLLM's budget table that holds its limit, where that does."""
+    """The row of LiteLLM's budget table with its limit, if it is there."""
     metadata: Mapping[str, Any] | None = None
-    """What a mark can be left in; None for kinds that have none."""
+    """The metadata for a mark; None for kinds without metadata."""
     left_because: str | None = None
-    """Why its limit means something else here, and stays LiteLLM's."""
+    """Why its limit would mean something else here, and so stays LiteLLM's."""
 
 
 def key_of(row: Row, budgets: Mapping[str, Row], timezone: str) -> Owned:
-    """A virtual key. Its soft budget stands in the budget table."""
+    """A virtual key. Its soft budget is in the budget table."""
     seen = key_seen(row, str(row["token"]), timezone, is_raised=False)
     soft_budget = row.get("soft_budget") or _table(row, budgets).get("soft_budget")
     return Owned(
@@ -49,7 +49,7 @@ def team_of(row: Row, timezone: str) -> Owned:
 
 
 def user_of(row: Row, timezone: str, *, users_pay_for_teams: bool) -> Owned:
-    """A user; `users_pay_for_teams` as `is_limit_of_all` has it."""
+    """A user; for `users_pay_for_teams` see `is_limit_of_all`."""
     seen = user_seen(row, str(row["user_id"]), timezone, users_pay_for_teams=users_pay_for_teams)
     if not is_limit_of_all(row, users_pay_for_teams=users_pay_for_teams):
         why = "in LiteLLM it leaves out what the user spends through teams, here it would not"
@@ -59,7 +59,7 @@ def user_of(row: Row, timezone: str, *, users_pay_for_teams: bool) -> Owned:
 
 
 def tabled(kind: Kind, names: tuple[str, ...], row: Row, budgets: Mapping[str, Row], timezone: str) -> Owned:
-    """A member, customer, tag, organization or project: its limit stands in the budget table."""
+    """A member, customer, tag, organization or project: its limit is in the budget table."""
     table = _table(row, budgets)
     budget_id = row.get("budget_id") or table.get("budget_id")
     return Owned(tabled_seen(kind, names, table, timezone), row.get("spend"), budget_id=budget_id)
@@ -67,3 +67,57 @@ def tabled(kind: Kind, names: tuple[str, ...], row: Row, budgets: Mapping[str, R
 
 def _table(row: Row, budgets: Mapping[str, Row]) -> Mapping[str, Any]:
     return mapping(row.get("litellm_budget_table")) or budgets.get(row.get("budget_id") or "", {})
+
+
+def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]]:
+    """Every object, and a text for each kind that could not be read.
+
+    Raises:
+        NotAnswered: keys or teams cannot be read: this is not such a proxy, or the key is not its master key.
+    """
+    untold: list[str] = []
+    budgets = api.budgets()
+    found = [key_of(row, budgets, timezone) for row in api.virtual_keys()]
+    teams = list(api.teams())
+    found += [team_of(row, timezone) for row in teams]
+    for team in teams:
+        members = api.members(team["team_id"])
+        found += _each("member", members, ("team_id", "user_id"), budgets, timezone)
+    pays = _users_pay_for_teams(api, untold)
+    users = _or_none(api.users, "users", untold)
+    found += [user_of(row, timezone, users_pay_for_teams=pays) for row in users]
+    for kind, read, name in (
+        ("end_user", api.customers, "user_id"),
+        ("tag", api.tags, "name"),
+        ("organization", api.organizations, "organization_id"),
+        ("project", api.projects, "project_id"),
+    ):
+        found += _each(kind, _or_none(read, f"{kind}s", untold), (name,), budgets, timezone)  # type: ignore[arg-type]
+    return found, untold
+
+
+def _users_pay_for_teams(api: LitellmApi, untold: list[str]) -> bool:
+    """Whether LiteLLM says so; if it does not, the limits of users in teams stay its own."""
+    try:
+        return api.general_settings().get("apply_user_budget_to_team_keys") is True
+    except NotAnswered as error:
+        untold.append(f"general settings: {error}")
+        return False
+
+
+def _each(
+    kind: Kind, rows: Iterable[Row], names: tuple[str, ...], budgets: dict[str, Row], timezone: str
+) -> list[Owned]:
+    return [
+        tabled(kind, tuple(str(row[name]) for name in names), row, budgets, timezone)
+        for row in rows
+        if all(row.get(name) for name in names)
+    ]
+
+
+def _or_none(read: Callable[[], Iterable[Row]], what: str, untold: list[str]) -> list[Row]:
+    try:
+        return list(read())
+    except NotAnswered as error:
+        untold.append(f"{what.replace('_', ' ')}: {error}")
+        return []

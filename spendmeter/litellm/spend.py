@@ -1,9 +1,9 @@
-"""What LiteLLM counted before we did, as usage events: a day, a key and a model at a time. Pure.
+"""Turns spend that LiteLLM counted before us into usage events: one per day, key and model. Pure.
 
-A key's spend is also in its team's, its user's and the proxy's sum, so those sums are not taken: the
-finest that LiteLLM keeps is, with all that is known of the key, and it counts in every budget once. Each
-event lies at the beginning of its day (UTC): in a window that begins later it does not count, though some
-of it may have been spent there; in one that begins earlier all of it was. So nothing is refused wrongly.
+A key's spend is also in the sums of its team, its user and the proxy. So we use the finest sum that LiteLLM
+keeps, with everything known about the key, and it counts once in every budget. Each
+event is dated at the beginning of its day (UTC). In a window that begins later it does not count, though some
+of it may have been spent there; in a window that began earlier, all of it was. So nothing is refused wrongly.
 """
 
 from collections import Counter
@@ -12,18 +12,18 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import NamedTuple
 
-from spendmeter.contract.ids import derived_uuid7
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.litellm.api import Row
 from spendmeter.litellm.entities import mapping
+from spendmeter.values.ids import derived_uuid7
 
 CALL_TYPE = "import"
 _DIGITS = 12
 
 
 class Spent(NamedTuple):
-    """What LiteLLM counted of one key and model on one day."""
+    """LiteLLM's sum for one key and model on one day."""
 
     day: date
     key: str
@@ -35,12 +35,12 @@ class Spent(NamedTuple):
 
     @property
     def history_key(self) -> tuple[date, str, str]:
-        """What history counts it under."""
+        """The key under which history counts it."""
         return self.day, self.key, self.model_group
 
 
 class HistorySpend(NamedTuple):
-    """What history has: spend by day, key and model, and of our own imports the last number of each key."""
+    """What history has: spend by day, key and model, and the last sequence number of each key's imports."""
 
     spent: Mapping[tuple[date, str, str], NanoUsd]
     last_seq: Mapping[str, int]
@@ -68,10 +68,11 @@ def spent_of(days: Iterable[Row]) -> Iterator[Spent]:
 def events_of(
     spent: Iterable[Spent], known: HistorySpend, keys: Mapping[str, Row], source: str, today: date
 ) -> list[UsageEvent]:
-    """What is missing in history, up to the day before today; nothing the second time.
+    """The spend that history lacks, up to yesterday; nothing in a second run.
 
-    Today is left out: what is on its way to history would be counted twice. A request that ran across
-    midnight is one day's there and the next one's here; so no more is missing than of all days together.
+    Today is left out, because spend on its way to history would count twice. A request that ran across
+    midnight may count for different days there and here, so the amount is bounded by that of all days
+    together.
     """
     spent = sorted(spent)
     events: list[UsageEvent] = []
@@ -80,7 +81,7 @@ def events_of(
     for one in spent:
         account = (one.key, one.model_group)
         missing = min(one.cost_nanousd - known.spent.get(one.history_key, 0), left[account])
-        # LiteLLM's sum is of floats, ours of amounts each rounded to a nano-dollar.
+        # LiteLLM adds floats; we add amounts that are each rounded to a nano-dollar.
         if one.day >= today or missing <= one.requests:
             continue
         left[account] -= missing
@@ -100,7 +101,7 @@ def _missing_of_all_days(spent: Iterable[Spent], known: HistorySpend) -> Counter
 
 
 def producer_of(source: str, key: str) -> str:
-    """Who records what was spent with that key: `import/litellm/…/HASH`."""
+    """The producer that records that key's spend: `import/litellm/…/HASH`."""
     return f"{source}/{key}"
 
 
@@ -126,7 +127,7 @@ def _event(one: Spent, cost: NanoUsd, producer_id: str, seq: int, key: Row) -> U
         project=key.get("project_id") or None,
         model_group=one.model_group,
         call_type=CALL_TYPE,
-        # Of a part nobody knows how many tokens it was.
+        # For a part of a sum the number of tokens is unknown.
         input_tokens=one.input_tokens if is_whole else 0,
         output_tokens=one.output_tokens if is_whole else 0,
         total_tokens=one.input_tokens + one.output_tokens if is_whole else 0,

@@ -1,26 +1,94 @@
-"""Single values of LiteLLM's budgets: its amounts, times and durations, as a budget says them. Pure."""
+"""Parses single values of LiteLLM's budgets: amounts, times and durations. Pure."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_float_usd
-from spendmeter.contract.period import read_period
-from spendmeter.contract.times import EPOCH
 from spendmeter.domain.window import window_of
-from spendmeter.litellm.durations import InvalidDuration, period_of
+from spendmeter.values.period import read_period
+from spendmeter.values.times import EPOCH
+
+_DURATION = re.compile(r"(\d{1,7})(mo|w|d|h|m|s)")
+_NAMED = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d"}
+# LiteLLM resets these on the calendar (its `duration_parser`, 1.106.2): 30 days mean a month.
+_ON_THE_CALENDAR = {
+    "1h": "hour",
+    "60m": "hour",
+    "1d": "day",
+    "24h": "day",
+    "7d": "week",
+    "1w": "week",
+    "30d": "month",
+    "1mo": "month",
+}
+
+
+class InvalidDuration(ValueError):
+    """A text that LiteLLM would not accept as a budget_duration either."""
+
+
+class ResetPeriod(NamedTuple):
+    """A budget's `period`, and its `starts_at` if the period is a duration."""
+
+    period: str
+    starts_at: datetime | None = None
+
+
+def period_of(duration: str | None, now: datetime) -> ResetPeriod:
+    """The period of a budget_duration for a key made at `now`; lifetime if there is none.
+
+    Durations without a calendar period begin where LiteLLM aligns them: days and weeks at midnight,
+    hours, minutes and seconds at the last multiple of themselves. UTC.
+
+    Raises:
+        InvalidDuration: not a duration, of zero length, or several months.
+    """
+    if not duration:
+        return ResetPeriod("lifetime")
+    text = _NAMED.get(duration.strip().lower(), duration)
+    if text in _ON_THE_CALENDAR:
+        return ResetPeriod(_ON_THE_CALENDAR[text])
+    parsed = _DURATION.fullmatch(text)
+    if parsed is None:
+        raise InvalidDuration(f"budget_duration {duration!r}: write a number and one of s, m, h, d, w, mo")
+    count, unit = int(parsed[1]), parsed[2]
+    if count == 0:
+        raise InvalidDuration(f"budget_duration {duration!r} has no length")
+    if unit == "mo":
+        raise InvalidDuration(
+            f"budget_duration {duration!r}: only 1mo resets on the calendar; use 1mo or days"
+        )
+    iso = f"P{count}{unit.upper()}" if unit in "dw" else f"PT{count}{unit.upper()}"
+    return ResetPeriod(iso, _aligned(count, unit, now.astimezone(UTC)))
+
+
+def _aligned(count: int, unit: str, now: datetime) -> datetime:
+    second = now.replace(microsecond=0)
+    minute = second.replace(second=0)
+    hour = minute.replace(minute=0)
+    midnight = hour.replace(hour=0)
+    if unit == "s":
+        return minute + timedelta(seconds=second.second // count * count)
+    if unit == "m":
+        return hour + timedelta(minutes=minute.minute // count * count)
+    if unit == "h":
+        return midnight + timedelta(hours=hour.hour // count * count)
+    return midnight
+
 
 _DAY_SECONDS = 86_400
 _MONDAY = datetime(1970, 1, 5)  # noqa: DTZ001 - of whichever zone
 
 
 class InvalidLimit(ValueError):
-    """A budget that cannot be; the message names what is wrong and how to mend it."""
+    """An invalid budget; the message says what is wrong and how to correct it."""
 
 
 class Term(NamedTuple):
-    """When LiteLLM resets, as a budget says it."""
+    """LiteLLM's resets in a budget's fields."""
 
     period: str
     starts_at: datetime | None = None
@@ -28,7 +96,7 @@ class Term(NamedTuple):
 
 
 def amount_of(name: str, value: object) -> NanoUsd | None:
-    """An amount that LiteLLM holds as a float; None for none, or for 0, which LiteLLM itself refuses at."""
+    """An amount that LiteLLM keeps as a float; None for none, or for 0, at which LiteLLM itself refuses."""
     if value is None:
         return None
     try:
@@ -41,10 +109,10 @@ def amount_of(name: str, value: object) -> NanoUsd | None:
 
 
 def term_of(name: str, duration: object, reset_at: object, timezone: str, now: datetime) -> Term:
-    """The windows that LiteLLM's resets make.
+    """The windows between LiteLLM's resets.
 
-    On the calendar where they fall on it, else tiles of that length through the reset that LiteLLM
-    has named: the same tiles whichever reset of them it was.
+    Calendar windows if the resets are on the calendar; otherwise windows of that length, one of which ends at
+    the reset that LiteLLM shows. They are the same for each of LiteLLM's resets.
     """
     try:
         period = period_of(None if duration is None else str(duration), now).period
@@ -61,7 +129,9 @@ def term_of(name: str, duration: object, reset_at: object, timezone: str, now: d
 
 
 def _first_tile(seconds: int, timezone: str, reset: datetime | None) -> datetime:
-    """Where the tiles of that length begin, one of which ends at the reset; whole days by the local clock."""
+    """The start of windows of that length, one of which ends at the reset; whole days follow the
+    local clock.
+    """
     try:
         zone = ZoneInfo(timezone) if seconds % _DAY_SECONDS == 0 else UTC
     except (ZoneInfoNotFoundError, ValueError):
@@ -89,5 +159,5 @@ def time_of(name: str, value: object) -> datetime:
             raise InvalidLimit(f"{name} {value!r} is no time") from None
     if not isinstance(value, datetime):
         raise InvalidLimit(f"{name} {value!r} is no time")
-    # LiteLLM leaves out the offset at times and means UTC.
+    # LiteLLM sometimes leaves out the offset and means UTC.
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,30 +1,83 @@
-"""The import: what all of LiteLLM's budgets make of ours, and of its own when they are taken over. Pure."""
+"""The import: our budgets from all of LiteLLM's, and the changes in LiteLLM for a take-over. Pure."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from spendmeter.budgets.plan import BudgetPlan, Change
 from spendmeter.contract.budget import Budget
-from spendmeter.litellm.budgets import adopted
-from spendmeter.litellm.changes import ADOPTED_BY, changes
-from spendmeter.litellm.entities import owner_of
+from spendmeter.contract.money import format_usd
+from spendmeter.litellm.budgets import ADOPTED_BY, adopted, changes
+from spendmeter.litellm.entities import TAKEN_OVER, mapping, owner_of
 from spendmeter.litellm.rows import Owned
-from spendmeter.litellm.take_over import ManagementCall, giving_back, taking_over
+
+# Not the soft budget: it refuses nothing.
+_MOVED = ("max_budget", "budget_limits", "model_max_budget")
+_UPDATES = {
+    "key": ("/key/update", "key"),
+    "team": ("/team/update", "team_id"),
+    "user": ("/user/update", "user_id"),
+}
+
+
+class ManagementCall(NamedTuple):
+    """One request to the management API."""
+
+    path: str
+    body: dict[str, Any]
+
+
+def taking_over(owned: Owned) -> ManagementCall | None:
+    """The request that moves the object's limits aside; None if it has none that could refuse."""
+    seen = owned.seen
+    limits = {name: value for name in _MOVED if (value := getattr(seen, name))}
+    if not limits or owned.left_because:
+        return None
+    if owned.metadata is None:
+        if "max_budget" not in limits or owned.budget_id is None:
+            return None
+        return ManagementCall("/budget/update", {"budget_id": owned.budget_id, "max_budget": None})
+    kept = {**mapping(seen.taken_over), **limits}
+    return _update(owned, dict.fromkeys(limits), {**owned.metadata, TAKEN_OVER: kept})
+
+
+def giving_back(owned: Owned, ours: Budget | None) -> ManagementCall | None:
+    """The request that restores them; `ours` is our budget of the object. None if nothing was moved."""
+    if owned.metadata is None:
+        is_ours = ours is not None and ours.updated_by != ADOPTED_BY
+        if owned.seen.max_budget is not None or owned.budget_id is None or ours is None or not is_ours:
+            return None
+        limit = float(format_usd(ours.limit_nanousd))
+        return ManagementCall("/budget/update", {"budget_id": owned.budget_id, "max_budget": limit})
+    kept = mapping(owned.seen.taken_over)
+    limits = {name: value for name in _MOVED if (value := kept.get(name)) and not getattr(owned.seen, name)}
+    if not kept:
+        return None
+    metadata = {name: value for name, value in owned.metadata.items() if name != TAKEN_OVER}
+    if owned.seen.kind == "user" and not metadata:
+        # /user/update treats empty metadata as missing, and would keep the mark.
+        metadata = {TAKEN_OVER: {}}
+    return _update(owned, limits, metadata)
+
+
+def _update(owned: Owned, fields: Mapping[str, Any], metadata: Mapping[str, Any]) -> ManagementCall:
+    path, name = _UPDATES[owned.seen.kind]
+    return ManagementCall(path, {name: owned.seen.names[0], **fields, "metadata": dict(metadata)})
+
 
 IMPORTED_BY = "spendmeter import litellm"
 Wish = Literal["budgets", "take over", "undo"]
 
 
 class Item(NamedTuple):
-    """One object with a budget: what is done here, and what in LiteLLM."""
+    """One object with a budget: the changes here, and those in LiteLLM."""
 
     owned: Owned
     plan: BudgetPlan
     call: ManagementCall | None = None
-    """What is asked of LiteLLM once our budgets are stored."""
+    """The requests to LiteLLM once our budgets are stored."""
     problems: tuple[str, ...] = ()
-    """Why a budget of it is not taken; its limits then stay LiteLLM's."""
+    """Why a budget of it is not imported; its limits then stay LiteLLM's."""
 
     @property
     def is_nothing(self) -> bool:
@@ -35,7 +88,7 @@ class Item(NamedTuple):
 def import_of(
     found: Iterable[Owned], in_force: Mapping[str, Budget], wish: Wish, now: datetime
 ) -> list[Item]:
-    """What is to be done for each object that has a budget, or had one here."""
+    """What to do for each object that has a budget, or had one here."""
     by_owner: dict[str, list[Budget]] = {}
     for budget in in_force.values():
         owner = owner_of(budget.id)
@@ -51,7 +104,7 @@ def import_of(
 
 
 def whole_plan(items: Iterable[Item]) -> BudgetPlan:
-    """All that is to be done here, as one plan."""
+    """All changes here, as one plan."""
     plans = [item.plan for item in items]
     return BudgetPlan(
         created=[one for plan in plans for one in plan.created],
@@ -77,7 +130,7 @@ def _item(owned: Owned, in_force: list[Budget], wish: Wish, now: datetime) -> It
 
 
 def _made_ours(plan: BudgetPlan) -> BudgetPlan:
-    """The plan in which no budget stands as adopted: LiteLLM will show no limit, which would take it away."""
+    """The plan without adopted budgets: LiteLLM will show no limit any more, which would remove them."""
     adopted_before = [budget for budget in plan.unchanged if budget.updated_by == ADOPTED_BY]
     kept = [Change(budget, budget.model_copy(update={"updated_by": ""})) for budget in adopted_before]
     rest = [budget for budget in plan.unchanged if budget not in adopted_before]

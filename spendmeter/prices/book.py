@@ -1,7 +1,7 @@
-"""The price book: what models cost that no price list knows, from when on. Pure.
+"""The price book: prices of models that no price list knows, each from a certain time on. Pure.
 
-An entry names models by globs and its prices by unit. Of the entries for a request, those whose globs
-come first in the book count, and of these the one that began last before the request finished.
+An entry names models by globs and has prices by unit. Among the entries that match a request, those with the
+first globs in the book count, and of these the one with the latest start before the request finished.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from decimal import Context, Decimal, Inexact
 from typing import NamedTuple
 
 from spendmeter.contract.budget import ANY
-from spendmeter.contract.models import names_of_model
 from spendmeter.contract.money import NanoUsd, from_usd
-from spendmeter.contract.times import format_time
 from spendmeter.domain.globs import fits
+from spendmeter.values.models import names_of_model
+from spendmeter.values.times import format_time
 
 MAX_REMEMBERED_MODELS = 10_000
 
-# Holds the sum of any counts at any prices that a book may have; were it not to, it would say so.
+# Precise enough for any counts at any prices in a book; otherwise it would raise an error.
 _EXACT = Context(prec=120, traps=[Inexact])
 _MS_PER_SECOND = 1000
 
 
 class Used(NamedTuple):
-    """What one request used. Token counts are inclusive, as in a usage event."""
+    """The usage of one request. Token counts are inclusive, as in a usage event."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -36,16 +36,16 @@ class Used(NamedTuple):
 
 
 class ModelNames(NamedTuple):
-    """By which names a request's model can be found."""
+    """The names by which a request's model can be found."""
 
     provider: str
     model: str
-    """As the proxy calls it, perhaps with its provider: `hosted_vllm/llama-3.3-70b`."""
+    """The proxy's name, perhaps with the provider: `hosted_vllm/llama-3.3-70b`."""
     model_group: str
     """As requested."""
 
     def names(self) -> tuple[str, ...]:
-        """The model with and without its provider, as it is called, and as requested."""
+        """The model with and without its provider, its called name, and its requested name."""
         names = (self.model, *names_of_model(self.model, self.provider), self.model_group)
         return tuple(dict.fromkeys(name for name in names if name))
 
@@ -61,10 +61,10 @@ class PriceEntry:
     valid_to: datetime | None
     """Exclusive; None is open."""
     usd_per_unit: dict[str, Decimal]
-    """By the names that a usage event's `prices` has; what is not named costs as much as what it is part of,
-    or nothing."""
+    """By the names in a usage event's `prices`. A missing one costs as much as what it is a part of, or
+    nothing."""
     override: bool = False
-    """Whether this counts also where the gateway knows a price of its own."""
+    """Whether this counts even if LiteLLM knows a price."""
 
     def is_valid(self, time: datetime) -> bool:
         return self.valid_from <= time and (self.valid_to is None or time < self.valid_to)
@@ -75,14 +75,14 @@ class PriceEntry:
 
 @dataclass
 class PriceBook:
-    """Entries in the order in which they are looked through."""
+    """Entries in the order in which they are tried."""
 
     version: str
     entries: Sequence[PriceEntry]
     _fitting: dict[ModelNames, tuple[PriceEntry, ...]] = field(default_factory=dict, repr=False)
 
     def find(self, model: ModelNames, time: datetime) -> PriceEntry | None:
-        """The entry by which a request that finished then is priced; None where the book has none."""
+        """The entry for a request that finished then; None if the book has none."""
         fitting = self._fitting.get(model)
         if fitting is None:
             if len(self._fitting) >= MAX_REMEMBERED_MODELS:
@@ -95,18 +95,18 @@ class PriceBook:
         return max((e for e in valid if (e.provider, e.model) == globs), key=lambda e: e.valid_from)
 
     def prices_of(self, entry: PriceEntry) -> dict[str, str]:
-        """As a usage event tells them: exact decimal strings, and which version of which entry they are."""
+        """The prices for a usage event: exact decimal strings, and the version of the book and entry."""
         prices = {unit: _plain(price) for unit, price in sorted(entry.usd_per_unit.items())}
         return {**prices, "version": f"pricebook {self.version} from {format_time(entry.valid_from)}"}
 
 
 def cost_of(entry: PriceEntry, used: Used) -> NanoUsd:
-    """What was used at the entry's prices, rounded once, half to even at the nano-dollar.
+    """The cost of the usage at the entry's prices, rounded once, half to even at the nano-dollar.
 
-    Cached input costs what input costs unless it has a price of its own, reasoning what output costs.
+    Without a price of its own, cached input costs as much as input, and reasoning as much as output.
 
     Raises:
-        InvalidAmount: beyond the largest amount we hold.
+        InvalidAmount: above the largest amount that we can store.
     """
     price = entry.usd_per_unit.get
     nothing = Decimal(0)

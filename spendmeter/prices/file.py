@@ -1,4 +1,4 @@
-"""The price book as people write it in YAML: read whole, or every problem told with its line. Pure.
+"""Reads price books in YAML, or reports every problem with its line. Pure.
 
 version: 2026-11
 prices:
@@ -43,11 +43,11 @@ _PER = ("image", "second", "request")
 
 
 class InvalidPriceBook(InvalidFile):
-    """The file is no price book; the one before it stays in force."""
+    """The file is not a valid price book; the previous one stays in force."""
 
 
 def read_price_book(written: str, name: str) -> PriceBook:
-    """The price book in a file. `name` is what its problems are told under.
+    """The price book in a file. `name` is the file's name in messages.
 
     Raises:
         InvalidPriceBook: anything is wrong with any of it.

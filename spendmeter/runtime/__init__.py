@@ -1,1 +1,1 @@
-"""What every process does the same way: settings, logging, metrics, Kafka clients, compacted topics."""
+"""Shared by every process: logs, metrics, exits, ClickHouse's client, supported servers."""

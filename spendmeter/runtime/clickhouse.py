@@ -1,4 +1,4 @@
-"""The ClickHouse client as every process makes it. Rooms that only use one take its types from here."""
+"""How every process makes its ClickHouse client. Rooms that only use one import its types from here."""
 
 import socket
 import ssl
@@ -20,11 +20,24 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter.visible import one_line
 
+_ANY_NUMBER = 1 << 40
+
+ONE_INSERT_IS_ONE_BLOCK = {
+    # One block: ClickHouse stores it whole or not at all, and a token identifies it.
+    # Otherwise several inserts may share a block, and the answer comes before the rows are stored.
+    "async_insert": 0,
+    "max_insert_threads": 1,
+    "max_insert_block_size": _ANY_NUMBER,
+    "min_insert_block_size_rows": _ANY_NUMBER,
+    "min_insert_block_size_bytes": 0,
+}
+
+
 CONNECT_TIMEOUT_SECONDS = 5
-_ANSWER_SECONDS = 10  # beyond the time that a query may run
+_ANSWER_SECONDS = 10  # in addition to the time limit of a query
 
 _ADVICE = (
     ({62}, "Multi-statements", "one statement at a time; nothing was run"),
@@ -45,7 +58,7 @@ _ADVICE = (
         "set SPENDMETER_CLICKHOUSE_USER and SPENDMETER_CLICKHOUSE_PASSWORD to a user that it knows",
     ),
 )
-"""ClickHouse's codes, what its message must hold, and what to do."""
+"""ClickHouse's codes, a part of its message, and what to do."""
 # ClickHouse's codes.
 UNKNOWN_DATABASE, _UNKNOWN_TABLE = 81, 60
 _MAX_CAUSES = 20
@@ -53,10 +66,10 @@ _TRUST = "use a name that it is for, or have its CA among those that the system 
 OF_THE_SYSTEM = (
     "(topic = {topic:String} OR topic IN (SELECT follows_topic FROM incarnations WHERE follows_topic != ''))"
 )
-"""As a condition on rows of usage: of the topic, or of one that its system has moved from."""
+"""Condition on rows of usage: of the topic, or of one from which its system has moved."""
 
-# Else the first insert imports pandas to learn that it was given none, where it happens to be installed
-# (chDB brings it): seconds after each start in which nothing is inserted.
+# Otherwise, if pandas is installed (chDB brings it), the first insert imports it just for a type check: for
+# seconds after each start nothing would be inserted.
 options.pd = options.np = None
 
 
@@ -65,10 +78,10 @@ class Unusable(Exception):
 
 
 def client(settings: ClickHouseSettings, *, database: str | None, **more: Any) -> Client:
-    """A client of the server that the settings name; `more` are clickhouse-connect's own names.
+    """A client of the server in the settings; `more` are clickhouse-connect's own options.
 
-    `database` None is the server's default, for a moment when ours need not exist. User and password of
-    the URL come before those of the settings. It may be used from several threads.
+    `database` None is the server's default, for when ours need not exist yet. User and password in
+    the URL override those in the settings. Several threads may use the client.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
@@ -91,11 +104,11 @@ def client(settings: ClickHouseSettings, *, database: str | None, **more: Any) -
 def reader(
     settings: ClickHouseSettings, *, at_least_seconds: int = 0, limits: Mapping[str, Any] = {}, **more: Any
 ) -> Client:
-    """A client that ClickHouse itself keeps from changing anything, its settings and limits included.
+    """A client that ClickHouse itself prevents from changing anything, its settings and limits included.
 
-    Each of its queries is stopped after the settings' time (`at_least_seconds`, where that is longer) and
-    beyond their memory; `limits` are settings of ClickHouse beside these or in their place. A user whom
-    ClickHouse lets change no settings keeps its own: that user is a reader already.
+    ClickHouse stops each query after the time in our settings (or `at_least_seconds`, if longer) and
+    above their memory; `limits` are ClickHouse settings that extend or replace these. A user who may
+    not change settings keeps its own: that user is already a reader.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
@@ -121,7 +134,7 @@ def reader(
 
 
 def render_error(error: Exception) -> str:
-    """What ClickHouse itself said, in one line and with what can be done; never the URL or its password."""
+    """ClickHouse's own message in one line, with what can be done; never the URL or its password."""
     text = one_line(str(error))
     _, _, said = text.rpartition("DB::Exception: ")
     said = (said if said != text else text).partition(" (for url ")[0]
@@ -133,7 +146,7 @@ def render_error(error: Exception) -> str:
 
 
 def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
-    """What keeps us from history, in one sentence with the setting or command that mends it."""
+    """Why history cannot be used, in one sentence with the setting or command that corrects it."""
     at = settings.clickhouse_address
     if isinstance(error, Error) and error.code is not None:
         mended = {
@@ -161,7 +174,7 @@ def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
                     " what runs here), or correct SPENDMETER_CLICKHOUSE_URL"
                 )
             case NewConnectionError():
-                # urllib3 calls it a timeout; its cause says what it is.
+                # urllib3 calls it a timeout; its cause is more precise.
                 continue
             case TimeoutError() | ConnectTimeoutError() | ReadTimeoutError():
                 return (
@@ -176,7 +189,7 @@ def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
 
 @contextmanager
 def raising_unusable(settings: ClickHouseSettings) -> Iterator[None]:
-    """Around whatever asks history: raises Unusable for what the driver raises."""
+    """A context for queries of history: raises Unusable for the driver's exceptions."""
     try:
         yield
     except (Error, HTTPError) as error:
@@ -184,7 +197,7 @@ def raising_unusable(settings: ClickHouseSettings) -> Iterator[None]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, as urllib3 hands it on: as cause, reason or argument."""
+    """The error and its causes, where urllib3 puts them: as cause, reason or argument."""
     waiting, seen = [error], set[int]()
     while waiting and len(seen) < _MAX_CAUSES:
         one = waiting.pop(0)

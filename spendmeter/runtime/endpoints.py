@@ -1,4 +1,4 @@
-"""A stack's directory: what is in it, whether a stack runs there, and where its parts listen."""
+"""A stack's directory: its files, whether a stack runs there, and the addresses of its components."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 
 DEFAULT_DIR = ".spendmeter"
 LOCK_TIMEOUT_SECONDS = 1.0
@@ -36,7 +36,7 @@ class Endpoints(BaseModel):
     kafka_bootstrap: str
     clickhouse_url: str
     clickhouse_password: SecretStr = Field(exclude=True)
-    """Of the user "default". Only in the file: whatever prints endpoints leaves it out."""
+    """Of the user "default". Only in the file: commands that print endpoints leave it out."""
     proxy_url: str
     proxy_master_key: str
     upstream_url: str
@@ -47,7 +47,7 @@ class Endpoints(BaseModel):
 
     @property
     def clickhouse_dsn(self) -> str:
-        """The URL with user and password in it, as clients take it."""
+        """The URL with user and password in it, for clients."""
         scheme, _, address = self.clickhouse_url.partition("//")
         return f"{scheme}//default:{self.clickhouse_password.get_secret_value()}@{address}"
 
@@ -85,7 +85,7 @@ class StackDir:
         return self._secret("master.key", "sk-")
 
     def clickhouse_password(self) -> str:
-        """What every request to the stack's ClickHouse names: random, made at first use, then the same."""
+        """The password of the stack's ClickHouse: random, made at first use, then the same."""
         return self._secret("clickhouse.password")
 
     def _secret(self, name: str, prefix: str = "") -> str:
@@ -107,7 +107,7 @@ class StackDir:
         """The pid of the supervisor that holds this directory, None if none does."""
         try:
             with self.lock.open() as file:
-                # Shared, so that two may look at once; `hold` tries for longer than a look lasts.
+                # Shared, so that two may check at once; `hold` retries for longer than a check lasts.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return None
@@ -130,7 +130,7 @@ class StackDir:
             yield
 
     def _written_pid(self) -> int | None:
-        # The holder writes right after it locks; a reader in between sees nothing yet.
+        # The holder writes just after it locks; in between, a reader finds nothing.
         with contextlib.suppress(ValueError):
             return int(self.lock.read_text())
         return None

@@ -1,15 +1,15 @@
-"""Logging: one line an event, `time level component message key=value…`, to standard error."""
+"""Logging: one line per event, `time level component message key=value…`, to standard error."""
 
 import logging
 import sys
 import time
 
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter.visible import visible
 
 
 class _VisibleFormatter(logging.Formatter):
-    """Writes out what in data would act on a terminal, or begin a line that looks like ours."""
+    """Escapes characters in data that would act on a terminal or forge a log line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         record.message = visible(record.message)

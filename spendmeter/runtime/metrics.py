@@ -1,8 +1,8 @@
-"""Metrics: the page that Prometheus reads, and the gauge that says a process is ready."""
+"""Metrics: the page for Prometheus, and the readiness gauge."""
 
 from prometheus_client import Gauge, start_http_server
 
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 
 READY = Gauge("spendmeter_ready", "1 once this process does its work, 0 before and while it cannot.")
 
@@ -15,7 +15,7 @@ class NotServed(OSError):
 
 
 def serve(settings: Settings) -> None:
-    """Serve /metrics on metrics_host:metrics_port from a thread of its own; nothing when the port is 0.
+    """Serve /metrics on metrics_host:metrics_port from its own thread; nothing if the port is 0.
 
     Raises:
         NotServed: another process has the port, or there is no such address here.

@@ -1,4 +1,4 @@
-"""How a process of ours ends when it cannot go on: with one sentence, no traceback."""
+"""How our processes end when they cannot go on: with one sentence and no traceback."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from aiokafka.errors import KafkaError
 
-from spendmeter.runtime.kafka_errors import explained
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime.metrics import NotServed
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter.visible import visible
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,9 @@ EXIT_STOPPED = 70
 
 @contextmanager
 def exiting_with_message(settings: Settings, *others: type[Exception]) -> Iterator[None]:
-    """Around the whole work of a process: what Kafka refuses, and `others` whose messages are for people."""
+    """A context for the whole work of a process: ends it with a sentence on Kafka's errors and on
+    `others`.
+    """
     known: tuple[type[Exception], ...] = (NotServed, *others)
     try:
         yield
@@ -36,7 +38,7 @@ def exiting_with_message(settings: Settings, *others: type[Exception]) -> Iterat
 
 
 def stop_at_once(why: str) -> NoReturn:
-    """End the process without another write: the log is the truth, and a restart reads it."""
+    """End the process without another write: Kafka's log is the truth, and a restart reads it."""
     log.critical("stopping at once: %s", why)
     logging.shutdown()
     sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""The servers that this version is tested with (docs/reference/versions.md), and what is said of others.
+"""The servers that this version is tested with (docs/reference/versions.md), and the warnings about others.
 
-Neither is a reason not to start: another server may well work, but nobody has tried it.
+Another server is no reason not to start: it may well work, but nobody has tested it.
 """
 
 import re
@@ -10,19 +10,19 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.admin import ApiVersionRequest
 
-from spendmeter.runtime.kafka import connection
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection
+from spendmeter.settings import Settings
 
 OLDEST_KAFKA, NEWEST_KAFKA = "3.9", "4.4"
 OLDEST_CLICKHOUSE, NEWEST_CLICKHOUSE = "24.8", "26.9"
 
-# A broker does not say its version. This request has had this version since 3.9.0.
+# A broker does not report its version. This request has had this version since 3.9.0.
 _LIST_OFFSETS, _SINCE_OLDEST = 2, 9
 _PAGE = "docs/reference/versions.md"
 
 
 def clickhouse_warning(version: str) -> str | None:
-    """What there is to say of a ClickHouse that calls itself `version`, such as `24.8.4.1`; None: nothing."""
+    """The warning about a ClickHouse with this `version`, such as `24.8.4.1`; None if it is supported."""
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None:
         return None
@@ -41,7 +41,7 @@ def clickhouse_warning(version: str) -> str | None:
 
 
 def kafka_warning(api_versions: Iterable[tuple[int, int, int]]) -> str | None:
-    """What there is to say of a broker that serves these requests (key, lowest and highest version)."""
+    """The warning about a broker that serves these requests (key, lowest and highest version), if any."""
     highest = max((high for key, _, high in api_versions if key == _LIST_OFFSETS), default=0)
     if highest >= _SINCE_OLDEST:
         return None
@@ -52,7 +52,7 @@ def kafka_warning(api_versions: Iterable[tuple[int, int, int]]) -> str | None:
 
 
 async def warning_of_kafka(settings: Settings) -> str | None:
-    """The same of a broker of this cluster.
+    """The same for a broker of this cluster.
 
     Raises:
         aiokafka.errors.KafkaError: no broker can be reached.

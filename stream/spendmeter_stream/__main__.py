@@ -15,14 +15,14 @@ CHATTY = ("faust", "mode", "spendmeter_stream.faust.app", "spendmeter_stream.fau
 def stream() -> None:
     """Run a stream worker: it counts usage events and publishes budget signals.
 
-    Start as many as there are partitions; they share the work. Settings come from the
-    environment (SPENDMETER_...; docs/reference/settings.md). SIGTERM ends it in order.
+    Start at most one per partition; they share the work. Settings come from the
+    environment (SPENDMETER_...; docs/reference/settings.md). SIGTERM stops it cleanly.
     """
-    # Faust takes seconds to load, which no other command is to wait for.
+    # Loading Faust needs seconds, and no other command should wait for it.
     with needs("stream"):
         from spendmeter.runtime import logs, metrics
         from spendmeter.runtime.process import exiting_with_message
-        from spendmeter.runtime.settings import load
+        from spendmeter.settings import load
         from spendmeter_stream.faust.app import run_worker
         from spendmeter_stream.settings import StreamSettings
         from spendmeter_stream.topics import prepared

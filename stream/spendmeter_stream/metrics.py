@@ -2,12 +2,12 @@
 
 from prometheus_client import Counter, Gauge
 
-EVENTS = Counter("spendmeter_stream_events_total", "Usage events read, by what became of them.", ["outcome"])
+EVENTS = Counter("spendmeter_stream_events_total", "Usage events read, by outcome.", ["outcome"])
 POSITION = Gauge("spendmeter_stream_position", "Last offset of spend.usage that was folded.", ["partition"])
 SIGNALS = Counter("spendmeter_stream_signals_total", "Budget signals sent.")
 ALERTS = Counter("spendmeter_stream_alerts_total", "Alerts sent.", ["kind"])
 DOUBTED = Counter(
-    "spendmeter_stream_doubted_total", "Events whose cost LiteLLM reported cannot be.", ["reason"]
+    "spendmeter_stream_doubted_total", "Events whose cost is not the one that LiteLLM reported.", ["reason"]
 )
 UNPRICED = Counter("spendmeter_stream_unpriced_total", "Served requests whose model has no price.", ["model"])
 DEAD_LETTERS = Counter(
@@ -17,16 +17,16 @@ DEAD_LETTERS = Counter(
 )
 CAPPED = Counter(
     "spendmeter_stream_capped_total",
-    "Values met that get no account of their own: their budget has as many as a worker keeps.",
+    "Values without an account of their own: their budget already has as many as a worker keeps.",
 )
 OPENING = Gauge(
     "spendmeter_stream_budgets_opening",
-    "Budgets whose signals lack what was spent before they were counted, for want of an opening balance.",
+    "Budgets without their opening balance: their signals lack what was spent before they were counted.",
 )
 REFUSED_ENTRIES = Counter(
     "spendmeter_stream_changelog_records_refused_total",
-    "Records of a changelog that no stream worker wrote, passed over.",
+    "Skipped changelog records that no stream worker wrote.",
 )
 GAPS = Counter(
-    "spendmeter_stream_records_gone_total", "Source records that retention took before they were read."
+    "spendmeter_stream_records_gone_total", "Source records that retention deleted before they were read."
 )

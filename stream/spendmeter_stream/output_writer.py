@@ -1,11 +1,17 @@
-"""Storing: what meters and judges say, in the order that processor.py promises.
+"""Storing the results of meters and judges, in the order that processor.py promises.
 
-Each method returns once the brokers have all of it; each raises KafkaError when they refuse something
-for good, and nobody knows then how much of the rest is stored.
+Each method returns once the brokers have stored everything. It raises KafkaError if they refuse something
+for good; then nobody knows how much of the rest is stored.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.records import (
@@ -19,24 +25,77 @@ from spendmeter.contract.records import (
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer
-from spendmeter.runtime.kafka import partition_of
+from spendmeter.kafka.client import partition_of
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Evaluation
 from spendmeter_stream.judge.signals import doubted_alert, foreign_producer_alert, unpriced_alert
 from spendmeter_stream.meter.counting_starts import opening_records
 from spendmeter_stream.meter.meter import FoldResult
-from spendmeter_stream.publish import ProducerRecord, Publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, OPENING, ChangelogEntry, EntryStore
+
+
+class ProducerRecord(NamedTuple):
+    """One record; its partition is always the caller's decision."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+Publish = Callable[[Iterable[ProducerRecord]], Awaitable[dict[tuple[str, int], int]]]
+"""`publish` with its producer."""
+
+
+async def publish(kafka: AIOKafkaProducer, records: Iterable[ProducerRecord]) -> dict[tuple[str, int], int]:
+    """Send records, in order within each partition, and wait until all of them are stored.
+
+    Sends whole batches, because one call of the client per record would cost more than
+    everything else. Returns the offset of the last record of each partition.
+
+    Raises:
+        KafkaError: a batch was refused for good; nobody knows how much of the rest is stored.
+    """
+    by_partition: dict[tuple[str, int], list[ProducerRecord]] = defaultdict(list)
+    for record in records:
+        by_partition[record.topic, record.partition].append(record)
+    handed = [await _hand_over(kafka, *where, batch) for where, batch in by_partition.items()]
+    last: dict[tuple[str, int], int] = {}
+    for where, futures in zip(by_partition, handed, strict=True):
+        for future, count in futures:
+            metadata: RecordMetadata = await future
+            last[where] = metadata.offset + count - 1
+    return last
+
+
+async def _hand_over(
+    kafka: AIOKafkaProducer, topic: str, partition: int, records: list[ProducerRecord]
+) -> list[tuple[asyncio.Future[RecordMetadata], int]]:
+    sent = []
+    batch, count = kafka.create_batch(), 0
+    for record in records:
+        while (
+            batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None
+        ):
+            if count == 0:
+                raise ValueError(f"a record of {len(record.value or b'')} bytes for {topic} fits no batch")
+            sent.append((await kafka.send_batch(batch, topic, partition=partition), count))
+            batch, count = kafka.create_batch(), 0
+        count += 1
+    sent.append((await kafka.send_batch(batch, topic, partition=partition), count))
+    return sent
+
 
 MAX_UNPRICED_MODELS = 10_000
 MAX_DOUBTED_MODELS = 10_000
 MAX_FOREIGN_PRODUCERS = 100
-"""Of a day that are alerted by a worker."""
+"""Alerts a day from one worker."""
 
 
 class OutputWriter:
-    """The worker's one way to write."""
+    """The only way in which a worker writes to Kafka."""
 
     def __init__(
         self, settings: StreamSettings, stores: Mapping[str, EntryStore], incarnation: str = ""
@@ -58,7 +117,7 @@ class OutputWriter:
         letters: Sequence[DeadLetter],
         foreign: Sequence[ForeignProducer] = (),
     ) -> None:
-        """Openings first; then tallies, producers and position, and beside them what else a fold leads to."""
+        """Store openings first; then partition sums, producers and position with everything else."""
         await self.store_openings({p: result.openings for p, result in folded.items() if result.openings})
         now = datetime.now(UTC)
         beside = [self._outgoing(Topic.DEAD_LETTERS, encode_dead_letter(letter), 0) for letter in letters]
@@ -75,12 +134,12 @@ class OutputWriter:
         await self._store_entries(METER_TABLE, {p: result.entries for p, result in folded.items()}, beside)
 
     async def store_openings(self, openings: Mapping[int, list[ChangelogEntry]]) -> None:
-        """Store openings, by source partition, then tell them."""
+        """Store openings, by source partition, then publish them."""
         await self._store_entries(METER_TABLE, openings, [])
         await self.publish_openings(openings)
 
     async def publish_openings(self, openings: Mapping[int, list[ChangelogEntry]]) -> None:
-        """Tell openings that are stored."""
+        """Publish openings that are already stored."""
         now = datetime.now(UTC)
         publishing: list[ProducerRecord] = []
         for partition, entries in openings.items():
@@ -92,7 +151,7 @@ class OutputWriter:
         await self._publish(publishing)
 
     async def store_judgements(self, judgements: Mapping[int, Evaluation]) -> None:
-        """Signals and alerts, by partition of spend.totals; then what the judges remember of having told.
+        """Store signals and alerts, by partition of spend.totals; then the judges' record of them.
 
         An account has the same partition number in spend.totals and in spend.signals.
         """
@@ -115,13 +174,13 @@ class OutputWriter:
         await self._store_entries(JUDGE_TABLE, {p: j.entries for p, j in judgements.items()}, [])
 
     async def store_expired(self, expired: Mapping[int, tuple[list[ChangelogEntry], list[str]]]) -> None:
-        """By source partition: tombstones of the changelog, and the keys of totals to remove."""
+        """Store, by source partition, the changelog's tombstones and remove the totals with these keys."""
         totals: list[ProducerRecord] = []
         for _, keys in expired.values():
             for key in keys:
                 account = key.rsplit("|", 2)[0]
                 totals.append(self._removal(Topic.TOTALS, partition_of(account, self._partitions), key))
-        # The totals first: a crash in between leaves tallies, and these expire again.
+        # The totals first: a crash in between leaves partition sums, and these expire again.
         await self._publish(totals)
         entries = {p: tombstones for p, (tombstones, _) in expired.items()}
         await self._store_entries(METER_TABLE, entries, [])
@@ -154,7 +213,7 @@ class OutputWriter:
     def _foreign(self, foreign: Sequence[ForeignProducer], now: datetime) -> Iterable[ProducerRecord]:
         for one in foreign:
             alerted = (one.producer_id, now.date().isoformat())
-            # Anybody can make ids up; what is beyond the bound is in the dead letters and the metric.
+            # Anybody can invent ids; dead letters and the metric have what exceeds the bound.
             if alerted not in self._foreign_alerted and len(self._foreign_alerted) < MAX_FOREIGN_PRODUCERS:
                 self._foreign_alerted.add(alerted)
                 yield self._outgoing(Topic.ALERTS, encode_alert(foreign_producer_alert(one, now)), 0)

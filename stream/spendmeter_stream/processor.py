@@ -1,17 +1,17 @@
-"""The processor: hands what was fetched to the meters and judges, and stores what they say.
+"""The processor: passes fetched records to the meters and judges, and stores their results.
 
-The order of the steps is the guarantee. For every batch:
+The guarantees depend on the order of the steps. For every batch:
 
-1. Wait until every budget that was stored before now has been read (an event made after a budget
-   was applied is metered under it).
+1. Wait until every budget stored before now has been read: an event made after a budget
+   was applied is metered under that budget.
 2. Fold. A record that cannot be read becomes a dead letter; nothing else is ever skipped.
-3. Store new openings, then tell them. A total that left before its opening could not be explained
-   after a crash.
-4. Store tallies, producers and position in the meter's changelog; totals, dead letters and alerts
-   of unpriced models beside them. A crash before this is a replay; in the middle, the guards make
-   the replay add nothing twice; after it, neither.
-5. Beside 1 to 4, for the totals of the batch: store signals and alerts, and only then what the
-   judge remembers of having told them.
+3. Store new openings, then publish them. After a crash, nobody could explain a total that was
+   published before its opening.
+4. Store partition sums, producers and position in the meter's changelog, and with them totals,
+   dead letters and alerts of unpriced models. A crash before this step leads to a replay. A crash in the
+   middle does, too, but the guards add nothing twice. A crash after it has no effect.
+5. In parallel with 1 to 4, for the totals of the batch: store signals and alerts, and only then the
+   judge's record of having emitted them.
 6. Now the source offsets may be committed.
 """
 
@@ -25,25 +25,23 @@ from typing import Protocol, cast
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reader, Reason
 from spendmeter.contract.records import InvalidRecord, decode, read_usage
-from spendmeter.contract.times import EPOCH, from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total, included_by
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer, check_writer
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.dead_letters import dead_letter_of
-from spendmeter.runtime.fetched import FetchedRecord
-from spendmeter.runtime.kafka import TopicPartition
-from spendmeter.runtime.log_ends import LogEnds
+from spendmeter.kafka.client import TopicPartition
+from spendmeter.kafka.fetch import FetchedRecord
+from spendmeter.kafka.log_ends import LogEnds
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.process import stop_at_once
-from spendmeter.runtime.topic_watch import Said
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.dead_letters import dead_letter_of
+from spendmeter.topics.state import Said
+from spendmeter.values.times import EPOCH, from_unix_us
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import TopicRecreated, UsageRecord
-from spendmeter_stream.output_writer import OutputWriter
-from spendmeter_stream.publish import Publish
+from spendmeter_stream.meter.meter import FoldResult, Meter, TopicRecreated, UsageRecord
+from spendmeter_stream.output_writer import OutputWriter, Publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, ChangelogEntry, EntryStore
 
@@ -57,17 +55,17 @@ MAX_NAMED = 10
 
 
 class Source(Protocol):
-    """What the consumer can say of a partition."""
+    """The consumer's view of a partition."""
 
     def position(self, tp: TopicPartition) -> Awaitable[int | None]:
-        """The offset of the record that it will be read on from, if that is known yet."""
+        """The offset of the next record to read, if it is known yet."""
 
     def earliest_offsets(self, *partitions: TopicPartition) -> Awaitable[Mapping[TopicPartition, int]]:
         """Where the logs begin."""
 
 
 class Halted(Exception):
-    """Nothing was done, and nothing will be until this worker is started again; the processor says why."""
+    """Nothing was done, and nothing will be until this worker restarts; the processor has logged why."""
 
 
 class Processor:
@@ -91,20 +89,20 @@ class Processor:
         self._meters: dict[int, Meter] = {}
         self._judges: dict[int, Judge] = {}
         self._untold: set[int] = set()
-        """Meters whose openings the worker before may have stored without telling them."""
+        """Meters whose openings the previous worker may have stored but not published."""
         self._expired_at = monotonic()
         self._checked_at = monotonic()
         self._waiting_since = monotonic()
         self._gone_to: dict[int, int] = {}
-        """By source partition: up to where it is said what retention took."""
+        """By source partition: the offset up to which the log has reported what retention deleted."""
         self.budgets = BudgetTopic(settings, self._on_budget)
 
     def store_with(self, publish: Publish) -> None:
-        """How to write; its producer is started before this worker joins its group."""
+        """Set the function that writes; its producer starts before this worker joins its group."""
         self._storing.publish = publish
 
     async def stop(self) -> None:
-        """Let go of Kafka."""
+        """Close the connections to Kafka."""
         await self._ends.close()
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
@@ -117,7 +115,7 @@ class Processor:
         return bool(self._halted)
 
     def halt(self, why: str) -> None:
-        """Count nothing from now on, and say so; this worker is to be started again for the new topics."""
+        """Count nothing from now on, and say so. To use the new topics, restart this worker."""
         READY.set(0)
         why = why or "the topics were not what they are now"
         self._halted = (
@@ -127,17 +125,17 @@ class Processor:
         self._said.say(self._halted)
 
     async def wait_halted(self) -> None:
-        """Say again why, once a minute; return in time for the next look."""
+        """Repeat the reason once a minute; return after a short sleep, so that the caller can check again."""
         self._said.say(self._halted)
         await asyncio.sleep(HALTED_SECONDS)
 
     def forget(self) -> None:
-        """Build meters and judges anew from the stores when they are next needed."""
+        """Drop meters and judges; they are rebuilt from the stores when they are next needed."""
         self._meters.clear()
         self._judges.clear()
 
     def own(self, meters: Iterable[int], judges: Iterable[int]) -> None:
-        """Open new budgets and judge what the tables hold, also where no records come."""
+        """Open new budgets and judge what the tables hold, even for partitions without new records."""
         for partition in meters:
             self._meter(partition)
         for partition in judges:
@@ -146,15 +144,15 @@ class Processor:
     async def process(
         self, batches: Mapping[TopicPartition, Sequence[FetchedRecord]], alive_at: float, source: Source
     ) -> None:
-        """See the module's steps; return once all that these records lead to is stored.
+        """Do the module's steps; return once everything that follows from these records is stored.
 
-        `alive_at`: when this process was last seen to be alive, in monotonic seconds.
+        `alive_at`: when this process was last known to be alive, in monotonic seconds.
 
         Raises:
             KafkaError: something could not be stored.
             Halted: nothing may be counted.
 
-        What the meters fold and what the judges tell now rest on other records and go to other
+        Meters and judges work on different records and write to different
         partitions, so neither waits for the other.
         """
         for tp in batches:
@@ -171,7 +169,7 @@ class Processor:
                 from_history |= any(total.source_partition == HISTORY for total in totals)
                 self._judge(tp.partition).apply(totals)
         if from_history:
-            # A book that lags would take a balance of the budget as it is now for an outdated one.
+            # With a stale book, a balance for the budget's new shape would seem outdated.
             await self.budgets.catch_up()
         for partition, read in usage.items():
             await self._note_gone(partition, read[0].offset, source)
@@ -196,12 +194,12 @@ class Processor:
         await self._storing.store_folded(folded, letters, foreign)
 
     async def passed(self, tp: TopicPartition, next_offset: int, source: Source) -> None:
-        """Reading goes on at `next_offset`, and no record was left before it."""
+        """Note that reading continues at `next_offset` and that no record is left before it."""
         if tp.topic == self._usage_topic:
             await self._note_gone(tp.partition, next_offset, source)
 
     async def _note_gone(self, partition: int, next_offset: int, source: Source) -> None:
-        """Say what retention took before it was counted. Markers of transactions leave holes, too."""
+        """Log how many records retention deleted uncounted. Transaction markers leave holes, too."""
         position = self._meter(partition).position
         expected = max(position + 1, self._gone_to.get(partition, 0))
         if position < 0 or next_offset <= expected:
@@ -210,11 +208,11 @@ class Processor:
         gone = min((await source.earliest_offsets(tp))[tp], next_offset) - expected
         self._gone_to[partition] = next_offset
         if gone > 0:
-            log.error("%s[%d]: retention took %d records from offset %d on uncounted", *tp, gone, expected)
+            log.error("%s[%d]: retention deleted %d uncounted records from offset %d on", *tp, gone, expected)
             metrics.GAPS.inc(gone)
 
     async def idle(self, alive_at: float, source: Source) -> None:
-        """Do what is due by time, in each round: open new budgets, judge accounts that wait or whose budget
+        """Do the timed work of each round: open new budgets, judge accounts that wait or whose budget
         changed, expire what is old."""
         if self.is_halted:
             return
@@ -237,8 +235,8 @@ class Processor:
         elif monotonic() - self._waiting_since >= WARN_AFTER_SECONDS:
             self._waiting_since = monotonic()
             log.warning(
-                "%d budgets have lacked their opening balance for %g s (%s): their signals say `opening`, and"
-                " what was spent before they were counted is not in them. A ClickHouse sink takes it; if one"
+                "%d budgets have lacked their opening balance for %g s (%s): their signals say `opening` and"
+                " lack what was spent before they were counted. A ClickHouse sink adds it up; if one"
                 " runs, its log says what it waits for",
                 len(waiting),
                 WARN_AFTER_SECONDS,
@@ -246,11 +244,11 @@ class Processor:
             )
 
     async def _open(self, alive_at: float, source: Source) -> None:
-        """Open what is new in the book, also where nothing is spent."""
+        """Open the budgets that are new in the book, even if nothing is spent on them."""
         if not self.budgets.caught_up.is_set():
             return
         if self._untold:
-            # A book that lags behind the worker before us would close what that one has opened.
+            # A book older than the previous worker's would close what that worker opened.
             await self.budgets.catch_up()
         openings: dict[int, list[ChangelogEntry]] = {}
         for partition, meter in list(self._meters.items()):
@@ -280,8 +278,8 @@ class Processor:
             )
             if meter.folded_incarnation not in ("", self._incarnation):
                 self.halt(
-                    f"{self._usage_topic} was deleted and made anew: its id is {self._incarnation}, and what"
-                    f" the stream knows is of {meter.folded_incarnation}"
+                    f"{self._usage_topic} was deleted and created anew: its id is {self._incarnation}, but"
+                    f" the stream's state belongs to {meter.folded_incarnation}"
                 )
             self._meters[partition] = meter
             self._untold.add(partition)
@@ -321,7 +319,7 @@ class Processor:
                 appended_ms, appended_at = record.timestamp, from_unix_us(record.timestamp * 1000)
             event: UsageEvent | None = None
             try:
-                # Its attributes are all that a fold looks at, and an event would cost as much again.
+                # A fold needs only these attributes, and building a model would cost as much again.
                 read = cast(UsageEvent, read_usage(record.value, record.headers, appended_at))
                 check_writer(record, read, appended_at, self._signing_keys)
                 event = read
@@ -332,7 +330,7 @@ class Processor:
             yield UsageRecord(record.offset, appended_at, event)
 
     async def _believed(self, records: Sequence[FetchedRecord], letters: list[DeadLetter]) -> list[Total]:
-        """The totals without those that include more of spend.usage than there is: these would never go."""
+        """The totals without those that include more of spend.usage than exists: these would never leave."""
         read: list[tuple[FetchedRecord, Total]] = []
         for record in records:
             if record.value is None:
@@ -351,14 +349,14 @@ class Processor:
         }
         if not ahead:
             return [total for _, total in read]
-        # What other workers count; each of their totals was stored after the last record that it includes.
+        # Other workers' totals: each was stored after the last record that it includes.
         await self._ends.refresh(ahead)
         totals = []
         for record, total in read:
             if self._ends.hold(included_by(total)):
                 totals.append(total)
                 continue
-            detail = f"it includes more of {self._ends.topic} than there is: no total of the stream's"
+            detail = f"it includes more of {self._ends.topic} than exists: the stream did not write it"
             letters.append(self._letter(record, InvalidRecord(Reason.INVALID, detail)))
         return totals
 
@@ -378,11 +376,11 @@ class Processor:
 
     async def _announce(self) -> None:
         now = datetime.now(UTC)
-        told = {p: judge.judge(self.budgets.book, now) for p, judge in self._judges.items()}
-        await self._storing.store_judgements(told)
+        evaluations = {p: judge.judge(self.budgets.book, now) for p, judge in self._judges.items()}
+        await self._storing.store_judgements(evaluations)
 
     async def _expire(self) -> None:
-        # A book that lags would forget the accounts of a budget that is new.
+        # With a stale book, the accounts of a new budget would be forgotten.
         await self.budgets.catch_up()
         now, book = datetime.now(UTC), self.budgets.book
         await self._storing.store_judgements(
@@ -391,8 +389,8 @@ class Processor:
         await self._storing.store_expired({p: meter.expire(book) for p, meter in self._meters.items()})
 
     def _refuse_if_paused(self, alive_at: float) -> None:
-        """A worker that stood still for longer than its session no longer owns its partitions."""
+        """Stop a worker that was frozen for longer than its session: it no longer owns its partitions."""
         if monotonic() - alive_at > self._settings.session_timeout_seconds:
             stop_at_once(
-                "this process stood still for longer than its session; its partitions have another owner"
+                "this process was frozen for longer than its session; its partitions have another owner"
             )

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from spendmeter.runtime.groups import STREAM_GROUP
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.groups import STREAM_GROUP
+from spendmeter.settings import Settings
 
 
 class StreamSettings(Settings):
-    """`SPENDMETER_…` in the environment; see runtime/settings.py for what all processes share."""
+    """`SPENDMETER_…` in the environment; see spendmeter/settings.py for what all processes share."""
 
     component: str = "stream"
     data_dir: Path = Path(".spendmeter/stream")
     instance_id: str | None = None
-    """Unique per worker and kept across its restarts: the group then gives it its partitions back at once."""
+    """Unique per worker and unchanged across restarts: the group then returns its partitions at once."""
     session_timeout_seconds: float = Field(default=10.0, ge=3.0, le=300.0)
     """A worker that is silent for this long loses its partitions, and stops itself when it wakes."""
     commit_interval_seconds: float = Field(default=1.0, gt=0, le=60.0)
@@ -22,12 +22,12 @@ class StreamSettings(Settings):
     fetch_max_wait_ms: int = Field(default=50, ge=1, le=1500)
     standby_replicas: int = Field(default=0, ge=0, le=10)
     max_accounts_per_budget: int = Field(default=100_000, ge=0)
-    """In one window and source partition, of a budget whose values clients make up; 0 is no bound."""
+    """In one window and source partition, for a budget whose values clients invent; 0 is no bound."""
     expire_interval_seconds: float = Field(default=60.0, gt=0)
 
     @property
     def app_id(self) -> str:
-        """Kafka group and prefix of the changelogs: another id is another, empty stream."""
+        """Kafka group and prefix of the changelogs: a new id begins a new, empty stream."""
         return self.topic_prefix + STREAM_GROUP
 
     def changelog(self, table: str) -> str:

@@ -1,9 +1,9 @@
-"""What the two tables keep, and how it looks in their changelogs.
+"""The entries of the two tables, and their format in the changelogs.
 
-A key says what it is by its first letters; a value is compact JSON, an array in a fixed order.
-Every value that a fold writes carries the source offset it rests on. That offset is the guard:
-a replayed record at or below it adds nothing, and of two values the one with the higher wins,
-whoever wrote it last.
+A key begins with a prefix that names its kind. A value is compact JSON: an array in a fixed order.
+Every value that a fold writes begins with the source offset that it rests on. That offset is the guard:
+a replayed record at or below it adds nothing, and of two values the one with the higher guard wins,
+whichever was written last.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,8 +17,8 @@ from uuid import UUID
 import msgspec
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.domain.opening_balance import OpeningBalance
+from spendmeter.values.times import from_unix_us, to_unix_us
 
 METER_TABLE, JUDGE_TABLE = "meter", "judge"
 
@@ -62,10 +62,10 @@ class EntryStore(Protocol):
     """The entries of one table, as far as their changelog has them."""
 
     def entries(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
-        """Everything that the changelog partition amounts to."""
+        """The current entries of a changelog partition."""
 
     def wrote(self, partition: int, entries: Iterable[ChangelogEntry], last_offset: int, count: int) -> None:
-        """Take over entries that the broker has acknowledged, the last of them at that changelog offset."""
+        """Keep entries that the broker has acknowledged, the last of them at that changelog offset."""
 
 
 class AccountWindow(NamedTuple):
@@ -82,10 +82,10 @@ class AccountWindow(NamedTuple):
 
 
 class CounterKey(NamedTuple):
-    """What a tally counts: an account in a window, in one shape of its budget (see openings.py).
+    """What a partition sum counts: an account in a window, in one shape of its budget.
 
-    The shape keeps workers apart: a late write of one that knew the budget as it was replaces
-    nothing that was counted since.
+    The shape separates workers: a late write by a worker that knew an earlier form of the budget
+    replaces nothing that was counted since. See meter/counting_starts.py.
     """
 
     account: str
@@ -133,7 +133,7 @@ class PartitionSum:
 
 @dataclass(slots=True)
 class ProducerSequence:
-    """How far one producer has come in one source partition: its resends end at or below `seq`."""
+    """The highest `seq` of a producer in one source partition; its resends end at or below it."""
 
     seq: int
     offset: int
@@ -149,12 +149,12 @@ class ProducerSequence:
 
 
 class CountingStart(NamedTuple):
-    """From which source offset on a budget, in the shape that the key names, has been counted."""
+    """The source offset from which a budget is counted, in the shape that the key names."""
 
     offset: int
 
     def value(self) -> bytes:
-        # Of two openings of one shape the earlier one holds: there are tallies that begin with it.
+        # Of two openings of one shape the earlier one holds: partition sums begin with it.
         return _pack((-self.offset,))
 
     @classmethod
@@ -164,18 +164,18 @@ class CountingStart(NamedTuple):
 
 
 class TotalComponent(NamedTuple):
-    """One source partition's part of an account's spend, as the judge last heard of it."""
+    """One source partition's part of an account's spend, as of the latest total that the judge read."""
 
     last_offset: int
     spent_nanousd: NanoUsd
     events: int
     first_offset: int
     shape: str = ""
-    """Of the budget, as this was counted."""
+    """The budget's shape when this was counted."""
 
 
 def balance_fields(balance: OpeningBalance) -> tuple[Any, ...]:
-    """An opening balance as it is written, within a value."""
+    """An opening balance as fields of a value."""
     return (balance.before, balance.shape, to_unix_us(balance.window_start), balance.revision)
 
 
@@ -186,7 +186,7 @@ def read_balance(before: dict[str, int], shape: str, start: int, revision: int =
 
 
 class Burn(NamedTuple):
-    """What was spent since the account was first judged in its window, the longer ago the less it counts."""
+    """The spend since the account was first judged in its window; older spend counts less."""
 
     since_us: int
     at_us: int
@@ -195,25 +195,25 @@ class Burn(NamedTuple):
 
 @dataclass(slots=True)
 class AccountState:
-    """Everything the judge knows of an account in a window, and what it has already told."""
+    """Everything the judge knows of an account in a window, and what it has already emitted."""
 
     components: dict[int | str, TotalComponent] = field(default_factory=dict)
     last_event_id: UUID | None = None
     sent_alerts: frozenset[str] = frozenset()
     """Alerts that were sent, by `kind/qualifier`."""
     exceeded: bool = False
-    """The state that was last told in an alert, so that a recovery is told too."""
+    """Whether the last alert said that it was exceeded; then a recovery sends an alert, too."""
     crossed: int = 0
     """How often it became exceeded."""
     burn: Burn | None = None
     unburnt_nanousd: int = 0
-    """Spent since `burn`; not stored, for it comes again with the totals that are taken again."""
+    """Spent since `burn`. Not stored, because it comes again when the totals are read again."""
     held: OpeningBalance | None = None
-    """What the component of history rests on."""
+    """The opening balance that the history component rests on."""
 
     @property
     def guard(self) -> int:
-        """The source offsets accounted for, added up: it can only rise, and a replay yields the same."""
+        """The sum of the source offsets accounted for: it only rises, and a replay yields the same."""
         return sum([component.last_offset + 1 for component in self.components.values()])
 
     def value(self) -> bytes:
@@ -232,8 +232,8 @@ class AccountState:
 
     @classmethod
     def read(cls, value: bytes) -> "AccountState":
-        # What is missing was written before there were forecasts, or opening balances.
-        _, components, event_id, told, exceeded, *later = _read_any(value)
+        # Values from before forecasts, or before opening balances, have fewer fields.
+        _, components, event_id, sent, exceeded, *later = _read_any(value)
         crossed, burn, held = (*later, None)[:3] if later else (int(exceeded), None, None)
         return cls(
             {
@@ -241,7 +241,7 @@ class AccountState:
                 for s, c in components.items()
             },
             UUID(event_id) if event_id else None,
-            frozenset(told),
+            frozenset(sent),
             exceeded,
             crossed,
             Burn(*burn) if burn else None,
@@ -250,7 +250,7 @@ class AccountState:
 
 
 def guard_of(value: bytes) -> int:
-    """The offset (or version) that leads every value: of two values of a key the higher one is newer."""
+    """The offset (or version) at the start of every value: of two values of a key the higher is newer."""
     end = value.find(b",")
     return int(value[1 : end if end > 0 else -1])
 
@@ -260,15 +260,15 @@ class NoEntry(ValueError):
 
 
 def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
-    """Have a look at a record of a table's changelog before it takes the place of another.
+    """Check a record of a table's changelog before it replaces another.
 
     Raises:
-        NoEntry: neither key nor value, or one of the two is nothing that is read of that table.
+        NoEntry: the record has no key, or its key or value does not belong to that table.
     """
     if key is None:
         raise NoEntry("it has no key")
     if value is not None and key.startswith((ACCOUNT, OPENING_BALANCE)) != (table == JUDGE_TABLE):
-        raise NoEntry(f"its key is of no entry of the {table}")
+        raise NoEntry(f"its key belongs to no entry of the {table}")
     if value is None:
         return
     try:
@@ -285,7 +285,7 @@ def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
         elif key.startswith(OPENING):
             key.decode()
             if CountingStart.read(value).offset < 0:
-                raise NoEntry("an offset is not negative")
+                raise NoEntry("its offset is negative")
         elif key.startswith(OPENING_BALANCE):
             key.decode()
             _, kept = _read_any(value)
@@ -295,9 +295,9 @@ def check_entry(table: str, key: bytes | None, value: bytes | None) -> None:
             position, now, *passed = _read_any(value)
             from_unix_us(now)
             if not all(isinstance(offset, int) for offset in (position, *passed[:1])):
-                raise NoEntry("a position is a number")
+                raise NoEntry("its position is not a number")
         else:
-            raise NoEntry("its key begins as none of ours")
+            raise NoEntry("its key has none of our prefixes")
     except NoEntry:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, msgspec.MsgspecError) as error:
@@ -308,5 +308,5 @@ def _check_account(value: bytes) -> None:
     try:
         _read_account(value)
     except msgspec.MsgspecError:
-        # Of an earlier version.
+        # Written by an earlier version.
         AccountState.read(value)

@@ -1,14 +1,13 @@
-"""The worker's topics: as its settings say they are, or it does not start."""
+"""The worker's topics: if they differ from its settings, it does not start."""
 
 import asyncio
 import logging
 
 from spendmeter.contract.topics import PARTITIONED, Topic
-from spendmeter.runtime.create_topics import create, partitions_of
 from spendmeter.runtime.supported import warning_of_kafka
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_state import TopicState
-from spendmeter.runtime.topic_watch import WATCH_EVERY_SECONDS, Said
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.create import create, partitions_of
+from spendmeter.topics.state import WATCH_EVERY_SECONDS, Said, TopicState
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 
@@ -25,10 +24,10 @@ class WrongTopics(Exception):
 
 
 async def prepare(settings: StreamSettings) -> dict[str, TopicState]:
-    """Look at the topics, and make the changelogs; returns the topics as they are.
+    """Check the topics and create the changelogs; returns the state of the topics.
 
     Raises:
-        WrongTopics: one is missing, which Faust would ignore for ever, or is not as it must be.
+        WrongTopics: a topic is wrong, or is missing, which Faust would ignore for ever.
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.
     """
     unsupported = await warning_of_kafka(settings)
@@ -43,16 +42,16 @@ async def prepare(settings: StreamSettings) -> dict[str, TopicState]:
     there = await partitions_of(settings, changelogs)
     if others := [f"{name} has {n} partitions" for name, n in there.items() if n != settings.partitions]:
         raise WrongTopics(
-            f"SPENDMETER_PARTITIONS is {settings.partitions}, but {', '.join(others)}: the stream's state is"
-            " of that many. Give every worker the number that the topics were made with; for more partitions,"
-            " `spendmeter move --to-prefix NEW --partitions N`"
+            f"SPENDMETER_PARTITIONS is {settings.partitions}, but {', '.join(others)}: the stream's state has"
+            " that many. Give every worker the number with which the topics were created. For more"
+            " partitions, `spendmeter move --to-prefix NEW --partitions N`"
         )
     await create(settings, dict.fromkeys(changelogs, (settings.partitions, _CHANGELOG)))
     return checked.states
 
 
 async def prepared(settings: StreamSettings) -> dict[str, TopicState]:
-    """As `prepare`; while the topics are wrong it says so and waits: whoever ended would be started again.
+    """Like `prepare`, but wait while the topics are wrong, and say so: if it ended, it would be restarted.
 
     Raises:
         aiokafka.errors.KafkaError: the broker cannot be reached or refuses.

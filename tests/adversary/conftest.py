@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -15,13 +15,15 @@ from tests.adversary.law import Account, Call, Event
 from tests.adversary.owners import Owner
 from tests.adversary.routes import Request
 from tests.adversary.stack import Stack, stack
-from tests.adversary.world import POLL_SECONDS, SETTLES_WITHIN_SECONDS, World, budget, form_or_json, world
+from tests.adversary.world import POLL_SECONDS, World, budget, form_or_json, world
+from tests.patience import WITHIN_SECONDS
 
 MOST = 60
 GPT_4O = 3_500_000
 """Nano-USD of 1,000 tokens in and 100 out."""
 COUNTS = "in=1000 out=100"
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class Adversary:
@@ -40,20 +42,38 @@ class Adversary:
 
     def owner(self, *budgets: dict[str, Any], **given: Any) -> Owner:
         """A new user with a key under these budgets: `limit_usd`, `match` beside the user, and more."""
-        return self.run(self._owner(budgets, given))
-
-    async def _owner(self, budgets: tuple[dict[str, Any], ...], given: dict[str, Any]) -> Owner:
-        name = f"n-{uuid4().hex[:8]}"
-        owner = await self.world.owner(name, user=name, **given)
-        for number, one in enumerate(budgets):
-            more = {**one}
-            limit = from_usd(more.pop("limit_usd"))
-            match = {"user": name, **more.pop("match", {})}
-            await self.world.apply(budget(f"{name}-{number}", match, limit, **more))
-        if budgets:
-            await self.world.small(0)
-        self._owners[owner.key_hash] = owner
+        [owner] = self.owners([budgets], **given)
         return owner
+
+    def owners(self, each: Sequence[Sequence[dict[str, Any]]], **given: Any) -> list[Owner]:
+        """As many as there are lists of budgets."""
+        return self.run(self._made(each, given))
+
+    async def _made(self, each: Sequence[Sequence[dict[str, Any]]], given: dict[str, Any]) -> list[Owner]:
+        owners, applied = [], []
+        for budgets in each:
+            name = f"n-{uuid4().hex[:8]}"
+            owners.append(await self.world.owner(name, user=name, **given))
+            for number, one in enumerate(budgets):
+                more = {**one}
+                limit = from_usd(more.pop("limit_usd"))
+                match = {"user": name, **more.pop("match", {})}
+                applied.append(budget(f"{name}-{number}", match, limit, **more))
+        if applied:
+            await self.world.apply(*applied)
+            await self.world.small(0)
+        self._owners |= {owner.key_hash: owner for owner in owners}
+        return owners
+
+    def at_one_time(self, works: Mapping[K, Callable[[Owner], Awaitable[object]]]) -> dict[K, Owner]:
+        """Whose each work was, once all are done; what each waits for is so waited for once."""
+        owners = dict(zip(works, self.owners([()] * len(works)), strict=True))
+
+        async def run() -> None:
+            await asyncio.gather(*(work(owners[name]) for name, work in works.items()))
+
+        self.run(run())
+        return owners
 
     def prompt(self, owner: Owner, directive: str = COUNTS, text: str = "Say something.") -> str:
         """A text whose calls are known to be this owner's."""
@@ -69,10 +89,23 @@ class Adversary:
 
     def send_made(self, owner: Owner, made: Request, headers: dict[str, str]) -> httpx.Response:
         """A request of the generator's, in this owner's name."""
+        return self.run(self.sent(owner, made, headers))
+
+    def send_all_made(
+        self, requests: Iterable[tuple[Owner, Request]], headers: dict[str, str]
+    ) -> list[httpx.Response]:
+        """Several of them at one time."""
+
+        async def send() -> list[httpx.Response]:
+            return await asyncio.gather(*(self.sent(*request, headers) for request in requests))
+
+        return self.run(send())
+
+    async def sent(self, owner: Owner, made: Request, headers: dict[str, str]) -> httpx.Response:
         url = f"{self.world.stack.url}{made.path}"
         own = {"Authorization": f"Bearer {owner.key}", "x-goog-api-key": owner.key}
         given = {**own, **made.headers, **headers}
-        return self.run(self.world.http.post(url, headers=given, **form_or_json(made)))
+        return await self.world.http.post(url, headers=given, **form_or_json(made))
 
     def chat(self, owner: Owner, directive: str = COUNTS, text: str = "Say something.", **body: Any) -> Any:
         """Of the body of a chat, with this added or (None) taken out."""
@@ -109,9 +142,9 @@ class Adversary:
 
     def leave(self, owner: Owner, path: str, body: Any, *, after_pieces: int) -> None:
         """Leave a stream once so many pieces of it have come, however long the first one took."""
-        self.run(self._leave(owner, path, body, after_pieces))
+        self.run(self.left(owner, path, body, after_pieces))
 
-    async def _leave(self, owner: Owner, path: str, body: Any, after_pieces: int) -> None:
+    async def left(self, owner: Owner, path: str, body: Any, after_pieces: int) -> None:
         given = {"Authorization": f"Bearer {owner.key}", "x-goog-api-key": owner.key}
         url = f"{self.world.stack.url}{path}"
         async with self.world.http.stream("POST", url, headers=given, json=body) as answer:
@@ -144,7 +177,7 @@ class Adversary:
         return self.run(self._account(owner, calls))
 
     async def _account(self, owner: Owner, calls: int) -> Account:
-        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        deadline = time.monotonic() + self.world.settles_within_seconds
         while True:
             await self.read()
             figures = await self.world.metrics()
@@ -164,7 +197,7 @@ class Adversary:
 
     async def _settled(self, owner: Owner) -> tuple[int, int]:
         assert not await self.world.until_ended()
-        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        deadline = time.monotonic() + self.world.settles_within_seconds
         while (await self.world.metrics())["spendmeter_unsettled_exchanges"]:
             assert time.monotonic() < deadline, "a request that has ended is not settled"
             await asyncio.sleep(POLL_SECONDS)
@@ -182,7 +215,7 @@ class Adversary:
 
     def until_metric(self, name: str, wanted: float) -> bool:
         """Whether the gateway's figure is this within the time that everything has to settle."""
-        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        deadline = time.monotonic() + self.world.settles_within_seconds
         while self.metric(name) != wanted:
             if time.monotonic() > deadline:
                 return False
@@ -199,7 +232,7 @@ def adversary_stack(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def adversary(adversary_stack: Stack) -> Iterator[Adversary]:
     # Not for the session: its reader of Kafka would lose its connections while its loop stands still.
     with asyncio.Runner() as runner:
-        opened = world(adversary_stack, most=MOST)
+        opened = world(adversary_stack, most=MOST, settles_within_seconds=WITHIN_SECONDS)
         made = runner.run(opened.__aenter__())
         try:
             yield Adversary(runner, made)

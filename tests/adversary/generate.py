@@ -104,7 +104,9 @@ def generate(seed: int, number: int) -> Case:
     """The case of that number."""
     dice = random.Random(f"{seed}/{number}")
     route = dice.choice([*ROUTES, *(["chat"] * 6), *(["messages", "responses"] * 2)])
-    case = Case(route, dice.choice(ROUTES[route].models), owner=_owner(dice), words=dice.choice([3, 12, 60]))
+    case = Case(
+        route, dice.choice(ROUTES[route].models), owner=_owner(dice), words=dice.choice([3, 12, 60, 600])
+    )
     if route == "chat" and dice.random() < 0.35:
         case = replace(case, model=dice.choice(CHAT_ONLY_MODELS))
     case = replace(case, stream=ROUTES[route].can_stream and dice.random() < 0.45)

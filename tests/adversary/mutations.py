@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
+from spendmeter.values.ids import uuid7
 
 ENVIRONMENT = "ADVERSARY_MUTATION"
 
@@ -21,7 +21,7 @@ def install() -> None:
         return
     MUTATIONS[name]()
     # The callback is imported now, without a server's loop, and would start its gateway at the first request.
-    from spendmeter.runtime.settings import load
+    from spendmeter.settings import load
     from spendmeter_gateway.gateway import the_gateway
     from spendmeter_gateway.settings import GatewaySettings
 

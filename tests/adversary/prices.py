@@ -30,6 +30,8 @@ BROKEN_OFF = ("reset",)
 """The connection broke before an answer: whether the provider bills that, no client can know."""
 MOST_ATTEMPTS = 3
 DEAREST_INPUT_NANOUSD = 15_000
+"""Of a token, or of a character to be spoken."""
+CHARACTERS_OF_A_WORD = 6
 """A token's, or a character's, in the configuration."""
 
 
@@ -79,14 +81,18 @@ def bill(call: Mapping[str, Any]) -> Bill:
     if call["fault"] == "late" or call["model"] in _BY_UNIT or is_broken_off:
         # An error status says that nothing is billed; of a broken connection nobody knows.
         least = Decimal(0)
+    if "/images/" in call["path"] and call["outcome"] != "served":
+        # Up to LiteLLM 1.106 the provider's SDK tries again below every hook (docs/reference/controls.md).
+        least /= MOST_ATTEMPTS
     # A client of the provider's tries a broken connection again before the upstream has read a request.
     times = MOST_ATTEMPTS if is_broken_off else 1
     return Bill(int(least), max(whole, most) * times)
 
 
-def unsent_most(words: int) -> int:
+def unsent_most(words: int, *, is_speech: bool) -> int:
     """What a request of so many words is estimated at where its client left before it was sent."""
-    return int(ESTIMATE_MOST * (words + ESTIMATE_EXTRA_INPUT_TOKENS)) * DEAREST_INPUT_NANOUSD
+    units = words * (CHARACTERS_OF_A_WORD if is_speech else 1) + ESTIMATE_EXTRA_INPUT_TOKENS
+    return int(ESTIMATE_MOST * units) * DEAREST_INPUT_NANOUSD
 
 
 def _price(

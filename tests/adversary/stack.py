@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, kafka_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, kafka_answers, says_ready, wait_until
 from tests.adversary import mutations
 
 READY_WITHIN_SECONDS = 240

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from tests.adversary.law import violations
 from tests.adversary.markers import AFTER, DURING
 from tests.adversary.owners import Owner
 from tests.adversary.prices import bill
-from tests.adversary.routes import ROUTES, request
+from tests.adversary.routes import ROUTES, Request, request
 
 HOLDS = "spendmeter_holds"
 PASS_OPENAI, PASS_ANTHROPIC = "/openai_passthrough/v1/chat/completions", "/anthropic/v1/messages"
@@ -91,7 +93,7 @@ def test_01_what_is_left_of_a_list_is_charged_at_its_own_prices(adversary: Adver
 
 @pytest.mark.parametrize("metadata", ["metadata", "litellm_metadata"])
 @pytest.mark.parametrize("is_forged", [False, True])
-@pytest.mark.parametrize("timeout", [None, 0.05])
+@pytest.mark.parametrize("timeout", [None, 1])
 def test_02_a_fallback_of_the_client_is_charged_to_who_sent_it(
     adversary: Adversary, metadata: str, is_forged: bool, timeout: float | None
 ) -> None:
@@ -99,7 +101,7 @@ def test_02_a_fallback_of_the_client_is_charged_to_who_sent_it(
     forged = {"user_api_key_hash": victim.key_hash, "user_api_key_user_id": victim.user} if is_forged else {}
     fallbacks = [{"model": "gpt-4o", metadata: forged, "timeout": 30}]
     model = "failing" if timeout is None else "gpt-4o-mini"
-    directive = "in=1000 out=100" + ("" if timeout is None else " delay_ms=200")
+    directive = "in=1000 out=100" + ("" if timeout is None else " delay_ms=2500")
     body = adversary.chat(owner, directive, model=model, fallbacks=fallbacks, timeout=timeout)
     adversary.post(owner, "/v1/chat/completions", body)
     account = adversary.account(owner)
@@ -198,10 +200,28 @@ def test_04_an_answer_that_a_guardrail_blocks_is_charged(
     assert account.is_even, (account.billed, account.charged)
 
 
+@pytest.mark.parametrize("is_redacted", [False, True])
+def test_05_speech_and_an_answer_without_usage_cost_the_same_where_the_log_is_redacted(
+    adversary: Adversary, is_redacted: bool
+) -> None:
+    owner = adversary.owner()
+    headers = {"x-litellm-enable-message-redaction": "true"} if is_redacted else {}
+    speech = {"model": "speak", "input": adversary.prompt(owner, text="a b c " * 40), "voice": "alloy"}
+    answer = adversary.send_made(owner, Request("/v1/audio/speech", {}, speech, is_form=False), headers)
+    assert answer.status_code == 200, answer.text
+    account = adversary.account(owner, calls=1)
+    assert account.is_even, (account.billed, account.charged)
+    chat = adversary.chat(owner, "out=100 usage=missing", "word " * 400)
+    made = Request("/v1/chat/completions", {}, chat, is_form=False)
+    assert adversary.send_made(owner, made, headers).status_code == 200
+    account = adversary.account(owner, calls=2)
+    assert account.is_even, (account.billed, account.charged)
+
+
 def test_04_each_attempt_that_was_cut_off_is_charged_its_input(adversary: Adversary) -> None:
     owner = adversary.owner()
     words = "word " * 400
-    body = adversary.chat(owner, "delay_ms=2000", words, timeout=0.2, num_retries=2)
+    body = adversary.chat(owner, "delay_ms=2500", words, timeout=1, num_retries=2)
     adversary.post(owner, "/v1/chat/completions", body)
     account = adversary.account(owner)
     assert len(account.calls) > 1
@@ -231,17 +251,29 @@ def test_05_missing_usage_is_estimated(adversary: Adversary, usage: str, stream:
     assert only_event(adversary, owner)["estimated"] is True
 
 
-@pytest.mark.parametrize("fault", ["cut", "malformed"])
-@pytest.mark.parametrize("model", ["claude", "gpt-4o", "gem"])
+FAULTS, STREAMED = ("cut", "malformed"), ("claude", "gpt-4o", "gem")
+
+
+@pytest.fixture(scope="module")
+def broken_off(adversary: Adversary) -> dict[tuple[str, str], Owner]:
+    """Whose stream of each model was broken off in each way."""
+
+    async def post(owner: Owner, model: str, fault: str) -> None:
+        directive, text = f"out=200 chunks=20 fault={fault}", "some words to be counted " * 20
+        chat = adversary.chat(owner, directive, text, model=model, stream=True, max_tokens=500)
+        await adversary.send(owner, "POST", "/v1/chat/completions", chat, 0)
+
+    return adversary.at_one_time(
+        {(model, fault): partial(post, model=model, fault=fault) for model in STREAMED for fault in FAULTS}
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("model", STREAMED)
 def test_05_a_stream_that_the_provider_breaks_off_is_an_estimate(
-    adversary: Adversary, model: str, fault: str
+    adversary: Adversary, broken_off: dict[tuple[str, str], Owner], model: str, fault: str
 ) -> None:
-    owner = adversary.owner()
-    directive = f"out=200 chunks=20 fault={fault}"
-    text = "some words to be counted " * 20
-    chat = adversary.chat(owner, directive, text, model=model, stream=True, max_tokens=500)
-    adversary.post(owner, "/v1/chat/completions", chat)
-    account = adversary.account(owner, calls=1)
+    account = adversary.account(broken_off[model, fault], calls=1)
     assert account.is_even, (account.billed, account.charged)
     charged = [event for event in account.events if int(event["cost_nanousd"])]
     assert charged
@@ -250,18 +282,36 @@ def test_05_a_stream_that_the_provider_breaks_off_is_an_estimate(
 
 _PASSED_ON = ("messages", "gemini", "openai pass-through", "anthropic pass-through", "gemini pass-through")
 """Routes whose streams LiteLLM passes on as they are."""
+_ALSO = "messages over openai"
+_QUIRKS = {"no usage": {"usage": "missing"}, "malformed": {"fault": "malformed"}, "cut": {"fault": "cut"}}
 
 
-@pytest.mark.parametrize("quirk", [{"usage": "missing"}, {"fault": "malformed"}, {"fault": "cut"}], ids=str)
-@pytest.mark.parametrize("route", [*_PASSED_ON, "messages over openai"])
+@pytest.fixture(scope="module")
+def incomplete(adversary: Adversary) -> dict[tuple[str, str], Owner]:
+    """Whose stream on each route did not say all that was used, by what was the matter with it."""
+
+    async def post(owner: Owner, route: str, quirk: str) -> None:
+        route, _, provider = route.partition(" over ")
+        model = "gpt-4o-mini" if provider else ROUTES[route].models[0]
+        case = Case(route, model, words=60, stream=True).with_directive(out=100, **_QUIRKS[quirk])
+        with suppress(httpx.RemoteProtocolError):
+            await adversary.sent(owner, request(case, adversary.nonce(owner), "nobody"), {})
+
+    return adversary.at_one_time(
+        {
+            (route, quirk): partial(post, route=route, quirk=quirk)
+            for route in (*_PASSED_ON, _ALSO)
+            for quirk in _QUIRKS
+        }
+    )
+
+
+@pytest.mark.parametrize("quirk", _QUIRKS)
+@pytest.mark.parametrize("route", [*_PASSED_ON, _ALSO])
 def test_05_a_stream_that_does_not_say_all_that_was_used_is_an_estimate(
-    adversary: Adversary, route: str, quirk: dict[str, str]
+    adversary: Adversary, incomplete: dict[tuple[str, str], Owner], route: str, quirk: str
 ) -> None:
-    owner = adversary.owner()
-    route, _, provider = route.partition(" over ")
-    model = "gpt-4o-mini" if provider else ROUTES[route].models[0]
-    case = Case(route, model, words=60, stream=True).with_directive(out=100, **quirk)
-    sent(adversary, owner, case)
+    owner = incomplete[route, quirk]
     account = adversary.account(owner, calls=1)
     assert violations(account) == []
     assert only_event(adversary, owner)["estimated"] is True
@@ -286,6 +336,18 @@ def test_05_counts_that_cannot_be_are_an_estimate(adversary: Adversary, route: s
     account = adversary.account(owner, calls=1)
     assert violations(account) == []
     assert only_event(adversary, owner)["estimated"] is True
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("usage", ["strings", "negative"])
+@pytest.mark.parametrize("route", ["chat", "completions", "responses", "messages", "gemini", "embeddings"])
+def test_05_whatever_a_provider_says_was_used_the_call_is_charged(
+    adversary: Adversary, route: str, usage: str, stream: bool
+) -> None:
+    owner = adversary.owner()
+    case = Case(route, ROUTES[route].models[0], words=60, stream=stream and route != "embeddings")
+    sent(adversary, owner, case.with_directive(out=100, usage=usage, **{"in": 1000}))
+    assert violations(adversary.account(owner, calls=1)) == []
 
 
 def test_05_an_answer_that_litellm_cannot_read_is_estimated(adversary: Adversary) -> None:
@@ -360,19 +422,37 @@ def test_06_a_stream_that_was_left_is_charged_and_holds_nothing(
     assert adversary.until_metric(HOLDS, 0)
 
 
-@pytest.mark.parametrize("leaves_after", [0.15, 0.6])
+_PIECES = (1, 8)
+"""After how many of twenty the client leaves."""
+
+
+@pytest.fixture(scope="module")
+def left(adversary: Adversary) -> dict[tuple[str, int], Owner]:
+    """Who has left a stream on each route, by after how many pieces."""
+
+    async def leave(owner: Owner, route: str, pieces: int) -> None:
+        case = Case(route, ROUTES[route].models[0], words=60, stream=True)
+        case = case.with_directive(out=40, chunks=20, chunk_delay_ms=50)
+        made = request(case, adversary.nonce(owner), "nobody")
+        await adversary.left(owner, made.path, made.body, pieces)
+
+    return adversary.at_one_time(
+        {
+            (route, pieces): partial(leave, route=route, pieces=pieces)
+            for route in _PASSED_ON
+            for pieces in _PIECES
+        }
+    )
+
+
+@pytest.mark.parametrize("pieces", _PIECES)
 @pytest.mark.parametrize("route", _PASSED_ON)
 def test_06_a_stream_that_is_passed_on_and_left_is_an_estimate(
-    adversary: Adversary, route: str, leaves_after: float
+    adversary: Adversary, left: dict[tuple[str, int], Owner], route: str, pieces: int
 ) -> None:
-    owner = adversary.owner()
-    case = Case(route, ROUTES[route].models[0], words=60, stream=True)
-    case = case.with_directive(out=40, chunks=20, chunk_delay_ms=50)
-    made = request(case, adversary.nonce(owner), "nobody")
-    assert adversary.post(owner, made.path, made.body, leaves_after=leaves_after) is None
-    account = adversary.account(owner, calls=1)
+    account = adversary.account(left[route, pieces], calls=1)
     assert violations(account) == []
-    assert only_event(adversary, owner)["estimated"] is True
+    assert only_event(adversary, left[route, pieces])["estimated"] is True
 
 
 # 7

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
 from tests.adversary import law
 from tests.adversary.case import Case
 from tests.adversary.law import Account, Call, Event, Violation
@@ -125,8 +125,11 @@ def form_or_json(made: Request) -> dict[str, Any]:
 class World:
     """A stack with owners, a reader of `spend.usage`, and a position in the upstream's log."""
 
-    def __init__(self, stack: Stack, http: httpx.AsyncClient, usage: AIOKafkaConsumer) -> None:
+    def __init__(
+        self, stack: Stack, http: httpx.AsyncClient, usage: AIOKafkaConsumer, settles_within_seconds: float
+    ) -> None:
         self.stack = stack
+        self.settles_within_seconds = settles_within_seconds
         self.http = http
         self._usage = usage
         self.nonces = count(int(time.time()) * 1000)
@@ -173,7 +176,7 @@ class World:
 
     async def rest(self) -> None:
         """Take in what is left of earlier requests, and begin anew from there."""
-        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        deadline = time.monotonic() + self.settles_within_seconds
         while time.monotonic() < deadline:
             await self.calls()
             await self.events()
@@ -295,7 +298,7 @@ class World:
         calls, events = await self.calls(), list[Event]()
         senders = {one.nonce: one.owner for one in sent}
         owners = {owner.key_hash: owner for owner in (*self.owners, *(one.owner for one in sent))}
-        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+        deadline = time.monotonic() + self.settles_within_seconds
         while True:
             events += await self.events()
             calls += await self.calls()
@@ -375,7 +378,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(stack: Stack, *, most: int) -> AsyncIterator[World]:
+async def world(
+    stack: Stack, *, most: int, settles_within_seconds: float = SETTLES_WITHIN_SECONDS
+) -> AsyncIterator[World]:
     """A world with owners for so many cases in a batch."""
     usage = consumer(stack.settings)
     usage.subscribe([stack.settings.topic(Topic.USAGE)])
@@ -383,7 +388,7 @@ async def world(stack: Stack, *, most: int) -> AsyncIterator[World]:
     async with httpx.AsyncClient(timeout=ANSWER_WITHIN_SECONDS, limits=limits) as http:
         await usage.start()
         try:
-            made = World(stack, http, usage)
+            made = World(stack, http, usage, settles_within_seconds)
             await made.prepare(most)
             yield made
         finally:
@@ -397,7 +402,8 @@ def allow_unsent(accounts: Mapping[str, Account], sent: Iterable[Sent], calls: I
         missing = len(one.statuses) * models - arrived[one.nonce]
         # LiteLLM cancels the call beside which a guardrail blocks, as it does where a client leaves.
         if (one.case.is_left or one.case.marker == DURING) and missing > 0:
-            accounts[one.owner.key_hash].unsent_most += missing * unsent_most(one.case.words)
+            most = unsent_most(one.case.words, is_speech=one.case.route == "speech")
+            accounts[one.owner.key_hash].unsent_most += missing * most
 
 
 def _suspects(violation: Violation, sent: Iterable[Sent]) -> list[Case]:

@@ -8,8 +8,7 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker, Cluster, new_cluster_id
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, wait_until
 from tests.faults.tcp_proxy import LinkPorts
 
 WITHIN_SECONDS = 240

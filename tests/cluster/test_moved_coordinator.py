@@ -8,13 +8,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
-from spendmeter.runtime.committed import committed
-from spendmeter.runtime.create_topics import create
-from spendmeter.runtime.kafka import connection, consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import connection, consumer
+from spendmeter.kafka.committed import committed
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create
 from spendmeter_local.ports import free_port
 from tests.cluster.nodes import kill_all, one_that_rules
 from tests.faults.tcp_proxy import LinkPorts
+from tests.patience import WITHIN_SECONDS
 
 GROUP = "moved"
 HERE = TopicPartition("read", 0)
@@ -88,7 +89,7 @@ async def test_a_consumer_whose_coordinator_has_moved_goes_on_where_it_was(
         reader.assign([HERE])
         await reader._coordinator.ensure_coordinator_known()
         reader._coordinator.coordinator_id = wrong
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WITHIN_SECONDS):
             assert await reader.committed(HERE) == AT.offset
     finally:
         await reader.stop()

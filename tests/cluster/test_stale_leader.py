@@ -18,14 +18,14 @@ from aiokafka.structs import OffsetAndMetadata
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.groups import SINK_GROUP
-from spendmeter.runtime.kafka import connection, producer
+from spendmeter.kafka.client import connection, producer
+from spendmeter.kafka.groups import SINK_GROUP
+from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from tests.builders import usage
 from tests.cluster.nodes import Node, kill_all, one_that_rules
 from tests.faults.cluster import Cluster

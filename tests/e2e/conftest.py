@@ -12,12 +12,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, says_ready, wait_until
+from tests.patience import WITHIN_SECONDS
 
 from . import tardy
 
@@ -30,7 +30,6 @@ HOUSE_PRICE = """
     valid_from: 2026-01-01T00:00:00Z
     usd_per_million_tokens: {input: "0", output: "1"}
 """
-WITHIN_SECONDS = 60
 TARDY = "tardy"
 """While this file exists beside the proxy's data, LiteLLM logs nothing."""
 
@@ -53,7 +52,7 @@ class Proxy:
             f"{self.url}/key/generate",
             json=given,
             headers={"Authorization": f"Bearer {self.master_key}"},
-            timeout=30,
+            timeout=WITHIN_SECONDS,
         )
         assert answer.status_code == 200, answer.text
         made: dict[str, str] = answer.json()
@@ -61,7 +60,7 @@ class Proxy:
 
     def metric(self, name: str) -> float:
         """The sum of one metric over its labels."""
-        lines = httpx.get(self.metrics_url).text.splitlines()
+        lines = httpx.get(self.metrics_url, timeout=WITHIN_SECONDS).text.splitlines()
         return sum(
             float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + " ", name + "{"))
         )

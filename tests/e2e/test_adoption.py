@@ -8,17 +8,16 @@ import httpx
 
 from spendmeter.client import NoSuchBudget, connect
 from spendmeter.contract.budget import Budget
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy
-
-WITHIN_SECONDS = 60
 
 
 def ask(proxy: Proxy, key: str, model: str = "gpt-4o-mini") -> httpx.Response:
     body = {"model": model, "messages": [{"role": "user", "content": "Hi. [[in=1000 out=100]]"}]}
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.post(f"{proxy.url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+    return httpx.post(f"{proxy.url}/v1/chat/completions", json=body, headers=headers, timeout=WITHIN_SECONDS)
 
 
 def made(proxy: Proxy, wanted: Any, **given: Any) -> dict[str, str]:
@@ -99,7 +98,7 @@ def update(proxy: Proxy, key: dict[str, str], wanted: Any) -> None:
         f"{proxy.url}/key/update",
         json={"key": key["key"], "metadata": {"spendmeter_budget": wanted}},
         headers={"Authorization": f"Bearer {proxy.master_key}"},
-        timeout=30,
+        timeout=WITHIN_SECONDS,
     )
     assert answer.status_code == 200, answer.text
 

@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from spendmeter.cli.main import main
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.children import start_child, stop_child
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
+from tests.patience import WITHIN_SECONDS
 
 from . import tardy
-from .conftest import TARDY, WITHIN_SECONDS, Proxy
+from .conftest import TARDY, Proxy
 from .test_strict import Client
 
 PENDING = "spendmeter_pending"

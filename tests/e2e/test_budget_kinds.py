@@ -16,7 +16,8 @@ from spendmeter.budgets.file import read_budgets
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy, running_proxy
 
@@ -27,7 +28,6 @@ EXAMPLES = dict(
 VIP = "88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b"
 CONFIG = Path(__file__).with_name("kinds.yaml")
 TOKEN_NANOUSD = from_usd("0.125")
-WITHIN_SECONDS = 60
 
 
 @dataclass(frozen=True)

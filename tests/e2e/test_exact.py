@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from spendmeter.runtime.endpoints import Endpoints, find_stack
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 
 REQUESTS = int(os.environ.get("SPENDMETER_REQUESTS", "300"))
 # Four workers of eight clients each.
@@ -94,7 +94,7 @@ def implied_usd(served: dict[str, Any]) -> Decimal:
 def test_history_is_what_the_upstream_served_to_the_nano_dollar(stack: tuple[Path, Endpoints]) -> None:
     directory, endpoints = stack
     asyncio.run(send_all(endpoints))
-    served = httpx.get(f"{endpoints.upstream_url}/served").json()
+    served = httpx.get(f"{endpoints.upstream_url}/served", timeout=WITHIN_SECONDS).json()
     assert served["requests"] == REQUESTS
 
     def history() -> tuple[int, Decimal]:

@@ -13,18 +13,17 @@ from litellm.proxy._types import GenerateKeyResponse, LiteLLM_VerificationToken
 
 from spendmeter.cli.main import main
 from spendmeter.domain.window import window_of
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.builders import budget
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy
-
-WITHIN_SECONDS = 20
 
 
 def call(proxy: Proxy, method: str, path: str, *, key: str | None = None, **arguments: Any) -> httpx.Response:
     key = proxy.master_key if key is None else key
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.request(method, proxy.url + path, headers=headers, timeout=30, **arguments)
+    return httpx.request(method, proxy.url + path, headers=headers, timeout=WITHIN_SECONDS, **arguments)
 
 
 def complete(proxy: Proxy, key: str, model: str = "gpt-4o-mini") -> httpx.Response:

@@ -11,10 +11,11 @@ import pytest
 from aiokafka import TopicPartition
 
 from spendmeter.contract.records import decode_usage
-from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
+from spendmeter.values.times import from_unix_us
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy, running_proxy
 from .test_proxy import chat, post, wait_recorded
@@ -75,7 +76,7 @@ class Person:
 
     def get(self, path: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.key}"}
-        return self._answer(httpx.get(f"{self.proxy.url}{path}", headers=headers, timeout=30))
+        return self._answer(httpx.get(f"{self.proxy.url}{path}", headers=headers, timeout=WITHIN_SECONDS))
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._answer(post(self.proxy, self.key, path, body))
@@ -87,7 +88,7 @@ class Person:
                 files={"file": ("lines.jsonl", lines)},
                 data={"purpose": "batch"},
                 headers={"Authorization": f"Bearer {self.key}", **headers},
-                timeout=30,
+                timeout=WITHIN_SECONDS,
             )
         )
 
@@ -119,7 +120,7 @@ async def _events(proxy: Proxy, last: str) -> list[UsageEvent]:
     """In the order of their recording, up to the last of that alias."""
     topic = proxy.settings.topic(Topic.USAGE)
     found: list[UsageEvent] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WITHIN_SECONDS):
         reader = consumer(proxy.settings)
         await reader.start()
         try:
@@ -173,7 +174,7 @@ def test_a_background_stream_and_its_reads_are_one_event(
         f"{gateway.url}/v1/responses",
         json={"model": "smart", "input": ASK, "background": True, "stream": True},
         headers={"Authorization": f"Bearer {ann.key}"},
-        timeout=30,
+        timeout=WITHIN_SECONDS,
     ) as answer:
         told = [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {")]
     response_id = told[-1]["response"]["id"]
@@ -196,7 +197,7 @@ def test_a_background_stream_that_is_left_is_billed_by_its_next_read(
         f"{gateway.url}/v1/responses",
         json={"model": "smart", "input": asked, "background": True, "stream": True},
         headers={"Authorization": f"Bearer {ann.key}"},
-        timeout=30,
+        timeout=WITHIN_SECONDS,
     ) as answer:
         told = next(json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: {"))
     response_id = told["response"]["id"]
@@ -217,7 +218,7 @@ def test_a_background_response_that_nobody_reads_is_billed_all_the_same(
     if stream:
         asked |= {"input": f"Think. [[in=1000 out=100 chunks=8 chunk_delay_ms={SLOWLY_MS}]]", "stream": True}
         url, key = f"{gateway.url}/v1/responses", {"Authorization": f"Bearer {ann.key}"}
-        with httpx.stream("POST", url, json=asked, headers=key, timeout=30) as answer:
+        with httpx.stream("POST", url, json=asked, headers=key, timeout=WITHIN_SECONDS) as answer:
             next(line for line in answer.iter_lines() if line.startswith("data: {"))
     else:
         ann.post("/v1/responses", {**asked, "input": ASK})
@@ -291,15 +292,19 @@ def test_who_reads_what_was_made_past_us_is_charged_for_it_once(
     gateway: Proxy, ann: Person, bob: Person, before: int
 ) -> None:
     asked = {"model": "gpt-4o-mini", "input": ASK, "background": True}
-    made = httpx.post(f"{gateway.upstream_url}/v1/responses", json=asked).json()
+    made = httpx.post(f"{gateway.upstream_url}/v1/responses", json=asked, timeout=WITHIN_SECONDS).json()
     # A read without a deployment goes to the provider's default; this id names one of ours.
     wrapped = ann.post("/v1/responses", {"model": "smart", "input": ASK, "background": True})
     batch_file = httpx.post(
-        f"{gateway.upstream_url}/v1/files", files={"file": ("lines.jsonl", LINES)}, data={"purpose": "batch"}
+        f"{gateway.upstream_url}/v1/files",
+        files={"file": ("lines.jsonl", LINES)},
+        data={"purpose": "batch"},
+        timeout=WITHIN_SECONDS,
     ).json()
     batch = httpx.post(
         f"{gateway.upstream_url}/v1/batches",
         json={"input_file_id": batch_file["id"], "endpoint": "/v1/chat/completions"},
+        timeout=WITHIN_SECONDS,
     ).json()
     assert made["id"] != wrapped["id"]
     for reader in (bob, ann, bob):

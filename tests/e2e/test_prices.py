@@ -13,13 +13,13 @@ from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.runtime.kafka import consumer
-from spendmeter.runtime.settings import Settings
-from spendmeter_local.waiting import wait_until
+from spendmeter.kafka.client import consumer
+from spendmeter.settings import Settings
+from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import PRICE_BOOK, Proxy
 
-WITHIN_SECONDS = 20
 ENTRIES = "spendmeter_price_book_entries"
 EXPERIMENT = """
   - provider: openai
@@ -37,7 +37,10 @@ def ask(proxy: Proxy, key: str, model: str, user: str) -> httpx.Response:
         "user": user,
     }
     return httpx.post(
-        f"{proxy.url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=30
+        f"{proxy.url}/v1/chat/completions",
+        json=body,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=WITHIN_SECONDS,
     )
 
 

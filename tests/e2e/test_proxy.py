@@ -12,12 +12,12 @@ import pytest
 
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy
 
 RECORDED = "spendmeter_outbox_recorded_total"
-WITHIN_SECONDS = 20
 ASK = "Say something. [[in=1000 out=100]]"
 
 
@@ -60,7 +60,10 @@ def messages(end_user: str) -> dict[str, Any]:
 
 def post(proxy: Proxy, key: str, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
     return httpx.post(
-        f"{proxy.url}{path}", json=body, headers={"Authorization": f"Bearer {key}", **headers}, timeout=30
+        f"{proxy.url}{path}",
+        json=body,
+        headers={"Authorization": f"Bearer {key}", **headers},
+        timeout=WITHIN_SECONDS,
     )
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy, running_proxy
 
 RECORDED = "spendmeter_outbox_recorded_total"
-WITHIN_SECONDS = 30
 MESSAGES = [{"role": "user", "content": "Say something. [[in=1000 out=100]]"}]
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES}
 CLAUDE = {"model": "claude-sonnet-4-5", "max_tokens": 100, "messages": MESSAGES}
@@ -131,8 +131,8 @@ def ask(spent: Spent, route: Route) -> httpx.Response:
     headers = {"Authorization": f"Bearer {spent.key}", "x-goog-api-key": spent.key, "origin": "http://page"}
     url = f"{spent.proxy.url}{route.path}"
     if route.files is not None:
-        return httpx.post(url, data=route.body, files=route.files, headers=headers, timeout=30)
-    return httpx.post(url, json=route.body, headers=headers, timeout=30)
+        return httpx.post(url, data=route.body, files=route.files, headers=headers, timeout=WITHIN_SECONDS)
+    return httpx.post(url, json=route.body, headers=headers, timeout=WITHIN_SECONDS)
 
 
 @pytest.mark.parametrize("name", ROUTES)
@@ -217,7 +217,9 @@ def test_openais_client_reads_it_and_does_not_try_again(spent: Spent) -> None:
 
 def test_health_checks_call_no_model_for_whoever_has_spent_its_budget(spent: Spent) -> None:
     def served() -> int:
-        calls: int = httpx.get(f"{spent.proxy.upstream_url}/served").json()["requests"]
+        calls: int = httpx.get(f"{spent.proxy.upstream_url}/served", timeout=WITHIN_SECONDS).json()[
+            "requests"
+        ]
         return calls
 
     before = served()
@@ -257,7 +259,7 @@ def test_what_was_paid_can_be_read_and_cancelled_under_a_spent_budget(
         f"{spent.proxy.url}{path}",
         json=body,
         headers={"Authorization": f"Bearer {spent.key}"},
-        timeout=30,
+        timeout=WITHIN_SECONDS,
     )
 
     assert "budget" not in answer.text, answer.text
@@ -290,7 +292,7 @@ def test_what_is_free_leads_to_nothing_that_is_not(spent: Spent, body: dict[str,
 
 def _served(proxy: Proxy) -> list[str]:
     """The models of all calls that the upstream has served."""
-    answer = httpx.get(f"{proxy.upstream_url}/served/calls", params={"since": 0}, timeout=30)
+    answer = httpx.get(f"{proxy.upstream_url}/served/calls", params={"since": 0}, timeout=WITHIN_SECONDS)
     return [str(call["model"]) for call in answer.json()["calls"]]
 
 

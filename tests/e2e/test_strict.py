@@ -12,13 +12,13 @@ import pytest
 
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget, Enforcement
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy
 
 HOLDS = "spendmeter_holds"
 RECORDED = "spendmeter_outbox_recorded_total"
-WITHIN_SECONDS = 30
 OUTPUT = 600
 """Nano-USD per token of gpt-4o-mini's answers."""
 
@@ -145,7 +145,7 @@ class TestNoHoldSurvivesItsRequest:
         body = chat("out=200 chunks=100 chunk_delay_ms=100") | {"stream": True}
         headers = {"Authorization": f"Bearer {client.key}"}
         url = f"{strict.url}/v1/chat/completions"
-        with httpx.stream("POST", url, json=body, headers=headers) as answer:
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=WITHIN_SECONDS) as answer:
             lines = answer.iter_lines()
             assert next(lines)
             until_held(strict, 1)
@@ -172,7 +172,7 @@ class TestNoHoldSurvivesItsRequest:
             f"{strict.url}/v1/chat/completions",
             json=chat("out=5 delay_ms=3000") | {"timeout": 0.5},
             headers={"Authorization": f"Bearer {client.key}"},
-            timeout=60,
+            timeout=WITHIN_SECONDS,
         )
         assert answer.status_code >= 400
 

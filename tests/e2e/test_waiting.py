@@ -13,12 +13,12 @@ import pytest
 from spendmeter.client import connect, when_budget_allows
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.waiting import BudgetNews, Patience, Waiting
-from spendmeter.waiting.http import AsyncWaitingTransport, WaitingTransport
+from spendmeter.retry import BudgetChanges, RetryPolicy, Waiting
+from spendmeter.retry.http import AsyncWaitingTransport, WaitingTransport
+from tests.patience import WITHIN_SECONDS
 
 from .conftest import Proxy
 
-WITHIN_SECONDS = 120
 COST = 210_000
 PAGE = Path(__file__).parents[2] / "docs" / "waiting.md"
 CHAT: dict[str, Any] = {
@@ -81,7 +81,7 @@ def test_who_waits_over_http_is_served_after_a_raise(proxy: Proxy) -> None:
             spent.raises()
         told.append(waiting)
 
-    transport = WaitingTransport(Patience(look_again_seconds=0.2), on_wait=raise_it)
+    transport = WaitingTransport(RetryPolicy(poll_seconds=0.2), on_wait=raise_it)
     assert spent.asks(transport).status_code == 200
     assert told[0].budget == spent.budget.id
     assert told[0].reopens_at is None, "a lifetime never ends"
@@ -90,10 +90,10 @@ def test_who_waits_over_http_is_served_after_a_raise(proxy: Proxy) -> None:
     assert told[0].spent_usd >= told[0].limit_usd
 
 
-async def test_who_waits_for_news_is_served_by_the_raise_and_by_nothing_else(proxy: Proxy) -> None:
+async def test_who_follows_changes_is_served_by_the_raise_and_by_nothing_else(proxy: Proxy) -> None:
     spent = await asyncio.to_thread(Spent, proxy)
     client = openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key=spent.key, max_retries=0)
-    patience = Patience(look_again_seconds=None, max_wait_seconds=WITHIN_SECONDS)
+    policy = RetryPolicy(poll_seconds=None, max_wait_seconds=WITHIN_SECONDS)
 
     async def on_wait(waiting: Waiting) -> None:
         if waiting.attempt == 1:
@@ -105,14 +105,14 @@ async def test_who_waits_for_news_is_served_by_the_raise_and_by_nothing_else(pro
             parts += 1
         return parts
 
-    async with BudgetNews(proxy.settings) as news, client:
-        assert await when_budget_allows(ask, patience, on_wait=on_wait, news=news) > 1
+    async with BudgetChanges(proxy.settings) as changes, client:
+        assert await when_budget_allows(ask, policy, on_wait=on_wait, changes=changes) > 1
 
 
 def test_who_waits_is_served_in_the_next_window(proxy: Proxy) -> None:
     """Windows of 10 s, of which the first began just now; only the header tells when it ends."""
     spent, told = Spent(proxy, "PT10S", datetime.now(UTC)), list[Waiting]()
-    transport = WaitingTransport(Patience(look_again_seconds=None), on_wait=told.append)
+    transport = WaitingTransport(RetryPolicy(poll_seconds=None), on_wait=told.append)
     for _ in range(20):
         assert spent.asks(transport).status_code == 200
         if told:
@@ -123,8 +123,8 @@ def test_who_waits_is_served_in_the_next_window(proxy: Proxy) -> None:
 
 def test_waiting_is_bounded_and_then_the_refusal_is_the_answer(proxy: Proxy) -> None:
     spent, told = Spent(proxy), list[Waiting]()
-    patience = Patience(look_again_seconds=0.1, max_attempts=3)
-    answer = spent.asks(WaitingTransport(patience, on_wait=told.append))
+    policy = RetryPolicy(poll_seconds=0.1, max_attempts=3)
+    answer = spent.asks(WaitingTransport(policy, on_wait=told.append))
     assert (answer.status_code, len(told)) == (422, 2)
     assert answer.json()["error"]["type"] == "budget_exceeded"
 
@@ -152,7 +152,7 @@ def test_the_examples_of_the_page_run(proxy: Proxy, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SPENDMETER_KAFKA_BOOTSTRAP", proxy.settings.kafka_bootstrap)
     monkeypatch.setenv("SPENDMETER_TOPIC_PREFIX", proxy.settings.topic_prefix)
     page: dict[str, Any] = {}
-    for name in ("openai", "news"):
+    for name in ("openai", "changes"):
         exec(example(name), page)
     said: list[str] = []
 
@@ -161,8 +161,8 @@ def test_the_examples_of_the_page_run(proxy: Proxy, monkeypatch: pytest.MonkeyPa
         said.append(text)
 
     page["print"] = told
-    example_patience = Patience(max_wait_seconds=WITHIN_SECONDS, look_again_seconds=0.5)
-    transport = page["WaitingTransport"](example_patience, on_wait=page["tell"])
+    example_policy = RetryPolicy(max_wait_seconds=WITHIN_SECONDS, poll_seconds=0.5)
+    transport = page["WaitingTransport"](example_policy, on_wait=page["show_wait"])
     with page["client"], httpx.Client(transport=transport) as http:
         client = page["client"].with_options(http_client=http)
         assert client.chat.completions.create(**CHAT).choices

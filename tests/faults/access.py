@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.runtime.endpoints import StackDir
 from tests.certificates import Authority
 from tests.faults.cluster import Cluster

@@ -13,9 +13,9 @@ import click
 from aiokafka.errors import KafkaError
 
 from spendmeter.contract.topics import Topic
+from spendmeter.kafka.client import consumer
 from spendmeter.runtime import logs
-from spendmeter.runtime.kafka import consumer
-from spendmeter.runtime.settings import Settings, load
+from spendmeter.settings import Settings, load
 from tests.faults.traffic import MAX_COST_NANOUSD
 
 GROUP = "fault-alerts"

@@ -16,7 +16,7 @@ from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
 from spendmeter.runtime.endpoints import Endpoints
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from tests.faults.alerts import BUDGET as ALERTING
 from tests.faults.alerts import WARN_AT_PERCENT, alerting_limit
 from tests.faults.cluster import Cluster

@@ -19,10 +19,10 @@ from uuid import UUID
 import click
 from prometheus_client import REGISTRY
 
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import CostSource
 from spendmeter.runtime import logs
-from spendmeter.runtime.settings import load
+from spendmeter.settings import load
+from spendmeter.values.times import to_unix_us
 from spendmeter_gateway import gateway as gateway_module
 from spendmeter_gateway.admission import state as views_module
 from spendmeter_gateway.gateway import Gateway

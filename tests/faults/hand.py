@@ -16,10 +16,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from spendmeter.contract.records import Record, encode_usage
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.runtime.kafka import partition_of, producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.settings import Settings
+from spendmeter.values.times import to_unix_us
 from tests.faults.ledger import Entry, Ledger
 from tests.faults.traffic import KEYS, MAX_COST_NANOUSD, new_id
 from tests.integration.garbage.generate import garbage

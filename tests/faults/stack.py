@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel, TypeAdapter
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.kafka.broker import Broker, brokers, node_names
 from spendmeter_local.ports import LOOPBACK, is_free, keep_ports

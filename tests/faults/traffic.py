@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from spendmeter.contract.ids import uuid7
+from spendmeter.values.ids import uuid7
 from spendmeter_local.ports import LOOPBACK
 from tests.faults.ledger import Entry, Ledger, Request, Requests
 

@@ -18,12 +18,11 @@ from uuid import uuid4
 
 import pytest
 
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
 from tests.litellm_postgres.real import MASTER_KEY, Real
 
 SET_UP = "SPENDMETER_LITELLM_POSTGRES"

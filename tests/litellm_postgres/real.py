@@ -11,10 +11,10 @@ import httpx
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
+from tests.patience import WITHIN_SECONDS
 
 MASTER_KEY = "sk-master-0123456789"
-WITHIN_SECONDS = 90
 
 
 @dataclass

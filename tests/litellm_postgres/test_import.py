@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from spendmeter.cli.main import main
 from spendmeter.client import connect
 from spendmeter.contract.money import from_usd
-from spendmeter_local.waiting import wait_until
-from tests.litellm_postgres.real import MASTER_KEY, WITHIN_SECONDS, Real
+from spendmeter_local.probes import wait_until
+from tests.litellm_postgres.real import MASTER_KEY, Real
+from tests.patience import WITHIN_SECONDS
 
 
 def name() -> str:

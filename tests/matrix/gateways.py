@@ -17,12 +17,12 @@ import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, says_ready, wait_until
+from tests.patience import WITHIN_SECONDS
 
 BESIDE = Path(__file__).with_name("beside")
 MASTER_KEY = "sk-" + secrets.token_hex(16)
@@ -67,12 +67,14 @@ class Gateway:
     def post(self, key: str, path: str, body: dict[str, Any]) -> httpx.Response:
         """The answer, whole."""
         return httpx.post(
-            f"{self.url}{path}", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=60
+            f"{self.url}{path}", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=WITHIN_SECONDS
         )
 
     def served(self, since: int = 0) -> list[dict[str, Any]]:
         """What the model server has served or begun to serve."""
-        answer = httpx.get(f"{self.upstream_url}/served/calls", params={"since": since}).json()
+        answer = httpx.get(
+            f"{self.upstream_url}/served/calls", params={"since": since}, timeout=WITHIN_SECONDS
+        ).json()
         calls: list[dict[str, Any]] = answer["calls"]
         return calls
 
@@ -82,7 +84,7 @@ class Gateway:
 
     def metric(self, name: str) -> float:
         """The sum of one metric over its labels."""
-        lines = httpx.get(self.metrics_url).text.splitlines()
+        lines = httpx.get(self.metrics_url, timeout=WITHIN_SECONDS).text.splitlines()
         return sum(
             float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))
         )

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.matrix.gateways import BESIDE, PRICES_NANOUSD, Gateway
 from tests.matrix.table import STATUS
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60
 ASK = "Say something. [[in=1000 out=100]]"
 COST_OF_A_CHAT = 1000 * 150 + 100 * 600
 LONG = "Say a lot. [[in=1000 out=400 chunks=400 chunk_delay_ms=25]]"

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import pytest
 
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.matrix.environments import conflicts, install, installed, litellm_alone
 from tests.matrix.gateways import README_LINE, running_gateway
 from tests.matrix.versions import RELEASES, Release
+from tests.patience import WITHIN_SECONDS
 
 ROOT = Path(__file__).parents[2]
 OLD_LINE = "producers.litellm_callback.spendmeter"
@@ -74,9 +75,9 @@ def test_the_proxy_starts_from_anywhere_and_counts_once(
             seqs[:] = [event["seq"] for event in gateway.events(alias)]
             return len(seqs) >= events
 
-        assert wait_until(lambda: are_there(1), timeout_seconds=60)
+        assert wait_until(lambda: are_there(1), timeout_seconds=WITHIN_SECONDS)
         assert gateway.post(key, "/v1/chat/completions", CHAT).status_code == 200
-        assert wait_until(lambda: are_there(2), timeout_seconds=60)
+        assert wait_until(lambda: are_there(2), timeout_seconds=WITHIN_SECONDS)
         assert gateway.metric("spendmeter_repeated_events_total") == 0
 
     assert seqs == [1, 2], "each once: a second copy of the callback would have recorded its own"

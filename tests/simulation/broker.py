@@ -7,16 +7,15 @@ from random import Random
 from typing import NamedTuple
 from uuid import UUID
 
-from spendmeter.contract.account import subject_in
 from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.signing import SIGNATURE, Placed, SigningKeys
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
 from spendmeter.domain.window import Window
+from spendmeter.values.account import subject_in
 from spendmeter_stream.state import ChangelogEntry
 from tests.builders import NOON
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.domain.definition import definition_digest
+from spendmeter.domain.matching import definition_digest
 from tests.builders import NOON, budget
 from tests.simulation.broker import Broker
 

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook
+from spendmeter.values.account import budget_id_of
 from spendmeter_gateway.spend.charges import Charge
 from spendmeter_gateway.spend.tracker import WindowKey
 from tests.simulation.broker import Recorded, Truth

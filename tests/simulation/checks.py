@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from spendmeter.contract.account import budget_id_of, subject_in
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.signal import Signal
 from spendmeter.domain.matching import Account, subject_of
 from spendmeter.domain.window import Window, window_of
+from spendmeter.values.account import budget_id_of, subject_in
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.spend.window_balance import KnownSpend
 from spendmeter_stream.meter.meter import FoldResult

@@ -4,18 +4,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.opening_balance import OpeningBalance
 from spendmeter.domain.window import Window
+from spendmeter.values.account import budget_id_of
 from spendmeter_sinks.opening_balance.balance import A, Balances, Row
 from spendmeter_stream.faust.store import VersionedStore
-from spendmeter_stream.judge.judge import Evaluation, Judge
+from spendmeter_stream.judge.judge import Evaluation, Judge, Timers
 from spendmeter_stream.judge.merging import Merged, merge
-from spendmeter_stream.judge.timers import Timers
 from spendmeter_stream.meter.counting_starts import CountingStarts
 from spendmeter_stream.meter.meter import FoldResult, Meter
 from spendmeter_stream.meter.window_cache import CountedWindow

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.alert import AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
 from spendmeter.domain.matching import Account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter.values.account import budget_id_of
 from spendmeter_stream.judge.judge import Judge
 from spendmeter_stream.judge.merging import Merged
 from spendmeter_stream.state import AccountState, AccountWindow, TotalComponent

@@ -11,14 +11,14 @@ from random import Random
 from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import UUID
 
-from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.total import HISTORY
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import ForeignProducer, check_writer
 from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.values.dimensions import Dimension, field_of
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.opening_balance.balance import Balances, Row
 from spendmeter_sinks.opening_balance.pending_backfills import (
     BackfillRequest,
@@ -30,8 +30,7 @@ from spendmeter_sinks.opening_balance.pending_backfills import (
 from spendmeter_stream.faust.store import VersionedStore
 from spendmeter_stream.judge.judge import Evaluation, Judge
 from spendmeter_stream.meter.counting_starts import opening_records
-from spendmeter_stream.meter.meter import FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import FoldResult, Meter, UsageRecord
 from spendmeter_stream.state import OPENING, ChangelogEntry
 from tests.simulation.broker import KEYS, PARTITIONS, Broker, Stored, partition_of, placed
 from tests.simulation.checks import check_folded

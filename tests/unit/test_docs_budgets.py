@@ -10,8 +10,7 @@ import click
 import pytest
 import yaml
 
-from spendmeter.budgets.file import read_budgets
-from spendmeter.budgets.schema import budget_file_schema
+from spendmeter.budgets.file import budget_file_schema, read_budgets
 from spendmeter.cli.main import main
 from spendmeter.contract.signal import Signal, State
 from spendmeter.domain.matching import Account, BudgetBook, Subject

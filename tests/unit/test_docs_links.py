@@ -13,6 +13,12 @@ PAGES = sorted(
     for page in ROOT.glob(pattern)
 )
 
+SOURCES = [
+    path
+    for folder in ("spendmeter", "producers", "stream", "sinks", "deploy", "tests", "bench", "examples")
+    for path in (ROOT / folder).glob("**/*.py")
+]
+
 
 def links(page: Path) -> Iterator[str]:
     """What the page links to of ours; what is quoted as code is no link."""
@@ -48,6 +54,19 @@ def test_each_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_each_file_that_is_named_is_there(page: Path) -> None:
     assert {path for path in paths(page) if not (ROOT / path).exists()} == set()
+
+
+def test_each_file_that_code_or_a_page_names_by_its_end_is_there() -> None:
+    """`matching.py` or `domain/matching.py`: some file of ours ends so."""
+    there = {path.relative_to(ROOT) for path in SOURCES if path.suffix == ".py"}
+    ends = {"/".join(path.parts[at:]) for path in there for at in range(len(path.parts))}
+    gone = {
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in {*SOURCES, *PAGES} - {ROOT / "CHANGELOG.md", Path(__file__)}
+        for name in re.findall(r"(?<![\w./-])(?:[\w-]+/)*\w+\.py\b", page.read_text(encoding="utf-8"))
+        if name not in ends and not name.startswith("path/to/")
+    }
+    assert gone == set()
 
 
 def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:

@@ -14,13 +14,12 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
+from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_stream.settings import StreamSettings

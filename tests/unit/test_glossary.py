@@ -26,30 +26,20 @@ GIVEN_UP = frozenset(
     " place places door doors visit visits asked news letters words eras dues".split()
 )
 """Each hid a word of the field: emit, notify, render, lookup, apply, opening balance, timers."""
-KEPT = re.compile(r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place", re.IGNORECASE)
-"""Kafka's dead letters; what a LiteLLM's limits are when `import litellm --take-over` moves them here."""
+KEPT = re.compile(
+    r"dead[_ -]?letters?|tak(e|en|ing)[_ -]over|in[_ -]place|take[_ -]place"
+    r"|letters, digits|words of the (request|reply|sentences)"
+    r"|look_again_seconds|\bnews: changes|\"news\"",
+    re.IGNORECASE,
+)
+"""Kafka's dead letters; what a LiteLLM's limits are when `import litellm --take-over` moves them here; the
+characters of an id; the words that the fake model counts as tokens; the options of `spendmeter.waiting`, the
+earlier name of `spendmeter.retry`."""
 KNOWN_TO_USERS = frozenset({"letters"})
 """`spendmeter letters`, whose function has the command's name."""
 
-NAMES_LEFT = {
-    "spendmeter": 13,
-    "spendmeter_gateway": 0,
-    "spendmeter_stream": 0,
-    "spendmeter_sinks": 0,
-    "spendmeter_local": 0,
-}
-"""Names with such a word in them. May only fall."""
-CLASSES_TWICE = 1
-"""Public class names that stand in more than one module. May only fall."""
-PROSE_LEFT = {
-    "spendmeter": 158,
-    "spendmeter_gateway": 212,
-    "spendmeter_stream": 87,
-    "spendmeter_sinks": 98,
-    "spendmeter_local": 46,
-    "docs": 149,
-}
-"""Such words in docstrings, comments and messages, and on the pages. May only fall."""
+PROSE_LEFT = {"spendmeter_gateway": 85}
+"""Such words in the gateway's room `litellm`; no other room has any. May only fall."""
 
 
 @cache
@@ -133,7 +123,7 @@ def prose(of: str) -> Iterator[tuple[Path, str]]:
     if of == "docs":
         for path in sorted((ROOT / "docs").rglob("*.md")):
             if "decisions" not in path.parts:
-                yield path, re.sub(r"(?s)```.*?```", "", path.read_text(encoding="utf-8"))
+                yield path, re.sub(r"(?s)```.*?```|\]\([^)\s]*\)", "", path.read_text(encoding="utf-8"))
         return
     for path in sorted(PACKAGES[of].rglob("*.py")):
         yield path, prose_of(path)
@@ -142,7 +132,7 @@ def prose(of: str) -> Iterator[tuple[Path, str]]:
 def given_up_prose(of: str) -> Counter[str]:
     found: Counter[str] = Counter()
     for path, text in prose(of):
-        plain = KEPT.sub("", re.sub(r"`[^`\n]*`", "", text))
+        plain = KEPT.sub("", re.sub(r"`[^`\n]*`|spendmeter_\w+", "", text))
         hits = sum(word in GIVEN_UP for word in re.findall(r"[a-z]+", plain.lower()))
         if hits:
             found[str(path.relative_to(ROOT))] = hits
@@ -151,25 +141,23 @@ def given_up_prose(of: str) -> Counter[str]:
 
 def test_a_public_class_name_stands_once() -> None:
     stands: dict[str, list[str]] = {}
-    for name, place in classes():
+    for name, position in classes():
         if not name.startswith("_"):
-            stands.setdefault(name, []).append(place)
-    twice = {name: places for name, places in stands.items() if len(places) > 1}
-    assert len(twice) <= CLASSES_TWICE, f"give each of these a name of its own: {twice}"
+            stands.setdefault(name, []).append(position)
+    twice = {name: positions for name, positions in stands.items() if len(positions) > 1}
+    assert not twice, f"give each of these a name of its own: {twice}"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_words_that_we_gave_up_stand_in_no_name(package: str) -> None:
     found = given_up_names(package)
-    assert len(found) <= NAMES_LEFT[package], "style: use the field's word instead of\n" + "\n".join(found)
+    assert not found, "style: use the field's word instead of\n" + "\n".join(found)
 
 
-@pytest.mark.parametrize("of", PROSE_LEFT)
-def test_the_words_that_we_gave_up_come_back_in_no_sentence(of: str) -> None:
+@pytest.mark.parametrize("of", [*PACKAGES, "docs"])
+def test_the_words_that_we_gave_up_stand_in_no_sentence(of: str) -> None:
     found = given_up_prose(of)
-    assert found.total() <= PROSE_LEFT[of], (
-        f"{found.total()} in {of}, allowed {PROSE_LEFT[of]}: {found.most_common(12)}"
-    )
+    assert found.total() <= PROSE_LEFT.get(of, 0), f"style: use the field's word in {found.most_common(12)}"
 
 
 def test_each_class_of_the_glossary_is_where_it_says() -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from spendmeter.prices.file import read_price_book
-from spendmeter_gateway.pricing.unpriced_models import KNOWN_FOR_SECONDS
+from spendmeter_gateway.pricing.price_draft import KNOWN_FOR_SECONDS
 
 PAGE = (Path(__file__).parents[2] / "docs/prices.md").read_text(encoding="utf-8")
 

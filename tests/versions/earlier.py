@@ -18,10 +18,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
-from spendmeter.runtime.create_topics import create
-from spendmeter.runtime.kafka import connection, consumer, producer
-from spendmeter.runtime.settings import Settings
-from spendmeter_sinks.clickhouse.migrate import migrations
+from spendmeter.kafka.client import connection, consumer, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create
+from spendmeter_sinks.database.migrate import migrations
 
 GOLDEN = Path(__file__).with_name("golden")
 PREFIX = "earlier."

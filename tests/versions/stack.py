@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.stack.components import Declaration, StackComponent
 from spendmeter_local.stack.supervisor import Supervisor

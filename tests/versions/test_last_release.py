@@ -15,19 +15,18 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from spendmeter_stream.state import check_entry

@@ -18,8 +18,7 @@ import pytest
 from spendmeter.contract.topics import Topic
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import says_ready, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.reconcile.run import reconcile
@@ -31,10 +30,10 @@ from tests.faults.waiting import until
 from tests.integration.sinks.test_models_renamed import latest
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 
 LAST_RELEASE = os.environ.get("SPENDMETER_LAST_RELEASE", "")
 HERE = Path(__file__).parents[2]
-WITHIN_SECONDS = 120
 RATE = 40.0
 EVENTS = 300
 """So many more in each state of the upgrade."""
@@ -139,7 +138,7 @@ async def test_old_and_new_workers_sinks_and_gateways_at_once(
             one.resume()
 
     async with AsyncExitStack() as ends:
-        by(last, settings, "spendmeter.runtime.create_topics")
+        by(last, settings, "spendmeter.topics.create")
         by(last, settings, "sinks.clickhouse", "migrate")
         old_worker = EarlierWorker(settings, tmp_path, "old")
         ends.callback(old_worker.kill)
@@ -157,7 +156,7 @@ async def test_old_and_new_workers_sinks_and_gateways_at_once(
             await settled()
 
             # As docs/operations.md says: topics and tables, then workers and sinks one at a time.
-            by(HERE, settings, "spendmeter.runtime.create_topics")
+            by(HERE, settings, "spendmeter.topics.create")
             by(HERE, settings, "spendmeter_sinks", "migrate")
             await more("the last release beside new tables")
             worker = Worker(settings, tmp_path, "new")

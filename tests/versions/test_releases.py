@@ -9,21 +9,19 @@ from typing import Any
 
 import pytest
 
-from spendmeter.contract.dimensions import Dimension
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.settings import Settings
 from spendmeter.runtime.supported import clickhouse_warning, warning_of_kafka
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
+from spendmeter.values.dimensions import Dimension
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, kafka_answers
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate, migrations
-from spendmeter_sinks.clickhouse.objects import RecordLocation
+from spendmeter_local.probes import http_answers, kafka_answers, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS
-from spendmeter_sinks.clickhouse.writer import Writer, open_client
+from spendmeter_sinks.clickhouse.writer import RecordLocation, Writer, open_client
+from spendmeter_sinks.database.migrate import migrate, migrations
 from spendmeter_sinks.history.usage_rows import TimeRange
 from spendmeter_sinks.reconcile.history import History
 from tests.integration.stream.conftest import Worker

@@ -15,8 +15,8 @@ from pathlib import Path
 import aiohttp
 
 from spendmeter.runtime.supported import NEWEST_KAFKA as NEWEST_KAFKA_RELEASE
+from spendmeter_local.kafka.broker import find_java
 from spendmeter_local.kafka.jars import classpath, fetch_jars
-from spendmeter_local.kafka.java import find_java
 from tests.faults.alerts import alerting_limit
 from tests.faults.driver import WARM_UP_SECONDS, Plan, Run, say
 from tests.faults.process import StackProcess

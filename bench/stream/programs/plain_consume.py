@@ -5,8 +5,8 @@ import os
 import sys
 from time import monotonic
 
-from spendmeter.runtime.kafka import consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer
+from spendmeter.settings import Settings
 
 COMMIT_SECONDS = 1.0
 MAX_RECORDS = 20_000

@@ -34,15 +34,17 @@ def start_child(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(env or {})},
-            # A group of its own: a Ctrl-C in the terminal reaches the supervisor alone, which stops the
-            # components in their order, and what a component started can be ended together with it.
+            # A group of its own: Ctrl-C in the terminal reaches only the supervisor, which stops the
+            # components in order; and a component's own children end together with it.
             start_new_session=True,
             preexec_fn=lambda: _die_with(parent),
         )
 
 
 def stop_child(child: subprocess.Popen[bytes], *, grace_seconds: float) -> bool:
-    """Ask the child to end, wait, then kill its whole group. True if it ended by itself within the grace."""
+    """Send the child SIGTERM, wait, then kill its whole group. True if it ended by itself within
+    the grace.
+    """
     child.terminate()
     try:
         child.wait(grace_seconds)
@@ -65,11 +67,11 @@ def _kill_group(group: int) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """In the child, before exec: have Linux kill it when its parent dies.
+    """In the child, before exec: let Linux kill it when its parent dies.
 
-    A supervisor killed with -9 can stop nobody; without this its broker would hold ports, memory and the
-    lock on the data, and the next `up` would fail on them. Kept across exec. Other systems have no such
-    call: there the next `up` says who still holds the port.
+    A supervisor killed with -9 can stop nobody. Without this its broker would hold ports, memory and the
+    lock on the data, and the next `up` would fail. The setting survives exec. Other systems have no such
+    call; there the next `up` says who still holds the port.
     """
     if _libc is None:
         return
@@ -80,7 +82,7 @@ def _die_with(parent: int) -> None:
 
 
 def rotate(log: Path) -> None:
-    """Bound a log at two files of about `MAX_LOG_BYTES`; called whenever a process is to write to it."""
+    """Bound a log at two files of about `MAX_LOG_BYTES`; called before each process that writes to it."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))

@@ -6,11 +6,11 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 
 LOOPBACK = "127.0.0.1"
-# Below the range kernels hand to outgoing connections (Linux from 32768, others from 49152): a client's
-# own connection must never sit on the port of a component that is being restarted.
+# Below the range of outgoing connections (Linux from 32768, others from 49152): a client's
+# own connection must never occupy the port of a component that restarts.
 CANDIDATES = range(20_000, 32_000)
 MAX_TRIES = 500
 
@@ -22,7 +22,7 @@ class NoFreePortError(RuntimeError):
 def is_free(port: int) -> bool:
     """Whether a server could listen on this port of loopback now."""
     with socket.socket() as probe:
-        # What servers do themselves, so that a port in TIME_WAIT after a restart counts as free.
+        # As servers do, so that a port in TIME_WAIT after a restart counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -42,7 +42,7 @@ def free_port(in_use: Iterable[int] = ()) -> int:
 
 
 def keep_ports(path: Path, names: Iterable[str]) -> dict[str, int]:
-    """A port for each name: the one kept in the file at `path` while free, else a new one, kept too."""
+    """A port for each name: the one stored in the file at `path` while free, else a new one, stored there."""
     kept = _read(path)
     ports: dict[str, int] = {}
     for name in names:

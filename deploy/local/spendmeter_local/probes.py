@@ -4,11 +4,24 @@ import asyncio
 import http.client
 import logging
 import re
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_seconds: float, every_seconds: float = 0.05) -> bool:
+    """True as soon as `condition` is; False if it does not become true within the timeout."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(every_seconds)
+    return True
+
 
 PROBE_TIMEOUT_SECONDS = 2
 
@@ -32,7 +45,7 @@ def kafka_answers(bootstrap: str) -> bool:
 
 
 async def _kafka_answers(bootstrap: str) -> bool:
-    # While a broker starts, a refused connection is what we ask about, not an error to log.
+    # While a broker starts, a refused connection is an expected result, not an error to log.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=PROBE_TIMEOUT_SECONDS * 1000)
     try:

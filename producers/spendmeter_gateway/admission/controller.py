@@ -1,4 +1,4 @@
-"""The door that every request comes to: look, wait for what a decision hangs on, hold. Waits are bounded."""
+"""The admission controller: decides, waits for what a decision depends on, reserves. Waits are bounded."""
 
 import asyncio
 import logging
@@ -20,21 +20,21 @@ from spendmeter_gateway.settings import GatewaySettings
 log = logging.getLogger(__name__)
 
 REFUSED = Counter("spendmeter_refused_total", "Requests refused.", ["why"])
-WAITED = Counter("spendmeter_waited_total", "Requests that waited to be decided.", ["how"])
+WAITED = Counter("spendmeter_waited_total", "Requests that waited for their decision.", ["how"])
 
 
 class Unbounded:
-    """A request of which nothing is known but who asks."""
+    """A request of which only the caller is known."""
 
     def __init__(self) -> None:
         self.id: Hashable = object()
 
     def bound(self) -> Bound | None:
-        """Nothing tells."""
+        """Unknown."""
         return None
 
     def is_unpriced(self) -> bool:
-        """Nothing tells."""
+        """Unknown."""
         return False
 
     async def count(self) -> bool:
@@ -61,12 +61,12 @@ class AdmissionController:
         *,
         holds: bool = True,
     ) -> Refusal | None:
-        """Let a request through (None) or refuse it; `holds` is False where its calls will hold."""
+        """Admit a request (None) or refuse it; `holds` is False if its calls will reserve by themselves."""
         decision: Decision | None = None
         if self._views.are_read:
             decision = decide()
             if decision is ADMIT:
-                # The way of nearly all requests.
+                # Nearly all requests end here.
                 return None
         if decision is None or isinstance(decision, WaitForAcknowledgement):
             decision = await self._decided(decide)
@@ -77,11 +77,11 @@ class AdmissionController:
         return self.refuse(decision, caller) if isinstance(decision, Denied) else None
 
     async def _decided(self, decide: Callable[[], Decision]) -> Decision | None:
-        """The decision, once what it hangs on has come or was waited for long enough; None to admit."""
+        """The decision, once what it depends on has arrived or the wait is over; None to admit."""
         begun = time.monotonic()
         waited: set[str] = set()
         while True:
-            # Subscribed before the look, so that no news falls in between.
+            # Subscribe before deciding, so that no change is missed in between.
             news = self._views.notifier.subscribe()
             try:
                 strict: tuple[Account, ...] = ()
@@ -108,7 +108,7 @@ class AdmissionController:
     async def _reserved(
         self, decision: Decision | None, decide: Callable[[], Decision], asking: AdmissionRequest
     ) -> Denied | None:
-        """Hold on the accounts that ask for it, waiting in line; what is decided meanwhile counts, too."""
+        """Reserve on the accounts that need it, waiting in line; decisions made meanwhile count, too."""
         visit = ReservationAttempt(self._views.strict, asking, self._settings)
         has_waited = False
         try:
@@ -132,7 +132,7 @@ class AdmissionController:
             visit.leave()
 
     def refuse(self, refuse: Denied, caller: Caller) -> Refusal:
-        """Tell and keep a decision to refuse."""
+        """Log and publish a refusal."""
         refusal = refusal_of(refuse, caller, datetime.now(UTC))
         REFUSED.labels(refuse.why.value).inc()
         log.warning("refused %s", refusal.facts)

@@ -1,4 +1,4 @@
-"""Estimate: what a request can cost at the most, at the prices of whoever may serve it. Pure.
+"""The cost bound: the most that a request can cost, at the prices of the deployments that may serve it. Pure.
 
 Prices are kept in femto-USD (10**-15 USD) per unit: a tenth of a nano-dollar per token is a real price.
 Every step rounds up.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from spendmeter_gateway.model import RequestSize
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO, FEMTO_PER_USD, TIERS_THOUSANDS
 
-# LiteLLM's own assumption is below most models' true maximum; ours only counts where none is known.
+# LiteLLM's own assumption is below most models' true maximum; ours counts only if none is known.
 IMAGE_TOKENS = 8_000
 """An upper bound of the tokens of one picture at every provider known, save the next."""
 IMAGE_TOKENS_OF_GPT_4O_MINI = 50_000
@@ -29,7 +29,7 @@ _OUTPUT = (
     "output_cost_per_audio_token",
     "output_cost_per_image_token",
 )
-# A request says nothing of how long it will run.
+# A request does not say how long it will run.
 _BY_TIME = ("input_cost_per_second", "output_cost_per_second", "cost_per_second")
 _BY_TIME_OF_MEDIA = ("input_cost_per_audio_per_second", "input_cost_per_video_per_second")
 _OTHER = (
@@ -47,9 +47,9 @@ class Model(NamedTuple):
     max_output_tokens: int | None
     image_tokens: int = IMAGE_TOKENS
     tokens_per_counted: Decimal = Decimal(2)
-    """How many tokens this model makes of one of the counter's, at the most."""
+    """The most tokens that this model makes of one token of the counter."""
     factor: Decimal = Decimal(1)
-    """What the operator's margin and the provider's surcharges multiply a cost by, at the most."""
+    """The highest factor from the operator's margin and the provider's surcharges."""
     surcharge_femtousd: int = 0
     """Added to each request."""
 
@@ -58,24 +58,28 @@ class Bound(NamedTuple):
     """An upper bound of one request's cost, as a line over its output tokens: least ≤ enough ≤ most."""
 
     base_femtousd: int
-    """Spent before the first token comes out."""
+    """The cost before the first output token."""
     token_femtousd: int
-    """One output token of each answer that was asked for."""
+    """One output token of each requested answer."""
     most_tokens: int
     """Output tokens of one answer, at the most."""
     enough_tokens: int
-    """With so many the request goes ahead at once: what its client named, else a stated default."""
+    """With room for this many the request goes ahead at once: the client's maximum, else a stated default."""
     least_tokens: int
-    """Below it, an answer is of no use or is refused by the provider."""
+    """Below this, an answer is useless or the provider refuses it."""
     is_enforced: bool
-    """Whether client or provider ends an answer at `most_tokens`; else it must be put into the request."""
+    """Whether client or provider ends an answer at `most_tokens`; else the request must be given that
+    maximum.
+    """
 
     def nanousd(self, output_tokens: int) -> int:
         """The cost with that many output tokens, rounded up to the nano-dollar."""
         return -(-(self.base_femtousd + output_tokens * self.token_femtousd) // FEMTO_PER_NANO)
 
     def tokens_within(self, room_nanousd: int) -> int:
-        """How many output tokens that much money pays for, up to `most_tokens`; -1 if not even the input."""
+        """The output tokens that this money pays for, up to `most_tokens`; -1 if it does not pay for the
+        input.
+        """
         left = room_nanousd * FEMTO_PER_NANO - self.base_femtousd
         if left < 0:
             return -1
@@ -87,7 +91,7 @@ class Bound(NamedTuple):
 
 
 def prices_in(*sources: Mapping[str, Any]) -> dict[str, int]:
-    """The prices that bound a cost, of sources of which a later one overrides an earlier."""
+    """The prices that bound a cost; a later source overrides an earlier one."""
     prices: dict[str, int] = {}
     for source in sources:
         for name in _PRICES & source.keys():
@@ -108,7 +112,7 @@ def bound_of(
     min_output_tokens: int,
     counted_tokens: int | None = None,
 ) -> Bound | None:
-    """The bound over every model that may serve; None where one has no price or nothing bounds it.
+    """The bound over every model that may serve; None if one has no price or no bound.
 
     `counted_tokens` are the tokens of the request's texts by a real tokenizer; without them, a text
     has at most as many tokens as bytes.
@@ -170,12 +174,12 @@ def _bound(
 
 
 def _bound_of_media(size: RequestSize, model: Model) -> Bound | None:
-    """Pictures made, documents ranked, texts read aloud, where the request says how many or how much."""
+    """Pictures made, documents ranked, texts read aloud, as far as the request says how many."""
     prices = model.prices
     if size.has_paid_tools or any(prices.get(name) for name in (*_BY_TIME, *_BY_TIME_OF_MEDIA)):
         return None
     if any(prices.get(name) for name in _OUTPUT):
-        # Tokens of pictures and sounds: nothing in the request bounds them.
+        # Nothing in the request bounds the tokens of pictures and audio.
         return None
     if size.made_images:
         by_pixel = max(prices.get("input_cost_per_pixel", 0), prices.get("output_cost_per_pixel", 0))
@@ -205,7 +209,7 @@ def _knows_a_price(prices: Mapping[str, int]) -> bool:
 
 def _input_tokens(size: RequestSize, model: Model, counted_tokens: int | None) -> int | None:
     if size.is_open:
-        # Sounds, files, a conversation that the provider keeps: no more than fits into the model.
+        # Audio, files, a conversation that the provider keeps: at most what fits into the model.
         return model.max_input_tokens
     text = size.text_bytes
     if counted_tokens is not None:
@@ -224,7 +228,7 @@ def _input_names(size: RequestSize) -> tuple[str, ...]:
 
 
 def _highest(model: Model, names: Iterable[str], input_tokens: int, size: RequestSize) -> int | None:
-    """The highest price of these that a request of that size may be billed at; None without any."""
+    """The highest of these prices for a request of that size; None if there is none."""
     suffixes = ["", *(suffix for above, suffix in _TIERS if input_tokens > above)]
     kinds = ("", "_priority", "_ultrafast") if size.is_hurried else ("",)
     known = [
@@ -253,7 +257,7 @@ def _femto(price: object) -> int | None:
 
 
 def femtousd(price_usd: float) -> int:
-    """A price of USD in femto-USD, rounded up; 0 for what is no price."""
+    """A price in USD as femto-USD, rounded up; 0 for anything that is not a price."""
     return _femto(price_usd) or 0
 
 

@@ -1,7 +1,7 @@
 """Admission: may this request go ahead? A pure function of the budgets, the known spend and the time.
 
-`settled` budgets refuse once what finished requests cost has reached the limit. Limit and window
-come from the budget alone, so a raise, a reset or the end of a window needs no signal. When in
+`settled` budgets refuse once finished requests have reached the limit. Limit and window
+come from the budget alone, so a raise, a reset or the end of a window needs no signal. In
 doubt, a request is admitted.
 """
 
@@ -25,11 +25,11 @@ class DecisionContext(NamedTuple):
     now: datetime
     seconds: float
     budgets_are_read: bool
-    """Whether every budget that there was at the start is known. Until then none may be enforced."""
+    """Whether every budget that existed at the start is known. Until then none may be enforced."""
     views_are_current: bool
     """Whether all budgets and signals are known, and Kafka has answered within `stale_after_seconds`."""
     model_is_unpriced: bool = False
-    """Whether the model is known to have no price (unpriced_models.py); never a guess."""
+    """Whether the model is known to have no price (`UnpricedModels`); never a guess."""
 
 
 class Admit(NamedTuple):
@@ -37,35 +37,35 @@ class Admit(NamedTuple):
 
 
 class Denied(NamedTuple):
-    """Turn the request away, and what that rests on."""
+    """Refuse the request, with the facts behind it."""
 
     why: Why
     account: Account | None
-    """None when blind before the budgets were read."""
+    """None if the gateway is blind and has not read the budgets yet."""
     window: Window | None
     spent_nanousd: NanoUsd
     limit_nanousd: NanoUsd
     known: KnownSpend | None
     held_nanousd: NanoUsd = NanoUsd(0)
-    """What other running requests hold of the limit."""
+    """The part of the limit that other running requests hold."""
     least_nanousd: NanoUsd | None = None
-    """What the request needed at the least, where that is why."""
+    """The least that the request needed, if that is the reason."""
     named: str | None = None
-    """The control or dimension that is why; where it came from a client, as it came."""
+    """The control or dimension that is the reason, exactly as a client sent it."""
 
 
 class Reserve(NamedTuple):
-    """Let the request through once what it may cost is held on these accounts, which are `strict`."""
+    """Admit the request once its possible cost is held on these `strict` accounts."""
 
     accounts: tuple[Account, ...]
 
 
 class WaitForAcknowledgement(NamedTuple):
-    """Decide again once more acknowledgements or signals are there: events may be counted twice."""
+    """Decide again after more acknowledgements or signals: events may be counted twice."""
 
     account: Account
     strict: tuple[Account, ...] = ()
-    """Where what it may cost must be held, should nothing come."""
+    """The accounts on which its possible cost must be held if nothing arrives."""
 
 
 Decision = Admit | Denied | Reserve | WaitForAcknowledgement
@@ -74,12 +74,12 @@ BLIND_AT_START = Denied(Why.BLIND, None, None, NanoUsd(0), NanoUsd(0), None)
 
 
 def lacks(name: str) -> Denied:
-    """A request that does not name what every request must."""
+    """A request that lacks a required dimension."""
     return Denied(Why.TAG_MISSING, None, None, NanoUsd(0), NanoUsd(0), None, named=name)
 
 
 def cannot_be_metered(control: str) -> Denied:
-    """A request with a control of LiteLLM's under which nobody can tell what answers, and at which price."""
+    """A request with a control of LiteLLM's that hides what will answer, and at which price."""
     return Denied(Why.CONTROL, None, None, NanoUsd(0), NanoUsd(0), None, named=control)
 
 
@@ -88,8 +88,8 @@ def decide(
 ) -> Decision:
     """Judge a request that falls under these accounts.
 
-    A refusal that stands whatever the doubtful events turn out to be is final. Of several, the
-    one that lasts longest is told: a client that waits for a shorter one is refused again.
+    A refusal is final if it holds whatever the doubtful events turn out to be. Of several refusals, the
+    client gets the one that lasts longest: after a shorter wait it would be refused again.
     """
     refusal: Denied | None = None
     blind: Denied | None = None
@@ -104,7 +104,7 @@ def decide(
         known = spend.known(account.name, window.start)
         limit = account.budget.limit_at(at.now)
         if at.model_is_unpriced and account.budget.unpriced == "block":
-            # First, because waiting does not help here.
+            # First, because waiting would not help.
             return _refuse(Why.UNPRICED, account, window, limit, known)
         if known.certain_nanousd >= limit:
             if refusal is None or _ends_later(window, refusal.window):
@@ -140,7 +140,7 @@ def _ends_later(window: Window, than: Window | None) -> bool:
 
 
 def _notification_is_due(known: KnownSpend, spend: SpendTracker, at: DecisionContext, policy: Policy) -> bool:
-    """Whether what is doubtful can soon be told: neither Kafka nor the stream has been silent for long."""
+    """Whether the doubt will soon end: neither Kafka nor the stream has been silent for long."""
     return any(
         since is not None and at.seconds - since < policy.ack_wait_seconds
         for since in (spend.oldest_recorded_seconds(), known.uncovered_since_seconds)
@@ -148,7 +148,9 @@ def _notification_is_due(known: KnownSpend, spend: SpendTracker, at: DecisionCon
 
 
 def _is_blind(known: KnownSpend, spend: SpendTracker, at: DecisionContext, policy: Policy) -> bool:
-    """Whether Kafka has told or acknowledged nothing, or the stream has counted nothing, for too long."""
+    """Whether Kafka has delivered or acknowledged nothing, or the stream has counted nothing, for
+    too long.
+    """
     return not at.views_are_current or any(
         since is not None and at.seconds - since >= policy.stale_after_seconds
         for since in (spend.oldest_recorded_seconds(), known.uncovered_since_seconds)

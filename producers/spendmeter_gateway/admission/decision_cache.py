@@ -1,7 +1,7 @@
-"""Looks that found nothing in a request's way, remembered, so that the subject's next one is short. Pure.
+"""The decision cache: remembers admissions, so that a subject's next decision is quick. Pure.
 
-While no budget changes and no window or raise ends, only spend can make a decision another one, and
-only by reaching a limit. So the limits are what is remembered, and for which stretch of time.
+While no budget changes and no window or raise ends, only spend can change a decision, and
+only by reaching a limit. So the cache keeps the limits, and the time for which they hold.
 """
 
 from collections.abc import Hashable, Iterable
@@ -12,12 +12,12 @@ from spendmeter.contract.budget import Enforcement
 from spendmeter.domain.matching import Account, BudgetBook, Subject
 from spendmeter_gateway.spend.tracker import Limit, SpendTracker
 
-# Then all are forgotten, because to keep the latest costs more than to look again.
+# When full, clear it: an LRU costs more than deciding again.
 MAX_REMEMBERED = 50_000
 
 
 class _Clear(NamedTuple):
-    """One look that led to an admission."""
+    """One decision that admitted."""
 
     edition: int
     """Of the book."""
@@ -27,13 +27,13 @@ class _Clear(NamedTuple):
 
 
 class AdmissionCache:
-    """Remembers admissions. The caller holds the lock that budgets and spend change under."""
+    """Remembers admissions. The caller holds the lock under which budgets and spend change."""
 
     def __init__(self) -> None:
         self._clear: dict[Hashable, _Clear] = {}
 
     def admits(self, subject: Subject, book: BudgetBook, spend: SpendTracker, now: datetime) -> bool:
-        """Whether `decide` is sure to admit the subject. If not, it has to be asked."""
+        """Whether `decide` is sure to admit the subject. If not, call it."""
         clear = self._clear.get(book.subject_key(subject))
         if clear is None or clear.edition != book.edition:
             return False
@@ -46,9 +46,9 @@ class AdmissionCache:
     def remember(
         self, subject: Subject, book: BudgetBook, accounts: Iterable[Account], now: datetime
     ) -> None:
-        """`decide` has just admitted the subject, which falls under these accounts.
+        """Note that `decide` has just admitted the subject, which falls under these accounts.
 
-        Only where nothing but time and spend could decide otherwise.
+        Call it only if nothing but time and spend could change the decision.
         """
         starts, ends, limits = [], [], []
         for account in accounts:

@@ -1,4 +1,4 @@
-"""Refusals on their way to spend.decisions. One that is lost leaves the client its answer all the same."""
+"""Sends refusals to spend.decisions. If one is lost, the client still gets its answer."""
 
 from collections.abc import Mapping
 from heapq import nlargest
@@ -11,7 +11,7 @@ from spendmeter.contract.decision import MAX_NAMED, Decision, Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_decision
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.outbox.side_queue import RecordQueue
@@ -23,10 +23,10 @@ LOST = Counter("spendmeter_decisions_lost_total", "Refusals that `spendmeter exp
 def decision_of(
     refusal: Refusal, gateway: str, producer_id: str | None, seq: int, pending: Mapping[UUID, int]
 ) -> Decision:
-    """The refusal as it stands on the wire.
+    """The refusal as a wire record.
 
-    `producer_id` and `seq` are of the latest own event recorded, `pending` the cost of those that were to
-    be, looked at before `seq`: one that was recorded in between is known by its `seq`.
+    `producer_id` and `seq` belong to the latest own event recorded. `pending` is the cost of events not
+    recorded yet, read before `seq`: an event recorded in between is covered by its `seq`.
     """
     refuse = refusal.refuse
     told = Decision(
@@ -61,7 +61,7 @@ def decision_of(
 
 
 def _missing_nanousd(refuse: Denied, known: KnownSpend) -> int:
-    """What the refusal would lack without anything that was pending."""
+    """The amount by which the refusal depends on pending events."""
     reached = refuse.spent_nanousd - known.pending_nanousd
     if refuse.why is Why.NO_ROOM:
         reached += refuse.held_nanousd + (refuse.least_nanousd or 0) - 1
@@ -69,7 +69,7 @@ def _missing_nanousd(refuse: Denied, known: KnownSpend) -> int:
 
 
 def _named(pending: Mapping[UUID, int], missing_nanousd: int) -> tuple[UUID, ...]:
-    """The costliest of them, as many as add up to what is missing."""
+    """The costliest of them, as many as add up to the missing amount."""
     named: list[UUID] = []
     for event_id, cost_nanousd in nlargest(MAX_NAMED, pending.items(), key=itemgetter(1)):
         if missing_nanousd <= 0:
@@ -80,7 +80,7 @@ def _named(pending: Mapping[UUID, int], missing_nanousd: int) -> tuple[UUID, ...
 
 
 class DecisionLog(RecordQueue[Decision]):
-    """Refusals that are to be sent."""
+    """The queue of refusals to send."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, Topic.DECISIONS, encode_decision, LOST)

@@ -1,7 +1,7 @@
-"""Budgets on what is known only after routing: model and provider. Pure.
+"""Post-routing budgets: on model and provider, which are known only after routing. Pure.
 
-A request is judged by them when its deployment is chosen, so that it can go to another one. So is a
-budget that one of them replaces: which of the two counts is known only then.
+They judge a request when its deployment is chosen, so that it can go to another one. The same holds for a
+budget that one of them replaces, because only then is it known which of the two counts.
 """
 
 from collections import Counter
@@ -14,22 +14,19 @@ _KNOWN_AFTER_ROUTING = ("model", "provider")
 
 
 class PostRoutingBudgets:
-    """Which budgets are judged after routing, and which only ever tell; follows every change of a budget."""
+    """Which budgets are judged after routing, and which only warn; follows every change of a budget."""
 
     def __init__(self) -> None:
         self._routed: dict[str, str | None] = {}
         self._replaced: Counter[str] = Counter()
         self._tellers: set[str] = set()
         self._strict: set[str] = set()
-        self.is_followed = False
-        """Whether anything is decided or told after a request was admitted: plain, since all ask."""
 
     def put(self, budget_id: str, budget: Budget | None) -> None:
         """A budget was set, or removed (None)."""
         self._remove(budget_id)
         if budget is not None:
             self._add(budget)
-        self.is_followed = bool(self._routed or self._tellers or self._strict)
 
     @property
     def has_any(self) -> bool:
@@ -38,12 +35,12 @@ class PostRoutingBudgets:
 
     @property
     def has_strict(self) -> bool:
-        """Whether any budget wants holds: then a fallback may change what is held."""
+        """Whether any budget is `strict`: then a fallback may change what is held."""
         return bool(self._strict)
 
     @property
     def has_tellers(self) -> bool:
-        """Whether any budget only warns or observes: then clients are told where it stands."""
+        """Whether any budget only warns or observes: then answers carry its state."""
         return bool(self._tellers)
 
     def before(self, accounts: tuple[Account, ...]) -> tuple[Account, ...]:

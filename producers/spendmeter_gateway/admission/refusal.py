@@ -1,4 +1,4 @@
-"""The refusal: the message and headers that a client gets, and what is kept for `explain`."""
+"""The refusal: the client's message and headers, and the record for `explain`."""
 
 import math
 import unicodedata
@@ -7,21 +7,21 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.decision import Why
-from spendmeter.contract.dimensions import Dimension
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd, format_usd
-from spendmeter.contract.times import format_time
 from spendmeter.domain.matching import Subject
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.ids import uuid7
+from spendmeter.values.times import format_time
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.model import Caller
 
-# A client that finds the gateway blind may try again this soon: it is milliseconds or an operator.
+# A client of a blind gateway may retry this soon: blindness ends in milliseconds, or needs an operator.
 BLIND_RETRY_AFTER_SECONDS = 1
 HELD_RETRY_AFTER_SECONDS = 1
 MAX_NAME_CHARS = 100
-"""Of each name in a message: clients choose tags, sessions and end users."""
+"""The length of each name in a message: clients choose tags, sessions and end users."""
 MAX_ACCOUNT_HEADER_CHARS = 1_000
-"""A longer account is left out of the headers: cut, it would be another one's name."""
+"""A longer account is left out of the headers: cut short, it would name another account."""
 _HELPED_BY_NO_WAITING = (Why.UNPRICED, Why.UNBOUNDED, Why.CONTROL, Why.TAG_MISSING)
 _LABELS: dict[Dimension, str] = {
     "key": "Key",
@@ -37,7 +37,7 @@ _LABELS: dict[Dimension, str] = {
     "session": "Session",
     "gateway": "Gateway",
 }
-"""As LiteLLM's own messages name them, and in this order."""
+"""The labels of LiteLLM's own messages, in their order."""
 _OF_A_CALLER: tuple[Dimension, ...] = ("key", "user", "team", "organization", "end_user")
 _TYPES = {
     Why.BLIND: "budget_unverified",
@@ -49,7 +49,7 @@ _TYPES = {
 
 
 class Refusal(NamedTuple):
-    """A refusal as the client gets it, and the facts that it rests on."""
+    """A refusal for the client, and the facts that it rests on."""
 
     id: UUID
     at: datetime
@@ -58,7 +58,7 @@ class Refusal(NamedTuple):
 
     @property
     def type(self) -> str:
-        """LiteLLM's name for this kind of error, or ours where it has none."""
+        """LiteLLM's name for this kind of error, or ours if it has none."""
         return _TYPES.get(self.refuse.why, "budget_exceeded")
 
     @property
@@ -68,12 +68,12 @@ class Refusal(NamedTuple):
 
     @property
     def message(self) -> str:
-        """LiteLLM's own form first, so that what parses that parses this; then budget and window."""
+        """LiteLLM's own form first, so that existing parsers work; then budget and window."""
         return " ".join(part for part in (self._reason, self._budget) if part)
 
     @property
     def headers(self) -> dict[str, str]:
-        """ASCII only. `retry-after` in whole seconds, at least 1, absent where waiting does not help."""
+        """ASCII only. `retry-after` is in whole seconds, at least 1, and absent if waiting does not help."""
         headers = {"x-should-retry": "false", "x-spendmeter-decision": str(self.id)}
         account, window = self.refuse.account, self.refuse.window
         if account is not None:
@@ -90,7 +90,9 @@ class Refusal(NamedTuple):
 
     @property
     def whose(self) -> str:
-        """`Team=red`, `User=ann Team=red`; the caller where no account is known; empty for everybody's."""
+        """`Team=red`, `User=ann Team=red`; the caller if no account is known; empty for a budget of
+        everything.
+        """
         if self.refuse.account is None:
             return _caller_label(self.caller)
         values = dict(self.refuse.account.subject)
@@ -148,7 +150,7 @@ class Refusal(NamedTuple):
 
     @property
     def facts(self) -> str:
-        """One line: what it rests on, with the offsets up to which the signal had counted."""
+        """One line with the facts behind it, and the offsets up to which the signal had counted."""
         refuse = self.refuse
         if refuse.account is None or refuse.window is None or refuse.known is None:
             return f"decision={self.id} why={refuse.why}"
@@ -167,7 +169,7 @@ class Refusal(NamedTuple):
         if self.refuse.why is Why.BLIND:
             return BLIND_RETRY_AFTER_SECONDS
         if self.refuse.why is Why.NO_ROOM and self.refuse.held_nanousd:
-            # What is held is settled when the requests end that run now.
+            # Holds are settled when the running requests end.
             return HELD_RETRY_AFTER_SECONDS
         if self.refuse.why in _HELPED_BY_NO_WAITING:
             return None
@@ -190,12 +192,12 @@ def refusal_of(refuse: Denied, caller: Caller, at: datetime) -> Refusal:
 
 
 def plain(name: str) -> str:
-    """A name as a message may carry it: on one line, without control characters, MAX_NAME_CHARS at most."""
+    """A name fit for a message: on one line, without control characters, at most MAX_NAME_CHARS."""
     if len(name) > MAX_NAME_CHARS:
         name = name[: MAX_NAME_CHARS - 1] + "…"
     if name.isascii() and name.isprintable():
         return name
-    # Separators other than the space, format characters (bidirectional ones) and lone surrogates, too.
+    # Also separators other than the space, format characters (bidirectional ones) and lone surrogates.
     return "".join("�" if _is_hidden(character) else character for character in name)
 
 

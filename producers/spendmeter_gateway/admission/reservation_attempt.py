@@ -1,4 +1,6 @@
-"""One request's way to a hold under `strict` budgets: how much it asks for, and its place in line."""
+"""One request's way to a reservation under `strict` budgets: the amount that it needs, and its turn
+in line.
+"""
 
 import asyncio
 import time
@@ -20,7 +22,7 @@ from spendmeter_gateway.settings import GatewaySettings
 CLAMPED = Counter("spendmeter_clamped_total", "Requests whose maximum was lowered to what is left.")
 UNBOUNDED = Counter("spendmeter_unbounded_total", "Requests under strict budgets that nothing bounds.")
 
-# How often who waits looks again where an acknowledgement, which names no account, may make room.
+# How often a waiting request tries again: an acknowledgement, which names no account, may make room.
 _CHECK_AGAIN_SECONDS = 0.05
 _NEVER_SECONDS = 3600.0
 
@@ -30,23 +32,23 @@ class AdmissionRequest(Protocol):
 
     @property
     def id(self) -> Hashable:
-        """By which its hold is found again when it ends."""
+        """The key of its hold, needed when it ends."""
 
     def bound(self) -> Bound | None:
-        """What it may cost at the most; None where nothing tells."""
+        """The most that it may cost; None if unknown."""
 
     def is_unpriced(self) -> bool:
-        """Whether it has no price, so that nothing bounds it but nothing is counted for it either."""
+        """Whether it has no price: then it has no bound, but it does not count either."""
 
     async def count(self) -> bool:
-        """Count its tokens, which takes milliseconds. False if that gives no tighter bound."""
+        """Count its tokens, which needs milliseconds. False if that gives no tighter bound."""
 
     def limit(self, output_tokens: int) -> None:
-        """Let each of its answers have that many tokens at the most."""
+        """Limit each of its answers to that many tokens."""
 
 
 class ReservationAttempt:
-    """One request that asks: its place in line, and what is known of its size."""
+    """One request in line: its turn, and what is known of its size."""
 
     def __init__(
         self, strict: ReservationManager, asking: AdmissionRequest, settings: GatewaySettings
@@ -65,7 +67,7 @@ class ReservationAttempt:
             UNBOUNDED.inc()
 
     def attempt(self, book: BudgetBook, accounts: Sequence[Account]) -> Denied | None:
-        """Hold, or stand in line (`waits` is then true), or be refused."""
+        """Reserve, or wait in line (then `waits` is true), or be refused."""
         if self._bound is None:
             for account in accounts:
                 if account.budget.unpriced == "block" or not self._is_stated(account):
@@ -81,7 +83,7 @@ class ReservationAttempt:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the last attempt gave all that was asked for."""
+        """Whether the last attempt reserved everything that was requested."""
         return not self.waits and not (self._held is not None and self._held.is_clamped)
 
     @property
@@ -90,7 +92,7 @@ class ReservationAttempt:
         return self._future is not None
 
     async def counted(self) -> bool:
-        """Count the request's tokens where that was not done; whether another attempt is worth it."""
+        """Count the request's tokens if that was not done; returns whether another attempt is worthwhile."""
         if self._is_counted:
             return False
         self._is_counted = True
@@ -117,13 +119,13 @@ class ReservationAttempt:
             self._asking.limit(held.output_tokens)
 
     def leave(self) -> None:
-        """The request waits no longer: it goes ahead, was refused, or its client has left."""
+        """Leave the line: the request goes ahead, was refused, or its client has left."""
         self._strict.leave(self._ticket)
         if not self._is_admitted:
             self._strict.release(self._asking.id)
 
     def _is_stated(self, account: Account) -> bool:
-        """Whether it is known what a request without a bound counts for there: a flat amount, or nothing."""
+        """Whether the budget says how an unbounded request counts: as a flat amount, or not at all."""
         return account.budget.unpriced_flat_nanousd() > 0 or self._asking.is_unpriced()
 
     def _unbounded(self, account: Account, book: BudgetBook) -> Denied | None:

@@ -1,4 +1,4 @@
-"""The holds of a gateway: holds.py, where it meets the lock and the event loops of whoever waits."""
+"""The reservations of a gateway under its lock, and the event loops of the requests that wait."""
 
 import asyncio
 import time
@@ -25,9 +25,9 @@ from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.tracker import SpendTracker, WindowKey
 from spendmeter_gateway.spend.window_balance import KnownSpend
 
-HOLDS = Gauge("spendmeter_holds", "Requests under strict budgets that run, each with a hold.")
+HOLDS = Gauge("spendmeter_holds", "Running requests under strict budgets, each with a hold.")
 EXPIRED = Counter(
-    "spendmeter_holds_expired_total", "Holds dropped since the end of their request escaped us."
+    "spendmeter_holds_expired_total", "Holds dropped for their age, after a request whose end was missed."
 )
 
 SWEEP_EVERY_SECONDS = 5.0
@@ -45,7 +45,7 @@ class Wanted(NamedTuple):
 
 
 class ReservationManager:
-    """The holds of a gateway, shared by threads under the lock of its views."""
+    """The reservations of a gateway, shared by threads under the lock of its state."""
 
     def __init__(self, settings: GatewaySettings, lock: RLock, spend: SpendTracker) -> None:
         self._settings = settings
@@ -55,7 +55,7 @@ class ReservationManager:
         self._waiting: dict[int, asyncio.Future[None]] = {}
 
     def ticket(self) -> int:
-        """A place in the order of arrival."""
+        """A number in the order of arrival."""
         with self.lock:
             return self.holds.ticket()
 
@@ -67,7 +67,7 @@ class ReservationManager:
                 HOLDS.set(len(self.holds))
 
     def wake(self, keys: Iterable[WindowKey]) -> None:
-        """Let who is first in line there look again. The caller holds the lock."""
+        """Let the first in line there try again. The caller holds the lock."""
         for key in keys:
             first = self.holds.first(key)
             future = None if first is None else self._waiting.pop(first, None)
@@ -75,7 +75,7 @@ class ReservationManager:
                 complete(future)
 
     def wake_all(self) -> None:
-        """As `wake`, in every line: a budget has changed."""
+        """Like `wake`, in every line: a budget has changed."""
         with self.lock:
             self.wake(self.holds.lines())
 
@@ -102,7 +102,7 @@ class ReservationManager:
         ticket: int,
         waits: bool,
     ) -> tuple[Reserved | Queued | Insufficient | None, list[Wanted], "asyncio.Future[None] | None"]:
-        """Try to hold; with what it rests on, and a future that ends the wait where it has to."""
+        """Try to reserve; returns also the facts behind the result, and a future that ends a wait."""
         with self.lock:
             wanted = self._wanted(book, accounts, bound)
             if not wanted:
@@ -124,7 +124,7 @@ class ReservationManager:
             return outcome, wanted, None
 
     def leave(self, ticket: int) -> None:
-        """Whoever had that ticket waits no longer."""
+        """Remove the owner of that ticket from the line."""
         with self.lock:
             self._waiting.pop(ticket, None)
             self.wake(self.holds.leave(ticket))
@@ -149,6 +149,6 @@ class ReservationManager:
 
 
 def _flat(account: Account) -> Bound | None:
-    """What is held for a request that nothing bounds: the flat amount of the budget, if it has one."""
+    """The amount held for a request without a bound: the budget's flat amount, if it has one."""
     flat = account.budget.unpriced_flat_nanousd()
     return Bound(flat * FEMTO_PER_NANO, 0, 0, 0, 0, True) if flat else None

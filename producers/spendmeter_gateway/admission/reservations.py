@@ -1,8 +1,8 @@
-"""Holds: what running requests under `strict` budgets may yet cost, and who waits for it to be settled. Pure.
+"""Reservations: what running requests under `strict` budgets may still cost, and who waits for them. Pure.
 
-A hold is put down when a request is admitted and taken away in the very step that counts its real
-cost. Sums are kept per account and window, so that every step is O(1) in the number of holds.
-Who does not fit waits in line: first come, first served, in each account by itself.
+A hold begins when a request is admitted and ends in the very step that counts its real
+cost. Sums are kept per account and window, so every step is O(1) in the number of holds.
+A request that does not fit waits in line: first come, first served, separately in each account.
 """
 
 from bisect import bisect_left, insort
@@ -14,44 +14,44 @@ from spendmeter_gateway.spend.tracker import WindowKey
 
 
 class Requirement(NamedTuple):
-    """What one account in one window must have left for a request."""
+    """The amount that one account must have left in one window for a request."""
 
     key: WindowKey
     limit_nanousd: int
     certain_nanousd: int
     """Spent beyond doubt."""
     doubtful_nanousd: int
-    """Perhaps spent as well. Here it counts as spent until an acknowledgement tells."""
+    """Perhaps spent as well. It counts as spent here until an acknowledgement decides."""
     bound: Bound
-    """What the request costs this account at the most; the tokens of it are the same for each."""
+    """The most that the request costs this account; its tokens are the same for each account."""
 
 
 class Reserved(NamedTuple):
-    """The request may go ahead with that many output tokens per answer; what it may cost is held."""
+    """The request may go ahead with that many output tokens per answer; its possible cost is held."""
 
     output_tokens: int
     is_clamped: bool
-    """Fewer than the request may use: they must be put into it."""
+    """Whether they are fewer than the request may use: then it must be given that maximum."""
     freed: tuple[WindowKey, ...]
-    """Where less is held than before, for a request that held something already."""
+    """Accounts on which less is held than before, for a request that already had a hold."""
 
 
 class Queued(NamedTuple):
-    """The request waits in line: what it needs may be left once running ones have settled."""
+    """The request waits in line: it may fit once running ones have settled."""
 
     needs: tuple[Requirement, ...]
-    """The accounts that are short."""
+    """The accounts that have too little."""
 
 
 class Insufficient(NamedTuple):
-    """The request cannot go ahead, and what is missing."""
+    """The request cannot go ahead; says what is missing."""
 
     need: Requirement
     held_nanousd: int
     least_nanousd: int
     """The least that it would have to hold."""
     is_final: bool
-    """It does not fit even if everything that runs turns out to cost nothing."""
+    """Whether it would not fit even if everything that runs cost nothing."""
 
 
 class _Hold(NamedTuple):
@@ -63,7 +63,7 @@ _NO_HOLD = _Hold({}, 0.0)
 
 
 class Reservations:
-    """Every hold of this gateway. No I/O, no clock, no lock: those are the caller's."""
+    """Every hold of this gateway. No I/O, clock or lock: the caller has these."""
 
     def __init__(self) -> None:
         self._sums: dict[WindowKey, int] = {}
@@ -83,7 +83,7 @@ class Reservations:
         return self._sums.get(key, 0)
 
     def ticket(self) -> int:
-        """A place in the order of arrival; a request keeps it however often it looks."""
+        """A number in the order of arrival; a request keeps it however often it tries."""
         self._last_ticket += 1
         return self._last_ticket
 
@@ -97,10 +97,11 @@ class Reservations:
         may_clamp: bool,
         waits: bool,
     ) -> Reserved | Queued | Insufficient:
-        """Hold what the request may cost on all of these accounts, or on none, in place of what it held.
+        """Hold the request's possible cost on all of these accounts, or on none, instead of what it held.
 
-        With `enough_tokens` it goes ahead at once. Where there is room for fewer only, it waits for
-        running requests to settle; when none is left, or it waits no longer, it takes what there is.
+        With room for `enough_tokens` it goes ahead at once. With room for fewer, it waits for
+        running requests to settle; when none is left, or its wait is over, it goes ahead with the room there
+        is.
         """
         own = self._running.get(request, _NO_HOLD).amounts
         for need in needs:
@@ -119,11 +120,11 @@ class Reservations:
         return Reserved(tokens, any(tokens < need.bound.most_tokens for need in needs), freed)
 
     def release(self, request: Hashable) -> tuple[WindowKey, ...]:
-        """The request has ended: nothing is held for it any longer. Returns the accounts that this frees."""
+        """End the request's hold. Returns the accounts that this frees."""
         return self._put(request, {}, 0.0)
 
     def expire(self, before_seconds: float) -> Iterator[tuple[WindowKey, ...]]:
-        """Release what has been held since before that moment: its request's end has escaped us."""
+        """Release holds from before that moment: the gateway missed the end of their requests."""
         while self._running:
             request, hold = next(iter(self._running.items()))
             if hold.since_seconds >= before_seconds:
@@ -131,7 +132,7 @@ class Reservations:
             yield self.release(request)
 
     def leave(self, ticket: int) -> tuple[WindowKey, ...]:
-        """Give up every place in line. Returns the accounts where somebody else may now be first."""
+        """Leave every line. Returns the accounts in which somebody else may now be first."""
         keys = self._positions.pop(ticket, ())
         for key in keys:
             line = self._lines[key]
@@ -141,7 +142,7 @@ class Reservations:
         return keys
 
     def first(self, key: WindowKey) -> int | None:
-        """The ticket of whoever is first in line there."""
+        """The ticket of the first in line there."""
         line = self._lines.get(key)
         return line[0] if line else None
 
@@ -152,7 +153,7 @@ class Reservations:
     def _put(
         self, request: Hashable, amounts: dict[WindowKey, int], now_seconds: float
     ) -> tuple[WindowKey, ...]:
-        """Let these be the amounts held for the request; it goes to the end of those that run."""
+        """Set the amounts held for the request, and move it to the end of the running ones."""
         before = self._running.pop(request, _NO_HOLD).amounts
         for key, amount in before.items():
             left = self._sums[key] - amount
@@ -195,7 +196,7 @@ class Reservations:
         wanted = need.bound.enough_tokens if may_clamp else need.bound.most_tokens
         if self._free(need, own) >= need.bound.nanousd(wanted):
             return False
-        # Where nobody else runs and nothing is in doubt, waiting changes nothing.
+        # If nobody else runs and nothing is in doubt, waiting changes nothing.
         return self.held(need.key) > own.get(need.key, 0) or need.doubtful_nanousd > 0
 
 
@@ -204,6 +205,6 @@ def _least(bound: Bound, *, may_clamp: bool) -> int:
 
 
 def _assigned(bound: Bound, free_nanousd: int) -> int:
-    """The output tokens to take of that much room: all, else enough and no more, else what there is."""
+    """The output tokens for that much room: all; or else enough and no more; or else what fits."""
     tokens = bound.tokens_within(free_nanousd)
     return min(tokens, bound.enough_tokens) if tokens < bound.most_tokens else tokens

@@ -1,4 +1,4 @@
-"""After routing: may a call go to the deployment that was chosen, and what does it hold there."""
+"""Admission after routing: may a call go to the chosen deployment, and what does it hold there."""
 
 from collections.abc import Sequence
 
@@ -23,18 +23,18 @@ class RouteAdmission:
 
     @property
     def are_judged(self) -> bool:
-        """Whether a call's deployment can lead to another decision than its request did."""
+        """Whether a call's deployment can change the decision about its request."""
         return self._views.routed.has_any or self._views.routed.has_strict
 
     def refused(self, caller: Caller, deployments: Sequence[Deployment]) -> list[Denied | None]:
-        """For each deployment, why the caller may not use it; None where it may."""
+        """For each deployment the reason why the caller may not use it; None if it may."""
         if not self._views.routed.has_any:
             return [None] * len(deployments)
         decisions = [self._judge(subject_at(caller, one), BudgetScope.AFTER) for one in deployments]
         return [decision if isinstance(decision, Denied) else None for decision in decisions]
 
     def refusal(self, refuse: Denied, caller: Caller) -> Refusal:
-        """The refusal of a request that may go nowhere."""
+        """The refusal of a request that has no deployment left."""
         return self._controller.refuse(refuse, caller)
 
     def admits_at_once(self, caller: Caller, deployment: Deployment) -> bool:
@@ -44,10 +44,10 @@ class RouteAdmission:
     async def admit(
         self, caller: Caller, deployment: Deployment, asking: AdmissionRequest, *, is_admitted: bool
     ) -> Refusal | None:
-        """Admit a call to the deployment that was chosen, and hold what it may cost there.
+        """Admit a call to the chosen deployment, and hold its possible cost there.
 
         `is_admitted`: its request was admitted a moment ago, under the budgets that could be judged then.
-        After a retry or fallback all are judged, and what is held is another amount on other accounts.
+        After a retry or fallback all budgets are judged, and the hold has another amount on other accounts.
         """
         subject = subject_at(caller, deployment)
         is_same = is_admitted and deployment.model_group == caller.subject.model_group
@@ -66,19 +66,19 @@ class RouteAdmission:
         return await self._controller.admit(caller._replace(subject=subject), decide, asking)
 
     def standing(self, caller: Caller) -> BudgetHeadroom | None:
-        """Where the budget stands that has the least left, if clients are to be shown it."""
+        """The state of the budget with the least left, if clients see it."""
         return self._views.tightest(caller.subject) if self.are_shown else None
 
     @property
     def are_shown(self) -> bool:
-        """Whether clients are shown what is left of their budgets."""
+        """Whether clients see what is left of their budgets."""
         return self._always_notifies or self._views.routed.has_tellers
 
     def _judge(self, subject: Subject, scope: BudgetScope) -> Decision:
         return self._views.decide(subject, scope=scope)
 
     def _both(self, subject: Subject) -> Decision:
-        """By the budgets of the deployment; those judged before it only add to what is held."""
+        """Judge by the deployment's budgets; those judged before routing only add to the hold."""
         routed = self._judge(subject, BudgetScope.AFTER)
         before = self._judge(subject, BudgetScope.BEFORE)
         if not isinstance(before, Reserve):
@@ -89,7 +89,7 @@ class RouteAdmission:
 
 
 def subject_at(caller: Caller, deployment: Deployment) -> Subject:
-    """Whom and what a call to that deployment counts for: the same as of its usage event."""
+    """The subject of a call to that deployment: the same as that of its usage event."""
     subject = caller.subject
     tags = subject.tags + tuple(tag for tag in deployment.tags if tag not in subject.tags)
     return subject._replace(

@@ -1,4 +1,4 @@
-"""What this gateway knows, in memory: budgets, signals and own spend, shared by threads under one lock."""
+"""The gateway's state in memory: budgets, signals and own spend, shared by threads under one lock."""
 
 import asyncio
 import threading
@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import NamedTuple
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import format_time
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Subject
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.values.account import budget_id_of
+from spendmeter.values.times import format_time
 from spendmeter_gateway.admission.decide import ADMIT, Decision, DecisionContext, decide
 from spendmeter_gateway.admission.decision_cache import AdmissionCache
 from spendmeter_gateway.admission.post_routing import PostRoutingBudgets
@@ -33,13 +33,13 @@ from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement
 
 PRUNE_EVERY_SECONDS = 10.0
-# So few that a request that finds the lock held waits for well under a millisecond.
+# So few that a request waits for the lock well under a millisecond.
 _PRUNED_AT_ONCE = 500
 MAX_REMOVED_REMEMBERED = 10_000
 
 
 class _Budgets(BudgetTopic):
-    """The budgets, changed under the lock that they are read under."""
+    """The budgets; one lock covers changes and reads."""
 
     def __init__(self, settings: GatewaySettings, views: "GatewayState") -> None:
         self._views = views
@@ -52,7 +52,7 @@ class _Budgets(BudgetTopic):
         self._views.notify()
 
     def enforce(self, budget_id: str, budget: Budget | None) -> None:
-        """Put a budget in force, or out of it (None), before Kafka has it: what it says later counts."""
+        """Put a budget in force, or remove it (None), before Kafka has it; Kafka's later records count."""
         with self._views.lock:
             known = self.book.get(budget_id)
             if budget is None:
@@ -65,7 +65,7 @@ class _Budgets(BudgetTopic):
 
 
 class BudgetScope(Enum):
-    """Which budgets judge: those that can be told before routing, the others, or all of them."""
+    """Which budgets judge: those known before routing, the others, or all of them."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -83,7 +83,7 @@ class BudgetHeadroom(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """As a client is told."""
+        """The form for clients."""
         headers = {
             "x-spendmeter-budget": self.budget_id,
             "x-spendmeter-budget-remaining-usd": format_usd(self.remaining_nanousd),
@@ -95,7 +95,7 @@ class BudgetHeadroom(NamedTuple):
 
 
 class GatewayState:
-    """Budgets, signals and own spend. Any thread may call; `lock` is not to be held across I/O of Kafka's."""
+    """Budgets, signals and own spend. Any thread may call; do not hold `lock` during Kafka's I/O."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.lock = threading.RLock()
@@ -114,11 +114,11 @@ class GatewayState:
 
     @property
     def are_read(self) -> bool:
-        """Whether every budget and signal there was at the start is known."""
+        """Whether every budget and signal that existed at the start is known."""
         return self.budgets.caught_up.is_set() and self.signals.caught_up.is_set()
 
     def admits(self, subject: Subject) -> bool:
-        """Whether `decide` is sure to admit the subject before it is routed: a short look, remembered."""
+        """Whether `decide` is sure to admit the subject before routing: a quick check of the cache."""
         with self.lock:
             return self._admission_cache.admits(subject, self.budgets.book, self.spend, datetime.now(UTC))
 
@@ -135,9 +135,9 @@ class GatewayState:
         *,
         scope: BudgetScope = BudgetScope.BEFORE,
     ) -> Decision:
-        """Judge a request or call by what is known now; `is_unpriced` is asked where a budget wants to know.
+        """Judge a request or call by what is known now; `is_unpriced` is called only if a budget needs it.
 
-        Until all budgets have been read, none is enforced: the one at hand may be an old revision.
+        Until all budgets have been read, none is enforced, because it may be an old revision.
         """
         seconds = time.monotonic()
         are_read = self.budgets.caught_up.is_set()
@@ -167,21 +167,21 @@ class GatewayState:
 
     def _are_current(self, seconds: float) -> bool:
         if self._policy.on_stale == "allow":
-            # Then nobody asks, and this is the hot path.
+            # Then it is not needed, and this is the hot path.
             return self.are_read
         # Neither is None once both are read; the loop's time is the monotonic clock's.
         answered = (self.budgets.last_answer or 0.0, self.signals.last_answer or 0.0)
         return self.are_read and seconds - min(answered) < self._policy.stale_after_seconds
 
     def count(self, event: UsageEvent, *, is_recorded: bool) -> bool:
-        """Count an own event from now on; returns whether others shall hear of it at once.
+        """Count an own event from now on; returns whether it must be sent at once.
 
-        The caller holds the lock since before it was recorded.
+        The caller has held the lock since before it was recorded.
         """
         now = datetime.now(UTC)
         if is_recorded:
             windows, costs_nanousd = self._charged.where(event, self.budgets.book, self.spend, now)
-            # Another gateway may have sent an object's bill before, and a signal may include it already.
+            # Another gateway may have sent an object's bill earlier, and a signal may already include it.
             is_doubtful = bool(event.object_id)
             return self.spend.record_in(
                 event.seq, windows, costs_nanousd, time.monotonic(), is_doubtful=is_doubtful
@@ -191,12 +191,14 @@ class GatewayState:
         return False
 
     def answered(self, event: UsageEvent, begun_at: datetime) -> bool:
-        """Count an own event that is to be recorded, begun then; False where it cannot be. Hold the lock."""
+        """Count an own event that will be recorded, begun then; False if it cannot. The caller holds the
+        lock.
+        """
         charges = charges_at_answer(self.budgets.book, event, begun_at, datetime.now(UTC))
         return bool(charges) and self.pending.add(event, charges)
 
     def acknowledged(self, stored: Acknowledged, *, resent: bool) -> None:
-        """Kafka has stored an own event. On the loop that signals are read on."""
+        """Note that Kafka has stored an own event. Runs on the loop that reads signals."""
         self.signals.stored(stored.partition, stored.offset)
         at = Acknowledgement(stored.partition, stored.offset, time.monotonic(), resent)
         with self.lock:
@@ -204,7 +206,7 @@ class GatewayState:
         self.notify()
 
     def budget_changed(self, budget_id: str, budget: Budget | None) -> None:
-        """Note which budgets were removed, for `prune`, which are judged after routing, and which adopted."""
+        """Note which budgets were removed (for `prune`), are judged after routing, or were adopted."""
         self.routed.put(budget_id, budget)
         self._owners.put(budget_id, is_there=budget is not None)
         if budget is not None:
@@ -213,23 +215,23 @@ class GatewayState:
             self._removed.add(budget_id)
 
     def adopted_from(self, owner: str) -> list[Budget]:
-        """The budgets in force that were made for an object of LiteLLM's."""
+        """The budgets in force that were adopted from an object of LiteLLM's."""
         with self.lock:
             found = [self.budgets.book.get(budget_id) for budget_id in self._owners.of(owner)]
         return [budget for budget in found if budget is not None]
 
     def enforce(self, budget_id: str, budget: Budget | None) -> None:
-        """Put a budget that is on its way to Kafka in force, or out of it (None)."""
+        """Put a budget in force, or remove it (None), while its record is on the way to Kafka."""
         self.budgets.enforce(budget_id, budget)
 
     async def all_read(self) -> None:
-        """Return once every budget and signal there was at the start is known."""
+        """Return once every budget and signal that existed at the start is known."""
         await self.budgets.caught_up.wait()
         await self.signals.caught_up.wait()
         self.notify()
 
     def spent(self, account: str) -> NanoUsd | None:
-        """What is known for certain to be spent in the account's present window; None if nothing is known."""
+        """The spend known for certain in the account's present window; None if nothing is known."""
         now = datetime.now(UTC)
         with self.lock:
             budget = self.budgets.book.get(budget_id_of(account))
@@ -238,7 +240,7 @@ class GatewayState:
         return None if known is NOTHING else NanoUsd(known.certain_nanousd)
 
     def tightest(self, subject: Subject) -> BudgetHeadroom | None:
-        """Where the account of the request stands that has the least left."""
+        """The headroom of the request's account with the least left."""
         now = datetime.now(UTC)
         standings = []
         with self.lock:
@@ -254,7 +256,7 @@ class GatewayState:
         return min(standings, key=lambda one: one.remaining_nanousd, default=None)
 
     def notify(self) -> None:
-        """Wake the requests that wait. Until all is read they wait for just that."""
+        """Wake waiting requests. Until everything has been read, they wait for that alone."""
         if self.are_read:
             self.notifier.notify()
 
@@ -273,7 +275,7 @@ class GatewayState:
                 await asyncio.sleep(0)
 
     def _apply_signal(self, _account: str, signal: Signal | None) -> None:
-        # A removed signal needs nothing: its window ends, or its budget was removed, and then it goes.
+        # A removed signal needs no action: it leaves with its window, or with its removed budget.
         if signal is not None:
             with self.lock:
                 self.spend.apply(signal, datetime.now(UTC))

@@ -1,8 +1,8 @@
 """Adoption: budgets that LiteLLM knows become ours when a request shows them.
 
-A request compares what it sees with what was seen before, and goes on. What is new is brought into
-force by Kafka's thread: here at once, then on spend.budgets, where the other gateways find it.
-Several that see the same object make the same budgets of it, and who comes second finds nothing to do.
+A request only compares what it sees with what was seen before. Kafka's thread brings new budgets into
+force: here at once, then on spend.budgets, where the other gateways read them.
+Several gateways make the same budgets from the same object, so the second one has nothing to do.
 """
 
 import asyncio
@@ -18,42 +18,43 @@ from prometheus_client import Counter
 from spendmeter.budgets.plan import BudgetPlan, Change
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
-from spendmeter.litellm.budgets import adopted
-from spendmeter.litellm.changes import ADOPTED_BY, changes
+from spendmeter.litellm.budgets import ADOPTED_BY, adopted, changes
 from spendmeter.litellm.entities import LitellmEntity
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.topics.budgets import BudgetTopic
 from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.outbox.kafka import KafkaError
 from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
-ADOPTED = Counter("spendmeter_adopted_total", "Budgets of LiteLLM's brought into force.", ["what"])
-PROBLEMS = Counter("spendmeter_adoption_problems_total", "Objects of LiteLLM's with a budget that cannot be.")
+ADOPTED = Counter("spendmeter_adopted_total", "Budgets adopted from LiteLLM.", ["what"])
+PROBLEMS = Counter(
+    "spendmeter_adoption_problems_total", "Objects of LiteLLM's with a budget that cannot be adopted."
+)
 POSTPONED = Counter(
     "spendmeter_adoption_postponed_total", "Objects left for a later request: too many at once."
 )
 
-# What is forgotten is compared with what is in force again, when it is seen again.
+# A forgotten object is compared with the budgets in force when it is seen again.
 MAX_REMEMBERED = 50_000
 MAX_WAITING = 10_000
-# Each takes up to a millisecond of the thread that also sends and reads.
+# Each needs up to a millisecond of the thread that also sends and reads.
 _AT_ONCE = 50
 _RETRY_SECONDS = 1.0
 
 
 class BudgetEnforcer(Protocol):
-    """What is in force at this gateway, and the hand that changes it. One thread calls."""
+    """The budgets in force at this gateway, and how to change them. One thread calls."""
 
     @property
     def budgets(self) -> BudgetTopic:
-        """What Kafka says, and what was enforced since."""
+        """The budgets from Kafka, and those enforced since."""
 
     def adopted_from(self, owner: str) -> list[Budget]:
-        """The budgets in force that were made for that object."""
+        """The budgets in force that were adopted from that object."""
 
     def enforce(self, budget_id: str, budget: Budget | None) -> None:
-        """Put a budget in force here, or out of it (None), that is on its way to Kafka."""
+        """Put a budget in force here, or remove it (None), while its record is on the way to Kafka."""
 
 
 class _PendingChange(NamedTuple):
@@ -76,7 +77,7 @@ class Adopter:
         self.is_on = settings.adopt != "off"
         """Whether anything is adopted."""
         self.edition = 0
-        """Rises where what several keys show of one object did not agree: then each shall show it again."""
+        """Rises if several keys showed one object differently: then each must show it again."""
 
     @property
     def has_work(self) -> bool:
@@ -84,13 +85,13 @@ class Adopter:
         return bool(self._waiting or self._outgoing or not self._is_idle)
 
     def forget(self) -> None:
-        """Look at every object again when it is next seen."""
+        """Compare every object again when it is next seen."""
         with self._lock:
             self._known.clear()
             self.edition += 1
 
     def note(self, objects: Iterable[LitellmEntity]) -> bool:
-        """Take in what a request shows; False where some of it has to be shown again."""
+        """Note the objects that a request shows; False if some must be shown again."""
         has_news, is_taken = False, True
         for seen in objects:
             name = (seen.kind, *seen.names)
@@ -101,7 +102,7 @@ class Adopter:
                     POSTPONED.inc()
                     is_taken = False
                 else:
-                    # A key shows itself alone; the rest is as old as the copy that each key has of it.
+                    # Only the key itself is current; the rest is as old as this key's copy of it.
                     self.edition += seen.kind != "key" and name in self._known
                     self._waiting[name] = self._known[name] = seen
                     has_news = True
@@ -112,9 +113,9 @@ class Adopter:
         return is_taken
 
     async def run(self) -> None:
-        """Bring into force what is noted."""
+        """Bring the noted objects' budgets into force."""
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
-        # Before all is read, what is in force already would look new.
+        # Before everything is read, budgets already in force would seem new.
         await self._force.budgets.caught_up.wait()
         while True:
             self._woken.clear()
@@ -123,7 +124,7 @@ class Adopter:
                 await self._publish()
             else:
                 self._is_idle = True
-                # What was noted until now woke nobody.
+                # Objects noted before this point woke nobody.
                 if not self._waiting:
                     await self._woken.wait()
                 self._is_idle = False
@@ -147,7 +148,7 @@ class Adopter:
             try:
                 self._enforce_one(seen)
             except Exception:
-                # Metadata are its owner's: what nobody thought of must not cost other objects their budgets.
+                # Owners write metadata freely: a surprise there must not cost other objects their budgets.
                 PROBLEMS.inc()
                 log.exception("not adopted: %s", seen.description)
 

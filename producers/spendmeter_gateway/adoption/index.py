@@ -1,4 +1,4 @@
-"""Which budgets in force were made for which of LiteLLM's objects; follows every change of a budget. Pure."""
+"""Which budgets in force were adopted from which of LiteLLM's objects; follows every change. Pure."""
 
 from collections import defaultdict
 
@@ -12,7 +12,7 @@ class AdoptionIndex:
         self._ids: defaultdict[str, set[str]] = defaultdict(set)
 
     def put(self, budget_id: str, *, is_there: bool) -> None:
-        """A budget was set, or removed."""
+        """Note that a budget was set, or removed."""
         owner = owner_of(budget_id)
         if owner is None:
             return

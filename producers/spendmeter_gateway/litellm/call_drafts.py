@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from spendmeter_gateway.admission.route_admission import subject_at
 from spendmeter_gateway.exchange import Call, Exchange
 from spendmeter_gateway.litellm.compat import has_custom_pricing, usage_as_logged
 from spendmeter_gateway.litellm.models import listed_prices
-from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
+from spendmeter_gateway.litellm.payload.estimated_usage import estimated_usage, stream_texts
 from spendmeter_gateway.litellm.payload.fields import mapping, part_of, text, text_or_none
 from spendmeter_gateway.litellm.payload.logged_call import CostParts, LoggedCall, images_of
 from spendmeter_gateway.litellm.payload.pass_through import Marks, marks_of
@@ -57,7 +58,7 @@ class CallDrafts:
         if (counts := usage_in_gemini(response)) is not None:
             # LiteLLM's prices are for usage in OpenAI's shape.
             response = ModelResponse(model=call.deployment.model, usage=_usage(counts))
-        usage = usage_as_logged(response)
+        usage = _usage_said(response)
         if call.priced is None or call.priced[0] != usage:
             call.priced = deepcopy(usage), _draft(call, response, part_of(response, "id"))
         draft, now = call.priced[1], datetime.now(UTC)
@@ -93,6 +94,10 @@ class CallDrafts:
         if usage is not None:
             response = ModelResponse(model=call.deployment.model, usage=usage)
             return _draft(call, response, call.response_id)
+        return self.estimated(call)
+
+    def estimated(self, call: Call) -> UsageDraft | None:
+        """The event of a call from what went in and what has come out, whatever was said of its usage."""
         came = _texts_that_came(call) if call.is_streamed else []
         found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
         response = ModelResponse(model=call.deployment.model, usage=_usage(found))
@@ -142,7 +147,7 @@ def _sent(call: Call) -> dict[str, Any]:
 
 def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
-    usage = usage_as_logged(response)
+    usage = _usage_said(response)
     cost, response_id = _cost(call, response), response_id if isinstance(response_id, str) else str(call.id)
     call_id, own_metadata = arguments.get("litellm_call_id"), mapping(arguments.get("litellm_metadata"))
     answer = {name: part_of(response, name) for name in _ANSWER}
@@ -172,6 +177,14 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
     )
     draft = usage_of(logged, event_id=call.id, occurred_at=datetime.now(UTC), listed=listed_prices)
     return None if draft is None else charged_to(draft, call)
+
+
+def _usage_said(response: object) -> dict[str, Any]:
+    """In OpenAI's names; empty where LiteLLM cannot read it, so that it is estimated."""
+    try:
+        return usage_as_logged(response)
+    except Exception:  # LiteLLM raises whatever it met in counts that are no numbers
+        return {}
 
 
 def _cost(call: Call, response: object) -> float | None:
@@ -246,19 +259,16 @@ def _marks_of(call: Call) -> Marks | None:
 
 def _texts_that_came(call: Call) -> list[str]:
     """What LiteLLM has read of a stream, where it is known, else what it has sent on; up to a bound."""
-    read = [text for chunk in chunks_of(call.stream) for text in answer_texts(chunk)]
-    return read or _texts_sent(call.exchange)
+    return stream_texts(chunks_of(call.stream)) or _texts_sent(call.exchange)
 
 
 def _texts_sent(exchange: Exchange) -> list[str]:
-    texts: list[str] = []
+    chunks: list[object] = []
     for line in b"".join(exchange.output).split(b"\n"):
         if line.startswith(b"data:"):
-            try:
-                texts += answer_texts(json.loads(line[5:]))
-            except (ValueError, RecursionError):
-                continue
-    return texts
+            with suppress(ValueError, RecursionError):
+                chunks.append(json.loads(line[5:]))
+    return stream_texts(chunks)
 
 
 def _count(texts: Sequence[str]) -> int:

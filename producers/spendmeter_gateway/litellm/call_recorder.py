@@ -10,7 +10,7 @@ from uuid import UUID
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from openai import APIError
 
-from spendmeter.contract.ids import made_at, uuid7
+from spendmeter.values.ids import made_at, uuid7
 from spendmeter_gateway.exchange import (
     CALLS_AT_ADMISSION,
     Call,

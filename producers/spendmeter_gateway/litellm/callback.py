@@ -20,7 +20,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.runtime.settings import load
+from spendmeter.settings import load
 from spendmeter_gateway.exchange import (
     Exchange,
     Exchanges,

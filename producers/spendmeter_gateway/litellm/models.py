@@ -83,7 +83,7 @@ def model_of(router: Any, deployment: Mapping[str, Any], model_group: str, book:
     name, provider = named(deployment)
     entry = _entry(book, PricedModel(provider, name, model_group))
     if entry is not None and (entry.override or not prices):
-        # As pricing.py will: what the book says is all that the request costs.
+        # As price_draft.py will: what the book says is all that the request costs.
         prices = bounding_prices(entry)
     percent, fixed_usd = _margin(provider)
     uplift = max([1.0, *(of for field in _UPLIFTS if isinstance(of := listed.get(field), int | float))])

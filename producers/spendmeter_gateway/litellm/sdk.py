@@ -27,10 +27,10 @@ from uuid import UUID
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from spendmeter.contract.ids import made_at, uuid7
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.domain.matching import Subject
-from spendmeter.waiting import Fractions
+from spendmeter.retry import SpendThresholds
+from spendmeter.values.ids import made_at, uuid7
 from spendmeter_gateway.admission.cost_bound import Model
 from spendmeter_gateway.exchange import Call, Exchange
 from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
@@ -69,7 +69,7 @@ def subject(*, tags: Iterable[str] = (), **dimensions: str) -> Iterator[None]:
         _subject.reset(token)
 
 
-def attach(fractions: Fractions | None = None) -> "SpendmeterSdk":
+def attach(fractions: SpendThresholds | None = None) -> "SpendmeterSdk":
     """Put the callback first among LiteLLM's, and begin to read budgets."""
     meter = SpendmeterSdk(fractions)
     litellm.callbacks = [meter, *litellm.callbacks]
@@ -82,7 +82,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
     Raises pydantic.ValidationError: the environment (`SPENDMETER_…`) is not right.
     """
 
-    def __init__(self, fractions: Fractions | None = None) -> None:
+    def __init__(self, fractions: SpendThresholds | None = None) -> None:
         refuse_compromised()
         super().__init__()
         self._settings = GatewaySettings()

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import litellm
 
-from spendmeter.contract.dimensions import DIMENSIONS, Dimension
 from spendmeter.contract.money import to_usd
 from spendmeter.domain.matching import Subject
+from spendmeter.values.dimensions import DIMENSIONS, Dimension
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.litellm.payload.fields import (
     EVENT_ID_FIELD,

@@ -1,7 +1,7 @@
-"""Background responses that nobody reads: the provider bills them all the same, so somebody must read them.
+"""Background responses that nobody reads: the provider bills them all the same, so the gateway reads them.
 
-The gateway that a response was made at reads it, less and less often, until it has ended; LiteLLM logs that
-read, and it is the bill. Read by a client before, it is not read again.
+The gateway at which a response was made reads it, less and less often, until it has ended. LiteLLM logs that
+read, and the log event is the bill. If a client has read it to its end before, the gateway does not.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 FOLLOWED = Gauge("spendmeter_objects_followed", "Background responses that are read until they have ended.")
 UNREAD = Counter(
-    "spendmeter_objects_unread_total", "Background responses that are followed no longer without an end."
+    "spendmeter_objects_unread_total", "Background responses that the gateway gave up before their end."
 )
 
 FOLLOWED_FOR = timedelta(days=1)
-"""After it was made. No provider works longer on one."""
+"""After it was made. No provider needs longer for one."""
 MAX_FOLLOWED = 10_000
 MAX_PAUSE_SECONDS = 600.0
 _TICK_SECONDS = 0.5
@@ -59,7 +59,9 @@ class ObjectFollower:
         self._lock = threading.Lock()
 
     def follow(self, one: ProviderObject) -> None:
-        """Read it from now on, if it is one to be read by its gateway and may still run, else no more."""
+        """Read it from now on if this gateway must read it and it may still run; otherwise stop
+        reading it.
+        """
         if not one.read_as:
             self._drop(one.object_id)
             return
@@ -91,7 +93,7 @@ class ObjectFollower:
             self._drop(one.object_id)
         elif datetime.now(UTC) >= one.ends_at:
             UNREAD.inc()
-            log.warning("%s has not ended within %s: it is read no more", one.object_id, FOLLOWED_FOR)
+            log.warning("%s has not ended within %s: it is no longer read", one.object_id, FOLLOWED_FOR)
             self._drop(one.object_id)
         else:
             one.pause_seconds = min(one.pause_seconds * 2, MAX_PAUSE_SECONDS)
@@ -109,9 +111,9 @@ async def _has_ended(one: _Followed, read: Read) -> bool:
             return await read(one.read_as)
     except Exception as error:  # LiteLLM's, of any provider
         if getattr(error, "status_code", None) == 404:
-            # Deleted, or never kept: nobody can learn what it cost.
+            # Deleted, or never kept: its cost stays unknown.
             UNREAD.inc()
-            log.warning("%s is gone before it was read", one.object_id)
+            log.warning("%s was deleted before it was read", one.object_id)
             return True
         log.info("%s could not be read: %r", one.object_id, error)
         return False

@@ -1,4 +1,4 @@
-"""Who made the objects that providers keep: told at any gateway, known at every one (spend.objects)."""
+"""The makers of objects that providers keep: noted at one gateway, known at every one (spend.objects)."""
 
 import logging
 import threading
@@ -11,8 +11,8 @@ from spendmeter.contract.dead_letter import Reason
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.records import InvalidRecord, decode, encode_object
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.settings import Settings
 from spendmeter_gateway.outbox.kafka import ConsumerRecord
 from spendmeter_gateway.outbox.side_queue import RecordQueue
 
@@ -26,14 +26,15 @@ LOST = Counter("spendmeter_objects_lost_total", "Objects whose maker no other ga
 REFUSED = Counter("spendmeter_object_records_refused_total", "Records on spend.objects that are no object.")
 
 MAX_KNOWN = 100_000
-"""Beyond it the oldest are forgotten; whoever reads one of those is charged for it, if nobody was before."""
+"""Beyond this the oldest are forgotten; whoever reads one of those is charged for it, if nobody was before.
+"""
 
 
 class ObjectMakers:
     """`made` and `maker` from any thread; `run` and `send` on the loop of Kafka's."""
 
     def __init__(self, settings: Settings, on_known: Callable[[ProviderObject], None]) -> None:
-        """`on_known` is called with each object that becomes known, those of before a start included."""
+        """`on_known` is called with each object that becomes known, including those from before the start."""
         self._on_known = on_known
         self._known: OrderedDict[str, ProviderObject] = OrderedDict()
         self._lock = threading.Lock()
@@ -45,23 +46,23 @@ class ObjectMakers:
         self.drain = self._queue.drain
 
     def made(self, one: ProviderObject) -> None:
-        """An object was made here; of two who say so the first is believed."""
+        """Note that an object was made here; of two claims the first counts."""
         if self._put(one):
             self._queue.add(one)
 
     def billed(self, object_id: str) -> None:
-        """Its bill is recorded: nobody need read it for that any more, here or after a start."""
+        """Note that its bill is recorded: nobody needs to read it for that any more."""
         known = self.maker(object_id)
         if known is not None and known.read_as:
             self.made(known.model_copy(update={"read_as": ""}))
 
     def maker(self, object_id: str) -> ProviderObject | None:
-        """Who made it; None where that is not known here, perhaps not yet."""
+        """Who made it; None if that is not known here, or not yet."""
         with self._lock:
             return self._known.get(object_id)
 
     def apply(self, record: ConsumerRecord) -> None:
-        """Bring one record of the topic in; one that is no object changes nothing."""
+        """Apply one record of the topic; an invalid one changes nothing."""
         if record.value is None:
             return
         try:

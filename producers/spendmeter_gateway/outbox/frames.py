@@ -1,8 +1,8 @@
-"""Frames: how an outbox's segment file holds one event after another, so that any cut can be seen.
+"""Frames: how an outbox's segment file holds one event after another, so that any cut is visible.
 
     magic 4 | length of payload 4 | seq 8 | crc32 of length, seq and payload 4 | payload: the event's JSON
 
-The magic holds a byte that UTF-8 text never does, so behind damage the next whole frame is found again.
+The magic contains a byte that UTF-8 text never has, so the next whole frame can be found after damage.
 """
 
 import struct
@@ -18,7 +18,7 @@ MAX_PAYLOAD_BYTES = 512 * 1024
 
 
 class Frame(NamedTuple):
-    """One whole frame, and where in its file it ends."""
+    """One whole frame, and its end in its file."""
 
     seq: int
     payload: bytes
@@ -26,17 +26,17 @@ class Frame(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a piece of a segment holds."""
+    """The content of a piece of a segment."""
 
     frames: list[Frame]
     end: int
-    """What lies behind it belongs to no whole frame yet: a frame's beginning, or damage."""
+    """What follows it belongs to no whole frame yet: a frame's beginning, or damage."""
     skipped_bytes: int
-    """Damage that lies between whole frames, passed over."""
+    """Skipped damage between whole frames."""
 
 
 def encode(seq: int, payload: bytes) -> bytes:
-    """One frame, to be written by one call."""
+    """One frame, for a single write."""
     crc = zlib.crc32(payload, zlib.crc32(_CHECKED.pack(len(payload), seq)))
     return _HEADER.pack(MAGIC, len(payload), seq, crc) + payload
 

@@ -1,4 +1,4 @@
-"""Kafka, as the sender sees it: batches go in, the offsets at which they are stored come out.
+"""The sender's view of Kafka: it accepts batches and returns the offsets at which they are stored.
 
 The only module of the gateway that imports Kafka's client: others have its names from here.
 """
@@ -14,23 +14,23 @@ from aiokafka.structs import ConsumerRecord as ConsumerRecord
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState, topic_states
+from spendmeter.kafka.client import producer
+from spendmeter.settings import Settings
+from spendmeter.topics.state import TopicState, topic_states
 
 log = logging.getLogger(__name__)
 
-# The producer itself retries for as long as we wait; a fresh one finds brokers that have moved.
+# The producer itself retries while we wait; a new one finds brokers that have moved.
 DELIVERY_TIMEOUT_SECONDS = 15.0
 CONNECT_TIMEOUT_SECONDS = 15.0
 _STOP_TIMEOUT_SECONDS = 2.0
 
 Batches = Mapping[int, Sequence[Record]]
-"""Records by partition; each partition's become one Kafka batch, so no more than `batch_of` gives."""
+"""Records by partition; each partition's become one Kafka batch, so at most as many as `batch_of` returns."""
 
 
 class NotDelivered(Exception):
-    """Some batches are not known to be stored; they may be all the same. `stored` are, with base offsets."""
+    """Some batches may or may not be stored. `stored` has those that are, with their base offsets."""
 
     def __init__(self, reason: BaseException | str, stored: Mapping[int, int]) -> None:
         super().__init__(str(reason) or type(reason).__name__)
@@ -38,17 +38,17 @@ class NotDelivered(Exception):
 
 
 class Delivery:
-    """One idempotent producer on a topic at a time; whatever fails is answered with a new one."""
+    """One idempotent producer on a topic at a time; after any failure it is replaced."""
 
     def __init__(self, settings: Settings, topic: Topic = Topic.USAGE) -> None:
         self._settings = settings
         self._topic = settings.topic(topic)
         self._producer: AIOKafkaProducer | None = None
         self._incarnation: str | None = None
-        """Of the topic, as the producer met it."""
+        """The topic's state when the producer started."""
 
     async def topic(self, *, fresh: bool = False) -> TopicState:
-        """How the topic is: its partitions now, its incarnation as this producer met it or, `fresh`, now.
+        """The topic's partitions now, and its incarnation when this producer started or, if `fresh`, now.
 
         Raises NotDelivered.
         """
@@ -85,7 +85,7 @@ class Delivery:
         return stored
 
     async def close(self) -> None:
-        """Give the producer up, with whatever it still holds."""
+        """Drop the producer, with everything that it still holds."""
         given_up, self._producer, self._incarnation = self._producer, None, None
         if given_up is not None:
             await _discard(given_up)
@@ -106,7 +106,7 @@ def _batch(connected: AIOKafkaProducer, records: Sequence[Record]) -> object:
     batch = connected.create_batch()
     for record in records:
         added = batch.append(key=record.key, value=record.value, headers=record.headers, timestamp=None)
-        assert added is not None, "who sends takes no more than batch_of gives"
+        assert added is not None, "a sender sends no more than batch_of returns"
     batch.close()
     return batch
 
@@ -114,7 +114,7 @@ def _batch(connected: AIOKafkaProducer, records: Sequence[Record]) -> object:
 def _stored(futures: Mapping[int, "asyncio.Future[object]"]) -> dict[int, int]:
     stored = {}
     for partition, future in futures.items():
-        # Also takes note of the exceptions of those that nobody awaits any more.
+        # This also retrieves the exceptions of futures that nobody awaits any more.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if future.done() and not future.cancelled() and future.exception() is None:
             offset = getattr(future.result(), "offset", -1)
@@ -129,7 +129,7 @@ async def _discard(given_up: AIOKafkaProducer) -> None:
     sending = given_up._sender.sender_task
     if sending is not None:
         sending.cancel()
-    # However closing fails, the producer is given up and its successor owes it nothing.
+    # Even if closing fails, the producer is dropped, and its successor does not depend on it.
     with contextlib.suppress(Exception):
         await asyncio.wait_for(given_up.client.close(), _STOP_TIMEOUT_SECONDS)
     if sending is not None:

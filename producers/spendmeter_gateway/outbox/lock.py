@@ -1,4 +1,4 @@
-"""Whose an outbox is: a lock that the kernel holds for as long as its process lives."""
+"""The owner of an outbox: a lock that the kernel holds as long as the owner's process lives."""
 
 import fcntl
 import os
@@ -11,17 +11,17 @@ _LOCK_SUFFIX = ".lock"
 class Lock:
     """A lock on one outbox, held until released or until the process ends, however it ends.
 
-    Its file lies beside the outbox and is locked before the outbox's directory exists, so a
-    directory whose lock is free belongs to nobody. Needs a file system on which flock works.
+    Its file is beside the outbox and is locked before the outbox's directory exists, so a
+    directory with a free lock belongs to nobody. It needs a file system on which flock works.
     """
 
     def __init__(self, fd: int, directory: Path) -> None:
         self._directory = directory
-        # Also when it is dropped unreleased: nobody could finish that outbox while this process lives.
+        # Also if it is dropped unreleased: otherwise nobody could finish the outbox while this process lives.
         self._close = weakref.finalize(self, os.close, fd)
 
     def release(self) -> None:
-        """Leave the outbox to whoever comes next."""
+        """Leave the outbox to the next process."""
         self._close()
 
     def remove(self) -> None:
@@ -50,7 +50,7 @@ def found(directory: Path) -> Lock:
 
 
 def take_over(directory: Path) -> Lock | None:
-    """Lock an outbox whose process is gone; None if it lives, or another took it. Raises OSError."""
+    """Lock an outbox whose process is gone; None if it lives, or another has the lock. Raises OSError."""
     try:
         fd = os.open(_lock_path(directory), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def take_over(directory: Path) -> Lock | None:
         os.close(fd)
         return None
     if not directory.exists():
-        # It was finished and removed between our look and our lock.
+        # It was finished and removed between listing and locking.
         os.close(fd)
         return None
     return Lock(fd, directory)

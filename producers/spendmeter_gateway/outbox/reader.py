@@ -1,21 +1,84 @@
-"""What an outbox holds that Kafka has not acknowledged: the sender's side of it."""
+"""The sender's side of an outbox: the events that Kafka has not acknowledged."""
 
 import logging
 import os
+import struct
 import threading
+import weakref
+import zlib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
-from spendmeter_gateway.outbox.checkpoint import Checkpoint, CheckpointFile
 from spendmeter_gateway.outbox.frames import HEADER_BYTES, MAX_PAYLOAD_BYTES, Frame, Parsed, parse
+
+# Two slots for what changes with every chunk; behind them the incarnation of spend.usage, which hardly
+# ever does, and which earlier versions do not read.
+_SLOT = struct.Struct("<4sQQII")
+_BODY = struct.Struct("<QQI")
+_MAGIC = b"\xf5sp1"
+_NAME = struct.Struct("<22sI")
+
+
+class Checkpoint(NamedTuple):
+    """How far an outbox has come."""
+
+    acknowledged_seq: int
+    """Every event up to it is stored in Kafka."""
+    partitions: int
+    """The partition count for events, so that a resend goes to the same partition; 0 before any."""
+    incarnation: str = ""
+    """Of spend.usage: it holds every acknowledged event, and perhaps those in doubt. Empty before any, and
+    in files of earlier versions."""
+
+
+class CheckpointFile:
+    """Two slots written in turn, each checksummed: a torn write leaves the other, and costs a resend."""
+
+    def __init__(self, path: Path) -> None:
+        """Open, or create at the beginning. Raises OSError."""
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.close = weakref.finalize(self, os.close, self._fd)
+        content = os.pread(self._fd, 2 * _SLOT.size + _NAME.size, 0)
+        self._writes, position = _latest(content[: 2 * _SLOT.size])
+        self.value = position._replace(incarnation=_incarnation(content[2 * _SLOT.size :]))
+
+    def write(self, position: Checkpoint) -> None:
+        """Keep a position; it survives the process, not the machine. Raises OSError."""
+        if position.incarnation != self.value.incarnation:
+            name = position.incarnation.encode()
+            os.pwrite(self._fd, _NAME.pack(name, zlib.crc32(name.ljust(22, b"\0"))), 2 * _SLOT.size)
+        self.value = position
+        self._writes += 1
+        body = (self._writes, position.acknowledged_seq, position.partitions)
+        slot = _SLOT.pack(_MAGIC, *body, zlib.crc32(_BODY.pack(*body)))
+        os.pwrite(self._fd, slot, self._writes % 2 * _SLOT.size)
+
+
+def _incarnation(content: bytes) -> str:
+    """A torn write leaves none: then events in doubt are sent again as if the topic were the same."""
+    if len(content) < _NAME.size:
+        return ""
+    name, crc = _NAME.unpack(content)
+    return name.rstrip(b"\0").decode("ascii", "replace") if zlib.crc32(name) == crc else ""
+
+
+def _latest(content: bytes) -> tuple[int, Checkpoint]:
+    writes, position = 0, Checkpoint(0, 0)
+    for start in range(0, len(content) - _SLOT.size + 1, _SLOT.size):
+        magic, count, seq, partitions, crc = _SLOT.unpack_from(content, start)
+        if magic == _MAGIC and crc == zlib.crc32(_BODY.pack(count, seq, partitions)) and count > writes:
+            writes, position = count, Checkpoint(seq, partitions)
+    return writes, position
+
 
 log = logging.getLogger(__name__)
 
 CUT_BYTES = Counter(
-    "spendmeter_outbox_cut_bytes_total", "Bytes of outboxes that hold no whole event: a torn end, or damage."
+    "spendmeter_outbox_cut_bytes_total", "Bytes of outboxes without a whole event: a torn end, or damage."
 )
 
 SEGMENT_SUFFIX = ".segment"
@@ -35,8 +98,8 @@ class Segment:
 class OutboxReader:
     """The events of one outbox in seq order, from the first that is not acknowledged.
 
-    Segments whose events are all acknowledged are deleted. One thread reads and acknowledges;
-    meanwhile another may append to the last segment, `add` one, and any may ask for sizes. No
+    Segments with only acknowledged events are deleted. One thread reads and acknowledges;
+    meanwhile another may append to the last segment or `add` one, and any thread may read sizes. No
     thread waits while another reads a file.
     """
 
@@ -52,17 +115,17 @@ class OutboxReader:
         self._offset = 0
         self._read: Parsed | None = None
         self.is_in_doubt = not is_live and self.position.partitions > 0
-        """What is read next may be stored already: it was sent, and no answer has come."""
+        """Whether the next events may be stored already: they were sent, and no answer came."""
 
     @property
     def size_bytes(self) -> int:
-        """What the segments take on disk, acknowledged events of the first one included."""
+        """The segments' size on disk, acknowledged events of the first one included."""
         with self._segments_lock:
             return sum(segment.size for segment in self._segments)
 
     @property
     def waiting_bytes(self) -> int:
-        """What of it is not acknowledged."""
+        """The part of it that is not acknowledged."""
         with self._segments_lock:
             return sum(segment.size for segment in self._segments) - self._offset
 
@@ -71,7 +134,7 @@ class OutboxReader:
         return self._position.value
 
     def add(self, segment: Segment) -> None:
-        """From now on events are appended to this segment and no other; its writer keeps its `size`."""
+        """Add the segment to which all events are appended from now on; its writer maintains its `size`."""
         with self._segments_lock:
             self._segments.append(segment)
 
@@ -86,18 +149,18 @@ class OutboxReader:
             if parsed.frames and not stored:
                 self._read = parsed
                 return parsed.frames
-            # Only where a process left off in the midst of a segment. What it had sent begins behind them,
-            # and all of that is in doubt: so it is read from there, as it was then.
+            # Only if a process ended in the middle of a segment. What it had sent begins after these events
+            # and is all in doubt, so reading starts there.
             self._cut(parsed.skipped_bytes)
             self._offset = stored[-1].end if stored else parsed.end
         return []
 
     def assign_partitions(self, partitions: int, incarnation: str = "") -> None:
-        """From now on events go to partitions by this count, and into this incarnation of the topic."""
+        """Set the partition count and the topic's incarnation for events from now on."""
         self._keep(Checkpoint(self.position.acknowledged_seq, partitions, incarnation))
 
     def acknowledge(self, up_to_seq: int) -> None:
-        """The events read last, up to this one, are in Kafka: they will not be read again."""
+        """Acknowledge the events read last, up to this one: they will not be read again."""
         assert self._read is not None, "acknowledged before it was read"
         end = next(frame.end for frame in self._read.frames if frame.seq == up_to_seq)
         self._cut(self._read.skipped_bytes)
@@ -113,7 +176,7 @@ class OutboxReader:
         try:
             self._position.write(position)
         except OSError as error:
-            # A restart sends again what it need not; the stream drops it.
+            # A restart then resends needlessly, and the stream drops the resends.
             log.warning("the position of outbox %s could not be written: %s", self.producer_id, error)
 
     def _next_piece(self) -> bytes | None:
@@ -126,7 +189,7 @@ class OutboxReader:
         return os.pread(self._fd, min(left, MAX_PIECE_BYTES), self._offset)
 
     def _parse(self, piece: bytes, max_events: int) -> Parsed:
-        """The frames of a piece; where it has none, those of all the rest of its segment."""
+        """The frames of a piece; if it has none, those of the rest of its segment."""
         parsed = parse(piece, self._offset, max_events)
         if parsed.frames:
             return parsed
@@ -157,7 +220,7 @@ class OutboxReader:
         if size_bytes:
             CUT_BYTES.inc(size_bytes)
             log.error(
-                "outbox %s: %d bytes after seq %d hold no whole event and were passed over",
+                "outbox %s: %d bytes after seq %d contain no whole event and were skipped",
                 self.producer_id,
                 size_bytes,
                 self.position.acknowledged_seq,

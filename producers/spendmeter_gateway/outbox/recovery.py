@@ -1,4 +1,4 @@
-"""Outboxes that processes left behind, to be finished by one that lives."""
+"""Recovers outboxes that dead processes left behind."""
 
 import logging
 from pathlib import Path
@@ -11,14 +11,14 @@ log = logging.getLogger(__name__)
 
 
 class OrphanedOutbox:
-    """The outbox of a process that is gone. Nothing is appended to it; its events keep their place."""
+    """The outbox of a process that is gone. Nothing is appended to it; its events keep their order."""
 
     def __init__(self, unsent: OutboxReader, lock: Lock) -> None:
         self.unsent = unsent
         self._lock = lock
 
     def remove(self) -> None:
-        """Every event of it is acknowledged: take it away. Raises OSError."""
+        """Remove it: all of its events are acknowledged. Raises OSError."""
         self.unsent.close()
         self._lock.remove()
 
@@ -31,8 +31,8 @@ class OrphanedOutbox:
 def predecessors(root: Path, *, can_sign: bool) -> list[OrphanedOutbox]:
     """Every outbox under `root` whose process is gone, oldest first; now locked by this process.
 
-    What was begun by a gateway that signs stays where it is unless this one can: unsigned, nobody would
-    believe it. Raises OSError where `root` cannot be read.
+    An outbox of a gateway that signs stays where it is unless this one signs, too: unsigned, its events would
+    not count. Raises OSError if `root` cannot be read.
     """
     if not root.exists():
         return []
@@ -40,7 +40,7 @@ def predecessors(root: Path, *, can_sign: bool) -> list[OrphanedOutbox]:
     for directory in sorted(path for path in root.iterdir() if path.is_dir()):
         if directory.name.endswith(SIGNED) and not can_sign:
             log.error(
-                "outbox %s stays: it was begun with a signing key, and there is none now; set"
+                "outbox %s stays: it was begun with a signing key, and this gateway has none; set"
                 " SPENDMETER_SIGNING_KEYS as before and start again",
                 directory.name,
             )

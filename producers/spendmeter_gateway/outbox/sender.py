@@ -1,21 +1,21 @@
-"""The sender: one first-in-first-out way from the outbox to Kafka.
+"""The sender: sends the outbox to Kafka, first in, first out.
 
 A chunk is the next unsent events in seq order, grouped by partition into exactly one Kafka batch
-per partition. It is sent, and whatever of it fails is sent again from the same records, until every
-batch is acknowledged; only then the next chunk is read. So for one producer and partition:
+per partition. It is sent, and failed parts are sent again from the same records, until every
+batch is acknowledged; only then is the next chunk read. So for one producer and partition:
 
 - events first arrive with rising seq;
-- what arrives again is the same bytes with the same seq, and so at or below the highest seq seen;
-- nothing new arrives before all that came before it is stored, so no resend brings a first arrival late.
+- a resend has the same bytes and the same seq, so it is at or below the highest seq seen;
+- nothing new arrives before everything earlier is stored, so no resend delays a first arrival.
 
-A chunk is worth a request to Kafka, whatever is in it, and the proxy pays for it. So events wait up to
-a linger for others, unless one of them is urgent: then all go at once.
+Therefore a reader drops a resend by comparing its seq with the highest seq seen from that producer on
+that partition. An event keeps its partition, even if partitions were added meanwhile.
+If the topic has been replaced by now, events in doubt name the one that may also have them.
 
-So a reader drops a resend by comparing its seq with the highest it has seen from that producer on
-that partition. An event's partition stays what it was first, even where partitions were added meanwhile.
-Where the topic is another one by now, what is in doubt says which one may have it, too.
+A chunk costs a request to Kafka, whatever its size, and the proxy pays for it. So events wait up to
+a linger for others, unless one of them is urgent: then all are sent at once.
 
-Outboxes that dead processes left are finished first, each under its own producer id.
+Outboxes of dead processes are finished first, each under its own producer id.
 """
 
 import asyncio
@@ -29,11 +29,10 @@ from prometheus_client import Counter, Gauge
 from spendmeter.contract.records import SENT_BEFORE_HEADER, Record, sent_before
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import MAX_INCARNATION_CHARS
-from spendmeter.runtime.kafka import MAX_SIGNATURE_BYTES, batch_of
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState
+from spendmeter.kafka.client import MAX_SIGNATURE_BYTES, batch_of
+from spendmeter.settings import Settings
+from spendmeter.topics.state import TopicState
 from spendmeter_gateway.loops import call_soon
-from spendmeter_gateway.outbox.backoff import Backoff
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
 from spendmeter_gateway.outbox.reader import OutboxReader
 from spendmeter_gateway.outbox.record import OutboxRecord, by_partition, record_of
@@ -42,17 +41,49 @@ from spendmeter_gateway.outbox.writer import Outbox
 
 log = logging.getLogger(__name__)
 
+FAILED = Counter("spendmeter_sender_failures_total", "Attempts to send that failed.")
+
+_FIRST_BACKOFF_SECONDS = 0.05
+_MAX_BACKOFF_SECONDS = 2.0
+_SECONDS_BETWEEN_LOGS = 30.0
+
+
+class Backoff:
+    """Waits longer after each failure in a row, and logs it at most once in thirty seconds."""
+
+    def __init__(self) -> None:
+        self._backoff_seconds = 0.0
+        self._quiet_until = 0.0
+
+    async def back_off(self, what: str) -> None:
+        FAILED.inc()
+        if time.monotonic() >= self._quiet_until:
+            log.warning("%s; events stay in the outbox and are sent when it works again", what)
+            self._quiet_until = time.monotonic() + _SECONDS_BETWEEN_LOGS
+        self._backoff_seconds = min(
+            max(2 * self._backoff_seconds, _FIRST_BACKOFF_SECONDS), _MAX_BACKOFF_SECONDS
+        )
+        await asyncio.sleep(self._backoff_seconds)
+
+    def end(self) -> None:
+        if self._backoff_seconds:
+            log.warning("Kafka accepts events again")
+        self._backoff_seconds = self._quiet_until = 0.0
+
+
 SENT = Counter("spendmeter_sender_sent_total", "Events that Kafka has acknowledged.")
-RESENT = Counter("spendmeter_sender_resent_total", "Events sent again, since it was unknown if they arrived.")
+RESENT = Counter(
+    "spendmeter_sender_resent_total", "Events sent again because it was unknown whether they had arrived."
+)
 OLDEST_UNSENT_SECONDS = Gauge(
     "spendmeter_outbox_oldest_unsent_seconds", "Age of the oldest event that Kafka has not acknowledged."
 )
 
-# Nor does a chunk have more bytes than one Kafka batch holds.
+# A chunk has at most as many bytes as one Kafka batch holds.
 MAX_CHUNK_EVENTS = 500
 SENT_BEFORE_BYTES = len(SENT_BEFORE_HEADER) + MAX_INCARNATION_CHARS + 10
-"""More than the header takes that says where an event was sent before."""
-# So much does not wait for more.
+"""More than the size of the header that names the earlier incarnation."""
+# This much does not wait for more.
 WORTH_A_REQUEST_BYTES = 64 * 1024
 
 
@@ -63,11 +94,11 @@ class Acknowledged(NamedTuple):
     partition: int
     offset: int
     resent: bool
-    """It was sent more than once: an earlier copy may lie at a lower offset."""
+    """Whether it was sent more than once: an earlier copy may have a lower offset."""
 
 
 class Sender:
-    """Sends what is in the outboxes, in order, for as long as it runs."""
+    """Sends the outboxes' events, in order, as long as it runs."""
 
     def __init__(
         self,
@@ -86,7 +117,7 @@ class Sender:
         self._signing_keys = settings.read_signing_keys()
         self._woken, self._idle = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What of it a wake would change: set by the loop, cleared by who wakes it.
+        # The wakes that matter now: the loop sets them, and whoever wakes it clears them.
         self._is_waiting = self._is_lingering = False
         self._is_urgent = self._is_draining = False
         self._urgent_to_seq = 0
@@ -96,14 +127,15 @@ class Sender:
 
     @property
     def is_lingering(self) -> bool:
-        """Whether what is unsent waits for more."""
+        """Whether unsent events are waiting for more."""
         return self._is_lingering
 
     def wake(self, *, is_urgent: bool = True) -> None:
-        """An event was appended: send it, within the linger unless it is urgent. From any thread."""
+        """Send an appended event within the linger, or at once if it is urgent. From any thread."""
         if is_urgent:
             self._is_urgent = True
-        # Who sends looks again by itself. To wake a loop is a system call, and hands the interpreter over.
+        # A running sender checks again by itself. Waking a loop is a system call and gives up the
+        # interpreter.
         if self._is_waiting or (is_urgent and self._is_lingering):
             loop = self._loop
             if loop is not None:
@@ -111,9 +143,9 @@ class Sender:
                 call_soon(loop, self._wake_now)
 
     async def drain(self, timeout_seconds: float) -> bool:
-        """Wait until all that was appended is acknowledged; False if it is not by then.
+        """Wait until everything appended is acknowledged; False if the time is over first.
 
-        On the loop that `run` runs on.
+        Runs on the loop of `run`.
         """
         self._is_draining = True
         self._wake_now()
@@ -124,7 +156,7 @@ class Sender:
         return True
 
     async def run(self) -> None:
-        """Send until cancelled. Kafka may be away, at the start too, for any time."""
+        """Send until cancelled. Kafka may be away for any time, at the start, too."""
         self._loop = asyncio.get_running_loop()
         try:
             await self._topic()
@@ -146,10 +178,10 @@ class Sender:
         self._woken.set()
 
     async def _wait(self) -> None:
-        """Return once something is appended; all that was is stored."""
+        """Return once something is appended; everything earlier is stored."""
         self._woken.clear()
         self._is_waiting = True
-        # What was appended before that woke nobody.
+        # Events appended before this point woke nobody.
         if not self._outbox.unsent.waiting_bytes:
             self._waiting_since = None
             self._idle.set()
@@ -157,10 +189,10 @@ class Sender:
         self._is_waiting = False
 
     async def _linger(self) -> None:
-        """Return once what is unsent shall be sent: it is urgent, or much, or has waited for long enough."""
+        """Return once the unsent events must go: one is urgent, they are many, or the linger is over."""
         self._woken.clear()
         self._is_lingering = True
-        # What became urgent before that woke nobody.
+        # Events that became urgent before this point woke nobody.
         if not self._is_hurried() and self._outbox.unsent.waiting_bytes < WORTH_A_REQUEST_BYTES:
             later = asyncio.get_running_loop().call_later(self._linger_seconds, self._woken.set)
             await self._woken.wait()
@@ -170,7 +202,7 @@ class Sender:
     def _is_hurried(self) -> bool:
         """Whether something urgent is unsent: a chunk may end before it."""
         if self._is_urgent:
-            # Cleared before the look: what becomes urgent after it is told again.
+            # Cleared before the check: events that become urgent later wake the loop again.
             self._is_urgent = False
             self._urgent_to_seq = self._outbox.last_seq
         return self._is_draining or self._outbox.unsent.position.acknowledged_seq < self._urgent_to_seq
@@ -182,7 +214,7 @@ class Sender:
                 pass
             predecessor.remove()
         except OSError as error:
-            # What cannot be read must not hold up what can; the next process tries again.
+            # An unreadable outbox must not delay the others; the next process tries again.
             log.error("outbox %s of an earlier process cannot be finished, it stays: %s", producer_id, error)
             predecessor.release()
         else:
@@ -203,7 +235,8 @@ class Sender:
         if not frames:
             return False
         left = [record_of(frame) for frame in frames]
-        # One partition may get them all, in one batch, and each may have to say where it was sent before.
+        # One partition may get them all, in one batch, and each may need the header for the earlier
+        # incarnation.
         more_bytes = SENT_BEFORE_BYTES + (MAX_SIGNATURE_BYTES if self._signing_keys else 0)
         left = left[: len(batch_of((one.record for one in left), more_bytes))]
         last_seq = left[-1].seq
@@ -223,7 +256,7 @@ class Sender:
         on_stored: Callable[[Acknowledged], None] | None,
         before: str = "",
     ) -> list[OutboxRecord]:
-        """Send once; returns what is not known to be stored, still in seq order.
+        """Send once; returns the events that may not be stored, still in seq order.
 
         `before`: the earlier incarnation of the topic that may hold these events, too.
         """
@@ -248,16 +281,16 @@ class Sender:
         return sorted(o for p, batch in batches.items() if p not in stored for o in batch)
 
     def _to_send(self, record: Record, partition: int, before: str) -> Record:
-        """With its signature, and with where it was sent before."""
+        """The record with its signature, and with the earlier incarnation if there is one."""
         signature = self._signing_keys.sign(self._topic_name, partition, record.key, record.value)
         signed = record._replace(headers=[*record.headers, *signature]) if signature else record
         return sent_before(signed, before) if before else signed
 
     async def _position(self, unsent: OutboxReader) -> str:
-        """Settle by which count of partitions the next events are placed.
+        """Set the partition count for the next events.
 
-        One that may be stored already goes where it went before, unless the topic is another one by now.
-        Returns the incarnation that may hold it then; empty where the topic is the same.
+        An event that may be stored already goes to the same partition, unless the topic has been replaced.
+        Returns the incarnation that may then hold it; empty if the topic is the same.
         """
         now, so_far = await self._topic(fresh=unsent.is_in_doubt), unsent.position
         if now.incarnation and now.incarnation == so_far.incarnation:
@@ -266,7 +299,7 @@ class Sender:
         is_another = bool(so_far.incarnation and now.incarnation and now.incarnation != so_far.incarnation)
         if unsent.is_in_doubt:
             if is_another:
-                # Its name stays until nothing is in doubt: whoever goes on after a crash must know it, too.
+                # Its id stays until nothing is in doubt: the process after a crash must know it, too.
                 unsent.assign_partitions(now.partitions, so_far.incarnation)
                 return so_far.incarnation
             if now.partitions < so_far.partitions:

@@ -1,7 +1,8 @@
-"""Records on their way to a topic beside the outbox: in memory, sent by Kafka's thread, never waited for.
+"""Records that go to a topic without the outbox: in memory, sent by Kafka's thread; no request waits for
+them.
 
-For what is no spend and so not worth a write to the disk on the request path: a crash may lose the last
-ones, and so may a Kafka that is away for long.
+For records that are not spend and so not worth a disk write on the request path: a crash may lose the last
+ones, and so may a long outage of Kafka.
 """
 
 import asyncio
@@ -15,15 +16,15 @@ from prometheus_client import Counter
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import batch_of
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import batch_of
+from spendmeter.settings import Settings
 from spendmeter_gateway.loops import call_soon
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
-# Nor more bytes than one Kafka batch holds.
+# At most as many bytes as one Kafka batch holds.
 MAX_SENT_AT_ONCE = 50
 _RETRY_SECONDS = 1.0
 
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 
 class RecordQueue(Generic[T]):
-    """`add` from any thread; `run` on the loop of Kafka's. For a topic of one partition."""
+    """Call `add` from any thread, `run` on Kafka's loop. For a topic with one partition."""
 
     def __init__(
         self, settings: Settings, topic: Topic, encode: Callable[[T], Record], lost: Counter
@@ -45,7 +46,7 @@ class RecordQueue(Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, one: T) -> None:
-        """Take one to be sent; beyond MAX_WAITING it is lost and counted."""
+        """Queue one record; beyond MAX_WAITING it is lost and counted."""
         if len(self._waiting) >= MAX_WAITING:
             self._lost.inc()
             return
@@ -55,7 +56,7 @@ class RecordQueue(Generic[T]):
             call_soon(loop, self._wake)
 
     async def run(self) -> None:
-        """Send until cancelled; what is not known to be stored is sent again, under the same id."""
+        """Send until cancelled; records that may not be stored are sent again, under the same id."""
         self._loop = asyncio.get_running_loop()
         try:
             while True:
@@ -68,7 +69,7 @@ class RecordQueue(Generic[T]):
             await self._delivery.close()
 
     async def drain(self, timeout_seconds: float) -> None:
-        """Wait until all that was added is stored, or for that long. On the loop that `run` runs on."""
+        """Wait until everything added is stored, or for that long. Runs on the loop of `run`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout_seconds)
 
@@ -79,7 +80,7 @@ class RecordQueue(Generic[T]):
     async def _send_some(self) -> None:
         while self._waiting and len(self._sending) < MAX_SENT_AT_ONCE:
             self._sending.append(self._waiting.popleft())
-        # They may be long: names that a client chooses are in them.
+        # They may be long, because they contain names that clients choose.
         batch = batch_of(self._encode(one) for one in self._sending)
         try:
             await self._delivery.send({0: batch})

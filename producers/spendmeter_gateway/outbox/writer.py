@@ -1,10 +1,10 @@
-"""The outbox: where an event is safe the moment it is known, whatever Kafka does.
+"""The outbox: keeps an event safe as soon as it is known, whatever Kafka does.
 
-One directory per process, `root/<producer_id>/`, of append-only segment files. Recording is one
+Each process has a directory, `root/<producer_id>/`, of append-only segment files. Recording is one
 write() to the page cache: it survives the death of the process at any instruction. It survives
 the death of the machine only with `fsync=True`.
 
-Every event takes the next seq, a lost one too: the gap that it leaves lets the reconciler name it.
+Every event gets the next seq, even a lost one: by its gap the reconciler can name it.
 """
 
 import logging
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from spendmeter.contract.ids import uuid7
+from spendmeter.contract.fast_json import write_json
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.contract.writer import write_json
 from spendmeter.contract.writers import SIGNED
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.outbox import recovery as left_behind
 from spendmeter_gateway.outbox.frames import MAX_PAYLOAD_BYTES, encode
 from spendmeter_gateway.outbox.lock import Lock, found
@@ -32,21 +32,21 @@ LOST = Counter("spendmeter_outbox_lost_total", "Events that could not be recorde
 UNFLUSHED = Counter(
     "spendmeter_outbox_unflushed_total", "Events recorded that could not be flushed to the disk."
 )
-BYTES = Gauge("spendmeter_outbox_bytes", "Bytes of events that await Kafka, predecessors' included.")
+BYTES = Gauge("spendmeter_outbox_bytes", "Bytes of events that await Kafka, including orphaned outboxes.")
 FILL = Gauge("spendmeter_outbox_fill_ratio", "The outbox's size on disk as a share of its bound.")
 
 MAX_SEGMENT_BYTES = 8 * 1024**2
-# Said before the bound is reached, once each time it is passed on the way up.
+# Logged before the bound is reached, once each time the share is exceeded.
 WARN_AT_FILL = (0.5, 0.8)
 _SECONDS_BETWEEN_LOSS_LOGS = 10.0
 
 
 class OutboxFull(Exception):
-    """The bound is reached: what is oldest is kept, and this event was lost and counted."""
+    """The bound is reached: older events are kept, and this one was lost and counted."""
 
 
 class OutboxUnwritable(Exception):
-    """The file system refuses: this event was lost and counted. The next may be recorded."""
+    """The file system refused: this event was lost and counted. The next may be recorded."""
 
 
 class Outbox:
@@ -89,11 +89,11 @@ class Outbox:
     ) -> "Outbox":
         """Begin an outbox under `root`, which processes of one host share.
 
-        `max_bytes` bounds what awaits Kafka, that of the predecessors taken over included. `is_signed`: no
-        record is to be believed to be of it that bears no signature.
+        `max_bytes` bounds the events that await Kafka, including those of orphaned outboxes. `is_signed`: a
+        record without a signature does not count as one of this outbox.
 
         Raises:
-            OutboxUnwritable: there is no place for it. No event was lost yet.
+            OutboxUnwritable: it cannot be created. No event was lost yet.
         """
         directory = root / f"{uuid7(time.time_ns() // 1_000_000)}{SIGNED if is_signed else ''}"
         try:
@@ -108,7 +108,7 @@ class Outbox:
 
     @staticmethod
     def predecessors(root: Path, *, can_sign: bool = False) -> list[left_behind.OrphanedOutbox]:
-        """The outboxes of processes that are gone, taken over. Raises OSError."""
+        """Lock the outboxes of processes that are gone. Raises OSError."""
         return left_behind.predecessors(root, can_sign=can_sign)
 
     @property
@@ -118,19 +118,19 @@ class Outbox:
 
     @property
     def size_bytes(self) -> int:
-        """What the outbox takes on disk, that of the predecessors included."""
+        """The size on disk, including orphaned outboxes."""
         return self.unsent.size_bytes + sum(one.unsent.size_bytes for one in self._carried)
 
     @property
     def waiting_bytes(self) -> int:
-        """What of it Kafka has not acknowledged."""
+        """The part of it that Kafka has not acknowledged."""
         return self.unsent.waiting_bytes + sum(one.unsent.waiting_bytes for one in self._carried)
 
     def append(self, draft_to_event: Callable[[int], UsageEvent]) -> UsageEvent:
-        """Record the event that the draft becomes at the next seq.
+        """Record the draft as an event with the next seq.
 
         Raises:
-            OutboxFull, OutboxUnwritable: it is lost; the log and the metric have it.
+            OutboxFull, OutboxUnwritable: it is lost, logged and counted.
         """
         self._seq += 1
         event = draft_to_event(self._seq)
@@ -147,7 +147,7 @@ class Outbox:
         return event
 
     def close(self) -> None:
-        """Leave what is unsent to the next process; with nothing unsent, remove it all. Raises OSError."""
+        """Leave unsent events to the next process; if there are none, remove everything. Raises OSError."""
         self._is_closed = True
         self._end_segment()
         is_finished = not self.unsent.read(max_events=1)
@@ -179,10 +179,10 @@ class Outbox:
         assert self._fd is not None, "a segment was begun"
         written = os.write(self._fd, frame)
         if written < len(frame):
-            # The disk is full. Nothing may follow half a frame, so the next event begins a segment.
+            # The disk is full. Nothing may follow half a frame, so the next event begins a new segment.
             self._end_segment()
             raise OSError(f"{written} of {len(frame)} bytes written")
-        # It is in the file, and sent from there, even if it cannot be flushed.
+        # The event is in the file and is sent from there, even if it cannot be flushed.
         self._segment.size += len(frame)
         if self._fsync:
             self._flush(self._fd)
@@ -215,7 +215,7 @@ class Outbox:
         passed = max((level for level in WARN_AT_FILL if fill >= level), default=0.0)
         if passed > self._warned_fill:
             log.warning(
-                "outbox %s is %d %% full (%d of %d bytes): Kafka does not take the events;"
+                "outbox %s is %d %% full (%d of %d bytes): Kafka does not acknowledge the events;"
                 " at 100 %% new ones are lost",
                 self.producer_id,
                 fill * 100,
@@ -226,7 +226,7 @@ class Outbox:
 
 
 class LossLog:
-    """Counts each lost event, and says so at most once in ten seconds."""
+    """Counts each lost event, and logs it at most once in ten seconds."""
 
     def __init__(self, producer_id: str) -> None:
         self._producer_id = producer_id
@@ -234,7 +234,7 @@ class LossLog:
         self._quiet_until = 0.0
 
     def add(self, reason: str, seq: int, detail: str) -> None:
-        """One event was lost, that of `seq`."""
+        """Note that the event with `seq` was lost."""
         LOST.labels(reason).inc()
         self._untold += 1
         if time.monotonic() >= self._quiet_until:

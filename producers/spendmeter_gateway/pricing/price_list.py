@@ -1,4 +1,4 @@
-"""The price lists of this gateway: the operator's book, read again when its file changes, and a fallback."""
+"""The gateway's price lists: the operator's book, read again when its file changes, and a fallback."""
 
 import asyncio
 import importlib
@@ -32,14 +32,14 @@ _GONE: _Signature = (0, 0, 0)
 
 
 class UnusablePriceList(ValueError):
-    """What the settings name cannot be used; the message says why."""
+    """The price list in the settings cannot be used; the message says why."""
 
 
 class PriceList:
     """Prices drafts. `apply` may be called from any thread while `follow` runs in another."""
 
     def __init__(self, path: Path | None, fallback: Fallback | None, on_change: Callable[[], None]) -> None:
-        """Reads the book at once; one that cannot be used is told, and prices nothing until it is mended."""
+        """Reads the book at once; an unusable one is logged, and prices nothing until it is corrected."""
         self._path = path
         self._fallback = fallback
         self._on_change = on_change
@@ -49,19 +49,19 @@ class PriceList:
         self.refresh()
 
     def apply(self, draft: UsageDraft) -> UsageDraft:
-        """The draft with a price, where a list here has one for it."""
+        """The draft with a price, if a list here has one for it."""
         if self.book is None and self._fallback is None:
             return draft
         return priced(draft, self.book, self._fallback)
 
     async def follow(self) -> None:
-        """Take in changes of the file, for ever."""
+        """Follow changes of the file, for ever."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:
-        """Read the file again if it has changed. What is wrong is told once; the book in force stays."""
+        """Read the file again if it has changed. A fault is logged once; the book in force stays."""
         if self._path is None:
             return
         signature = _signature(self._path)
@@ -72,7 +72,7 @@ class PriceList:
             book = load_book(self._path)
         except UnusablePriceList as problem:
             REFUSED.inc()
-            log.error("the price book in force stays, because the changed one cannot be used:\n%s", problem)
+            log.error("the price book in force stays, because the new one cannot be used:\n%s", problem)
             return
         self.book = book
         self._on_change()
@@ -89,7 +89,7 @@ def load_book(path: Path) -> PriceBook:
 
 
 def _signature(path: Path) -> _Signature:
-    """What differs once a file has changed."""
+    """What changes when a file does."""
     try:
         found = path.stat()
     except OSError:
@@ -103,15 +103,15 @@ def has_genai_prices() -> bool:
 
 
 def fallback(name: str) -> Fallback | None:
-    """The fallback that the setting names."""
+    """The fallback named in the settings."""
     return genai_prices() if name == GENAI_PRICES else None
 
 
 def genai_prices() -> Fallback:
     """Prices from the snapshot in the installed genai-prices; nothing is fetched.
 
-    Only where it knows the provider: a model served by somebody else has a price of its own. To import
-    it takes a second, so it is imported here and not when the first request is recorded.
+    Only if it knows the provider: the same model costs something else at another provider. The import needs
+    a second, so it happens here and not when the first request is recorded.
     """
     library: Any = importlib.import_module("genai_prices")
     version = f"{GENAI_PRICES} {importlib.metadata.version(GENAI_PRICES)}"
@@ -133,7 +133,7 @@ def genai_prices() -> Fallback:
             except LookupError:
                 continue
             except Exception:
-                # Not ours, and the event must be recorded, priced or not.
+                # The bug is not ours, and the event must be recorded, priced or not.
                 log.exception("%s failed for model %s", version, name)
                 return None
             return Priced(
@@ -153,7 +153,7 @@ _PER_MILLION = {
 
 
 def _unit_prices(model_price: Any) -> dict[str, str]:
-    """Those that are one number; a price in tiers is named by the version alone."""
+    """Prices that are one number; for a price in tiers only the version is given."""
     prices = {}
     for theirs, ours in _PER_MILLION.items():
         price = getattr(model_price, theirs, None)

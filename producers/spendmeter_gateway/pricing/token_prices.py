@@ -1,8 +1,8 @@
-"""Tokens times listed prices, in exact integers. Pure.
+"""Tokens × listed prices, in exact integers. Pure.
 
 The rates are LiteLLM's own fields, of a deployment's `model_info` and `litellm_params` or its price list.
 Which of them a token is billed at is LiteLLM's rule (`generic_cost_per_token` of 1.106.2): by input size,
-service tier and kind of token. tests/property/producers/test_token_prices.py holds it to LiteLLM's figure.
+service tier and kind of token. tests/property/producers/pricing/test_token_prices.py holds it to LiteLLM's.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, N
 from spendmeter_gateway.model import UsageCounts
 
 TIERS_THOUSANDS = (100, 128, 200, 272, 512)
-"""From so many thousand input tokens on LiteLLM may have other prices."""
+"""Thresholds in thousand input tokens above which LiteLLM may have other prices."""
 
-# A float's shortest form has 17 digits: of any price above 10**-13 USD a unit holds the last of them.
+# A float's shortest form has 17 digits; this unit represents all of them for any price above 10**-13 USD.
 _UNITS_PER_USD: Final = 10**30
 _UNITS_PER_NANO: Final = 10**21
 _ABOVE: Final = tuple((thousands * 1000, f"_above_{thousands}k_tokens") for thousands in TIERS_THOUSANDS)
@@ -29,7 +29,7 @@ _SUFFIX_OF_TIER: Final = {
     "fast": "_priority",
     "ultrafast": "_ultrafast",
 }
-# The providers that LiteLLM prices otherwise than by its general rule.
+# The providers for which LiteLLM does not use its general rule.
 _TIER_BEGINS_AT_ITS_LIMIT = ("xai",)
 _REASONING_IS_OUTPUT = ("xai",)
 _CACHE_READ_IS_HALF = ("fireworks_ai",)
@@ -45,13 +45,14 @@ def cost_in_tokens(
     service_tier: str | None = None,
     factor: Fraction | Decimal | int = 1,
 ) -> NanoUsd | None:
-    """What was used at these prices, rounded once, half to even at the nano-dollar; None without any price.
+    """The cost of the usage at these prices, rounded once, half to even at the nano-dollar; None without a
+    price.
 
-    `factor` multiplies it: a regional surcharge, a discount. Zero is a price here, although LiteLLM has a
-    stub of zeros for each model that it does not know.
+    `factor` multiplies it: a regional surcharge, a discount. Zero counts as a price here, although LiteLLM
+    has zeros for each model that it does not know.
 
     Raises:
-        InvalidAmount: beyond the largest amount we hold.
+        InvalidAmount: above the largest amount that we can store.
     """
     if not is_priced(prices):
         return None
@@ -59,12 +60,12 @@ def cost_in_tokens(
     exact = Fraction(units) * Fraction(factor) / _UNITS_PER_NANO if factor != 1 else None
     amount = _half_to_even(units) if exact is None else round(exact)
     if abs(amount) > LIMIT_OF_AMOUNTS_NANOUSD:
-        raise InvalidAmount(f"{counts} at these prices is beyond the largest amount we hold")
+        raise InvalidAmount(f"{counts} at these prices is above the largest amount that can be stored")
     return NanoUsd(amount)
 
 
 def is_priced(prices: Mapping[str, Any]) -> bool:
-    """Whether there is a price of anything, zero included."""
+    """Whether there is any price, zero included."""
     return bool(prices.get("tiered_pricing")) or any(
         "cost_per" in name and isinstance(price, int | float) for name, price in prices.items()
     )
@@ -128,7 +129,7 @@ def _other_units(counts: UsageCounts, prices: Mapping[str, Any]) -> int:
 
 
 class _Rates:
-    """What a token of each kind costs in a request of that size and tier."""
+    """The cost of a token of each kind in a request of that size and tier."""
 
     def __init__(self, prices: Mapping[str, Any], input_tokens: int, provider: str, suffix: str) -> None:
         self._prices, self._suffix = prices, suffix
@@ -157,7 +158,7 @@ class _Rates:
         self.reasoning = self._reasoning()
 
     def of(self, name: str, otherwise: int) -> int:
-        """The price of that name in the request's service tier, else without one, else `otherwise`."""
+        """The price with that name in the request's service tier, else without a tier, else `otherwise`."""
         found = self._of(name)
         return otherwise if found is None else found
 
@@ -180,7 +181,7 @@ class _Rates:
         return _or(self._prices, name, self.output)
 
     def _deduct(self, tier: Mapping[str, Any]) -> None:
-        """The rates of one tier of `tiered_pricing`: what it leaves out costs what input or output costs."""
+        """The rates of one tier of `tiered_pricing`; a missing rate is that of input or output."""
         self.input = _or(tier, "input_cost_per_token", 0)
         self.output = _or(tier, "output_cost_per_token", _or(self._prices, "output_cost_per_token", 0))
         self.cache_write = _or(tier, "cache_creation_input_token_cost", self.input)
@@ -192,7 +193,7 @@ class _Rates:
 
 
 def _priced_tier(prices: Mapping[str, Any], input_tokens: int) -> Mapping[str, Any] | None:
-    """Of `tiered_pricing`, the tier whose range holds the request; beyond them all the last."""
+    """The tier of `tiered_pricing` whose range includes the request; above all ranges the last."""
     tiers = prices.get("tiered_pricing")
     if not isinstance(tiers, list) or input_tokens <= 0:
         return None
@@ -218,7 +219,7 @@ def _or(prices: Mapping[str, Any], name: str, otherwise: int) -> int:
 
 
 def _units(price: object) -> int | None:
-    """A price of USD in units, exactly as its shortest form reads; None for what is none.
+    """A price in USD as units, exactly the value of its shortest form; None if it is not a price.
 
     A configuration may hold a text such as `3e-7`: LiteLLM reads it as the number.
     """
@@ -234,7 +235,7 @@ def _units(price: object) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _units_of(price: float) -> int | None:
-    # LiteLLM's list says -1 of a price that only the provider knows.
+    # LiteLLM's list has -1 for a price that only the provider knows.
     if not isfinite(price) or price < 0:
         return None
     return int((Decimal(repr(price)) * _UNITS_PER_USD).to_integral_value(ROUND_HALF_EVEN))

@@ -1,7 +1,8 @@
-"""Windows that a subject's events were charged to, remembered: its next event finds them at once. Pure.
+"""The charge cache: remembers the windows of a subject's events, so that its next event finds them at once.
+Pure.
 
-While no budget changes and no window ends, events of one subject are charged to the same windows, each at its
-cost. Only an event without a price counts for each budget as that budget says.
+While no budget changes and no window ends, all events of a subject are charged to the same windows, each at
+its cost. Only for an event without a price does each budget set the amount.
 """
 
 from collections.abc import Hashable, Sequence
@@ -14,12 +15,12 @@ from spendmeter_gateway.spend.charges import Charge, charges_of
 from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import WindowBalance
 
-# Then all are forgotten, because to keep the latest costs more than to look again.
+# When full, clear it: an LRU costs more than computing again.
 MAX_REMEMBERED = 50_000
 
 
 class _Charged(NamedTuple):
-    """Where one event was charged."""
+    """The windows that one event was charged to."""
 
     edition: int
     """Of the book."""
@@ -29,7 +30,7 @@ class _Charged(NamedTuple):
 
 
 class ChargeCache:
-    """Remembers windows. The caller holds the lock that budgets and spend change under."""
+    """Remembers windows. The caller holds the lock under which budgets and spend change."""
 
     def __init__(self) -> None:
         self._charged: dict[Hashable, _Charged] = {}
@@ -47,7 +48,7 @@ class ChargeCache:
         return windows, tuple([int(charge.cost_nanousd) for charge in charges])
 
     def _known(self, event: UsageEvent, book: BudgetBook, now: datetime) -> tuple[WindowBalance, ...] | None:
-        """Where the event is sure to be charged, at its cost; None where that has to be found."""
+        """The windows to which the event is sure to be charged, at its cost; None if unknown."""
         charged = self._charged.get(book.event_subject_key(event))
         if charged is None or charged.edition != book.edition or event.cost_source is CostSource.UNPRICED:
             return None
@@ -67,7 +68,7 @@ class ChargeCache:
         charges: Sequence[Charge],
         windows: tuple[WindowBalance, ...],
     ) -> None:
-        """Only where each account was charged: one without a window may have one at another time."""
+        """Remember only if each account was charged: one without a window may have one at another time."""
         if len(charges) < len(book.accounts_in(event)):
             return
         if len(self._charged) >= MAX_REMEMBERED:

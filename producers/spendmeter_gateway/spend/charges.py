@@ -1,4 +1,4 @@
-"""What one event costs each account that it falls under."""
+"""What one event costs each of its accounts."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -20,10 +20,10 @@ class Charge(NamedTuple):
 
 
 def charges_at_answer(book: BudgetBook, event: UsageEvent, begun_at: datetime, now: datetime) -> list[Charge]:
-    """What the event costs each account for certain, whenever since `begun_at` it turns out to have occurred.
+    """What the event costs each account for certain, at whatever time since `begun_at` it occurred.
 
-    LiteLLM tells that when it logs the event. Where a window has begun meanwhile, nobody knows yet which of
-    the two it will be charged to.
+    That time is known when LiteLLM logs the event. If a window has begun meanwhile, it is unknown which of
+    the two windows will be charged.
     """
     return [
         charge

@@ -1,11 +1,11 @@
-"""News for requests that wait: something that a decision depends on has changed."""
+"""Notifies waiting requests that something has changed on which a decision depends."""
 
 import asyncio
 import threading
 
 from spendmeter_gateway.loops import complete
 
-# Beyond it a request is decided at once rather than waiting.
+# Beyond this number a request is decided at once instead of waiting.
 MAX_WAITING = 10_000
 
 
@@ -17,7 +17,7 @@ class Notifier:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def subscribe(self) -> "asyncio.Future[None] | None":
-        """A future that the next news completes; subscribe before looking. None beyond MAX_WAITING."""
+        """A future that the next change completes; subscribe before deciding. None beyond MAX_WAITING."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
             if len(self._waiting) >= MAX_WAITING:
@@ -26,12 +26,12 @@ class Notifier:
         return future
 
     def unsubscribe(self, future: "asyncio.Future[None]") -> None:
-        """The future is no longer awaited."""
+        """Drop a future that is no longer awaited."""
         with self._lock:
             self._waiting.discard(future)
 
     def notify(self) -> None:
-        """Complete every future that was subscribed until now."""
+        """Complete every subscribed future."""
         if not self._waiting:
             return
         with self._lock:

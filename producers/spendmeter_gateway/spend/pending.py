@@ -1,4 +1,4 @@
-"""Pending spend: what was answered and LiteLLM has not logged yet, where it meets the lock and the clock."""
+"""Pending spend, with lock and clock: answers that LiteLLM has not logged yet."""
 
 import logging
 import time
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 PENDING = Gauge("spendmeter_pending", "Answers that count although LiteLLM has not logged them yet.")
 UNLOGGED = Counter("spendmeter_unlogged_answers_total", "Answers not logged within pending_max_seconds.")
 MISJUDGED = Counter(
-    "spendmeter_misjudged_answers_total", "Events of another cost or subject than their answers told."
+    "spendmeter_misjudged_answers_total", "Events whose cost or subject differs from that of their answers."
 )
 UNPLACED = Counter("spendmeter_unplaced_answers_total", "Answers beyond MAX_PENDING, known once logged.")
 
 
 class AnsweredCall(NamedTuple):
-    """What an answer said of the event that it will become."""
+    """The expected event of an answer."""
 
     cost_nanousd: int
     subject: Subject
 
     def note_event(self, event: UsageEvent) -> None:
-        """Say so where the event is another: LiteLLM logged what it had not answered."""
+        """Log it if the event differs: LiteLLM logged something other than it answered."""
         if (event.cost_nanousd, subject_of(event)) != self:
             MISJUDGED.inc()
             log.warning(
@@ -46,13 +46,13 @@ class AnsweredCall(NamedTuple):
 
 
 class Pending:
-    """The answers of a gateway, shared by threads under the lock of its views."""
+    """The answers of a gateway, shared by threads under the lock of its state."""
 
     def __init__(self, max_seconds: float, lock: RLock, spend: SpendTracker) -> None:
         self._max_seconds, self._lock, self._spend = max_seconds, lock, spend
 
     def add(self, event: UsageEvent, charges: Sequence[Charge]) -> bool:
-        """Count an event that is to be recorded; False where there is no room. The caller holds the lock."""
+        """Count an event that will be recorded; False if there is no room. The caller holds the lock."""
         told = AnsweredCall(event.cost_nanousd, subject_of(event))
         if not self._spend.answer(event.event_id, told, charges, time.monotonic()):
             UNPLACED.inc()
@@ -61,7 +61,9 @@ class Pending:
         return True
 
     def settle(self, event_id: UUID) -> AnsweredCall | None:
-        """It is being recorded, or never will be: what was told of it. The caller holds the lock."""
+        """Stop counting an event that is being recorded, or never will be; returns its answer. The caller
+        holds the lock.
+        """
         told = self._spend.settle(event_id)
         if not isinstance(told, AnsweredCall):
             return None
@@ -69,15 +71,15 @@ class Pending:
         return told
 
     def of(self, account: str, window_start: datetime) -> dict[UUID, int]:
-        """What is pending in that window of an account: event and cost in nano-USD."""
+        """The pending events in that window of an account, with their cost in nano-USD."""
         with self._lock:
             return dict(self._spend.pending(account, window_start))
 
     def expire(self, now_seconds: float) -> None:
-        """Count no longer what has been pending for too long: the log event of it may have been lost."""
+        """Stop counting what has been pending for too long: its log event may have been lost."""
         with self._lock:
             unlogged = self._spend.expire(now_seconds - self._max_seconds)
             PENDING.set(self._spend.pending_count)
         for event_id in unlogged:
             UNLOGGED.inc()
-            log.warning("event %s was answered, but LiteLLM has not logged it: it counts no longer", event_id)
+            log.warning("event %s was answered, but LiteLLM has not logged it: it no longer counts", event_id)

@@ -1,36 +1,36 @@
-"""Known spend of every account and window: signals, and this gateway's own events that none includes yet."""
+"""Known spend of every account and window: signals, and own events that no signal includes yet."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.signal import Signal
+from spendmeter.values.account import budget_id_of
 from spendmeter_gateway.spend.charges import Charge
 from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement, KnownSpend, WindowBalance
 
-# Reached only when Kafka has been away for long; further events are counted until the next signal.
+# Reached only when Kafka has been away for long; further events count until the next signal.
 MAX_RECORDED = 100_000
-# As many answers may wait to be logged; the cost of further ones is known once they are.
+# This many answers may wait to be logged; the cost of further ones is known once they are logged.
 MAX_PENDING = 10_000
 _NO_PENDING: dict[UUID, int] = {}
-# Bounds of windows that are alive at a time; forgetting them costs memory, nothing else.
+# Starts and ends of windows; forgetting them costs only memory.
 MAX_MOMENTS = 1_000
 
 WindowKey = tuple[str, datetime]
-"""The name of an account and the start of a window of it."""
+"""The name of an account and the start of one of its windows."""
 
 
 class Limit:
-    """What an account may spend in a window, for `is_below` to ask again and again."""
+    """What an account may spend in a window, for repeated checks by `is_below`."""
 
     __slots__ = ("key", "nanousd", "window")
 
     def __init__(self, key: WindowKey, nanousd: int) -> None:
         self.key, self.nanousd = key, nanousd
         self.window: WindowBalance | None = None
-        """As it was found last: to look it up takes most of the time where little of it is in the caches."""
+        """The balance found last: with cold caches, finding it costs most of the time."""
 
 
 class _Recorded(NamedTuple):
@@ -43,7 +43,7 @@ class _Recorded(NamedTuple):
 
 
 class _Answered(NamedTuple):
-    """An own event that is pending: what answered it is known, LiteLLM has not logged it."""
+    """A pending own event: its answer is known, and LiteLLM has not logged it."""
 
     at_seconds: float
     answer_given: object
@@ -51,7 +51,7 @@ class _Answered(NamedTuple):
 
 
 class SpendTracker:
-    """The spend this gateway knows of. No I/O, no clock, no lock: those are the caller's.
+    """The spend that this gateway knows of. No I/O, clock or lock: the caller has these.
 
     Seconds are of one monotonic clock of the caller's; money is nano-USD.
     """
@@ -67,12 +67,14 @@ class SpendTracker:
         return len(self._windows)
 
     def known(self, account: str, window_start: datetime) -> KnownSpend:
-        """What is known of that window and of no other; nothing when neither signal nor event told of it."""
+        """The known spend of exactly that window; nothing if it has neither a signal nor an event."""
         window = self._windows.get((account, window_start))
         return NOTHING if window is None else window.known()
 
     def is_below(self, limits: Iterable[Limit]) -> bool:
-        """Whether all that may be spent in each of these windows, doubtful events too, is below its limit."""
+        """Whether the possible spend of each of these windows, doubtful events included, is below
+        its limit.
+        """
         for limit in limits:
             window = limit.window
             if window is None or window.is_dropped:
@@ -88,9 +90,9 @@ class SpendTracker:
         return None
 
     def apply(self, signal: Signal, now: datetime) -> None:
-        """Bring a signal in; one that is older than what is known, or of an ended window, changes nothing."""
+        """Apply a signal; an older one, or one of an ended window, changes nothing."""
         if signal.window_end is None or now < signal.window_end:
-            # Each signal brings moments of its own, which are those of thousands.
+            # Thousands of signals have the same moments, each in its own object.
             start, end = self._moment(signal.window_start), signal.window_end
             key = (signal.account, start)
             self._window(key, None if end is None else self._moment(end)).apply(signal, self._last_seq)
@@ -98,10 +100,10 @@ class SpendTracker:
     def answer(
         self, event_id: UUID, answer_given: object, charges: Iterable[Charge], now_seconds: float
     ) -> bool:
-        """Count an event that is to be recorded, until `settle` or `expire`; False beyond MAX_PENDING.
+        """Count an event that will be recorded, until `settle` or `expire`; False beyond MAX_PENDING.
 
-        `settle` gives `answer_given` back. Settle it under the same hold of the lock that it is recorded
-        under: then it counts once throughout.
+        `settle` returns `answer_given`. Settle it without releasing the lock under which it is recorded:
+        then it counts exactly once throughout.
         """
         if event_id in self._answered:
             return True
@@ -116,7 +118,7 @@ class SpendTracker:
         return True
 
     def settle(self, event_id: UUID) -> object:
-        """The event is pending no longer; what `answer` was told of it, None where it was not pending."""
+        """End the event's pending state; returns what `answer` was given, or None if it was not pending."""
         answered = self._answered.pop(event_id, None)
         if answered is None:
             return None
@@ -125,7 +127,7 @@ class SpendTracker:
         return answered.answer_given
 
     def expire(self, before_seconds: float) -> list[UUID]:
-        """Forget what has been pending since before that moment, and tell which events that were."""
+        """Forget events that have been pending since before that moment; returns them."""
         expired = []
         for event_id, answered in self._answered.items():
             if answered.at_seconds >= before_seconds:
@@ -148,8 +150,8 @@ class SpendTracker:
     def record(self, seq: int, charges: Iterable[Charge], now_seconds: float) -> bool:
         """Count an own event from now on; `seq` rises from call to call. Returns whether it is urgent.
 
-        No signal that includes the event may have been taken before: append to the outbox and
-        record under the one lock that `apply` is called under, too.
+        No signal that includes the event may have been applied before: append to the outbox and
+        record under the same lock under which `apply` is called.
         """
         charges = list(charges)
         costs_nanousd = tuple([int(charge.cost_nanousd) for charge in charges])
@@ -168,9 +170,9 @@ class SpendTracker:
         *,
         is_doubtful: bool = False,
     ) -> bool:
-        """As `record`, in windows of which none is dropped, each at its cost.
+        """Like `record`, for windows that all still exist, each at its cost.
 
-        `is_doubtful`: a signal may include the event already, as sent by another.
+        `is_doubtful`: a signal may already include the event, sent by another gateway.
         """
         if len(self._recorded) >= MAX_RECORDED:
             if is_doubtful:
@@ -192,14 +194,14 @@ class SpendTracker:
             self._window_charged(charge).count_unplaced(charge.cost_nanousd)
 
     def acknowledge(self, seq: int, at: Acknowledgement) -> None:
-        """An own event has been stored; a seq that is unknown or acknowledged already changes nothing."""
+        """Note that an own event has been stored; an unknown or already acknowledged seq changes nothing."""
         recorded = self._recorded.pop(seq, None)
         if recorded is not None:
             for window, cost_nanousd in zip(recorded.charged, recorded.costs_nanousd, strict=True):
                 window.acknowledge(seq, cost_nanousd, at, is_doubtful=recorded.is_doubtful)
 
     def keys(self) -> list[WindowKey]:
-        """The windows held now, for `prune` to go through in slices."""
+        """The present windows, for `prune` to go through in slices."""
         return list(self._windows)
 
     def prune(self, keys: Iterable[WindowKey], now: datetime, is_removed: Callable[[str], bool]) -> None:
@@ -222,12 +224,12 @@ class SpendTracker:
         if window is None:
             window = self._windows[key] = WindowBalance(end)
         elif window.end is not None and (end is None or end > window.end):
-            # It began with a reset, and the budget has a longer period by now.
+            # It began with a reset, and the budget now has a longer period.
             window.end = end
         return window
 
     def _moment(self, time: datetime) -> datetime:
-        """One object for all that equal it."""
+        """One shared object for all equal ones."""
         if len(self._moments) >= MAX_MOMENTS:
             self._moments.clear()
         return self._moments.setdefault(time, time)

@@ -1,15 +1,15 @@
 """Known spend of one account in one window: the signal's part, and own events that it does not include.
 
-An own event passes three states. *Recorded*: its offset is unknown. *Uncovered*: it has been
+An own event passes through three states. *Recorded*: its offset is unknown. *Uncovered*: it has been
 acknowledged at an offset above the signal's watermark. *Covered*: the signal includes it, and it
 is forgotten.
 
-Only a recorded event can be counted twice, and only where a signal arrived after it was recorded:
-a signal cannot include what came after the signal itself. Such events are doubtful; so is one that
-was sent more than once, because the offset that we were told may be that of a later copy. Every
+Only a recorded event can be counted twice, and only if a signal arrived after it was recorded:
+a signal cannot include what came after the signal itself. Such events are doubtful. So is an event that
+was sent more than once, because the acknowledged offset may be that of a later copy. Every
 other own event is certain. Running sums make each step O(1), or O(1) per event that leaves.
 
-Before all that it may be *pending*: its request was answered, its cost is known, and LiteLLM has not
+Before that, an event may be *pending*: its request was answered, its cost is known, and LiteLLM has not
 logged it yet. No signal can include it then, so it is certain.
 """
 
@@ -20,10 +20,34 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, Signal
-from spendmeter_gateway.spend import watermark as watermarks
 
-# Beyond it, events are held together and leave together with the first of them: too little is
-# counted for an instant, never too much. Reached only while the stream is away.
+Watermark = tuple[int, ...]
+"""The partitions, then the last offset of each: a dict needs twice as much, and there are 100,000."""
+NONE: Watermark = ()
+
+
+def packed(offsets: Mapping[int, int]) -> Watermark:
+    """The last offset by partition, packed."""
+    return (*offsets.keys(), *offsets.values())
+
+
+def unpacked(watermark: Watermark) -> dict[int, int]:
+    """Partition of spend.usage: the last offset that is included."""
+    half = len(watermark) // 2
+    return dict(zip(watermark[:half], watermark[half:], strict=True))
+
+
+def includes(watermark: Watermark, partition: int, offset: int) -> bool:
+    """Whether the event at that offset is included."""
+    half = len(watermark) // 2
+    for place in range(half):
+        if watermark[place] == partition:
+            return offset <= watermark[half + place]
+    return False
+
+
+# Beyond this number, events share an entry and leave with the first of them: for an instant too little
+# is counted, never too much. Reached only while the stream is away.
 MAX_UNCOVERED_PER_PARTITION = 1_000
 
 _NO_PENDING: dict[UUID, int] = {}
@@ -31,36 +55,36 @@ _NO_VERSION = -1
 
 
 class KnownSpend(NamedTuple):
-    """What is known to be spent from one account in one window."""
+    """The known spend of one account in one window."""
 
     certain_nanousd: int
     """Spent beyond doubt, each event counted once, pending ones included."""
     doubtful_nanousd: int
-    """Own events that may be inside the signal already: an acknowledgement or a signal will tell."""
+    """Own events that the signal may already include: an acknowledgement or a signal will decide."""
     signal_nanousd: int
     watermark: dict[int, int]
     """Partition of spend.usage: the last offset that the signal includes. Empty without a signal."""
     uncovered_since_seconds: float | None
-    """When the oldest event that is stored and in no signal was acknowledged."""
+    """When the oldest stored event that is in no signal was acknowledged."""
     pending_nanousd: int = 0
-    """The part of it all that was answered and is not recorded yet."""
+    """The part that was answered and is not recorded yet."""
 
 
 NOTHING = KnownSpend(0, 0, 0, {}, None)
 
 
 class Acknowledgement(NamedTuple):
-    """Where the brokers stored an event, as the sender was told."""
+    """Where the brokers stored an event, according to the acknowledgement."""
 
     partition: int
     offset: int
     at_seconds: float
     resent: bool
-    """It was sent more than once, so an earlier copy may be stored below `offset`."""
+    """Whether it was sent more than once, so that an earlier copy may be stored below `offset`."""
 
 
 class _Uncovered:
-    """Events of one partition that are stored and that the signal does not include, one or more together."""
+    """Stored events of one partition that the signal does not include, one or more in an entry."""
 
     __slots__ = ("certain_nanousd", "doubtful_nanousd", "first_offset", "since_seconds")
 
@@ -84,10 +108,10 @@ class WindowBalance:
     def __init__(self, end: datetime | None) -> None:
         self.end = end
         self.is_dropped = False
-        """Its account has another one by now, or none: what happens is not to be counted here."""
+        """Whether its account now has another window, or none: then nothing more counts here."""
         self._revision, self._version = 0, _NO_VERSION
         self._signal_nanousd = self._limit_nanousd = 0
-        self._watermark = watermarks.NONE
+        self._watermark = NONE
         self._recorded = 0
         self._recorded_nanousd = 0
         self._recorded_doubtful_nanousd = 0
@@ -111,13 +135,13 @@ class WindowBalance:
             + self._pending_nanousd,
             self._recorded_doubtful_nanousd + self._uncovered_doubtful_nanousd,
             self._signal_nanousd,
-            watermarks.unpacked(self._watermark),
+            unpacked(self._watermark),
             min(events[0].since_seconds for events in self._uncovered.values()) if self._uncovered else None,
             self._pending_nanousd,
         )
 
     def most_nanousd(self) -> int:
-        """What is spent if no doubtful event is in the signal: certain and doubtful together."""
+        """The spend if the signal includes no doubtful event: certain and doubtful together."""
         return (
             self._signal_nanousd
             + self._recorded_nanousd
@@ -127,7 +151,7 @@ class WindowBalance:
         )
 
     def is_urgent(self) -> bool:
-        """Whether others shall hear of it at once: the limit is close, or what is unsent is much of it."""
+        """Whether it must be sent at once: the limit is close, or a large part of it is unsent."""
         return (
             self._recorded_nanousd >= self._limit_nanousd * COALESCE_SHARE
             or self.most_nanousd() >= self._limit_nanousd * CLOSE_TO_LIMIT_SHARE
@@ -139,13 +163,13 @@ class WindowBalance:
         return _NO_PENDING if self._pending is None else self._pending
 
     def apply(self, signal: Signal, last_seq: int) -> None:
-        """Bring a signal of this window in; `last_seq` is that of the latest own event recorded."""
+        """Apply a signal of this window; `last_seq` is that of the latest own event recorded."""
         order, known = (signal.revision, signal.version), (self._revision, self._version)
         if order < known:
             return
-        before, watermark = watermarks.unpacked(self._watermark), dict(signal.watermark)
+        before, watermark = unpacked(self._watermark), dict(signal.watermark)
         if order == known:
-            # The same events. A dropped duplicate moves the watermark alone, and a replay may bring
+            # The same events. A dropped duplicate moves only the watermark, and a replay may deliver
             # the lower of the two last.
             for partition, offset in before.items():
                 watermark[partition] = max(offset, watermark.get(partition, offset))
@@ -154,45 +178,47 @@ class WindowBalance:
             self._doubtful_to_seq = last_seq
             self._unplaced_nanousd = 0
         self._revision, self._version = order
-        self._signal_nanousd, self._watermark = signal.spent_nanousd, watermarks.packed(watermark)
+        self._signal_nanousd, self._watermark = signal.spent_nanousd, packed(watermark)
         self._limit_nanousd = signal.limit_nanousd
         if self._uncovered:
             self._forget_covered(self._uncovered, watermark)
 
     def answer(self, event_id: UUID, cost_nanousd: int) -> None:
-        """An event is pending; `settle` comes once for it."""
+        """Add a pending event; `settle` follows once for it."""
         if self._pending is None:
             self._pending = {}
         self._pending[event_id] = cost_nanousd
         self._pending_nanousd += cost_nanousd
 
     def settle(self, event_id: UUID) -> None:
-        """It is pending no longer: it is being recorded, or nobody believes in it any more."""
+        """Remove a pending event: it is being recorded, or has expired."""
         if self._pending is not None:
             self._pending_nanousd -= self._pending.pop(event_id)
-            # An account has them for milliseconds; the dict need not outlive them.
+            # An account has pending events for milliseconds; the dict need not outlive them.
             self._pending = self._pending or None
 
     def record(self, cost_nanousd: int, *, is_doubtful: bool = False) -> None:
-        """An own event was recorded after every signal that was taken; doubtful: one may include it."""
+        """Add an own event, recorded after every applied signal; doubtful: a signal may include it."""
         self._recorded += 1
         self._recorded_nanousd += cost_nanousd
         if is_doubtful:
             self._recorded_doubtful_nanousd += cost_nanousd
 
     def count_unplaced(self, cost_nanousd: int) -> None:
-        """An own event whose place nobody will tell: counted until a signal includes anything new."""
+        """Add an own event whose offset will never be known: it counts until a signal includes
+        anything new.
+        """
         self._unplaced_nanousd += cost_nanousd
 
     def acknowledge(
         self, seq: int, cost_nanousd: int, at: Acknowledgement, *, is_doubtful: bool = False
     ) -> None:
-        """A recorded event has been stored."""
+        """Note that a recorded event has been stored."""
         self._recorded -= 1
         self._recorded_nanousd -= cost_nanousd
         if is_doubtful or seq <= self._doubtful_to_seq:
             self._recorded_doubtful_nanousd -= cost_nanousd
-        if not cost_nanousd or watermarks.includes(self._watermark, at.partition, at.offset):
+        if not cost_nanousd or includes(self._watermark, at.partition, at.offset):
             return
         if self._uncovered is None:
             self._uncovered = {}
@@ -205,7 +231,7 @@ class WindowBalance:
             entry.certain_nanousd += cost_nanousd
 
     def is_empty(self) -> bool:
-        """Whether nothing would be lost by dropping it."""
+        """Whether it can be dropped without loss."""
         return self._version == _NO_VERSION and not (
             self._recorded or self._uncovered or self._unplaced_nanousd or self._pending
         )
@@ -222,7 +248,7 @@ class WindowBalance:
 
 
 def _entry_for(events: deque[_Uncovered], at: Acknowledgement) -> _Uncovered:
-    """The entry that an event at this offset goes into; entries stay in the order of their offsets."""
+    """The entry for an event at this offset; entries stay in offset order."""
     place = len(events)
     # The sender is first in, first out, so this loop hardly ever turns.
     while place and events[place - 1].first_offset > at.offset:

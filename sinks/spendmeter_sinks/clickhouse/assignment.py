@@ -1,20 +1,20 @@
-"""What one worker holds between two rebalances, and when it is time to insert. No I/O, no clock."""
+"""The state of one worker between two rebalances, and when to insert. No I/O, no clock."""
 
 import asyncio
 from collections.abc import Sequence
 
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.kafka import TopicPartition
+from spendmeter.kafka.client import TopicPartition
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 
 IDLE_POLL_SECONDS = 0.5
 
 Committed = tuple[int, str]
-"""Offset and metadata, as they stand in Kafka."""
+"""A committed offset and its metadata."""
 
 
 class Assignment:
-    """The partitions that are ours until the next rebalance. Times are of a monotonic clock, in seconds."""
+    """The partitions of this worker until the next rebalance. Times are seconds of a monotonic clock."""
 
     def __init__(
         self, partitions: frozenset[TopicPartition], linger_seconds: float, max_buffered_bytes: int
@@ -23,18 +23,19 @@ class Assignment:
         self.queues: dict[TopicPartition, PartitionBatches] = {}
         self.committed: dict[TopicPartition, Committed] = {}
         self.waiting_since: float | None = None
-        """When the oldest record that has no plan was read."""
+        """When the oldest record without a plan was read."""
         self.is_inherited = False
-        """Whether it is known, and written down, where each of them was left."""
+        """Whether the worker knows, and has committed, where each partition continues."""
         self.to_compare: set[TopicPartition] = set()
-        """Those with a plan of another life: once it is repeated, history must have its rows."""
+        """Partitions with a plan from before history was restored: once repeated, history must have its rows.
+        """
         self.over = asyncio.Event()
-        """Set when it is revoked: whatever is under way for it is dropped."""
+        """Set when the assignment is revoked: its work in progress is dropped."""
         self._linger_seconds = linger_seconds
         self._max_buffered_bytes = max_buffered_bytes
 
     def with_room(self) -> list[TopicPartition]:
-        """The partitions to read on. An inherited plan is always read to its end: nothing else frees room."""
+        """The partitions to read. An inherited plan is always read to its end: nothing else frees space."""
         room = sum(queue.bytes for queue in self.queues.values()) < self._max_buffered_bytes
         return [
             partition
@@ -56,18 +57,18 @@ class Assignment:
         return self._has_work() and self.patience(now) <= 0
 
     def patience(self, now: float) -> float:
-        """Seconds for which the next poll may wait."""
+        """How many seconds the next poll may wait."""
         if self.waiting_since is None or not self._has_work():
             return IDLE_POLL_SECONDS
         return max(0.0, self.waiting_since + self._linger_seconds - now)
 
     def settle(self) -> None:
-        """After inserts: nobody waits any more, unless something is left to insert."""
+        """After inserts: no record waits any more, unless something is left to insert."""
         if not self._has_work():
             self.waiting_since = None
 
     def to_commit(self) -> dict[TopicPartition, Committed]:
-        """What is done and what is planned, where it differs from what Kafka has."""
+        """Finished and planned offsets that differ from what Kafka has."""
         standing = {partition: queue.committable() for partition, queue in self.queues.items()}
         return {p: c for p, c in standing.items() if c is not None and c != self.committed.get(p)}
 

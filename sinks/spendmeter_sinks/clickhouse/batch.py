@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
 
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.plan import CommitNote, InsertPlan
 
 
@@ -19,10 +19,10 @@ class Bounds:
 
 
 class PartitionBatches:
-    """Cuts what was read of a partition into plans: one at a time, each a contiguous range.
+    """Cuts the records of a partition into plans: one at a time, each a contiguous range.
 
     A plan is followed to its end (`finish`), or replaced by a smaller one that begins at the same record
-    (`refuse`). A plan handed over by the worker before us is kept to the letter, whatever our bounds.
+    (`refuse`). A plan inherited from the previous worker is kept exactly, whatever our bounds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class PartitionBatches:
         self._stored_last = stored_last
         self._reread = reread
         self._waiting: list[StoredRecord] = []
-        # Bytes ever taken in, up to and with each record that waits; and up to the first of them.
+        # Cumulative bytes read, up to and including each waiting record; and up to the first of them.
         self._bytes_to: list[int] = []
         self._bytes_done = 0
         self._next_read: int | None = None
@@ -62,24 +62,24 @@ class PartitionBatches:
 
     @property
     def bytes(self) -> int:
-        """Of the keys and values that wait."""
+        """Bytes of the waiting keys and values."""
         return self._bytes_to[-1] - self._bytes_done if self._bytes_to else 0
 
     @property
     def is_full(self) -> bool:
-        """A whole batch waits: there is no use in reading more now."""
+        """Whether a whole batch waits, so that reading more is useless now."""
         if self.plan is not None:
             return self.is_complete
         return len(self._waiting) >= self._rows_at_most or self.bytes >= self._bounds.bytes
 
     @property
     def is_complete(self) -> bool:
-        """Everything of the plan that still exists has been read."""
+        """Whether everything of the plan that still exists has been read."""
         return self.plan is not None and self._next_read is not None and self._next_read > self.plan.last
 
     @property
     def has_work(self) -> bool:
-        """A plan can be followed now: nothing is left to read of the one we have, or a new one can be cut."""
+        """Whether a plan can be followed now: the present one is read completely, or a new one can be cut."""
         return self.is_complete if self.plan is not None else bool(self._waiting)
 
     def cut(self) -> InsertPlan | None:
@@ -94,27 +94,27 @@ class PartitionBatches:
         return self.plan
 
     def planned(self) -> list[StoredRecord]:
-        """The records of the plan. Fewer than its range where compaction or retention took some."""
+        """The records of the plan: fewer than its range if compaction or retention deleted some."""
         return self._waiting[: self._count_planned()]
 
     @property
     def next_offset(self) -> int | None:
-        """The offset after all that was read or passed; None before the first."""
+        """The offset after everything that was read or passed; None before the first."""
         return self.position if self._next_read is None else self._next_read
 
     def pass_over(self, next_offset: int) -> None:
-        """Nothing before `next_offset` is left to read: markers of transactions, or what retention took.
+        """Skip to `next_offset`: before it only transaction markers or deleted records are left.
 
-        Only what comes after everything that was read is passed over by this; it does nothing while
-        records wait or a plan is under way.
+        It skips only what follows everything read so far, and does nothing while
+        records wait or a plan is in progress.
         """
         if self.plan is None and not self._waiting and (self.position is None or self.position < next_offset):
             self.position = self._next_read = next_offset
 
     def finish(self, stored_last: int | None = None) -> None:
-        """The plan's records are in history (or dead letters): go on behind them.
+        """Continue after the plan: its records are in history, or are dead letters.
 
-        `stored_last`: the highest offset among them that history has a row of now.
+        `stored_last`: the highest offset among them for which history now has a row.
         """
         assert self.plan is not None, "nothing is planned"
         if stored_last is not None:
@@ -125,11 +125,11 @@ class PartitionBatches:
         del self._waiting[:done], self._bytes_to[:done]
         self.position = self.plan.last + 1
         self.plan = None
-        # After a refusal the batches grow again, so that many bad records cost little each.
+        # After a refusal the batches grow again, so that many bad records stay cheap.
         self._rows_at_most = min(self._rows_at_most * 2, self._bounds.rows)
 
     def refuse(self) -> bool:
-        """ClickHouse refuses some row of the plan: plan the first half of it. False if it is one record."""
+        """Plan the first half after ClickHouse refused a row of the plan. False if the plan is one record."""
         count = self._count_planned()
         if count <= 1:
             return False
@@ -138,15 +138,17 @@ class PartitionBatches:
         return True
 
     def forget_plan(self) -> None:
-        """The log ends inside the plan: its records are gone from Kafka and cannot be read again."""
+        """Shorten the plan to the end of the log: its records are gone from Kafka and cannot be
+        read again.
+        """
         self.plan = None
 
     def note(self) -> CommitNote:
-        """What should stand beside the committed offset now."""
+        """The note to commit beside the offset now."""
         return CommitNote(self._incarnation, self.plan, self._stored_last, self._reread)
 
     def committable(self) -> tuple[int, str] | None:
-        """Offset and metadata as they should stand in Kafka now; None while there is nothing to say."""
+        """The offset and metadata to commit now; None if there are none yet."""
         note = self.note().metadata()
         if self.plan is not None:
             return self.plan.first, note

@@ -1,12 +1,12 @@
-"""The edge to Kafka: read, plan, write the plan down, insert, go on. In that order, for ever.
+"""The edge to Kafka: read, plan, commit the plan, insert, repeat. Always in this order.
 
     1. poll      records of our partitions, as long as there is room for them
     2. plan      once a record has waited `linger`, or a batch is full: one range per partition
-    3. commit    what is done, and what is planned now: one request
-    4. insert    each plan under its token; what cannot be read goes to the dead letters first
+    3. commit    finished and planned offsets, in one request
+    4. insert    each plan under its token; unreadable records become dead letters first
 
-A crash after 3 or 4 leaves a plan in Kafka that the next worker repeats to the letter (plan.py). A
-rebalance is no different from a crash: what was under way is dropped, and whoever owns the partition next
+A crash after 3 or 4 leaves a plan in Kafka that the next worker repeats exactly (plan.py). A
+rebalance is like a crash: work in progress is dropped, and the next owner of the partition
 finds the plan.
 """
 
@@ -22,12 +22,11 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from spendmeter.contract.topics import COMPACTED, Topic
-from spendmeter.runtime.groups import SINK_GROUP, committed_by
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
+from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.metrics import READY
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_state import TopicState
-from spendmeter.runtime.topic_watch import WATCH_EVERY_SECONDS, Said, changes, until_changed
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.state import WATCH_EVERY_SECONDS, Said, TopicState, changes, until_changed
 from spendmeter_sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from spendmeter_sinks.clickhouse.batch import Bounds, PartitionBatches
 from spendmeter_sinks.clickhouse.gc import SinkCollector
@@ -42,8 +41,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 MAX_RECORDS_PER_POLL = 20_000
-# While ClickHouse is away we do not poll, and must not lose our partitions for it: the session timeout alone
-# (heartbeats come from the event loop) tells whether we live.
+# While ClickHouse is away we do not poll, and must not lose our partitions for that: only the session timeout
+# (heartbeats come from the event loop) decides whether we are alive.
 MAX_POLL_INTERVAL_MS = 24 * 3_600_000
 REBALANCE_TIMEOUT_MS = 30_000
 FINISH_WITHIN_SECONDS = 10.0
@@ -63,19 +62,19 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned = asyncio.Event()
         self._collector = SinkCollector()
         self._consumer: AIOKafkaConsumer
-        """Of the topics as they are now: `_follow_topics` makes it."""
+        """For the present topics; `_follow_topics` creates it."""
         self._topics: dict[str, TopicState] = {}
-        """As they were when this worker joined."""
+        """Their state when this worker joined."""
         self._changed = asyncio.Event()
-        """Set when one of them is not any more: then all begins again."""
+        """Set when one of them has changed: then everything begins again."""
         self.lineage: Lineage | None = None
-        """What the rows of usage rest on; None until that is settled."""
+        """The lineage that rows of usage belong to; None until it is settled."""
         self._has_seen_the_rest = False
         self._has_compared = False
-        """Since this worker has joined: what was committed with what history has."""
+        """Whether commits were compared with history since this worker joined."""
         self._said = Said(log)
 
-        # Asked when the metrics page is read: it must rise while an insert is held up.
+        # Computed when the metrics page is read: it must rise while an insert is blocked.
         OLDEST_WAITING.set_function(self._waited_seconds)
 
     def _new_consumer(self) -> AIOKafkaConsumer:
@@ -94,13 +93,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:
-        """Those that this worker has now."""
+        """The partitions of this worker."""
         return frozenset() if self._assignment is None else self._assignment.partitions
 
     @property
     def owns_the_first(self) -> bool:
-        """Whether this worker has the first partition of usage, and knows where it was left: of all workers
-        one at most.
+        """Whether this worker has the first partition of usage, and knows where it continues: true for at
+        most one worker.
         """
         ours = self._assignment
         first = TopicPartition(self._settings.topic(Topic.USAGE), 0)
@@ -116,14 +115,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         if self._changed.is_set():
             return
-        # What this raised would only be logged by aiokafka, so the work is done in `run`.
+        # aiokafka would only log an exception here, so `run` does the work.
         self._assignment = Assignment(
             frozenset(assigned), self._settings.sink_linger_ms / 1000, self._settings.sink_max_buffered_bytes
         )
         self._assigned.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop`, then leave the group with everything committed that is in history.
+        """Work until `stop`, then commit everything that is in history and leave the group.
 
         Raises:
             PartialInsert, NotMigrated: see writer.py.
@@ -132,7 +131,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         work = asyncio.create_task(self._follow(stop))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        # Cut off where it stands if an outage holds it up: that is no worse than a crash.
+        # If an outage blocks it, cancel it: that is no worse than a crash.
         await asyncio.wait({work}, timeout=FINISH_WITHIN_SECONDS)
         for task in (work, stopped):
             task.cancel()
@@ -151,7 +150,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._history.stop()
 
     async def _settle_topics(self, stop: asyncio.Event) -> None:
-        """Return once it is settled what the topics' offsets mean; until then nothing is stored."""
+        """Return once the meaning of the topics' offsets is settled; until then nothing is stored."""
         self._changed.clear()
         self.lineage = None
         while not stop.is_set():
@@ -177,7 +176,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.wait_for(stop.wait(), WATCH_EVERY_SECONDS)
 
     async def _goes_on(self, usage: TopicState) -> bool:
-        """Whether a version before offsets carried an incarnation has read this very topic."""
+        """Whether a version without incarnations has read this very topic."""
         name = self._settings.topic(Topic.USAGE)
         partitions = [TopicPartition(name, p) for p in range(usage.partitions)]
         return is_of_before_incarnations(
@@ -193,7 +192,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.subscribe(list(self._tables), listener=self)
             await self._start()
             while not (stop.is_set() or self._changed.is_set()):
-                # Bounded, to look at `stop`.
+                # Bounded, so that `stop` is checked.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._assigned.wait(), IDLE_POLL_SECONDS)
                 if self._assignment is not None:
@@ -207,7 +206,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _watch(self) -> None:
         now = await until_changed(self._settings, self._topics, self._topics)
-        self._said.say(f"{'; '.join(changes(self._topics, now))}. Beginning again with what there is now")
+        self._said.say(f"{'; '.join(changes(self._topics, now))}. Starting again with the present topics")
         self._changed.set()
         self.on_partitions_revoked(set())
 
@@ -236,16 +235,16 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                     return
                 await self._poll(ours, timeout_seconds=ours.patience(_now()))
         except Abandoned:
-            log.info("partitions were taken away; their new owner repeats what was under way")
+            log.info("partitions were revoked; their new owner repeats the work in progress")
         except (CommitFailedError, IllegalStateError) as error:
-            # The group has moved on without us; aiokafka joins it again and tells us what is ours then.
+            # The group has moved on without us; aiokafka rejoins and then assigns partitions to us.
             log.warning("the group has moved on: %s", error)
             await ours.over.wait()
 
     async def _join_for_the_rest(self, ours: Assignment) -> None:
-        """Have the group share out anew, once, if nobody reads some partition.
+        """Make the group rebalance once if nobody reads some partition.
 
-        A member with a name of its own is given back what it had, also if there are more partitions by now.
+        A static member gets back what it had, even if there are more partitions by now.
         """
         if self._has_seen_the_rest or self._settings.sink_instance is None:
             return
@@ -258,14 +257,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer._coordinator.request_rejoin()
 
     async def _inherit(self, ours: Assignment) -> None:
-        """Start each partition where it was left, with the plan that was left."""
+        """Start each partition at its committed offset, with its committed plan."""
         committed = await self._committed(ours, ours.partitions)
         for partition in ours.partitions:
             offset, metadata = committed.get(partition, (None, ""))
             incarnation = self._topics[partition.topic].incarnation
             note = read_commit_note(offset or 0, metadata)
             if note.incarnation not in ("", incarnation):
-                log.warning("%s:%d: offset %s is of a topic that is gone, and left aside", *partition, offset)
+                log.warning("%s:%d: offset %s belongs to a deleted topic, and is ignored", *partition, offset)
                 offset, note = None, CommitNote()
             if not self._has_compared:
                 offset, note = await self._as_history_has_it(ours, partition, offset, note)
@@ -277,17 +276,17 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 if not self._has_compared:
                     ours.to_compare.add(partition)
             ours.queues[partition] = self._queue(partition, offset, note)
-        # aiokafka has a poll wait through a rebalance, and gives it the first records of the assignment that
-        # comes after. It was one of the assignment before, which has dropped them.
+        # In aiokafka a poll may outlast a rebalance and then return the first records of the next assignment.
+        # But the poll belongs to the previous assignment, which drops them.
         new = [partition for partition in ours.partitions if partition not in ours.committed]
         for partition, (offset, _) in ours.committed.items():
             self._consumer.seek(partition, offset)
         if new:
             await self._consumer.seek_to_beginning(*new)
         await self._say_what_is_gone(ours)
-        # Who asks Kafka how far history is must not hear of what it has lost.
+        # Kafka must not report offsets as stored that history has lost.
         await self._commit(ours)
-        # What comes by a later rebalance, another worker has compared and kept up to date.
+        # Another worker has compared, and kept up to date, the partitions of a later rebalance.
         self._has_compared = ours.is_inherited = True
 
     def _queue(self, partition: TopicPartition, offset: int | None, note: CommitNote) -> PartitionBatches:
@@ -295,9 +294,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         return PartitionBatches(self._bounds, offset, note.plan, incarnation, note.stored_last, note.reread)
 
     async def _compare_what_was_repeated(self, ours: Assignment) -> None:
-        """See that history has what was inserted again under a token of before.
+        """Check that history has the rows that were inserted again under an earlier token.
 
-        If it was restored to an earlier state, ClickHouse may still know that token, and drops the insert.
+        After a restore to an earlier state ClickHouse may still know that token and drop the insert.
         """
         for partition in sorted(ours.to_compare):
             queue = ours.queues[partition]
@@ -313,7 +312,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _as_history_has_it(
         self, ours: Assignment, partition: TopicPartition, offset: int | None, note: CommitNote
     ) -> tuple[int | None, CommitNote]:
-        """Where to go on, and by what plan: before what was committed, if history has lost rows since."""
+        """Where to continue, and with which plan: before the committed offset if history has lost rows."""
         if offset is None or note.stored_last is None:
             return offset, note
         table, incarnation = self._tables[partition.topic], self._topics[partition.topic].incarnation
@@ -321,8 +320,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         if reached > note.stored_last:
             return offset, note
         log.warning(
-            "%s:%d: history ends at offset %d, and had taken rows up to %d: it was restored to an earlier"
-            " state, or those were repeats. Reading again from there; no opening balance is taken until then",
+            "%s:%d: history ends at offset %d, but had rows up to %d: it was restored to an earlier state,"
+            " or those were repeats. Reading again from there; until then no opening balance is added up",
             *partition,
             reached - 1,
             note.stored_last,
@@ -332,12 +331,12 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         return min(reached, offset), CommitNote(note.incarnation, None, lasting, note.reread + 1)
 
     async def _say_what_is_gone(self, ours: Assignment) -> None:
-        """Nobody else would: aiokafka goes on at the first record that the log still has."""
+        """Log it, because aiokafka silently continues at the first record that the log still has."""
         for partition, begin in (await self._begins(ours, *ours.partitions)).items():
             expected = ours.queues[partition].position or 0
             table = self._tables[partition.topic]
             if begin > expected and table.topic not in COMPACTED:
-                # It may be there all the same: the group's offsets expire, and a commit can be lost.
+                # History may have it all the same: the group's offsets expire, and a commit can be lost.
                 incarnation = self._topics[partition.topic].incarnation
                 reached = await self._history.reached(table, partition, incarnation, ours.over)
                 self._note_gone(partition, max(expected, reached), begin)
@@ -358,7 +357,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         GONE.labels(partition.topic).inc(begin - expected)
         log.error(
-            "%s:%d begins at %d: the %d records from %d on were taken by retention before history had them",
+            "%s:%d begins at %d: the %d records from %d on were deleted by retention before history had them",
             *partition,
             begin,
             begin - expected,
@@ -379,7 +378,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         raise Abandoned
 
     async def _poll(self, ours: Assignment, timeout_seconds: float) -> None:
-        """Take in what Kafka has, for the partitions that still have room."""
+        """Read what Kafka has, for the partitions that still have room."""
         if ours.over.is_set():
             raise Abandoned
         wanted = ours.with_room()
@@ -398,8 +397,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._measure(ours)
 
     async def _pass_over_holes(self, ours: Assignment) -> None:
-        """Go on to where reading stands, though no record is there: who waits for history up to the end
-        of the log would wait for ever where that is a transaction's marker, or nothing at all.
+        """Move to the position, though no record is there. If the log ends with a transaction marker, or with
+        nothing at all, a program that waits for history to reach its end would otherwise wait for ever.
         """
         for partition, queue in ours.queues.items():
             position = self._position(partition)
@@ -408,7 +407,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 queue.pass_over(position)
 
     async def _check_hole(self, ours: Assignment, partition: TopicPartition, first: int) -> None:
-        """Say so if retention made it. In a compacted topic there are holes without that."""
+        """Log a hole that retention made. A compacted topic has holes anyway."""
         expected = ours.queues[partition].next_offset
         if expected is None or first <= expected or self._tables[partition.topic].topic in COMPACTED:
             return
@@ -418,7 +417,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._note_gone(partition, expected, min(first, begins[partition]))
 
     def _position(self, partition: TopicPartition) -> int | None:
-        """Where reading goes on; None while the client asks the broker, which `position` would wait for."""
+        """The position; None while the client queries the broker, for which `position` would wait."""
         subscribed = self._consumer._subscription.subscription
         assignment = subscribed.assignment if subscribed is not None else None
         state = assignment.state_value(partition) if assignment is not None else None
@@ -428,7 +427,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         return position
 
     async def _follow_holes(self, ours: Assignment) -> None:
-        """An inherited plan may end in records that compaction or retention has taken meanwhile."""
+        """Handle an inherited plan that ends in records that compaction or retention deleted meanwhile."""
         for partition, queue in ours.queues.items():
             if queue.plan is None or queue.is_complete:
                 continue
@@ -447,10 +446,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 queue.forget_plan()
 
     async def _end(self, partition: TopicPartition) -> int | None:
-        """Where the log ends, by its leader's word; None if that does not know it yet.
+        """Where the log ends, according to its leader; None if the leader does not know yet.
 
-        What comes with a fetch is no such word: a new leader begins with what it last heard of the one before
-        it, and for a while says of records that were acknowledged that they are not there yet.
+        The end in a fetch response is not reliable: a new leader starts with the previous leader's last known
+        end, and for a while claims that acknowledged records do not exist yet.
         """
         try:
             async with asyncio.timeout(END_WITHIN_SECONDS):
@@ -471,7 +470,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         self._collector.between_inserts()
 
     async def _commit(self, ours: Assignment) -> None:
-        """Write down what is done and what is planned. Nothing is sent while nothing has changed."""
+        """Commit finished and planned offsets. Nothing is sent if nothing has changed."""
         changed = ours.to_commit()
         if not changed:
             return

@@ -1,4 +1,4 @@
-"""What a batch of records comes to: columns for history, and what cannot be read. Pure."""
+"""Decodes a batch of records into columns for history; unreadable records are set aside. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any
 
 from spendmeter.contract.records import InvalidRecord
 from spendmeter.contract.signing import SigningKeys
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.rows import Row
 
 Unreadable = tuple[StoredRecord, InvalidRecord]
@@ -14,7 +14,7 @@ Unreadable = tuple[StoredRecord, InvalidRecord]
 
 @dataclass(slots=True)
 class DecodedBatch:
-    """A batch, read. Rows and unreadable records together are all of it, but for tombstones of signals."""
+    """A decoded batch. Rows and unreadable records are all of it, except tombstones of signals."""
 
     columns: list[Sequence[Any]] = field(default_factory=list)
     """One sequence per column, all of the same length: the shape that ClickHouse wants."""
@@ -22,23 +22,23 @@ class DecodedBatch:
     unreadable: list[Unreadable] = field(default_factory=list)
 
     def with_incarnation(self, incarnation: str) -> "DecodedBatch":
-        """The same with its last column: which incarnation of its topic each row's offset is of."""
+        """The same with its last column: the incarnation that each row's offset belongs to."""
         if self.rows:
             self.columns.append([incarnation] * self.rows)
         return self
 
 
 Decoder = Callable[[Sequence[StoredRecord], SigningKeys], DecodedBatch]
-"""What cannot be read is set apart and never stops the rest."""
+"""An unreadable record is set aside and never stops the rest."""
 
 
 def row_decoder(row_of: Callable[[StoredRecord], Row | None]) -> Decoder:
-    """Read each record by itself: its row, None where it says nothing to history. It raises InvalidRecord."""
+    """Decode each record by itself into a row, or None if history needs none. Raises InvalidRecord."""
     return signed_row_decoder(lambda record, _: row_of(record))
 
 
 def signed_row_decoder(row_of: Callable[[StoredRecord, str], Row | None]) -> Decoder:
-    """As `row_decoder`, given also by which key the record is signed; empty: by none that is believed."""
+    """Like `row_decoder`, with the id of the key that signed the record; empty: no accepted signature."""
 
     def read(records: Sequence[StoredRecord], keys: SigningKeys) -> DecodedBatch:
         reading = DecodedBatch()

@@ -1,25 +1,26 @@
-"""Garbage: when the cycle collector looks for it.
+"""When the cycle collector runs.
 
-Nearly all that a batch allocates is free of cycles and gone once it is inserted; by its own thresholds the
-collector looks through it again and again. Not never: aiokafka leaves a cycle around each fetched block.
+Nearly everything that a batch allocates has no cycles and is freed once it is inserted. With its default
+thresholds the collector traverses it again and again. It must run sometimes, because aiokafka leaves a cycle
+around each fetched block.
 """
 
 import gc
 from time import monotonic
 
 COLLECT_EVERY_SECONDS = 1.0
-# By itself it only bounds what a sink without inserts leaves behind.
+# This only bounds the garbage of a sink without inserts.
 _COLLECT_AFTER = (1_000_000, 20, 20)
 
 
 def leave_to_the_sink() -> None:
-    """From now on collect between inserts, and never what has been loaded until here."""
+    """From now on collect only between inserts, and never what has been loaded so far."""
     gc.set_threshold(*_COLLECT_AFTER)
     gc.freeze()
 
 
 class SinkCollector:
-    """Collects between inserts, when what they needed is gone already without it."""
+    """Collects between inserts, when reference counting has already freed what they needed."""
 
     def __init__(self) -> None:
         self._collected_at = monotonic()

@@ -1,4 +1,4 @@
-"""Brings one planned batch into history, however long that takes: read, put aside, insert, retry."""
+"""Brings one planned batch into history: read, set bad records aside, insert, retry until it succeeds."""
 
 import asyncio
 import logging
@@ -9,10 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 from spendmeter.contract.dead_letter import Reader, Reason
 from spendmeter.contract.records import InvalidRecord, encode_dead_letter
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.dead_letters import StoredRecord, dead_letter_of
-from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartition, producer
+from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, TopicPartition, producer
 from spendmeter.runtime.metrics import READY
-from spendmeter.runtime.topic_watch import Said
+from spendmeter.topics.dead_letters import StoredRecord, dead_letter_of
+from spendmeter.topics.state import Said
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
 from spendmeter_sinks.clickhouse.metrics import (
@@ -24,12 +24,18 @@ from spendmeter_sinks.clickhouse.metrics import (
     ROWS,
     UNKEPT_DEAD_LETTERS,
 )
-from spendmeter_sinks.clickhouse.objects import bills_in, repeats_in, without
-from spendmeter_sinks.clickhouse.owner import OwnedByAnother
 from spendmeter_sinks.clickhouse.plan import InsertPlan
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
-from spendmeter_sinks.clickhouse.writer import BatchRefused, Unreachable, Writer
+from spendmeter_sinks.clickhouse.writer import (
+    BatchRefused,
+    Unreachable,
+    Writer,
+    bills_in,
+    repeats_in,
+    without,
+)
+from spendmeter_sinks.database.owner import OwnedByAnother
 from spendmeter_sinks.history.incarnations import Lineage, UsageIncarnation, lineage_of, settle, whole_topic
 
 log = logging.getLogger(__name__)
@@ -59,7 +65,7 @@ class InsertPipeline:
         self._down = False
 
     async def start(self) -> None:
-        """Return once ClickHouse answers with our tables, and Kafka takes letters.
+        """Return once ClickHouse answers and has our tables, and Kafka accepts dead letters.
 
         Raises:
             NotMigrated: ClickHouse answers without them.
@@ -72,7 +78,7 @@ class InsertPipeline:
             except Unreachable as error:
                 log.warning("ClickHouse does not answer, trying again: %s", error)
             except OwnedByAnother as other:
-                # Whoever ended would only be started again; the operator may decide that it goes on there.
+                # A process that ended would only be restarted; the operator may decide to continue there.
                 said.say(f"not ready, nothing is stored: {other}")
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
@@ -89,12 +95,12 @@ class InsertPipeline:
         await asyncio.to_thread(self._writer.close)
 
     async def lineage(self, of: UsageIncarnation, goes_on: bool) -> Lineage:
-        """What this incarnation of spend.usage rests on; it is written down where that is beyond doubt.
+        """The lineage of this incarnation of spend.usage; it is recorded if it is beyond doubt.
 
         Waits for ClickHouse. `goes_on`: see incarnations.settle.
 
         Raises:
-            UnknownIncarnation: history is of others, and nobody has decided yet.
+            UnknownIncarnation: history belongs to others, and nobody has decided yet.
         """
         if not of.incarnation:
             return whole_topic(of.topic)
@@ -118,7 +124,7 @@ class InsertPipeline:
     async def reached(
         self, table: Table, partition: TopicPartition, incarnation: str, over: asyncio.Event
     ) -> int:
-        """The offset after the last record of the partition that history has a row of; 0 for none.
+        """The offset after the partition's last record in history; 0 if it has none.
 
         Raises:
             Abandoned: `over` was set before ClickHouse answered.
@@ -136,7 +142,7 @@ class InsertPipeline:
     async def insert(
         self, table: Table, partition: TopicPartition, queue: PartitionBatches, over: asyncio.Event
     ) -> None:
-        """Follow the queue's plan. Afterwards it is finished, or replaced by a smaller one.
+        """Carry out the queue's plan. Afterwards it is finished, or replaced by a smaller one.
 
         Raises:
             Abandoned: `over` was set before ClickHouse or Kafka answered.
@@ -146,7 +152,7 @@ class InsertPipeline:
         assert plan is not None, "nothing is planned"
         records, refused_whole = queue.planned(), False
         try:
-            # One at a time: the interpreter would only switch between them, while the first can be inserted.
+            # One at a time: in parallel they would only share the interpreter, and none would be ready early.
             async with self._reading:
                 reading = await asyncio.to_thread(table.read, records, self._signing_keys)
                 reading.with_incarnation(plan.incarnation)
@@ -173,7 +179,7 @@ class InsertPipeline:
         plan: InsertPlan,
         over: asyncio.Event,
     ) -> None:
-        """The same columns under the same token until ClickHouse has answered."""
+        """Send the same columns under the same token until ClickHouse has answered."""
         token = plan.token(*partition)
         await self._answered(table, over, self._writer.insert, table, reading.columns, token)
         ROWS.labels(table.name).inc(reading.rows)
@@ -188,8 +194,8 @@ class InsertPipeline:
         plan: InsertPlan,
         over: asyncio.Event,
     ) -> DecodedBatch:
-        """The batch without bills of objects that another record has billed before."""
-        # Batches of other bounds write the same rows: so no token is needed, and none would help.
+        """The batch without bills of objects that an earlier record has already billed."""
+        # Batches with other bounds write the same rows, so a token is not needed and would not help.
         await self._answered(USAGE_OBJECTS, over, self._writer.insert, USAGE_OBJECTS, bills, "")
         ids = sorted(set(bills[0]))
         repeats = repeats_in(bills, await self._answered(USAGE_OBJECTS, over, self._writer.first_bills, ids))
@@ -205,7 +211,7 @@ class InsertPipeline:
     async def _answered(
         self, table: Table, over: asyncio.Event, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """What ClickHouse answers to a call, which is repeated until it does."""
+        """Repeat a call until ClickHouse answers; returns the answer."""
         backoff = FIRST_BACKOFF_SECONDS
         while True:
             if over.is_set():
@@ -224,7 +230,7 @@ class InsertPipeline:
 
     async def _put_aside(self, table: Table, unreadable: Sequence[Unreadable], over: asyncio.Event) -> None:
         if table.topic is Topic.DEAD_LETTERS:
-            # A letter about a letter could not be read either, and so on for ever.
+            # A dead letter about a dead letter could not be read either, and so on for ever.
             for record, invalid in unreadable:
                 UNKEPT_DEAD_LETTERS.inc()
                 log.error("dead letter at offset %d cannot be kept, skipped: %s", record.offset, invalid)
@@ -256,12 +262,12 @@ class InsertPipeline:
     def _mark_down(self, error: Unreachable) -> None:
         READY.set(0)
         if not self._down:
-            log.warning("ClickHouse does not take inserts; they are repeated until it does: %s", error)
+            log.warning("ClickHouse does not accept inserts; they are repeated until it does: %s", error)
         self._down = True
 
     def _mark_up(self) -> None:
         if self._down:
-            log.info("ClickHouse takes inserts again")
+            log.info("ClickHouse accepts inserts again")
             READY.set(1)
         self._down = False
 

@@ -10,17 +10,17 @@ REFUSALS = Counter(
 )
 DEAD_LETTERS = Counter("spendmeter_sink_dead_letters_total", "Records put aside.", ["topic", "reason"])
 REPEATED_BILLS = Counter(
-    "spendmeter_sink_repeated_bills_total", "Bills of objects that history has already, left out."
+    "spendmeter_sink_repeated_bills_total", "Bills of objects that history already has; they are left out."
 )
 UNKEPT_DEAD_LETTERS = Counter(
     "spendmeter_sink_unkept_letters_total", "Records of spend.dead-letters that could not be kept, skipped."
 )
 RECOVERED = Counter(
-    "spendmeter_sink_recovered_batches_total", "Batches planned by the worker before, sent again as planned."
+    "spendmeter_sink_recovered_batches_total", "Batches planned by a previous worker, sent again as planned."
 )
 GONE = Counter(
     "spendmeter_sink_records_gone_total",
-    "Records that retention took before they were in history.",
+    "Records that retention deleted before they were in history.",
     ["topic"],
 )
 RESTORED = Counter(

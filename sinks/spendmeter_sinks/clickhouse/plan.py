@@ -1,4 +1,4 @@
-"""The plan: which offsets the next insert holds, fixed in Kafka before the insert is sent. Pure.
+"""The plan: the offsets of the next insert, stored in Kafka before the insert is sent. Pure.
 
 docs/decisions/0002-the-sink-writes-its-plan-first.md says why.
 """
@@ -15,11 +15,13 @@ class InsertPlan:
     first: int
     last: int
     stamp_ms: int
-    """Kafka timestamp of the first record: tells a topic from its namesake that was deleted."""
+    """Kafka timestamp of the first record: distinguishes a topic from a deleted one of the same name."""
     incarnation: str = ""
-    """Of the topic; empty in plans of versions before offsets carried one."""
+    """The topic's; empty in plans of versions without incarnations."""
     reread: int = 0
-    """How often history had lost rows and was filled again: it may still know the tokens of what it lost."""
+    """How often history lost rows and was filled again: ClickHouse may still know the tokens of the lost
+    rows.
+    """
 
     def token(self, topic: str, partition: int) -> str:
         """ClickHouse's insert_deduplication_token: the same plan always gives the same one."""
@@ -30,18 +32,18 @@ class InsertPlan:
 
 @dataclass(frozen=True, slots=True)
 class CommitNote:
-    """What a sink has written down of a partition beside its committed offset."""
+    """What a sink commits for a partition beside its offset."""
 
     incarnation: str = ""
-    """Of the topic that the offset is of."""
+    """The incarnation that the offset belongs to."""
     plan: InsertPlan | None = None
     stored_last: int | None = None
-    """The highest offset that ClickHouse had acknowledged a row of."""
+    """The highest offset for which ClickHouse had acknowledged a row."""
     reread: int = 0
-    """As of a plan."""
+    """As in a plan."""
 
     def metadata(self) -> str:
-        """As text beside the committed offset, which is the plan's first where there is a plan."""
+        """As text beside the committed offset, which is the first of the plan if there is one."""
         fields: dict[str, str | int] = {}
         if self.plan is not None:
             fields |= {"planned_last": self.plan.last, "stamp_ms": self.plan.stamp_ms}
@@ -55,12 +57,12 @@ class CommitNote:
 
 
 def is_of_before_incarnations(committed: Iterable[tuple[int, str]]) -> bool:
-    """Whether any was committed, with its metadata, by a version before offsets carried an incarnation."""
+    """Whether any of them was committed, with its metadata, by a version without incarnations."""
     return any(offset > 0 and not read_commit_note(offset, said).incarnation for offset, said in committed)
 
 
 def read_commit_note(offset: int, metadata: str) -> CommitNote:
-    """What was committed with that offset; nothing where the text is none of ours."""
+    """The note committed with that offset; an empty one if the text is not ours."""
     try:
         fields = json.loads(metadata)
         incarnation, stored = str(fields.get("incarnation", "")), fields.get("stored_last")

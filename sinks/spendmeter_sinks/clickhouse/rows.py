@@ -1,7 +1,7 @@
 """Wire values as rows of history. Pure: the same record always gives the same row.
 
 A row is a tuple in the order of its table's columns (tables.py); usage has none (usage_columns.py). Times are
-integers of microseconds, which the driver writes as they are; a datetime would take it through a float.
+integers of microseconds, which the driver writes unchanged; it would convert a datetime through a float.
 """
 
 from datetime import datetime
@@ -14,13 +14,13 @@ from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd, to_usd
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.times import from_unix_us, to_unix_us
+from spendmeter.values.times import from_unix_us, to_unix_us
 
 Row = tuple[Any, ...]
 
 
 class Coordinates(NamedTuple):
-    """Where a record stands in Kafka: columns of every table, but for the incarnation of its topic."""
+    """A record's position in Kafka: columns of every table, except the incarnation of its topic."""
 
     topic: str
     partition: int
@@ -105,7 +105,7 @@ def budget_row(budget: Budget, definition: str, signed_by: str, at: Coordinates)
 
 
 def removed_budget_row(budget_id: str, removed_by: str, signed_by: str, at: Coordinates) -> Row:
-    """A tombstone as a row: since when the budget is out of force."""
+    """A tombstone as a row: when the budget ceased to be in force."""
     return (
         budget_id,
         True,

@@ -1,12 +1,12 @@
-"""What can be set for the ClickHouse sink."""
+"""Settings of the ClickHouse sink."""
 
 from pydantic import Field, model_validator
 
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 
-# An engine left at its defaults cuts an insert into blocks of this many rows and takes the second
-# block of a token for a repeat of the first: rows would be lost without an error. The insert settings ask for
-# one block too (writer.py); this holds even where a server's profile overrules them.
+# With its defaults, an engine cuts an insert into blocks of this many rows and drops the second
+# block of a token as a repeat of the first: rows would be lost without an error. The insert settings also
+# request one block (writer.py); this bound holds even where a server's profile overrules them.
 ROWS_OF_ONE_BLOCK = 65_536
 
 
@@ -18,15 +18,15 @@ class SinkSettings(ClickHouseSettings):
     """How long a record may wait for others before it is inserted; a full batch never waits."""
     sink_max_batch_rows: int = Field(default=50_000, ge=1, lt=ROWS_OF_ONE_BLOCK)
     sink_max_batch_bytes: int = Field(default=32 * 1024 * 1024, ge=1)
-    """Of the records' values, per batch: a batch is one topic-partition's."""
+    """Bytes of the records' values per batch; a batch belongs to one topic-partition."""
     sink_max_buffered_bytes: int = Field(default=128 * 1024 * 1024, ge=1)
-    """Of the records' values over all partitions; what is beyond stays in Kafka."""
+    """Bytes of the records' values over all partitions; the rest stays in Kafka."""
     sink_insert_threads: int = Field(default=4, ge=1, le=64)
     sink_insert_timeout_seconds: int = Field(default=60, ge=1)
     sink_instance: str | None = None
-    """Kafka's group.instance.id: a name that this process keeps over restarts and no other process has.
+    """Kafka's group.instance.id: a name that this process keeps across restarts and no other process has.
 
-    With it a restarted sink takes its partitions back at once, not after the session timeout.
+    With it a restarted sink gets its partitions back at once, not after the session timeout.
     """
 
     @model_validator(mode="after")

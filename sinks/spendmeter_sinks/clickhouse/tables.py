@@ -1,4 +1,4 @@
-"""Which topic is kept in which table, column by column, and how a record becomes a row. Pure."""
+"""Which table stores which topic, column by column, and how a record becomes a row. Pure."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from spendmeter.contract.decision import Decision
 from spendmeter.contract.records import decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.budget_topic import read_budget
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.budgets import read_budget
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Decoder, row_decoder, signed_row_decoder
 from spendmeter_sinks.clickhouse.rows import (
     Coordinates,
@@ -34,17 +34,17 @@ _COORDINATES = {
     "appended_at": "DateTime64(3, 'UTC')",
     "incarnation": _NAME,
 }
-"""The last is none that a record has: `Table.read` leaves it to `with_incarnation`."""
+"""No record has the last one: `Table.read` leaves it to `with_incarnation`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of history and the topic it keeps."""
+    """A table of history and its topic."""
 
     name: str
     topic: Topic
     columns: dict[str, str]
-    """Name: ClickHouse type, in the order of a row. Those that ClickHouse fills in itself are left out."""
+    """Name: ClickHouse type, in the order of a row. Columns that ClickHouse fills itself are left out."""
     read: Decoder
     whole: frozenset[str] = frozenset()
     """Columns of money or ids whose values are whole numbers already: nano-USD, or the number of a UUID."""
@@ -55,7 +55,7 @@ def _at(record: StoredRecord) -> Coordinates:
 
 
 def _signal(record: StoredRecord) -> Row | None:
-    # A tombstone only tells compaction that the account's window is over.
+    # A tombstone only lets compaction remove an account whose window is over.
     if record.value is None:
         return None
     return signal_row(decode(Signal, record.value, record.headers), _at(record))
@@ -84,7 +84,7 @@ def _decision(record: StoredRecord) -> Row:
 
 def _dead_letter(record: StoredRecord) -> Row | None:
     letter = decode(DeadLetter, record.value, record.headers)
-    # What became of it is a record of its own, and no second letter.
+    # Its resolution is a record of its own, not a second dead letter.
     return dead_letter_row(letter, _at(record)) if letter.resolution is None else None
 
 
@@ -154,7 +154,7 @@ USAGE_OBJECTS = Table(
     lambda _, __: DecodedBatch(),
     frozenset({"event_id"}),
 )
-"""Beside USAGE, of the same records (objects.py)."""
+"""Rows of the same records as USAGE (objects.py)."""
 
 SIGNALS = Table(
     "signals",

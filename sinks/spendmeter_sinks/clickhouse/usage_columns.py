@@ -1,7 +1,7 @@
-"""Records of usage as columns, without a row for each: of all tables only this one has to be fast. Pure.
+"""Decodes records of usage into columns, without a row for each: only this table has to be fast. Pure.
 
-A batch outlives the processor's caches, so little of it is kept: equal texts once. Rows are turned into
-columns by zip, not field by field.
+A batch is larger than the processor's caches, so it is kept small: equal texts are stored once. zip turns
+rows into columns, not a loop over fields.
 """
 
 from array import array
@@ -18,14 +18,14 @@ from pydantic.fields import FieldInfo
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, read_usage
 from spendmeter.contract.signing import NO_KEYS, SigningKeys
-from spendmeter.contract.times import EPOCH, UtcTime, from_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import check_writer
-from spendmeter.runtime.dead_letters import StoredRecord
+from spendmeter.topics.dead_letters import StoredRecord
+from spendmeter.values.times import EPOCH, UtcTime, from_unix_us
+from spendmeter_sinks.clickhouse.column_types import Names
 from spendmeter_sinks.clickhouse.decoding import DecodedBatch, Unreadable
-from spendmeter_sinks.clickhouse.low_cardinality import Names
 
-# Few enough that they are still in the processor's cache when the last column is taken from them.
+# Few enough that they are still in the processor's cache when the last column is read from them.
 EVENTS_AT_ONCE = 128
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -33,7 +33,7 @@ _Values = tuple[Any, ...]
 
 
 class _Column(NamedTuple):
-    """What is kept of one field, and what it is made of a block of the field's values."""
+    """One field's column, and how a block of the field's values is added to it."""
 
     kept: list[Any] | Names
     of: Callable[[_Values], Sequence[Any]] | None = None
@@ -41,11 +41,11 @@ class _Column(NamedTuple):
 
 
 def read_usage_columns(records: Sequence[StoredRecord], keys: SigningKeys = NO_KEYS) -> DecodedBatch:
-    """Turn records into columns; what cannot be read is set apart and never stops the rest.
+    """Turn records into columns; an unreadable record is set aside and never stops the rest.
 
-    The columns are the fields of a usage event in their order, then by which key it is signed (where that
+    The columns are the fields of a usage event in their order, then the id of the signing key (where that
     matters), topic, partition, offset and Kafka's timestamp. Times are whole microseconds, the cost is whole
-    nano-USD, the event's id a number.
+    nano-USD, and the event's id is a number.
     """
     fields = [start() for start in _STARTS]
     signers, topics = Names(nullable=False), Names(nullable=False)
@@ -53,7 +53,7 @@ def read_usage_columns(records: Sequence[StoredRecord], keys: SigningKeys = NO_K
     unreadable: list[Unreadable] = []
     for start in range(0, len(records), EVENTS_AT_ONCE):
         events, signed_by, kept = _read(records[start : start + EVENTS_AT_ONCE], keys, unreadable)
-        # Nothing, where none could be read.
+        # Empty if none could be read.
         for values, (into, of) in zip(zip(*events, strict=True), fields, strict=False):
             into.extend(values if of is None else of(values))
         signers.extend(signed_by)
@@ -69,13 +69,13 @@ def read_usage_columns(records: Sequence[StoredRecord], keys: SigningKeys = NO_K
 def _read(
     records: Sequence[StoredRecord], keys: SigningKeys, unreadable: list[Unreadable]
 ) -> tuple[list[_Values], list[str], list[StoredRecord]]:
-    """Of each event its fields in their order, the key that it is signed with, and its record."""
+    """For each event its fields in their order, the key that signed it, and its record."""
     events: list[_Values] = []
     signers: list[str] = []
     kept: list[StoredRecord] = []
     stamp_ms, appended_at = 0, EPOCH
     for record in records:
-        # The records of one fetch have few timestamps between them.
+        # The records of one fetch share a few timestamps.
         if record.timestamp != stamp_ms:
             stamp_ms = record.timestamp
             appended_at = from_unix_us(stamp_ms * 1000)
@@ -85,7 +85,7 @@ def _read(
         except InvalidRecord as invalid:
             unreadable.append((record, invalid))
             continue
-        # The struct has the model's fields in their order, too.
+        # The struct has the model's fields in the same order.
         events.append(_fields_of(read) if isinstance(read, UsageEvent) else astuple(read))
         signers.append(signer)
         kept.append(record)
@@ -93,9 +93,9 @@ def _read(
 
 
 def _start(name: str, kind: Any, field: FieldInfo) -> Callable[[], _Column]:
-    """How the field's column begins."""
+    """The empty column of a field."""
     if name in NAMES:
-        # Of a StrEnum the text itself: a member is hashed by a function in Python.
+        # A StrEnum's text itself: Python hashes a member with a slow function.
         of = _texts if isinstance(kind, type) and issubclass(kind, StrEnum) else None
         return lambda: _Column(Names(nullable=field.annotation == str | None), of)
     if kind == UtcTime:
@@ -103,7 +103,7 @@ def _start(name: str, kind: Any, field: FieldInfo) -> Callable[[], _Column]:
     if name == "event_id":
         return lambda: _Column([], _numbers)
     if name == "prices":
-        # Their JSON tells them apart, order included, in half the time of a tuple.
+        # Comparing their JSON, which includes the order, needs half the time of a tuple.
         return _shared(msgspec.json.Encoder().encode)
     if name in _EACH_ITS_OWN or field.annotation in _WHOLE:
         return lambda: _Column([])
@@ -115,7 +115,7 @@ def _texts(members: _Values) -> list[str]:
 
 
 def _microseconds(times: _Values) -> list[int]:
-    # As to_unix_us, without a call for each.
+    # Like to_unix_us, but without a call for each.
     return [(time - EPOCH) // _MICROSECOND for time in times]
 
 
@@ -124,8 +124,8 @@ def _numbers(ids: _Values) -> list[int]:
 
 
 def _shared(key: Callable[[Any], Any] | None = None) -> Callable[[], _Column]:
-    """Equal values are kept once. `key` tells whether they are, for those that cannot be hashed
-    and may be equal without being the same."""
+    """Store equal values once. `key` compares values that cannot be hashed and may be equal without
+    being identical."""
 
     def start() -> _Column:
         seen: dict[Any, Any] = {}
@@ -147,7 +147,7 @@ NAMES = frozenset(
     {"kind", "key_alias", "team", "organization", "project", "model", "model_group", "provider"}
     | {"deployment", "call_type", "gateway", "cost_source", "cost_doubt", "status"}
 )
-"""Those whose column is a LowCardinality(String), nullable or not."""
+"""Fields whose column is a LowCardinality(String), nullable or not."""
 
 _WHOLE = (bool, int, NanoUsd)
 _EACH_ITS_OWN = frozenset({"corrects", "call_id", "response_id"})

@@ -2,39 +2,88 @@
 
 import logging
 import struct
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DataError, Error
 from clickhouse_connect.driver.insert import InsertContext
 from urllib3.exceptions import HTTPError
 
-from spendmeter.runtime.clickhouse import UNKNOWN_DATABASE, client, render_error
-from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.contract.records import is_sent_before
+from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK, UNKNOWN_DATABASE, client, render_error
 from spendmeter.runtime.supported import clickhouse_warning
+from spendmeter.settings import ClickHouseSettings
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.clickhouse.column_types import type_of
-from spendmeter_sinks.clickhouse.migrate import applied_migrations, migrations
-from spendmeter_sinks.clickhouse.objects import RecordLocation
-from spendmeter_sinks.clickhouse.owner import claim
+from spendmeter_sinks.clickhouse.decoding import DecodedBatch
 from spendmeter_sinks.clickhouse.settings import SinkSettings
-from spendmeter_sinks.clickhouse.tables import USAGE_OBJECTS, Table
+from spendmeter_sinks.clickhouse.tables import USAGE, USAGE_OBJECTS, Table
+from spendmeter_sinks.database.migrate import applied_migrations, migrations
+from spendmeter_sinks.database.owner import claim
 from spendmeter_sinks.history.incarnations import Registered
 from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register
+from spendmeter_sinks.history.usage_rows import SENT_BEFORE
+
+
+# Copies may differ in every column that orders `usage`, so no engine of ClickHouse would merge them:
+# another gateway may not have known who made the object. So each copy is written to `usage_objects`
+# before its batch goes into `usage`, and the sink then queries which copy was written first. A repeated
+# batch makes the same query and gets the same answer, because the first stays first.
+#
+# An event that a gateway may also have sent to an earlier incarnation of the topic is recorded in the same
+# way, under a name made from its id: opening balances leave out what the stream counts here (usage_rows.py).
+class RecordLocation(NamedTuple):
+    """The position of a record."""
+
+    topic: str
+    partition: int
+    offset: int
+    incarnation: str
+
+
+def bills_in(reading: DecodedBatch, records: Sequence[StoredRecord]) -> list[Sequence[Any]]:
+    """The columns of USAGE_OBJECTS for the bills in a batch of usage; none if it has no bills."""
+    columns = dict(zip(USAGE.columns, reading.columns, strict=True))
+    objects = columns["object_id"]
+    doubted = {one.offset for one in records if is_sent_before(one.headers)}
+    if not doubted and not any(objects):
+        return []
+    names = [
+        object_id or (f"{SENT_BEFORE}{UUID(int=number)}" if offset in doubted else "")
+        for object_id, offset, number in zip(objects, columns["offset"], columns["event_id"], strict=True)
+    ]
+    rows = [row for row, name in enumerate(names) if name]
+    columns["object_id"] = names
+    return [[values[row] for row in rows] for values in (columns[name] for name in USAGE_OBJECTS.columns)]
+
+
+def repeats_in(bills: Sequence[Sequence[Any]], first: Mapping[str, RecordLocation]) -> set[RecordLocation]:
+    """The bills that are not the first of their object."""
+    columns = dict(zip(USAGE_OBJECTS.columns, bills, strict=True))
+    found = zip(*(columns[name] for name in ("object_id", *RecordLocation._fields)), strict=True)
+    return {RecordLocation(*at) for object_id, *at in found if first[object_id] != RecordLocation(*at)}
+
+
+def without(records: Sequence[StoredRecord], repeats: set[RecordLocation]) -> list[StoredRecord]:
+    """The records at other positions."""
+    offsets = {repeat.offset for repeat in repeats}
+    return [one for one in records if one.offset not in offsets]
+
 
 log = logging.getLogger(__name__)
 
 _OF_AN_INSERT = {
     **ONE_INSERT_IS_ONE_BLOCK,
     "insert_deduplicate": 1,
-    # Else old events of many months would be refused together, with the code that also means "merge first".
+    # Otherwise ClickHouse would refuse old events of many months with the code that also means "merge first".
     "max_partitions_per_insert_block": 0,
 }
 
-# Codes of ClickHouse that speak of the rows themselves: the same insert would be refused for ever. All
-# others are taken for an outage of some kind and tried again, since a missing table or a full disk must
-# never send good events to the dead letters.
+# ClickHouse's codes for errors in the rows themselves: the same insert would be refused for ever. All
+# others count as an outage and are retried, because a missing table or a full disk must
+# never turn good events into dead letters.
 CODES_OF_REFUSAL = frozenset(
     {
         6,  # CANNOT_PARSE_TEXT
@@ -57,21 +106,21 @@ CODES_OF_REFUSAL = frozenset(
 )
 
 
-# What the driver raises beside its DataError where a value has no place in its column: a decimal with more
-# digits, say. It writes the columns before it sends anything.
+# What the driver raises, besides its DataError, for a value that does not fit its column, such as a decimal
+# with too many digits. It writes the columns before it sends anything.
 _NO_COLUMN = (ArithmeticError, ValueError, TypeError, struct.error)
 
 
 class BatchRefused(Exception):
-    """ClickHouse will never take this batch as it is: halve it, or give up its one row."""
+    """ClickHouse will never accept this batch: halve it, or give up its only row."""
 
 
 class Unreachable(Exception):
-    """The batch may or may not have been kept: send the same one again, under the same token."""
+    """The batch may or may not have been stored: send it again, under the same token."""
 
 
 class PartialInsert(Exception):
-    """Fewer rows were written than sent, without an error. Nothing that we could do would be safe: stop."""
+    """Fewer rows were written than sent, without an error. No reaction would be safe, so stop."""
 
 
 class NotMigrated(Exception):
@@ -125,7 +174,7 @@ class Writer:
             log.warning(warning)
 
     def registered(self) -> list[Registered]:
-        """The incarnations of spend.usage that history is of, in the order in which that was decided.
+        """The incarnations of spend.usage that history covers, in the order in which that was decided.
 
         Raises:
             Unreachable: ClickHouse does not answer.
@@ -147,10 +196,10 @@ class Writer:
             raise Unreachable(render_error(error)) from error
 
     def register(self, one: Registered, by: str) -> None:
-        """Write down that history is of this incarnation.
+        """Record that history covers this incarnation.
 
         Raises:
-            Unreachable: it may or may not have been written; once more does no harm.
+            Unreachable: it may or may not have been recorded; recording it again is harmless.
         """
         try:
             register(self._connected(), one, by)
@@ -158,9 +207,9 @@ class Writer:
             raise Unreachable(render_error(error)) from error
 
     def reached(self, table: Table, topic: str, partition: int, incarnation: str) -> int:
-        """The offset after the last record of the partition that the table has a row of; 0 for none.
+        """The offset after the partition's last record in the table; 0 if it has none.
 
-        Rows that name no incarnation are taken for this one's.
+        Rows without an incarnation count as this one's.
 
         Raises:
             Unreachable: ClickHouse does not answer.
@@ -196,7 +245,7 @@ class Writer:
             [type_of(kind, whole=name in table.whole) for name, kind in table.columns.items()],
             columns,
             column_oriented=True,
-            # Without one, equal blocks are known by their rows.
+            # Without one, ClickHouse compares blocks by their rows.
             settings={**_OF_AN_INSERT, **({"insert_deduplication_token": token} if token else {})},
             block_size=rows,
         )
@@ -212,21 +261,21 @@ class Writer:
             if isinstance(error, Error) and error.code in CODES_OF_REFUSAL:
                 raise BatchRefused(render_error(error)) from error
             raise Unreachable(render_error(error)) from error
-        # A batch that the token showed to be a repeat counts as written too.
+        # A batch that the token identified as a repeat also counts as written.
         if written < rows:
             raise PartialInsert(f"{token}: ClickHouse wrote {written} of {rows} rows to {table.name}")
 
     def first_bills(self, object_ids: Sequence[str]) -> dict[str, RecordLocation]:
-        """Where the first bill of each of these objects stands, of those in USAGE_OBJECTS.
+        """The position of the first bill of each of these objects in USAGE_OBJECTS.
 
         Raises:
-            Unreachable: ask again.
+            Unreachable: query again.
         """
         try:
             rows = (
                 self._connected()
                 .query(
-                    # Not as one tuple: that of ClickHouse 24.8 has names, and the driver makes a dict of it.
+                    # Not as one tuple: in ClickHouse 24.8 it has names, and the driver makes a dict of it.
                     "SELECT object_id, tupleElement(first, 3), tupleElement(first, 4),"
                     " tupleElement(first, 2), tupleElement(first, 5) FROM"
                     " (SELECT object_id, min((appended_at, offset, topic, partition, incarnation)) AS first"

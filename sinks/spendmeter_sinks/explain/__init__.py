@@ -1,1 +1,1 @@
-"""`spendmeter explain`: which events a refusal rests on, read back from history."""
+"""`spendmeter explain`: the events that a refusal rests on, read from history."""

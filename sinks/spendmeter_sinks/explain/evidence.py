@@ -6,18 +6,18 @@ from heapq import nlargest
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from spendmeter.contract.account import account_name, subject_in
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signing import shown
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.globs import is_glob
 from spendmeter.domain.matching import BudgetBook, Subject
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.account import account_name, subject_in
+from spendmeter.values.dimensions import DIMENSIONS
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_sinks.history.incarnations import lineage_of_topic
 from spendmeter_sinks.history.registry import read_registered
 from spendmeter_sinks.history.usage_rows import FLATS_OF, TimeRange, columns_of, subject_from, up_to
@@ -34,23 +34,23 @@ class CountedEvent(NamedTuple):
     event_id: UUID
     model: str
     name: str
-    """Of the key: its alias, else its hash."""
+    """The key's alias, or else its hash."""
     gateway: str
 
 
 class DecisionEvidence(NamedTuple):
-    """What history has of the events that were known when it was decided."""
+    """What history has of the events that were known at the decision."""
 
     events: int
     spent_nanousd: NanoUsd
     largest: list[CountedEvent]
     """The costliest first."""
     budget_by: str = ""
-    """Who set the budget as it was then: claimed where no signature says so; empty where nobody is named."""
+    """Who set the budget in force then: claimed unless signed; empty if nobody is named."""
 
 
 def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
-    """The decision of that id, else the latest; None where history has none (yet)."""
+    """The decision with that id, or else the latest; None if history has none (yet)."""
     columns = [f"toUnixTimestamp64Micro({name}) AS {name}_us" for name in _TIMES]
     columns += [f"toInt64({name}_usd * 1000000000) AS {name}_nanousd" for name in _MONEY]
     condition = "1" if decision_id is None else "decision_id = {id:UUID}"
@@ -71,7 +71,7 @@ def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
 
 
 def usage_topic_of(client: Client, decision: Decision) -> str | None:
-    """The spend.usage of the system that decided: that whose offsets its watermark is of."""
+    """The deciding system's spend.usage: the topic that the watermark's offsets belong to."""
     rows = client.query(
         "SELECT topic FROM decisions WHERE decision_id = {id:UUID} LIMIT 1",
         parameters={"id": str(decision.decision_id)},
@@ -80,7 +80,7 @@ def usage_topic_of(client: Client, decision: Decision) -> str | None:
 
 
 def budgets_at(client: Client, decision: Decision) -> BudgetBook:
-    """The budgets that were in force when it was decided; the one that refused as the gateway had it."""
+    """The budgets in force at the decision; the refusing one in the revision that the gateway had."""
     rows = client.query(
         "SELECT removed, definition FROM budgets FINAL"
         " WHERE toUnixTimestamp64Milli(appended_at) <= {ms:Int64} AND id != {id:String}"
@@ -98,7 +98,7 @@ def budgets_at(client: Client, decision: Decision) -> BudgetBook:
 
 
 def author_of(client: Client, decision: Decision) -> str:
-    """Who set the revision of the budget that refused, as `DecisionEvidence.budget_by` has it."""
+    """Who set the refusing revision of the budget; see `DecisionEvidence.budget_by`."""
     rows = client.query(
         "SELECT updated_by, signed_by FROM budgets FINAL"
         " WHERE id = {id:String} AND revision = {revision:Int64} AND NOT removed"
@@ -120,7 +120,7 @@ def evidence_of(
     client: Client, decision: Decision, book: BudgetBook, usage_topic: str, most: int
 ) -> DecisionEvidence:
     """Add up the events that were known, in the window and of the account, and keep the largest."""
-    assert decision.budget_id is not None, "asked only of decisions that name a budget"
+    assert decision.budget_id is not None, "only decisions that name a budget get here"
     budget = book.get(decision.budget_id)
     flat = budget.unpriced_flat_nanousd() if budget is not None else 0
     events, spent = 0, 0
@@ -138,8 +138,8 @@ def evidence_of(
 
 
 def _is_of(account: str | None, subject: Subject, book: BudgetBook) -> bool:
-    """Whether the row counts in the account, also where an earlier version named that after the model as it
-    was recorded."""
+    """Whether the row counts in the account, even if an earlier version named the account after the recorded
+    model."""
     for found in book.accounts_of(subject):
         if found.name == account:
             return True
@@ -178,14 +178,14 @@ def _rows(
 
 
 def _of_subject(subject: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
-    """Conditions that the rows of the account meet; whether a row really is of it, the book decides."""
+    """Conditions that the account's rows meet; the book decides whether a row really belongs to it."""
     conditions, parameters = [], {}
     for name, value in subject.items():
         is_pattern = is_glob(name, value)  # type: ignore[arg-type]
         if name == "tag":
             conditions.append("has(tags, {tag:String})")
         elif name == "model":
-            # Recorded with or without what stands in front of the last slash.
+            # Recorded with or without the part before the last slash.
             conditions.append("endsWith(model, {model:String})")
             value = "" if is_pattern else value.rpartition("/")[2]
         elif not is_pattern:

@@ -1,1 +1,3 @@
-"""How history is read: rows of usage, what stands for rows that it lacks, and which topics they are of."""
+"""Reading history: rows of usage, dead letters that replace missing rows, and the topics that rows
+belong to.
+"""

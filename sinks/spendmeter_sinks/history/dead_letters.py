@@ -1,4 +1,4 @@
-"""Dead letters of spend.usage: which events are there all the same. Pure."""
+"""Dead letters of spend.usage: the events in them that count all the same. Pure."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,22 +7,22 @@ from typing import Any
 from uuid import UUID
 
 from spendmeter.contract.dead_letter import DeadLetter, NotHeld, Reason
-from spendmeter.contract.dimensions import Dimension, field_of
 from spendmeter.contract.records import InvalidRecord, decode
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.charge import flats_of
 from spendmeter.domain.matching import subject_of
+from spendmeter.values.dimensions import Dimension, field_of
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.history.usage_rows import A, Flats, Row
 
-# A letter does not say when the broker appended its record: never after a budget began, then.
+# A dead letter does not say when the broker appended its record, so it counts as before any budget began.
 _LONG_AGO_US = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedEvent:
-    """An event that the stream counts and history would not take."""
+    """An event that the stream counts and that history refused."""
 
     partition: int
     offset: int
@@ -33,7 +33,7 @@ class RefusedEvent:
 class DeadLetterScan:
     records: int = 0
     seqs: dict[str, set[int]] = field(default_factory=dict)
-    """By producer: the sequence numbers that can be read from records that are no events."""
+    """By producer: the sequence numbers readable in records that are not events."""
     refused: dict[UUID, RefusedEvent] = field(default_factory=dict)
     """The first copy of each."""
 
@@ -44,7 +44,7 @@ class DeadLetterScan:
                 yield _row(refused, refused.event.cost_nanousd, dimensions)
 
     def flats(self, dimensions: Sequence[Dimension]) -> Iterator[Row[Flats]]:
-        """Of the refused events those without a price, as rows for `Recount.add_flats`."""
+        """The refused events without a price, as rows for `Recount.add_flats`."""
         for refused in self.refused.values():
             flats = flats_of(refused.event)
             if flats:
@@ -52,9 +52,9 @@ class DeadLetterScan:
 
 
 def scan_dead_letters(letters: Iterable[DeadLetter], usage_topic: str = "") -> DeadLetterScan:
-    """Read what can be read. Letters come by rising offset within their partition.
+    """Read what can be read. Dead letters come in offset order within their partition.
 
-    `usage_topic`: those of another one are of an earlier incarnation.
+    `usage_topic`: dead letters of another topic belong to an earlier incarnation.
     """
     found = DeadLetterScan()
     for letter in letters:

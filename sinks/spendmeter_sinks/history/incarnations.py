@@ -1,9 +1,9 @@
-"""Incarnations: of which spend.usage history holds rows, and which of them go on where another stood. Pure.
+"""Incarnations: which incarnations of spend.usage history covers, and which one continues which. Pure.
 
-Rows of usage carry the incarnation of their topic. What goes on where another incarnation stood (a topic
-made anew, another prefix, another cluster) opens its accounts with what history has of those before it.
-That one follows another is an operator's decision (`spendmeter move`), written down in ClickHouse: without
-it two systems in one database could not be distinguished from one system that moved.
+Rows of usage carry the incarnation of their topic. An incarnation that continues another (a topic
+created anew, another prefix, another cluster) opens its accounts with what history has of the earlier ones.
+An operator decides that one follows another (`spendmeter move`), and ClickHouse records it: otherwise
+two systems in one database could not be distinguished from one system that moved.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MAX_EARLIER = 1_000
-"""Incarnations that one may follow, directly or not."""
+"""How many incarnations one may follow, directly or not."""
 
 
 class UsageIncarnation(NamedTuple):
@@ -19,7 +19,7 @@ class UsageIncarnation(NamedTuple):
 
     topic: str
     incarnation: str
-    """Kafka's id of the topic; empty where rows of usage name none."""
+    """Kafka's id of the topic; empty if rows of usage name none."""
 
     def __str__(self) -> str:
         return f"{self.topic} (id {self.incarnation})" if self.incarnation else self.topic
@@ -27,64 +27,64 @@ class UsageIncarnation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An incarnation that history is of."""
+    """An incarnation that history covers."""
 
     of: UsageIncarnation
     follows: UsageIncarnation | None
-    """The one whose accounts it goes on with."""
+    """The incarnation whose accounts it continues."""
     has_unnamed: bool = False
-    """The topic's rows that name no incarnation are of this one."""
+    """Whether the topic's rows without an incarnation belong to this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What the accounts of one system rest on: its own incarnation, and those that it follows."""
+    """The basis of a system's accounts: its own incarnation, and those that it follows."""
 
     current: tuple[UsageIncarnation, ...]
-    """The names of its own rows: two, where some of them name no incarnation."""
+    """The names of its own rows: two if some of them name no incarnation."""
     earlier: tuple[UsageIncarnation, ...] = ()
 
     @property
     def is_of_it(self) -> str:
-        """As a condition on rows of usage and usage_objects: they are of this incarnation."""
+        """Condition on usage and usage_objects: rows of this incarnation."""
         return _within(self.current)
 
     @property
     def is_of_all(self) -> str:
-        """As a condition: rows of this incarnation or of an earlier one."""
+        """Condition: rows of this incarnation or of an earlier one."""
         return _within((*self.current, *self.earlier))
 
     @property
     def is_from(self) -> str:
-        """As a condition on dead letters: their records stood in one of these topics."""
+        """Condition on dead letters: their records came from one of these topics."""
         topics = dict.fromkeys(one.topic for one in (*self.current, *self.earlier))
         return f"source_topic IN ({', '.join(map(_text, topics))})"
 
     @property
     def is_earlier(self) -> str:
-        """As a condition: rows of an earlier incarnation."""
+        """Condition: rows of an earlier incarnation."""
         return _within(self.earlier) if self.earlier else "0"
 
 
 class UnknownIncarnation(Exception):
-    """History holds rows, and nobody has said that those of this topic go on with them."""
+    """History holds rows, and nobody has decided that this topic continues them."""
 
 
 def whole_topic(topic: str) -> Lineage:
-    """All rows of a topic, whatever they name: where nothing is known of incarnations."""
+    """All rows of a topic, whatever incarnation they name: for use where incarnations are unknown."""
     return Lineage((UsageIncarnation(topic, ""),))
 
 
 def settle(
     of: UsageIncarnation, known: Sequence[Registered], unnamed: Collection[str], goes_on: bool, database: str
 ) -> Registered:
-    """The entry of this incarnation: the one that is there, or one that needs nobody's decision.
+    """The entry of this incarnation: the existing one, or one that needs no decision.
 
-    `unnamed`: topics whose rows name no incarnation. `goes_on`: a version before offsets carried one has
+    `unnamed`: topics whose rows name no incarnation. `goes_on`: a version without incarnations has
     committed offsets of this very topic, so those rows are its own.
 
     Raises:
-        UnknownIncarnation: history is of others.
+        UnknownIncarnation: history belongs to others.
     """
     for one in known:
         if one.of == of:
@@ -96,21 +96,21 @@ def settle(
         return Registered(of, None, has_unnamed=goes_on)
     others = ", ".join(map(str, latest(known) or [UsageIncarnation(topic, "") for topic in sorted(unnamed)]))
     raise UnknownIncarnation(
-        f"not ready, nothing is stored: history in database {database} is of {others}, and {of} is another"
-        " topic, made anew or in another cluster or under another prefix. `spendmeter move` says that it goes"
-        " on where that one stood; a system of its own needs a database of its own"
+        f"not ready, nothing is stored: history in database {database} belongs to {others}, and {of} is"
+        " another topic, created anew or in another cluster or under another prefix. If it continues that"
+        " one, run `spendmeter move`; a separate system needs a database of its own"
         " (SPENDMETER_CLICKHOUSE_DATABASE)"
     )
 
 
 def latest(known: Sequence[Registered]) -> list[UsageIncarnation]:
-    """Those that no other one follows."""
+    """The incarnations that no other one follows."""
     followed = {one.follows for one in known}
     return [one.of for one in known if one.of not in followed]
 
 
 def lineage_of(of: UsageIncarnation, known: Sequence[Registered]) -> Lineage:
-    """What an incarnation rests on, by the entries there are; one without an entry is its whole topic."""
+    """An incarnation's lineage according to the entries; without an entry, it is the whole topic."""
     by_name: Mapping[UsageIncarnation, Registered] = {
         **{UsageIncarnation(one.of.topic, ""): one for one in known if one.has_unnamed},
         **{one.of: one for one in known},
@@ -122,14 +122,14 @@ def lineage_of(of: UsageIncarnation, known: Sequence[Registered]) -> Lineage:
     seen = {of}
     while one.follows is not None and one.follows not in seen and len(seen) <= MAX_EARLIER:
         seen.add(one.follows)
-        # Of before there were entries: its rows name none.
+        # From before there were entries: its rows name no incarnation.
         one = by_name.get(one.follows, Registered(one.follows, None))
         earlier += _names(one)
     return Lineage(current, tuple(name for name in earlier if name not in current))
 
 
 def lineage_of_topic(topic: str, known: Sequence[Registered]) -> Lineage:
-    """As `lineage_of`, of the latest incarnation of that name: where Kafka is not asked."""
+    """Like `lineage_of`, for the latest incarnation of that name: for use without Kafka."""
     named = [one.of for one in known if one.of.topic == topic]
     return lineage_of(named[-1], known) if named else whole_topic(topic)
 
@@ -142,7 +142,7 @@ def _names(one: Registered) -> tuple[UsageIncarnation, ...]:
 
 def _within(names: Sequence[UsageIncarnation]) -> str:
     if len(names) == 1 and not names[0].incarnation:
-        # Without incarnations a topic's rows are all of it.
+        # Without incarnations all rows of the topic belong to it.
         return f"topic = {_text(names[0].topic)}"
     pairs = ", ".join(f"({_text(one.topic)}, {_text(one.incarnation)})" for one in names)
     return f"(topic, incarnation) IN ({pairs})"

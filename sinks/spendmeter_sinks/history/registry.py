@@ -1,11 +1,11 @@
-"""The edge to ClickHouse: which incarnations of spend.usage history is of."""
+"""The edge to ClickHouse: the incarnations of spend.usage that history covers."""
 
 from spendmeter.runtime.clickhouse import Client
 from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
 
 
 def read_registered(client: Client) -> list[Registered]:
-    """The incarnations of spend.usage that history is of, in the order in which that was decided.
+    """The incarnations of spend.usage that history covers, in the order in which that was decided.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
@@ -35,7 +35,7 @@ def read_unnamed_topics(client: Client) -> list[str]:
 
 
 def register(client: Client, one: Registered, by: str) -> None:
-    """Write down that history is of this incarnation.
+    """Record that history covers this incarnation.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.

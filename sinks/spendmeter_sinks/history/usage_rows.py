@@ -7,39 +7,39 @@ from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from spendmeter.contract.dead_letter import DeadLetter
-from spendmeter.contract.dimensions import Dimension, field_of
-from spendmeter.contract.times import EPOCH, to_unix_us
 from spendmeter.contract.total import EARLIER
 from spendmeter.contract.usage import CostSource, Status, UsageKind
 from spendmeter.domain.matching import BudgetBook, Subject, columns_for
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.dimensions import Dimension, field_of
+from spendmeter.values.times import EPOCH, to_unix_us
 from spendmeter_sinks.history.incarnations import Lineage, whole_topic
 
 SENT_BEFORE = "event/"
-"""Begins the name, in usage_objects, of an event that an earlier incarnation may have, too. No provider is
-called so."""
+"""Prefix in usage_objects of an event that an earlier incarnation may have, too. No provider has this name.
+"""
 MAX_ROWS_PER_READ = 500_000
-"""Rows that one query may answer with where an hour has no more: a server may hold an answer whole."""
+"""Rows per query, unless one hour has more: a server may hold a whole answer in memory."""
 _HOUR = timedelta(hours=1)
 _NOT_IN_HISTORY = ("reader", "resolution", "resolved_at", "resolved_by")
-"""Of a dead letter: the topic alone says what became of it."""
+"""Of a dead letter: only its topic has the resolution."""
 Values = tuple[Any, ...]
-"""Of the dimensions that were asked for, in their order; tags as a tuple."""
-# What this incarnation has a copy of, whose first copy stands in an earlier one: the stream counts it here.
+"""The requested dimensions' values, in their order; tags as a tuple."""
+# Events with a copy in this incarnation and a first copy in an earlier one: the stream counts them here.
 _COPIES = (
-    "SELECT event_id, min((partition, offset)) AS place, true AS found FROM usage_objects WHERE {here}"
+    "SELECT event_id, min((partition, offset)) AS at, true AS found FROM usage_objects WHERE {here}"
     " GROUP BY event_id"
 )
 
 _IS_FLAT = f"cost_source = '{CostSource.UNPRICED}' AND status = '{Status.SUCCESS}'"
 _FLATS = f"if(kind = '{UsageKind.USAGE}', 1, -1)"
 FLATS_OF = f"if({_IS_FLAT}, {_FLATS}, 0)"
-"""`flats_of` of charge.py, as a column of usage."""
+"""`flats_of` of charge.py as SQL on usage."""
 
 FREE, UNPRICED = 1, 2
 """Why an event costs nothing: it is free, or nobody knows its price."""
 Flats = tuple[int, int]
-"""How many flat amounts an event counts for, and 1 if it costs nothing else: then it is not among `rows`."""
+"""The event's number of flat amounts, and 1 if it costs nothing else: then it is not among `rows`."""
 
 
 A = TypeVar("A")
@@ -59,7 +59,7 @@ class Row(NamedTuple, Generic[A]):
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """A stretch of occurred_at, `[start, end)`; None has no bound."""
+    """A range of occurred_at, `[start, end)`; None has no bound."""
 
     start: datetime | None
     end: datetime | None
@@ -77,8 +77,8 @@ class TimeRange:
 class UsageRows:
     """One database and the rows of one system in it. Blocking: call it from a thread.
 
-    Rows of earlier incarnations of the topic are given as of the source partition EARLIER. An event that has
-    a copy in this one is given where that stands, since the stream counts it there.
+    Rows of earlier incarnations of the topic have the source partition EARLIER. An event that has
+    a copy in this incarnation has that copy's position, because the stream counts it there.
     """
 
     def __init__(self, client: Client, usage_topic: str, lineage: Lineage | None = None) -> None:
@@ -87,7 +87,7 @@ class UsageRows:
         self._lineage = lineage or whole_topic(usage_topic)
 
     def earlier(self) -> int:
-        """What history has of earlier incarnations, as an offset that rises with each event of theirs."""
+        """How much history has of earlier incarnations, as an offset that rises with each of their events."""
         if not self._lineage.earlier:
             return 0
         here, before = self._lineage.is_of_it, self._lineage.is_earlier
@@ -112,7 +112,7 @@ class UsageRows:
     def rows(
         self, dimensions: Sequence[Dimension], span: TimeRange, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, int, Values]]:
-        """First copies of what cost something.
+        """First copies of events that cost something.
 
         Each is partition, offset, occurred_at and appended_at in µs, nano-USD, values.
         """
@@ -123,7 +123,9 @@ class UsageRows:
     def flats(
         self, dimensions: Sequence[Dimension], span: TimeRange, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, Flats, Values]]:
-        """As `rows`, those of unpriced requests only, with their flat amounts in place of nano-USD."""
+        """Like `rows`, but only of unpriced requests, with their number of flat amounts instead of
+        nano-USD.
+        """
         amount = f"({_FLATS}, toInt64(cost_usd = 0))"
         yield from self._stream(self._select(amount, dimensions, span, bounds, _IS_FLAT), plain=5)
 
@@ -135,22 +137,22 @@ class UsageRows:
         bounds: Mapping[int, int],
         which: str,
     ) -> str:
-        """First copies with an amount of each, those of this incarnation up to the bounds."""
-        place, source = "partition, offset", "usage FINAL"
+        """First copies, each with an amount; those of this incarnation up to the bounds."""
+        position, source = "partition, offset", "usage FINAL"
         condition = f"{self._lineage.is_of_it} AND {up_to(bounds)}"
         if self._lineage.earlier:
             here = self._lineage.is_of_it
-            place = f"if({here}, toInt64(partition), {EARLIER}), if({here}, offset, 0)"
+            position = f"if({here}, toInt64(partition), {EARLIER}), if({here}, offset, 0)"
             if self._query(f"SELECT 1 FROM usage_objects WHERE {here} LIMIT 1"):
                 source += f" LEFT JOIN ({_COPIES.format(here=here)}) AS copy USING (event_id)"
-                place = (
-                    f"multiIf({here}, toInt64(partition), copy.found, toInt64(tupleElement(copy.place, 1)),"
+                position = (
+                    f"multiIf({here}, toInt64(partition), copy.found, toInt64(tupleElement(copy.at, 1)),"
                     f" {EARLIER}),"
-                    f" multiIf({here}, offset, copy.found, tupleElement(copy.place, 2), 0)"
+                    f" multiIf({here}, offset, copy.found, tupleElement(copy.at, 2), 0)"
                 )
             condition = f"(({condition}) OR {self._lineage.is_earlier})"
         return (
-            f"SELECT {place}, toUnixTimestamp64Micro(occurred_at),"
+            f"SELECT {position}, toUnixTimestamp64Micro(occurred_at),"
             f" toUnixTimestamp64Milli(appended_at) * 1000, {amount}{columns_of(dimensions)}"
             f" FROM {source} WHERE {condition} AND {span.sql()} AND {which}"
         )
@@ -158,7 +160,9 @@ class UsageRows:
     def free(
         self, dimensions: Sequence[Dimension], span: TimeRange, bounds: Mapping[int, int]
     ) -> Iterator[tuple[int, int, int, int, int, Values]]:
-        """As `rows`, of what cost nothing: FREE, or UNPRICED where `flats` has it, in place of nano-USD."""
+        """Like `rows`, but of events at cost 0, with FREE, or UNPRICED if `flats` has it, instead of
+        nano-USD.
+        """
         yield from self._stream(
             "SELECT partition, offset, toUnixTimestamp64Micro(occurred_at),"
             " toUnixTimestamp64Milli(appended_at) * 1000,"
@@ -169,7 +173,7 @@ class UsageRows:
         )
 
     def letters(self) -> Iterator[DeadLetter]:
-        """Every dead letter of the topic, and of those of earlier incarnations."""
+        """Every dead letter of the topic and of earlier incarnations."""
         names = [name for name in DeadLetter.model_fields if name not in _NOT_IN_HISTORY]
         columns = [f"concat(toString({n}), 'Z')" if n == "failed_at" else n for n in names]
         for row in self._stream(
@@ -186,7 +190,7 @@ class UsageRows:
         return rows
 
     def _stream(self, sql: str, plain: int) -> Iterator[Any]:
-        """Rows, a block at a time: the first columns as they are, the others together as one tuple."""
+        """Rows, a block at a time: the first columns unchanged, the others as one tuple."""
         stream = self._client.query_column_block_stream(sql, parameters={"topic": self._topic})
         with stream as blocks:
             for block in blocks:
@@ -213,13 +217,13 @@ def cut(hours: Iterable[tuple[datetime, int]], at_most: int = MAX_ROWS_PER_READ)
 
 
 def up_to(bounds: Mapping[int, int]) -> str:
-    """As a condition: rows of those partitions, up to those offsets, both included."""
+    """Condition: rows of those partitions, up to and including those offsets."""
     ends = [bounds.get(partition, -1) + 1 for partition in range(max(bounds, default=EARLIER) + 1)]
     return f"offset < {ends}[partition + 1]" if ends else "0"
 
 
 def columns_of(dimensions: Sequence[Dimension]) -> str:
-    """As columns, each after a comma; `subject_from` reads their values."""
+    """The dimensions as columns, each after a comma; `subject_from` reads their values."""
     return "".join(f", `{field_of(dimension)}`" for dimension in dimensions)
 
 

@@ -1,1 +1,1 @@
-"""`spendmeter move`: one system goes on where another stood, with every account as it was."""
+"""`spendmeter move`: one system continues another, and every account keeps its spend."""

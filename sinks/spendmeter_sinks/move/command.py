@@ -10,10 +10,10 @@ from spendmeter.cli.connection import cluster_settings
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say_lines
 from spendmeter.client import who
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import MAX_PARTITIONS, ClickHouseSettings
+from spendmeter.settings import MAX_PARTITIONS, ClickHouseSettings
 from spendmeter_sinks.move.plan import CannotMove, MovePlan
 from spendmeter_sinks.move.run import Move
 
@@ -23,14 +23,14 @@ QUERY_WITHIN_SECONDS = 600
 @click.command()
 @dir_option
 @json_option
-@click.option("--to-prefix", help="Prefix of the topics to go on with.  [default: that of the settings]")
-@click.option("--to-bootstrap", help="Kafka to go on with, host:port.  [default: that of the settings]")
+@click.option("--to-prefix", help="Prefix of the new topics.  [default: that of the settings]")
+@click.option("--to-bootstrap", help="Kafka of the new topics, host:port.  [default: that of the settings]")
 @click.option(
     "--partitions", type=click.IntRange(1, MAX_PARTITIONS), help="Of new topics.  [default: of the settings]"
 )
 @click.option("--replication", type=click.IntRange(1, 15), help="Of new topics.  [default: of the settings]")
 @click.option(
-    "--from", "chosen", metavar="TOPIC", help="Which one to follow, if history is of several systems."
+    "--from", "chosen", metavar="TOPIC", help="The topic to follow, if history belongs to several systems."
 )
 @click.option("--apply", "do_it", is_flag=True, help="Carry the plan out.")
 def move(
@@ -43,11 +43,11 @@ def move(
     chosen: str | None,
     do_it: bool,
 ) -> None:
-    """Go on under another prefix, on another Kafka or with more partitions, every account as it was.
+    """Continue under another prefix, on another Kafka or with more partitions; every account keeps its spend.
 
-    The settings say where the system stands, the options where it is to go on. Without any, the topics of the
-    settings go on where history stood. The old ones may be written to until all gateways have moved. Prints
-    what is to be done; nothing is done without --apply. Exit 0: planned or done, 1: it cannot be.
+    The settings describe the present system, the options the new one. Without options, the topics of the
+    settings continue the system in history. Gateways may write to the old topics until all have moved. Prints
+    the plan; nothing is done without --apply. Exit 0: planned or done, 1: impossible.
     """
     source = cluster_settings(dir_)
     given = {
@@ -99,17 +99,17 @@ def render(planned: MovePlan, target: ClickHouseSettings, *, is_done: bool) -> l
     """The plan, as people read it."""
     lines = [
         f"from   {planned.source or planned.follows}"
-        + ("" if planned.source else "; its Kafka is not asked, only history"),
+        + ("" if planned.source else "; read from history only, not from its Kafka"),
         f"to     {planned.target}",
-        f"history {planned.database}: accounts of {planned.target.usage.topic} open with all that it holds of"
-        f" {planned.follows} and of what that one followed",
+        f"history {planned.database}: accounts of {planned.target.usage.topic} open with everything that it"
+        f" holds of {planned.follows} and of the topics that this one followed",
         "",
     ]
     steps = []
     if planned.topics:
-        steps.append(f"make {len(planned.topics)} topics: {', '.join(planned.topics)}")
+        steps.append(f"create {len(planned.topics)} topics: {', '.join(planned.topics)}")
     if planned.objects:
-        steps.append(f"copy who made {planned.objects} objects")
+        steps.append(f"copy the makers of {planned.objects} objects")
     if planned.budgets:
         steps.append(f"copy {len(planned.budgets)} budgets from {planned.budgets_from}")
     steps += [f"note that rows of {one.of} belong to it" for one in planned.entries]
@@ -120,7 +120,7 @@ def render(planned: MovePlan, target: ClickHouseSettings, *, is_done: bool) -> l
     lines += numbered or ["nothing is left to do"]
     lines += [f"note   {warning}" for warning in planned.warnings]
     if planned.behind is not None:
-        lines.append(f"note   history lacks {planned.behind} records of {planned.follows.topic} by now")
+        lines.append(f"note   history still lacks {planned.behind} records of {planned.follows.topic}")
     settings = (
         f"SPENDMETER_TOPIC_PREFIX={target.topic_prefix} SPENDMETER_PARTITIONS={planned.target.partitions}"
     )
@@ -130,7 +130,7 @@ def render(planned: MovePlan, target: ClickHouseSettings, *, is_done: bool) -> l
         f" {settings} SPENDMETER_KAFKA_BOOTSTRAP={target.kafka_bootstrap};",
         "       restart the gateways with the same, one at a time;",
         "       leave the old sink running until this command says that history lacks 0 records, then stop"
-        " all that is old",
+        " the old processes",
     ]
     if not is_done and not planned.is_done:
         lines += ["", "nothing was done: --apply does it"]

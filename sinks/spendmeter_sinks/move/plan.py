@@ -1,4 +1,4 @@
-"""The plan of a move: what goes on where, and what has to be done for it. Pure."""
+"""The plan of a move: which topics continue which, and the steps. Pure."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation, latest
 
 TO_BE_MADE = "to be made"
-"""Stands for the id of a topic that there is not yet."""
+"""The id of a topic that does not exist yet."""
 
 
 class CannotMove(Exception):
@@ -28,31 +28,31 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class MovePlan:
-    """Everything that `--apply` does, and what is left to the operator."""
+    """Everything that `--apply` does, and what the operator has to do."""
 
     database: str
     target: Site
     source: Site | None
-    """None where Kafka there cannot be asked any more."""
+    """None if its Kafka cannot be reached any more."""
     follows: UsageIncarnation
     entries: tuple[Registered, ...]
-    """To be written into the table `incarnations`, but for the target's own."""
+    """Entries to write into the table `incarnations`, except the target's own."""
     is_registered: bool
-    """The target has its entry already."""
+    """Whether the target already has its entry."""
     topics: tuple[str, ...] = ()
-    """To be made."""
+    """Topics to create."""
     budgets: tuple[str, ...] = ()
-    """To be copied."""
+    """Budgets to copy."""
     budgets_from: str = "history"
     objects: int | None = None
-    """Makers of objects to be copied; None where they cannot be read."""
+    """Makers of objects to copy; None if they cannot be read."""
     behind: int | None = None
-    """Records of the source that history does not have yet; None where Kafka there cannot be asked."""
+    """Records of the source that history does not have yet; None if its Kafka cannot be reached."""
     warnings: tuple[str, ...] = field(default=())
 
     @property
     def is_done(self) -> bool:
-        """Nothing is left to do."""
+        """Whether nothing is left to do."""
         return self.is_registered and not (self.topics or self.budgets or self.objects or self.entries)
 
 
@@ -64,11 +64,10 @@ def decide(
     target: UsageIncarnation,
     chosen: str | None = None,
 ) -> tuple[UsageIncarnation, list[Registered]]:
-    """Which incarnation the target follows, and what else has to be registered first.
+    """The incarnation that the target follows, and the entries to register first.
 
-    `source`: the topic that stands where the system is now, if that can be asked. `goes_on`: a sink of a
-    version before offsets carried an incarnation has read that very topic. `chosen`: a topic that is to be
-    followed.
+    `source`: the present system's topic, if its Kafka can be reached. `goes_on`: a sink of a
+    version without incarnations has read that very topic. `chosen`: the topic to follow.
 
     Raises:
         CannotMove: history holds nothing, or several systems, and none is chosen.
@@ -91,24 +90,24 @@ def decide(
         return ends[0], []
     if not ends:
         which = f"of {chosen}" if chosen else "of any other system"
-        raise CannotMove(f"history holds nothing {which}: there is nothing to go on with")
+        raise CannotMove(f"history holds nothing {which}: there is nothing to continue")
     names = ", ".join(map(str, ends))
     raise CannotMove(
-        f"history is of several systems ({names}): say with --from TOPIC which one to go on with"
+        f"history belongs to several systems ({names}): choose the one to continue with --from TOPIC"
     )
 
 
 def _entry_of(
     source: UsageIncarnation, known: Sequence[Registered], unnamed: Collection[str], goes_on: bool
 ) -> Registered | None:
-    """The source's entry: there already, or to be made; None where history does not know its topic."""
+    """The source's entry, existing or new; None if history does not know its topic."""
     for one in known:
         if one.of == source:
             return one
     is_claimed = any(one.of.topic == source.topic and one.has_unnamed for one in known)
     if goes_on and source.topic in unnamed and not is_claimed:
         return Registered(source, None, has_unnamed=True)
-    # A namesake: the topic was made anew, and what came since then goes on with what was before.
+    # A topic of the same name was created anew: its records continue those of the earlier one.
     before = [of for of in latest(known) if of.topic == source.topic]
     if not before and source.topic in unnamed:
         before = [UsageIncarnation(source.topic, "")]

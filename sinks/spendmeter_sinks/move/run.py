@@ -1,10 +1,10 @@
-"""A move, step by step: look at both places and at history, then do what was planned.
+"""A move, step by step: inspect both systems and history, then carry out the plan.
 
-The order of the steps is what makes a move that was cut short one that is simply called again:
+Thanks to the order of the steps, an interrupted move can simply be run again:
 
-1. Make the topics. Nobody counts on them yet.
-2. Copy who made which object, then the budgets, as they are. What is there is newer, and stays.
-3. Write down that the new topic follows the old one. From then on its sink stores what it reads, and
+1. Create the topics. Nobody counts on them yet.
+2. Copy the makers of objects, then the budgets, unchanged. What already exists is newer, and stays.
+3. Record that the new topic follows the old one. From then on its sink stores what it reads, and
    opening balances hold what history has of the earlier ones.
 """
 
@@ -13,15 +13,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, Record, decode, encode_budget
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.clickhouse import Client
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.groups import SINK_GROUP, behind, committed_by
-from spendmeter.runtime.kafka import (
+from spendmeter.contract.total import Opening
+from spendmeter.kafka.client import (
     AIOKafkaConsumer,
     KafkaError,
     TopicPartition,
@@ -29,9 +24,14 @@ from spendmeter.runtime.kafka import (
     consumer,
     producer,
 )
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
-from spendmeter.runtime.topic_check import check_topics
-from spendmeter.runtime.topic_state import TopicState, lookup_topics
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.kafka.groups import SINK_GROUP, behind, committed_by
+from spendmeter.runtime.clickhouse import Client
+from spendmeter.settings import ClickHouseSettings, Settings
+from spendmeter.topics.check import check_topics
+from spendmeter.topics.create import create_topics
+from spendmeter.topics.dead_letters import StoredRecord
+from spendmeter.topics.state import TopicState, lookup_topics
 from spendmeter_sinks.clickhouse.plan import is_of_before_incarnations
 from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
 from spendmeter_sinks.history.registry import read_registered, read_unnamed_topics, register
@@ -44,7 +44,7 @@ Raw = dict[bytes, StoredRecord]
 
 
 class Move:
-    """One move. `source`: where the system stands; `target`: where it is to go on."""
+    """One move. `source`: the present system; `target`: the new one."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class Move:
         self._objects: list[Record] = []
 
     async def plan(self) -> MovePlan:
-        """Look, and change nothing.
+        """Inspect, and change nothing.
 
         Raises:
             CannotMove: see the message.
-            KafkaError, clickhouse_connect Error: the target or history cannot be asked.
+            KafkaError, clickhouse_connect Error: the target or history cannot be read.
         """
         known = await asyncio.to_thread(read_registered, self._client)
         unnamed = await asyncio.to_thread(read_unnamed_topics, self._client)
@@ -75,7 +75,7 @@ class Move:
         target = self._site(self._target, checked.states)
         source = None if self._is_in_place else await self._source_site()
         if source is not None and source.usage == target.usage:
-            raise CannotMove(f"{target} is where the system stands already")
+            raise CannotMove(f"the system is already on {target}")
         goes_on = source is not None and await self._goes_on(source)
         of = source.usage if source is not None else None
         follows, entries = decide(known, unnamed, of, goes_on, target.usage, self._chosen)
@@ -101,7 +101,7 @@ class Move:
         )
 
     async def apply(self, planned: MovePlan, by: str) -> None:
-        """Do what was planned by this object; whoever is cut short calls it again.
+        """Carry out this object's plan; if interrupted, call it again.
 
         Raises:
             KafkaError, clickhouse_connect Error: a server cannot be reached or refuses.
@@ -137,7 +137,7 @@ class Move:
         return is_of_before_incarnations(found.values())
 
     async def _behind(self, source: Site | None) -> int | None:
-        """How many records of the source history does not have."""
+        """The number of the source's records that history lacks."""
         if source is None:
             return None
         partitions = _partitions_of(source)
@@ -155,7 +155,7 @@ class Move:
             await reader.stop()
 
     async def _refuse_stale(self, target: Site) -> None:
-        """What a stream knows under the target's prefix must be of the very topic that is there."""
+        """Check that the stream's state under the target's prefix belongs to the topic that exists there."""
         if target.usage.incarnation == TO_BE_MADE:
             return
         for record in (await _read(self._target, Topic.OPENINGS)).values():
@@ -165,13 +165,12 @@ class Move:
                 continue
             if opening.incarnation != target.usage.incarnation:
                 raise CannotMove(
-                    f"what the stream knows under the prefix {target.prefix!r} on {target.bootstrap} is of"
-                    f" another {target.usage.topic} than is there now: give --to-prefix with one that nothing"
-                    " has used"
+                    f"the stream's state under the prefix {target.prefix!r} on {target.bootstrap} belongs to"
+                    f" an earlier {target.usage.topic}: give --to-prefix with a prefix that was never used"
                 )
 
     async def _read_budgets(self, source: Site | None, target: Site) -> str:
-        """Note those that the target lacks; returns where they were read."""
+        """Note the budgets that the target lacks; returns where they were read."""
         there = await self._of_target(target, Topic.BUDGETS)
         if source is not None:
             found = [_as_written(r) for r in (await _read(self._source, Topic.BUDGETS)).values()]
@@ -217,7 +216,7 @@ def _partitions_of(site: Site) -> list[TopicPartition]:
 
 
 async def _read(settings: Settings, topic: Topic) -> Raw:
-    """What the compacted topic amounts to now."""
+    """The current records of the compacted topic."""
     latest: Raw = {}
 
     def on_record(record: StoredRecord) -> None:

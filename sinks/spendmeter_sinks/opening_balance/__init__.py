@@ -1,1 +1,1 @@
-"""Opening balances: what history already holds when the stream begins to count a budget."""
+"""Opening balances: what history holds from before the stream began to count a budget."""

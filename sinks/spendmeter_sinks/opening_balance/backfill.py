@@ -1,13 +1,13 @@
-"""The edge: takes opening balances from history, one round for all that are due.
+"""The edge: adds up opening balances from history, one round for all budgets that need one.
 
-    1. look      which budgets the stream has begun to count in every partition, and lack their balance
+    1. select    budgets that the stream counts in every partition and that lack their balance
     2. wait      until the sink has committed past every offset that they need
     3. add up    the rows of history below those offsets, in memory-bounded pieces
-    4. publish   a total per account; then, in every partition of spend.totals, that these were all
+    4. publish   a total per account; then, in every partition of spend.totals, a record that closes them
     5. note      on spend.openings that it is done
 
-A crash in between is a repetition: the same totals again, which readers know. Two fillers at once
-say the same twice.
+A crash in between leads to a repetition: readers recognise the same totals. Two backfills at once
+publish the same twice.
 """
 
 import asyncio
@@ -21,17 +21,16 @@ from prometheus_client import Counter, Gauge
 from urllib3.exceptions import HTTPError
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
 from spendmeter.contract.records import InvalidRecord, decode, encode_opening, encode_total
 from spendmeter.contract.topics import Topic
-from spendmeter.contract.total import Total
+from spendmeter.contract.total import Opening, Total
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.kafka.fetch import FetchedRecord
+from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.clickhouse import Error, reader, render_error
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.fetched import FetchedRecord
-from spendmeter.runtime.groups import SINK_GROUP, committed_by
-from spendmeter.runtime.kafka import AIOKafkaProducer, KafkaError, TopicPartition, partition_of, producer
+from spendmeter.topics.budgets import BudgetTopic
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.history.dead_letters import scan_dead_letters
 from spendmeter_sinks.history.incarnations import Lineage
@@ -47,14 +46,14 @@ from spendmeter_sinks.opening_balance.pending_backfills import (
 
 log = logging.getLogger(__name__)
 
-BACKFILLED = Counter("spendmeter_openings_taken_total", "Opening balances taken from history.")
+BACKFILLED = Counter("spendmeter_openings_taken_total", "Opening balances read from history.")
 WAITING = Gauge("spendmeter_openings_waiting", "Budgets that wait for their opening balance.")
 
 POLL_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 10.0
 EARLIER_EVERY_SECONDS = 1.0
 EARLIER_PAUSES = 2
-"""How many times as long as it took to ask or add up until that is done again."""
+"""The pause before a query or a sum is repeated, as a multiple of its duration."""
 QUERY_WITHIN_SECONDS = 300
 MAX_IN_FLIGHT = 1_000
 SAY_WAITING_EVERY_SECONDS = 60.0
@@ -63,7 +62,7 @@ MAX_NAMED = 10
 
 
 class Backfill:
-    """Beside the sink, in every worker; only one that `is_in_charge` does anything."""
+    """Runs beside the sink in every worker; only the one that `is_in_charge` does anything."""
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class Backfill:
         is_in_charge: Callable[[], bool],
         lineage: Callable[[], Lineage | None],
     ) -> None:
-        """`lineage`: what the rows of usage rest on; None while that is not settled."""
+        """`lineage`: the one that rows of usage belong to; None while it is not settled."""
         self._settings = settings
         self._is_in_charge = is_in_charge
         self._lineage = lineage
@@ -107,7 +106,7 @@ class Backfill:
         stopped = asyncio.create_task(stop.wait())
         tasks = [*readers, work, stopped]
         try:
-            # A reader or the work only ends by a bug, which must stop the process.
+            # The reader and the work end only by a bug, which must stop the process.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -165,11 +164,11 @@ class Backfill:
         begun = monotonic()
         await asyncio.to_thread(self._add_up, balances, lineage)
         await self._publish(balances, requests)
-        # What earlier ones still bring is added up again and again, but not for most of the time.
+        # Late events of earlier incarnations are added up repeatedly, but not most of the time.
         self._earlier_due = max(self._earlier_due, monotonic() + EARLIER_PAUSES * (monotonic() - begun))
 
     async def _read_earlier(self, lineage: Lineage) -> None:
-        """See how far history is with earlier incarnations, which others may still write to."""
+        """Check how much history has of earlier incarnations, to which others may still write."""
         if lineage == self._earlier_of and monotonic() < self._earlier_due:
             return
         begun = monotonic()
@@ -186,14 +185,14 @@ class Backfill:
             client.close()
 
     def _say_waiting(self, waiting: int, partitions: Sequence[int], committed: Mapping[int, int]) -> None:
-        """Say for what budgets wait, once they have done so for a minute, and every minute."""
+        """Log what budgets wait for, after the first minute and then every minute."""
         if monotonic() - self._said_at < SAY_WAITING_EVERY_SECONDS:
             return
         self._said_at = monotonic()
         reasons = dict(islice(self._pending.reasons(self._budgets.book, partitions, committed), MAX_NAMED))
         log.warning(
-            "%d budgets wait for their opening balance; until then their signals say `opening`, and what was"
-            " spent before they were counted is missing: %s%s",
+            "%d budgets wait for their opening balance; until then their signals say `opening` and lack what"
+            " was spent before they were counted: %s%s",
             waiting,
             "; ".join(f"{budget_id}: {reason}" for budget_id, reason in reasons.items()),
             "; …" if waiting > len(reasons) else "",
@@ -210,8 +209,8 @@ class Backfill:
         self._removed -= removed
 
     async def _committed(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Source partition: the offset up to which history holds everything. Of one that the sink never
-        committed for there is none.
+        """Source partition: the offset up to which history holds everything. Partitions without a commit of
+        the sink are left out.
         """
         name = self._settings.topic(Topic.USAGE)
         found = await committed_by(self._settings, SINK_GROUP, [TopicPartition(name, p) for p in partitions])
@@ -219,7 +218,7 @@ class Backfill:
 
     def _add_up(self, balances: Balances, lineage: Lineage) -> None:
         """Blocking."""
-        # Of the server's memory: an opening balance that is refused would be missing for good.
+        # Spill to the server's disk: a refused opening balance would be missing for good.
         limits = {"max_memory_usage": 0}
         client = reader(self._settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=limits, compress="lz4")
         try:
@@ -230,7 +229,7 @@ class Backfill:
                 balances.add(rows.rows(dimensions, piece, bounds))
                 if balances.has_flats:
                     balances.add_flats(rows.flats(dimensions, piece, bounds))
-            # What history refused, the stream would have counted.
+            # The stream would have counted what history refused.
             letters = scan_dead_letters(rows.letters(), topic)
             balances.add(letters.rows(dimensions))
             balances.add_flats(letters.flats(dimensions))
@@ -243,7 +242,7 @@ class Backfill:
         accounts = await self._send(
             (partition_of(total.account, len(placed)), total) for total in balances.totals()
         )
-        # Behind the totals, in each partition: who reads one has read the others of the budget there.
+        # After the totals, in each partition: whoever reads it has read the budget's totals there.
         await self._send((partition, total) for total in balances.closings() for partition in placed)
         for due in requests:
             record = encode_opening(closing_of(due), now)
@@ -255,7 +254,7 @@ class Backfill:
         log.info("opening balances of %d budgets (%s): %d accounts", len(requests), names, accounts)
 
     async def _send(self, totals: Iterable[tuple[int, Total]]) -> int:
-        """Store totals, each in its partition; returns how many, once the brokers have them."""
+        """Store totals, each in its partition; returns their number once the brokers have them."""
         now, topic, count = datetime.now(UTC), self._settings.topic(Topic.TOTALS), 0
         waiting = []
         for partition, total in totals:

@@ -1,19 +1,19 @@
-"""Balances: rows of history added up, one total per account, by the rule that the stream counts by. Pure."""
+"""Balances: adds rows of history up, one total per account, by the stream's own rule. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window, window_of
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_sinks.history.usage_rows import Flats, TimeRange, needed_dimensions, subject_from
 from spendmeter_sinks.opening_balance.pending_backfills import BackfillRequest
 
-# Where clocks are apart by less, nobody still enforces a window that is over for us.
+# If clocks differ by less than this, nobody still enforces a window that is over for us.
 CLOCKS_APART = timedelta(minutes=1)
 A = TypeVar("A")
 Row = tuple[int, int, int, int, A, tuple[Any, ...]]
@@ -21,7 +21,7 @@ Row = tuple[int, int, int, int, A, tuple[Any, ...]]
 
 
 class _Account:
-    """An account of a budget that is due, and the window of it that the last row fell into."""
+    """An account of a budget that needs its balance, and the window of the last row."""
 
     __slots__ = ("due", "end_us", "flat_nanousd", "name", "start", "start_us")
 
@@ -42,7 +42,7 @@ class _Sum:
 
 
 class Balances:
-    """Feed it every first copy that history has in `span` below `bounds`, in any order; read `totals`."""
+    """Add every first copy in history within `span` and below `bounds`, in any order; then read `totals`."""
 
     def __init__(self, requests: Sequence[BackfillRequest], book: BudgetBook, now: datetime) -> None:
         self._book = book
@@ -54,7 +54,7 @@ class Balances:
 
     @property
     def span(self) -> TimeRange:
-        """From when on rows are needed."""
+        """The moment from which rows are needed."""
         return TimeRange(min(self._first.values(), default=None), None)
 
     @property
@@ -72,14 +72,15 @@ class Balances:
         return any(due.budget.unpriced_flat_nanousd() for due in self._requests.values())
 
     def add(self, rows: Iterable[Row[int]]) -> None:
-        """Count rows in. One that costs nothing is no event of any account."""
+        """Add rows. An event that costs nothing belongs to no account."""
         for account, start, amount in self._placed(rows):
             if amount:
                 self._add(account, start, amount, 1)
 
     def add_flats(self, rows: Iterable[Row[Flats]]) -> None:
-        """Count in the flat amounts of the budgets that have one, for rows that `add` was given too if they
-        cost something else."""
+        """Add the flat amounts of budgets that have one. `add` gets the same rows, too, if they
+        have a cost.
+        """
         for account, start, (flats, is_all) in self._placed(rows):
             if account.flat_nanousd:
                 self._add(account, start, flats * account.flat_nanousd, is_all)
@@ -90,12 +91,12 @@ class Balances:
         held.events += events
 
     def totals(self) -> Iterator[Total]:
-        """One for each account and window that history has something of."""
+        """One total for each account and window with spend in history."""
         for (budget_id, account, start), held in self._sums.items():
             yield _total(self._requests[budget_id], account, start, held)
 
     def closings(self) -> Iterator[Total]:
-        """For each budget, that these were all. To be told after them, in every partition of totals."""
+        """For each budget the record that closes its balances, for every partition of totals, after them."""
         for budget_id, due in self._requests.items():
             yield _total(due, budget_id, self._first[budget_id], _Sum())
 
@@ -123,7 +124,7 @@ class Balances:
         return self._remembered[values]
 
     def _enter(self, account: _Account, occurred_us: int) -> None:
-        """Move an account to the window that holds the moment; to none where that is of no concern."""
+        """Move an account to the window of that moment, or to none if that window does not matter."""
         window = self._book.window_of(account.due.budget, from_unix_us(occurred_us))
         if window is None:
             account.start, account.start_us, account.end_us = None, 1, 0
@@ -134,7 +135,7 @@ class Balances:
 
 
 def first_window(due: BackfillRequest, now: datetime) -> Window:
-    """The first window that is still of concern; a budget that begins later has none before that."""
+    """The first window that still matters; a budget that begins later has none before its start."""
     budget = due.budget
     window = window_of(budget, max(now - CLOCKS_APART, budget.starts_at or now - CLOCKS_APART))
     assert window is not None, "a budget has a window from its beginning on"

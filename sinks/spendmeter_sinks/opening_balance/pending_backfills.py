@@ -1,24 +1,23 @@
-"""The ledger: which budgets still need an opening balance, as spend.openings tells. Pure."""
+"""Pending backfills: the budgets that still need an opening balance, according to spend.openings. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
-from spendmeter.contract.total import EARLIER
+from spendmeter.contract.total import EARLIER, Opening
 from spendmeter.domain.matching import BudgetBook
 
 
 class BackfillRequest(NamedTuple):
-    """An opening balance that is to be taken from history."""
+    """An opening balance to add up from history."""
 
     budget: Budget
     shape: str
     before: dict[int, int]
-    """Every source partition: history holds what lies below this offset, the stream the rest. EARLIER is of
-    earlier incarnations of spend.usage."""
+    """For every source partition: history has what is below this offset, the stream the rest. EARLIER stands
+    for earlier incarnations of spend.usage."""
     incarnation: str = ""
-    """Of spend.usage, which these offsets are of."""
+    """The incarnation of spend.usage that these offsets belong to."""
 
 
 class PendingBackfills:
@@ -26,15 +25,15 @@ class PendingBackfills:
 
     def __init__(self) -> None:
         self.incarnation = ""
-        """Of spend.usage as it is now: openings of another one say nothing. Empty takes all."""
+        """The present one of spend.usage: openings of another one are ignored. Empty accepts all."""
         self.earlier = 0
-        """What history has of earlier ones, as an offset: each balance holds that, too."""
+        """How much history has of earlier incarnations, as an offset: each balance includes it."""
         self._openings: dict[str, Opening] = {}
         self._watched: set[str] = set()
-        """Budgets that cannot have been removed and come back without our hearing of it."""
+        """Budgets that cannot have been removed and restored unnoticed."""
 
     def apply(self, key: str, opening: Opening | None) -> None:
-        """Bring one record in; None removes."""
+        """Apply one record; None removes."""
         if opening is None:
             self._openings.pop(key, None)
         else:
@@ -59,7 +58,7 @@ class PendingBackfills:
     def reasons(
         self, book: BudgetBook, partitions: Sequence[int], committed: Mapping[int, int]
     ) -> Iterator[tuple[str, str]]:
-        """For each budget that lacks its balance what it waits for, as people read it."""
+        """For each budget that lacks its balance, what it waits for, in a form for people."""
         for budget in book:
             shape = book.shape_of(budget)
             uncounted = [p for p in partitions if self._opening(f"{budget.id}|{shape}|{p}") is None]
@@ -74,7 +73,7 @@ class PendingBackfills:
             yield due.budget.id, f"history holds spend.usage {', '.join(behind)}" if behind else "its turn"
 
     def waiting(self, book: BudgetBook, partitions: Sequence[int]) -> int:
-        """How many budgets lack theirs, those that the stream has not opened everywhere included."""
+        """How many budgets lack their balance, including those that the stream has not opened everywhere."""
         unopened = sum(
             any(self._opening(f"{budget.id}|{book.shape_of(budget)}|{p}") is None for p in partitions)
             for budget in book
@@ -82,11 +81,11 @@ class PendingBackfills:
         return unopened + len(self.due(book, partitions))
 
     def forget(self, budget_id: str) -> None:
-        """The budget was removed: should it come back, it needs another opening balance."""
+        """Note that the budget was removed: if it comes back, it needs another opening balance."""
         self._openings.pop(closing_key(budget_id), None)
 
     def gone(self, book: BudgetBook) -> list[str]:
-        """Budgets that are gone and of which the topic still says that they have their opening balance."""
+        """Removed budgets that, according to the topic, still have their opening balance."""
         return [
             opening.budget_id
             for opening in self._openings.values()
@@ -102,7 +101,7 @@ class PendingBackfills:
         closed = self._opening(closing_key(due.budget.id))
         if closed is None or (closed.shape, dict(closed.before)) != (due.shape, due.before):
             return False
-        # One of a higher revision may have been removed and come back while nobody looked: once more, then.
+        # A budget with a higher revision may have been removed and restored unnoticed, so do it again.
         if closed.revision >= due.budget.revision:
             self._watched.add(due.budget.id)
         return due.budget.id in self._watched
@@ -114,7 +113,7 @@ def closing_key(budget_id: str) -> str:
 
 
 def closing_of(due: BackfillRequest) -> Opening:
-    """What tells that the opening balance was taken."""
+    """The record that says that the opening balance has been added up."""
     return Opening(
         budget_id=due.budget.id,
         shape=due.shape,
@@ -127,9 +126,9 @@ def closing_of(due: BackfillRequest) -> Opening:
 
 
 def is_covered(due: BackfillRequest, committed: Mapping[int, int]) -> bool:
-    """Whether history holds everything that is wanted: the sink has committed up to there.
+    """Whether history holds everything that is needed: the sink has committed that far.
 
-    Of earlier incarnations that is what it has.
+    For earlier incarnations, what history has is enough.
     """
     return all(
         partition == EARLIER or committed.get(partition, 0) >= offset

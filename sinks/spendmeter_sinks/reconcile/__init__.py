@@ -1,5 +1,5 @@
 """The reconciler: recorded events, stream totals, signals and history, compared to the nano-dollar.
 
-Read in this order: sequences, eras, scope, totals, recount, signals, evidence, report (all pure), then
-history and positions (the edges), run, command.
+Read in this order: sequences, budget_history, scope, totals, replay, signals, evidence, report (all pure),
+then history and kafka_reader (the edges), run, command.
 """

@@ -7,16 +7,15 @@ from pathlib import Path
 import click
 
 from spendmeter.cli.connection import cluster_settings
-from spendmeter.cli.options import dir_option, json_option
+from spendmeter.cli.options import dir_option, json_option, wait_option
 from spendmeter.cli.printing import print_json, say_lines
+from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.kafka_errors import explained
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.reconcile.history import IN_MEMORY
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
-from spendmeter_sinks.reconcile.render import render
-from spendmeter_sinks.reconcile.report import Report
+from spendmeter_sinks.reconcile.report import Report, render
 from spendmeter_sinks.reconcile.run import reconcile as compare
 from spendmeter_sinks.reconcile.scope import WindowFilter, read_window_filter
 
@@ -35,14 +34,7 @@ QUERY_WITHIN_SECONDS = 600
     " left out): now, a date (its midnight in UTC), or RFC 3339 such as 2026-11-22T10:00:00Z."
     "  [default: every window that the stream keeps]",
 )
-@click.option(
-    "--wait",
-    "wait_seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait, at each step, for the stream and history to come to the same point.",
-)
+@wait_option("Seconds to wait, at each step, for the stream and history to come to the same point.")
 def reconcile(dir_: Path | None, as_json: bool, window: str | None, wait_seconds: float) -> None:
     """Compare recorded events, stream totals, signals and history, to the nano-dollar.
 

@@ -1,24 +1,79 @@
 """Finds the events behind a component that does not agree: reads them again from Kafka and from history."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
 
-from spendmeter.contract.times import from_unix_us
 from spendmeter.domain.matching import BudgetBook, Subject, subject_of
+from spendmeter.values.times import from_unix_us
 from spendmeter_sinks.history.usage_rows import TimeRange, needed_dimensions, subject_from
-from spendmeter_sinks.reconcile.evidence import Evidence, FirstCopy, first_copies, weigh
 from spendmeter_sinks.reconcile.history import History
 from spendmeter_sinks.reconcile.kafka_reader import KafkaReader
 from spendmeter_sinks.reconcile.replay import NEVER, ComparedComponent, Differing
 
+
+class FirstCopy(NamedTuple):
+    """The first copy of an event."""
+
+    offset: int
+    cost_nanousd: int
+
+
+Copies = Mapping[UUID, FirstCopy]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The events that differ, by what is wrong with them."""
+
+    missing_in_history: tuple[UUID, ...] = ()
+    """Kafka has them."""
+    altered_in_history: tuple[UUID, ...] = ()
+    """History has another amount than Kafka."""
+    unknown_to_kafka: tuple[UUID, ...] = ()
+    """History has them at offsets at which Kafka has something else."""
+    suspects: tuple[UUID, ...] = ()
+    """If Kafka and history agree, the stream is wrong: events that alone would explain it, or else all."""
+
+
+def first_copies(copies: Iterable[tuple[UUID, FirstCopy]]) -> dict[UUID, FirstCopy]:
+    """For each event the copy with the lowest offset."""
+    first: dict[UUID, FirstCopy] = {}
+    for event_id, copy in copies:
+        known = first.get(event_id)
+        if known is None or copy.offset < known.offset:
+            first[event_id] = copy
+    return first
+
+
+def weigh(lane: ComparedComponent, in_kafka: Copies, in_history: Copies, kafka_from: int) -> Evidence:
+    """Name the events behind a component that does not agree. `kafka_from`: the first offset read."""
+    missing = _by_offset({e: c for e, c in in_kafka.items() if e not in in_history})
+    altered = _by_offset(
+        {e: c for e, c in in_history.items() if e in in_kafka and in_kafka[e].cost_nanousd != c.cost_nanousd}
+    )
+    unknown = _by_offset(
+        {e: c for e, c in in_history.items() if e not in in_kafka and c.offset >= kafka_from}
+    )
+    if missing or altered or unknown:
+        return Evidence(missing, altered, unknown)
+    claimed = lane.claimed.spent_nanousd if lane.claimed else 0
+    alone = {e: c for e, c in in_history.items() if c.cost_nanousd == abs(claimed - lane.spent_nanousd)}
+    return Evidence(suspects=_by_offset(alone or in_history))
+
+
+def _by_offset(copies: Copies) -> tuple[UUID, ...]:
+    return tuple(sorted(copies, key=lambda event_id: copies[event_id].offset))
+
+
 MAX_WEIGHED = 20
-"""Components for which the events are looked up; beyond it a report names amounts only."""
+"""Components whose events are read; beyond this number a report names only amounts."""
 MAX_RECORDS_READ = 200_000
-"""Of one partition: the last ones of the range that differs."""
+"""Events of one partition: the last ones of the differing range."""
 
 
 class _Met(NamedTuple):
@@ -31,7 +86,7 @@ class _Met(NamedTuple):
 
 
 class Finder:
-    """Looks for evidence, a partition at a time."""
+    """Searches for evidence, one partition at a time."""
 
     def __init__(self, history: History, positions: KafkaReader, book: BudgetBook) -> None:
         self._history = history
@@ -94,5 +149,5 @@ class Finder:
 
 
 def _first(lane: ComparedComponent) -> int:
-    """Without an opening all offsets are looked at."""
+    """Without an opening, all offsets are searched."""
     return 0 if lane.first_offset == NEVER else lane.first_offset

@@ -8,13 +8,13 @@ from spendmeter_sinks.history.dead_letters import DeadLetterScan
 from spendmeter_sinks.reconcile.history import Conflict, History, ProducerHistory
 from spendmeter_sinks.reconcile.sequences import Range, in_both, without
 
-# A gateway sends a chunk again until each partition has acknowledged its part: for this long the
-# later part may be in Kafka and the earlier one not.
+# A gateway resends a chunk until each partition has acknowledged its part. For this long a
+# later part may be in Kafka while an earlier one is not.
 SETTLE_SECONDS = 5.0
 
 Gaps = Mapping[str, list[Range]]
 PassAll = Callable[[], Awaitable[DeadLetterScan]]
-"""Return once history has everything that is in Kafka at the call, with the dead letters of then."""
+"""Returns the dead letters once history has everything that was in Kafka at the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ async def find_losses(
 
 
 def still_missing(before: Gaps, now: Gaps) -> Gaps:
-    """What was missing and is missing; a gap that opened since is for the next look."""
+    """The gaps that are still missing; a gap that opened since is checked next time."""
     both = {producer: in_both(ranges, now.get(producer, [])) for producer, ranges in before.items()}
     return {producer: ranges for producer, ranges in both.items() if ranges}
 

@@ -1,24 +1,24 @@
-"""The edge to ClickHouse: what the comparison asks of history. Answers are bounded, or streams of blocks."""
+"""The edge to ClickHouse: the comparison's queries of history. Answers are bounded, or streams of blocks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dimensions import Dimension
 from spendmeter.contract.records import InvalidRecord, decode
-from spendmeter.contract.times import from_unix_us
+from spendmeter.values.dimensions import Dimension
+from spendmeter.values.times import from_unix_us
 from spendmeter_sinks.history.usage_rows import SENT_BEFORE, TimeRange, UsageRows, Values, columns_of, up_to
-from spendmeter_sinks.reconcile.budget_history import Revision
+from spendmeter_sinks.reconcile.scope import Revision
 from spendmeter_sinks.reconcile.sequences import Range
 
 MAX_RANGES = 10_000
 MAX_CONFLICTS = 100
 MAX_IDS_PER_QUERY = 1_000
 IN_MEMORY = {f"max_bytes_before_external_{work}": 256 * 1024 * 1024 for work in ("sort", "group_by")}
-"""Settings of ClickHouse for a client of these queries: beyond that much they go on by way of its disk."""
+"""ClickHouse settings for these queries: above this much memory they spill to its disk."""
 
-# Bills that history has from another record. In the sequence of their producer they are no gap.
+# Bills that history has from another record. They are not gaps in their producer's sequence.
 _REPEATED_BILLS = (
     "SELECT producer_id, seq FROM usage_objects FINAL WHERE {of} AND (producer_id, seq)"
     " NOT IN (SELECT producer_id, seq FROM usage WHERE {of} AND object_id != '')"
@@ -31,9 +31,9 @@ class ProducerHistory(NamedTuple):
 
     producer_id: str
     rows: int
-    """Copies that are not merged yet included."""
+    """Includes copies that are not merged yet."""
     seqs: int
-    """Different ones."""
+    """Distinct ones."""
     highest: int
 
 
@@ -49,7 +49,7 @@ class History(UsageRows):
 
     @property
     def _of(self) -> str:
-        """As a condition: rows of the system, whatever incarnation. A producer may have moved with it."""
+        """Condition: rows of the system, of any incarnation. A producer may have moved with it."""
         return self._lineage.is_of_all
 
     @property
@@ -57,7 +57,7 @@ class History(UsageRows):
         return _REPEATED_BILLS.format(of=self._of)
 
     def recorded(self) -> list[ProducerHistory]:
-        """Every producer with how far its sequence has come."""
+        """Every producer, with the end of its sequence."""
         rows = self._query(
             "SELECT producer_id, count(), groupBitmap(seq), max(seq) FROM"
             f" (SELECT producer_id, seq FROM usage WHERE {self._of} UNION ALL {self._repeated_bills})"
@@ -66,7 +66,7 @@ class History(UsageRows):
         return [ProducerHistory(*row) for row in rows]
 
     def gaps(self, producers: Sequence[str]) -> dict[str, list[Range]]:
-        """What the producers' sequences lack below their highest: the first MAX_RANGES ranges."""
+        """The gaps below the producers' highest numbers: the first MAX_RANGES ranges."""
         rows = self._query(
             "SELECT producer_id, before + 1, seq - 1 FROM (SELECT producer_id, seq,"
             " lagInFrame(seq, 1, 0) OVER (PARTITION BY producer_id ORDER BY seq"
@@ -82,7 +82,7 @@ class History(UsageRows):
         return found
 
     def conflicts(self, producers: Sequence[str]) -> list[Conflict]:
-        """The first MAX_CONFLICTS sequence numbers that stand for several events."""
+        """The first MAX_CONFLICTS sequence numbers with several events."""
         rows = self._query(
             "SELECT producer_id, seq, groupUniqArray(10)(event_id), groupUniqArray(10)(cost_nanousd)"
             # Of two corrections that were made at once the first counts, by design (history/correction.py).
@@ -122,7 +122,7 @@ class History(UsageRows):
     def events(
         self, dimensions: Sequence[Dimension], span: TimeRange, partition: int, first: int, last: int
     ) -> Iterator[tuple[UUID, int, int, int, Values]]:
-        """First copies in one stretch of offsets: event id, offset, occurred_at in µs, nano-USD, values."""
+        """First copies in a range of offsets: event id, offset, occurred_at in µs, nano-USD, values."""
         yield from self._stream(
             "SELECT event_id, offset, toUnixTimestamp64Micro(occurred_at), cost_nanousd"
             f"{columns_of(dimensions)} FROM usage FINAL WHERE {self._lineage.is_of_it} AND {span.sql()}"
@@ -131,7 +131,7 @@ class History(UsageRows):
         )
 
     def having(self, event_ids: Sequence[UUID]) -> set[UUID]:
-        """Which of the events history has; of more than MAX_IDS_PER_QUERY, the first are asked for."""
+        """The events that history has; of more than MAX_IDS_PER_QUERY ids, only the first are queried."""
         if not event_ids:
             return set()
         rows = self._query(

@@ -1,4 +1,4 @@
-"""The edge to Kafka: where topics end, how far a group has come, what a stretch of spend.usage holds."""
+"""The edge to Kafka: the ends of topics, the offsets of a group, the events in a range of spend.usage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -12,23 +12,23 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total, included_by
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.writers import check_writer
-from spendmeter.runtime.compacted import CompactedTopics
-from spendmeter.runtime.dead_letters import StoredRecord
-from spendmeter.runtime.groups import behind, wait_until_passed
-from spendmeter.runtime.kafka import AIOKafkaConsumer, TopicPartition, admin_client, consumer
-from spendmeter.runtime.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import AIOKafkaConsumer, TopicPartition, admin_client, consumer
+from spendmeter.kafka.compacted import CompactedTopics
+from spendmeter.kafka.groups import behind, wait_until_passed
+from spendmeter.kafka.log_ends import FollowedWithinTheLog, LogEnds, WithinTheLog
+from spendmeter.settings import Settings
+from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter_sinks.reconcile.totals import Totals
 
 MAX_RECORDS_PER_POLL = 5_000
 
 
 class CannotCompare(Exception):
-    """There is nothing to compare, or not in time; the message names the reason and the fix."""
+    """There is nothing to compare, or it did not arrive in time; the message names the reason and the fix."""
 
 
 class KafkaReader:
-    """Questions about topics and groups. An asynchronous context manager."""
+    """Queries about topics and groups. An asynchronous context manager."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -67,7 +67,7 @@ class KafkaReader:
     async def wait_until_passed(
         self, group: str, ends: Mapping[TopicPartition, int], within_seconds: float, who: str
     ) -> None:
-        """Return once the group has committed all these offsets. Traffic need not stop for it.
+        """Return once the group has committed all these offsets. Traffic may go on.
 
         Raises:
             CannotCompare: not within the time.
@@ -87,7 +87,7 @@ class KafkaReader:
         return sum(ends[p] - max(at, 0) for p, at in left.items())
 
     async def usage(self, partition: int, first: int, last: int) -> AsyncIterator[tuple[int, UsageEvent]]:
-        """The events that Kafka still has at those offsets; what cannot be read is left out."""
+        """The events that Kafka still has at those offsets; unreadable records are left out."""
         tp = TopicPartition(self._settings.topic(Topic.USAGE), partition)
         self._consumer.assign([tp])
         begin = (await self._consumer.beginning_offsets([tp]))[tp]
@@ -118,12 +118,12 @@ class KafkaReader:
 
 
 class FollowedTotals:
-    """spend.totals, followed as the judge does: without what includes more of spend.usage than there is."""
+    """Follows spend.totals as the judge does: without totals that include more of spend.usage than exists."""
 
     def __init__(self, settings: Settings) -> None:
         self.totals = Totals()
         ends = LogEnds(settings, settings.topic(Topic.USAGE))
-        # What the judge puts aside stands for nothing here either.
+        # What the judge sets aside does not count here either.
         self._within = WithinTheLog[_Read](ends, _included_by, self._bring_in, lambda _: None)
         reader = CompactedTopics(settings, [settings.topic(Topic.TOTALS)], self._on_record)
         followed = FollowedWithinTheLog(reader, ends, self._within)
@@ -137,7 +137,7 @@ class FollowedTotals:
         try:
             self._within.offer(decode(Total, record.value, record.headers))
         except InvalidRecord:
-            return  # a dead letter of the stream's
+            return  # the stream has made it a dead letter
 
     def _bring_in(self, read: "_Read") -> None:
         if isinstance(read, Total):
@@ -155,7 +155,7 @@ def _included_by(read: _Read) -> Mapping[int, int]:
 
 
 class Follower(Protocol):
-    """What reads a topic for as long as it runs."""
+    """Reads a topic for as long as it runs."""
 
     def run(self) -> Coroutine[Any, Any, None]: ...
 
@@ -164,10 +164,10 @@ class Follower(Protocol):
 
 @asynccontextmanager
 async def following(within_seconds: float, *followers: Follower) -> AsyncIterator[None]:
-    """Run followers for as long as the context lasts; enter once each has read what was there.
+    """Run followers for as long as the context lasts; enter once each has read the existing records.
 
     Raises:
-        CannotCompare: they had not within the time.
+        CannotCompare: they did not within the time.
         ReaderEnded: one has ended; so has each of its waits in the context.
     """
     tasks = [asyncio.create_task(follower.run()) for follower in followers]

@@ -1,8 +1,8 @@
-"""History recounted: what each stream total should be, by the rule that the stream counts by. Pure.
+"""Replay: recounts history to find what each stream total should be, by the stream's own rule. Pure.
 
-A component of a total covers exactly the source offsets from its `first_offset` on, up to its
-`last_offset` or, where the stream has read further without finding more, up to the watermark.
-Where history holds events of an account that has no component, one is expected all the same if
+A component of a total covers exactly the source offsets from its `first_offset` to its
+`last_offset` or, if the stream has read further without finding more, to the watermark.
+If history holds events of an account without a component, one is still expected if
 the budget was certainly in force for them.
 """
 
@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import HISTORY
 from spendmeter.domain.matching import MAX_REMEMBERED_SUBJECTS, BudgetBook
 from spendmeter.domain.window import Window
+from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_sinks.history.usage_rows import UNPRICED, A, Flats, Row, needed_dimensions, subject_from
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Version, by_partition, openings
@@ -26,7 +26,7 @@ OpeningBalanceOf = Callable[[ComparedWindow], Mapping[int, int] | None]
 
 @dataclass(slots=True)
 class ComparedComponent:
-    """One component: the offsets it covers, what the stream claims, what history holds."""
+    """One component: its offsets, the stream's sum, and history's sum."""
 
     first_offset: int
     until_offset: int
@@ -34,7 +34,7 @@ class ComparedComponent:
     spent_nanousd: int = 0
     events: int = 0
     free_events: int = 0
-    """That cost the account nothing: releases before decision 16 counted them among its events."""
+    """Events that cost the account nothing: releases before decision 16 counted them, too."""
 
     @property
     def agrees(self) -> bool:
@@ -63,14 +63,14 @@ class Balance:
 
 @dataclass(slots=True)
 class Missing:
-    """What history holds of a window that is in no total, for the budget has no opening balance."""
+    """The spend in history of a window that no total includes, because the budget has no opening balance."""
 
     spent_nanousd: int = 0
     events: int = 0
 
 
 class _Window:
-    """An account window; `compared` False: its rows are passed over."""
+    """An account window; its rows are skipped unless `compared`."""
 
     __slots__ = ("balance", "compared", "end_us", "lanes", "missing", "start_us", "sure_after_us", "where")
 
@@ -85,7 +85,7 @@ class _Window:
         self.lanes: dict[int, ComparedComponent] = {}
         self.balance: Balance | None = None
         self.missing: Missing | None = None
-        """None where an opening balance was taken, or is owed no more."""
+        """None if the opening balance exists, or is not needed any more."""
 
 
 class _Account:
@@ -106,7 +106,7 @@ def has_flats(book: BudgetBook) -> bool:
 
 
 class Replay:
-    """Feed it every first copy up to `bounds()`, in any order, then read `windows`."""
+    """Add every first copy up to `bounds()`, in any order, then read `windows`."""
 
     def __init__(
         self,
@@ -117,10 +117,10 @@ class Replay:
         opened: OpeningBalanceOf | None = None,
         now: datetime | None = None,
     ) -> None:
-        """`ends`: where spend.usage ended once the components were known; nothing can rest on more.
+        """`ends`: the ends of spend.usage once the components were known; nothing can include more.
 
-        `opened`: below which offsets history stands for a window, by the budget's opening balance. With it
-        every event of history up to the watermark has to be in some total, in windows not over `now`.
+        `opened`: the offsets below which the budget's opening balance covers a window. With it, every event
+        in history up to the watermark must be in some total, in windows that are not over at `now`.
         """
         self._opened = opened
         self._now = now
@@ -136,7 +136,7 @@ class Replay:
             if scope.of_account(w) is LeftOut.REST
             for source in sources
         }
-        """Where values that have no account of their own are added up together."""
+        """The account that adds up values without an account of their own."""
         self._remembered: dict[tuple[Any, ...], tuple[_Account, ...]] = {}
         self._accounts: dict[str, _Account] = {}
         self._windows: dict[ComparedWindow, _Window] = {}
@@ -156,7 +156,7 @@ class Replay:
 
     @property
     def balances(self) -> dict[ComparedWindow, ComparedComponent]:
-        """Every compared opening balance; the offsets of its lane are those of all partitions added up."""
+        """Every compared opening balance; its offsets are those of all partitions, added up."""
         return {
             where: window.balance.lane for where, window in sorted(self._windows.items()) if window.balance
         }
@@ -168,7 +168,7 @@ class Replay:
 
     @property
     def missing(self) -> dict[ComparedWindow, Missing]:
-        """Of every window that lacks its opening balance what that would hold, where it is anything."""
+        """For every window that lacks its opening balance: the spend that this would hold, if any."""
         return {
             where: window.missing
             for where, window in sorted(self._windows.items())
@@ -207,7 +207,7 @@ class Replay:
         ]
 
     def add(self, rows: Iterable[Row[int] | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
-        """Count rows in. One that costs nothing is no event of any account."""
+        """Add rows. An event that costs nothing belongs to no account."""
         for _, lane, amount in self._met(rows):
             lane.spent_nanousd += amount
             lane.events += 1
@@ -215,14 +215,15 @@ class Replay:
     def add_flats(
         self, rows: Iterable[Row[Flats] | tuple[int, int, int, int, Flats, tuple[Any, ...]]]
     ) -> None:
-        """Count in the flat amounts of the budgets that have one, for rows that `add` was given too if they
-        cost something else."""
+        """Add the flat amounts of budgets that have one. `add` gets the same rows, too, if they
+        have a cost.
+        """
         for account, lane, (flats, is_all) in self._met(rows, only_with_flats=True):
             lane.spent_nanousd += flats * account.flat_nanousd
             lane.events += is_all
 
     def add_free(self, rows: Iterable[Row[int] | tuple[int, int, int, int, int, tuple[Any, ...]]]) -> None:
-        """Note rows that cost nothing, after all others: FREE, or UNPRICED, which is free only to a budget
+        """Note rows at cost 0, after all others: FREE, or UNPRICED, which is free only for a budget
         without a flat amount."""
         for account, lane, amount in self._met(rows, is_counted=False):
             if isinstance(lane, ComparedComponent) and not (amount == UNPRICED and account.flat_nanousd):
@@ -234,7 +235,7 @@ class Replay:
         only_with_flats: bool = False,
         is_counted: bool = True,
     ) -> Iterator[tuple[_Account, ComparedComponent | Missing, A]]:
-        """Every component that a row counts in."""
+        """Every component in which a row counts."""
         remembered = self._remembered
         for partition, offset, occurred_us, appended_us, amount, values in rows:
             if not amount:
@@ -269,13 +270,13 @@ class Replay:
                     yield account, window.missing, amount
 
     def _is_capped(self, window: _Window, partition: int) -> bool:
-        """Whether the stream gave the budget no more accounts there: then it need not have this one."""
+        """Whether the budget's accounts there are at their bound: then the stream need not have this one."""
         return (window.where.budget_id, window.where.window_start, partition) in self._capped
 
     def _expect(
         self, window: _Window, partition: int, offset: int, appended_us: int
     ) -> ComparedComponent | None:
-        """A component that the stream does not have, if it should."""
+        """A component that the stream lacks and should have."""
         until = self._watermark.get(partition, -1)
         if self._is_capped(window, partition):
             return None
@@ -316,7 +317,7 @@ class Replay:
         if window is None:
             held = self.scope.book.window_of(budget, where.window_start)
             sure_after = self.scope.in_force_for_all_after(budget.id)
-            # What lies below the first offsets is the opening balance's, where there is one.
+            # The opening balance, if there is one, covers what is below the first offsets.
             sure = sure_after is not None and where not in self._opened_by_history
             window = self._windows[where] = _Window(
                 where,
@@ -327,12 +328,12 @@ class Replay:
         return window
 
     def _owe(self, window: _Window, held: Window | None) -> None:
-        """What the window must have of history: its opening balance, which nobody has said yet is empty."""
+        """The opening balance that the window needs, because nothing says that it is empty."""
         if self._opened is None or window.where in self._opened_by_history:
             return
         before = self._opened(window.where)
         if before is not None:
-            # All balances of the budget were taken. An account without one had spent nothing.
+            # The budget's balances are complete: an account without one had spent nothing.
             window.balance = Balance(before, ComparedComponent(0, sum(before.values()), None))
         elif held is not None and not (held.end and self._now and held.end <= self._now):
             window.missing = Missing()

@@ -1,14 +1,17 @@
 """The report: what was compared, what differs, what could not be compared. Pure; `--json` prints it whole."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from spendmeter.contract.times import UtcTime
+from spendmeter.contract.money import NanoUsd, format_usd
+from spendmeter.values.times import UtcTime, format_time
+from spendmeter.visible import visible
 
 MAX_DIFFERENCES = 100
-"""Named in a report; of the rest it says how many there are."""
+"""Differences named in a report; it gives the number of the others."""
 MAX_NAMED = 20
 """Event ids or ranges named in one difference."""
 
@@ -33,7 +36,7 @@ class Events(Part):
 
 
 class LostEvents(Part):
-    """Sequence numbers below a producer's highest that neither history nor the dead letters have."""
+    """Sequence numbers below a producer's highest that are in neither history nor the dead letters."""
 
     kind: Literal["lost_events"] = "lost_events"
     producer_id: str
@@ -54,7 +57,7 @@ class ConflictingEvents(Part):
 
 
 class TotalDiffers(Part):
-    """A component of a stream total is not what history adds up to over the same offsets."""
+    """A component of a stream total differs from the sum of history over the same offsets."""
 
     kind: Literal["total_differs"] = "total_differs"
     account: str
@@ -79,7 +82,7 @@ class TotalDiffers(Part):
 
 class OpeningMissing(Part):
     """History holds events of a running window from before its budget was counted, and no opening balance
-    has brought them in: signals say less than was spent.
+    includes them: signals show less than was spent.
     """
 
     kind: Literal["opening_missing"] = "opening_missing"
@@ -90,7 +93,7 @@ class OpeningMissing(Part):
 
 
 class SignalDiffers(Part):
-    """The latest signal of an account is not what the totals add up to at its watermark."""
+    """The latest signal of an account differs from the sum of its totals at its watermark."""
 
     kind: Literal["signal_differs"] = "signal_differs"
     account: str
@@ -112,7 +115,7 @@ class Compared(Part):
     producers: int = 0
     accounts: int = 0
     windows: int = 0
-    """Of accounts: one account in two windows counts twice."""
+    """Windows of accounts: one account in two windows counts twice."""
     signals: int = 0
 
 
@@ -161,3 +164,95 @@ class Report(Part):
     rows_read: int
     """Of history, to recount the totals."""
     rows_per_second: int
+
+
+def render(report: Report) -> str:
+    """The report in a few lines; each difference in one."""
+    return "\n".join(map(visible, _lines(report)))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    compared, sums, dead = report.compared, report.nanousd, report.dead_letters
+    many = len(report.differences) + report.more_differences
+    yield "equal to the nano-dollar" if report.equal else f"{many} differences"
+    yield (
+        f"  recorded   {compared.events:,} events of {compared.producers:,} producers, {_usd(sums.recorded)}"
+    )
+    yield (
+        f"  totals     {compared.windows:,} windows of {compared.accounts:,} accounts:"
+        f" stream {_usd(sums.stream)}, history {_usd(sums.history)}"
+    )
+    yield (
+        f"  signals    {compared.signals:,} accounts:"
+        f" signals {_usd(sums.signals)}, totals {_usd(sums.totals)}"
+    )
+    if dead.records:
+        yield (
+            f"  dead       {dead.records:,} records of spend.usage are dead letters;"
+            f" {dead.refused_by_history:,} of them are counted events that history refused"
+        )
+    for left in report.not_compared:
+        yield f"  left out   {left.count:,} {left.what}: {left.reason}"
+    yield (
+        f"  read       {report.rows_read:,} rows of history in {report.seconds:.1f} s"
+        f" ({report.rows_per_second:,} rows/s)"
+    )
+    for difference in report.differences:
+        yield "  DIFFERS    " + _render(difference)
+    if report.more_differences:
+        yield f"  DIFFERS    and {report.more_differences:,} more"
+
+
+def _render(difference: Difference) -> str:
+    match difference:
+        case LostEvents():
+            ranges = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in difference.ranges)
+            more = f" and {difference.more_ranges} more ranges" if difference.more_ranges else ""
+            return f"producer {difference.producer_id}: {difference.events:,} events lost, seq {ranges}{more}"
+        case ConflictingEvents():
+            ids = ", ".join(map(str, difference.event_ids))
+            costs = ", ".join(map(_usd, difference.costs_nanousd))
+            return f"producer {difference.producer_id}, seq {difference.seq}: event ids {ids}; costs {costs}"
+        case OpeningMissing():
+            return (
+                f"{difference.account} from {format_time(difference.window_start)}: the budget has no opening"
+                f" balance; {_usd(difference.history_nanousd)} in {difference.history_events:,} events from"
+                " before it was counted are in history and in no signal. A ClickHouse sink adds it up; its"
+                " log says what it waits for"
+            )
+        case TotalDiffers():
+            return _render_total(difference)
+        case SignalDiffers():
+            signal = "nothing" if difference.signal_nanousd is None else _usd(difference.signal_nanousd)
+            return (
+                f"{difference.account} from {format_time(difference.window_start)}:"
+                f" signal {signal}, totals {_usd(difference.totals_nanousd)}; {difference.detail}"
+            )
+
+
+def _render_total(total: TotalDiffers) -> str:
+    found = [
+        _named("missing in history", total.missing_in_history),
+        _named("with another amount in history", total.altered_in_history),
+        _named("unknown to Kafka", total.unknown_to_kafka),
+        _named("suspected in the stream", total.suspects),
+    ]
+    start, partition = format_time(total.window_start), total.source_partition
+    first = "no total" if total.first_offset is None else f"offsets {total.first_offset}–{total.last_offset}"
+    return (
+        f"{total.account} from {start}, partition {partition} ({first}):"
+        f" stream {_usd(total.stream_nanousd)} in {total.stream_events:,} events,"
+        f" history {_usd(total.history_nanousd)} in {total.history_events:,}"
+        + "".join(f"; {text}" for text in found if text)
+    )
+
+
+def _named(what: str, events: Events) -> str:
+    if not events.count:
+        return ""
+    more = f" and {events.more} more" if events.more else ""
+    return f"{what}: {', '.join(map(str, events.ids))}{more}"
+
+
+def _usd(nanousd: int) -> str:
+    return f"${format_usd(NanoUsd(nanousd))}"

@@ -1,16 +1,16 @@
 """One comparison, from the watermark to the report.
 
-The order of the steps is what keeps a live system from raising a false alarm:
+Thanks to the order of the steps, a live system raises no false alarm:
 
-1. Note the budgets, then where spend.usage ends: the watermark. Wait until the stream has passed it.
-2. Wait until each budget has its opening balance. Take the totals as they are then. Some have gone past the
-   watermark meanwhile: history is needed up to the furthest. Wait until it has passed that, and has every
+1. Note the budgets, then the end of spend.usage: the watermark. Wait until the stream has passed it.
+2. Wait until each budget has its opening balance. Note the totals at that moment. Some are past the
+   watermark by then, so history is needed up to the furthest. Wait until it has passed that, and has every
    budget and dead letter.
 3. Recount history, each component over exactly the offsets that it covers.
-4. Look for gaps; what is missing is looked for again once history has passed everything that was in
-   Kafka after the gap was seen, and only then is a loss.
+4. Search for gaps. Search again for what is missing once history has passed everything that was in
+   Kafka after the gap was seen; only what is still missing then is a loss.
 5. Wait until the judge has passed those totals; compare each signal at its own watermark.
-6. Leave out what belongs to a budget that was changed meanwhile, find evidence for the rest, report.
+6. Leave out budgets that were changed meanwhile, find evidence for the rest, report.
 """
 
 import asyncio
@@ -21,19 +21,18 @@ from time import monotonic
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.matching import BudgetBook
-from spendmeter.runtime.budget_topic import BudgetTopic
+from spendmeter.kafka.client import TopicPartition
+from spendmeter.kafka.compacted import ReaderEnded
+from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP
 from spendmeter.runtime.clickhouse import Client
-from spendmeter.runtime.compacted import ReaderEnded
-from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
-from spendmeter.runtime.kafka import TopicPartition
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter.runtime.signal_topic import SignalTopic
-from spendmeter.runtime.topic_state import lookup_topics
+from spendmeter.settings import ClickHouseSettings
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.signals import SignalTopic
+from spendmeter.topics.state import lookup_topics
 from spendmeter_sinks.history.dead_letters import DeadLetterScan, scan_dead_letters
 from spendmeter_sinks.history.incarnations import UsageIncarnation, lineage_of
 from spendmeter_sinks.history.registry import read_registered
 from spendmeter_sinks.history.usage_rows import TimeRange, needed_dimensions
-from spendmeter_sinks.reconcile.budget_history import counting_periods, replaced_until, shape_of
 from spendmeter_sinks.reconcile.find import Finder
 from spendmeter_sinks.reconcile.gaps import SETTLE_SECONDS, find_losses
 from spendmeter_sinks.reconcile.history import History
@@ -45,7 +44,7 @@ from spendmeter_sinks.reconcile.kafka_reader import (
 )
 from spendmeter_sinks.reconcile.replay import Replay, has_flats
 from spendmeter_sinks.reconcile.report import Report
-from spendmeter_sinks.reconcile.scope import Scope, WindowFilter
+from spendmeter_sinks.reconcile.scope import Scope, WindowFilter, counting_periods, replaced_until, shape_of
 from spendmeter_sinks.reconcile.signals import SignalCheck, compare_signals
 from spendmeter_sinks.reconcile.summary import Findings, summarise
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, in_present_shape
@@ -66,7 +65,7 @@ async def reconcile(
     """Compare a system that may be running under load. `wait_seconds` bounds each wait.
 
     Raises:
-        CannotCompare: something to compare is not there, or not in time.
+        CannotCompare: something to compare is missing, or did not arrive in time.
         KafkaError, clickhouse_connect Error: a server cannot be reached.
     """
     budgets, totals, signals = BudgetTopic(settings), FollowedTotals(settings), SignalTopic(settings)
@@ -155,7 +154,7 @@ class _Comparison:
         )
 
     async def _wait_for_openings(self, book: BudgetBook) -> None:
-        """Wait until each budget has its opening balance, or the time is over: then the report says so."""
+        """Wait until each budget has its opening balance, or the time is over; the report says which."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._wait_seconds
         while True:
@@ -175,8 +174,8 @@ class _Comparison:
         await self._positions.wait_until_passed(group, ends, self._wait_seconds, who)
 
     async def _sink_passes_all(self) -> DeadLetterScan:
-        """Return once history has everything that is in Kafka now; the dead letters as they are then."""
-        # A record's letter is in its topic before the sink commits the record itself.
+        """Return the dead letters once history has everything that is in Kafka now."""
+        # A record's dead letter is in its topic before the sink commits the record itself.
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.USAGE), _SINK)
         await self._passed(SINK_GROUP, await self._positions.ends(Topic.DEAD_LETTERS), _SINK)
         return await self._read_dead_letters()
@@ -217,11 +216,11 @@ class _Comparison:
                 recount.add_free(self._history.free(dimensions, piece, bounds))
 
     async def _check_signals(self, components: Components, scope: Scope) -> SignalCheck:
-        """Look until every signal has followed its totals; the judge may wait a second before it tells."""
+        """Compare until every signal has followed its totals; the judge may wait a second before it emits."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._wait_seconds
         while True:
-            # In this order: every total that a signal rests on is then known.
+            # In this order, every total that a signal rests on is known.
             await self._signals.catch_up()
             signals = dict(self._signals.signals)
             await self._totals.catch_up()

@@ -1,19 +1,92 @@
-"""Which windows are compared, and why the others are not. Pure."""
+"""Which windows are compared, and why the others are not. Pure.
 
-from collections.abc import Mapping
+A total rests on the budget as it was when the events were folded. Where the budget changed in the middle of a
+window, history recounted under the present budget says nothing about that total, so the revisions of every
+budget decide which windows can be compared at all.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from spendmeter.contract.account import subject_in
 from spendmeter.contract.budget import ANY, Budget
-from spendmeter.contract.times import parse_time
 from spendmeter.domain.matching import BudgetBook, rest_account
 from spendmeter.domain.window import Window, window_of
-from spendmeter_sinks.reconcile.budget_history import CountingPeriod
+from spendmeter.values.account import subject_in
+from spendmeter.values.times import parse_time
 from spendmeter_sinks.reconcile.totals import ComparedWindow
 
-# The stream forgets a window seven days after its end; a day less keeps us clear of that moment.
+
+class Revision(NamedTuple):
+    """A record of spend.budgets; no budget if it was removed."""
+
+    budget_id: str
+    budget: Budget | None
+    stored_at: datetime
+    """By the clock of history, and never before the broker had it: the budget's own clock may be wrong."""
+
+
+@dataclass(slots=True)
+class CountingPeriod:
+    """The time in which a budget has counted what it counts now."""
+
+    began: datetime
+    """The budget was in force for every record appended after this."""
+    shape: str
+    """Empty once the budget was removed."""
+    earlier: dict[str, Budget] = field(default_factory=dict)
+    """Its earlier definitions, one budget per shape."""
+
+
+def shape_of(budget: Budget) -> str:
+    """The fields that decide where an event counts and for how much; no other change alters a total."""
+    shape = budget.model_dump_json(include={"match", "period", "timezone", "starts_at", "reset_at"})
+    # The flat amount of an unpriced request changes amounts.
+    return f"{shape} {budget.unpriced_flat_nanousd()}"
+
+
+def counting_periods(revisions: Iterable[Revision]) -> dict[str, CountingPeriod]:
+    """The present counting period of every budget that ever existed."""
+    periods: dict[str, CountingPeriod] = {}
+    latest: dict[str, Budget] = {}
+    for budget_id, budget, stored_at in revisions:
+        shape = shape_of(budget) if budget else ""
+        period = periods.get(budget_id)
+        if period is None:
+            periods[budget_id] = CountingPeriod(stored_at, shape)
+        elif period.shape != shape:
+            if budget_id in latest:
+                # After a removal the same shape also counts as an earlier one: nothing was counted in
+                # between.
+                period.earlier[shape_of(latest[budget_id])] = latest[budget_id]
+            period.began, period.shape = max(period.began, stored_at), shape
+        if budget is not None:
+            latest[budget_id] = budget
+    return periods
+
+
+def replaced_until(revisions: Iterable[Revision]) -> dict[str, datetime]:
+    """For each budget that another one ever replaced: when this last changed for any of its subjects."""
+    known: dict[str, tuple[str, str] | None] = {}
+    ever: dict[str, set[str]] = {}
+    changed_at: dict[str, datetime] = {}
+    for budget_id, budget, stored_at in revisions:
+        now = (budget.replaces or "", budget.model_dump_json(include={"match"})) if budget else None
+        if budget and budget.replaces:
+            ever.setdefault(budget_id, set()).add(budget.replaces)
+        if known.get(budget_id) != now:
+            changed_at[budget_id] = max(stored_at, changed_at.get(budget_id, stored_at))
+        known[budget_id] = now
+    until: dict[str, datetime] = {}
+    for replacing, replaced in ever.items():
+        for budget_id in replaced:
+            until[budget_id] = max(changed_at[replacing], until.get(budget_id, changed_at[replacing]))
+    return until
+
+
+# The stream forgets a window seven days after its end; one day less avoids that moment.
 COMPARED_AFTER_CLOSE = timedelta(days=6)
 # Between the clocks of ClickHouse and the brokers, which stamp budgets and events.
 CLOCKS_APART = timedelta(seconds=10)
@@ -24,13 +97,13 @@ class LeftOut(StrEnum):
 
     BUDGET_GONE = "the budget is no longer in force"
     OTHER_SHAPE = "the budget was changed and has no such window or account any more"
-    REST = "what was spent by values beyond the accounts that a budget may have, added up together"
+    REST = "the sum of values beyond the number of accounts that a budget may have"
     CHANGED_WITHIN = "the budget was changed while the window ran, and kept the window's beginning"
     REPLACED_WITHIN = "while the window ran, another budget began or ceased to replace this one"
-    CHANGED_MEANWHILE = "the budget was changed while we looked"
+    CHANGED_MEANWHILE = "the budget was changed during the comparison"
     CLOSED_LONG_AGO = "the window ended more than 6 days ago, and the stream keeps it for 7"
     NOT_CHOSEN = "not among the windows that --window names"
-    OPENING = "what the window held before the budget was counted is not in it yet"
+    OPENING = "the window still lacks what was spent before the budget was counted"
     OVER = "the window is over, and its last signal need not follow its last total"
 
 
@@ -123,12 +196,12 @@ class Scope:
         return window is not None and window.end is not None and window.end <= now
 
     def in_force_for_all_after(self, budget_id: str) -> datetime | None:
-        """A record that was appended after this was folded under the budget; None if we cannot tell."""
+        """A moment after which appended records were folded under the budget; None if unknown."""
         period = self._periods.get(budget_id)
         return period.began + CLOCKS_APART if period else None
 
     def span(self) -> tuple[datetime | None, datetime | None]:
-        """From when to when events may fall into a compared window; None is an open end."""
+        """The time range of events in compared windows; None is an open end."""
         oldest = self._now - COMPARED_AFTER_CLOSE
         if self._chosen.start is not None:
             oldest = max(oldest, self._chosen.start)
@@ -157,14 +230,14 @@ class Scope:
 
 
 def _window_from(budget: Budget, time: datetime) -> Window:
-    """The window that holds the time, or the first one where the budget had not begun by then."""
+    """The window of that time, or the first one if the budget had not begun by then."""
     found = window_of(budget, max(time, budget.starts_at or time))
     assert found is not None, "a budget has a window from its beginning on"
     return found
 
 
 def _begins(earlier: Budget, window: Window) -> bool:
-    """Whether totals of the budget's earlier shape may stand under the same window's name."""
+    """Whether totals of the budget's earlier shape may have the same window start."""
     before = window_of(earlier, window.start)
     return before is not None and before.start == window.start
 

@@ -1,4 +1,4 @@
-"""Sequence numbers: dense per producer from 1, so that a number missing below the highest is a loss. Pure."""
+"""Sequence numbers: dense per producer from 1, so a number missing below the highest is a loss. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The latest signals against the totals that they rest on: what was spent, and up to which offsets. Pure."""
+"""Compares the latest signals with the totals that they rest on: spend and offsets. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from spendmeter_sinks.reconcile.totals import ComparedWindow, Components, Source
 
 @dataclass(frozen=True, slots=True)
 class SignalMismatch:
-    """A signal that is not what the totals say."""
+    """A signal that differs from its totals."""
 
     account: str
     window_start: datetime
@@ -21,12 +21,12 @@ class SignalMismatch:
     totals_nanousd: int
     detail: str
     may_follow: bool
-    """The judge may only be behind: worth another look."""
+    """Whether the judge may only be behind, so that another comparison is worthwhile."""
 
 
 @dataclass(slots=True)
 class SignalCheck:
-    """What became of the comparison."""
+    """The result of the comparison."""
 
     compared: int = 0
     signals_nanousd: int = 0
@@ -41,8 +41,8 @@ class SignalCheck:
 def compare_signals(
     signals: Mapping[str, Signal], totals: Totals, at_mark: Components, scope: Scope, now: datetime
 ) -> SignalCheck:
-    """Compare each account's signal with the totals at the signal's own watermark, so that traffic never
-    makes a difference; the totals at the mark must all be under that watermark by now.
+    """Compare each account's signal with the totals at the signal's own watermark, so that traffic makes no
+    difference. By now all totals at the mark must be below that watermark.
     """
     check = SignalCheck()
     latest: dict[str, datetime] = {}
@@ -75,7 +75,7 @@ def _compare(
     check: SignalCheck,
 ) -> SignalMismatch | None:
     if signal is None or (latest is not None and signal.window_start < latest):
-        assert latest is not None, "an account is looked at for its signal or for its totals"
+        assert latest is not None, "an account has a signal or totals"
         spent = _sum(at_mark[ComparedWindow(account, latest)])
         detail = "there is no signal" if signal is None else "the latest signal is of an earlier window"
         return SignalMismatch(account, latest, None, spent, detail, may_follow=True)
@@ -98,7 +98,7 @@ def _compare(
             f"its watermark is behind the totals of partitions {sorted(behind)}", latest_spent, True
         )
     taken = totals.opened(where) or {}
-    # Up to there history stands for the partition, and no total need end there.
+    # Up to there history covers the partition, so no total needs to end there.
     counted = {p: offset for p, offset in signal.watermark.items() if offset + 1 > taken.get(p, 0)}
     versions = {p: totals.version_at(where, p, offset) for p, offset in counted.items()}
     absent = sorted(p for p, version in versions.items() if version is None)

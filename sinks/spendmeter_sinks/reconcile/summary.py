@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from spendmeter.contract.account import budget_id_of
 from spendmeter.contract.total import HISTORY
+from spendmeter.values.account import budget_id_of
 from spendmeter_sinks.history.dead_letters import DeadLetterScan
-from spendmeter_sinks.reconcile.evidence import Evidence
+from spendmeter_sinks.reconcile.find import Evidence
 from spendmeter_sinks.reconcile.gaps import Losses
 from spendmeter_sinks.reconcile.replay import ComparedComponent, Missing, Replay
 from spendmeter_sinks.reconcile.report import (
@@ -46,7 +46,7 @@ class Findings:
     losses: Losses
     check: SignalCheck
     changed: frozenset[str]
-    """Budgets that were changed while we looked."""
+    """Budgets that were changed during the comparison."""
     evidence: Mapping[tuple[str, datetime, int], Evidence]
     seconds: float
     recount_seconds: float

@@ -1,14 +1,14 @@
-"""Stream totals as spend.totals has them: the latest of each component, and those since a mark. Pure."""
+"""The stream's totals: the latest of each component, and all since a mark. Pure."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from spendmeter.contract.account import budget_id_of, is_account
-from spendmeter.contract.times import parse_time
 from spendmeter.contract.total import HISTORY, Total, is_newer
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.opening_balance import OpeningBalance, balance_of, with_balance
+from spendmeter.values.account import budget_id_of, is_account
+from spendmeter.values.times import parse_time
 
 Source = int | str
 """A partition of spend.usage, or `history` for an opening balance."""
@@ -24,7 +24,7 @@ class ComparedWindow(NamedTuple):
 
 
 class Version(NamedTuple):
-    """One total of a component: what it claims of the offsets `first_offset` … `last_offset`."""
+    """One total of a component: its sum over the offsets `first_offset` … `last_offset`."""
 
     first_offset: int
     last_offset: int
@@ -52,7 +52,7 @@ class Totals:
         self._since: dict[tuple[ComparedWindow, Source], dict[int, Version]] | None = None
 
     def apply(self, total: Total) -> None:
-        """Bring one total in."""
+        """Apply one total."""
         if total.closes_opening:
             known_balances = self._balances.get(total.account, ())
             self._balances[total.account] = with_balance(known_balances, OpeningBalance.of(total))
@@ -79,12 +79,12 @@ class Totals:
             )
 
     def remove(self, key: str) -> None:
-        """Take out the component of that record key; the stream has forgotten it."""
+        """Remove the component of that record key; the stream has forgotten it."""
         try:
             account, text, source = key.rsplit("|", 2)
             start, found = parse_time(text), HISTORY if source == HISTORY else int(source)
         except ValueError:
-            return  # of no component: anybody may write any key
+            return  # no component has this key: anybody may write any key
         if not is_account(account):
             left = [one for one in self._balances.get(account, ()) if one.window_start != start]
             self._balances[account] = left
@@ -96,21 +96,21 @@ class Totals:
             self.latest.pop(where, None)
 
     def opened(self, where: ComparedWindow) -> dict[int, int] | None:
-        """Below which offsets history stands for the account's window; None while its opening is pending."""
+        """The offsets below which history covers the account's window; None while its opening is pending."""
         return _before(self._balances, where)
 
     def opened_at_mark(self, where: ComparedWindow) -> dict[int, int] | None:
-        """The same, as it was at the mark."""
+        """The same at the mark."""
         return _before(self._balances_at_mark, where)
 
     def mark(self) -> Components:
-        """What holds now; from here on every version is kept, until the next mark."""
+        """Set the mark: from here on every version is kept, until the next mark."""
         self._since = {}
         self._balances_at_mark = dict(self._balances)
         return {where: dict(components) for where, components in self.latest.items()}
 
     def version_at(self, where: ComparedWindow, source: Source, last_offset: int) -> Version | None:
-        """The component as it was at that offset, if that was at the mark or since."""
+        """The component's total at that offset, if it was at the mark or since."""
         versions = self._since.get((where, source)) if self._since is not None else None
         if versions is None:
             known = self.latest.get(where, {}).get(source)
@@ -124,8 +124,8 @@ def _before(balances: _Balances, where: ComparedWindow) -> dict[int, int] | None
 
 
 def in_present_shape(components: Components, book: BudgetBook, totals: Totals) -> Components:
-    """Without what was counted as its budget, or a version before ours, counted once, and has been taken over
-    into an opening balance since: nothing rests on it any more, and the stream forgets it.
+    """Leave out components that an earlier definition, or an earlier version of ours, counted and that an
+    opening balance has included since: nothing rests on them any more, and the stream forgets them.
     """
 
     def is_past(where: ComparedWindow, source: Source, version: Version) -> bool:
@@ -155,7 +155,7 @@ def openings(components: Components) -> dict[tuple[str, int], int]:
 
 
 def by_partition(components: Components) -> Iterator[tuple[ComparedWindow, int, Version]]:
-    """Every component that was counted by the stream, without opening balances."""
+    """Every component that the stream counted, without opening balances."""
     for where, sources in components.items():
         for source, version in sources.items():
             if isinstance(source, int):

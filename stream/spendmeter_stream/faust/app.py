@@ -12,14 +12,13 @@ from faust.types import TP
 from yarl import URL
 
 from spendmeter.contract.topics import Topic
+from spendmeter.kafka.client import connection, producer
 from spendmeter.runtime import metrics
-from spendmeter.runtime.kafka import connection, producer
-from spendmeter.runtime.topic_state import TopicState
-from spendmeter.runtime.topic_watch import changes, until_changed
+from spendmeter.topics.state import TopicState, changes, until_changed
 from spendmeter_stream.faust.batch_consumer import BatchTransport
 from spendmeter_stream.faust.store import VersionedStore, VersionedTable
+from spendmeter_stream.output_writer import publish
 from spendmeter_stream.processor import Processor
-from spendmeter_stream.publish import publish
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 
@@ -33,7 +32,7 @@ class StreamApp(App):
     processor: Processor
     settings: StreamSettings
     known_topics: dict[str, TopicState]
-    """As they were when this worker started, by name."""
+    """Their state when this worker started, by name."""
     _kafka: AIOKafkaProducer | None = None
 
     def _new_transport(self) -> BatchTransport:
@@ -49,7 +48,7 @@ class StreamApp(App):
         await super().on_start()
 
     async def _watch_topics(self) -> None:
-        """Count nothing any more once the topics are not what they were."""
+        """Stop counting once the topics are not what they were."""
         now = self.known_topics
         while self.known_topics:
             now = await until_changed(self.settings, self.known_topics, now)
@@ -64,13 +63,13 @@ class StreamApp(App):
 
 
 def run_worker(settings: StreamSettings, topics: Mapping[str, TopicState]) -> None:
-    """Run a worker until it is asked to end, and end the process. `topics`: as they are now."""
+    """Run a worker until it is stopped, and end the process. `topics`: their present state."""
     worker = Worker(make_app(settings, topics), override_logging=False, loglevel=settings.log_level)
     worker.execute_from_commandline()
 
 
 def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None = None) -> StreamApp:
-    """The worker's app, ready to be run; nothing is connected yet. `topics`: as they are now."""
+    """The worker's app, ready to run; nothing is connected yet. `topics`: their present state."""
     app = StreamApp(
         settings.app_id,
         broker=[URL(f"kafka://{server}") for server in settings.kafka_bootstrap.split(",")],
@@ -80,7 +79,7 @@ def make_app(settings: StreamSettings, topics: Mapping[str, TopicState] | None =
         Table=VersionedTable,
         # Faust's web server would listen on all interfaces; ours is the metrics page on loopback.
         web_enabled=False,
-        # Topics are created before any worker starts, by us, with the partitions they must share.
+        # We create topics before any worker starts, with the partitions that they must share.
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=settings.partitions,

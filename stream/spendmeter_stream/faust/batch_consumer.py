@@ -1,17 +1,17 @@
-"""Faust, with whole fetched batches handed to one function instead of messages to streams.
+"""Faust, but one function gets whole fetched batches instead of streams getting messages.
 
-Faust keeps what it is good at: the group, the assignment of co-partitioned topics, tables with
-their changelogs and standbys, the life of the worker. What it does per message (four asyncio tasks,
-an acknowledgement that also covers failures, commits that may pass what is still in flight) is
-replaced by: take what was fetched, hand it over, wait until everything it led to is stored, and only
-then let the offsets be committed.
-So the ways in which stock Faust loses an update are gone by construction: docs/decisions/0001.
+Faust keeps what it does well: the group, the assignment of co-partitioned topics, tables with
+their changelogs and standbys, the worker's life cycle. We replace its work per message (four asyncio tasks,
+an acknowledgement that also covers failures, commits that may pass records in flight). Instead we process
+what was fetched, wait until all results are stored, and only then commit the offsets.
+So stock Faust's ways of losing an update cannot occur: docs/decisions/0001.
 
-The one method that is replaced is `Consumer._drain_messages` of faust-streaming 0.15.3, which is why
+We replace one method, `Consumer._drain_messages` of faust-streaming 0.15.3; therefore
 that version is pinned.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Mapping, Sequence
 from time import monotonic
@@ -21,42 +21,69 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
-from spendmeter.runtime.fetched import FetchedRecord, fetch_cheaply
+from spendmeter.kafka.fetch import FetchedRecord, fetch_cheaply
 from spendmeter.runtime.process import stop_at_once
-from spendmeter_stream.faust.gc import StreamCollector
 from spendmeter_stream.processor import Halted, Processor
 
 log = logging.getLogger(__name__)
 
+YOUNG_EVERY_SECONDS = 1.0
+
+
+class StreamCollector:
+    """Collects between rounds, when what they needed is gone already without it.
+
+    By itself the collector comes after 700 allocations, in the middle of batches that are anything but
+    garbage, and now and then goes through every account: a third of the processor time, and stalls that grow
+    with the state.
+    """
+
+    def __init__(self) -> None:
+        self._collected_at = monotonic()
+
+    def take_over(self) -> None:
+        """From now on only the calls below collect."""
+        gc.disable()
+
+    def between_rounds(self) -> None:
+        """Traverse what was allocated since the last call; the cost does not depend on the accounts."""
+        if monotonic() - self._collected_at >= YOUNG_EVERY_SECONDS:
+            self._collected_at = monotonic()
+            gc.collect(1)
+
+    def between_assignments(self) -> None:
+        """Traverse everything, just after the accounts were dropped."""
+        gc.collect()
+
+
 POLL_SECONDS = 0.25
-"""How long a fetch may wait for records; also how often the processor can do what is due by time."""
+"""How long a fetch may wait for records; also how often the processor can do its timed work."""
 FRESH_SECONDS = 0.002
-"""How long to wait, with records in hand, for those that came meanwhile."""
+"""How long a non-empty fetch waits for records that arrived meanwhile."""
 BUSY_RECORDS = 5
-"""A batch of so many has others behind it."""
+"""After a batch of this size, more records are likely to be ready."""
 BACKLOG_RECORDS = 5_000
-"""A fetch of so many is part of a backlog: then all that is written for an account is written less often
-if more is taken at once."""
+"""A fetch of this size is part of a backlog: a larger round then writes each account less often."""
 BACKLOG_SECONDS = 0.05
 """How long to wait, in a backlog, for the next fetch."""
 ROUND_RECORDS = 40_000
-"""A round takes no more from the first fetch on that makes it so many. It is what bounds memory."""
+"""A round fetches no more once it has this many. This bounds memory."""
 ROUND_SECONDS = 1.0
-"""Nor more than this worker, by its last round, does in so long: a slow one is not to seem dead."""
+"""A round fetches no more than the worker, at its last speed, can do in this time: it must not seem dead."""
 CHECK_EVERY_SECONDS = 1.0
-"""How often, while nothing comes, to see whether reading has gone on behind the last record."""
+"""How often an idle consumer checks whether its position has moved past the last record."""
 
 
 class BatchConsumerThread(AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
-        # Faust fixes 1500 ms in its code. A fetch of quiet partitions then holds up the busy ones
-        # of the same broker for as long.
+        # Faust fixes this at 1500 ms. A fetch of quiet partitions then delays the busy ones
+        # of the same broker by as long.
         self._consumer._fetcher._fetch_max_wait_ms = self.app.settings.fetch_max_wait_ms
 
 
 class BatchConsumer(Consumer):
-    """Faust's consumer with another drain, and with commits that follow it."""
+    """Faust's consumer with our own drain, and commits that follow it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,10 +98,10 @@ class BatchConsumer(Consumer):
         self._committed_at = monotonic()
         self._checked_at = monotonic()
         self._reached: dict[TP, int] = {}
-        """The offset after all that was processed, or passed without a record."""
+        """The offset after everything that was processed, or passed without a record."""
         self._committing: asyncio.Future[Any] = asyncio.get_event_loop().create_future()
         self._committing.set_result(True)
-        # Held while a batch is under way: a rebalance waits for its end, and none begins meanwhile.
+        # Held during a batch: a rebalance waits for its end, and none begins meanwhile.
         self._batch = asyncio.Lock()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -91,12 +118,12 @@ class BatchConsumer(Consumer):
             if not self.transport.app.should_stop:
                 stop_at_once("the Kafka consumer was stopped under us")
         except BaseException:
-            log.exception("processing failed; the worker stops and starts again from what is stored")
+            log.exception("processing failed; the worker stops, and restarts from what is stored")
             stop_at_once("processing failed")
 
     async def _drain_once(self) -> None:
         if self._processor.is_halted:
-            # Still a member of the group: to leave it would hand the partitions to one that halts, too.
+            # Stay in the group: whoever got the partitions would halt, too.
             await self._processor.wait_halted()
             return
         generation = self.app.consumer_generation_id
@@ -115,7 +142,7 @@ class BatchConsumer(Consumer):
             else:
                 await self._hand_to_faust(tp, records)
         async with self._batch:
-            # Between the fetch and here a rebalance may have begun or ended.
+            # A rebalance may have begun or ended since the fetch.
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 await self._give_back(fetched)
                 return
@@ -141,9 +168,9 @@ class BatchConsumer(Consumer):
         self._done.update(offsets)
 
     async def _pass_over_holes(self) -> None:
-        """Go on behind markers of transactions, and what retention took, where no record follows them.
+        """Move past transaction markers and deleted records that no record follows.
 
-        Who waits until the group has read to the end of the log would else wait for ever.
+        Otherwise a program that waits until the group has read to the end of the log would wait for ever.
         """
         for tp in self.assignment():
             if tp.topic in self._processor.source_topics:
@@ -157,19 +184,19 @@ class BatchConsumer(Consumer):
                     self._note_reached({tp: position})
 
     def _begin_round(self, generation: int) -> float:
-        """When the last round of this generation began: whoever stands still between then and a write
-        for longer than the session has lost its partitions, wherever it stood.
+        """When the last round of this generation began. A worker that is frozen for longer than the session
+        between then and a write has lost its partitions.
         """
         before, self._round = self._round, (generation, monotonic())
         return before[1] if before[0] == generation else self._round[1]
 
     async def _fetch(self) -> dict[Any, Sequence[FetchedRecord]] | None:
-        """What there is now, None in a rebalance."""
+        """The records that are ready; None during a rebalance."""
         fetched: dict[Any, Sequence[FetchedRecord]] | None
         fetched, _ = await self._wait_next_records(POLL_SECONDS)
         if fetched and self._is_busy:
-            # What lay ready was fetched as the batch before it began, and until it was taken nothing more
-            # was. To take once more saves what came since then a whole round.
+            # These records were fetched when the previous batch began, and nothing was fetched until now.
+            # A second fetch saves a whole round for the records that arrived since then.
             more = _count(fetched)
             if more < BACKLOG_RECORDS:
                 await self._fetch_more(fetched, FRESH_SECONDS)
@@ -179,17 +206,17 @@ class BatchConsumer(Consumer):
         return fetched
 
     async def _fetch_more(self, fetched: dict[Any, Sequence[FetchedRecord]], seconds: float) -> int:
-        """Add what comes within that time to what was fetched; returns how many these are."""
+        """Add the records that arrive within that time; returns their number."""
         more, _ = await self._wait_next_records(seconds)
         for partition, records in (more or {}).items():
             fetched[partition] = [*fetched.get(partition, ()), *records]
         return _count(more or {})
 
     async def _give_back(self, fetched: Mapping[Any, Sequence[FetchedRecord]]) -> None:
-        """Fetch these records of ours again. To have read them twice is harmless, to drop them is not.
+        """Fetch these records again. Reading them twice is harmless; dropping them is not.
 
-        Faust only goes back to committed offsets, and where nothing was committed yet (aiokafka's
-        `seek_to_committed`) it goes nowhere: what was fetched meanwhile would never be seen again.
+        Faust only seeks to committed offsets. If nothing was committed yet (aiokafka's
+        `seek_to_committed`) it does not seek at all, and the records would be lost.
         """
         for partition, records in fetched.items():
             tp = TP(partition.topic, partition.partition)
@@ -197,7 +224,7 @@ class BatchConsumer(Consumer):
                 continue
             try:
                 position = await self.position(tp)
-                # What two fetches took is not in order if a rebalance fell between them.
+                # Two fetches are not in order if a rebalance fell between them.
                 first = min(record.offset for record in records)
                 await self.seek_wait({tp: first if position is None else min(first, position)})
             except IllegalStateError:
@@ -206,7 +233,7 @@ class BatchConsumer(Consumer):
     async def _hand_to_faust(self, tp: TP, records: Sequence[FetchedRecord]) -> None:
         for record in records:
             if not self.flow_active:
-                # Recovery reads the rest again. Handed on after the rebalance, it would stand behind a hole.
+                # Recovery reads the rest again. Passed on after the rebalance, it would follow a hole.
                 return
             read = self._read_offset[tp]
             if read is None or record.offset >= read:
@@ -214,14 +241,14 @@ class BatchConsumer(Consumer):
                 self._read_offset[tp] = record.offset
 
     def _commit_later(self) -> None:
-        """Commit what is done while the next batch is under way; one commit at a time."""
+        """Commit finished work during the next batch; one commit at a time."""
         if self._done and self._committing.done():
             done, self._done = self._done, {}
             self._committed_at = monotonic()
             self._committing = asyncio.ensure_future(self._commit(done))
 
     async def wait_empty(self) -> None:
-        """Faust calls this before partitions are given up, and at the end."""
+        """Faust calls this before it gives partitions up, and at the end."""
         async with self._batch:
             await self._committing
             done, self._done = self._done, {}
@@ -232,7 +259,7 @@ class BatchConsumer(Consumer):
             self._collector.between_assignments()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust would look for stream events that this drain never makes."""
+        """Do nothing: Faust would check for stream events, and our drain makes none."""
 
 
 class BatchTransport(Transport):

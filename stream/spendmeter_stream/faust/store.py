@@ -1,10 +1,10 @@
-"""A Faust table store for values that must not be wrong: in memory, by partition, guarded, read in bulk.
+"""A Faust table store for values that must be right: in memory, by partition, guarded, read in bulk.
 
 Faust's own memory store keeps all partitions in one dict and recovers record by record through its
-streams: 90 s for a million entries where a plain read takes 3 s, with known ways to stall
-(faust#176, #597). This store reads the changelog itself, before Faust looks whether anything is
-left to recover, and keeps of two values of a key the one with the higher guard: a worker that was
-paused and woke up cannot take an account back with a late write.
+streams. That needs 90 s for a million entries instead of 3 s for a plain read, and has known ways to stall
+(faust#176, #597). This store reads the changelog itself, before Faust checks whether anything is
+left to recover. Of two values of a key it keeps the one with the higher guard: a late write by a
+worker that was paused cannot set an account back.
 """
 
 import logging
@@ -16,7 +16,7 @@ from faust.stores.base import Store
 from faust.tables import Table
 from faust.types import TP
 
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
 from spendmeter_stream import metrics
 from spendmeter_stream.state import ChangelogEntry, NoEntry, check_entry, guard_of
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MAX_RECORDS_PER_POLL = 20_000
 MAX_REFUSED_LOGGED = 20
-"""Of each store; the metric counts the others."""
+"""Per store; the metric counts the rest."""
 
 
 class VersionedStore(Store):
@@ -36,26 +36,26 @@ class VersionedStore(Store):
         self._refused = 0
 
     def entries(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
-        """Everything that the changelog partition amounts to."""
+        """The current entries of a changelog partition."""
         return self._entries.get(partition, {}).items()
 
     def wrote(self, partition: int, entries: Iterable[ChangelogEntry], last_offset: int, count: int) -> None:
-        """Take over entries that the broker has acknowledged, the last of them at that changelog offset."""
+        """Keep entries that the broker has acknowledged, the last of them at that changelog offset."""
         for key, value in entries:
             self._put(partition, key, value)
-        # Somebody else's record in between shows as a gap; then we read from there at the next rebalance.
+        # A foreign record in between shows as a gap; the next rebalance then reads from there.
         if self._positions.get(partition, 0) + count == last_offset + 1:
             self._positions[partition] = last_offset + 1
 
     def _claim(self, partition: int, offset: int, key: bytes | None, value: bytes | None) -> None:
-        """Bring in a record that was read. One that is no entry leaves the one in force in force."""
+        """Apply a record that was read. An invalid one changes nothing."""
         try:
             check_entry(self.table.name, key, value)
         except NoEntry as wrong:
             metrics.REFUSED_ENTRIES.inc()
             self._refused += 1
             if self._refused <= MAX_REFUSED_LOGGED:
-                log.error("%s[%d] offset %d is passed over: %s", self.table.name, partition, offset, wrong)
+                log.error("%s[%d] offset %d is skipped: %s", self.table.name, partition, offset, wrong)
             return
         assert key is not None, "an entry has a key"
         self._put(partition, key, value)
@@ -112,7 +112,7 @@ class VersionedStore(Store):
     def apply_changelog_batch(
         self, batch: Iterable[Any], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
-        """Records that Faust read: a standby's, or what was written while we recovered."""
+        """Apply records that Faust read: a standby's, or those written during recovery."""
         for event in batch:
             message = event.message
             self._claim(message.partition, message.offset, message.key, message.value)
@@ -130,7 +130,7 @@ class VersionedStore(Store):
     def restore_backup(self, tp: Any, latest: bool = True, backup_id: int = 0) -> None:
         """Nothing is on disk: the changelog is the copy."""
 
-    # Faust wants a mapping; nothing of ours looks entries up through it.
+    # Faust requires a mapping; our code never uses it.
 
     def __getitem__(self, key: bytes) -> bytes:
         return next(kept[key] for kept in self._entries.values() if key in kept)
@@ -153,5 +153,5 @@ class VersionedTable(Table):
     """A Faust table (assignment, changelog, standby are Faust's) over a VersionedStore."""
 
     def _new_store(self) -> VersionedStore:
-        # Without a loop: it is made before one runs, and finds the running one by itself.
+        # Without a loop: the store is made before one runs, and finds the running one by itself.
         return VersionedStore("guarded://", self.app, self, key_serializer="raw", value_serializer="raw")

@@ -1,4 +1,4 @@
-"""Crossings: the alerts that a signal makes due, each once per account and window. Pure."""
+"""Alerts that a signal triggers, each once per account and window. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -18,12 +18,12 @@ _MAX_REMEMBERED = 10_000
 
 @lru_cache(_MAX_REMEMBERED)
 def share(limit: NanoUsd, fraction: float) -> int:
-    """A fraction of the limit, rounded up: a threshold fires when it has been reached, not before."""
+    """A fraction of the limit, rounded up: a threshold fires when it is reached, not before."""
     return -int(-limit * round(fraction * 1_000_000) // 1_000_000)
 
 
 def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
-    """The crossings that this signal makes and that were not told before; notes them as told."""
+    """The alerts for thresholds that this signal crosses first; notes them as sent."""
     for fraction in budget.warn_at:
         is_reached = signal.spent_nanousd >= share(signal.limit_nanousd, fraction)
         if is_reached and f"{AlertKind.THRESHOLD}/{fraction}" not in state.sent_alerts:
@@ -33,7 +33,7 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
             yield from _once(state, signal, AlertKind.THRESHOLD, f"{fraction}", message)
     yield from _forecast(state, signal)
     exceeded = signal.state is State.EXCEEDED
-    # What comes late to a window that is over does not exceed it a second time: nobody would hear of its end.
+    # A late event does not exceed a window that is over a second time: no `recovered` would follow.
     over = signal.window_end is not None and signal.window_end <= signal.emitted_at
     if exceeded and not state.exceeded and not (over and state.crossed):
         refused = "; requests are refused" if budget.refuses else ""
@@ -47,17 +47,17 @@ def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[A
 
 
 def capped(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
-    """That further values have no account of their own, once in a window; `signal` is of what they spend."""
+    """Say once per window that further values have no account of their own; `signal` is of their sum."""
     message = (
-        f"{budget.id}: as many accounts as a worker keeps (SPENDMETER_MAX_ACCOUNTS_PER_BUDGET); what further"
-        f" values spend is added up together, {format_usd(signal.spent_nanousd)} USD so far, and not held to"
-        " the limit by signals"
+        f"{budget.id}: it has as many accounts as a worker keeps (SPENDMETER_MAX_ACCOUNTS_PER_BUDGET); the"
+        f" spend of further values is added up in one sum, {format_usd(signal.spent_nanousd)} USD so far, and"
+        " signals do not hold it to the limit"
     )
     yield from _once(state, signal, AlertKind.ACCOUNTS_CAPPED, "window", message)
 
 
 def _forecast(state: AccountState, signal: Signal) -> Iterable[Alert]:
-    """Once for each limit that the window had: a forecast may come and go, a new limit is a new question."""
+    """Once for each limit of the window: a forecast may come and go; a new limit allows a new alert."""
     at, limit = signal.forecast_exhausted_at, signal.limit_nanousd
     if at is None:
         return
@@ -72,9 +72,9 @@ def _forecast(state: AccountState, signal: Signal) -> Iterable[Alert]:
 
 
 def recovery(exceeded_in: datetime, signal: Signal) -> Iterable[Alert]:
-    """That the window, named by its start, in which an account was exceeded is over.
+    """Say that the window in which an account was exceeded is over; `exceeded_in` is its start.
 
-    `signal` is of its present window; nothing is told where that is exceeded too.
+    `signal` is of the present window; there is no alert if that one is exceeded, too.
     """
     if signal.state is State.EXCEEDED:
         return
@@ -103,7 +103,7 @@ def _once(
 def _alert(
     signal: Signal, kind: AlertKind, qualifier: str, message: str, window_start: datetime | None = None
 ) -> Alert:
-    """Of the signal's own window, unless another is named."""
+    """An alert for the signal's own window, unless another is named."""
     return Alert(
         alert_id=alert_id(signal.account, window_start or signal.window_start, kind, qualifier),
         kind=kind,

@@ -1,4 +1,4 @@
-"""Telling: which change of an account is worth a signal, and which can wait. Pure."""
+"""Emission: which change of an account deserves a signal, and which can wait. Pure."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from spendmeter_stream.judge.merging import Merged
 # Far from the limit a signal may wait this long, or until COALESCE_SHARE of the limit has been spent since.
 COALESCE_FOR = timedelta(seconds=1)
 
-# To look into an enum costs as much as a comparison of money.
+# An enum's attribute costs as much as a comparison of money.
 _OK, _WARNING, _EXCEEDED = State.OK, State.WARNING, State.EXCEEDED
 
 
 class Snapshot(NamedTuple):
-    """What a signal says of an account, as far as the next one depends on it."""
+    """The parts of a signal that decide whether the next one is emitted."""
 
     window_start: datetime
     revision: int
@@ -32,7 +32,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshot_of(merged: Merged, budget: Budget, window: Window, now: datetime) -> Snapshot:
-    """What there is to tell of an account whose parts add up to `merged`."""
+    """The snapshot of an account whose components add up to `merged`."""
     spent, limit = merged.spent_nanousd, budget.limit_at(now)
     state, threshold = _OK, None
     for fraction in budget.warn_at:  # they rise
@@ -54,13 +54,13 @@ def snapshot_of(merged: Merged, budget: Budget, window: Window, now: datetime) -
 
 
 def should_emit(current: Snapshot, emitted: Snapshot) -> bool:
-    """Whether readers gain by a signal of the news after the last one."""
+    """Whether readers need a signal of the current snapshot after the emitted one."""
     if (current.window_start, current.revision) != (emitted.window_start, emitted.revision):
         return True
     if current.version < emitted.version:
         return False
     if current.limit_nanousd != emitted.limit_nanousd:
-        # A raise has ended.
+        # A raise ended.
         return True
     if current.opening != emitted.opening:
         return True

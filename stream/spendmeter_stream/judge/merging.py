@@ -1,19 +1,76 @@
-"""Merging: what the parts of an account's window add up to, its opening balance among them. Pure.
+"""Merging: the sum of the components of an account's window, its opening balance included. Pure.
 
-History holds everything below the offsets of its vector, a source partition's part everything from its
-`first_offset` on. So a part that ends below the vector is inside history, one that begins at it or later
-adds, and one that straddles it shows that the vector is of another opening: then history waits. Whatever
-was mixed up or repeated, nothing is counted twice; what is missing is said (`is_whole`).
-Earlier incarnations of spend.usage are one more entry of the vector (`EARLIER`), which no part is of.
+History holds everything below the offsets of its vector; a source partition's component holds everything from
+its `first_offset` on. So a component that ends below the vector is already in history, and one that begins at
+it or later is added. A component that straddles the vector shows that the vector belongs to another opening:
+then history waits. Whatever was reordered or repeated, nothing is counted twice; `is_whole` says whether
+something is missing. Earlier incarnations of spend.usage are one more entry of the vector (`EARLIER`) without
+a component.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.total import EARLIER, HISTORY, Total
-from spendmeter.domain.opening_balance import OpeningBalance
-from spendmeter_stream.state import AccountState, TotalComponent
+from spendmeter.contract.total import EARLIER, HISTORY, Total, total_key
+from spendmeter.domain.matching import BudgetBook
+from spendmeter.domain.opening_balance import OpeningBalance, balance_of, with_balance
+from spendmeter_stream.state import (
+    OPENING_BALANCE,
+    AccountState,
+    ChangelogEntry,
+    TotalComponent,
+    balance_fields,
+    read_balance,
+)
+
+
+class OpeningBalances:
+    """The opening balances that one partition of spend.totals has announced as complete."""
+
+    def __init__(self) -> None:
+        self._balances: dict[str, Sequence[OpeningBalance]] = {}
+        self._changed: set[str] = set()
+
+    def restore(self, key: bytes, value: bytes) -> None:
+        """Read the changelog's entry for that key."""
+        _, kept = json.loads(value)
+        self._balances[key[len(OPENING_BALANCE) :].decode()] = [read_balance(*fields) for fields in kept]
+
+    def apply(self, closing: Total) -> bool:
+        """Note that a budget's opening balances are complete; returns whether that is new."""
+        known = self._balances.get(closing.account, ())
+        kept = with_balance(known, OpeningBalance.of(closing))
+        if kept is known:
+            return False
+        self._balances[closing.account] = kept
+        self._changed.add(closing.account)
+        return True
+
+    def of(self, budget_id: str, window_start: datetime) -> OpeningBalance | None:
+        """The opening balance of the window that begins then; None if it is not complete."""
+        return balance_of(self._balances.get(budget_id, ()), window_start)
+
+    def forget(self, book: BudgetBook) -> Iterator[str]:
+        """Drop removed budgets; yields the keys of totals to remove."""
+        for budget_id in [budget_id for budget_id in self._balances if book.get(budget_id) is None]:
+            for balance in self._balances.pop(budget_id):
+                yield total_key(budget_id, balance.window_start, HISTORY)
+            self._changed.add(budget_id)
+
+    def changes(self) -> Iterable[ChangelogEntry]:
+        """The changelog entries for everything that changed since the last call."""
+        for budget_id in sorted(self._changed):
+            kept = self._balances.get(budget_id)
+            key = OPENING_BALANCE + budget_id.encode()
+            if kept:
+                fields = [max(k.offsets for k in kept), [balance_fields(k) for k in kept]]
+                yield ChangelogEntry(key, json.dumps(fields, separators=(",", ":")).encode())
+            else:
+                yield ChangelogEntry(key, None)
+        self._changed.clear()
 
 
 class Merged(NamedTuple):
@@ -21,11 +78,11 @@ class Merged(NamedTuple):
     watermark: dict[int, int]
     """Source partition: the last offset that is included."""
     version: int
-    """The source offsets accounted for: it can only rise, and a replay yields the same."""
+    """The sum of the source offsets accounted for: it only rises, and a replay yields the same."""
     is_whole: bool
-    """Nothing that was spent in the window, up to the watermark, is missing."""
+    """Whether it includes all spend of the window up to the watermark."""
     opening: OpeningBalance | None
-    """What it rests on."""
+    """The opening balance that it rests on."""
 
 
 def merge(
@@ -34,10 +91,11 @@ def merge(
     whole: OpeningBalance | None,
     shape: str,
 ) -> Merged:
-    """Add up the parts of one account in one window, for a budget that now has that shape.
+    """Add up the components of one account in one window, for a budget that now has that shape.
 
-    `held` is what the account's part from history rests on; `whole`, if it is about this window, what was
-    taken for all accounts of the budget: one without such a part had spent nothing before.
+    `held` is the opening balance that the account's history component rests on. `whole`, if it is about this
+    window, is that of all accounts of the budget: an account without a history component had spent nothing
+    before.
     """
     opening = _latest(held, whole, shape)
     before = opening.before if opening is not None else {}
@@ -58,8 +116,8 @@ def merge(
             straddles = True
     if opening is None:
         return Merged(NanoUsd(counted), _in_order(watermark), version, False, None)
-    # Also where history has to wait: it may have been part of the account before. Of two openings at
-    # the same offsets the one of the present shape comes later.
+    # Also if history has to wait: the account may have included it before. Of two openings at
+    # the same offsets the one of the present shape is later.
     version += opening.offsets + 1 + (opening.shape == shape)
     if straddles:
         return Merged(NanoUsd(counted), _in_order(watermark), version, False, opening)
@@ -84,7 +142,7 @@ def _in_order(watermark: dict[int, int]) -> dict[int, int]:
 
 
 def newly_spent(total: Total, known: TotalComponent | None) -> int:
-    """What was spent between two totals of a source; what history adds was spent before."""
+    """The spend between two totals of a source; what history adds was spent earlier."""
     if total.source_partition == HISTORY:
         return 0
     continues = known is not None and known.first_offset == total.first_offset
@@ -92,15 +150,19 @@ def newly_spent(total: Total, known: TotalComponent | None) -> int:
 
 
 def rest_on(state: AccountState, opening: OpeningBalance | None) -> None:
-    """Have the account hold what it is told to rest on, so that its stored state says all that was told."""
+    """Let the account's state hold the opening balance, so that the stored state explains what was
+    emitted.
+    """
     if opening is not None and opening is not state.held:
-        # It had no part of its own; that of an earlier opening is void.
+        # It had no history component of its own, or one of an earlier opening, which is void.
         state.components[HISTORY] = TotalComponent(opening.offsets, NanoUsd(0), 0, 0)
         state.held = opening
 
 
 def _latest(held: OpeningBalance | None, whole: OpeningBalance | None, shape: str) -> OpeningBalance | None:
-    """Which of the two the window rests on. An account's part comes before the word about its budget."""
+    """The one of the two that the window rests on. An account's component comes before its budget's
+    record.
+    """
     if held is None or whole is None:
         return held or whole
     if (held.before, held.shape) == (whole.before, whole.shape):

@@ -1,9 +1,8 @@
-"""Signals as the judge makes them, and the alerts that are of no account. Pure."""
+"""How the judge builds signals, and the alerts that belong to no account. Pure."""
 
 from datetime import datetime
 from uuid import UUID
 
-from spendmeter.contract.account import budget_id_of, subject_in
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
@@ -11,6 +10,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
 from spendmeter.contract.writers import ForeignProducer
 from spendmeter.domain.window import Window
+from spendmeter.values.account import budget_id_of, subject_in
 from spendmeter_stream.judge.emission import Snapshot
 from spendmeter_stream.judge.forecast import exhausted_at
 from spendmeter_stream.judge.merging import Merged
@@ -25,7 +25,7 @@ def signal_of(
     window: Window,
     incarnation: str = "",
 ) -> Signal:
-    """The news of an account as a signal; `incarnation` of the topic that the watermark's offsets are of."""
+    """The signal for a snapshot; `incarnation`: that of the topic that the watermark's offsets belong to."""
     return construct_unchecked(
         Signal,
         {
@@ -53,7 +53,7 @@ def signal_of(
 
 
 def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:
-    """Tell, once a day and model, that requests are served whose price nobody knows."""
+    """Say, once per day and model, that requests without a known price are served."""
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     return Alert(
         alert_id=alert_id(f"model={model}", day, AlertKind.UNPRICED, "day"),
@@ -64,7 +64,7 @@ def unpriced_alert(model: str, event_id: UUID, now: datetime) -> Alert:
 
 
 def doubted_alert(event: UsageEvent, now: datetime) -> Alert:
-    """Tell, once a day, model and reason, that LiteLLM reports costs that cannot be."""
+    """Say, once per day, model and reason, that LiteLLM reports costs that cannot be right."""
     model = event.model or event.model_group
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     return Alert(
@@ -79,7 +79,7 @@ def doubted_alert(event: UsageEvent, now: datetime) -> Alert:
 
 
 def foreign_producer_alert(foreign: ForeignProducer, now: datetime) -> Alert:
-    """Say, once a day and producer, that somebody else writes under its id; its own events count on."""
+    """Say, once per day and producer, that somebody else writes under its id; its own events still count."""
     day = now.replace(hour=0, minute=0, second=0, microsecond=0)
     return Alert(
         alert_id=alert_id(f"producer={foreign.producer_id}", day, AlertKind.FOREIGN_PRODUCER, "day"),

@@ -1,30 +1,30 @@
-"""Openings: from which source offset on each budget counts, as far as one source partition goes. Pure."""
+"""Counting starts: the source offset from which each budget counts, in one source partition. Pure."""
 
 from collections.abc import Iterator
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.opening import Opening
+from spendmeter.contract.total import Opening
 from spendmeter.domain.matching import BudgetBook
 from spendmeter_stream.state import OPENING, ChangelogEntry, CountingStart
 
 
 class CountingStarts:
-    """One for each budget and shape: what it counts. Another shape is counted anew."""
+    """One for each budget and shape, which says what the budget counts. A new shape is counted anew."""
 
     def __init__(self) -> None:
         self._openings: dict[str, CountingStart] = {}
         self._changes: list[ChangelogEntry] = []
         self._closed_for: tuple[BudgetBook, int] | None = None
-        """The book, and the edition of it, that all openings agree with."""
+        """The book, and its edition, whose removed budgets have no opening any more."""
         self._opened_for: tuple[BudgetBook, int] | None = None
-        """The same, that all budgets have an opening of."""
+        """The book, and its edition, whose budgets all have an opening."""
 
     def restore(self, name: str, opening: CountingStart) -> None:
-        """Bring in what the changelog has under that name."""
+        """Read the changelog's entry for that name."""
         self._openings[name] = opening
 
     def open(self, book: BudgetBook, budget: Budget, frontier: int) -> tuple[int, str]:
-        """From which offset the budget counts, and in which shape; from `frontier` if it opens now."""
+        """The offset from which the budget counts, and its shape; `frontier` if it opens now."""
         shape = book.shape_of(budget)
         name = f"{budget.id}|{shape}"
         opening = self._openings.get(name)
@@ -34,7 +34,7 @@ class CountingStarts:
         return opening.offset, shape
 
     def open_all(self, book: BudgetBook, frontier: int) -> None:
-        """Open every budget of the book that is not open: also one that no event has met yet."""
+        """Open every budget of the book that is not open, even if no event has matched it yet."""
         if self._opened_for != (book, book.edition):
             self._opened_for = (book, book.edition)
             for budget in book:
@@ -45,10 +45,10 @@ class CountingStarts:
         return f"{budget_id}|{shape}" in self._openings
 
     def follow(self, book: BudgetBook) -> None:
-        """Close the openings of budgets that are gone or count something else now.
+        """Close the openings of budgets that were removed or now count something else.
 
-        Also of one that is gone for a single batch only: what is folded meanwhile is missing from
-        its tallies, which would claim it if the same budget came back to the same opening.
+        This includes a budget that is gone for a single batch: its sums lack what is folded meanwhile,
+        but would claim it if the same budget came back to the same opening.
         """
         if self._closed_for == (book, book.edition):
             return
@@ -66,7 +66,7 @@ class CountingStarts:
         return changes
 
     def entries(self) -> list[ChangelogEntry]:
-        """All of them, as in the changelog."""
+        """All of them, as changelog entries."""
         return [
             ChangelogEntry(OPENING + n.encode(), opening.value()) for n, opening in self._openings.items()
         ]
@@ -75,7 +75,7 @@ class CountingStarts:
 def opening_records(
     entries: list[ChangelogEntry], partition: int, incarnation: str = ""
 ) -> Iterator[tuple[str, Opening | None]]:
-    """What changes among openings say on spend.openings: keys there, and values; None removes."""
+    """The records of spend.openings for changed openings: keys and values; None removes."""
     for key, value in entries:
         budget_id, _, shape = key[len(OPENING) :].decode().rpartition("|")
         offset = CountingStart.read(value).offset if value is not None else 0

@@ -1,18 +1,19 @@
-"""The meter: folds usage events into what each account has spent in each window. Pure.
+"""The meter: adds usage events up to what each account has spent in each window. Pure.
 
-One meter per source partition. Its promises, whatever is replayed, resent or reordered between
-partitions:
+There is one meter per source partition. It promises the following, whatever is replayed, resent or reordered
+between partitions:
 
-- A record is counted once: each tally carries the offset it has reached (the guard), so a replay
-  after a crash adds nothing even where the crash fell between two changelog writes.
-- A resent event is counted once: per producer and partition `seq` only rises, so what is not
+- A record is counted once. Each partition sum carries the offset that it has reached (the guard), so a replay
+  after a crash adds nothing, even if the crash fell between two changelog writes.
+- A resent event is counted once. Per producer and partition `seq` only rises, so a `seq` that is not
   above the last one seen is a resend.
-- An object of a provider is counted once, whoever sends its bill: all copies are on one partition, and
-  the first of them is remembered like the first record of a producer.
-- Everything a tally does not hold lies below its `first_offset`, and is the opening balance's.
-- A budget whose values clients make up has no more accounts in a window than it may; what further values
-  spend is added up in one (decisions/0016).
-- What costs an account nothing is no event of it: it opens none, and moves none.
+- A provider object is counted once, whoever sends its bill. All copies are on one partition, and
+  the first is remembered like the first record of a producer.
+- Everything that a partition sum does not hold is below its `first_offset` and belongs to the opening
+  balance.
+- A budget whose values clients invent has a bounded number of accounts in a window. The spend of further
+  values is added up in one account (decisions/0016).
+- An event that costs an account nothing opens no account and changes none.
 """
 
 import json
@@ -21,19 +22,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
-from spendmeter.contract.account import budget_id_of, has_subject
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.times import from_unix_us, to_unix_us
 from spendmeter.contract.total import Total, total_key
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
 from spendmeter.domain.charge import cost_for, costs_nothing, flats_of
 from spendmeter.domain.matching import Account, BudgetBook, rest_account
 from spendmeter.domain.window import KEEP_CLOSED_WINDOWS, Window
+from spendmeter.values.account import budget_id_of, has_subject
+from spendmeter.values.times import format_time, from_unix_us, to_unix_us
 from spendmeter_stream.meter.counting_starts import CountingStarts
-from spendmeter_stream.meter.topic_identity import HighWatermark, UsageRecord, refuse_if_recreated
 from spendmeter_stream.meter.window_cache import CountedWindow, CountedWindowCache
 from spendmeter_stream.state import (
     OPENING,
@@ -47,10 +48,43 @@ from spendmeter_stream.state import (
     ProducerSequence,
 )
 
-# Longer than spend.usage keeps its records and than an outbox may lie: no resend comes after that.
+
+class UsageRecord(NamedTuple):
+    """A record of the source partition; no event if it was a dead letter."""
+
+    offset: int
+    appended_at: datetime
+    event: UsageEvent | None
+
+
+class HighWatermark(NamedTuple):
+    """An offset, and a time after which no record up to it was appended."""
+
+    offset: int
+    latest: datetime
+
+
+class TopicRecreated(Exception):
+    """Offsets folded before now hold other, newer records; treated as a replay, these would be lost."""
+
+
+def refuse_if_recreated(partition: int, passed: HighWatermark, batch: Iterable[UsageRecord]) -> None:
+    """Check that a replay is one. Raises TopicRecreated."""
+    for record in batch:
+        if record.offset > passed.offset:
+            return
+        if record.appended_at > passed.latest:
+            raise TopicRecreated(
+                f"spend.usage[{partition}] was deleted and created anew: offset {record.offset} was appended"
+                f" at {format_time(record.appended_at)}, but everything up to {passed.offset} was appended by"
+                f" {format_time(passed.latest)}, so its records would count as a replay"
+            )
+
+
+# Longer than spend.usage keeps its records and than an outbox waits: no resend comes after that.
 KEEP_PRODUCERS = timedelta(days=40)
 OBJECT = "object/"
-"""An object is remembered as a producer of one record. No outbox is called so, no correction either."""
+"""An object is remembered as a producer of one record. No outbox or correction has such an id."""
 
 
 @dataclass
@@ -58,35 +92,36 @@ class FoldResult:
     """What a batch changed, in the order in which it must be written."""
 
     openings: list[ChangelogEntry] = field(default_factory=list)
-    """Must be stored before any total leaves: a total rests on its opening."""
+    """Stored before any total is published: a total rests on its opening."""
     entries: list[ChangelogEntry] = field(default_factory=list)
-    """Tallies, then producers, then the position: the order that makes a crash between any two harmless."""
+    """Partition sums, then producers, then the position: in this order a crash between any two is harmless.
+    """
     totals: list[Total] = field(default_factory=list)
     unpriced: list[UsageEvent] = field(default_factory=list)
     doubted: list[UsageEvent] = field(default_factory=list)
-    """Those whose cost is not the one that LiteLLM reported."""
+    """Events whose cost is not the one that LiteLLM reported."""
     counted: int = 0
     resent: int = 0
     replayed: int = 0
     capped: int = 0
-    """Values met that get no account of their own."""
+    """Values without an account of their own."""
 
 
 class Meter:
     """The state of one source partition."""
 
     def __init__(self, partition: int, max_accounts: int = 0, incarnation: str = "") -> None:
-        """`max_accounts`: of a budget in a window, where clients make up the values; 0 is no bound.
+        """`max_accounts`: per budget and window, if clients invent the values; 0 is no bound.
 
-        `incarnation`: of the topic that this meter is to fold.
+        `incarnation`: the one of the topic that this meter folds.
         """
         self.partition = partition
         self.incarnation = incarnation
         self.folded_incarnation = ""
-        """Of the topic whose offsets it has folded so far; empty before the first, and of older versions."""
+        """The incarnation folded so far; empty before the first record, and for state of older versions."""
         self._max_accounts = max_accounts
         self._accounts: Counter[tuple[str, datetime, str]] = Counter()
-        """Of a budget, in a window and shape: without the one of all further values."""
+        """Accounts per budget, window and shape, without the one for further values."""
         self._capped = 0
         self.position = -1
         """The last source offset folded."""
@@ -95,7 +130,7 @@ class Meter:
         self._openings = CountingStarts()
         self._windows: CountedWindowCache | None = None
         self._changed: list[CountedWindow] = []
-        """What this batch has changed, in the order in which it did."""
+        """What this batch has changed, in order of change."""
         self._now: datetime | None = None
         self._passed: HighWatermark | None = None
         self._frontier = 0
@@ -108,7 +143,7 @@ class Meter:
         max_accounts: int = 0,
         incarnation: str = "",
     ) -> "Meter":
-        """The state as the changelog has it."""
+        """Restore the state from the changelog."""
         meter = cls(partition, max_accounts, incarnation)
         for key, value in entries:
             if key.startswith(TALLY):
@@ -122,22 +157,23 @@ class Meter:
             elif key == POSITION:
                 meter.position, now, *seen = json.loads(value)
                 meter._now = from_unix_us(now)
-                # Not the position: that may be ahead of what was seen, by what follows here.
+                # Not the position: below, it may move ahead of what was seen.
                 meter._passed = HighWatermark(seen[0], meter._now) if seen and seen[0] >= 0 else None
                 meter.folded_incarnation = seen[1] if len(seen) > 1 else ""
-        # A crash may have come before the position was written: then the tallies are ahead of it.
+        # After a crash before the position was written, the partition sums are ahead of it.
         reached = [tally.last_offset for tally in meter.tallies.values()]
         reached += [progress.offset for progress in meter.producers.values()]
         meter.position = max(meter.position, *reached) if reached else meter.position
         return meter
 
     def open(self, book: BudgetBook, first_offset: int) -> list[ChangelogEntry]:
-        """Begin to count every budget of the book, as from the next record; returns what is to be stored.
+        """Begin to count every budget of the book, from the next record on; returns the entries to store.
 
         `first_offset` is that of the first record that this meter will ever fold, if it has folded none.
         """
         self._openings.follow(book)
-        # Behind all that may have been folded: there, resends can no longer be told from first copies.
+        # After everything that may have been folded: before it, a resend cannot be distinguished from a first
+        # copy.
         self._openings.open_all(book, self.position + 1 if self.position >= 0 else first_offset)
         changes = self._openings.changes()
         if changes:
@@ -150,10 +186,10 @@ class Meter:
         return self._openings.entries()
 
     def fold(self, batch: Sequence[UsageRecord], book: BudgetBook) -> FoldResult:
-        """Fold records, in offset order, under the budgets in force; what was folded before adds nothing.
+        """Fold records, in offset order, under the budgets in force; records folded before add nothing.
 
         Raises:
-            TopicRecreated: see recreated.py; nothing of the batch was folded.
+            TopicRecreated: nothing of the batch was folded.
         """
         if self._passed is not None:
             refuse_if_recreated(self.partition, self._passed, batch)
@@ -165,7 +201,7 @@ class Meter:
         windows_of, count = self._windows.of, self._count
         seen: set[str] = set()
         for offset, appended_at, event in batch:
-            # The records of one chunk share their time, which is then one object.
+            # The records of one chunk share their time, which is one object.
             if appended_at is not self._now and (self._now is None or appended_at > self._now):
                 self._now = appended_at
             replayed = offset <= self.position
@@ -204,12 +240,12 @@ class Meter:
         return folded
 
     def _windows_at_cost_0(self, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
-        """Where an event at cost 0 counts: nowhere, but for flat amounts."""
+        """The windows in which an event at cost 0 counts: none, except for flat amounts."""
         assert self._windows is not None
         return () if costs_nothing(event) else self._windows.with_flats(event, offset)
 
     def _is_resent(self, producer: str, seq: int, offset: int, appended_at: datetime) -> bool | None:
-        """Whether an earlier copy was stored; None when too much has been seen since to tell."""
+        """Whether an earlier copy was stored; None if too much has been seen since to know."""
         progress = self.producers.get(producer)
         if progress is None:
             self.producers[producer] = ProducerSequence(seq, offset, appended_at)
@@ -225,7 +261,7 @@ class Meter:
     def _counted_window(
         self, book: BudgetBook, account: Account, window: Window, offset: int
     ) -> CountedWindow:
-        """Where an account is counted in a window, met at that offset."""
+        """The counted window of an account, first met at that offset."""
         opened, shape = self._openings.open(book, account.budget, self._frontier)
         where = CounterKey(account.name, window.start, shape)
         tally = self.tallies.get(where)
@@ -234,7 +270,7 @@ class Meter:
                 self._capped += 1
                 where, tally = rest, self.tallies.get(rest)
             elif (held := self.tallies.get(rest)) is not None:
-                # There may be more by now; but what it spent so far was added up with the rest.
+                # More accounts may be allowed by now, but its spend so far was added up with the rest.
                 opened = max(opened, held.last_offset + 1)
         if tally is None or tally.first_offset < opened:
             first = max(opened, offset) if self._is_forgotten(window.end) else opened
@@ -244,7 +280,7 @@ class Meter:
         return CountedWindow(where, account.budget, window, tally)
 
     def _rest(self, where: CounterKey, budget: Budget) -> CounterKey | None:
-        """Where further values are added up; None where each has an account."""
+        """The key under which further values are added up; None if each has an account."""
         account = rest_account(budget) if self._max_accounts else None
         return None if account is None else where._replace(account=account)
 
@@ -258,16 +294,16 @@ class Meter:
     def _count(self, event: UsageEvent, counted: CountedWindow, offset: int, resent: bool | None) -> None:
         tally = counted.tally
         if offset <= tally.last_offset:
-            # A crash may have come between the tally and its total, and no other event may follow.
+            # A crash may have fallen between the sum and its total, and no other event may follow.
             if tally.first_offset <= offset and not counted.is_changed:
                 self._note(counted)
             return
         if not counted.is_changed:
             self._note(counted)
         if resent is None:
-            # Producers are stored after the tallies: an event that they have passed is in every tally
-            # that was open then. As it is not in this one, it begins behind all that cannot be told.
-            # Stored even while it holds nothing: a successor would take it to begin at the opening.
+            # Producers are stored after the sums: an event that they have passed is in every sum
+            # that was open then. It is not in this one, so this one begins after everything in doubt.
+            # It is stored even while empty: a successor would otherwise begin it at the opening.
             counted.tally = self.tallies[counted.where] = _empty(self._frontier, counted.window)
             return
         tally.last_offset = offset
@@ -314,7 +350,7 @@ class Meter:
         """
         if self._now is None:
             return [], []
-        # First, so that no tally is gone whose opening still says that everything has been counted.
+        # First: no sum may be gone while its opening still says that everything has been counted.
         self._openings.follow(book)
         tombstones = self._openings.changes()
         gone = [where for where, tally in self.tallies.items() if self._is_over(where, tally)]
@@ -338,7 +374,7 @@ class Meter:
         return tombstones, totals
 
     def _is_over(self, where: CounterKey, tally: PartitionSum) -> bool:
-        """Whether nothing will be added to a tally any more."""
+        """Whether nothing more will be added to a sum."""
         return self._is_forgotten(tally.window_end) or not self._openings.has(
             budget_id_of(where.account), where.shape
         )
@@ -349,7 +385,7 @@ def _empty(first_offset: int, window: Window) -> PartitionSum:
 
 
 def total_of(where: CounterKey, tally: PartitionSum, partition: int, incarnation: str = "") -> Total:
-    """What the tally says of its account to the judge."""
+    """The total that carries a partition sum to the judge."""
     return construct_unchecked(
         Total,
         {

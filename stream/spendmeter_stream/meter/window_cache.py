@@ -1,4 +1,4 @@
-"""Places: where events count, remembered for each subject from batch to batch. Pure."""
+"""The windows in which events count, remembered for each subject from batch to batch. Pure."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import Account, BudgetBook
 from spendmeter.domain.window import Window
+from spendmeter.values.times import EPOCH
 from spendmeter_stream.state import CounterKey, PartitionSum
 
-# Beyond, all are looked up again. So many weigh some 60 MB, in each source partition.
+# When full, clear it. So many need about 60 MB in each source partition.
 MAX_REMEMBERED = 150_000
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -38,24 +38,24 @@ class _Found(NamedTuple):
 
 
 class CountedWindowCache:
-    """Those under one edition of a book, while no tally is dropped."""
+    """Valid under one edition of a book, as long as no partition sum is dropped."""
 
     def __init__(self, book: BudgetBook, counted: Callable[[Account, Window, int], CountedWindow]) -> None:
         self._book = book
         self._edition = book.edition
         self._subject_of = book.event_subject_key
         self._counted_window = counted
-        """Makes the counted window of an account in a window, first met at that offset."""
+        """Creates the counted window of an account, first met at that offset."""
         self._by_subject: dict[Hashable, _Found] = {}
         self._by_account: dict[tuple[str, datetime], CountedWindow] = {}
 
     def hold_for(self, book: BudgetBook) -> bool:
-        """Whether they may serve another batch, under that book as it is now."""
+        """Whether the cache may serve another batch, under that book as it is now."""
         is_same = self._book is book and self._edition == book.edition
         return is_same and max(len(self._by_subject), len(self._by_account)) < MAX_REMEMBERED
 
     def of(self, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
-        """The windows that the event counts at."""
+        """The windows in which the event counts."""
         subject = self._subject_of(event)
         found = self._by_subject.get(subject)
         if found is not None and found.start <= event.occurred_at < found.end:
@@ -77,7 +77,7 @@ class CountedWindowCache:
         return windows
 
     def with_flats(self, event: UsageEvent, offset: int) -> Sequence[CountedWindow]:
-        """Of the event's windows those of budgets that count a flat amount for a request without a price."""
+        """The event's windows of those budgets that count a flat amount for a request without a price."""
         windows: list[CountedWindow] = []
         for account in self._book.accounts_in(event):
             if account.budget.unpriced_flat_nanousd():
@@ -91,7 +91,7 @@ class CountedWindowCache:
         counted = self._by_account.get(at)
         if counted is None:
             made = self._counted_window(account, window, offset)
-            # Several values may be added up in one window.
+            # Several values may share one window.
             counted = self._by_account.setdefault((made.where.account, window.start), made)
             self._by_account[at] = counted
         return counted

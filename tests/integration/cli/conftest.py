@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spendmeter.cli.main import main
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 
 Spendmeter = Callable[..., Result]
 

@@ -8,7 +8,6 @@ import pytest
 
 from spendmeter.cli.printing import clock
 from spendmeter.client import MAX_UNACKNOWLEDGED
-from spendmeter.contract.account import account_name
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
@@ -16,8 +15,9 @@ from spendmeter.contract.records import Record, encode_alert, encode_signal
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.window import window_of
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import producer
+from spendmeter.settings import Settings
+from spendmeter.values.account import account_name
 
 from .conftest import spendmeter, spendmeter_json
 

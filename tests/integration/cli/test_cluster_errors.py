@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from spendmeter.runtime import compacted
+from spendmeter.kafka import compacted
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import free_port
 from spendmeter_local.probes import kafka_answers

@@ -11,21 +11,20 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.alert import AlertKind
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.signal import State
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import Subject
 from spendmeter.history.usage import find_event, find_recorded
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system
-
-WITHIN_SECONDS = 20
+from tests.patience import WITHIN_SECONDS
 
 
 @pytest.fixture(scope="module")

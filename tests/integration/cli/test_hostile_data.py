@@ -14,13 +14,13 @@ import pytest
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.dimensions import DIMENSIONS
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import Record, encode_alert, encode_budget, encode_signal
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse as connection
-from spendmeter.runtime.settings import ClickHouseSettings, Settings
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter.settings import ClickHouseSettings, Settings
+from spendmeter.values.dimensions import DIMENSIONS
+from spendmeter_sinks.database.migrate import migrate
 
 from .conftest import spendmeter
 from .test_budget import _outside_the_loop, send, signal_of

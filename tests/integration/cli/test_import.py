@@ -16,17 +16,17 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.topics import Topic
-from spendmeter.history.imported import read_known
+from spendmeter.history.usage import read_known
 from spendmeter.litellm.spend import events_of, spent_of
 from spendmeter.runtime import clickhouse as connection
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_local.ports import LOOPBACK
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_local.probes import wait_until
+from spendmeter_sinks.database.migrate import migrate
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 from tests.integration.sinks.test_reconcile import System, running_system
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 90
 TODAY = datetime.now(UTC).date()
 YESTERDAY, BEFORE = TODAY - timedelta(days=1), TODAY - timedelta(days=2)
 METRICS = {"prompt_tokens": 10, "completion_tokens": 20, "api_requests": 1}

@@ -11,19 +11,19 @@ from click.testing import CliRunner
 
 from spendmeter.cli.main import main
 from spendmeter.contract.dead_letter import DeadLetter, Reason
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.records import MAX_AHEAD, encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.history.replay import producer_of
-from spendmeter_local.waiting import wait_until
+from spendmeter.history.dead_letters import producer_of
+from spendmeter.values.ids import uuid7
+from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.test_reconcile import System, running_system
 from tests.integration.stream.conftest import Stream
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 40
 # Beyond what is allowed by so much, and so for as long: then the event can be read.
 TOO_FAR_AHEAD = timedelta(seconds=6)
 

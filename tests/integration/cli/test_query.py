@@ -6,8 +6,8 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from spendmeter.runtime import clickhouse as clickhouse_client
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter.settings import ClickHouseSettings
+from spendmeter_sinks.database.migrate import migrate
 from tests.integration.cli.conftest import spendmeter, spendmeter_json
 
 

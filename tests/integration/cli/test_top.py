@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from spendmeter.runtime import clickhouse as connection
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter.settings import ClickHouseSettings
+from spendmeter_sinks.database.migrate import migrate
 
 from .conftest import spendmeter, spendmeter_json
 

@@ -22,20 +22,21 @@ from click.testing import CliRunner
 from spendmeter.cli.main import main
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import connection, consumer, partition_of
-from spendmeter.runtime.signal_topic import SignalTopic
+from spendmeter.kafka.client import connection, consumer, partition_of
+from spendmeter.topics.create import create_topics
+from spendmeter.topics.signals import SignalTopic
 from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.settings import GatewaySettings
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.reconcile.report import Report
 from tests.builders import budget, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.garbage.generate import CHANGELOGS, NOBODY, TOPICS, Batch, garbage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Stream, Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 from tests.raw_records import Raw, raw_producer, send_raw
 
 SEED = int(os.environ.get("SPENDMETER_GARBAGE_SEED", "7"))
@@ -44,7 +45,6 @@ KEYS = [f"key-{n}" for n in range(8)]
 # The broker refuses what it can tell: a time too far ahead, a record too large, a compacted one with no key.
 MOST_REFUSED = 0.35
 EVENTS_BESIDE = 3
-WITHIN_SECONDS = 60.0
 
 
 class System:

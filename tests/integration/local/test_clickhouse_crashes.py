@@ -13,8 +13,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 
 ROWS_PER_INSERT = 5_000
 INSERTS = 40
@@ -37,7 +37,9 @@ class Engine:
     def start(self) -> None:
         env = {"SPENDMETER_CLICKHOUSE_PASSWORD": "crashes"}
         self._process = start_child(self._command, log=self._log, env=env)
-        is_ready = wait_until(lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=30)
+        is_ready = wait_until(
+            lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=WITHIN_SECONDS
+        )
         assert is_ready, self._log.read_text()
 
     def kill(self) -> None:
@@ -56,7 +58,7 @@ def engine_in(directory: Path) -> Iterator[Engine]:
 def insert_all(url: str, acknowledged: list[int]) -> None:
     """Each insert is sent again, the same rows with the same token, until it is acknowledged."""
     for number in range(INSERTS):
-        if not wait_until(partial(insert, url, number), timeout_seconds=30):
+        if not wait_until(partial(insert, url, number), timeout_seconds=WITHIN_SECONDS):
             return
         acknowledged.append(number)
 
@@ -98,10 +100,10 @@ def test_kill_9_during_inserts_loses_nothing_and_doubles_nothing(tmp_path: Path)
         writer.start()
         for count in KILLED_AFTER:
             under_way = partial(reached, acknowledged, count)
-            assert wait_until(under_way, timeout_seconds=30, every_seconds=0.001)
+            assert wait_until(under_way, timeout_seconds=WITHIN_SECONDS, every_seconds=0.001)
             engine.kill()
             engine.start()
-        writer.join(60)
+        writer.join(WITHIN_SECONDS)
         assert len(acknowledged) == INSERTS
         with clickhouse_connect.get_client(dsn=engine.url) as client:
             assert rows_of(client) == expected

@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import free_port
-from spendmeter_local.probes import kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 
 RECORDS = [str(number).encode() for number in range(1000)]
 TOPIC = "kept"
@@ -26,7 +26,9 @@ def running(broker: Broker) -> Iterator[str]:
     log = broker.data_dir / "kafka.log"
     process = start_child(broker.command(), log=log)
     try:
-        assert wait_until(lambda: kafka_answers(broker.bootstrap), timeout_seconds=60), log.read_text()
+        assert wait_until(lambda: kafka_answers(broker.bootstrap), timeout_seconds=WITHIN_SECONDS), (
+            log.read_text()
+        )
         yield broker.bootstrap
     finally:
         kill_child(process)

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir, find_stack
+from spendmeter_local.probes import wait_until
 from spendmeter_local.stack.status import read_status
-from spendmeter_local.waiting import wait_until
-
-WITHIN_SECONDS = 30
+from tests.patience import WITHIN_SECONDS
 
 # A component that writes down when it starts and stops, and is ready once it has.
 COMPONENT = """
@@ -35,7 +34,7 @@ while True:
 # A supervisor of the stages that its arguments give: [[name, name], [name]].
 SUPERVISOR = """
 import json, pathlib, sys
-from spendmeter_local.stack.components import Component, Declaration, Step
+from spendmeter_local.stack.components import StackComponent, Declaration, Step
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.stack.supervisor import Supervisor
 directory, component, stages = pathlib.Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -52,7 +51,8 @@ def one(name):
         return Step(name, [sys.executable, "-c", f"open({str(journal)!r}, 'a').write('did step\\\\n')"])
     def is_ready():
         return journal.exists() and f"start {name}\\n" in journal.read_text()
-    return Component(name, lambda: command, is_ready, ready_within_seconds=2, grace_seconds=5)
+    within = 2 if name == "hangs" else 120
+    return StackComponent(name, lambda: command, is_ready, ready_within_seconds=within, grace_seconds=60)
 declaration = Declaration([[one(n) for n in stage] for stage in stages], "k", "c", "secret", "u", "p", "sk-1")
 say = lambda line: print(line, flush=True)
 raise SystemExit(Supervisor(StackDir(directory), declaration, say).run())
@@ -86,6 +86,11 @@ def is_ready(directory: Path) -> bool:
     return read_status(StackDir(directory)).ready
 
 
+def until_ready(directory: Path, process: subprocess.Popen[str]) -> None:
+    wait_until(lambda: is_ready(directory) or process.poll() is not None, timeout_seconds=WITHIN_SECONDS)
+    assert is_ready(directory)
+
+
 def is_gone(pid: int) -> bool:
     """It has ended, whether or not somebody has taken note of it yet."""
     try:
@@ -96,7 +101,7 @@ def is_gone(pid: int) -> bool:
 
 def test_stages_start_in_order_and_stop_in_reverse(tmp_path: Path, start: Start) -> None:
     process = start([["first"], ["step"], ["second"], ["third"]])
-    assert wait_until(lambda: is_ready(tmp_path), timeout_seconds=WITHIN_SECONDS)
+    until_ready(tmp_path, process)
     assert set(find_stack(tmp_path).pids) == {"first", "second", "third", "supervisor"}
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=WITHIN_SECONDS)
@@ -116,7 +121,7 @@ def test_stages_start_in_order_and_stop_in_reverse(tmp_path: Path, start: Start)
 
 def test_a_component_that_dies_starts_again_and_that_is_said(tmp_path: Path, start: Start) -> None:
     process = start([["first", "second"]])
-    assert wait_until(lambda: is_ready(tmp_path), timeout_seconds=WITHIN_SECONDS)
+    until_ready(tmp_path, process)
     before = find_stack(tmp_path).pids
     os.kill(before["first"], signal.SIGKILL)
 
@@ -137,14 +142,13 @@ def test_a_component_that_dies_starts_again_and_that_is_said(tmp_path: Path, sta
 
 def test_no_component_outlives_a_killed_supervisor(tmp_path: Path, start: Start) -> None:
     process = start([["first", "second"]])
-    assert wait_until(lambda: is_ready(tmp_path), timeout_seconds=WITHIN_SECONDS)
+    until_ready(tmp_path, process)
     pids = find_stack(tmp_path).pids
     process.kill()
     assert wait_until(lambda: all(map(is_gone, pids.values())), timeout_seconds=WITHIN_SECONDS)
     assert StackDir(tmp_path).endpoints.exists()
     assert not read_status(StackDir(tmp_path)).running
-    start([["first", "second"]])
-    assert wait_until(lambda: is_ready(tmp_path), timeout_seconds=WITHIN_SECONDS)
+    until_ready(tmp_path, start([["first", "second"]]))
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import clickhouse_connect
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir, find_stack
+from spendmeter_local.probes import wait_until
 from spendmeter_local.stack.status import read_status
-from spendmeter_local.waiting import wait_until
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60
 COMMANDS = "import sys; from spendmeter_local.cli import stack; getattr(stack, sys.argv.pop(1))()"
 
 
@@ -109,5 +109,8 @@ def test_a_cluster_stays_one_and_is_not_taken_for_a_lone_broker(directory: Path)
     assert again["kafka_bootstrap"] == first["kafka_bootstrap"]
     run("down", directory)
     said = run("up", directory, "--brokers", "1", *options, expect=2).stderr
-    assert f"the data in {directory} is of 3 Kafka nodes, which stays so: start it with --brokers 3" in said
+    assert (
+        f"the data in {directory} belongs to 3 Kafka nodes, which cannot change: start it with --brokers 3"
+        in said
+    )
     assert not read_status(StackDir(directory)).running

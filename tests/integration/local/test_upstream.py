@@ -13,8 +13,8 @@ from openai import AsyncOpenAI, InternalServerError
 
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("upstream") / "upstream.log"
     process = start_child([sys.executable, "-m", "spendmeter_local.upstream", "--port", str(port)], log=log)
     try:
-        assert wait_until(lambda: http_answers(f"{url}/health"), timeout_seconds=30), log.read_text()
+        assert wait_until(lambda: http_answers(f"{url}/health"), timeout_seconds=WITHIN_SECONDS), (
+            log.read_text()
+        )
         yield url
     finally:
         kill_child(process)
@@ -41,7 +43,7 @@ def say(text: str) -> Any:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url) as answer:
+    with urllib.request.urlopen(url, timeout=WITHIN_SECONDS) as answer:
         return json.load(answer)
 
 
@@ -97,7 +99,9 @@ async def test_a_stream_that_the_client_leaves_is_cancelled_not_served(
     await anext(aiter(stream))
     await stream.close()
     assert await asyncio.to_thread(
-        wait_until, lambda: get(f"{server}/served")["cancelled"]["requests"] == 1, timeout_seconds=10
+        wait_until,
+        lambda: get(f"{server}/served")["cancelled"]["requests"] == 1,
+        timeout_seconds=WITHIN_SECONDS,
     )
     calls = calls_of(server, "left")
     assert [call["outcome"] for call in calls] == ["cancelled"]
@@ -113,6 +117,26 @@ async def test_a_failure_is_answered_as_told_and_counted_apart(server: str, open
     summary = get(f"{server}/served")
     assert "broken" not in summary["by_model"]
     assert summary["failed"]["by_model"]["broken"] == {"requests": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("images/generations", {"prompt": "x", "n": [[2]]}),
+        ("audio/speech", {"input": None}),
+        ("rerank", {"query": "x", "documents": 5}),
+    ],
+)
+async def test_what_a_provider_could_not_read_is_its_clients_error_and_bills_nothing(
+    server: str, path: str, body: dict[str, Any]
+) -> None:
+    model = f"unread {path}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server}/v1/{path}", json={"model": model, **body}) as answer,
+    ):
+        assert answer.status == 400
+    assert [call for call in calls_of(server, model) if call["outcome"] != "failed"] == []
 
 
 async def test_every_other_shape_says_the_same_counts(server: str, openai: AsyncOpenAI) -> None:

@@ -12,7 +12,6 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_budget, encode_signal
 from spendmeter.contract.signal import Signal, State
@@ -20,14 +19,15 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.domain.matching import Subject
 from spendmeter.domain.window import window_of
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create_topics
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.settings import GatewaySettings
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60.0
 PARTITIONS = 2
 
 

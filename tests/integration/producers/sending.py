@@ -16,25 +16,24 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from prometheus_client import REGISTRY
 
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.runtime.kafka import consumer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer
+from spendmeter.settings import Settings
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import free_port
-from spendmeter_local.probes import kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 from tests.versions.releases import kafka_under_test
 
 MAX_BYTES = 64 * 1024**2
-DRAIN_SECONDS = 60.0
 PARTITIONS = 4
 KEYS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(20)]
 
@@ -81,7 +80,7 @@ class Sending:
         await until(lambda: len(self.acknowledged) > count)
 
     async def drained(self) -> None:
-        assert await self.sender.drain(DRAIN_SECONDS), "not everything was acknowledged"
+        assert await self.sender.drain(WITHIN_SECONDS), "not everything was acknowledged"
 
 
 def event(producer_id: str, seq: int) -> UsageEvent:
@@ -127,7 +126,7 @@ async def log_of(settings: Settings) -> list[Stored]:
         ends = await reader.end_offsets(partitions)
         await reader.seek_to_beginning()
         found: dict[TopicPartition, list[Stored]] = {partition: [] for partition in partitions}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WITHIN_SECONDS):
             while any(len(found[one]) < ends[one] for one in partitions):
                 for partition, records in (await reader.getmany(timeout_ms=200)).items():
                     found[partition] += [
@@ -194,7 +193,7 @@ class OwnBroker:
         log = self._broker.data_dir / "kafka.log"
         self._process = start_child(self._broker.command(), log=log)
         assert await asyncio.to_thread(
-            wait_until, lambda: kafka_answers(self._broker.bootstrap), timeout_seconds=60
+            wait_until, lambda: kafka_answers(self._broker.bootstrap), timeout_seconds=WITHIN_SECONDS
         ), f"not ready: {log}"
 
     def kill(self) -> None:

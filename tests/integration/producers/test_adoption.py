@@ -10,8 +10,8 @@ from aiokafka import TopicPartition
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.topics import Topic
+from spendmeter.kafka.client import consumer
 from spendmeter.litellm.entities import LitellmEntity
-from spendmeter.runtime.kafka import consumer
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
 

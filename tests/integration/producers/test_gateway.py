@@ -9,18 +9,19 @@ from aiokafka import TopicPartition
 
 from spendmeter.contract.budget import Action, Raise
 from spendmeter.contract.decision import Decision, Why
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
+from spendmeter.kafka.client import consumer
 from spendmeter.runtime import metrics
-from spendmeter.runtime.kafka import consumer
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.believed_signals import BEYOND_THE_END
+from tests.patience import WITHIN_SECONDS
 
-from .conftest import WITHIN_SECONDS, Asker, Hand, budget, draft, recorded, signal, until
+from .conftest import Asker, Hand, budget, draft, recorded, signal, until
 
 
 async def test_what_is_on_the_topics_at_the_start_is_enforced_from_the_first_request(
@@ -137,7 +138,7 @@ async def test_a_signal_with_a_watermark_beyond_the_end_of_the_log_is_not_believ
     await hand.signals(signal(of, 45, version=2, watermark={partition: last}))
     await asker.knows(of, 45)
     assert BEYOND_THE_END._value.get() == before + len(forged)
-    said = [one for one in caplog.records if "is not believed" in one.getMessage()]
+    said = [one for one in caplog.records if "it is ignored" in one.getMessage()]
     assert len(said) == 1, "it is said once"
 
 

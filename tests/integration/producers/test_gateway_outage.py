@@ -10,10 +10,10 @@ import pytest
 
 from spendmeter.contract.decision import Why
 from spendmeter.domain.matching import Subject
+from spendmeter.kafka.client import producer
 from spendmeter.litellm.entities import LitellmEntity
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller
 from spendmeter_gateway.settings import GatewaySettings
@@ -21,11 +21,11 @@ from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.kafka.jars import fetch_jars
 from spendmeter_local.ports import free_port
-from spendmeter_local.probes import kafka_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import kafka_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 from tests.versions.releases import kafka_under_test
 
-from .conftest import PARTITIONS, WITHIN_SECONDS, Asker, Hand, budget, recorded, signal, until
+from .conftest import PARTITIONS, Asker, Hand, budget, recorded, signal, until
 
 
 class OwnBroker:

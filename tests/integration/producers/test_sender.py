@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from spendmeter.contract.records import SENT_BEFORE_HEADER, is_sent_before
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState
+from spendmeter.kafka.client import partition_of
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
+from spendmeter.topics.state import TopicState
 from spendmeter_gateway.outbox import writer as outbox
 from spendmeter_gateway.outbox.sender import MAX_CHUNK_EVENTS
 from spendmeter_gateway.outbox.writer import Outbox
@@ -177,8 +177,8 @@ class TestPredecessors:
     APPENDER = """
 import asyncio, sys
 from pathlib import Path
-from spendmeter.runtime.settings import Settings
-from spendmeter.runtime.topic_state import TopicState
+from spendmeter.settings import Settings
+from spendmeter.topics.state import TopicState
 from tests.integration.producers.sending import sending
 
 async def main():

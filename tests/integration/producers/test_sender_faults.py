@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.settings import Settings
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.outbox import kafka as delivery
 from spendmeter_gateway.outbox.writer import Outbox
 from tests.integration.producers.sending import (

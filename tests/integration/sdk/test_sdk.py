@@ -14,24 +14,23 @@ import pytest
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.records import encode_budget
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
-from spendmeter.runtime.settings import Settings
-from spendmeter.waiting import Fractions, Reached
+from spendmeter.kafka.client import producer
+from spendmeter.retry import Reached, SpendThresholds
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
+from spendmeter.values.times import EPOCH
 from spendmeter_gateway import gateway as gateways
 from spendmeter_gateway.gateway import ERRORS, Gateway
 from spendmeter_gateway.litellm import sdk
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
+from tests.patience import WITHIN_SECONDS
 
 # In this process LiteLLM warns of its own models.
 pytestmark = pytest.mark.filterwarnings("default")
-WITHIN_SECONDS = 90
 COST = 21_000
 """Nano-USD of one call: 100 tokens in and 10 out of gpt-4o-mini."""
 SAY: Any = [{"role": "user", "content": "hi [[in=100 out=10]]"}]
@@ -58,7 +57,7 @@ class Program:
 
     def __init__(self, url: str) -> None:
         self.reached: list[Reached] = []
-        self.meter = sdk.attach(Fractions([0.5], self.reached.append))
+        self.meter = sdk.attach(SpendThresholds([0.5], self.reached.append))
         self.gateway: Gateway = self.meter._gateway()
         self.events: list[UsageEvent] = []
         self.to = {"api_base": url, "api_key": "sk-none"}

@@ -10,15 +10,14 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
+from spendmeter.kafka.client import producer
+from spendmeter.topics.create import create_topics
 from spendmeter_sinks.clickhouse.consumer import Sink
 from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
-
-WITHIN_SECONDS = 30.0
+from spendmeter_sinks.database.migrate import migrate
+from tests.patience import WITHIN_SECONDS
 
 Put = Callable[[Topic, Sequence[Record]], Awaitable[None]]
 Running = Callable[[], AbstractAsyncContextManager[None]]

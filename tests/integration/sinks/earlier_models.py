@@ -6,8 +6,8 @@
 import runpy
 import sys
 
-from spendmeter.contract import models
-from spendmeter.domain import definition as shape
+from spendmeter.domain import matching as shape
+from spendmeter.values import models
 
 models.canonical_model = lambda model, provider: model
 models.names_of_model = lambda model, provider: (model,) if model else ()

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import producer
+from spendmeter.kafka.client import producer
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from tests.builders import usage

@@ -182,7 +182,7 @@ async def test_a_refusal_that_history_does_not_bear_out_is_named_and_ends_with_1
     await kept.put([usage(1, 999_999)], decision())
 
     said = await kept.says(monkeypatch, exit_code=1)
-    assert "history does not bear this out: $0.000000001 is missing" in said
+    assert "history does not justify this: $0.000000001 is missing" in said
 
 
 async def test_a_decision_that_is_not_there_is_told_so(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

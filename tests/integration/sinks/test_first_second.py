@@ -17,27 +17,26 @@ from spendmeter.contract.records import encode_usage
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.groups import SINK_GROUP, STREAM_GROUP
-from spendmeter.runtime.kafka import connection, partition_of
+from spendmeter.kafka.client import connection, partition_of
+from spendmeter.kafka.groups import SINK_GROUP, STREAM_GROUP
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.create import create_topics
 from spendmeter_sinks.clickhouse.consumer import Sink
 from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.reconcile.command import reconcile as command
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
-from spendmeter_sinks.reconcile.render import render
-from spendmeter_sinks.reconcile.report import OpeningMissing, Report
+from spendmeter_sinks.reconcile.report import OpeningMissing, Report, render
 from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 
 Start = Callable[[], tuple[Worker, SinkProcess]]
-WITHIN_SECONDS = 60.0
 
 
 def now_usage(seq: int, cost_nanousd: int, **fields: Any) -> UsageEvent:
@@ -134,7 +133,7 @@ async def test_a_partition_that_retention_emptied_is_covered_and_that_is_said(
         await stream.send([now_usage(1, 300, key=other, producer_id="p2")])
         await stream.client.apply([budget(period="lifetime")])
         await stream.until(Topic.SIGNALS, is_told(f"per-key|key={other}", 300))
-    assert f"spend.usage:{emptied} begins at 7: the 7 records from 0 on were taken by retention" in (
+    assert f"spend.usage:{emptied} begins at 7: the 7 records from 0 on were deleted by retention" in (
         sink.log.read_text()
     )
 
@@ -157,9 +156,8 @@ async def test_what_retention_takes_from_processes_that_were_away_is_said(
         # Nothing comes after it: also a log that is silent is read on.
         await until_committed(settings, SINK_GROUP, partition, 9)
         await until_committed(settings, STREAM_GROUP, partition, 9)
-    said = "5 records from offset 3 on"
-    assert "begins at 8: the 5 records from 3 on were taken by retention" in sink.log.read_text()
-    assert f"retention took {said} uncounted" in worker.log.read_text()
+    assert "begins at 8: the 5 records from 3 on were deleted by retention" in sink.log.read_text()
+    assert "retention deleted 5 uncounted records from offset 3 on" in worker.log.read_text()
 
 
 async def test_markers_of_transactions_hold_up_nobody_and_are_no_loss(

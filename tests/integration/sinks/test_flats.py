@@ -7,7 +7,7 @@ from typing import Any, cast
 from spendmeter.contract.usage import CostSource, Status, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
 from spendmeter.runtime.clickhouse import client
-from spendmeter.runtime.settings import ClickHouseSettings
+from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.history.usage_rows import FLATS_OF
 
 

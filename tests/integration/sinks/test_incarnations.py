@@ -22,17 +22,16 @@ from spendmeter.contract.records import encode_usage, placed_by, sent_before
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of, producer
-from spendmeter.runtime.topic_state import lookup_topics
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create_topics
+from spendmeter.topics.state import lookup_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.kafka.broker import Broker
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import kafka_answers, says_ready
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_local.probes import kafka_answers, says_ready, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.move.command import move
 from spendmeter_sinks.move.plan import CannotMove, MovePlan
 from spendmeter_sinks.move.run import Move
@@ -40,11 +39,11 @@ from spendmeter_sinks.reconcile.report import Report
 from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
-from tests.integration.runtime.test_topic_state import add_partitions, make_anew
+from tests.integration.kafka.test_topic_state import add_partitions, make_anew
 from tests.integration.sinks.test_opening_balance import SinkProcess
 from tests.integration.stream.conftest import Stream, Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60.0
 DRILL = pytest.mark.skipif("SPENDMETER_DRILLS" not in os.environ, reason="`make drills` runs it")
 BUDGETS = (
     budget(id="per-key", period="lifetime", limit_nanousd=10**15),
@@ -291,7 +290,7 @@ async def test_a_topic_made_anew_under_running_processes_is_said_and_a_move_coun
         history_has(settings, 200)
         begun = monotonic()
         await make_anew(settings, settings.topic(Topic.USAGE))
-        says(old.worker.log, "not ready", "was deleted and made anew", "spendmeter move --to-prefix")
+        says(old.worker.log, "not ready", "was deleted and created anew", "spendmeter move --to-prefix")
         says(old.sink.log, "not ready", "another topic", "spendmeter move")
         print(f"said {monotonic() - begun:.1f} s after the topic was made anew")
         is_not_ready(old.worker.port)

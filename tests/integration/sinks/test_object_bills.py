@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_name
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
+from spendmeter.values.ids import uuid7
+from spendmeter.values.times import EPOCH
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting, bill_of
 from spendmeter_gateway.model import UsageDraft

@@ -18,21 +18,19 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import subject_of
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.admission.decide import Denied
 from spendmeter_gateway.admission.state import GatewayState
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_local.probes import says_ready, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from tests.builders import budget, usage
 from tests.integration.stream.conftest import Stream, Worker, open_stream
-
-WITHIN_SECONDS = 60.0
+from tests.patience import WITHIN_SECONDS
 
 
 class SinkProcess:

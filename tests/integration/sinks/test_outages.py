@@ -11,21 +11,21 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.kafka import producer
+from spendmeter.kafka.client import producer
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, wait_until
 from spendmeter_sinks.clickhouse import assignment
 from spendmeter_sinks.clickhouse.batch import PartitionBatches
 from spendmeter_sinks.clickhouse.consumer import Sink
 from spendmeter_sinks.clickhouse.insert_pipeline import InsertPipeline
-from spendmeter_sinks.clickhouse.migrate import migrate
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import Table
 from spendmeter_sinks.clickhouse.writer import NotMigrated, open_client
+from spendmeter_sinks.database.migrate import migrate
 from tests.builders import usage
 from tests.integration.sinks.conftest import Eventually, Put
+from tests.patience import WITHIN_SECONDS
 from tests.versions.releases import engine_under_test
 
 EVENTS = 3_000
@@ -49,7 +49,9 @@ class Engine:
         release = engine_under_test()
         command, env = release.command(self._data, self._port), release.env("outages")
         self._child = start_child(command, log=self._data / "log", env=env)
-        assert wait_until(lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=30)
+        assert wait_until(
+            lambda: http_answers(f"http://{self._address}/ping"), timeout_seconds=WITHIN_SECONDS
+        )
 
     def kill(self) -> None:
         kill_child(self._child)

@@ -1,4 +1,4 @@
-"""A database is one system's history: another topic prefix is refused, or the database is handed over."""
+"""A database is one system's history: another topic prefix is refused, unless that system has moved there."""
 
 import asyncio
 import os
@@ -12,17 +12,20 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.records import encode_budget, encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.history.spend_by import spend_by
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import producer
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
-from spendmeter_sinks.clickhouse.owner import OwnedByAnother, claim, owner_of, set_owner
+from spendmeter.history.usage import spend_by
+from spendmeter.kafka.client import producer
+from spendmeter.topics.create import create_topics
+from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
+from spendmeter_sinks.database.owner import OwnedByAnother, claim, owner_of
+from spendmeter_sinks.history.incarnations import Registered, UsageIncarnation
+from spendmeter_sinks.history.registry import register
 from tests.builders import budget, usage
 from tests.integration.sinks.conftest import Eventually, Put, Running
-from tests.integration.sinks.test_process import COMMAND, WITHIN_SECONDS, environment
+from tests.integration.sinks.test_process import COMMAND, environment
+from tests.patience import WITHIN_SECONDS
 
 
 def what_is_said(settings: SinkSettings, log: Path) -> str:
@@ -73,8 +76,8 @@ async def test_two_prefixes_with_one_database_are_never_added_up(
     assert (
         f"not ready, nothing is stored: database {settings.clickhouse_database} belongs to the system with"
         f" SPENDMETER_TOPIC_PREFIX '{settings.topic_prefix}', and this one has '{other.topic_prefix}': set"
-        " SPENDMETER_CLICKHOUSE_DATABASE to a database of its own, or the prefix, if that is mistaken;"
-        " `spendmeter move` says that this system goes on where that one stood"
+        " SPENDMETER_CLICKHOUSE_DATABASE to a database of its own, or correct the prefix;"
+        " if this system continues that one, run `spendmeter move`"
     ) in said
     assert "Traceback" not in said
     assert [spender.name for spender in spend_by(history, "key", "hour", 10)] == ["ours"]
@@ -117,12 +120,19 @@ def test_of_many_that_start_at_once_one_gets_the_database(settings: SinkSettings
     assert history.command("SELECT count() FROM owner") == 1
 
 
-def test_a_database_is_handed_over(settings: SinkSettings, history: Client) -> None:
-    before, after = of(settings, "before."), of(settings, "")
+def test_a_system_that_goes_on_where_the_owner_stood_may_write(
+    settings: SinkSettings, history: Client
+) -> None:
+    before, after = of(settings, "before."), of(settings, "after.")
     claim(history, before)
-    for _ in range(2):
-        set_owner(history, after.topic_prefix)
+    with pytest.raises(
+        OwnedByAnother, match=r"SPENDMETER_TOPIC_PREFIX 'before\.', and this one has 'after\.'"
+    ):
         claim(history, after)
-        with pytest.raises(OwnedByAnother, match=r"SPENDMETER_TOPIC_PREFIX '', and this one has 'before\.'"):
-            claim(history, before)
-    assert history.command("SELECT count() FROM owner") == 2
+    moved, stood = (UsageIncarnation(one.topic(Topic.USAGE), one.topic_prefix) for one in (after, before))
+    register(history, Registered(moved, follows=stood), by="an operator")
+    for one in (before, after):
+        claim(history, one)
+    with pytest.raises(OwnedByAnother):
+        claim(history, of(settings, "another."))
+    assert history.command("SELECT count() FROM owner") == 1

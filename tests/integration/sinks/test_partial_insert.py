@@ -18,6 +18,7 @@ from spendmeter_sinks.clickhouse.writer import PartialInsert
 from tests.builders import usage
 from tests.integration.sinks.conftest import Put
 from tests.integration.sinks.test_outages import sink_of
+from tests.patience import WITHIN_SECONDS
 
 SUMMARY = "X-ClickHouse-Summary"
 
@@ -60,5 +61,5 @@ async def test_the_sink_stops_and_says_which_batch_rather_than_pass_over_a_lost_
     with pytest.raises(
         PartialInsert, match=r"spend\.usage/[^:]+:0:0-1@\d+: ClickHouse wrote 1 of 2 rows to usage"
     ):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WITHIN_SECONDS):
             await sink_of(one_row_short).run(asyncio.Event())

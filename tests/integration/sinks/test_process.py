@@ -7,11 +7,11 @@ from pathlib import Path
 
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
+from tests.patience import WITHIN_SECONDS
 
 COMMAND = [sys.executable, "-m", "spendmeter_sinks"]
-WITHIN_SECONDS = 60
 
 
 def environment(settings: SinkSettings) -> dict[str, str]:
@@ -51,7 +51,7 @@ def test_every_wrong_setting_is_said_at_once_before_anything_starts() -> None:
 
 def _is_ready(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=WITHIN_SECONDS) as page:
             return b"\nspendmeter_ready 1.0\n" in page.read()
     except OSError:
         return False

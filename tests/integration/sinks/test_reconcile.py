@@ -21,15 +21,14 @@ from spendmeter.contract.records import encode_total
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_local.probes import says_ready, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.reconcile.command import reconcile as command
 from spendmeter_sinks.reconcile.report import (
     ConflictingEvents,
@@ -42,9 +41,9 @@ from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from tests.builders import budget, usage
 from tests.integration.stream.conftest import Stream, Worker, open_stream
+from tests.patience import WITHIN_SECONDS
 
 READY_WITHIN_SECONDS = 60
-WAIT_SECONDS = 20.0
 SETTLE_SECONDS = 1.0
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,7 +64,7 @@ class System:
     def stream(self) -> AbstractAsyncContextManager[Stream]:
         return open_stream(self.settings, self.worker.log)
 
-    async def compare(self, wait_seconds: float = WAIT_SECONDS) -> Report:
+    async def compare(self, wait_seconds: float = WITHIN_SECONDS) -> Report:
         return await reconcile(
             self.settings, self.history, WindowFilter(), datetime.now(UTC), wait_seconds, SETTLE_SECONDS
         )
@@ -228,7 +227,7 @@ def rewrite(system: System, sql: str) -> None:
 async def test_an_event_that_history_has_lost_is_named(system: System) -> None:
     async with account(system, "lost", [10, 20, 30]) as (_, events):
         rewrite(system, f"ALTER TABLE usage DELETE WHERE event_id = '{events[1].event_id}'")
-        report = await system.compare(wait_seconds=8)
+        report = await system.compare()
     assert not report.equal
     (lost,) = of_kind(report, LostEvents, "lost")
     assert (lost.ranges, lost.events) == (((2, 2),), 1)
@@ -241,7 +240,7 @@ async def test_an_event_that_history_has_lost_is_named(system: System) -> None:
 async def test_an_event_that_was_never_sent_is_named_by_its_seq(system: System) -> None:
     async with account(system, "skipped", [10]) as (stream, _):
         await stream.send([now_usage(n, 5, producer_id="skipped", key="skipped") for n in (3, 4, 7)])
-        report = await system.compare(wait_seconds=8)
+        report = await system.compare()
     (lost,) = of_kind(report, LostEvents, "skipped")
     assert (lost.ranges, lost.events) == (((2, 2), (5, 6)), 3)
     assert not of_kind(report, TotalDiffers, "skipped")
@@ -254,7 +253,7 @@ async def test_an_amount_that_history_has_changed_is_named(system: System) -> No
             "ALTER TABLE usage UPDATE cost_usd = toDecimal64('0.000000021', 9)"
             f" WHERE event_id = '{events[1].event_id}'",
         )
-        report = await system.compare(wait_seconds=8)
+        report = await system.compare()
     (total,) = of_kind(report, TotalDiffers, "altered|")
     assert (total.stream_nanousd, total.history_nanousd) == (30, 31)
     assert total.altered_in_history.ids == (events[1].event_id,)
@@ -269,7 +268,7 @@ async def test_an_event_that_only_history_has_is_named(system: System) -> None:
             # Within: outside, event_id would mean the replaced one.
             f" FROM (SELECT * FROM usage WHERE event_id = '{events[1].event_id}')",
         )
-        report = await system.compare(wait_seconds=8)
+        report = await system.compare()
     (total,) = of_kind(report, TotalDiffers, "invented|")
     assert (total.stream_nanousd, total.history_nanousd) == (30, 50)
     assert total.unknown_to_kafka.ids == (invented,)
@@ -290,7 +289,7 @@ async def test_a_total_that_is_wrong_is_named_with_both_amounts(
         await send_total(
             stream, total, last_offset=total.last_offset + 1, spent_nanousd=claimed, events=events_claimed
         )
-        report = await system.compare(wait_seconds=8)
+        report = await system.compare()
     (differs,) = of_kind(report, TotalDiffers, f"{name}|")
     assert (differs.stream_nanousd, differs.history_nanousd) == (claimed, 30)
     assert (differs.stream_events, differs.history_events) == (events_claimed, 2)
@@ -303,7 +302,7 @@ async def test_one_seq_of_two_events_is_a_conflict(system: System) -> None:
     async with account(system, "twice", [10, 20]) as (stream, events):
         other = now_usage(2, 25, producer_id="twice", key="twice")
         await stream.send([other])
-        report = await system.compare(wait_seconds=8)
+        report = await system.compare()
     (conflict,) = of_kind(report, ConflictingEvents, "twice")
     assert conflict.seq == 2
     assert set(conflict.event_ids) == {events[1].event_id, other.event_id}
@@ -316,9 +315,9 @@ async def test_one_seq_of_two_events_is_a_conflict(system: System) -> None:
 async def test_a_budget_made_later_is_not_charged_with_what_came_before(system: System) -> None:
     async with account(system, "early", [10, 20]) as (stream, _):
         await stream.client.apply([budget(id="late-one", match={"key": "early"}, period="lifetime")])
-        assert not of_kind(await system.compare(wait_seconds=8), TotalDiffers, "late-one|")
+        assert not of_kind(await system.compare(), TotalDiffers, "late-one|")
         await stream.send([now_usage(3, 5, producer_id="early", key="early")])
-        report = await system.compare(wait_seconds=8)
+        report = await system.compare()
     assert not of_kind(report, TotalDiffers, "late-one|")
     assert not of_kind(report, TotalDiffers, "early|")
 

@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from spendmeter_sinks.clickhouse.migrate import applied_migrations, migrate, migrations
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import TABLES, Table
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import applied_migrations, migrate, migrations
 
 IDENTITIES = {
     "usage": (

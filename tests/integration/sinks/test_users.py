@@ -22,16 +22,16 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse as connection
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate, migrations
+from spendmeter_local.probes import http_answers, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate, migrations
 from spendmeter_sinks.reconcile.history import History as RecountedHistory
 from tests.builders import usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.conftest import Put
 from tests.integration.sinks.test_outages import sink_of
+from tests.patience import WITHIN_SECONDS
 
 FILE = Path(__file__).parents[3] / "deploy" / "clickhouse" / "users.sql"
 ENGINE = """
@@ -43,7 +43,6 @@ engine.ONE_INSERT_IS_ONE_BLOCK = {}  # a user who only reads may set nothing
 from spendmeter_local.clickhouse.__main__ import main
 main()
 """
-WITHIN_SECONDS = 60
 READERS = ("spend_reconcile", "spend_query", "spend_console")
 
 
@@ -144,7 +143,7 @@ async def test_each_process_works_with_its_own_grants_and_nothing_more(
             monkeypatch.setenv("SPENDMETER_CLICKHOUSE_DATABASE", "spend")
             assert "0.000002000" in spendmeter("query", "SELECT sum(cost_usd) FROM usage_once")
             assert "k1" in spendmeter("top", "--once")
-            assert "nobody was refused yet" in spendmeter("explain", exit_code=1)
+            assert "nobody has been refused yet" in spendmeter("explain", exit_code=1)
             with connection.reader(ours) as client:
                 history = RecountedHistory(client, settings.topic(Topic.USAGE))
                 assert history.count({0: 1}) == (2, 2_000)

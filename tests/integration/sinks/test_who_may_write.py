@@ -21,19 +21,20 @@ from spendmeter.cli.main import main
 from spendmeter.client import connect, who
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.dead_letter import Reader, Reason
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import encode_total, encode_usage
 from spendmeter.contract.signing import NO_KEYS, SigningKeys
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.kafka import partition_of, producer
+from spendmeter.kafka.client import partition_of, producer
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.outbox.writer import Outbox
 from tests.builders import budget, usage
 from tests.integration.producers.sending import KEYS, MAX_BYTES, PARTITIONS, event, log_of, sending
 from tests.integration.sinks.test_reconcile import System, now_usage, running_system
-from tests.integration.stream.conftest import WAIT_SECONDS, Stream
+from tests.integration.stream.conftest import Stream
+from tests.patience import WITHIN_SECONDS
 
 OLD, NEW = "old-key-" + "o" * 32, "new-key-" + "n" * 32
 ANOTHER = SigningKeys(["another-key-" + "a" * 32])
@@ -68,7 +69,7 @@ async def put(
 async def until_spent(stream: Stream, account: str, nanousd: int) -> None:
     """Wait until the stream has counted at least so much, beside what history tells; then it must be that."""
     spent = 0
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(WITHIN_SECONDS):
         while spent < nanousd:
             totals = [one for one in await stream.read(Topic.TOTALS) if one.account == account]
             latest = {one.source_partition: one for one in sorted(totals, key=lambda one: one.last_offset)}
@@ -227,7 +228,7 @@ def command(system: System, *arguments: str) -> Any:
 async def authors(system: System, of: str, count: int) -> list[tuple[Any, ...]]:
     """What history has of who changed something, once it has so many."""
     found: list[tuple[Any, ...]] = []
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(WITHIN_SECONDS):
         while len(found) < count:
             asked = f"SELECT done, by, signed_by != '' FROM authors WHERE of = '{of}' ORDER BY appended_at"
             found = [(*row,) for row in (await asyncio.to_thread(system.history.query, asked)).result_rows]
@@ -278,7 +279,7 @@ async def test_who_made_a_correction_is_told_from_who_is_only_claimed_to_have(sy
     async with system.stream() as stream:
         await stream.send([event])
         kept = f"SELECT count() FROM usage WHERE event_id = '{event.event_id}'"
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(WITHIN_SECONDS):
             while not (await asyncio.to_thread(system.history.query, kept)).result_rows[0][0]:
                 pass
         arguments = ("correct", str(event.event_id), "--cost-usd", "0.0000005", "--reason", "half of it")

@@ -21,15 +21,13 @@ from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import consumer, partition_of, producer
-from spendmeter.runtime.settings import Settings
+from spendmeter.kafka.client import consumer, partition_of, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import says_ready
-from spendmeter_local.waiting import wait_until
-
-WAIT_SECONDS = 60
+from spendmeter_local.probes import says_ready, wait_until
+from tests.patience import WITHIN_SECONDS
 
 
 class Worker:
@@ -62,7 +60,7 @@ class Worker:
     def wait_ready(self) -> "Worker":
         url = f"http://{LOOPBACK}:{self.port}/metrics"
         ready = wait_until(
-            lambda: self.process.poll() is not None or says_ready(url), timeout_seconds=WAIT_SECONDS
+            lambda: self.process.poll() is not None or says_ready(url), timeout_seconds=WITHIN_SECONDS
         )
         if not ready or self.process.poll() is not None:
             pytest.fail(f"{self.name} is not ready:\n{self.log.read_text()[-3000:]}")
@@ -146,19 +144,19 @@ class Stream:
         return dict(sums)
 
     async def until(self, topic: Topic, condition: Any) -> list[Any]:
-        """What is on the topic once the condition holds for it. Fails after WAIT_SECONDS."""
-        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        """What is on the topic once the condition holds for it. Fails after WITHIN_SECONDS."""
+        deadline = asyncio.get_running_loop().time() + WITHIN_SECONDS
         while True:
             values = await self.read(topic)
             if condition(values):
                 return values
             if asyncio.get_running_loop().time() > deadline:
                 logs = "\n".join(f"{log.name}:\n{log.read_text()[-3000:]}" for log in self.logs)
-                pytest.fail(f"{topic}: not within {WAIT_SECONDS} s; last seen: {values[-3:]}\n{logs}")
+                pytest.fail(f"{topic}: not within {WITHIN_SECONDS} s; last seen: {values[-3:]}\n{logs}")
 
     async def until_spent(self, expected: dict[str, int]) -> None:
         """Wait until the totals are at least what is expected, then insist that they are exactly that."""
-        deadline = asyncio.get_running_loop().time() + 2 * WAIT_SECONDS
+        deadline = asyncio.get_running_loop().time() + 2 * WITHIN_SECONDS
         while True:
             spent = await self.spent()
             if all(spent.get(account, 0) >= amount for account, amount in expected.items()):

@@ -10,13 +10,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics
-from spendmeter.runtime.kafka import connection, producer
-from spendmeter.runtime.settings import Settings
-from spendmeter_local.waiting import wait_until
+from spendmeter.kafka.client import connection, producer
+from spendmeter.settings import Settings
+from spendmeter.topics.create import create_topics
+from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
-
-from .conftest import WAIT_SECONDS
+from tests.patience import WITHIN_SECONDS
 
 KEYS = [f"k{n}" for n in range(12)]
 
@@ -153,9 +152,9 @@ async def test_a_worker_counts_nothing_of_a_source_topic_that_was_made_anew_and_
             await kafka.send_and_wait(
                 topic, key=record.key, value=record.value, headers=record.headers, partition=partition
             )
-    told = ("not ready", "was deleted and made anew", "spendmeter move --to-prefix")
+    told = ("not ready", "was deleted and created anew", "spendmeter move --to-prefix")
     assert wait_until(
-        lambda: all(words in worker.log.read_text() for words in told), timeout_seconds=WAIT_SECONDS
+        lambda: all(words in worker.log.read_text() for words in told), timeout_seconds=WITHIN_SECONDS
     ), worker.log.read_text()[-3000:]
     assert worker.process.poll() is None, "it would only be started again"
     assert await stream.spent() == traffic.expected
@@ -167,7 +166,7 @@ async def _make_anew(settings: Settings) -> None:
     try:
         await admin.delete_topics([settings.topic(Topic.USAGE)])
         # The name is free once the brokers have let it go.
-        for _ in range(WAIT_SECONDS * 20):
+        for _ in range(int(WITHIN_SECONDS) * 20):
             if settings.topic(Topic.USAGE) not in await admin.list_topics():
                 break
             await asyncio.sleep(0.05)

@@ -5,12 +5,11 @@ import asyncio
 import pytest
 
 from spendmeter.contract.topics import Topic
-from spendmeter.runtime.create_topics import create_topics, partitions_of
+from spendmeter.topics.create import create_topics, partitions_of
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.topics import WrongTopics, prepare, prepared
-from tests.integration.runtime.test_topic_check import configure
-
-WITHIN_SECONDS = 60.0
+from tests.integration.kafka.test_topic_check import configure
+from tests.patience import WITHIN_SECONDS
 
 
 @pytest.fixture

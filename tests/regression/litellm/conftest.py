@@ -12,15 +12,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from spendmeter.runtime.create_topics import create_topics
+from spendmeter.topics.create import create_topics
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, says_ready
-from spendmeter_local.waiting import wait_until
-from spendmeter_sinks.clickhouse.migrate import migrate
+from spendmeter_local.probes import http_answers, says_ready, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
+from spendmeter_sinks.database.migrate import migrate
 from tests.regression.litellm.stack import START_WITHIN_SECONDS, Proxy, Stack, Upstream
 
 PARTITIONS = 2

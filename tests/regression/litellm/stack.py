@@ -16,10 +16,9 @@ from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, says_ready
-from spendmeter_local.waiting import wait_until
+from spendmeter_local.probes import http_answers, says_ready, wait_until
+from tests.patience import WITHIN_SECONDS
 
-WITHIN_SECONDS = 60
 """For what takes milliseconds on a quiet machine."""
 START_WITHIN_SECONDS = 600
 CONFIG = Path(__file__).with_name("litellm.yaml")

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from spendmeter.contract.records import decode
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.runtime.kafka import consumer
+from spendmeter.kafka.client import consumer
 from tests.regression.litellm.person import Person
 from tests.regression.litellm.stack import ASK_COSTS, Stack
 

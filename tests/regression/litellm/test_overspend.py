@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
 from spendmeter_gateway.model import Caller, UsageDraft

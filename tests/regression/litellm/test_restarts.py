@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from spendmeter.contract.account import account_name
+from spendmeter.values.account import account_name
 from spendmeter_gateway.gateway import Gateway
 from tests.regression.litellm.person import Person
 from tests.regression.litellm.stack import ASK_COSTS, Proxy, Stack, gateway_on, until

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .strict_world import World
+from tests.unit.producers.strict_world import World
 
 Made = Callable[..., World]
 

@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import Subject
 from spendmeter.domain.window import window_of
+from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import Gateway
@@ -20,6 +20,7 @@ from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.outbox.writer import Outbox
 from spendmeter_gateway.pricing.token_prices import FEMTO_PER_NANO
 from spendmeter_gateway.settings import GatewaySettings
+from tests.patience import WITHIN_SECONDS
 
 NOW = datetime.now(UTC)
 CALLER = Caller(Subject(key="k", model_group="group"), "k")
@@ -90,7 +91,7 @@ class World:
         """Ask, and be seen to wait."""
         task = asyncio.create_task(self.asks(request))
         before = len(self.gateway.views.strict._waiting)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_SECONDS):
             while len(self.gateway.views.strict._waiting) == before:
                 assert not task.done(), task.result()
                 await asyncio.sleep(0)

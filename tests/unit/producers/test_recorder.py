@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.ids import uuid7
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.provider_object import object_event_id
-from spendmeter.contract.times import EPOCH
 from spendmeter.contract.usage import CostSource
 from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter.values.ids import uuid7
+from spendmeter.values.times import EPOCH
 from spendmeter_gateway import recorder as recording
 from spendmeter_gateway.admission.cost_bound import Bound
 from spendmeter_gateway.admission.state import GatewayState

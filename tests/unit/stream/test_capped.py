@@ -9,18 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spendmeter.contract.alert import AlertKind
-from spendmeter.contract.dimensions import CLIENT_MADE, DIMENSIONS, Dimension, field_of
 from spendmeter.contract.signal import State
-from spendmeter.contract.times import to_unix_us
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.matching import BudgetBook, rest_account, subject_of
+from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, Dimension, field_of
+from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.history.usage_rows import Row, needed_dimensions
 from spendmeter_sinks.reconcile.replay import Replay
 from spendmeter_sinks.reconcile.scope import LeftOut, Scope, WindowFilter
 from spendmeter_sinks.reconcile.totals import ComparedWindow, Totals
 from spendmeter_stream.judge.judge import Judge
-from spendmeter_stream.meter.meter import FoldResult, Meter
-from spendmeter_stream.meter.topic_identity import UsageRecord
+from spendmeter_stream.meter.meter import FoldResult, Meter, UsageRecord
 from spendmeter_stream.state import ChangelogEntry
 from tests.builders import NOON, budget, usage
 

@@ -69,7 +69,7 @@ def table_of(key: bytes) -> str:
 def test_an_entry_of_the_other_table_is_none(name: str) -> None:
     key, value = ENTRIES[name]
     other = {METER_TABLE: JUDGE_TABLE, JUDGE_TABLE: METER_TABLE}[table_of(key)]
-    with pytest.raises(NoEntry, match=f"its key is of no entry of the {other}"):
+    with pytest.raises(NoEntry, match=f"its key belongs to no entry of the {other}"):
         check_entry(other, key, value)
 
 

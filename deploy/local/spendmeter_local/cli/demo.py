@@ -1,4 +1,4 @@
-"""`spendmeter demo`: the local stack, a budget's story on it, and nothing left running."""
+"""`spendmeter demo`: starts the local stack, plays a budget's story on it, and stops it."""
 
 import os
 import shutil
@@ -29,11 +29,11 @@ STORY_WITHIN_SECONDS = 180
 def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
     """Watch a budget being spent, refused, raised and served again, on a stack started for it.
 
-    Without --dir and SPENDMETER_DIR the stack's data is gone afterwards. A stack that runs in DIR
-    already is used as it is, and goes on.
+    Without --dir and SPENDMETER_DIR the stack's data is deleted afterwards. A stack that already runs in DIR
+    is used, and keeps running.
     """
     if not STORY.exists():
-        raise click.ClickException(f"{STORY} is not there; the demo runs from a checkout of the repository")
+        raise click.ClickException(f"{STORY} is missing; run the demo from a checkout of the repository")
     kept = dir_ is not None or "SPENDMETER_DIR" in os.environ
     stack = resolve_dir(dir_) if kept else StackDir(Path(tempfile.mkdtemp(prefix="spendmeter-demo-")))
     context.invoke(fetch)
@@ -45,13 +45,11 @@ def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
         if running is None:
             context.invoke(down, dir_=stack.path)
     if code:
-        raise click.ClickException(
-            f"the demo did not go as told (exit {code}); logs are in {stack.path / 'logs'}"
-        )
+        raise click.ClickException(f"the demo failed (exit {code}); logs are in {stack.path / 'logs'}")
     if not kept:
         shutil.rmtree(stack.path)
         say(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
-    say(f"the demo took {time.monotonic() - begun:.0f} s, the stack's start and stop included", err=True)
+    say(f"the demo ran for {time.monotonic() - begun:.0f} s, including the stack's start and stop", err=True)
 
 
 def _up(stack: StackDir, quiet: bool) -> Endpoints:
@@ -65,10 +63,10 @@ def _up(stack: StackDir, quiet: bool) -> Endpoints:
 
 
 def _report(endpoints: Endpoints, as_json: bool) -> int:
-    """Run the story as any client would run it; returns its exit code."""
+    """Run the story as a client; returns its exit code."""
     command = [sys.executable, str(STORY), "--base-url", endpoints.proxy_url]
     command += ["--clickhouse-url", endpoints.clickhouse_url, *(["--json"] if as_json else [])]
-    # In the environment, since arguments are visible to every user of the machine.
+    # In the environment, because every user of the machine can see arguments.
     environment = {
         **os.environ,
         "LITELLM_MASTER_KEY": endpoints.proxy_master_key,

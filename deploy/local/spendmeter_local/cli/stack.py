@@ -14,25 +14,25 @@ from spendmeter.cli.printing import print_json, print_table, say, say_lines
 from spendmeter.runtime.endpoints import AlreadyRunningError, Endpoints, StackDir, resolve_dir
 from spendmeter_local.kafka.broker import WrongNodesError
 from spendmeter_local.kafka.jars import KAFKA_VERSION, FetchError, fetch_jars, jars_dir, missing_jars
+from spendmeter_local.probes import wait_until
 from spendmeter_local.proxy.config import SHIPPED_CONFIG
 from spendmeter_local.stack.status import StackStatus, read_status
 from spendmeter_local.stack.supervisor import Supervisor
 from spendmeter_local.stack.up import UpFailedError, declared, start_detached, wait_for_running
-from spendmeter_local.waiting import wait_until
 
 DOWN_TIMEOUT_SECONDS = 120
 
 
 @click.command()
 def fetch() -> None:
-    """Fetch what the local stack needs and is not there yet."""
+    """Fetch what the local stack needs and does not have yet."""
     if not _fetch_missing():
         say(f"Apache Kafka {KAFKA_VERSION} is in {jars_dir()}", err=True)
 
 
 @click.command()
 @dir_option
-@click.option("--detach", is_flag=True, help="Return when ready; the stack goes on in the background.")
+@click.option("--detach", is_flag=True, help="Return when ready; the stack runs on in the background.")
 @click.option(
     "--proxy-config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -42,7 +42,7 @@ def fetch() -> None:
 @click.option(
     "--brokers",
     type=click.Choice(["1", "3"]),
-    help="Kafka nodes; of three, each record is on all and counts once it is on two."
+    help="Number of Kafka nodes. With three, each record is on all and counts once it is on two."
     "  [default: as before, 1 at first]",
 )
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Start only this one (may be repeated).")
@@ -75,7 +75,7 @@ def up(
     supervisor = Supervisor(stack, declaration, _say)
     try:
         raise SystemExit(supervisor.run(lambda ready: _print_endpoints(ready, as_json)))
-    except AlreadyRunningError:  # since we looked
+    except AlreadyRunningError:  # started since the check
         _said_that_it_runs(stack, as_json)
 
 
@@ -125,7 +125,7 @@ def down(dir_: Path | None) -> None:
 @dir_option
 @json_option
 def status(dir_: Path | None, as_json: bool) -> None:
-    """What runs, since when, and how often it had to be restarted. Exit 3 if nothing runs."""
+    """Show what runs, since when, and how often it was restarted. Exit 3 if nothing runs."""
     stack = resolve_dir(dir_)
     found = read_status(stack)
     if as_json:
@@ -137,7 +137,7 @@ def status(dir_: Path | None, as_json: bool) -> None:
 
 
 def _fetch_missing() -> bool:
-    """Fetch with progress shown. False if nothing was missing."""
+    """Fetch with a progress bar. False if nothing was missing."""
     missing = missing_jars()
     if not missing:
         return False

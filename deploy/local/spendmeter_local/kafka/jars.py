@@ -1,8 +1,8 @@
-"""Apache Kafka's jars: which ones, where they are kept, and fetching those that are missing.
+"""Apache Kafka's jars: which ones are needed, where they are kept, and how missing ones are fetched.
 
 A release's lock file names every jar with its size and SHA-256; `python -m spendmeter_local.kafka.jars`
-resolves `kafka-jars.lock` anew. A jar gets its final name only once its hash is right, so an interrupted
-fetch leaves nothing that looks complete, and goes on where it stopped.
+writes `kafka-jars.lock` again. A jar gets its final name only once its hash is right. So an interrupted
+fetch leaves no seemingly complete file, and continues where it stopped.
 """
 
 import errno
@@ -55,15 +55,15 @@ class KafkaRelease:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """What the lock is resolved from."""
+        """The artifacts from which the lock is resolved."""
         return (f"org.apache.kafka:kafka_2.13:{self.version}", *LOGGING)
 
 
 LOCAL = KafkaRelease(KAFKA_VERSION, Path(__file__).with_name("kafka-jars.lock"))
-"""What the local stack runs."""
+"""The release that the local stack runs."""
 
 Report = Callable[[Jar], None]
-"""Called with each jar as it is in place."""
+"""Called with each jar once it has its final name."""
 
 
 def cache_dir() -> Path:
@@ -79,7 +79,7 @@ def cache_dir() -> Path:
 
 
 def jars_dir(release: KafkaRelease = LOCAL) -> Path:
-    """Where the jars of this version are kept."""
+    """The directory of this version's jars."""
     return cache_dir() / f"kafka-{release.version}"
 
 
@@ -90,7 +90,7 @@ def locked_jars(release: KafkaRelease = LOCAL) -> tuple[Jar, ...]:
 
 
 def missing_jars(release: KafkaRelease = LOCAL) -> tuple[Jar, ...]:
-    """The jars not in the cache yet. Cheap: sizes only, since a final name already vouches for the hash."""
+    """The jars not in the cache yet. Cheap: it checks sizes only, because a final name means a right hash."""
     return tuple(jar for jar in locked_jars(release) if not _is_present(jar, jars_dir(release)))
 
 
@@ -100,7 +100,7 @@ def classpath(release: KafkaRelease = LOCAL) -> str:
 
 
 def fetch_jars(report: Report = lambda jar: None, release: KafkaRelease = LOCAL) -> None:
-    """Fetch what `missing_jars` names. Safe to interrupt, and to run twice at once: the second waits.
+    """Fetch what `missing_jars` names. Safe to interrupt and to run twice at once: the second run waits.
 
     Raises FetchError after `TRIES_PER_JAR` tries at any jar.
     """
@@ -143,7 +143,7 @@ def _fetch(jar: Jar, staging: Path, folder: Path) -> None:
         try:
             fetched = _download(jar, staging / f"{jar.filename}.{attempt}")
             break
-        # jgo lets requests' own errors through, and raises RuntimeError for an artifact it cannot find.
+        # jgo passes on the errors of requests, and raises RuntimeError for an artifact that it cannot find.
         except (OSError, RuntimeError) as error:
             problem = error
     else:
@@ -162,7 +162,7 @@ def _download(jar: Jar, repository: Path) -> Path:
 
 
 def _maven(repository: Path) -> Any:
-    # Imported here: only a fetch needs it, and it takes a third of a second.
+    # Imported here: only a fetch needs it, and the import costs a third of a second.
     from jgo.maven import MavenContext, PythonResolver
 
     return MavenContext(
@@ -180,8 +180,8 @@ def write_lock(release: KafkaRelease) -> None:
         maven = _maven(Path(staging))
         roots = [maven.create_dependency(coordinate) for coordinate in release.roots]
         for root in roots:
-            # Else jgo takes each root for a bill of materials too, and log4j's, which names a kafka-clients
-            # of its own, puts the clients of 3.9.1 under the broker of 4.1.0. Both start; nobody tested it.
+            # Otherwise jgo also treats each root as a bill of materials. log4j's names its own kafka-clients,
+            # and would put the clients of 3.9.1 under the broker of 4.1.0. That starts, but nobody tested it.
             root.raw = True
         found, transitive = maven.resolver.resolve(roots)
         lines = []

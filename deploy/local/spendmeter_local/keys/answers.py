@@ -56,13 +56,13 @@ def _said(row: KeyRow, budget: Budget | None) -> Answer:
         "aliases": {},
         "config": {},
         "permissions": {},
-        # LiteLLM names its own budget table here; this key's limit stands in spend.budgets.
+        # LiteLLM names its own budget table here; this key's limit is in spend.budgets.
         "budget_id": None,
     }
 
 
 def _usd(amount: NanoUsd | None) -> float | None:
-    """LiteLLM answers in floats; the shortest text of this one is the exact amount below a million USD."""
+    """LiteLLM answers in floats; below a million USD this one's shortest text is the exact amount."""
     return None if amount is None else float(to_usd(amount))
 
 

@@ -1,7 +1,7 @@
 """LiteLLM's key API without its database: what generate, update, info, list and delete do.
 
-Requests and answers have LiteLLM's names and shapes, so that a client written for it cannot tell
-the difference. What would limit a key and cannot be honoured here is refused, never ignored.
+Requests and answers have LiteLLM's names and shapes, so that clients written for it work
+unchanged. A limit that cannot be enforced here is refused, never ignored.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import render_validation_error
-from spendmeter.litellm.durations import InvalidDuration
+from spendmeter.litellm.values import InvalidDuration
 from spendmeter_local.keys import answers as answers
 from spendmeter_local.keys.answers import Answer
 from spendmeter_local.keys.ledger import KeyLedger, LedgerUnavailable
@@ -30,7 +30,7 @@ from spendmeter_local.keys.store import KeyRow, KeyStore, hash_key
 
 
 class KeyApi:
-    """The five operations. One change at a time; a key is known only once its budget is in force."""
+    """The five operations. One change at a time; a key exists only once its budget is in force."""
 
     def __init__(self, store: KeyStore, ledger: KeyLedger, clock: Callable[[], datetime]) -> None:
         self._store = store
@@ -78,14 +78,14 @@ class KeyApi:
         return {**answer, "key": data.key or row.token, "token": row.token}
 
     async def info(self, key: str) -> tuple[KeyRow, Answer]:
-        """`GET /key/info`, with the key that it is about; `key` may be the key or its hash."""
+        """`GET /key/info`; `key` may be the key or its hash."""
         row = self._found(key, None)
         spent = (await self._spent([row]))[row.token]
         info = answers.described(row, self._ledger.budget(row), spent, self._clock())
         return row, {"key": key, "info": info}
 
     async def listing(self, wanted: dict[str, str | None], page: int, size: int, *, full: bool) -> Answer:
-        """`GET /key/list`: the newest first; hashes, or whole objects if `full`."""
+        """`GET /key/list`, newest first: hashes, or whole objects if `full`."""
         rows = [
             row
             for row in self._store
@@ -111,7 +111,7 @@ class KeyApi:
             if not found:
                 raise refusal("{'error': 'No keys found'}", ProxyErrorTypes.not_found_error, None, 404)
             for row in found:
-                # The key first: from here on it opens nothing, even if Kafka is away.
+                # The key first: from here on it gives no access, even if Kafka is away.
                 self._store.remove(row.token)
             for row in found:
                 await _or_unavailable(self._ledger.remove(row))

@@ -1,8 +1,11 @@
-"""What virtual keys may spend and have spent: budgets to Kafka, spend from signals and history."""
+"""The budgets and the spend of virtual keys: writes budgets to Kafka, reads spend from signals and
+history.
+"""
 
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -13,13 +16,55 @@ import httpx
 from spendmeter.client import NoSuchBudget, SpendmeterClient, connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, from_usd
+from spendmeter.domain.matching import BudgetBook
 from spendmeter.domain.window import window_of
-from spendmeter.runtime.budget_topic import BudgetTopic
-from spendmeter.runtime.kafka import KafkaError
-from spendmeter.runtime.settings import ClickHouseSettings
-from spendmeter.runtime.signal_topic import SignalTopic
-from spendmeter_local.keys.budgets import account_of, budget_of
+from spendmeter.kafka.client import KafkaError
+from spendmeter.litellm.values import period_of
+from spendmeter.settings import ClickHouseSettings
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.signals import SignalTopic
+from spendmeter.values.account import account_name
 from spendmeter_local.keys.store import KeyRow
+
+_FITS_AN_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,190}")
+_SHORT_HASH = 12
+
+
+def budget_of(row: KeyRow, limit: NanoUsd, book: BudgetBook, now: datetime) -> Budget:
+    """The budget that stops this key at the limit.
+
+    Its id is `key:<alias>` if the alias is valid in an id and no other budget has that
+    id; else `key:<first of the hash>`.
+
+    Raises:
+        InvalidDuration: the key's budget_duration is invalid.
+        pydantic.ValidationError: the limit is not above 0, or too large.
+    """
+    period = period_of(row.budget_duration, now)
+    return Budget(
+        id=row.budget_id or _name(row, book),
+        match={"key": row.token},
+        limit_nanousd=limit,
+        period=period.period,
+        starts_at=period.starts_at,
+        updated_at=now,
+        updated_by="key API",
+    )
+
+
+def account_of(row: KeyRow) -> str:
+    """The account of the key's budget."""
+    return account_name(row.budget_id or "", [("key", row.token)])
+
+
+def _name(row: KeyRow, book: BudgetBook) -> str:
+    by_hash = f"key:{row.token[:_SHORT_HASH]}"
+    if row.key_alias is None or _FITS_AN_ID.fullmatch(row.key_alias) is None:
+        return by_hash
+    by_alias = f"key:{row.key_alias}"
+    taken = book.get(by_alias)
+    return by_alias if taken is None or taken.match == {"key": row.token} else by_hash
+
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +74,22 @@ HISTORY_WITHIN_SECONDS = 5.0
 
 
 class LedgerUnavailable(Exception):
-    """Kafka could not take a budget in time; the key API answers 503."""
+    """Kafka could not store a budget in time; the key API answers 503."""
 
 
 @runtime_checkable
 class EnforcingGateway(Protocol):
-    """What the key API asks of the callback in this process, if it is ours."""
+    """What the key API needs from the callback in this process, if it is ours."""
 
     async def budgets_read(self) -> None:
-        """Return once every budget that Kafka has stored by now is being enforced."""
+        """Return once every budget stored in Kafka by now is enforced."""
 
     def spent_nanousd(self, account: str) -> NanoUsd | None:
-        """What is known to be spent in the account's present window; None where nothing is known."""
+        """The known spend in the account's present window; None if nothing is known."""
 
 
 class KeyLedger:
-    """Follows budgets and signals while `run` is under way; writes budgets."""
+    """Follows budgets and signals while `run` is running; writes budgets."""
 
     def __init__(
         self, settings: ClickHouseSettings, find_gateway: Callable[[], EnforcingGateway | None]
@@ -64,12 +109,12 @@ class KeyLedger:
             readers.create_task(self._signals.run())
 
     async def close(self) -> None:
-        """Let go of Kafka and ClickHouse."""
+        """Close the connections to Kafka and ClickHouse."""
         await self._opened.aclose()
         await self._history.aclose()
 
     def budget(self, row: KeyRow) -> Budget | None:
-        """The key's budget as it is in force, whoever changed it last."""
+        """The key's budget in force, whoever changed it last."""
         return self._budgets.book.get(row.budget_id) if row.budget_id else None
 
     async def put(self, row: KeyRow, limit: NanoUsd) -> Budget:
@@ -77,14 +122,14 @@ class KeyLedger:
 
         Raises:
             LedgerUnavailable: Kafka did not store it in time.
-            InvalidDuration, pydantic.ValidationError: as `budget_of`.
+            InvalidDuration, pydantic.ValidationError: see `budget_of`.
         """
         budget = budget_of(row, limit, self._budgets.book, datetime.now(UTC))
         await self._write(lambda client: client.apply([budget]))
         return budget
 
     async def remove(self, row: KeyRow) -> None:
-        """Take the key's budget out of force, if it has one. Raises LedgerUnavailable."""
+        """Remove the key's budget, if it has one. Raises LedgerUnavailable."""
         if row.budget_id is None:
             return
         budget_id = row.budget_id
@@ -94,9 +139,9 @@ class KeyLedger:
             log.info("the budget %s was removed before its key", budget_id)
 
     async def spent(self, rows: Iterable[KeyRow]) -> dict[str, NanoUsd | None]:
-        """By key hash: what was spent in the budget's present window, in all time where there is none.
+        """By key hash: the spend in the budget's present window, or in all time if the key has no budget.
 
-        None where history could not be asked: unknown is not zero.
+        None if history could not be queried: unknown is not zero.
         """
         rows = list(rows)
         spent = {row.token: self._of_budget(row, budget) for row in rows if (budget := self.budget(row))}
@@ -127,7 +172,7 @@ class KeyLedger:
             )
             answer.raise_for_status()
         except httpx.HTTPError as error:
-            log.warning("history does not say what keys have spent: %r", error)
+            log.warning("cannot read from history what keys have spent: %r", error)
             return dict.fromkeys(tokens)
         rows: list[dict[str, Any]] = [json.loads(line) for line in answer.text.splitlines()]
         nothing: dict[str, NanoUsd | None] = dict.fromkeys(tokens, NanoUsd(0))
@@ -143,7 +188,7 @@ class KeyLedger:
                 await change(self._client)
                 await asyncio.gather(self._budgets.catch_up(), self._enforced())
         except (KafkaError, TimeoutError) as error:
-            raise LedgerUnavailable(f"Kafka did not take the key's budget: {error!r}") from error
+            raise LedgerUnavailable(f"Kafka did not store the key's budget: {error!r}") from error
 
     async def _enforced(self) -> None:
         gateway = self._find_gateway()

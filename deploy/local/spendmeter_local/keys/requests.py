@@ -1,4 +1,4 @@
-"""What a key request says, checked: refusals in LiteLLM's own shape. Pure."""
+"""Checks key requests; refusals have LiteLLM's own shape. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ _KEPT = (
     "budget_duration",
 )
 _ACTED_ON = {*_KEPT, "key", "max_budget", "duration", "tags"}
-# These say nothing about what a key may do.
+# These do not affect what a key may do.
 _HARMLESS = {"send_invite_email", "key_type"}
 
 
@@ -34,12 +34,12 @@ def refusal(
     param: str | None = None,
     code: int = 400,
 ) -> ProxyException:
-    """An error as LiteLLM's clients know it."""
+    """An error in the shape that LiteLLM's clients know."""
     return ProxyException(message=message, type=kind, param=param, code=code)
 
 
 def kept(data: GenerateKeyRequest | UpdateKeyRequest, metadata: dict[str, Any]) -> dict[str, Any]:
-    """The fields that were sent, ready for a row; null means what leaving it out means."""
+    """The fields that were sent, ready for a row; null means the same as leaving a field out."""
     sent = {name: getattr(data, name) for name in _KEPT if name in data.model_fields_set}
     if isinstance(data, UpdateKeyRequest) and data.key is None:
         sent.pop("key_alias", None)
@@ -52,7 +52,7 @@ def kept(data: GenerateKeyRequest | UpdateKeyRequest, metadata: dict[str, Any]) 
 
 
 def refuse_unknown_limits(data: GenerateKeyRequest | UpdateKeyRequest) -> None:
-    """Refuse what would limit a key and cannot be honoured: a limit that is silently ignored is none."""
+    """Refuse limits that cannot be enforced here: a limit that is silently ignored is not a limit."""
     sent = data.model_dump(exclude_unset=True)
     beyond = sorted(name for name, value in sent.items() if value and name not in _ACTED_ON | _HARMLESS)
     if beyond:
@@ -64,7 +64,7 @@ def refuse_unknown_limits(data: GenerateKeyRequest | UpdateKeyRequest) -> None:
 
 
 def check_form(key: str) -> None:
-    """Refuse a key of the caller's own choice that LiteLLM would refuse."""
+    """Refuse a custom key that LiteLLM would refuse."""
     if not key.startswith("sk-"):
         raise refusal("Invalid key format. LiteLLM Virtual Key must start with 'sk-'.", param="key")
     if len(key) < MINIMUM_CUSTOM_KEY_LENGTH:
@@ -89,7 +89,7 @@ def limit(max_budget: float) -> NanoUsd:
 
 
 def expiry(duration: str | None, now: datetime) -> datetime | None:
-    """When a key of that `duration` ends; never for none."""
+    """When a key of that `duration` ends; without a duration it never does."""
     if duration is None:
         return None
     try:

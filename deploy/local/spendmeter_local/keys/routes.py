@@ -1,4 +1,4 @@
-"""The key API's routes, to be put in front of LiteLLM's own. Master key required, except to read oneself."""
+"""The key API's routes, in front of LiteLLM's own. They need the master key, except to read one's own key."""
 
 from typing import Annotated, Any
 

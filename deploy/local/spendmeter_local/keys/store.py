@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from spendmeter.contract.times import UtcTime
+from spendmeter.values.times import UtcTime
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -22,22 +22,22 @@ CREATE TABLE IF NOT EXISTS keys (
 
 
 def hash_key(key: str) -> str:
-    """The name under which a key is known everywhere but in its owner's hands; LiteLLM's rule.
+    """The hash that stands for a key everywhere except with its owner; this is LiteLLM's rule.
 
-    What does not begin with `sk-` is taken for a hash already.
+    A text that does not begin with `sk-` counts as a hash already.
     """
     return hashlib.sha256(key.encode()).hexdigest() if key.startswith("sk-") else key
 
 
 class KeyRow(BaseModel):
-    """One virtual key, in LiteLLM's words. What it may spend stands in its budget, not here."""
+    """One virtual key, with LiteLLM's field names. Its limit is in its budget, not here."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     token: str
     """SHA-256 of the key."""
     key_name: str
-    """What a person may recognise it by: `sk-...` and its last four characters."""
+    """How a person can recognise it: `sk-...` and its last four characters."""
     key_alias: str | None = None
     user_id: str | None = None
     team_id: str | None = None
@@ -58,7 +58,7 @@ class KeyRow(BaseModel):
     updated_at: UtcTime
 
     def expired(self, now: datetime) -> bool:
-        """Whether it no longer opens anything."""
+        """Whether it no longer gives access."""
         return self.expires is not None and self.expires <= now
 
 
@@ -87,7 +87,7 @@ class KeyStore:
         return next((row for row in self if row.key_alias == key_alias), None)
 
     def put(self, row: KeyRow) -> None:
-        """Keep a key, new or changed. Raises sqlite3.IntegrityError when another key has its alias."""
+        """Store a new or changed key. Raises sqlite3.IntegrityError if another key has its alias."""
         self._file.execute(
             "INSERT INTO keys VALUES (?, ?, ?)"
             " ON CONFLICT (token) DO UPDATE SET key_alias = excluded.key_alias, row = excluded.row",
@@ -96,7 +96,7 @@ class KeyStore:
         self._rows[row.token] = row
 
     def remove(self, token: str) -> None:
-        """Forget a key; nothing happens when it is not there."""
+        """Delete a key; nothing happens if it does not exist."""
         self._file.execute("DELETE FROM keys WHERE token = ?", (token,))
         self._rows.pop(token, None)
 

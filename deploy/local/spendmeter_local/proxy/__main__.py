@@ -6,12 +6,14 @@ import click
 import uvicorn
 
 from spendmeter.runtime import logs
-from spendmeter.runtime.settings import load
+from spendmeter.settings import load
 from spendmeter_local.ports import LOOPBACK
 from spendmeter_local.proxy.app import ProxySettings, metered_app, prepare_litellm
 from spendmeter_local.proxy.config import SHIPPED_CONFIG
 
 STOP_WITHIN_SECONDS = 10
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep an idle connection: one that the proxy closes may carry a request just then."""
 
 
 @click.command()
@@ -33,6 +35,7 @@ def main(config: Path, port: int) -> None:
         port=port,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
     )
 

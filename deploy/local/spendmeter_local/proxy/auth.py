@@ -1,7 +1,7 @@
 """LiteLLM's `custom_auth` for a proxy without a database: the master key and the keys of the key store.
 
-This module must be imported as an installed package, never by its file: LiteLLM runs a file anew for
-each name in the configuration, and each copy would have a key store of its own.
+Import this module as an installed package, never by its file: LiteLLM runs a file again for
+each name in the configuration, and each copy would have its own key store.
 """
 
 import hmac
@@ -16,27 +16,27 @@ from spendmeter_local.keys.store import KeyRow, KeyStore, hash_key
 
 
 class _Access:
-    """What this process lets in; opened once, by `spendmeter_local.proxy`, before the first request."""
+    """The keys that this process accepts; `spendmeter_local.proxy` opens it before the first request."""
 
     keys: KeyStore
     master_key: str
 
 
 def grant_access(keys: KeyStore, master_key: str) -> None:
-    """Let the master key and these keys in from now on."""
+    """Accept the master key and these keys from now on."""
     _Access.keys, _Access.master_key = keys, master_key
 
 
 async def user_api_key_auth(request: Request, api_key: str | None) -> UserAPIKeyAuth:
-    """Who is asking. Reads memory only.
+    """Identify the caller. Reads memory only.
 
     Raises:
-        ProxyException: 401, in the words of a LiteLLM with a database.
+        ProxyException: 401, with the message of a LiteLLM with a database.
     """
     if not api_key:
         raise _refused("Authentication Error, No api key passed in.")
     if hmac.compare_digest(api_key.encode(), _Access.master_key.encode()):
-        # As LiteLLM does: neither the master key nor its hash shall stand in any log or event.
+        # As LiteLLM does: neither the master key nor its hash may be in a log or an event.
         return UserAPIKeyAuth(
             api_key=LITELLM_PROXY_MASTER_KEY_ALIAS,
             user_role=LitellmUserRoles.PROXY_ADMIN,
@@ -60,10 +60,10 @@ async def user_api_key_auth(request: Request, api_key: str | None) -> UserAPIKey
 
 
 def known_to_litellm(row: KeyRow) -> dict[str, Any]:
-    """The fields of a key that LiteLLM acts on.
+    """The fields of a key that LiteLLM uses.
 
-    Never `max_budget`: without a database LiteLLM reserves against it and settles nothing, so one
-    streamed call would lock the key for good (notes on LiteLLM 1.106.2).
+    Never `max_budget`: without a database LiteLLM 1.106.2 reserves against it and settles nothing, so one
+    streamed call would lock the key for ever.
     """
     return {
         "key_name": row.key_name,

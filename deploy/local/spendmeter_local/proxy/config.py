@@ -1,4 +1,4 @@
-"""What a LiteLLM configuration must say so that the local proxy is metered and has keys. Pure."""
+"""Completes a LiteLLM configuration so that the local proxy is metered and has keys. Pure."""
 
 import copy
 from pathlib import Path
@@ -13,7 +13,7 @@ Config = dict[str, Any]
 
 
 def completed(config: Config) -> tuple[Config, list[str]]:
-    """The configuration with what it lacks, and what was added, in words."""
+    """The completed configuration, and a description of each addition."""
     config = copy.deepcopy(config)
     added: list[str] = []
     settings = _section(config, "litellm_settings")

@@ -1,4 +1,4 @@
-"""`python -m spendmeter_local.stack`: the supervisor that stays when `spendmeter up` ends."""
+"""`python -m spendmeter_local.stack`: the supervisor that keeps running when `spendmeter up` ends."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from spendmeter_local.stack.up import declared
 
 
 def let_go_of_the_terminal(_: Endpoints) -> None:
-    """From now on nothing this process prints goes anywhere; whoever reads its output sees the end."""
+    """Discard everything that this process prints from now on; readers of its output see the end."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
         os.dup2(nowhere, descriptor)
@@ -28,7 +28,7 @@ def let_go_of_the_terminal(_: Endpoints) -> None:
 @click.option("--proxy-config", type=click.Path(path_type=Path), default=SHIPPED_CONFIG)
 @click.option("--only", multiple=True)
 def main(dir_: Path, workers: int, brokers: int | None, proxy_config: Path, only: tuple[str, ...]) -> None:
-    """The detached supervisor: says its progress on stdout, then goes on silently."""
+    """The detached supervisor: prints its progress to stdout, then runs silently."""
     stack = resolve_dir(dir_)
     declaration = declared(stack, workers, brokers, proxy_config, only)
     supervisor = Supervisor(stack, declaration, lambda line: print(line, flush=True))

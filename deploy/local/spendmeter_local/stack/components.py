@@ -1,4 +1,4 @@
-"""The components of the local stack, as data: how each is started, when it is ready, how long it may take."""
+"""The components of the local stack, as data: how each one starts, when it is ready, and its time limits."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import spendmeter_sinks
 import spendmeter_stream
-from spendmeter.runtime import create_topics
 from spendmeter.runtime.endpoints import StackDir
+from spendmeter.topics import create as create_topics
 from spendmeter_local import clickhouse, proxy, upstream
 from spendmeter_local.kafka.broker import (
     MAX_REPLICATION,
@@ -24,17 +24,17 @@ from spendmeter_local.proxy.config import SHIPPED_CONFIG
 
 KAFKA_GRACE_SECONDS = 20.0
 CLUSTER_GRACE_SECONDS = 6.0
-"""A node hands its partitions over before it ends. The last of a cluster has nobody to hand them to, waits
-for a quorum that is gone, and is killed then: what it has acknowledged is on the disk all the same."""
+"""A node hands its partitions over before it ends. The last node of a cluster waits in vain for a quorum
+and is then killed; what it has acknowledged is on the disk all the same."""
 
 
 @dataclass(frozen=True)
 class StackComponent:
-    """A process that runs for as long as the stack does."""
+    """A process that runs as long as the stack."""
 
     name: str
     command: Callable[[], Sequence[str]]
-    """Called before each start; does what must be done first."""
+    """Called before each start, to prepare it."""
     is_ready: Callable[[], bool]
     env: Mapping[str, str] = field(default_factory=dict)
     metrics_url: str | None = None
@@ -44,7 +44,7 @@ class StackComponent:
 
 @dataclass(frozen=True)
 class Step:
-    """A process that must end well before the next stage starts."""
+    """A process that must succeed before the next stage starts."""
 
     name: str
     command: Sequence[str]
@@ -53,12 +53,12 @@ class Step:
 
 
 Stage = Sequence[StackComponent | Step]
-"""What may start at once. Stages start in order and stop in reverse."""
+"""Components that may start at the same time. Stages start in order and stop in reverse."""
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """Everything a supervisor needs to know of a stack."""
+    """Everything that a supervisor needs to know about a stack."""
 
     stages: Sequence[Stage]
     kafka_bootstrap: str
@@ -91,7 +91,7 @@ def declare(
 ) -> Declaration:
     """The whole stack in this directory; picks its ports.
 
-    Without a number of Kafka nodes it has as many as before, one at first. Raises WrongNodesError.
+    By default it has as many Kafka nodes as before, one at first. Raises WrongNodesError.
     """
     nodes = nodes or kept_nodes(stack) or 1
     check_nodes(stack, nodes)
@@ -119,7 +119,7 @@ def declare(
         "SPENDMETER_UPSTREAM_URL": upstream_url,
         "SPENDMETER_DIR": str(stack.path),
         "SPENDMETER_SIGNING_KEYS_FILE": str(stack.made_signing_keys()),
-        # The stack has its own, whatever its starter has.
+        # The stack has its own, whatever the user's environment has.
         "SPENDMETER_SIGNING_KEYS": "",
         # LiteLLM would fetch its price list at each start.
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -173,7 +173,7 @@ def declare(
                 ),
             ],
             [
-                # Known to their groups by name, so that a restarted one gets its partitions back at once.
+                # Static group members, so that a restarted one gets its partitions back at once.
                 *(
                     ours_named(name, spendmeter_stream.__name__, SPENDMETER_INSTANCE_ID=name)
                     for name in streams

@@ -1,17 +1,17 @@
-"""What the supervisor says of its components: kept in a file for `spendmeter status`."""
+"""The supervisor's status of its components, in a file for `spendmeter status`."""
 
 from typing import Literal
 
 from pydantic import BaseModel
 
-from spendmeter.files.atomic import write_atomically
+from spendmeter.files.text import write_atomically
 from spendmeter.runtime.endpoints import StackDir
 
 State = Literal["starting", "ready", "restarting", "stopped"]
 
 
 class ComponentStatus(BaseModel):
-    """One component now."""
+    """The present status of a component."""
 
     state: State
     pid: int | None
@@ -19,7 +19,7 @@ class ComponentStatus(BaseModel):
     since: float
     """When it entered this state, in seconds of the Unix epoch."""
     last_exit: str | None
-    """How it ended the last time, in words."""
+    """How it ended the last time, as text."""
     log: str
 
 
@@ -33,12 +33,12 @@ class StackStatus(BaseModel):
 
 
 def write_status(stack: StackDir, status: StackStatus) -> None:
-    """Publish, replacing what was said before."""
+    """Write the status, replacing the previous one."""
     write_atomically(stack.status, status.model_dump_json(indent=2) + "\n")
 
 
 def read_status(stack: StackDir) -> StackStatus:
-    """What runs in this directory; what a dead supervisor left behind counts for nothing."""
+    """The status of this directory; one that a dead supervisor left behind is ignored."""
     pid = stack.supervisor_pid()
     if pid is None or not stack.status.exists():
         return StackStatus(running=pid is not None, ready=False, supervisor_pid=pid, components={})

@@ -1,4 +1,4 @@
-"""One component under supervision: its process, whether it is ready, and when it starts again."""
+"""One component under supervision: its process, its readiness, and its next start."""
 
 import signal
 import subprocess
@@ -13,12 +13,12 @@ from spendmeter_local.stack.status import ComponentStatus, State
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 15.0
 STABLE_AFTER_SECONDS = 10.0
-"""Ready for this long, a component that dies starts again as if for the first time."""
+"""After being ready for this long, a component that dies restarts without backoff."""
 
 
 @dataclass(slots=True)
 class SupervisedProcess:
-    """Changes only when its methods are called, all from the supervisor's one thread."""
+    """Changes only through its methods, which the supervisor's single thread calls."""
 
     component: StackComponent
     stack: StackDir
@@ -36,16 +36,16 @@ class SupervisedProcess:
         return self.component.name
 
     def start(self) -> None:
-        """Start the process. What `command` raises is the caller's."""
+        """Start the process. Passes on what `command` raises."""
         command = self.component.command()
         self.process = start_child(command, log=self.stack.log(self.name), env=self.component.env)
         self._enter("restarting" if self.restarts else "starting")
 
     def notice_exit(self) -> bool:
-        """Whether the process has ended since the last look; if so, when it starts again is settled."""
+        """Whether the process has ended since the last check; if so, schedules its restart."""
         if self.process is None or (code := self.process.poll()) is None:
             return False
-        kill_child(self.process)  # what it may have left in its group
+        kill_child(self.process)  # anything left in its group
         if self.state == "ready" and time.time() - self.since >= STABLE_AFTER_SECONDS:
             self.backoff_seconds = FIRST_BACKOFF_SECONDS
         self.exit_code, self.last_exit = code, render_exit_code(code)
@@ -64,7 +64,7 @@ class SupervisedProcess:
         return True
 
     def notice_ready(self) -> bool:
-        """Whether it has become ready since the last look."""
+        """Whether it has become ready since the last check."""
         if self.process is None or self.state == "ready" or not self.component.is_ready():
             return False
         self._enter("ready")

@@ -1,6 +1,6 @@
 """Starts a stack's components in order, keeps them running, and stops them in reverse.
 
-One thread: it starts every child, and Linux ends the children with the thread that started them.
+There is one thread: it starts every child, and Linux ends the children with the thread that started them.
 """
 
 import contextlib
@@ -128,7 +128,7 @@ class Supervisor:
                 kill_child(process)
 
     def _tick(self) -> None:
-        """Look at every component once, act on what changed, then rest."""
+        """Check every component once, act on changes, then sleep."""
         changed = False
         for member in self._members:
             if member.notice_exit():
@@ -171,7 +171,7 @@ class Supervisor:
         self._say(f"{'stopped':<16} in {time.monotonic() - begun:.1f} s")
 
     def _publish(self, *, running: bool = True) -> None:
-        # Before the status: whoever reads there that the stack is ready finds it.
+        # Before the status: whoever reads there that the stack is ready must find the endpoints.
         if self._ready:
             write_endpoints(self._stack, self._endpoints())
         write_status(
@@ -206,7 +206,7 @@ class Supervisor:
     def _say(self, line: str) -> None:
         with self._stack.log("supervisor").open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {line}\n")
-        # The terminal may be gone; the stack goes on.
+        # The terminal may be gone; the stack keeps running.
         with contextlib.suppress(OSError, ValueError):
             self._say_to_human(line)
 

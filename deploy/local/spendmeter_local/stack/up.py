@@ -1,4 +1,4 @@
-"""Bringing a stack up, in this process or in one that goes on without the terminal."""
+"""Starts a stack, in this process or in one that outlives the terminal."""
 
 import subprocess
 import sys
@@ -11,14 +11,14 @@ from spendmeter.runtime.endpoints import (
     StackNotRunningError,
     find_stack,
 )
+from spendmeter_local.probes import wait_until
 from spendmeter_local.stack.components import Declaration, declare
-from spendmeter_local.waiting import wait_until
 
 OTHERS_START_SECONDS = 300
 
 
 class UpFailedError(RuntimeError):
-    """The stack did not come up; what went wrong has been said already."""
+    """The stack did not start; the cause has already been printed."""
 
 
 def declared(
@@ -38,7 +38,7 @@ def declared(
 
 
 def wait_for_running(stack: StackDir) -> Endpoints | None:
-    """The endpoints of a stack that runs here already, once it is ready; None if none runs."""
+    """The endpoints of a stack that already runs here, once it is ready; None if none runs."""
     found: list[Endpoints] = []
 
     def is_up() -> bool:
@@ -53,7 +53,7 @@ def wait_for_running(stack: StackDir) -> Endpoints | None:
 
 
 def start_detached(arguments: list[str], stack: StackDir, say: Callable[[str], None]) -> Endpoints:
-    """Start a supervisor that stays when this process ends; pass on what it says until it is ready.
+    """Start a supervisor that outlives this process; print its output until it is ready.
 
     Raises UpFailedError.
     """
@@ -65,9 +65,9 @@ def start_detached(arguments: list[str], stack: StackDir, say: Callable[[str], N
         text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None  # a pipe was asked for
+    assert process.stdout is not None  # because of stdout=PIPE
     try:
-        # It closes its end once it is ready, or by ending.
+        # The supervisor closes its end once it is ready, or when it ends.
         for line in process.stdout:
             say(line.rstrip("\n"))
     except KeyboardInterrupt:
@@ -78,7 +78,7 @@ def start_detached(arguments: list[str], stack: StackDir, say: Callable[[str], N
         raise
     finally:
         process.stdout.close()
-    # Not ours, if another `up` was a moment earlier.
+    # It may not be ours, if another `up` was a moment earlier.
     if endpoints := wait_for_running(stack):
         return endpoints
     raise UpFailedError(f"the stack did not come up (exit {process.wait()})")

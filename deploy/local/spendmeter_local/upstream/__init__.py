@@ -1,1 +1,1 @@
-"""A model server that answers as it is told, and counts."""
+"""A model server whose answers its requests dictate, and which counts them."""

@@ -17,7 +17,7 @@ def main(port: int) -> None:
         port=port,
         print=lambda _: None,
         access_log=None,
-        # Who leaves ends what was done for them, and is counted at once.
+        # When a client leaves, its request ends and is counted at once.
         handler_cancellation=True,
     )
 

@@ -25,7 +25,7 @@ def add_routes(app: web.Application, answer: Callable[..., Awaitable[web.StreamR
 
 
 def said_by_path(request: web.Request) -> dict[str, Any]:
-    """What other protocols say in the body and this one in the path: the model, and whether to stream."""
+    """The model, and whether to stream: this protocol has them in the path, others in the body."""
     found = _PATH.search(request.path)
     if found is None:
         return {}
@@ -33,7 +33,7 @@ def said_by_path(request: web.Request) -> dict[str, Any]:
 
 
 def usage(plan: AnswerPlan) -> dict[str, int]:
-    """Input includes what was cached; what was thought is beside the output."""
+    """Input includes cached tokens; thinking tokens are not part of the output."""
     return {
         "promptTokenCount": plan.input_tokens,
         "candidatesTokenCount": plan.output_tokens - plan.reasoning_tokens,

@@ -1,4 +1,4 @@
-"""A tool server over HTTP (MCP): `add` and `search`, which cost what the proxy's configuration says."""
+"""A tool server over HTTP (MCP) with `add` and `search`; the proxy's configuration sets their prices."""
 
 from typing import Any
 

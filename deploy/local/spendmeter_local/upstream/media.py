@@ -1,7 +1,7 @@
 """Everything that is not text to text: rerank, images, transcriptions, speech, moderations.
 
-Each has the counts of its directive, in the shape of its API; the directive stands in the text that
-the request has (a query, a prompt, the `prompt` field of a form).
+Each answer has the counts of its directive, in the shape of its API. The directive is in the request's
+text (a query, a prompt, the `prompt` field of a form).
 """
 
 from collections.abc import Awaitable, Callable

@@ -1,10 +1,10 @@
-"""What the fake model server makes and keeps: background responses, files, batches, tuning jobs, videos.
+"""The fake model server's stored objects: background responses, files, batches, tuning jobs, videos.
 
-Each is billed once, when it is made, in the counts of `/served`; to read it again is nothing that is served.
+Each one is billed once, when it is made, in the counts of `/served`; reading it again is not counted.
 
 An object is unfinished until it has been read as often as `reads` in its metadata says (0: the first read
-finds it finished); `ends` there says how: `completed`, `failed`, `cancelled`, `expired` or `incomplete`.
-A batch that ends early has an output file with its first line only.
+finds it finished). `ends` there says how it ends: `completed`, `failed`, `cancelled`, `expired` or
+`incomplete`. A batch that ends early has an output file with only its first line.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from spendmeter_local.upstream.served import ServedLog
 from spendmeter_local.upstream.shapes import Reply
 
 MAX_KEPT = 1_000
-"""Objects of each kind; the oldest go first."""
+"""Objects of each kind; the oldest are dropped first."""
 
 Body = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,7 +33,7 @@ _NO_USAGE = AnswerPlan(reply=(), input_tokens=0, output_tokens=0)
 
 @dataclass(slots=True)
 class _Kept:
-    """An object: how it looks before and after its end, and how many reads that still takes."""
+    """An object: its form before and after its end, and how many reads are left until then."""
 
     before: Body
     after: Body
@@ -47,7 +47,7 @@ class _Kept:
 
 
 class UpstreamObjects:
-    """A middleware in front of the upstream's other routes: it answers what concerns objects."""
+    """A middleware before the upstream's other routes: it answers requests about objects."""
 
     def __init__(self, served: ServedLog) -> None:
         self._served = served

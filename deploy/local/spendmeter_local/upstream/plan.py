@@ -1,6 +1,6 @@
-"""What the fake model answers to a request: decided from the request alone, the same each time.
+"""The fake model's answer to a request: it depends on the request alone and is the same each time.
 
-A directive anywhere in the last user message sets it, and survives any proxy in between:
+A directive anywhere in the last user message sets it, and passes through any proxy in between:
 
     [[in=120 out=40 cached=20 delay_ms=50]]
 
@@ -14,7 +14,7 @@ A directive anywhere in the last user message sets it, and survives any proxy in
 | `chunk_delay_ms` | wait before each further chunk of a stream | 0 |
 | `chunks` | chunks that carry text in a stream | up to 8 |
 | `status` | answer this error instead | 200 |
-| `nonce` | a number that the log of calls repeats: who sent it is known without asking the proxy | none |
+| `nonce` | a number that the log of calls repeats, so that the sender is known without the proxy | none |
 | `tool` | rounds that answer with a call of the request's first tool, where it has tools | 0 |
 | `usage`, `fault` | how the answer goes wrong: quirks.py | as it should be |
 """
@@ -35,7 +35,7 @@ SENTENCES = (
     "A budget is a promise you make to your future self.",
     "Spend is counted to the last nano-dollar, as it happens.",
     "What is measured late is paid for early.",
-    "Every request has a price, and someone who asked for it.",
+    "Every request has a price, and someone who calls for it.",
     "A limit that is known in advance surprises nobody.",
     "Small costs add up; that is the whole trouble with them.",
 )
@@ -57,12 +57,12 @@ _CHOICES: dict[str, tuple[str, ...]] = {"usage": get_args(UsageForm), "fault": g
 
 
 class BadDirectiveError(ValueError):
-    """The directive is not understood; answered with 400 and this message."""
+    """The directive is invalid; the answer is 400 with this message."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPlan:
-    """One answer. Token counts are as OpenAI counts: input includes cached, output includes reasoning."""
+    """One answer. Tokens are counted like OpenAI's: input includes cached, output includes reasoning."""
 
     reply: tuple[str, ...]
     input_tokens: int
@@ -75,9 +75,9 @@ class AnswerPlan:
     chunks: int = DEFAULT_CHUNKS
     status: int = 200
     cut_short: bool = False
-    """The request's own maximum ended the reply."""
+    """Whether the request's own maximum ended the reply."""
     input_word_count: int = 0
-    """Of the request's texts without the directive: what an estimate without the counts can rest on."""
+    """Of the request's texts without the directive: the basis of an estimate without counts."""
     nonce: int | None = None
     tool_rounds: int = 0
     usage: UsageForm = "plain"
@@ -114,7 +114,7 @@ def plan_completion(body: dict[str, Any]) -> AnswerPlan:
 
 
 def plan_texts(texts: str) -> AnswerPlan:
-    """For a request whose text stands elsewhere: a query, a form's field. Raises BadDirectiveError."""
+    """For a request with its text elsewhere: a query, a form's field. Raises BadDirectiveError."""
     return _plan(texts, texts, None)
 
 
@@ -152,7 +152,7 @@ def _plan(text: str, everything: str, maximum: int | None) -> AnswerPlan:
 
 
 def _directive(text: str) -> tuple[dict[str, int], dict[str, str]]:
-    """The numbers of a directive, and its words."""
+    """The numbers of a directive, and its other values."""
     found = _DIRECTIVE.search(text)
     said: dict[str, int] = {}
     chosen: dict[str, str] = {}
@@ -164,7 +164,7 @@ def _directive(text: str) -> tuple[dict[str, int], dict[str, str]]:
         if name not in _BOUNDS or not number.isdecimal() or int(number) > _BOUNDS[name]:
             known = ", ".join(
                 [f"{known}=0..{bound}" for known, bound in _BOUNDS.items()]
-                + [f"{known}={'|'.join(words)}" for known, words in _CHOICES.items()]
+                + [f"{known}={'|'.join(values)}" for known, values in _CHOICES.items()]
             )
             raise BadDirectiveError(f"{item!r} is not one of {known}")
         said[name] = int(number)
@@ -178,7 +178,7 @@ def _directive(text: str) -> tuple[dict[str, int], dict[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _reply(start: int, count: int) -> tuple[str, ...]:
-    """`count` words of the sentences in a circle, beginning with sentence number `start`."""
+    """`count` words of the sentences, repeated in turn, beginning with sentence number `start`."""
     circle = " ".join(SENTENCES[start:] + SENTENCES[:start]).split()
     return tuple(circle[index % len(circle)] for index in range(count))
 

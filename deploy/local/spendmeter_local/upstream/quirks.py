@@ -1,6 +1,6 @@
-"""How a provider's answer can go wrong: what it says of usage, and how it ends. Pure.
+"""How a provider's answer can go wrong: its usage, and its end. Pure.
 
-| `usage=` | what the answer says |
+| `usage=` | what the answer reports |
 | --- | --- |
 | `plain` | the counts |
 | `missing` | nothing |
@@ -15,7 +15,7 @@
 | `reset` | the connection is closed before anything was done |
 | `late` | the work is done, and answered with status 500 |
 | `cut` | the connection is closed in the middle of the answer |
-| `malformed` | the work is done; what is answered is not JSON |
+| `malformed` | the work is done; the answer is not JSON |
 | `hang` | the work is done, and nothing is answered for a minute |
 """
 
@@ -64,7 +64,7 @@ def _counts(value: Any, change: Callable[[int], Any]) -> Any:
 
 
 def gives_usage(data: Any, output_tokens: int) -> bool:
-    """Whether this answer or event says, in numbers, all that was used: the output, else the input."""
+    """Whether this answer or event reports all usage in numbers: the output, or else the input."""
     if isinstance(data, list):
         return any(gives_usage(one, output_tokens) for one in data)
     if not isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""The fake upstream's own count of what it served: what every meter is checked against."""
+"""The fake upstream's own count of what it served, with which every meter is compared."""
 
 from collections import Counter, deque
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from spendmeter_local.upstream.quirks import Fault
 
 MAX_CALLS_KEPT = 200_000
 MAX_CALLS_PER_ANSWER = 20_000
-"""Of the log per call; the sums are complete for as long as the process lives."""
+"""Of the log per call; the sums are complete as long as the process lives."""
 
 Outcome = Literal["served", "cancelled", "failed"]
 
@@ -34,13 +34,13 @@ class ServedCall:
     reasoning_tokens: int
     chunks_written: int
     nonce: int | None = None
-    """Of the request's directive: who sent it is known without asking the proxy."""
+    """From the request's directive: it identifies the sender without the proxy."""
     input_word_count: int = 0
-    """Of the request's texts: what an estimate without the counts can rest on."""
+    """Of the request's texts: the basis of an estimate without counts."""
     units: int = 0
-    """What is billed where it is not tokens: searches, characters."""
+    """Billed units that are not tokens: searches, characters."""
     usage_given: bool = True
-    """The proxy was told, in numbers, all that was used."""
+    """Whether the answer reported all usage in numbers."""
     fault: Fault = "none"
 
 
@@ -70,7 +70,7 @@ class ServedLog:
         units: int = 0,
         usage_given: bool = True,
     ) -> None:
-        """Count one call. A cancelled one is counted with what it would have cost if completed."""
+        """Count one call. A cancelled call counts with what it would have cost if completed."""
         self._last += 1
         call = ServedCall(
             self._last,
@@ -101,7 +101,7 @@ class ServedLog:
                 sums[name] += getattr(call, name)
 
     def summary(self) -> dict[str, Any]:
-        """Sums over everything served, by model, and apart from them what was cancelled or failed."""
+        """Sums over everything served, by model; cancelled and failed calls are separate."""
         by_model = {
             outcome: {m: dict(c) for m, c in models.items()} for outcome, models in self._by_outcome.items()
         }
@@ -115,7 +115,7 @@ class ServedLog:
     def calls(self, since: int) -> dict[str, Any]:
         """The calls numbered above `since`, oldest first: at most `MAX_CALLS_PER_ANSWER`, of those kept.
 
-        Ask again with the last one's number until it is `last`. A `kept_from` above `since` + 1 means that
+        Repeat with the last one's number until it is `last`. A `kept_from` above `since` + 1 means that
         some are gone.
         """
         kept_from = self._calls[0].number if self._calls else self._last + 1

@@ -1,6 +1,6 @@
-"""A model server that answers as it is told, and counts.
+"""A model server whose answers its requests dictate, and which counts them.
 
-What it answers is in `plan.py`; `GET /served` and `GET /served/calls?since=N` say what it served.
+`plan.py` decides the answer; `GET /served` and `GET /served/calls?since=N` report what it served.
 """
 
 import asyncio
@@ -33,8 +33,10 @@ from spendmeter_local.upstream.shapes import Event, Reply
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MODELS = ("fake-model",)
+UNREADABLE = (ValueError, TypeError, AttributeError, KeyError)
+"""Exceptions from reading a body with wrong types."""
 MAX_RESPONSES_KEPT = 1_000
-"""To be read again with `GET /v1/responses/{id}`; the oldest go first."""
+"""Kept for `GET /v1/responses/{id}`; the oldest are dropped first."""
 
 Body = dict[str, Any]
 
@@ -48,7 +50,7 @@ class Writing:
     body: Body
     units: int
     outcome: Outcome = "cancelled"
-    """As it stands, should the client leave now."""
+    """The call to count if the client leaves now."""
     written: int = 0
     """Events of a stream."""
     usage_given: bool = False
@@ -116,7 +118,7 @@ class Upstream:
         return response
 
     async def _response_again(self, request: web.Request) -> web.Response:
-        """What was answered before. It is nothing that is served, so nothing is counted."""
+        """An earlier answer. Reading it again is not counted."""
         response = self._responses.get(request.match_info["id"])
         return _error(404, "no such response") if response is None else web.json_response(response)
 
@@ -135,12 +137,13 @@ class Upstream:
     ) -> web.StreamResponse:
         """Answer one request as its directive says, and count it.
 
-        `units` is what is billed where it is not tokens: searches, characters.
+        `units` are billed units that are not tokens: searches, characters.
         """
         try:
             body = await _body_of(request)
             plan = plan_for(body)
-        except (ValueError, AttributeError, BadDirectiveError) as error:
+            billed_units = units(body)
+        except (*UNREADABLE, BadDirectiveError) as error:
             return _error(400, f"bad request: {error}")
         reply = Reply(
             plan,
@@ -149,33 +152,33 @@ class Upstream:
             str(body.get("model") or request.match_info.get("model", "")),
             tool_call_of(body, plan.tool_rounds),
         )
-        call = Writing(request, reply, body, units(body))
+        call = Writing(request, reply, body, billed_units)
         self._running += 1
         try:
             if plan.delay_ms:
                 await asyncio.sleep(plan.delay_ms / 1000)
             if plan.status != 200:
                 call.outcome = "failed"
-                return _error(plan.status, f"told to answer {plan.status}")
+                return _error(plan.status, f"the directive says to answer {plan.status}")
             match plan.fault:
                 case "reset":
                     call.outcome = "failed"
                     return _closed(request)
                 case "late":
-                    return _error(500, "told to fail when the work was done")
+                    return _error(500, "the directive says to fail after the work")
                 case "hang":
                     await asyncio.sleep(HANG_SECONDS)
             call.outcome = "cancelled"
-            if streamed and body.get("stream"):
-                try:
-                    events = streamed(reply, body)
-                except AttributeError as error:
-                    call.outcome = "failed"
-                    return _error(400, f"bad request: {error}")
-                return await self._stream(call, events)
-            return await self._write(call, whole(reply, body))
+            try:
+                events = streamed(reply, body) if streamed and body.get("stream") else None
+                answer = whole(reply, body) if events is None else b""
+            except UNREADABLE as error:
+                # A provider reads the whole request before it works, and bills nothing that it cannot read.
+                call.outcome = "failed"
+                return _error(400, f"bad request: {error}")
+            return await (self._write(call, answer) if events is None else self._stream(call, events))
         finally:
-            # Here and not after the return: only what was written is counted.
+            # Here and not after the return, because only written answers count.
             self._record(call)
             self._running -= 1
 
@@ -277,7 +280,7 @@ async def _body_of(request: web.Request) -> Body:
 
 
 def _closed(request: web.Request) -> web.Response:
-    """Close the connection under the answer."""
+    """Close the connection during the answer."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=500)

@@ -14,14 +14,14 @@ Event = tuple[str | None, dict[str, Any] | str]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A plan with what identifies this answer."""
+    """A plan with the identifiers of this answer."""
 
     plan: AnswerPlan
     id: str
     created: int
     model: str
     tool: str | None = None
-    """The tool that it calls, instead of saying something."""
+    """The tool that it calls instead of a text."""
 
 
 def openai_usage(plan: AnswerPlan) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def embeddings(reply: Reply, count: int) -> dict[str, Any]:
 
 
 def anthropic_usage(plan: AnswerPlan) -> dict[str, int]:
-    """Anthropic counts what was read from and written to its cache beside `input_tokens`, not in it."""
+    """Anthropic counts cache reads and writes beside `input_tokens`, not in it."""
     return {
         "input_tokens": plan.input_tokens - plan.cached_tokens - plan.cache_write_tokens,
         "cache_read_input_tokens": plan.cached_tokens,

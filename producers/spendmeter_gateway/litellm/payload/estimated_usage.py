@@ -74,13 +74,37 @@ def answer_texts(answer: object) -> list[str]:
     return texts
 
 
+def stream_texts(chunks: Iterable[object]) -> list[str]:
+    """The texts of a stream's chunks, each once: OpenAI's Responses repeats a part when it is done."""
+    texts: list[str] = []
+    repeated: list[str] = []
+    for chunk in chunks:
+        (repeated if _repeats(chunk) else texts).extend(answer_texts(chunk))
+    return texts or repeated
+
+
+def _repeats(chunk: object) -> bool:
+    kind = chunk.get("type") if isinstance(chunk, Mapping) else getattr(chunk, "type", None)
+    return isinstance(kind, str) and kind.startswith("response.") and not kind.endswith(".delta")
+
+
+_CONTENT = ("messages", "prompt", "input", "contents")
+"""Of these an API reads one. LiteLLM's log event has what was sent under two: the longer counts."""
+
+
 def _request_size(request: Mapping[str, Any], call_type: str) -> RequestSize | None:
     # Not all of it: a log event has much beside what was sent.
     body = {name: request[name] for name in SENT if request.get(name) is not None}
-    # Gemini's body, and Bedrock's, have names of their own.
-    body.setdefault("messages", body.get("contents"))
-    body.setdefault("system", body.get("systemInstruction") or body.get("system_instruction"))
-    return measure(body, "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion")
+    kind = "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion"
+    contents = {name: measure({name: body[name]}, kind) for name in _CONTENT if name in body}
+    if len(contents) > 1:
+        longest = max(contents, key=lambda name: _weight(contents[name]))
+        body = {name: value for name, value in body.items() if name == longest or name not in contents}
+    return measure(body, kind)
+
+
+def _weight(size: RequestSize | None) -> int:
+    return 0 if size is None else size.text_bytes + size.images * TOKENS_PER_IMAGE * BYTES_PER_TOKEN
 
 
 def _tokens(texts: Sequence[str], count: Counter | None) -> int:

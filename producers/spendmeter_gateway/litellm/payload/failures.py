@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import httpx
+import openai
 from pydantic import ValidationError
 
 # Nothing reached the provider.
@@ -24,13 +25,20 @@ def was_cut(error: BaseException) -> bool:
     A provider that answers with an error bills nothing. LiteLLM wraps what happened several times over.
     """
     causes = list(_causes(error))
-    if any(isinstance(one, _NEVER_SENT) or type(one).__name__ in _NEVER_SENT_NAMES for one in causes):
+    if any(map(_was_never_sent, causes)):
         return False
     if any(isinstance(one, httpx.HTTPStatusError) for one in causes):
         return False
     if isinstance(causes[-1], _UNREAD) or any(type(one).__name__ in _UNREADABLE_NAMES for one in causes):
         return True
     return any(isinstance(one, _CUT) or type(one).__name__ in _CUT_NAMES for one in causes)
+
+
+def _was_never_sent(error: BaseException) -> bool:
+    if isinstance(error, _NEVER_SENT) or type(error).__name__ in _NEVER_SENT_NAMES:
+        return True
+    # OpenAI's client calls it a lost connection, too, if what it was given cannot be sent: a timeout of text.
+    return type(error) is openai.APIConnectionError and isinstance(error.__cause__, TypeError | ValueError)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from spendmeter.contract.times import EPOCH
+from spendmeter.values.times import EPOCH
 
 EVENT_ID_FIELD = "spendmeter_event_id"
 """Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""

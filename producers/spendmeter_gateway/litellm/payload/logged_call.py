@@ -1,7 +1,7 @@
 """One log event of LiteLLM's, read once: nothing else walks its kwargs or its standard logging payload. Pure.
 
-Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/producers/payloads/. LiteLLM may
-fail to build its payload; then there are its kwargs alone.
+Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/producers/litellm/payloads/.
+LiteLLM may fail to build its payload; then there are its kwargs alone.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from spendmeter_gateway.litellm.payload.fields import (
 from spendmeter_gateway.litellm.payload.pass_through import PassThrough, pass_through_of
 from spendmeter_gateway.litellm.payload.prices import PriceMap, price_map
 from spendmeter_gateway.litellm.payload.usage_counts import counts_of
-from spendmeter_gateway.model import NOTHING_USED, Caller, UsageCounts
+from spendmeter_gateway.model import Caller, UsageCounts
 
 _ADDRESSED = ("response_id", "batch_id", "fine_tuning_job_id", "video_id")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -75,7 +75,7 @@ class LoggedCall(Struct, frozen=True, kw_only=True):
     is_cached: bool = False
     started_seconds: float | None = None
     ended_seconds: float | None = None
-    counts: UsageCounts = NOTHING_USED
+    counts: UsageCounts = UsageCounts()
     model_usd: object = None
     """LiteLLM's figure of the model's cost; None where it found no price. What is no number is doubted."""
     total_usd: object = None

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
+from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage, stream_texts
 from spendmeter_gateway.litellm.payload.fields import mapping, text
 from spendmeter_gateway.litellm.payload.free_calls import is_free_path
 from spendmeter_gateway.litellm.payload.usage_counts import counts_of
@@ -213,7 +213,7 @@ def _some(usage: Mapping[str, Any]) -> UsageCounts | None:
 
 def _texts_in_chunks(chunks: str) -> list[str]:
     """The texts of chunks that LiteLLM logs as one text, each event's as if it stood alone."""
-    found: list[str] = []
+    found: list[object] = []
     at = chunks.find("data: {")
     while at >= 0:
         start = at + len("data: ")
@@ -222,9 +222,9 @@ def _texts_in_chunks(chunks: str) -> list[str]:
         except (ValueError, RecursionError):
             end = start
         else:
-            found += answer_texts(chunk)
+            found.append(chunk)
         at = chunks.find("data: {", end)
-    return found
+    return stream_texts(found)
 
 
 def _first(path: str) -> str:

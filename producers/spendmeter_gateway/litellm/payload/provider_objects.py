@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from spendmeter.contract.dimensions import FIELDS
 from spendmeter.contract.provider_object import (
     BILLED_WITHIN,
     ObjectKind,
@@ -23,8 +22,9 @@ from spendmeter.contract.provider_object import (
     object_event_id,
     object_name,
 )
-from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CREATOR_UNKNOWN, Status
+from spendmeter.values.dimensions import FIELDS
+from spendmeter.values.times import from_unix_us
 from spendmeter_gateway.litellm.payload.fields import mapping, part_of, seconds, text
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, batch_models_in
 from spendmeter_gateway.model import UsageDraft

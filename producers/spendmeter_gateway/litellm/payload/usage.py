@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from spendmeter.contract.ids import derived_uuid7, unix_ms_of
-from spendmeter.contract.times import from_unix_us
 from spendmeter.contract.usage import CostSource, Doubt, Status
+from spendmeter.values.ids import derived_uuid7, unix_ms_of
+from spendmeter.values.times import from_unix_us
 from spendmeter_gateway.litellm.payload.costs import cost_of
 from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
 from spendmeter_gateway.litellm.payload.fields import mapping

@@ -59,7 +59,7 @@ GROUPS = {
     "owner": Group(
         "who pays",
         Treatment.STRIPPED,
-        "authentication has said who asks",
+        "authentication has identified the caller",
         frozenset(
             "user_api_key user_api_key_auth user_api_key_dict user_api_key_hash user_api_key_team_id"
             " user_api_key_user_id user_api_key_org_id user_api_key_end_user_id user_api_key_alias"
@@ -73,9 +73,9 @@ GROUPS = {
         PRICES | {"response_cost", "response_cost_failure_debug_information"},
     ),
     "call": Group(
-        "price, route or logging, by standing in for what LiteLLM has worked out itself",
+        "price, route or logging, by replacing what LiteLLM computes itself",
         Treatment.STRIPPED,
-        "no client's to say; LiteLLM puts its own there later",
+        "not for a client to set; LiteLLM puts its own there later",
         names(
             """
             model_info litellm_params optional_params standard_logging_object
@@ -103,7 +103,7 @@ GROUPS = {
     "logging": Group(
         "whether and where a call is logged: the meter reads LiteLLM's log",
         Treatment.STRIPPED,
-        "a call that is not logged is not counted; loggers of a request would serve everybody's",
+        "a call that is not logged is not counted; a logger in one request would get everybody's calls",
         names(
             """
             no-log no_log logger_fn callbacks input_callback service_callback litellm_request_debug
@@ -142,7 +142,7 @@ GROUPS = {
     "provider": Group(
         "price and route: the same host under a provider without prices",
         Treatment.NESTED_STRIPPED,
-        "at the root it is stripped where a model is named and something is asked of it",
+        "at the root it is stripped if the request names a model and calls it",
         frozenset({"custom_llm_provider"}),
     ),
     "hidden retries": Group(
@@ -154,7 +154,7 @@ GROUPS = {
     "router": Group(
         "everything: a router, its models, keys and prices",
         Treatment.REFUSED,
-        "what answers is the client's own text; without a budget it passes, its prices stripped",
+        "the client itself would define what answers; without a budget it passes, its prices stripped",
         names(
             """
             user_config model_list
@@ -240,7 +240,7 @@ GROUPS = {
     "names": Group(
         "tags, session and end user",
         Treatment.PASSES,
-        "the client's word, beside the key's own: `SPENDMETER_CLIENT_…`",
+        "the client may set them beside the key's own: `SPENDMETER_CLIENT_…`",
         names(
             """
             tags litellm_session_id litellm_trace_id id

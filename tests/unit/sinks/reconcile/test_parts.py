@@ -7,7 +7,7 @@ from uuid import UUID
 from spendmeter.contract.dead_letter import DeadLetter, Reason, hold
 from spendmeter_sinks.history.dead_letters import scan_dead_letters
 from spendmeter_sinks.history.usage_rows import TimeRange, cut
-from spendmeter_sinks.reconcile.evidence import Evidence, FirstCopy, first_copies, weigh
+from spendmeter_sinks.reconcile.find import Evidence, FirstCopy, first_copies, weigh
 from spendmeter_sinks.reconcile.gaps import still_missing
 from spendmeter_sinks.reconcile.replay import ComparedComponent
 from spendmeter_sinks.reconcile.sequences import Range

@@ -7,14 +7,16 @@ import pytest
 
 from spendmeter.contract.budget import Budget
 from spendmeter.domain.matching import BudgetBook
-from spendmeter_sinks.reconcile.budget_history import Revision, counting_periods, replaced_until
 from spendmeter_sinks.reconcile.scope import (
     CLOCKS_APART,
     COMPARED_AFTER_CLOSE,
     LeftOut,
+    Revision,
     Scope,
     WindowFilter,
+    counting_periods,
     read_window_filter,
+    replaced_until,
 )
 from spendmeter_sinks.reconcile.totals import ComparedWindow
 from tests.builders import NOON, budget

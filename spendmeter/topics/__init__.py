@@ -1,0 +1,1 @@
+"""Our topics in Kafka: creating, checking and watching them; the state in compacted ones; dead letters."""

@@ -1,0 +1,1 @@
+"""Plain values of records, budgets and rows: times, periods, ids, dimensions, names. Pure."""
