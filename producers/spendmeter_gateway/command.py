@@ -6,7 +6,6 @@ from importlib.metadata import PackageNotFoundError, version
 from tempfile import TemporaryFile
 
 import click
-from aiokafka.errors import KafkaError
 
 from spendmeter.cli.printing import say
 from spendmeter.kafka.errors import explained
@@ -14,6 +13,7 @@ from spendmeter.settings import load
 from spendmeter.topics.check import check_topics
 from spendmeter_gateway.gateway import WATCHED
 from spendmeter_gateway.litellm.releases import why_refused
+from spendmeter_gateway.outbox.kafka import KafkaError
 from spendmeter_gateway.settings import GatewaySettings
 
 

@@ -11,7 +11,7 @@ import contextvars
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from threading import Lock
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from spendmeter.values.ids import uuid7
 from spendmeter_gateway.admission.refusal import Refusal
-from spendmeter_gateway.model import Caller, Deployment, UsageCounts
+from spendmeter_gateway.model import Caller, Deployment, UsageCounts, UsageDraft
 
 # One request may name a list of models; each call beyond this number is refused.
 MAX_CALLS = 1_000
@@ -59,8 +59,8 @@ class Call:
 
     __slots__ = (
         "arguments", "call_type", "caller", "deployment", "exchange", "has_children", "id", "is_estimated",
-        "is_pending", "is_recorded", "is_streamed", "lacks_usage", "outcome", "parent", "recorded_nanousd",
-        "response", "response_id", "sends", "stream", "usage",
+        "is_pending", "is_recorded", "is_streamed", "lacks_usage", "outcome", "parent", "priced",
+        "recorded_nanousd", "response", "response_id", "sends", "stream", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,8 @@ class Call:
         """How often LiteLLM reported that it sends a request to the provider."""
         self.has_children = False
         self.response: object = None
+        self.priced: tuple[object, UsageDraft | None] | None = None
+        """What the answer said of its usage when it was priced, and the event that came of it."""
         self.usage: object = None
         """Of a stream, as LiteLLM read it at the end."""
         self.stream: object = None
@@ -99,7 +101,7 @@ class Call:
 
     def answered(self, response: object) -> None:
         """Note that the provider has answered."""
-        self.response, self.outcome = response, Outcome.ANSWERED
+        self.response, self.priced, self.outcome = response, None, Outcome.ANSWERED
         found = response.get("id") if isinstance(response, dict) else getattr(response, "id", None)
         self.response_id = found if isinstance(found, str) else None
 
@@ -118,25 +120,9 @@ class Exchange:
     """One HTTP exchange. First hooks on one event loop change it, then the thread that settles it."""
 
     __slots__ = (
-        "_admitted",
-        "_lock",
-        "_request_id",
-        "auth",
-        "caller",
-        "calls",
-        "has_ended",
-        "has_logged",
-        "is_complete",
-        "is_list",
-        "is_readable",
-        "is_watched",
-        "method",
-        "output",
-        "output_bytes",
-        "output_end",
-        "path",
-        "refusals",
-        "usage_filter",
+        "_admitted", "_lock", "_request_id", "auth", "caller", "calls", "has_ended", "has_logged",
+        "is_complete", "is_list", "is_readable", "is_watched", "method", "output", "output_bytes",
+        "output_end", "path", "refusals", "usage_filter",
     )  # fmt: skip
 
     def __init__(self, method: str = "", path: str = "", *, is_watched: bool = False) -> None:
@@ -287,7 +273,7 @@ class Exchange:
         """Everything is settled: drop the texts of requests and answers."""
         self.output.clear()
         for call in self.calls:
-            call.arguments, call.response, call.stream = {}, None, None
+            call.arguments, call.response, call.priced, call.stream = {}, None, None, None
 
     def _forget(self, request_id: UUID) -> bool:
         try:
@@ -352,6 +338,3 @@ class Exchanges:
     def get(self, request_id: UUID | None) -> Exchange | None:
         """The exchange of that request, if it is remembered."""
         return None if request_id is None else self._by_request.get(request_id)
-
-    def __iter__(self) -> Iterator[Exchange]:
-        return iter(self._by_request.values())

@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
 from spendmeter.contract.provider_object import ProviderObject, object_event_id
@@ -43,6 +42,7 @@ from spendmeter_gateway.exchange import Exchange
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.objects.follower import ObjectFollower
 from spendmeter_gateway.objects.makers import ObjectMakers
+from spendmeter_gateway.outbox.kafka import KafkaError
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.sender import Acknowledged, Sender
 from spendmeter_gateway.outbox.writer import Outbox, OutboxUnwritable
@@ -142,6 +142,14 @@ class Gateway:
         if event is not None:
             self.unpriced.note(event, time.monotonic())
         return event
+
+    def settle(self, draft: UsageDraft | None, ends: Hashable) -> UsageEvent | None:
+        """End a request, if it is known, with what it cost; with None where that is nothing."""
+        if draft is not None:
+            return self.record(draft, ends)
+        if ends is not None:
+            self.release(ends)
+        return None
 
     def answered(self, request: UUID, draft: UsageDraft, begun_at: datetime) -> None:
         """Count the answer of a request that began then, until its event is recorded."""

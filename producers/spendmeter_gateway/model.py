@@ -24,6 +24,22 @@ class Caller(NamedTuple):
     alias: str | None = None
     """The key's alias, as in its events."""
 
+    @property
+    def event_fields(self) -> dict[str, Any]:
+        """The fields of an event that say who pays."""
+        subject = self.subject
+        return {
+            "key": subject.key or "",
+            "key_alias": self.alias,
+            "user": subject.user,
+            "team": subject.team,
+            "organization": subject.organization,
+            "project": subject.project,
+            "end_user": subject.end_user,
+            "session": subject.session,
+            "tags": subject.tags,
+        }
+
 
 class ClientValues(NamedTuple):
     """How names that clients invent are treated."""

@@ -30,22 +30,20 @@ def install() -> None:
 
 def _the_log_says_who_pays() -> None:
     """The owner is what LiteLLM's log says, which a client's metadata reaches by its fallbacks."""
-    from spendmeter_gateway.litellm import call_drafts
-    from spendmeter_gateway.litellm import callback as litellm_callback
+    from spendmeter_gateway.litellm import call_drafts, call_recorder
 
     def charged(draft: Any, call_or_exchange: Any) -> Any:
         return draft
 
-    vars(call_drafts)["charged_to"] = vars(litellm_callback)["charged_to"] = charged
-    vars(litellm_callback)["_charged_to_caller"] = charged
+    vars(call_drafts)["charged_to"] = vars(call_recorder)["charged_to"] = charged
+    vars(call_recorder)["_charged_to_caller"] = charged
     # Else what a client writes there is taken out before.
     _controls_stay()
 
 
 def _cached_input_is_free() -> None:
     """What was read from a provider's cache is not billed."""
-    from spendmeter_gateway.litellm import call_drafts
-    from spendmeter_gateway.litellm import callback as litellm_callback
+    from spendmeter_gateway.litellm import call_drafts, call_recorder
 
     right = call_drafts.charged_to
 
@@ -57,7 +55,7 @@ def _cached_input_is_free() -> None:
         return found._replace(fields={**found.fields, "cost_nanousd": cost})
 
     vars(call_drafts)["charged_to"] = charged_to
-    vars(litellm_callback)["charged_to"] = charged_to
+    vars(call_recorder)["charged_to"] = charged_to
 
 
 def _every_event_is_recorded_twice() -> None:
@@ -99,8 +97,8 @@ def _left_streams_are_lost() -> None:
 
     right = mapping.usage_of
 
-    def usage_of(kwargs: Mapping[str, Any], **more: Any) -> Any:
-        draft = right(kwargs, **more)
+    def usage_of(logged: Any, **more: Any) -> Any:
+        draft = right(logged, **more)
         return None if draft is not None and draft.fields["estimated"] else draft
 
     _everywhere("usage_of", usage_of)
@@ -125,9 +123,10 @@ def _only_the_request_is_counted() -> None:
 def _controls_stay() -> None:
     """What a client writes of prices and logging stays. Alone it is harmless: others stand behind it."""
     from spendmeter_gateway.litellm import callback as litellm_callback
+    from spendmeter_gateway.litellm import request_admission
     from spendmeter_gateway.litellm.request.controls import NOTHING
 
-    vars(litellm_callback)["apply_controls"] = lambda data, *, is_under_budget: NOTHING
+    vars(request_admission)["apply_controls"] = lambda data, *, is_under_budget: NOTHING
     vars(litellm_callback)["strip_final"] = lambda kwargs: ()
 
 
@@ -154,7 +153,7 @@ def _reads_are_billed_again() -> None:
     from spendmeter_gateway.litellm.payload import usage as mapping
 
     vars(provider_objects)["sighting_in"] = lambda *args, **kwargs: None
-    vars(mapping)["_is_poll"] = lambda payload: False
+    vars(mapping)["_is_poll"] = lambda logged: False
 
 
 def _streams_without_usage_are_exact() -> None:
@@ -166,11 +165,10 @@ def _streams_without_usage_are_exact() -> None:
 
 def _everywhere(name: str, function: Callable[..., Any]) -> None:
     """Replace a function in each module that imports it by name."""
-    from spendmeter_gateway.litellm import call_drafts
-    from spendmeter_gateway.litellm import callback as litellm_callback
+    from spendmeter_gateway.litellm import call_drafts, call_recorder
     from spendmeter_gateway.litellm.payload import usage as mapping
 
-    for module in (mapping, call_drafts, litellm_callback):
+    for module in (mapping, call_drafts, call_recorder):
         vars(module)[name] = function
 
 

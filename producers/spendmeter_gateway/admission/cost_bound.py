@@ -33,15 +33,9 @@ _OUTPUT = (
 _BY_TIME = ("input_cost_per_second", "output_cost_per_second", "cost_per_second")
 _BY_TIME_OF_MEDIA = ("input_cost_per_audio_per_second", "input_cost_per_video_per_second")
 _OTHER = (
-    "input_cost_per_query",
-    "input_cost_per_pixel",
-    "output_cost_per_pixel",
-    "output_cost_per_character",
-    "input_cost_per_image",
-    "input_cost_per_request",
-    "input_cost_per_character",
-    "output_cost_per_image",
-)
+    "input_cost_per_query", "input_cost_per_pixel", "output_cost_per_pixel", "output_cost_per_character",
+    "input_cost_per_image", "input_cost_per_request", "input_cost_per_character", "output_cost_per_image",
+)  # fmt: skip
 
 
 class Model(NamedTuple):

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import NamedTuple
 
-from aiokafka.structs import ConsumerRecord
-
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
@@ -23,6 +21,7 @@ from spendmeter_gateway.admission.decision_cache import AdmissionCache
 from spendmeter_gateway.admission.post_routing import PostRoutingBudgets
 from spendmeter_gateway.admission.reservation_manager import ReservationManager
 from spendmeter_gateway.adoption.index import AdoptionIndex
+from spendmeter_gateway.outbox.kafka import ConsumerRecord
 from spendmeter_gateway.outbox.sender import Acknowledged
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.believed_signals import BelievedSignals

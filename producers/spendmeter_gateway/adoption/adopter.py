@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
 from spendmeter.budgets.plan import BudgetPlan, Change
@@ -23,6 +22,7 @@ from spendmeter.litellm.budgets import ADOPTED_BY, adopted, changes
 from spendmeter.litellm.entities import LitellmEntity
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter_gateway.loops import call_soon
+from spendmeter_gateway.outbox.kafka import KafkaError
 from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)

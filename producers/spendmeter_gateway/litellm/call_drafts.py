@@ -1,30 +1,32 @@
 """Usage events of calls that LiteLLM logs late, mixed up with others of their request, or not at all."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 
 import litellm
-from litellm.litellm_core_utils.litellm_logging import (
-    StandardLoggingPayloadSetup,
-    use_custom_pricing_for_model,
-)
+from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from litellm.types.utils import ModelResponse, Usage
+from msgspec import structs
 
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource
 from spendmeter_gateway.admission.cost_bound import Model, bound_of
 from spendmeter_gateway.admission.route_admission import subject_at
 from spendmeter_gateway.exchange import Call, Exchange
+from spendmeter_gateway.litellm.compat import has_custom_pricing, usage_as_logged
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload.estimated_usage import estimated_usage, stream_texts
-from spendmeter_gateway.litellm.payload.fields import mapping
+from spendmeter_gateway.litellm.payload.fields import mapping, part_of, text, text_or_none
+from spendmeter_gateway.litellm.payload.logged_call import CostParts, LoggedCall, images_of
 from spendmeter_gateway.litellm.payload.pass_through import Marks, marks_of
+from spendmeter_gateway.litellm.payload.prices import price_map
 from spendmeter_gateway.litellm.payload.provider_objects import is_billed_apart
 from spendmeter_gateway.litellm.payload.usage import usage_of
-from spendmeter_gateway.litellm.payload.usage_counts import usage_in_gemini
+from spendmeter_gateway.litellm.payload.usage_counts import counts_of, usage_in_gemini
 from spendmeter_gateway.litellm.request.size import ORDERED_BY_UNITS, measure
 from spendmeter_gateway.litellm.streams import chunks_of, is_unfinished, lacks_usage, usage_said
 from spendmeter_gateway.model import UsageCounts, UsageDraft
@@ -44,7 +46,10 @@ class CallDrafts:
         self._model = model
 
     def answered(self, call: Call) -> UsageDraft | None:
-        """The event of a call that was answered, priced by LiteLLM's prices for its deployment."""
+        """The event of a call that was answered, by LiteLLM's prices for its deployment.
+
+        It is priced once, and again only where the same answer by now says otherwise what was used.
+        """
         if is_billed_apart(call.call_type, call.arguments):
             return None
         response = call.response
@@ -53,7 +58,11 @@ class CallDrafts:
         if (counts := usage_in_gemini(response)) is not None:
             # LiteLLM's prices are for usage in OpenAI's shape.
             response = ModelResponse(model=call.deployment.model, usage=_usage(counts))
-        return _draft(call, response, _of(response, "id"))
+        usage = _usage_said(response)
+        if call.priced is None or call.priced[0] != usage:
+            call.priced = deepcopy(usage), _draft(call, response, part_of(response, "id"))
+        draft, now = call.priced[1], datetime.now(UTC)
+        return draft and draft._replace(fields={**draft.fields, "occurred_at": now, "started_at": now})
 
     def logged(self, call: Call, draft: UsageDraft) -> UsageDraft:
         """The draft of LiteLLM's log event in the names of its call, marked where LiteLLM did the counting.
@@ -111,9 +120,9 @@ class CallDrafts:
         return NanoUsd(0 if bound is None else bound.nanousd(0))
 
 
-def as_sent(logged: Mapping[str, Any], call: Call) -> dict[str, Any]:
-    """LiteLLM's log event with what was sent as the call has it: a client can have the log's redacted."""
-    return {**logged, **_sent(call)}
+def as_sent(logged: LoggedCall, call: Call) -> LoggedCall:
+    """The log event with what was sent as the call has it: a client can have the log's redacted."""
+    return structs.replace(logged, sent={**logged.sent, **_sent(call)})
 
 
 def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
@@ -122,7 +131,7 @@ def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
     deployment = call.deployment
     fields = {
         **draft.fields,
-        **charged_fields(call.caller.subject, call.caller.alias),
+        **call.caller.event_fields,
         "tags": subject.tags,
         "model": deployment.model or draft.fields.get("model", ""),
         "model_group": subject.model_group or "",
@@ -132,21 +141,6 @@ def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
     return draft._replace(fields=fields)
 
 
-def charged_fields(subject: Any, alias: str | None) -> dict[str, Any]:
-    """The fields of an event that say who pays."""
-    return {
-        "key": subject.key or "",
-        "key_alias": alias,
-        "user": subject.user,
-        "team": subject.team,
-        "organization": subject.organization,
-        "project": subject.project,
-        "end_user": subject.end_user,
-        "session": subject.session,
-        "tags": subject.tags,
-    }
-
-
 def _sent(call: Call) -> dict[str, Any]:
     return {name: call.arguments[name] for name in _SENT if name in call.arguments}
 
@@ -154,32 +148,33 @@ def _sent(call: Call) -> dict[str, Any]:
 def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
     usage = _usage_said(response)
-    cost = _cost(call, response)
-    payload = {
-        "status": "success",
-        "id": response_id if isinstance(response_id, str) else str(call.id),
-        "litellm_call_id": arguments.get("litellm_call_id"),
-        "call_type": call.call_type,
-        "response_cost": cost or 0.0,
-        "custom_llm_provider": deployment.provider,
-        "model": deployment.model,
-        "model_group": deployment.model_group,
-        "model_id": deployment.id,
-        "prompt_tokens": usage.get("prompt_tokens", 0),
-        "completion_tokens": usage.get("completion_tokens", 0),
-        "total_tokens": usage.get("total_tokens", 0),
-        "metadata": {"usage_object": usage},
-        "response": {name: _of(response, name) for name in _ANSWER},
-        "model_parameters": {"n": arguments.get("n")},
-        "model_map_information": _listed(call, response),
-        "stream": call.is_streamed,
-    }
-    logged = {
-        **_sent(call),
-        "standard_logging_object": payload,
-        "response_cost": cost,
-        "litellm_params": {**arguments, "metadata": {"model_info": arguments.get("model_info")}},
-    }
+    cost, response_id = _cost(call, response), response_id if isinstance(response_id, str) else str(call.id)
+    call_id, own_metadata = arguments.get("litellm_call_id"), mapping(arguments.get("litellm_metadata"))
+    answer = {name: part_of(response, name) for name in _ANSWER}
+    logged = LoggedCall(
+        status="success",
+        distinction=("success", response_id, str(call_id)),
+        call_id=text(call_id),
+        response_id=text(response_id),
+        call_type=call.call_type,
+        model=text(deployment.model),
+        provider=text(deployment.provider),
+        is_streamed=call.is_streamed,
+        is_cut=own_metadata.get("client_disconnected") is True,
+        counts=counts_of(usage),
+        model_usd=cost,
+        total_usd=cost or 0.0,
+        parts=CostParts(service_tier=text_or_none(usage.get("service_tier"))),
+        prices=price_map(
+            mapping(_listed(call, response).get("model_map_value")),
+            mapping(arguments.get("model_info")),
+            mapping(own_metadata.get("model_info")),
+            arguments,
+        ),
+        images=images_of(call.call_type, answer, arguments.get("n")),
+        sent=_sent(call),
+        answer=answer,
+    )
     draft = usage_of(logged, event_id=call.id, occurred_at=datetime.now(UTC), listed=listed_prices)
     return None if draft is None else charged_to(draft, call)
 
@@ -187,10 +182,7 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
 def _usage_said(response: object) -> dict[str, Any]:
     """In OpenAI's names; empty where LiteLLM cannot read it, so that it is estimated."""
     try:
-        found: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict(
-            {"usage": _of(response, "usage")}
-        )
-        return found
+        return usage_as_logged(response)
     except Exception:  # LiteLLM raises whatever it met in counts that are no numbers
         return {}
 
@@ -213,8 +205,8 @@ def _cost(call: Call, response: object) -> float | None:
 
 
 def _has_own_prices(call: Call) -> bool:
-    params = {**call.arguments, "metadata": {"model_info": call.arguments.get("model_info")}}
-    return bool(use_custom_pricing_for_model(litellm_params=params))
+    metadata = {"model_info": call.arguments.get("model_info")}
+    return has_custom_pricing(None, {**call.arguments, "metadata": metadata}, None)
 
 
 def _listed(call: Call, response: object) -> Any:
@@ -247,10 +239,6 @@ def _usage(counts: UsageCounts) -> Usage:
             "image_tokens": counts.output_image_tokens,
         },
     )
-
-
-def _of(response: object, name: str) -> Any:
-    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)
 
 
 def _lacks_its_end(call: Call) -> bool:

@@ -21,6 +21,8 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.proxy import common_request_processing
 from litellm.proxy.auth.auth_exception_handler import UserAPIKeyAuthExceptionHandler
 
+from spendmeter_gateway.litellm.payload.fields import part_of
+
 log = logging.getLogger(__name__)
 
 _FIXED_STATUS: Final = 400
@@ -55,17 +57,11 @@ def make_up_for_what_is_missing() -> None:
     _hide_usage_that_we_requested()
 
 
-def request_tags(params: Mapping[str, Any], request: Mapping[str, Any]) -> list[str]:
-    """The tags that LiteLLM will log of a request."""
-    # Without the underscore only from 1.105.
-    tags: list[str] = StandardLoggingPayloadSetup._get_request_tags(params, request)
-    return tags
-
-
-def session_id(params: Mapping[str, Any]) -> str | None:
-    """The session that LiteLLM will log; None where it logs none."""
-    find = getattr(StandardLoggingPayloadSetup, "get_standard_logging_payload_session_id", None)
-    return None if find is None else find(None, params)
+def usage_as_logged(response: object) -> dict[str, Any]:
+    """The usage of an answer in the shape in which LiteLLM will log it."""
+    answer = {"usage": part_of(response, "usage")}
+    usage: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict(answer)
+    return usage
 
 
 def has_custom_pricing(logged: Any, params: Mapping[str, Any], response: object) -> bool:

@@ -1,11 +1,13 @@
 """What LiteLLM's router, its prices and the price book say of the deployments that may serve a request."""
 
+import re
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import litellm
 
@@ -18,8 +20,9 @@ from spendmeter_gateway.admission.cost_bound import (
     femtousd,
     prices_in,
 )
-from spendmeter_gateway.litellm.payload.costs import PRICE_NAMES
 from spendmeter_gateway.litellm.payload.fields import mapping, request_metadata, tags, text, text_or_none
+from spendmeter_gateway.litellm.payload.pass_through import PROVIDERS
+from spendmeter_gateway.litellm.payload.prices import PRICE_NAMES
 from spendmeter_gateway.model import Deployment
 from spendmeter_gateway.pricing.price_draft import bounding_prices
 
@@ -34,6 +37,9 @@ _UPLIFTS = (
     "regional_processing_uplift_multiplier_us",
     "regional_endpoint_uplift_multiplier",
 )
+
+# .../models/gemini-2.5-pro:generateContent, .../model/anthropic.claude/converse, .../deployments/gpt-4o/...
+_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|publishers/[^/]+/models)/([^/:]+)[:/]")
 
 _known: dict[tuple[str, str | None], tuple[float, tuple[Model, ...]]] = {}
 
@@ -103,7 +109,7 @@ def deployment_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def model_group_of(kwargs: Mapping[str, Any]) -> str | None:
     """The model as requested, or as the router fell back to."""
-    for metadata in request_metadata({"litellm_params": kwargs}):
+    for metadata in request_metadata(kwargs):
         if isinstance(group := metadata.get("model_group"), str):
             return group
     return None
@@ -136,6 +142,15 @@ def deployment_in_router(deployment: Mapping[str, Any]) -> Deployment:
     deployment_id = text_or_none(mapping(deployment.get("model_info")).get("id"))
     configured_tags = tags(mapping(deployment.get("litellm_params")).get("tags"))
     return Deployment(_group_of(deployment), model, provider, deployment_id, configured_tags)
+
+
+def deployment_at(path: str, body: Mapping[str, Any]) -> Deployment:
+    """Where a pass-through request goes; empty names where neither path nor body says."""
+    provider = next((PROVIDERS[part] for part in path.split("/", 3)[1:3] if part in PROVIDERS), "")
+    found = _MODEL_IN_PATH.search(path)
+    model = body.get("model")
+    name = text(model) if isinstance(model, str) and model else unquote(found.group(1)) if found else ""
+    return Deployment(name, name, provider)
 
 
 def is_list_of_models(data: Mapping[str, Any], call_type: str) -> bool:

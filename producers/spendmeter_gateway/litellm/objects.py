@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from spendmeter.contract.provider_object import object_event_id
 from spendmeter_gateway.gateway import Gateway
-from spendmeter_gateway.litellm.call_drafts import charged_fields
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload import provider_objects as objects
 from spendmeter_gateway.litellm.payload.fields import mapping, text, text_or_none
+from spendmeter_gateway.litellm.payload.logged_call import LoggedCall
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting
 from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Caller, Deployment, UsageDraft
@@ -68,7 +68,7 @@ def note_made(gateway: Gateway, caller: Caller, data: Mapping[str, Any], respons
     )
     if seen is not None:
         group = text(_model_group(data) or caller.subject.model_group)
-        fields = charged_fields(caller.subject, caller.alias) | {"model_group": group}
+        fields = caller.event_fields | {"model_group": group}
         read_as = "" if seen.is_finished else decrypt(text(getattr(response, "id", None)))
         gateway.objects.made(objects.maker_of(seen, fields, datetime.now(UTC), gateway.name, read_as))
 
@@ -78,7 +78,7 @@ async def bill_of(
     seen: Sighting,
     caller: Caller | None,
     deployment: Deployment | None,
-    kwargs: Mapping[str, Any],
+    logged: LoggedCall,
     finished_at: datetime,
 ) -> Bill:
     """What a log event comes to that shows an object; `caller` and `deployment` are the call's, if known.
@@ -92,7 +92,7 @@ async def bill_of(
         with contextlib.suppress(Exception):
             async with asyncio.timeout(MAKER_WITHIN_SECONDS):
                 await gateway.objects_read()
-    return bill_now(gateway, seen, caller, deployment, kwargs, finished_at)
+    return bill_now(gateway, seen, caller, deployment, logged, finished_at)
 
 
 def bill_now(
@@ -100,7 +100,7 @@ def bill_now(
     seen: Sighting,
     caller: Caller | None,
     deployment: Deployment | None,
-    kwargs: Mapping[str, Any],
+    logged: LoggedCall,
     finished_at: datetime,
 ) -> Bill:
     """The same by what is known here now."""
@@ -108,7 +108,7 @@ def bill_now(
     if not objects.is_to_be_billed(seen, made):
         return Bill(False, None)
     draft = usage_of(
-        kwargs,
+        logged,
         event_id=object_event_id(seen.object_id),
         occurred_at=finished_at,
         listed=listed_prices,
@@ -118,30 +118,22 @@ def bill_now(
         return Bill(True, None)
     fields = {**draft.fields}
     if caller is not None:
-        fields |= charged_fields(caller.subject, caller.alias)
+        fields |= caller.event_fields
     if deployment is not None and deployment.model:
         fields |= {"model": deployment.model, "provider": deployment.provider or fields["provider"]}
     if seen.is_made:
         # Of a stream, whose answer was seen by no hook before; any other is known already.
         now = datetime.now(UTC)
         is_billed = objects.bill_of(draft, seen, None, now) is not None
-        read_as = "" if is_billed else decrypt(text(mapping(kwargs.get("standard_logging_object")).get("id")))
+        read_as = "" if is_billed else decrypt(logged.response_id)
         gateway.objects.made(objects.maker_of(seen, fields | {"model": ""}, now, gateway.name, read_as))
         made = gateway.objects.maker(seen.object_id)
     elif made is None:
         # LiteLLM routes a read by the deployment's id and logs that as what was asked for.
-        fields["model_group"] = text(_deployment_name(kwargs))
+        fields["model_group"] = logged.deployment_name
     return Bill(True, objects.bill_of(draft._replace(fields=fields), seen, made, datetime.now(UTC)))
 
 
 def _model_group(data: Mapping[str, Any]) -> str | None:
     found = (mapping(data.get(name)).get("model_group") for name in ("litellm_metadata", "metadata"))
-    return next((text_or_none(one) for one in found if one), None)
-
-
-def _deployment_name(kwargs: Mapping[str, Any]) -> str | None:
-    params = mapping(kwargs.get("litellm_params"))
-    found = (
-        mapping(params.get(name)).get("deployment_model_name") for name in ("litellm_metadata", "metadata")
-    )
     return next((text_or_none(one) for one in found if one), None)

@@ -1,4 +1,4 @@
-"""The LiteLLM proxy that we run in: its router, its settings, and the budgets it shows with a request."""
+"""The LiteLLM proxy that we run in: its router and settings, the budgets it shows, and how it is refused."""
 
 import logging
 import sys
@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import litellm
+from litellm.proxy._types import ProxyException
 
+from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.gateway import ERRORS
 from spendmeter_gateway.litellm.budgets import Around
+from spendmeter_gateway.litellm.compat import litellm_status
 from spendmeter_gateway.litellm.key_cache import KeyCache, Request
 from spendmeter_gateway.litellm.payload.fields import fields_of, mapping
+from spendmeter_gateway.litellm.refusal_response import status_of
 from spendmeter_gateway.litellm.request.caller import request_fields
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,24 @@ def _around(settings: Mapping[str, Any]) -> Around:
         settings.get("max_budget") or None,
         settings.get("budget_duration"),
         general.get("apply_user_budget_to_team_keys") is True,
+    )
+
+
+class RefusedError(ProxyException):  # type: ignore[misc]
+    """LiteLLM's router goes on to a fallback, and never repeats an attempt that ended like this."""
+
+    status_code = 422
+    """What the router reads: it would try 429 and 503 again. The client gets `code`."""
+
+
+def refused(refusal: Refusal) -> ProxyException:
+    """A refusal as LiteLLM raises its own: the same body and status, and no second try."""
+    return RefusedError(
+        message=refusal.message,
+        type=refusal.type,
+        param=refusal.param,
+        code=status_of(refusal, litellm_status()),
+        headers=refusal.headers,
     )
 
 

@@ -1,8 +1,8 @@
-"""LiteLLM's answer, seen on the request path, in the form of the log event that it will become.
+"""LiteLLM's answer, seen on the request path, as the log event that it will become.
 
 LiteLLM calls the log hooks after it has answered, behind its other callbacks: milliseconds later, or
 seconds where one of them is slow. What it will log of an answer that was not streamed is known here
-already, so usage.py and the price list make of it the cost that they will make of the event.
+already, but for who pays, which authentication has said; so the rules that make the event's cost make this.
 
 Shapes measured on LiteLLM 1.106.2. Where anything may turn out otherwise in the log, there is no answer
 here: then the event tells, as it does for streams.
@@ -15,19 +15,16 @@ from litellm.litellm_core_utils.core_helpers import reconstruct_model_name
 from litellm.litellm_core_utils.litellm_logging import StandardLoggingPayloadSetup
 from pydantic import BaseModel
 
-from spendmeter_gateway.litellm.compat import has_custom_pricing, request_tags, response_cost, session_id
-from spendmeter_gateway.litellm.payload.fields import mapping
+from spendmeter_gateway.litellm.compat import has_custom_pricing, response_cost, usage_as_logged
+from spendmeter_gateway.litellm.payload.fields import mapping, part_of
+from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, read_log_event
 
 # Of these LiteLLM logs the model that was chosen, which is in the answer's text only.
 _MODEL_ROUTERS = ("model_router", "model-router")
-_CALLER = tuple(
-    f"user_api_key_{name}"
-    for name in ("hash", "alias", "user_id", "team_id", "org_id", "project_id", "end_user_id")
-)
 
 
-def answer_of(data: Mapping[str, Any], response: object) -> Mapping[str, Any] | None:
-    """The kwargs of the log event as far as usage.py reads them; None where they cannot be told yet.
+def answer_of(data: Mapping[str, Any], response: object) -> LoggedCall | None:
+    """The call as LiteLLM will log it, but for who pays; None where that is not known yet.
 
     `data` is the request as the post-call hook has it.
     """
@@ -36,7 +33,7 @@ def answer_of(data: Mapping[str, Any], response: object) -> Mapping[str, Any] | 
     logged = mapping(details.get("standard_logging_object"))
     if logged.get("status") == "success":
         # Built already, and only the callbacks before ours hold it up. A failed attempt leaves one, too.
-        return details
+        return read_log_event(details)
     hidden = _hidden(response)
     if "api_call_start_time" not in details or hidden.get("cache_hit") is True or details.get("stream"):
         # Out of a cache, which costs nothing whatever `response_cost` says; or not LiteLLM's call at all.
@@ -53,7 +50,9 @@ def answer_of(data: Mapping[str, Any], response: object) -> Mapping[str, Any] | 
         return None
     if not cost:
         payload["model_map_information"] = _listed(log, details, response)
-    return {**details, "standard_logging_object": payload, "response_cost": cost, "cache_hit": None}
+    return read_log_event(
+        {**details, "standard_logging_object": payload, "response_cost": cost, "cache_hit": None}
+    )
 
 
 def _hidden(response: object) -> Mapping[str, Any]:
@@ -64,13 +63,12 @@ def _hidden(response: object) -> Mapping[str, Any]:
 
 def _payload(details: Mapping[str, Any], response: object, cost: object) -> dict[str, Any]:
     params = mapping(details.get("litellm_params"))
-    request = mapping(params.get("proxy_server_request"))
     provider, call_id = details.get("custom_llm_provider"), details.get("litellm_call_id")
-    usage = StandardLoggingPayloadSetup.get_usage_as_dict({"usage": _of(response, "usage")})
+    usage = usage_as_logged(response)
     deployment = {"deployment": _in_metadata(params, "deployment")}
     return {
         "status": "success",
-        "id": _of(response, "id") or call_id,
+        "id": part_of(response, "id") or call_id,
         "litellm_call_id": call_id or params.get("litellm_call_id"),
         "call_type": details.get("call_type") or "",
         "response_cost": cost or 0.0,
@@ -78,15 +76,11 @@ def _payload(details: Mapping[str, Any], response: object, cost: object) -> dict
         "model": reconstruct_model_name(details.get("model") or "", provider, deployment),
         "model_group": _in_metadata(params, "model_group"),
         "model_id": mapping(_in_metadata(params, "model_info")).get("id"),
-        "end_user": _in_metadata(params, "user_api_key_end_user_id")
-        or mapping(request.get("body")).get("user"),
-        "request_tags": request_tags(params, request),
-        "session_id": session_id(params),
         "prompt_tokens": usage.get("prompt_tokens", 0),
         "completion_tokens": usage.get("completion_tokens", 0),
         "total_tokens": usage.get("total_tokens", 0),
-        "metadata": {**{name: _in_metadata(params, name) for name in _CALLER}, "usage_object": usage},
-        "response": {"data": _of(response, "data")},
+        "metadata": {"usage_object": usage},
+        "response": {"data": part_of(response, "data")},
         "model_parameters": mapping(details.get("optional_params")),
     }
 
@@ -108,7 +102,3 @@ def _in_metadata(params: Mapping[str, Any], name: str) -> Any:
     """Of the two places, the one that LiteLLM lets take precedence."""
     found = mapping(params.get("metadata")).get(name)
     return mapping(params.get("litellm_metadata")).get(name) if found is None else found
-
-
-def _of(response: object, name: str) -> Any:
-    return response.get(name) if isinstance(response, dict) else getattr(response, name, None)

@@ -38,8 +38,9 @@ from spendmeter_gateway.litellm.call_drafts import CallDrafts
 from spendmeter_gateway.litellm.models import deployment_of, model_group_of, model_of, named
 from spendmeter_gateway.litellm.objects import bill_now
 from spendmeter_gateway.litellm.payload.fields import finish_time, mapping, text_or_none
+from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, read_log_event, request_id_of
 from spendmeter_gateway.litellm.payload.provider_objects import sighting_in
-from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.litellm.releases import refuse_compromised
 from spendmeter_gateway.litellm.request.admission_request import LitellmAdmissionRequest
 from spendmeter_gateway.litellm.sdk_calls import BudgetRefused, Calls, subject_for
@@ -126,11 +127,8 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         """Record what an asynchronous call used."""
         self._record(kwargs, response_obj, end_time)
 
-    async def async_log_failure_event(
-        self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
-    ) -> None:
-        """Record what a failed one used, if anything; nothing is held for it now."""
-        self._record(kwargs, response_obj, end_time)
+    async_log_failure_event = async_log_success_event
+    """What a failed one used, if anything; nothing is held for it now."""
 
     def log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
@@ -138,11 +136,8 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         """The same for a blocking call: of the two hooks LiteLLM calls one."""
         self._record(kwargs, response_obj, end_time)
 
-    def log_failure_event(
-        self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
-    ) -> None:
-        """The same; a refused call is told to both, and is no event."""
-        self._record(kwargs, response_obj, end_time)
+    log_failure_event = log_success_event
+    """The same; a refused call is reported to both, and is no event."""
 
     def close(self) -> None:
         """Leave LiteLLM's callbacks and hand Kafka what is recorded, bounded. It happens at exit as well."""
@@ -156,7 +151,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         self, kwargs: Mapping[str, Any], call_type: str, *, is_router: bool = False
     ) -> dict[str, Any] | None:
         """The arguments to call with; None where the call was admitted before."""
-        if self._calls.knows(event_id_of({"litellm_params": kwargs})):
+        if self._calls.knows(request_id_of(kwargs)):
             return None
         refusal = None
         request_id = uuid7(time.time_ns() // 1_000_000)
@@ -190,30 +185,28 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         return data
 
     def _record(self, kwargs: dict[str, Any], response: object, end_time: object) -> None:
-        request_id = event_id_of(kwargs)
+        logged = read_log_event(kwargs)
+        request_id = logged.request_id
         caller = self._calls.pop(request_id)
         try:
             now = datetime.now(UTC)
             finished = finish_time(end_time, now)
             event_id = request_id or uuid7(time.time_ns() // 1_000_000)
-            draft = self._drafted(kwargs, response, caller, event_id, finished)
-            if draft is not None:
-                event = self._gateway().record(draft, request_id)
-                if event is not None and caller is not None:
-                    self._see(caller.subject._replace(model=event.model, provider=event.provider))
-            elif request_id is not None:
-                self._gateway().release(request_id)
+            draft = self._drafted(logged, response, caller, event_id, finished)
+            event = self._gateway().settle(draft, request_id)
+            if event is not None and caller is not None:
+                self._see(caller.subject._replace(model=event.model, provider=event.provider))
         except Exception:
             ERRORS.labels("recording").inc()
             log.exception("an event could not be recorded")
-            self._release(request_id)
+            self._gateway().settle(None, request_id)
 
     def _answered(
         self, arguments: Mapping[str, Any], answer: object, call_type: str, *, is_router: bool = False
     ) -> None:
         """An answer counts when it is given: LiteLLM logs it later, on a thread of its own."""
         try:
-            request_id = event_id_of({"litellm_params": arguments})
+            request_id = request_id_of(arguments)
             caller = self._calls.get(request_id)
             if request_id is None or caller is None or getattr(answer, "usage", None) is None:
                 return
@@ -233,21 +226,17 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
             log.exception("an answer could not be counted; its event will be")
 
     def _drafted(
-        self, kwargs: dict[str, Any], response: object, caller: Caller | None, event_id: UUID, at: datetime
+        self, logged: LoggedCall, response: object, caller: Caller | None, event_id: UUID, at: datetime
     ) -> UsageDraft | None:
         """The event, for whom the call was admitted; the bill of an object for whom that was made."""
         who = caller.subject if caller else _subject.get()
-        seen = sighting_in(kwargs, response)
+        seen = sighting_in(logged, response)
         if seen is not None:
-            bill = bill_now(self._gateway(), seen, Caller(who, ""), None, kwargs, at)
+            bill = bill_now(self._gateway(), seen, Caller(who, ""), None, logged, at)
             if bill.is_due:
                 return bill.draft
-        draft = usage_of(kwargs, event_id=event_id, occurred_at=at)
+        draft = usage_of(logged, event_id=event_id, occurred_at=at)
         return None if draft is None else self._calls.named(draft, who)
-
-    def _release(self, request_id: UUID | None) -> None:
-        if request_id is not None:
-            self._gateway().release(request_id)
 
     def _see(self, who: Subject) -> None:
         """Tell the fractions where each account of the subject stands."""

@@ -5,7 +5,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from aiokafka.structs import ConsumerRecord
 from prometheus_client import Counter, Gauge
 
 from spendmeter.contract.dead_letter import Reason
@@ -14,6 +13,7 @@ from spendmeter.contract.records import InvalidRecord, decode, encode_object
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.settings import Settings
+from spendmeter_gateway.outbox.kafka import ConsumerRecord
 from spendmeter_gateway.outbox.side_queue import RecordQueue
 
 log = logging.getLogger(__name__)

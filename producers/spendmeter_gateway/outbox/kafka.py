@@ -1,4 +1,7 @@
-"""The sender's view of Kafka: it accepts batches and returns the offsets at which they are stored."""
+"""The sender's view of Kafka: it accepts batches and returns the offsets at which they are stored.
+
+The only module of the gateway that imports Kafka's client: others have its names from here.
+"""
 
 import asyncio
 import contextlib
@@ -6,7 +9,8 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError as KafkaError
+from aiokafka.structs import ConsumerRecord as ConsumerRecord
 
 from spendmeter.contract.records import Record
 from spendmeter.contract.topics import Topic

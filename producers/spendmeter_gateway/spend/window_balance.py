@@ -99,24 +99,11 @@ class WindowBalance:
     """The running sums of one account in one window, in nano-USD."""
 
     __slots__ = (
-        "_doubtful_to_seq",
-        "_limit_nanousd",
-        "_pending",
-        "_pending_nanousd",
-        "_recorded",
-        "_recorded_doubtful_nanousd",
-        "_recorded_nanousd",
-        "_revision",
-        "_signal_nanousd",
-        "_uncovered",
-        "_uncovered_doubtful_nanousd",
-        "_uncovered_nanousd",
-        "_unplaced_nanousd",
-        "_version",
-        "_watermark",
-        "end",
-        "is_dropped",
-    )
+        "_doubtful_to_seq", "_limit_nanousd", "_pending", "_pending_nanousd", "_recorded",
+        "_recorded_doubtful_nanousd", "_recorded_nanousd", "_revision", "_signal_nanousd", "_uncovered",
+        "_uncovered_doubtful_nanousd", "_uncovered_nanousd", "_unplaced_nanousd", "_version", "_watermark",
+        "end", "is_dropped",
+    )  # fmt: skip
 
     def __init__(self, end: datetime | None) -> None:
         self.end = end

@@ -19,30 +19,17 @@ TOKENS_PER_IMAGE = 800
 MAX_ANSWER_PARTS = 20_000
 _WITHOUT_AN_ANSWER = frozenset({"embedding", "aembedding", "embeddings"})
 # Where an answer's text is, whatever the API: chat, text completions, Responses, Anthropic, Gemini.
-_ANSWER = frozenset(
-    {
-        "choices",
-        "message",
-        "delta",
-        "content",
-        "text",
-        "reasoning_content",
-        "thinking",
-        "refusal",
-        "arguments",
-    }
-    | {
-        "output",
-        "summary",
-        "input",
-        "partial_json",
-        "tool_calls",
-        "function",
-        "function_call",
-        "functionCall",
-    }
-    | {"candidates", "parts", "args", "name", "response", "completion", "audio", "transcript"}
-)
+_ANSWER = frozenset({
+    "choices", "message", "delta", "content", "text", "reasoning_content", "thinking", "refusal",
+    "arguments", "output", "summary", "input", "partial_json", "tool_calls", "function", "function_call",
+    "functionCall", "candidates", "parts", "args", "name", "response", "completion", "audio", "transcript",
+})  # fmt: skip
+SENT = (
+    "messages", "prompt", "input", "system", "instructions", "tools", "functions", "response_format", "text",
+    "prediction", "suffix", "stop", "documents", "query", "contents", "systemInstruction",
+    "system_instruction",
+)  # fmt: skip
+"""Where a request's texts are, whatever the API."""
 
 
 def estimated_usage(
@@ -101,19 +88,13 @@ def _repeats(chunk: object) -> bool:
     return isinstance(kind, str) and kind.startswith("response.") and not kind.endswith(".delta")
 
 
-_INPUT = (
-    "messages", "prompt", "input", "system", "instructions", "tools", "functions", "response_format", "text",
-    "prediction", "suffix", "stop", "documents", "query", "contents", "systemInstruction",
-    "system_instruction",
-)  # fmt: skip
-"""Where a request's texts are, whatever the API."""
 _CONTENT = ("messages", "prompt", "input", "contents")
 """Of these an API reads one. LiteLLM's log event has what was sent under two: the longer counts."""
 
 
 def _request_size(request: Mapping[str, Any], call_type: str) -> RequestSize | None:
     # Not all of it: a log event has much beside what was sent.
-    body = {name: request[name] for name in _INPUT if request.get(name) is not None}
+    body = {name: request[name] for name in SENT if request.get(name) is not None}
     kind = "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion"
     contents = {name: measure({name: body[name]}, kind) for name in _CONTENT if name in body}
     if len(contents) > 1:

@@ -44,6 +44,11 @@ def fields_of(found: object) -> Mapping[str, Any]:
     return mapping(found) if fields is None else fields
 
 
+def part_of(answer: object, name: str) -> Any:
+    """A part of an answer, which is a dictionary or one of LiteLLM's models."""
+    return answer.get(name) if isinstance(answer, Mapping) else getattr(answer, name, None)
+
+
 def scalar(value: object) -> str | int | float | UUID | None:
     """The value if it can be a name: a text, a number, an id. None for lists, objects and all else.
 
@@ -94,24 +99,25 @@ def tokens(value: object) -> int:
         return 0
     if type(value) is int and 0 <= value <= _MAX_TOKENS:
         return value
-    number = _number(value)
-    return 0 if number is None else int(min(max(number, 0.0), _MAX_TOKENS))
+    count = number(value)
+    return 0 if count is None else int(min(max(count, 0.0), _MAX_TOKENS))
 
 
 def seconds(value: object) -> float | None:
     """A time in seconds since 1970, or None where there is none."""
-    number = _number(value)
-    return number if number is not None and 0 < number < 2**33 else None
+    found = number(value)
+    return found if found is not None and 0 < found < 2**33 else None
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def number(value: object) -> float | None:
+    """The value if it is a finite number."""
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        number = float(value)
+        found = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def key_hash(key: object) -> str:
@@ -145,14 +151,13 @@ def tags(*sources: object) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def request_metadata(kwargs: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The metadata that travelled with the request.
+def request_metadata(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The metadata that travels with a request, in its body and in the log event's `litellm_params`.
 
     Chat routes carry it under `metadata`; routes where clients have a field of that name
     (`/v1/messages`, `/v1/responses`) carry it under `litellm_metadata` as well.
     """
-    params = mapping(kwargs.get("litellm_params"))
-    return mapping(params.get("metadata")), mapping(params.get("litellm_metadata"))
+    return mapping(request.get("metadata")), mapping(request.get("litellm_metadata"))
 
 
 def session_of(request: Mapping[str, Any]) -> str | None:
@@ -161,15 +166,10 @@ def session_of(request: Mapping[str, Any]) -> str | None:
     The same names in the request before it is routed and in the log event's `litellm_params`. LiteLLM's
     own field for it stays empty unless `request_correlation_in_logs` is set.
     """
-    return session_among(
-        request.get("litellm_session_id"),
-        *(mapping(request.get(name)).get("session_id") for name in ("metadata", "litellm_metadata")),
+    metadata, other = request_metadata(request)
+    return first_text(
+        (request.get("litellm_session_id"), metadata.get("session_id"), other.get("session_id"))
     )
-
-
-def session_among(*named: object) -> str | None:
-    """The session, of what a request says in LiteLLM's own field and then in each metadata dict."""
-    return first_text(named)
 
 
 def first_text(values: Iterable[object]) -> str | None:

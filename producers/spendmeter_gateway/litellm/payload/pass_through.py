@@ -8,16 +8,12 @@ none that went in.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from spendmeter_gateway.litellm.payload.estimated_usage import (
-    answer_texts,
-    estimated_usage,
-    stream_texts,
-)
-from spendmeter_gateway.litellm.payload.fields import mapping, request_metadata, text
+from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage, stream_texts
+from spendmeter_gateway.litellm.payload.fields import mapping, text
 from spendmeter_gateway.litellm.payload.free_calls import is_free_path
 from spendmeter_gateway.litellm.payload.usage_counts import counts_of
 from spendmeter_gateway.model import UsageCounts
@@ -72,18 +68,21 @@ class PassThrough(NamedTuple):
         return not self.is_free and _BILLED_BY_TOKENS.fullmatch(_last(self.url)) is not None
 
 
-def pass_through_of(kwargs: Mapping[str, Any]) -> PassThrough | None:
-    """The call of a log event; None where it is none, or was logged without its request."""
-    payload = mapping(kwargs.get("standard_logging_object"))
-    logged = mapping(kwargs.get("passthrough_logging_payload"))
-    if (payload.get("call_type") or kwargs.get("call_type")) not in CALL_TYPES or not logged:
+def pass_through_of(
+    call_type: str, logged: Mapping[str, Any], routes: Iterable[object], answer: object
+) -> PassThrough | None:
+    """The call of a log event; None where it is none, or was logged without its request.
+
+    `logged` is what LiteLLM logs of such calls alone; `routes` are those that the event may name.
+    """
+    if call_type not in CALL_TYPES or not logged:
         return None
     return PassThrough(
         text(logged.get("request_method")),
         text(logged.get("url"), 4096),
-        PROVIDERS.get(_first(_route(kwargs, payload)), ""),
+        PROVIDERS.get(_first(next((route for route in routes if isinstance(route, str)), "")), ""),
         mapping(logged.get("request_body")),
-        logged.get("response_body") or payload.get("response"),
+        logged.get("response_body") or answer,
     )
 
 
@@ -226,13 +225,6 @@ def _texts_in_chunks(chunks: str) -> list[str]:
             found.append(chunk)
         at = chunks.find("data: {", end)
     return stream_texts(found)
-
-
-def _route(kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> str:
-    for metadata in (mapping(payload.get("metadata")), *request_metadata(kwargs)):
-        if isinstance(route := metadata.get("user_api_key_request_route"), str):
-            return route
-    return ""
 
 
 def _first(path: str) -> str:

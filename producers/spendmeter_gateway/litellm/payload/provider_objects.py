@@ -25,7 +25,8 @@ from spendmeter.contract.provider_object import (
 from spendmeter.contract.usage import CREATOR_UNKNOWN, Status
 from spendmeter.values.dimensions import FIELDS
 from spendmeter.values.times import from_unix_us
-from spendmeter_gateway.litellm.payload.fields import mapping, seconds, text
+from spendmeter_gateway.litellm.payload.fields import mapping, part_of, seconds, text
+from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, batch_models_in
 from spendmeter_gateway.model import UsageDraft
 
 _KINDS = {
@@ -44,20 +45,11 @@ _KINDS = {
     "video_extension": ObjectKind.VIDEO,
 }
 _MAKES = frozenset({"responses"} | {name for name in _KINDS if name.startswith(("create_", "video_"))})
-_UNFINISHED = frozenset(
-    {
-        "queued",
-        "in_progress",
-        "validating",
-        "validating_files",
-        "running",
-        "finalizing",
-        "cancelling",
-        "paused",
-    }
-)
+_UNFINISHED = frozenset({
+    "queued", "in_progress", "validating", "validating_files", "running", "finalizing", "cancelling",
+    "paused",
+})  # fmt: skip
 _ENDED = ("completed_at", "finished_at", "failed_at", "cancelled_at", "expired_at")
-_ADDRESSED = ("response_id", "batch_id", "fine_tuning_job_id", "video_id")
 
 # In an order of preference where an id says several things: what is the provider's own.
 _INNER_IDS = re.compile(r"(?:response_id|video_id|llm_batch_id|generic_response_id|raw_id)[:,]([^;]+)")
@@ -98,33 +90,27 @@ def own_id(shown: str, decrypt: Decrypt = str) -> str:
     return found
 
 
-def sighting_in(kwargs: Mapping[str, Any], response: object, decrypt: Decrypt = str) -> Sighting | None:
+def sighting_in(call: LoggedCall, response: object, decrypt: Decrypt = str) -> Sighting | None:
     """What a log event shows of an object: None where the call is none on an object, or has failed.
 
-    `response` is what LiteLLM gives beside the event: the payload's own copy may have been redacted.
+    `response` is what LiteLLM gives beside the event: what is logged of it may have been redacted.
     """
-    payload = mapping(kwargs.get("standard_logging_object"))
-    call_type = str(payload.get("call_type") or kwargs.get("call_type") or "").removeprefix("a")
+    call_type = call.call_type.removeprefix("a")
     # Nearly every call ends here.
-    if call_type not in _KINDS or payload.get("status") == "failure":
+    if call_type not in _KINDS or call.is_failure:
         return None
-    parameters = mapping(kwargs.get("optional_params"))
-    logged = mapping(payload.get("response"))
-    seen = _Seen(response, logged)
-    is_background = parameters.get("background") is True or seen.of("background") is True
+    seen = _Seen(response, mapping(call.answer))
+    is_background = call.is_background or seen.of("background") is True
     if call_type == "responses" and not is_background:
         return None
-    addressed = next((parameters[name] for name in _ADDRESSED if parameters.get(name)), None)
-    models = mapping(payload.get("hidden_params")).get("batch_models") or mapping(
-        getattr(response, "_hidden_params", None)
-    ).get("batch_models")
+    addressed = call.addressed if call_type not in _MAKES else ""
     return _sighting(
         call_type,
-        text(payload.get("custom_llm_provider") or kwargs.get("custom_llm_provider")),
-        text(addressed if call_type not in _MAKES and addressed else seen.of("id") or payload.get("id")),
+        call.provider,
+        addressed or text(seen.of("id")) or call.response_id,
         seen,
         is_background=is_background,
-        models=models if isinstance(models, list) else [],
+        models=call.batch_models or batch_models_in(mapping(getattr(response, "_hidden_params", None))),
         decrypt=decrypt,
     )
 
@@ -142,7 +128,7 @@ def made_by(
         return None
     shown = text(seen.of("id"))
     return _sighting(
-        call_type, provider, shown, seen, is_background=is_background, models=[], decrypt=decrypt
+        call_type, provider, shown, seen, is_background=is_background, models=(), decrypt=decrypt
     )
 
 
@@ -235,11 +221,7 @@ class _Seen:
         self._response, self._logged = response, logged
 
     def of(self, name: str) -> Any:
-        found = (
-            self._response.get(name)
-            if isinstance(self._response, Mapping)
-            else getattr(self._response, name, None)
-        )
+        found = part_of(self._response, name)
         return self._logged.get(name) if found is None else found
 
     @property
@@ -254,7 +236,7 @@ def _sighting(
     seen: _Seen,
     *,
     is_background: bool,
-    models: list[Any],
+    models: tuple[str, ...],
     decrypt: Decrypt,
 ) -> Sighting | None:
     if not shown:
@@ -274,7 +256,7 @@ def _sighting(
         ended_at=None
         if kind is ObjectKind.VIDEO
         else next((at for name in _ENDED if (at := _time(seen.of(name))) is not None), None),
-        models=tuple(sorted({text(model) for model in models if model})),
+        models=models,
         trained_tokens=trained if isinstance(trained, int) and 0 < trained < 2**53 else 0,
     )
 

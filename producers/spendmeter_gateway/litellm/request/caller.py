@@ -6,12 +6,14 @@ from typing import Any
 from msgspec import Struct
 
 from spendmeter.domain.matching import Subject
+from spendmeter_gateway.exchange import Exchange
 from spendmeter_gateway.litellm.payload.fields import (
     MAX_TAGS,
+    fields_of,
+    first_text,
     key_hash,
     mapping,
     scalar,
-    session_among,
     tags,
     text,
     text_or_none,
@@ -21,15 +23,8 @@ from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
 END_USER, TAGS, SESSION = "end user", "tags", "session"
 
 NAMES_OF_A_CALLER = (
-    "api_key",
-    "key_alias",
-    "is_session_token",
-    "user_id",
-    "team_id",
-    "org_id",
-    "project_id",
-    "end_user_id",
-)
+    "api_key", "key_alias", "is_session_token", "user_id", "team_id", "org_id", "project_id", "end_user_id",
+)  # fmt: skip
 """Fields of LiteLLM's `UserAPIKeyAuth`: all that tells who asks."""
 
 
@@ -104,6 +99,13 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
     return Caller(subject, next((name for name in named if name), "none"), alias)
 
 
+def payer_of(exchange: Exchange, gateway: str) -> Caller | None:
+    """Who pays for an exchange; where no request of it was admitted, authentication alone says so."""
+    if exchange.caller is None and exchange.auth is not None:
+        exchange.caller = who_asks(fields_of(exchange.auth), gateway)
+    return exchange.caller
+
+
 def caller_of(who: Caller, fields: RequestFields, values: ClientValues = ACCEPTED) -> Caller:
     """The caller of one request: who asks, and what the request says. Own tags come first."""
     of_key = who.subject
@@ -147,7 +149,7 @@ def missing(caller: Caller, fields: RequestFields, values: ClientValues) -> tupl
 
 
 def _session(fields: RequestFields) -> str | None:
-    return session_among(fields.session, fields.metadata_session, fields.litellm_metadata_session)
+    return first_text((fields.session, fields.metadata_session, fields.litellm_metadata_session))
 
 
 def _joined(own: tuple[str, ...], of_client: tuple[str, ...]) -> tuple[str, ...]:

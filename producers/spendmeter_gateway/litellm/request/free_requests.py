@@ -1,4 +1,4 @@
-"""What stays open under a spent budget: calls that no provider bills. Pure; LiteLLM's look-ups are passed in.
+"""What stays open under a spent budget: calls that no provider bills.
 
 Asked only when a request would be refused, so it costs an admitted one nothing. Whatever is not known to be
 free is judged. A model is free by the operator's word alone: the router's deployments and the price book,
@@ -9,8 +9,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from spendmeter.prices.book import PriceBook
 from spendmeter_gateway.admission.cost_bound import Model
+from spendmeter_gateway.litellm.models import deployment_by_id, deployments_of, model_of
 from spendmeter_gateway.litellm.payload.fields import mapping
+from spendmeter_gateway.model import Deployment
 
 
 class Served(NamedTuple):
@@ -30,27 +33,11 @@ MAX_MODELS = 20
 
 _PASS_THROUGH = frozenset({"pass_through_endpoint", "llm_passthrough_route", "allm_passthrough_route"})
 # Of LiteLLM's pass-through routes. On one of the operator's own, a GET may be what is billed: judged.
-_PROVIDERS = frozenset(
-    {
-        "anthropic",
-        "assemblyai",
-        "azure",
-        "azure_ai",
-        "bedrock",
-        "cohere",
-        "eu.assemblyai",
-        "gemini",
-        "gigachat",
-        "mistral",
-        "openai",
-        "openai_passthrough",
-        "openrouter",
-        "vertex-ai",
-        "vertex_ai",
-        "vllm",
-        "watsonx",
-    }
-)
+_PROVIDERS = frozenset({
+    "anthropic", "assemblyai", "azure", "azure_ai", "bedrock", "cohere", "eu.assemblyai", "gemini",
+    "gigachat", "mistral", "openai", "openai_passthrough", "openrouter", "vertex-ai", "vertex_ai", "vllm",
+    "watsonx",
+})  # fmt: skip
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Reads that call models. Below /health the probes (liveliness, readiness, …) only look at the proxy itself.
 _CALLING_READS = frozenset({"/health", "/health/services", "/health/test_connection"})
@@ -68,19 +55,10 @@ _MANAGES = re.compile(
     r"|a?(file|video|vector_store|vector_store_file|batch)_(list|retrieve|retrieve_job|delete|content|status)"
     r"|a?video_get_character"
 )
-_OTHER_FREE_TYPES = frozenset(
-    {
-        "acreate_file",
-        "create_file",
-        "acreate_thread",
-        "create_thread",
-        "a_add_message",
-        "add_message",
-        "acreate_assistants",
-        "create_assistants",
-        "list_mcp_tools",
-    }
-)
+_OTHER_FREE_TYPES = frozenset({
+    "acreate_file", "create_file", "acreate_thread", "create_thread", "a_add_message", "add_message",
+    "acreate_assistants", "create_assistants", "list_mcp_tools",
+})  # fmt: skip
 _MODERATIONS = frozenset({"moderation", "amoderation"})
 
 
@@ -183,3 +161,20 @@ def _models_in(model: object) -> list[str] | None:
     else:
         return None
     return names if 0 < len(names) <= MAX_MODELS and all(names) else None
+
+
+def served_by(router: Any, model_group: str, team: str | None, book: PriceBook | None) -> Sequence[Served]:
+    """Every deployment that the router may send a request of that model to; empty without a router."""
+    return [
+        Served(model_of(router, one, model_group, book), one)
+        for one in deployments_of(router, model_group, team)
+    ]
+
+
+def served_at(router: Any, deployment: Deployment, book: PriceBook | None) -> Sequence[Served]:
+    """The deployment that a call goes to, as the router has it; the call's arguments may name other prices.
+
+    Empty where the router has none of that id.
+    """
+    found = deployment_by_id(deployment.id)
+    return [Served(model_of(router, found, deployment.model_group, book), found)] if found else []

@@ -22,7 +22,7 @@ from spendmeter_gateway.adoption.adopter import Adopter
 from spendmeter_gateway.litellm.budgets import Around, memory_of, seen_of_key, seen_of_request
 from spendmeter_gateway.litellm.key_cache import KeyCache
 from spendmeter_gateway.litellm.payload.fields import fields_of, tags
-from spendmeter_gateway.litellm.payload.usage import tags_of
+from spendmeter_gateway.litellm.payload.logged_call import read_log_event
 from spendmeter_gateway.litellm.request.caller import caller_of, request_fields, who_asks
 from spendmeter_gateway.settings import GatewaySettings
 
@@ -176,7 +176,8 @@ def test_a_request_has_the_tags_that_its_event_will_have(
 
     told = request_fields({**both, "proxy_server_request": {"headers": headers}}, tag_headers)
     assert set(tags(logged)) <= set(told.tags)
-    assert told.tags == tags_of({"litellm_params": both}, {"request_tags": logged})
+    event = {"litellm_params": both, "standard_logging_object": {"request_tags": logged}}
+    assert told.tags == read_log_event(event).caller.subject.tags
 
 
 def _cache(shown: dict[str, Any]) -> DualCache:

@@ -18,7 +18,7 @@ from spendmeter_gateway.litellm.payload.fields import (
     text,
     text_or_none,
 )
-from spendmeter_gateway.litellm.payload.usage import event_id_of, tags_of
+from spendmeter_gateway.litellm.payload.logged_call import read_log_event, request_id_of
 from spendmeter_gateway.litellm.request.caller import caller_of, missing, own_tags, request_fields, who_asks
 from spendmeter_gateway.litellm.request.controls import FALLBACKS, apply_controls, strip_final
 from spendmeter_gateway.litellm.request.event_id import put_event_id
@@ -94,7 +94,7 @@ def test_reading_what_it_asks_for_never_raises(data: dict[str, Any]) -> None:
 def test_the_id_is_put_wherever_there_is_room_and_found_again(data: dict[str, Any]) -> None:
     put_event_id(data, ID)
 
-    assert event_id_of({"litellm_params": data}) == UUID(ID)
+    assert request_id_of(data) == UUID(ID)
 
 
 @FUZZ
@@ -124,7 +124,9 @@ def test_a_value_has_one_normal_form(value: Any) -> None:
     assert key_hash(value) == key_hash(key_hash(value))
     assert tags([value]) == tags(tags([value]))
     assert session_of({"litellm_session_id": value}) == name
-    assert tags_of({"litellm_params": {"metadata": {"tags": value}}}, {"request_tags": value}) == tags(value)
+    logged = {"request_tags": value}
+    kwargs = {"litellm_params": {"metadata": {"tags": value}}, "standard_logging_object": logged}
+    assert read_log_event(kwargs).caller.subject.tags == tags(value)
 
 
 @pytest.mark.parametrize(

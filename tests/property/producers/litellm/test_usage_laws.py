@@ -15,7 +15,8 @@ from spendmeter.contract.money import to_usd
 from spendmeter.contract.records import decode, encode_usage
 from spendmeter.contract.usage import UsageEvent
 from spendmeter_gateway.litellm.payload.fields import key_hash
-from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.logged_call import read_log_event
+from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Origin
 
 REQUEST_ID = UUID("01935000-0000-7000-8000-000000000001")
@@ -57,7 +58,8 @@ def spoiled_payloads(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(spoiled_payloads())
 def test_whatever_litellm_passes_is_an_event_that_the_stream_can_read(kwargs: dict[str, Any]) -> None:
-    draft = usage_of(kwargs, event_id=event_id_of(kwargs) or REQUEST_ID, occurred_at=NOW)
+    logged = read_log_event(kwargs)
+    draft = usage_of(logged, event_id=logged.request_id or REQUEST_ID, occurred_at=NOW)
 
     if draft is not None:
         event = draft.finish(Origin("p", "g"), 1)
@@ -80,7 +82,7 @@ def test_a_key_leaves_as_a_hash(key: str) -> None:
 @given(st.floats(min_value=1e-9, max_value=999_999, allow_nan=False))
 def test_a_cost_is_the_decimal_that_people_read_to_half_a_nano(cost: float) -> None:
     kwargs = {"response_cost": cost, "standard_logging_object": {"status": "success", "response_cost": cost}}
-    draft = usage_of(kwargs, event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(read_log_event(kwargs), event_id=REQUEST_ID, occurred_at=NOW)
 
     assert draft is not None
     assert abs(to_usd(draft.fields["cost_nanousd"]) - Decimal(repr(cost))) <= Decimal("5e-10")

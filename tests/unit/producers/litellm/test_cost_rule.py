@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from spendmeter.contract.money import InvalidAmount
 from spendmeter.contract.usage import CostSource, Doubt, Status
-from spendmeter_gateway.litellm.payload.costs import is_free_by_price, price_of
+from spendmeter_gateway.litellm.payload.prices import is_free_by_price
 from spendmeter_gateway.litellm.payload.usage_counts import counts_of
 from spendmeter_gateway.model import UsageCounts
+from spendmeter_gateway.pricing.token_prices import cost_in_tokens
 from tests.unit.producers.litellm.test_usage import event_of, payload, with_cost
 
 CHAT_NANOUSD = 36_750
@@ -201,8 +203,8 @@ class TestMissingUsage:
         assert (event.total_tokens, event.estimated) == (0, False)
 
 
-class TestPriceOf:
-    """What a call costs that LiteLLM did not log."""
+class TestTokensTimesPrices:
+    """What a call costs by what it used."""
 
     PRICES = {  # noqa: RUF012
         "input_cost_per_token": 3e-06,
@@ -227,30 +229,25 @@ class TestPriceOf:
             (UsageCounts(), 0),
         ],
     )
-    def test_tokens_times_prices(self, counts: UsageCounts, nanousd: int) -> None:
-        assert price_of(counts, self.PRICES) == (nanousd, CostSource.TOKENS, None, None)
+    def test_each_kind_of_token_has_its_price(self, counts: UsageCounts, nanousd: int) -> None:
+        assert cost_in_tokens(counts, self.PRICES) == nanousd
 
-    def test_without_a_price_it_is_unpriced(self) -> None:
-        stub = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
-
-        assert price_of(UsageCounts(10, 10), {}).source is CostSource.UNPRICED
-        assert price_of(UsageCounts(10, 10), stub).source is CostSource.UNPRICED
-        assert price_of(UsageCounts(10, 10), stub, is_free=True).source is CostSource.TOKENS
+    def test_without_a_price_there_is_no_amount(self) -> None:
+        assert cost_in_tokens(UsageCounts(10, 10), {}) is None
+        assert cost_in_tokens(UsageCounts(10, 10), {"input_cost_per_token": 0.0}) == 0
 
     def test_other_units(self) -> None:
-        assert price_of(UsageCounts(images=3), {"output_cost_per_image": 0.04}).amount == 120_000_000
-        assert price_of(UsageCounts(duration_ms=1_500), {"input_cost_per_second": 0.001}).amount == 1_500_000
-        assert price_of(UsageCounts(queries=2), {"input_cost_per_query": 0.002}).amount == 4_000_000
+        assert cost_in_tokens(UsageCounts(images=3), {"output_cost_per_image": 0.04}) == 120_000_000
+        assert cost_in_tokens(UsageCounts(duration_ms=1_500), {"input_cost_per_second": 0.001}) == 1_500_000
+        assert cost_in_tokens(UsageCounts(queries=2), {"input_cost_per_query": 0.002}) == 4_000_000
 
-    def test_an_amount_beyond_what_we_hold_is_unpriced_and_told(self) -> None:
-        found = price_of(UsageCounts(2**53), {"input_cost_per_token": 1.0})
-
-        assert found.source is CostSource.UNPRICED
-        assert found.message is not None
+    def test_an_amount_beyond_what_we_hold_is_none(self) -> None:
+        with pytest.raises(InvalidAmount):
+            cost_in_tokens(UsageCounts(2**53), {"input_cost_per_token": 1.0})
 
     @pytest.mark.parametrize("price", [-1, float("nan"), float("inf"), True, "x", [1], None])
     def test_what_is_no_price_costs_nothing_and_raises_nothing(self, price: object) -> None:
-        assert price_of(UsageCounts(1, 1), {"input_cost_per_token": price}).amount == 0
+        assert not cost_in_tokens(UsageCounts(1, 1), {"input_cost_per_token": price})
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import re
 from importlib.resources import files
 
-from spendmeter_gateway.litellm.payload.costs import PRICE_NAMES
+from spendmeter_gateway.litellm.payload.prices import PRICE_NAMES
 
 LIST = "model_prices_and_context_window_backup.json"
 # Batches, flex and the like bill no request that is recorded by them.

@@ -11,7 +11,7 @@ from spendmeter.domain.matching import Subject
 from spendmeter_gateway.admission.decide import BLIND_AT_START, Denied
 from spendmeter_gateway.admission.refusal import refusal_of
 from spendmeter_gateway.litellm.compat import litellm_status, native_status
-from spendmeter_gateway.litellm.errors import refused
+from spendmeter_gateway.litellm.proxy import refused
 from spendmeter_gateway.model import Caller
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

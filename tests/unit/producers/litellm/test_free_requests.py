@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from litellm.types.utils import CallTypes
 
 from spendmeter_gateway.admission.cost_bound import Model
-from spendmeter_gateway.litellm.request.free_deployments import served_at, served_by
 from spendmeter_gateway.litellm.request.free_requests import (
     MAX_MODELS,
     Served,
@@ -22,6 +21,8 @@ from spendmeter_gateway.litellm.request.free_requests import (
     is_free_at,
     is_free_route,
     is_free_type,
+    served_at,
+    served_by,
 )
 from spendmeter_gateway.model import Deployment
 

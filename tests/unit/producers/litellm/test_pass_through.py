@@ -9,6 +9,7 @@ import pytest
 from spendmeter.contract.usage import CostSource, Doubt, UsageEvent
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload.free_calls import is_free_beforehand, is_free_call, is_free_path
+from spendmeter_gateway.litellm.payload.logged_call import read_log_event
 from spendmeter_gateway.litellm.payload.pass_through import UsageChunkFilter, ask_for_usage
 from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Origin
@@ -24,7 +25,9 @@ def payload(name: str) -> dict[str, Any]:
 
 
 def event(name: str) -> UsageEvent | None:
-    draft = usage_of(payload(name), event_id=REQUEST_ID, occurred_at=NOW, listed=listed_prices)
+    draft = usage_of(
+        read_log_event(payload(name)), event_id=REQUEST_ID, occurred_at=NOW, listed=listed_prices
+    )
     return None if draft is None else draft.finish(Origin("p", "g"), 1)
 
 
@@ -81,7 +84,7 @@ def test_usage_in_chunks_that_litellm_does_not_read_is_read_from_them() -> None:
     logged["response"] += (
         """, 'data: {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}'"""
     )
-    draft = usage_of(kwargs, event_id=REQUEST_ID, occurred_at=NOW, listed=listed_prices)
+    draft = usage_of(read_log_event(kwargs), event_id=REQUEST_ID, occurred_at=NOW, listed=listed_prices)
 
     assert draft is not None
     found = draft.finish(Origin("p", "g"), 1)
@@ -93,7 +96,7 @@ def test_a_usage_that_an_answer_quotes_is_none() -> None:
     quoted = json.dumps('{"usage": {"prompt_tokens": 1, "completion_tokens": 0}}')
     logged = kwargs["standard_logging_object"]["response"]
     logged["response"] = repr([f'data: {{"choices": [{{"delta": {{"content": {quoted}}}}}]}}'])
-    draft = usage_of(kwargs, event_id=REQUEST_ID, occurred_at=NOW, listed=listed_prices)
+    draft = usage_of(read_log_event(kwargs), event_id=REQUEST_ID, occurred_at=NOW, listed=listed_prices)
 
     assert draft is not None
     assert draft.fields["estimated"]

@@ -19,6 +19,7 @@ from spendmeter.contract.provider_object import (
     object_name,
 )
 from spendmeter.contract.usage import CREATOR_UNKNOWN, CostSource, UsageEvent
+from spendmeter_gateway.litellm.payload.logged_call import read_log_event
 from spendmeter_gateway.litellm.payload.provider_objects import (
     Sighting,
     bill_of,
@@ -117,7 +118,7 @@ def response(status: str = "completed", **fields: Any) -> SimpleNamespace:
 
 def sighted(call_type: str = "aget_responses", shown: object = None, **fields: Any) -> Sighting:
     shown = response() if shown is None else shown
-    seen = sighting_in(event_of(call_type, shown, **fields), shown, decrypt)
+    seen = sighting_in(read_log_event(event_of(call_type, shown, **fields)), shown, decrypt)
     assert seen is not None
     return seen
 
@@ -136,7 +137,7 @@ MAKER = ProviderObject(
 
 def draft(**fields: Any) -> UsageDraft:
     found = usage_of(
-        event_of("aget_responses", response(), response_cost=0.0035),
+        read_log_event(event_of("aget_responses", response(), response_cost=0.0035)),
         event_id=REQUEST,
         occurred_at=NOW,
         is_bill=True,
@@ -231,7 +232,7 @@ def test_a_finished_tuning_job_is_billed_by_what_it_trained() -> None:
     job = SimpleNamespace(id="ftjob-1", status="succeeded", created_at=CREATED, trained_tokens=5_000)
     kwargs = event_of("aretrieve_fine_tuning_job", job, response_cost=None, total_tokens=0, prompt_tokens=0)
     kwargs["standard_logging_object"] |= {"completion_tokens": 0, "metadata": {}}
-    found = usage_of(kwargs, event_id=REQUEST, occurred_at=NOW, is_bill=True)
+    found = usage_of(read_log_event(kwargs), event_id=REQUEST, occurred_at=NOW, is_bill=True)
 
     bill = bill_of(found, sighted("aretrieve_fine_tuning_job", job), MAKER, NOW)
 
@@ -242,7 +243,7 @@ def test_a_finished_tuning_job_is_billed_by_what_it_trained() -> None:
 @pytest.mark.parametrize("call_type", ["acompletion", "aresponses", "alist_batches", "aembedding", "", None])
 def test_most_calls_are_on_no_object(call_type: str | None) -> None:
     shown = SimpleNamespace(id="resp_1", status="completed", background=None)
-    assert sighting_in(event_of(str(call_type), shown), shown) is None
+    assert sighting_in(read_log_event(event_of(str(call_type), shown)), shown) is None
 
 
 def test_a_response_outside_the_background_is_billed_by_its_call() -> None:
@@ -279,7 +280,7 @@ def test_whatever_is_answered_nothing_is_raised(shown: object) -> None:
         "aretrieve_batch",
         "avideo_generation",
     ):
-        seen = sighting_in(event_of(call_type, shown), shown)
+        seen = sighting_in(read_log_event(event_of(call_type, shown)), shown)
         made_by(call_type, "openai", shown, is_background=True)
         if seen is not None:
             bill_of(draft(), seen, None, NOW)

@@ -11,11 +11,13 @@ from uuid import UUID
 
 import pytest
 
+import spendmeter_gateway
 from spendmeter.contract.usage import CostSource, Doubt, Status, UsageEvent
 from spendmeter.values.ids import uuid7
 from spendmeter.values.times import EPOCH
 from spendmeter_gateway.litellm.payload.fields import finish_time
-from spendmeter_gateway.litellm.payload.usage import event_id_of, usage_of
+from spendmeter_gateway.litellm.payload.logged_call import read_log_event
+from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Origin
 
 PAYLOADS = {path.stem: path for path in (Path(__file__).parent / "payloads").glob("*.json")}
@@ -30,7 +32,7 @@ def payload(name: str) -> dict[str, Any]:
 
 
 def event_of(kwargs: Mapping[str, Any], request_id: UUID = REQUEST_ID) -> UsageEvent:
-    draft = usage_of(kwargs, event_id=request_id, occurred_at=NOW)
+    draft = usage_of(read_log_event(kwargs), event_id=request_id, occurred_at=NOW)
     assert draft is not None
     return draft.finish(Origin("producer-1", "gateway-1"), 7)
 
@@ -139,6 +141,20 @@ def test_the_cost_of_guardrails_is_part_of_the_cost() -> None:
     assert event_of(kwargs).cost_nanousd == 37_750
 
 
+def test_a_call_that_reads_bills_nothing_where_litellm_could_not_build_its_payload() -> None:
+    read = {"call_type": "alist_batches", "response_cost": None, "standard_logging_object": None}
+
+    assert usage_of(read_log_event(read), event_id=REQUEST_ID, occurred_at=NOW) is None
+    assert event_of(read | {"call_type": "acompletion"}).cost_source is CostSource.UNPRICED
+
+
+def test_a_part_of_a_cost_that_is_no_number_is_none() -> None:
+    kwargs = payload("chat")
+    kwargs["standard_logging_object"]["cost_breakdown"] = {"input_cost": True, "output_cost": 10**400}
+
+    assert (event_of(kwargs).cost_nanousd, event_of(kwargs).cost_doubt) == (36_750, Doubt.NONE)
+
+
 def test_custom_prices_are_named_as_custom() -> None:
     assert mapped("custom_price").prices == {
         "input_token": "0.000003",
@@ -184,7 +200,7 @@ NO_COSTS = [-0.5, float("nan"), float("inf"), 1e12, "0.5", True]
 
 @pytest.mark.parametrize("cost", NO_COSTS)
 def test_what_cannot_be_a_cost_is_recorded_as_unpriced_and_told(cost: object) -> None:
-    draft = usage_of(with_cost(cost, "unknown_model"), event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(read_log_event(with_cost(cost, "unknown_model")), event_id=REQUEST_ID, occurred_at=NOW)
 
     assert draft is not None
     assert draft.doubt is not None
@@ -202,7 +218,7 @@ def test_what_cannot_be_a_cost_beside_priced_tokens_is_reckoned_from_them(cost: 
 
 
 def test_a_cost_in_order_leaves_no_doubt() -> None:
-    draft = usage_of(payload("chat"), event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(read_log_event(payload("chat")), event_id=REQUEST_ID, occurred_at=NOW)
 
     assert draft is not None
     assert draft.doubt is None
@@ -222,7 +238,7 @@ def test_a_failure_that_cost_nothing_is_recorded_without_an_alarm() -> None:
 
 
 def test_a_budget_refusal_is_no_usage() -> None:
-    assert usage_of(payload("refused"), event_id=REQUEST_ID, occurred_at=NOW) is None
+    assert usage_of(read_log_event(payload("refused")), event_id=REQUEST_ID, occurred_at=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -232,7 +248,7 @@ def test_litellms_own_refusal_is_no_usage(told_by: dict[str, str]) -> None:
     kwargs = payload("upstream_failure")
     kwargs["standard_logging_object"]["error_information"] = told_by
 
-    assert usage_of(kwargs, event_id=REQUEST_ID, occurred_at=NOW) is None
+    assert usage_of(read_log_event(kwargs), event_id=REQUEST_ID, occurred_at=NOW) is None
 
 
 def test_a_refusal_is_known_by_the_exception_where_litellm_does_not_classify_it() -> None:
@@ -241,11 +257,13 @@ def test_a_refusal_is_known_by_the_exception_where_litellm_does_not_classify_it(
 
     kwargs = payload("upstream_failure") | {"exception": Refusal()}
 
-    assert usage_of(kwargs, event_id=REQUEST_ID, occurred_at=NOW) is None
+    assert usage_of(read_log_event(kwargs), event_id=REQUEST_ID, occurred_at=NOW) is None
 
 
 def test_reading_a_stored_response_again_is_no_usage() -> None:
-    assert usage_of(payload("responses_retrieved"), event_id=REQUEST_ID, occurred_at=NOW) is None
+    assert (
+        usage_of(read_log_event(payload("responses_retrieved")), event_id=REQUEST_ID, occurred_at=NOW) is None
+    )
 
 
 def test_a_background_response_is_billed_where_it_is_read_for_its_creation_was_not() -> None:
@@ -262,7 +280,7 @@ def test_a_call_that_only_manages_things_raises_no_alarm_about_prices(call_type:
     kwargs = with_cost(None, "responses_retrieved")
     kwargs["standard_logging_object"]["call_type"] = call_type
 
-    assert usage_of(kwargs, event_id=REQUEST_ID, occurred_at=NOW) is None
+    assert usage_of(read_log_event(kwargs), event_id=REQUEST_ID, occurred_at=NOW) is None
 
 
 @pytest.mark.parametrize("call_type", ["aimage_generation", "aspeech", "acreate_video", "arerank", "asearch"])
@@ -352,21 +370,24 @@ class TestEventIds:
     """Which id an event gets."""
 
     def test_the_id_is_the_one_that_the_pre_call_hook_minted(self) -> None:
-        assert event_id_of(payload("chat")) == REQUEST_ID
-        assert event_id_of(payload("responses")) == REQUEST_ID
+        assert read_log_event(payload("chat")).request_id == REQUEST_ID
+        assert read_log_event(payload("responses")).request_id == REQUEST_ID
 
     def test_a_call_that_no_hook_saw_has_none(self) -> None:
-        assert event_id_of({}) is None
+        assert read_log_event({}).request_id is None
 
     @pytest.mark.parametrize("forged", ["forged", str(UUID(int=4, version=4)), 7, ["x"]])
     def test_what_is_no_id_of_ours_is_none(self, forged: object) -> None:
-        assert event_id_of({"litellm_params": {"metadata": {"spendmeter_event_id": forged}}}) is None
+        assert (
+            read_log_event({"litellm_params": {"metadata": {"spendmeter_event_id": forged}}}).request_id
+            is None
+        )
 
     def test_two_ids_that_differ_are_not_both_ours(self) -> None:
         kwargs = payload("responses")
         kwargs["litellm_params"]["metadata"]["spendmeter_event_id"] = str(uuid7(1))
 
-        assert event_id_of(kwargs) is None
+        assert read_log_event(kwargs).request_id is None
 
     def test_the_same_log_event_gets_the_same_id_again(self) -> None:
         assert mapped("chat").event_id == mapped("chat").event_id
@@ -446,3 +467,10 @@ def test_an_answer_that_is_billed_by_the_second_needs_no_tokens() -> None:
     kwargs = without_input("chat", output_tokens=0, cost=0.0006)
     kwargs["standard_logging_object"]["call_type"] = kwargs["call_type"] = "atranscription"
     assert not event_of(kwargs).estimated
+
+
+def test_one_file_reads_what_litellm_logs() -> None:
+    package = Path(spendmeter_gateway.__file__).parent
+    readers = {p.name for p in package.rglob("*.py") if 'get("standard_logging_object")' in p.read_text()}
+
+    assert readers == {"logged_call.py", "response.py"}, "response.py writes one, of an answer"

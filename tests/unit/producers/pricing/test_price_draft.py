@@ -10,6 +10,7 @@ import pytest
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter.prices.book import ModelNames, PriceBook, PriceEntry, Used
+from spendmeter_gateway.litellm.payload.logged_call import read_log_event
 from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.pricing.price_draft import Priced, priced
@@ -24,7 +25,7 @@ def book(*, override: bool = False, model: str = "house-*", **usd_per_unit: str)
 
 
 def mapped(name: str = "unknown_model") -> UsageDraft:
-    draft = usage_of(payload(name), event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(read_log_event(payload(name)), event_id=REQUEST_ID, occurred_at=NOW)
     assert draft is not None
     return draft
 
@@ -79,14 +80,14 @@ def test_what_litellm_knows_beside_the_models_price_is_added() -> None:
     kwargs = payload("unknown_model")
     kwargs["response_cost"] = None
     kwargs["standard_logging_object"]["response_cost"] = 0.25
-    draft = usage_of(kwargs, event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(read_log_event(kwargs), event_id=REQUEST_ID, occurred_at=NOW)
     assert draft is not None
     assert event(draft).cost_source is CostSource.UNPRICED
     assert event(priced(draft, book(), None)).cost_nanousd == 250_100_000
 
 
 def test_a_cost_that_cannot_be_is_priced_by_the_book() -> None:
-    draft = usage_of(with_cost(-1.0, "unknown_model"), event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(read_log_event(with_cost(-1.0, "unknown_model")), event_id=REQUEST_ID, occurred_at=NOW)
     assert draft is not None
     found = priced(draft, book(), None)
     assert event(found).cost_nanousd == 100_000
@@ -116,7 +117,7 @@ def image_call(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_images_are_counted_from_the_answer_else_as_asked_for(changes: dict[str, Any], images: int) -> None:
-    draft = usage_of(image_call(**changes), event_id=REQUEST_ID, occurred_at=NOW)
+    draft = usage_of(read_log_event(image_call(**changes)), event_id=REQUEST_ID, occurred_at=NOW)
     assert draft is not None
     assert draft.images == images
     assert event(priced(draft, book(image="0.04"), None)).cost_nanousd == images * 40_000_000

@@ -14,7 +14,6 @@ from spendmeter.history import correction
 from spendmeter.history import usage as spend_by
 from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, FIELDS, Dimension, field_of
 from spendmeter_gateway.admission import refusal
-from spendmeter_gateway.litellm.call_drafts import charged_fields
 from spendmeter_gateway.litellm.request.caller import caller_of, request_fields, who_asks
 from spendmeter_gateway.model import Caller
 from spendmeter_sinks.clickhouse import tables
@@ -62,7 +61,7 @@ def test_history_has_a_column_for_each() -> None:
 
 def test_a_call_is_charged_along_each_that_was_known_before_it_was_routed() -> None:
     of_routing_and_gateway = {*AFTER_ROUTING, "model_group", "gateway"}
-    assert set(charged_fields(Subject(), None)) >= set(FIELDS) - of_routing_and_gateway
+    assert set(Caller(Subject(), "").event_fields) >= set(FIELDS) - of_routing_and_gateway
 
 
 def test_a_refusal_has_a_label_for_each() -> None:
@@ -106,8 +105,7 @@ def test_no_module_spells_the_list_out_a_second_time() -> None:
     # LiteLLM's names for them; and columns, labels and charges, which are held to the list above.
     others = {
         "spendmeter/litellm/entities.py",
-        "producers/spendmeter_gateway/litellm/payload/usage.py",
-        "producers/spendmeter_gateway/litellm/call_drafts.py",
+        "producers/spendmeter_gateway/model.py",
         "producers/spendmeter_gateway/admission/refusal.py",
         "sinks/spendmeter_sinks/clickhouse/tables.py",
     }
