@@ -81,7 +81,7 @@ class Item(NamedTuple):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether all is as it should be."""
+        """Whether nothing is left to do."""
         return not (self.plan.created or self.plan.changed or self.plan.removed or self.call)
 
 

@@ -52,7 +52,7 @@ async def _send(settings: ClickHouseSettings, events: Sequence[UsageEvent]) -> N
         for event in events:
             record = encode_usage(event)
             name = settings.topic(Topic.USAGE)
-            # One after the other: the numbers of a key must arrive in their order.
+            # One after the other: a key's sequence numbers must arrive in order.
             await kafka.send_and_wait(name, key=record.key, value=record.value, headers=record.headers)
     finally:
         await kafka.stop()
