@@ -350,6 +350,27 @@ def test_05_whatever_a_provider_says_was_used_the_call_is_charged(
     assert violations(adversary.account(owner, calls=1)) == []
 
 
+@pytest.mark.parametrize("usage", ["plain", "missing"])
+@pytest.mark.parametrize("options", [None, "{}", '{"include_usage": false}', '{"include_usage": true}'])
+@pytest.mark.parametrize("model", ["instruct", "gpt-4o-mini"])
+def test_05_a_streamed_text_completion_is_exact_or_marked(
+    adversary: Adversary, model: str, options: str | None, usage: str
+) -> None:
+    owner = adversary.owner()
+    controls = () if options is None else (Control("stream_options", options),)
+    case = Case("completions", model, words=60, stream=True, controls=controls)
+    sent(adversary, owner, case.with_directive(out=100, usage=usage))
+    assert violations(adversary.account(owner, calls=1)) == []
+
+
+@pytest.mark.parametrize("model", ["gem", "claude", "gpt-4o"])
+@pytest.mark.parametrize("usage", ["missing", "strings"])
+def test_05_a_chat_that_litellm_cannot_read_is_charged(adversary: Adversary, model: str, usage: str) -> None:
+    owner = adversary.owner()
+    sent(adversary, owner, Case("chat", model, words=60).with_directive(out=100, usage=usage))
+    assert violations(adversary.account(owner, calls=1)) == []
+
+
 def test_05_an_answer_that_litellm_cannot_read_is_estimated(adversary: Adversary) -> None:
     owner = adversary.owner()
     body = {"model": "claude", "input": adversary.prompt(owner, "usage=missing", "some words " * 20)}

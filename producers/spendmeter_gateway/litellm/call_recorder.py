@@ -25,7 +25,7 @@ from spendmeter_gateway.litellm.call_drafts import CallDrafts, as_sent, charged_
 from spendmeter_gateway.litellm.models import listed_prices
 from spendmeter_gateway.litellm.payload import provider_objects
 from spendmeter_gateway.litellm.payload.failures import was_cut
-from spendmeter_gateway.litellm.payload.fields import finish_time
+from spendmeter_gateway.litellm.payload.fields import finish_time, mapping
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, read_log_event, request_id_of
 from spendmeter_gateway.litellm.payload.provider_objects import Sighting
 from spendmeter_gateway.litellm.payload.usage import usage_of
@@ -64,9 +64,9 @@ class CallRecorder:
             ERRORS.labels("answering").inc()
             log.exception("an answer could not be counted; its event will be")
 
-    def call_failed(self, call: Call, error: BaseException) -> None:
+    def call_failed(self, call: Call, data: object, error: BaseException) -> None:
         """Nothing is billed for a call that failed, unless it was given up after it had been sent."""
-        if call.sends and was_cut(error):
+        if call.sends and was_cut(error, was_answered=_was_answered(data)):
             call.outcome = Outcome.CUT
         else:
             call.exchange.give_back(call)
@@ -219,6 +219,12 @@ class CallRecorder:
             exchange.has_logged = True
             return
         self._gateway().record(_charged_to_caller(draft, exchange))
+
+
+def _was_answered(data: object) -> bool:
+    """Whether LiteLLM has noted what the provider answered, before it failed to make an answer of it."""
+    details = getattr(mapping(data).get("litellm_logging_obj"), "model_call_details", None)
+    return bool(mapping(details).get("original_response"))
 
 
 def _failed(exchange: Exchange, error: object, call_types: Container[str]) -> None:

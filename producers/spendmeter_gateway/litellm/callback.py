@@ -138,7 +138,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         call = current_call()
         if call is None or call.outcome is not Outcome.RUNNING:
             return
-        self._recorder.call_failed(call, sys.exc_info()[1] or exception)
+        self._recorder.call_failed(call, request_data, sys.exc_info()[1] or exception)
         enter_call(call.parent)
         if call.exchange.has_ended:
             self._recorder.ended(call.exchange)

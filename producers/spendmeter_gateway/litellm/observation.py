@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from spendmeter_gateway.exchange import Exchange, current_call, current_exchange
+from spendmeter_gateway.exchange import Call, Exchange, current_call, current_exchange
 from spendmeter_gateway.litellm.asgi import install
 from spendmeter_gateway.litellm.authentication import observe_authentication
 from spendmeter_gateway.litellm.compat import litellm_status
@@ -25,9 +25,15 @@ def _authenticated(auth: object) -> None:
 
 
 def _stream_begins(stream: object) -> None:
-    call = current_call()
+    call = current_call() or _only_stream(current_exchange())
     if call is not None and call.stream is None:
         call.stream = stream
+
+
+def _only_stream(exchange: Exchange | None) -> Call | None:
+    """Text completions are first read when their call is no longer the context's; of several nobody knows."""
+    streams = [c for c in exchange.open_calls() if c.is_streamed and c.stream is None] if exchange else []
+    return streams[0] if len(streams) == 1 else None
 
 
 def _usage_estimated() -> None:

@@ -19,8 +19,10 @@ _UNREAD = (KeyError, IndexError, TypeError, AttributeError, ValidationError)
 _MAX_CAUSES = 20
 
 
-def was_cut(error: BaseException) -> bool:
+def was_cut(error: BaseException, *, was_answered: bool = False) -> bool:
     """Whether a call that was sent may have been worked on: timed out, broken off, or answered unreadably.
+
+    `was_answered`: LiteLLM has noted an answer, whatever it made of it.
 
     A provider that answers with an error bills nothing. LiteLLM wraps what happened several times over.
     """
@@ -29,7 +31,11 @@ def was_cut(error: BaseException) -> bool:
         return False
     if any(isinstance(one, httpx.HTTPStatusError) for one in causes):
         return False
-    if isinstance(causes[-1], _UNREAD) or any(type(one).__name__ in _UNREADABLE_NAMES for one in causes):
+    if (
+        was_answered
+        or isinstance(causes[-1], _UNREAD)
+        or any(type(one).__name__ in _UNREADABLE_NAMES for one in causes)
+    ):
         return True
     return any(isinstance(one, _CUT) or type(one).__name__ in _CUT_NAMES for one in causes)
 

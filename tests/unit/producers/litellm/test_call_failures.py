@@ -64,3 +64,18 @@ def test_what_openais_client_could_not_send_leaves_no_bill() -> None:
 
     assert not was_cut(wrapped(RuntimeError("litellm"), unsent))
     assert was_cut(wrapped(RuntimeError("litellm"), broken))
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (ValueError("usageMetadata not found"), True),
+        (status(400), False),
+        (httpx.ConnectError("away"), False),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_was_noted_leaves_a_bill_whatever_litellm_made_of_it(
+    cause: Exception, expected: bool
+) -> None:
+    assert was_cut(wrapped(RuntimeError("litellm"), cause), was_answered=True) is expected
