@@ -71,6 +71,9 @@ def filled(clickhouse: str) -> Iterator[tuple[Client, str]]:
     settings = ClickHouseSettings(clickhouse_url=clickhouse, clickhouse_database=database)
     client = connection.client(settings, database=None)
     migrate(client, database)
+    # Else copies might be gone before anybody reads.
+    for table in ("usage", "signals", "alerts", "budgets", "decisions"):
+        client.command(f"SYSTEM STOP MERGES {table}")
     rows = [
         [
             *(UUID(int=number), "usage", None, datetime.fromisoformat(f"{time}+00:00")),

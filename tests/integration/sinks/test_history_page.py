@@ -231,6 +231,9 @@ def client(settings: SinkSettings) -> Iterator[Client]:
     """History of the content, the earlier half of it in sums."""
     client = open_client(settings, database=None)
     migrate(client, settings.clickhouse_database)
+    # Else copies might be gone before anybody reads.
+    for table in ("usage", "signals", "alerts", "budgets", "decisions"):
+        client.command(f"SYSTEM STOP MERGES {table}")
     fill(settings)
     yield client
     client.close()
