@@ -33,6 +33,7 @@ PARTS = (
     Part("gateway", "bench.gateway", (), ("--calls", "1000", "--accounts", "10000")),
     Part("proxy", "bench.proxy", (), ("--rounds", "1", "--seconds", "2")),
     Part("sink", "bench.sink", (), ("--events", "50000", "--rounds", "1")),
+    Part("history", "bench.history", (), ("--rows", "100000", "--rounds", "2")),
     Part("latency", "bench.latency", (), ("--rate", "1000", "--seconds", "10")),
     Part("soak", "bench.soak", (), ("--minutes", "1")),
 )

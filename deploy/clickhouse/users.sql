@@ -20,9 +20,10 @@ CREATE SETTINGS PROFILE IF NOT EXISTS spend_queries SETTINGS
     max_result_rows = 1000000,
     result_overflow_mode = 'throw';
 
--- `spendmeter sink migrate`: the only one that makes or changes tables. Views are replaced.
+-- `spendmeter sink migrate`: the only one that makes or changes tables. Views are replaced. Keep it: the views
+-- that people query (docs/reference/tables.md) read the tables as this user.
 CREATE USER IF NOT EXISTS spend_migrate IDENTIFIED WITH sha256_password BY 'CHANGE-ME';
-GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN, ALTER COMMENT COLUMN, ALTER ORDER BY, SELECT, INSERT ON spend.* TO spend_migrate;
+GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW, DROP VIEW, ALTER ADD COLUMN, ALTER COMMENT COLUMN, ALTER ORDER BY, ALTER SETTINGS, ALTER ADD PROJECTION, ALTER MATERIALIZE PROJECTION, SELECT, INSERT ON spend.* TO spend_migrate;
 GRANT TABLE ENGINE ON MergeTree TO spend_migrate;
 GRANT TABLE ENGINE ON ReplacingMergeTree TO spend_migrate;
 
@@ -41,3 +42,16 @@ GRANT SELECT ON spend.* TO spend_query;
 -- The page and its API.
 CREATE USER IF NOT EXISTS spend_console IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
 GRANT SELECT ON spend.* TO spend_console;
+
+-- People who may see the views and none of the tables beneath them.
+CREATE USER IF NOT EXISTS spend_views IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
+GRANT SELECT ON spend.events TO spend_views;
+GRANT SELECT ON spend.by_hour TO spend_views;
+GRANT SELECT ON spend.by_day TO spend_views;
+GRANT SELECT ON spend.by_team_day TO spend_views;
+GRANT SELECT ON spend.by_key_day TO spend_views;
+GRANT SELECT ON spend.by_model_day TO spend_views;
+GRANT SELECT ON spend.budgets_now TO spend_views;
+GRANT SELECT ON spend.accounts_now TO spend_views;
+GRANT SELECT ON spend.refusals TO spend_views;
+GRANT SELECT ON spend.alerts_once TO spend_views;

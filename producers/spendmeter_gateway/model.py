@@ -15,6 +15,19 @@ ClientValue = Literal["accept", "ignore", "require"]
 """How a name that clients invent is treated: used, ignored, or required in every request."""
 
 
+class Aliases(NamedTuple):
+    """Names for people of who asks, as authentication knows them; they decide nothing."""
+
+    user_alias: str | None = None
+    user_email: str | None = None
+    team_alias: str | None = None
+    organization_alias: str | None = None
+    project_alias: str | None = None
+
+
+NO_ALIASES = Aliases()
+
+
 class Caller(NamedTuple):
     """The caller, and its name in messages."""
 
@@ -23,6 +36,7 @@ class Caller(NamedTuple):
     """The key's alias, else its hash; without a key (JWT) the user, team, organization or end user."""
     alias: str | None = None
     """The key's alias, as in its events."""
+    aliases: Aliases = NO_ALIASES
 
     @property
     def event_fields(self) -> dict[str, Any]:
@@ -38,6 +52,7 @@ class Caller(NamedTuple):
             "end_user": subject.end_user,
             "session": subject.session,
             "tags": subject.tags,
+            **self.aliases._asdict(),
         }
 
 

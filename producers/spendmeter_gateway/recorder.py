@@ -39,6 +39,7 @@ class Recorder:
         self, settings: GatewaySettings, views: GatewayState, on_recorded: Callable[[bool], None]
     ) -> None:
         self._gateway = settings.gateway
+        self._leaves_out_email = settings.user_email == "leave_out"
         self._views = views
         self._on_recorded = on_recorded
         self._seen: OrderedDict[UUID, None] = OrderedDict()
@@ -70,6 +71,8 @@ class Recorder:
         `ends` is the request that ends with it: in one step this cost replaces its hold or its answer's
         cost. A request may have several events; the first that ends it has its id.
         """
+        if self._leaves_out_email and draft.fields.get("user_email"):
+            draft = draft._replace(fields={**draft.fields, "user_email": None})
         with self._views.lock:
             if ends is not None:
                 self._views.strict.release(ends)

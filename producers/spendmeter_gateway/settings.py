@@ -73,6 +73,9 @@ class GatewaySettings(Settings):
     client_session: ClientValue = "accept"
     """The session in a request, likewise."""
 
+    user_email: Literal["record", "leave_out"] = "record"
+    """Whether an event carries the e-mail address that LiteLLM knows of its user."""
+
     follow_objects_seconds: float = Field(default=30.0, ge=0, le=3_600)
     """If no client has read a background response to its end by then, the gateway reads it, at first at this
     interval, until it is billed; with 0, responses that nobody reads stay unbilled."""

@@ -24,6 +24,7 @@ with needs("sink"):
     from spendmeter_sinks.database.migrate import SchemaMismatch, migrate
     from spendmeter_sinks.database.owner import OwnedByAnother
     from spendmeter_sinks.opening_balance.backfill import Backfill
+    from spendmeter_sinks.roll_ups.roller import RollUps
 
 log = logging.getLogger("spendmeter_sinks")
 
@@ -62,8 +63,9 @@ async def run(settings: SinkSettings) -> None:
     metrics.serve(settings)
     sink = Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC)))
     filler = Backfill(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
-    # Whichever ends first, cleanly or by an error, ends the other.
-    works = [asyncio.create_task(work.run(stop)) for work in (sink, filler)]
+    roll_ups = RollUps(settings, lambda: sink.owns_the_first)
+    # Whichever ends first, cleanly or by an error, ends the others.
+    works = [asyncio.create_task(work.run(stop)) for work in (sink, filler, roll_ups)]
     await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     await asyncio.gather(*works)

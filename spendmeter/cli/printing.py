@@ -1,10 +1,13 @@
 """All printing of commands: data is never markup, and nothing in it acts on the terminal."""
 
 import json
+import os
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import click
@@ -106,6 +109,34 @@ def print_json(value: Any) -> None:
 def print_json_line(value: BaseModel) -> None:
     """One JSON object in one line."""
     click.echo(visible_json(value.model_dump_json()))
+
+
+def write_data(chunks: Iterable[bytes], output: Path | None, *, is_text: bool) -> None:
+    """Write a file as its pieces come: into `output`, all of it or nothing; else to standard output.
+
+    On a terminal text is made visible, and what is no text is refused.
+    """
+    if output is not None:
+        draft = output.with_name(f".{output.name}.{os.getpid()}")
+        try:
+            with draft.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+            draft.replace(output)
+        finally:
+            draft.unlink(missing_ok=True)
+        return
+    if not sys.stdout.isatty():
+        stream = click.get_binary_stream("stdout")
+        for chunk in chunks:
+            stream.write(chunk)
+        stream.flush()
+        return
+    if not is_text:
+        raise click.UsageError("this format is no text; name a file with --output")
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
+    for chunk in chunks:
+        click.echo(visible(decoder.decode(chunk), keep=_OUR_BREAKS), nl=False)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> Text:

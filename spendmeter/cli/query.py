@@ -27,13 +27,13 @@ MAX_ROWS = 1_000_000
 @dir_option
 @json_option
 def query(sql: str, dir_: Path | None, as_json: bool) -> None:
-    """Query history in SQL: "SELECT key_alias, sum(cost_usd) FROM spend.usage_once GROUP BY key_alias".
+    """Query history in SQL: "SELECT team, sum(spent_usd) FROM by_team_day GROUP BY team".
 
     One statement that reads; ClickHouse refuses any other.
 
-    Tables: usage, signals, alerts, budgets, decisions, dead_letters; read them with FINAL. Views that
-    need none: usage_once, usage_net (corrections applied), signals_now, budgets_now. Amounts are exact
-    decimals; --json gives them as strings.
+    Views: events, by_hour, by_day, by_team_day, by_key_day, by_model_day, accounts_now, budgets_now,
+    refusals, alerts_once (docs/history.md has twenty questions). The tables beneath, usage and others,
+    are read with FINAL. Amounts are exact decimals; --json gives them as strings.
     """
     result = _ask(clickhouse_settings(dir_), sql)
     if as_json:

@@ -54,6 +54,8 @@ class Status(StrEnum):
     FAILURE = "failure"
 
 
+ALIASES = ("user_alias", "user_email", "team_alias", "organization_alias", "project_alias")
+"""Fields with names for people, beside `key_alias`."""
 MAX_TAGS = 100
 MAX_PRICES = 100
 PriceText = Annotated[str, Field(max_length=128)]
@@ -89,6 +91,13 @@ class UsageEvent(Wire):
     project: OptionalText = None
     end_user: OptionalText = None
     tags: tuple[Text, ...] = Field(default=(), max_length=MAX_TAGS)
+
+    user_alias: OptionalText = None
+    """Names for people, of the ids above: no budget matches them. None where the gateway knows none."""
+    user_email: OptionalText = None
+    team_alias: OptionalText = None
+    organization_alias: OptionalText = None
+    project_alias: OptionalText = None
 
     model: Text = ""
     """As priced."""

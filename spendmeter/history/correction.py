@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
-from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
+from spendmeter.contract.usage import ALIASES, CostSource, UsageEvent, UsageKind
 from spendmeter.domain.charge import flats_of
 from spendmeter.values.dimensions import FIELDS
 from spendmeter.values.ids import derived_uuid7, unix_ms_of
@@ -22,6 +22,7 @@ _KEPT = (
     "started_at",
     *FIELDS,
     "key_alias",
+    *ALIASES,
     "deployment",
     "call_type",
     "status",

@@ -1,7 +1,7 @@
 """Usage events read back from history, exactly as they were recorded."""
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -126,6 +126,14 @@ _AS_KEPT: dict[Dimension, str] = {
     "tag": "arrayJoin(tags)",
     "model": "if(startsWith(model, concat(provider, '/')), substring(model, length(provider) + 2), model)",
 }
+_ALIAS_OF: dict[str, str] = {
+    "key": "key_alias",
+    "user": "coalesce(user_alias, user_email)",
+    "team": "team_alias",
+    "organization": "organization_alias",
+    "project": "project_alias",
+}
+"""Dimension: its name for people, as a column of usage that may be NULL."""
 DIMENSIONS: dict[str, str] = {d: _AS_KEPT.get(d, field_of(d)) for d in ALL_DIMENSIONS}
 
 
@@ -134,7 +142,7 @@ class Spender(NamedTuple):
 
     name: str
     alias: str
-    """Of a key; empty otherwise."""
+    """Its latest name for people; empty if history has none."""
     spent_usd: Decimal
     requests: int
     input_tokens: int
@@ -149,7 +157,7 @@ def spend_by(client: Client, dimension: str, window: str, rows: int) -> list[Spe
         f"""
         SELECT
             ifNull({DIMENSIONS[dimension]}, '') AS name,
-            {"ifNull(argMax(key_alias, occurred_at), '')" if dimension == "key" else "''"} AS alias,
+            ifNull(argMax({_ALIAS_OF.get(dimension, "NULL::Nullable(String)")}, occurred_at), '') AS alias,
             sum(cost_usd) AS spent_usd,
             countIf(kind = 'usage') AS requests,
             sum(input_tokens),
@@ -165,3 +173,21 @@ def spend_by(client: Client, dimension: str, window: str, rows: int) -> list[Spe
         parameters={"seconds": int(WINDOWS[window].total_seconds()), "rows": rows},
     )
     return [Spender(*row) for row in answer.result_rows]
+
+
+def names_of(client: Client, subject: Mapping[str, str], since: datetime) -> dict[str, str]:
+    """The latest names for people of a subject's ids, by dimension; an id without one is left out."""
+    named = {dimension: _ALIAS_OF[dimension] for dimension in subject if dimension in _ALIAS_OF}
+    if not named:
+        return {}
+    columns = ", ".join(
+        f"ifNull(argMaxIf({alias}, occurred_at, `{dimension}` = {{{dimension}:String}}), '')"
+        for dimension, alias in named.items()
+    )
+    anyone = " OR ".join(f"`{dimension}` = {{{dimension}:String}}" for dimension in named)
+    rows = client.query(
+        f"SELECT {columns} FROM usage"
+        f" WHERE occurred_at >= toDateTime64({{since:String}}, 6, 'UTC') AND ({anyone})",
+        parameters={"since": f"{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}", **subject},
+    ).result_rows
+    return {dimension: name for dimension, name in zip(named, rows[0], strict=True) if name}

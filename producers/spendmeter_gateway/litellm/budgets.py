@@ -27,7 +27,7 @@ from spendmeter.litellm.entities import (
 from spendmeter_gateway.litellm.payload.fields import fields_of, mapping
 from spendmeter_gateway.litellm.request.caller import NAMES_OF_A_CALLER, own_tags
 
-_OF_A_KEY = (*NAMES_OF_A_CALLER, "team_alias", *LIMITS)
+_OF_A_KEY = (*NAMES_OF_A_CALLER, *LIMITS)
 _read_key: Callable[[Mapping[str, Any]], tuple[object, ...]] = itemgetter(*_OF_A_KEY)
 _OF_METADATA = (METADATA_BUDGET, TAKEN_OVER, "temp_budget_increase", "temp_budget_expiry")
 _OF_A_TABLE = (*LIMITS, "temp_budget_increase", "temp_budget_expiry")

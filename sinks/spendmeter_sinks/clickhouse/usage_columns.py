@@ -145,6 +145,7 @@ def _shared(key: Callable[[Any], Any] | None = None) -> Callable[[], _Column]:
 
 NAMES = frozenset(
     {"kind", "key_alias", "team", "organization", "project", "model", "model_group", "provider"}
+    | {"team_alias", "organization_alias", "project_alias"}
     | {"deployment", "call_type", "gateway", "cost_source", "cost_doubt", "status"}
 )
 """Fields whose column is a LowCardinality(String), nullable or not."""

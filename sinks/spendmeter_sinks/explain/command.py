@@ -55,6 +55,8 @@ def _lines(decision: Decision, evidence: DecisionEvidence | None) -> Iterator[st
         by = f" by {evidence.budget_by}" if evidence is not None and evidence.budget_by else ""
         revision = f"revision {decision.revision}{by}"
         yield f"  budget     {decision.budget_id}, {revision}, account {decision.account}"
+        if evidence is not None and evidence.names:
+            yield f"  whose      {', '.join(f'{d} {name}' for d, name in evidence.names.items())}"
         end = clock(decision.window_end) if decision.window_end else "never"
         yield f"  window     from {clock(decision.window_start)} to {end}"
         yield from _amounts(decision)

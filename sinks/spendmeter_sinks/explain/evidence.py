@@ -1,8 +1,9 @@
 """The edge to ClickHouse: a decision, the budgets that were in force, and the events that were known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from heapq import nlargest
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from spendmeter.contract.signing import shown
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.globs import is_glob
 from spendmeter.domain.matching import BudgetBook, Subject
+from spendmeter.history.usage import names_of
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.account import account_name, subject_in
 from spendmeter.values.dimensions import DIMENSIONS
@@ -47,6 +49,8 @@ class DecisionEvidence(NamedTuple):
     """The costliest first."""
     budget_by: str = ""
     """Who set the budget in force then: claimed unless signed; empty if nobody is named."""
+    names: Mapping[str, str] = MappingProxyType({})
+    """Of the account's ids, by dimension, as people know them."""
 
 
 def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
@@ -121,6 +125,8 @@ def evidence_of(
 ) -> DecisionEvidence:
     """Add up the events that were known, in the window and of the account, and keep the largest."""
     assert decision.budget_id is not None, "only decisions that name a budget get here"
+    assert decision.account is not None, "it names a budget, hence an account"
+    assert decision.window_start is not None, "it names a budget, hence a window"
     budget = book.get(decision.budget_id)
     flat = budget.unpriced_flat_nanousd() if budget is not None else 0
     events, spent = 0, 0
@@ -134,7 +140,10 @@ def evidence_of(
         largest.append(counted._replace(cost_nanousd=cost))
         if len(largest) > 10 * most:
             largest = nlargest(most, largest)
-    return DecisionEvidence(events, NanoUsd(spent), nlargest(most, largest), author_of(client, decision))
+    names = names_of(client, subject_in(decision.account), decision.window_start)
+    return DecisionEvidence(
+        events, NanoUsd(spent), nlargest(most, largest), author_of(client, decision), names
+    )
 
 
 def _is_of(account: str | None, subject: Subject, book: BudgetBook) -> bool:

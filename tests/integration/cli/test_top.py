@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from spendmeter.history.usage import names_of
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.database.migrate import migrate
@@ -20,6 +21,7 @@ COLUMNS = [
     "key",
     "key_alias",
     "team",
+    "team_alias",
     "tags",
     "cost_usd",
     "cost_source",
@@ -42,12 +44,25 @@ def spend(clickhouse: str, database: str, monkeypatch: pytest.MonkeyPatch) -> It
         *,
         alias: str | None = None,
         team: str | None = None,
+        team_alias: str | None = None,
         tags: tuple[str, ...] = (),
         ago: timedelta = timedelta(seconds=1),
         source: str = "litellm",
         status: str = "success",
     ) -> None:
-        row = [uuid4(), "usage", datetime.now(UTC) - ago, key, alias, team, list(tags), usd, source, status]
+        row = [
+            uuid4(),
+            "usage",
+            datetime.now(UTC) - ago,
+            key,
+            alias,
+            team,
+            team_alias,
+            list(tags),
+            usd,
+            source,
+            status,
+        ]
         server.insert("usage", [row], column_names=COLUMNS, database=database)
 
     yield put
@@ -111,3 +126,35 @@ def test_a_failed_request_counts_only_for_what_it_cost(spend: Spend) -> None:
     spend("a", "0.1", status="failure")
 
     assert top() == [("a", "0.100000000", 1)]
+
+
+def test_a_name_is_shown_for_an_id_and_both_with_wide(spend: Spend) -> None:
+    spend("a", "1", team="6f1c2d3e", team_alias="Research", ago=timedelta(minutes=2))
+    spend("a", "1", team="6f1c2d3e")
+    spend("b", "3", team="9a8b7c6d", team_alias="Ads")
+
+    shown = spendmeter("top", "--once", "--by", "team")
+    assert [line.split()[0] for line in shown.splitlines()[2:]] == ["Ads", "Research"]
+    assert "6f1c2d3e" not in shown
+    wide = spendmeter("top", "--once", "--by", "team", "--wide").splitlines()
+    assert [line.split()[:2] for line in wide[2:]] == [["Ads", "9a8b7c6d"], ["Research", "6f1c2d3e"]]
+    assert [row["alias"] for row in spendmeter_json("top", "--by", "team")] == ["Ads", "Research"]
+
+
+def test_ids_that_share_a_name_are_told_apart(spend: Spend) -> None:
+    spend("a" * 64, "2", alias="ci")
+    spend("b" * 64, "1", alias="ci")
+
+    shown = spendmeter("top", "--once").splitlines()
+    assert [line.split()[1] for line in shown[2:]] == ["(aaaaaaaa)", "(bbbbbbbb)"]
+
+
+def test_the_names_of_an_account_are_its_latest(spend: Spend, clickhouse: str, database: str) -> None:
+    spend("a", "1", alias="old", team="t1", team_alias="Research", ago=timedelta(minutes=2))
+    spend("a", "1", alias="new", team="t2")
+    settings = ClickHouseSettings(clickhouse_url=clickhouse, clickhouse_database=database)
+    since = datetime.now(UTC) - timedelta(hours=1)
+    with connection.reader(settings) as client:
+        subject = {"key": "a", "team": "t1", "user": "nobody", "model": "gpt-4o"}
+        assert names_of(client, subject, since) == {"key": "new", "team": "Research"}
+        assert names_of(client, {"model": "gpt-4o"}, since) == {}

@@ -44,6 +44,11 @@ from spendmeter_local.clickhouse.__main__ import main
 main()
 """
 READERS = ("spend_reconcile", "spend_query", "spend_console")
+VIEWS = (
+    *("events", "by_hour", "by_day", "by_team_day", "by_key_day", "by_model_day"),
+    *("budgets_now", "accounts_now", "refusals", "alerts_once"),
+)
+EVERYTHING = "everything"
 
 
 def statements() -> list[str]:
@@ -57,6 +62,8 @@ def grants_of(user: str) -> list[str]:
 
 
 def profile_of(user: str) -> dict[str, str]:
+    if user == EVERYTHING:
+        return {}
     [made] = [one for one in statements() if one.startswith(f"CREATE USER IF NOT EXISTS {user} ")]
     named = re.search(r"SETTINGS PROFILE '(\w+)'", made)
     if named is None:
@@ -72,13 +79,17 @@ def engine_for(user: str, data: Path) -> Iterator[str]:
     """URL of the engine on `data`, on which every request is that user's."""
     tags = "".join(f"<{name}>{value}</{name}>" for name, value in profile_of(user).items())
     # Where a connection begins; the local front says USE, which a server does not.
-    grants = ["GRANT SHOW DATABASES ON default.*", *grants_of(user)]
-    queries = "".join(f"<query>{escape(grant)}</query>" for grant in grants)
+    granted = ["GRANT ALL ON *.*"] if user == EVERYTHING else grants_of(user)
+    grants, owner = (
+        "".join(f"<query>{escape(grant)}</query>" for grant in of)
+        for of in (["GRANT SHOW DATABASES ON default.*", *granted], grants_of("spend_migrate"))
+    )
     users = data.with_name("users.xml")
     users.write_text(
         f"<clickhouse><profiles><default>{tags}</default></profiles><quotas><default/></quotas><users><default>"
         "<password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
-        f"<grants>{queries}</grants></default></users></clickhouse>"
+        f"<grants>{grants}</grants></default><spend_migrate><no_password/><profile>default</profile>"
+        f"<quota>default</quota><grants>{owner}</grants></spend_migrate></users></clickhouse>"
     )
     port, log = free_port(), data.with_name(f"{user}.log")
     command = [sys.executable, "-c", ENGINE, str(users), "--path", str(data), "--port", str(port)]
@@ -159,6 +170,29 @@ async def test_each_process_works_with_its_own_grants_and_nothing_more(
                 )
 
 
+async def test_who_may_read_the_views_needs_no_right_to_the_tables(
+    settings: SinkSettings, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"clickhouse_database": "spend"})
+    data = tmp_path / "data"
+    with engine_for(EVERYTHING, data) as url:
+        client = open_client(settings.model_copy(update={"clickhouse_url": url}), database=None)
+        migrate(client, "spend")
+        # As if that user had made them: the engine of the tests has one user, who is whoever asks.
+        for view in VIEWS:
+            client.command(f"ALTER TABLE {view} MODIFY SQL SECURITY DEFINER DEFINER = spend_migrate")
+        client.command("INSERT INTO usage (occurred_at, cost_usd) VALUES ('2026-11-01', 3)")
+        client.close()
+    with (
+        engine_for("spend_views", data) as url,
+        connection.reader(settings.model_copy(update={"clickhouse_url": url})) as client,
+    ):
+        for view in VIEWS:
+            client.query(f"SELECT * FROM {view}")
+        assert client.command("SELECT sum(spent_usd) FROM by_team_day") == 3
+        refuses(client, "SELECT * FROM usage", "SELECT * FROM signals", "SELECT * FROM usage_hours")
+
+
 def test_every_statement_of_the_file_is_one_that_clickhouse_understands(clickhouse: str) -> None:
     client = connection.client(SinkSettings(clickhouse_url=clickhouse), database=None)
     for statement in statements():
@@ -168,7 +202,8 @@ def test_every_statement_of_the_file_is_one_that_clickhouse_understands(clickhou
             pytest.fail(f"{statement}: {error}")
     client.close()
     users = {one.split()[5] for one in statements() if one.startswith("CREATE USER")}
-    assert users == {"spend_migrate", "spend_sink", *READERS}
+    assert users == {"spend_migrate", "spend_sink", "spend_views", *READERS}
+    assert grants_of("spend_views") == [f"GRANT SELECT ON spend.{view}" for view in VIEWS]
     assert all(profile_of(user)["readonly"] == "1" for user in READERS)
     people, console = READERS[1:]
     assert (grants_of(people), profile_of(people)) == (grants_of(console), profile_of(console))

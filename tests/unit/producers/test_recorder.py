@@ -5,7 +5,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -54,8 +54,8 @@ def budget(**changes: Any) -> Budget:
 
 
 class Fixture:
-    def __init__(self, root: Path, **given: Any) -> None:
-        settings = GatewaySettings(data_dir=root, gateway="g1")
+    def __init__(self, root: Path, settings: GatewaySettings | None = None, **given: Any) -> None:
+        settings = settings or GatewaySettings(data_dir=root, gateway="g1")
         self.views = GatewayState(settings)
         self.views.budgets.book.put(budget(**given))
         self.wakes = 0
@@ -92,6 +92,17 @@ def test_an_event_that_litellm_repeats_is_recorded_once(fixture: Fixture) -> Non
 
     assert fixture.recorder.record(repeated) is None
     assert fixture.spent == 10
+
+
+@pytest.mark.parametrize(("said", "recorded"), [("record", "ann@example.com"), ("leave_out", None)])
+def test_an_e_mail_address_is_recorded_unless_the_setting_leaves_it_out(
+    tmp_path: Path, said: Literal["record", "leave_out"], recorded: str | None
+) -> None:
+    fixture = Fixture(tmp_path, GatewaySettings(data_dir=tmp_path, gateway="g1", user_email=said))
+    event = fixture.recorder.record(draft(user_email="ann@example.com", team_alias="Search"))
+
+    assert event is not None
+    assert (event.user_email, event.team_alias) == (recorded, "Search")
 
 
 def test_events_are_remembered_up_to_a_bound(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from spendmeter.contract.provider_object import (
     object_event_id,
     object_name,
 )
-from spendmeter.contract.usage import CREATOR_UNKNOWN, Status
+from spendmeter.contract.usage import ALIASES, CREATOR_UNKNOWN, Status
 from spendmeter.values.dimensions import FIELDS
 from spendmeter.values.times import from_unix_us
 from spendmeter_gateway.litellm.payload.fields import mapping, part_of, seconds, text
@@ -185,6 +185,8 @@ def bill_of(
     if seen.kind is ObjectKind.TUNING_JOB and not fields.get("total_tokens"):
         fields["input_tokens"] = fields["total_tokens"] = seen.trained_tokens
     if made is not None:
+        # The names that are known are those of who reads it.
+        fields |= dict.fromkeys(ALIASES)
         fields |= {name: getattr(made, name) for name in _OF_THE_MAKER}
         fields["model_group"] = made.model_group
     elif not seen.is_made:

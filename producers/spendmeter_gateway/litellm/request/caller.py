@@ -18,12 +18,13 @@ from spendmeter_gateway.litellm.payload.fields import (
     text,
     text_or_none,
 )
-from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
+from spendmeter_gateway.model import ACCEPTED, Aliases, Caller, ClientValues
 
 END_USER, TAGS, SESSION = "end user", "tags", "session"
 
 NAMES_OF_A_CALLER = (
     "api_key", "key_alias", "is_session_token", "user_id", "team_id", "org_id", "project_id", "end_user_id",
+    "user_email", "team_alias", "organization_alias", "project_alias",
 )  # fmt: skip
 """Fields of LiteLLM's `UserAPIKeyAuth`: all that tells who asks."""
 
@@ -96,7 +97,13 @@ def who_asks(auth: Mapping[str, Any], gateway: str) -> Caller:
         gateway=gateway,
     )
     named = (alias, key, subject.user, subject.team, subject.organization, subject.end_user)
-    return Caller(subject, next((name for name in named if name), "none"), alias)
+    aliases = Aliases(
+        user_email=text_or_none(auth.get("user_email")),
+        team_alias=text_or_none(auth.get("team_alias")),
+        organization_alias=text_or_none(auth.get("organization_alias")),
+        project_alias=text_or_none(auth.get("project_alias")),
+    )
+    return Caller(subject, next((name for name in named if name), "none"), alias, aliases)
 
 
 def payer_of(exchange: Exchange, gateway: str) -> Caller | None:
@@ -129,7 +136,7 @@ def caller_of(who: Caller, fields: RequestFields, values: ClientValues = ACCEPTE
         session=None if values.session == "ignore" else _session(fields),
         gateway=of_key.gateway,
     )
-    return Caller(subject, who.name, who.alias)
+    return Caller(subject, who.name, who.alias, who.aliases)
 
 
 def missing(caller: Caller, fields: RequestFields, values: ClientValues) -> tuple[str, ...]:

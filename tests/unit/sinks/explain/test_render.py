@@ -72,6 +72,11 @@ def test_all_that_it_rests_on_is_told() -> None:
     )
 
 
+def test_whose_account_it_is_is_said_by_name() -> None:
+    named = evidence(100)._replace(names={"key": "ci", "team": "Research"})
+    assert "\n  whose      key ci, team Research\n" in render(decision(), named)
+
+
 def test_a_blind_refusal_says_so() -> None:
     told = render(decision(why=Why.BLIND, budget_id=None, account=None, window_start=None), None)
     assert told.endswith("The gateway could not verify what had been spent, and `on_stale` is `block`.")

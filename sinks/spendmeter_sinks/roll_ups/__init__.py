@@ -1,0 +1,1 @@
+"""Sums of history by hour and by day, which equal its rows (docs/decisions/0029)."""
