@@ -18,6 +18,7 @@ from tests.adversary.prices import bill
 from tests.adversary.routes import ROUTES, Request, request
 
 HOLDS = "spendmeter_holds"
+ERRORS = "spendmeter_internal_errors_total"
 PASS_OPENAI, PASS_ANTHROPIC = "/openai_passthrough/v1/chat/completions", "/anthropic/v1/messages"
 PASS_GEMINI = "/gemini/v1beta/models/gemini-2.5-flash:generateContent"
 SPENT = {"limit_usd": "0.000001"}
@@ -344,10 +345,11 @@ def test_05_counts_that_cannot_be_are_an_estimate(adversary: Adversary, route: s
 def test_05_whatever_a_provider_says_was_used_the_call_is_charged(
     adversary: Adversary, route: str, usage: str, stream: bool
 ) -> None:
-    owner = adversary.owner()
+    owner, errors = adversary.owner({"limit_usd": "1"}), adversary.metric(ERRORS)
     case = Case(route, ROUTES[route].models[0], words=60, stream=stream and route != "embeddings")
     sent(adversary, owner, case.with_directive(out=100, usage=usage, **{"in": 1000}))
     assert violations(adversary.account(owner, calls=1)) == []
+    assert adversary.metric(ERRORS) == errors
 
 
 @pytest.mark.parametrize("usage", ["plain", "missing"])

@@ -58,7 +58,7 @@ class CallDrafts:
         if (counts := usage_in_gemini(response)) is not None:
             # LiteLLM's prices are for usage in OpenAI's shape.
             response = ModelResponse(model=call.deployment.model, usage=_usage(counts))
-        usage = _usage_said(response)
+        usage = usage_as_logged(response)
         if call.priced is None or call.priced[0] != usage:
             call.priced = deepcopy(usage), _draft(call, response, part_of(response, "id"))
         draft, now = call.priced[1], datetime.now(UTC)
@@ -147,7 +147,7 @@ def _sent(call: Call) -> dict[str, Any]:
 
 def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
-    usage = _usage_said(response)
+    usage = usage_as_logged(response)
     cost, response_id = _cost(call, response), response_id if isinstance(response_id, str) else str(call.id)
     call_id, own_metadata = arguments.get("litellm_call_id"), mapping(arguments.get("litellm_metadata"))
     answer = {name: part_of(response, name) for name in _ANSWER}
@@ -177,14 +177,6 @@ def _draft(call: Call, response: object, response_id: object) -> UsageDraft | No
     )
     draft = usage_of(logged, event_id=call.id, occurred_at=datetime.now(UTC), listed=listed_prices)
     return None if draft is None else charged_to(draft, call)
-
-
-def _usage_said(response: object) -> dict[str, Any]:
-    """In OpenAI's names; empty where LiteLLM cannot read it, so that it is estimated."""
-    try:
-        return usage_as_logged(response)
-    except Exception:  # LiteLLM raises whatever it met in counts that are no numbers
-        return {}
 
 
 def _cost(call: Call, response: object) -> float | None:

@@ -58,9 +58,13 @@ def make_up_for_what_is_missing() -> None:
 
 
 def usage_as_logged(response: object) -> dict[str, Any]:
-    """The usage of an answer in the shape in which LiteLLM will log it."""
-    answer = {"usage": part_of(response, "usage")}
-    usage: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict(answer)
+    """The usage of an answer in the shape in which LiteLLM will log it; empty if it cannot read it."""
+    try:
+        usage: dict[str, Any] = StandardLoggingPayloadSetup.get_usage_as_dict(
+            {"usage": part_of(response, "usage")}
+        )
+    except Exception:  # LiteLLM raises whatever it met in counts that are no numbers
+        return {}
     return usage
 
 
