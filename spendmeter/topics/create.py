@@ -43,6 +43,7 @@ async def create(settings: Settings, wanted: Mapping[str, tuple[int, Mapping[str
     admin = admin_client(settings)
     await admin.start()
     try:
+        await _until_led(admin)
         response = await admin.create_topics(
             [
                 NewTopic(name, partitions, settings.replication, topic_configs=dict(config))
@@ -73,6 +74,15 @@ async def partitions_of(settings: Settings, names: Collection[str]) -> dict[str,
         return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
     finally:
         await admin.close()
+
+
+async def _until_led(admin: AIOKafkaAdminClient) -> None:
+    """Wait until a broker is the controller: without one, as in an election, aiokafka has an AttributeError."""
+    for _ in range(MAX_ATTEMPTS):
+        if (await admin.describe_cluster())["controller_id"] >= 0:
+            return
+        await asyncio.sleep(ASK_AGAIN_SECONDS)
+    raise KafkaTimeoutError("no broker is the cluster's controller; see the brokers' logs for its election")
 
 
 async def _until_known(admin: AIOKafkaAdminClient, names: list[str]) -> None:
