@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills event-path bench check format architecture python-api lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -59,6 +59,10 @@ garbage: install  ## Write generated garbage onto every topic under traffic (min
 	@$(BIN)/spendmeter fetch
 	@SPENDMETER_GARBAGE_SEED=$(or $(SEED),$(shell date +%s)) SPENDMETER_GARBAGE_BATCHES=$(or $(BATCHES),5000) \
 		$(BIN)/python -m pytest tests/integration/garbage --show-capture=no
+
+relay: install  ## Relay 10,000 alerts to receivers that fail, hang, limit and restart, and print what arrived (minutes; ALERTS=10000)
+	@$(BIN)/spendmeter fetch
+	@SPENDMETER_RELAY_ALERTS=$(or $(ALERTS),10000) $(BIN)/python -m pytest tests/integration/alerts/test_faulty_receivers.py -s
 
 drills: install  ## Move a system under traffic: made anew, more partitions, another cluster, restored (minutes)
 	@$(BIN)/spendmeter fetch

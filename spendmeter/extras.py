@@ -10,6 +10,8 @@ EXTRA_OF = {
     "clickhouse_connect": "sink",
     "faust": "stream",
     "mode": "stream",
+    "apprise": "alerts",
+    "requests": "alerts",
     "aiohttp": "local",
     "backports": "local",
     "chdb": "local",

@@ -18,15 +18,18 @@ from spendmeter.settings import Settings
 from spendmeter.topics.dead_letters import StoredRecord
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--follow", "-f", is_flag=True, help="Stay, and print each alert as it comes.")
 @dir_option
 @json_option
-def alerts(follow: bool, dir_: Path | None, as_json: bool) -> None:
+@click.pass_context
+def alerts(context: click.Context, follow: bool, dir_: Path | None, as_json: bool) -> None:
     """Alerts, oldest first: thresholds, budgets exceeded and recovered, models without a price.
 
     With --json and --follow: one object a line.
     """
+    if context.invoked_subcommand is not None:
+        return None
     settings = kafka_settings(dir_)
     if not follow:
         found: list[Alert] = []

@@ -14,6 +14,7 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision
+from spendmeter.contract.delivery import AlertDelivery
 from spendmeter.contract.fast_json import UsageFields, event_of, read_fields, read_total, write_json
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
@@ -39,6 +40,7 @@ _TYPES: dict[type[Wire], bytes] = {
     Decision: b"dev.spendmeter.decision.v1",
     DeadLetter: b"dev.spendmeter.dead-letter.v1",
     ProviderObject: b"dev.spendmeter.object.v1",
+    AlertDelivery: b"dev.spendmeter.delivery.v1",
 }
 _SPECVERSION, _CONTENT_TYPE = ("ce_specversion", b"1.0"), ("content-type", b"application/json")
 
@@ -146,6 +148,12 @@ def encode_object(made: ProviderObject) -> Record:
     """A record of spend.objects."""
     source = f"gateway/{quote(made.gateway)}"
     return encode(made, made.object_id, made.object_id, source, made.created_at)
+
+
+def encode_delivery(delivery: AlertDelivery) -> Record:
+    """A record of spend.deliveries."""
+    key = delivery.key()
+    return encode(delivery, key, f"{key}/{format_time(delivery.at)}", "relay", delivery.at)
 
 
 def encode_dead_letter(letter: DeadLetter) -> Record:

@@ -23,6 +23,7 @@ class Topic(StrEnum):
     DECISIONS = "spend.decisions"
     DEAD_LETTERS = "spend.dead-letters"
     OBJECTS = "spend.objects"
+    DELIVERIES = "spend.deliveries"
 
     def named(self, prefix: str) -> str:
         """The topic's name in a shared cluster: the prefix, then the name."""
@@ -50,6 +51,8 @@ CONFIG: dict[Topic, dict[str, str]] = {
     Topic.ALERTS: {"retention.ms": str(35 * _DAY_MS)},
     # Makers are needed until an object is billed: BILLED_WITHIN, and some days for its work.
     Topic.OBJECTS: {**_COMPACTED, "cleanup.policy": "compact,delete", "retention.ms": str(45 * _DAY_MS)},
+    # What the relay has sent may be forgotten once the alert itself is gone.
+    Topic.DELIVERIES: {**_COMPACTED, "cleanup.policy": "compact,delete", "retention.ms": str(36 * _DAY_MS)},
     Topic.DECISIONS: {"retention.ms": str(35 * _DAY_MS)},
     # A dead letter holds a whole record, perhaps in base64, so it is larger than one.
     Topic.DEAD_LETTERS: {**_FOR_EVER, "max.message.bytes": str(MAX_MESSAGE_BYTES)},

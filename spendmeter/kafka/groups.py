@@ -1,4 +1,4 @@
-"""The two consumer groups, and their committed offsets."""
+"""The consumer groups, and their committed offsets."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -14,6 +14,8 @@ from spendmeter.settings import Settings
 STREAM_GROUP = "spend-stream"
 """Faust's app id, which also begins the names of its changelogs: stream/spendmeter_stream/settings.py."""
 SINK_GROUP = "spend-clickhouse-sink"
+ALERTS_GROUP = "spend-alerts"
+"""Begins the name of each route's group: sinks/spendmeter_sinks/alerts/route_relay.py."""
 POLL_SECONDS = 0.2
 
 

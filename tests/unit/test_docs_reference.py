@@ -14,6 +14,7 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
+from spendmeter.contract.delivery import AlertDelivery
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import Opening, Total
@@ -21,6 +22,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
 from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter_gateway.settings import GatewaySettings
+from spendmeter_sinks.alerts.settings import AlertSettings
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_stream.settings import StreamSettings
 
@@ -30,6 +32,7 @@ METRICS = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
 # Set by the local stack for its own processes.
 OF_THE_LOCAL_STACK = {"SPENDMETER_UPSTREAM_URL", "SPENDMETER_UPSTREAM_API_BASE"}
 OF_THE_TESTS = {
+    "SPENDMETER_RELAY_ALERTS",
     "SPENDMETER_SCHEDULES",
     "SPENDMETER_LAST_RELEASE",
     "SPENDMETER_TEST_KAFKA",
@@ -66,6 +69,7 @@ def default(settings: type[BaseSettings], name: str) -> str:
         ("Gateway", GatewaySettings, Settings),
         ("Stream worker", StreamSettings, Settings),
         ("ClickHouse sink", SinkSettings, Settings),
+        ("Alert relay", AlertSettings, Settings),
     ],
 )
 def test_each_setting_is_told_with_its_default(
@@ -132,6 +136,7 @@ def test_each_field_of_a_budget_file_is_told_with_its_default() -> None:
         ("Decision", Decision),
         ("Dead letter", DeadLetter),
         ("Object", ProviderObject),
+        ("Delivery", AlertDelivery),
     ],
 )
 def test_each_field_of_a_record_is_told_and_no_other(heading: str, model: type[Wire]) -> None:

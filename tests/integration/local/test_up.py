@@ -114,3 +114,24 @@ def test_a_cluster_stays_one_and_is_not_taken_for_a_lone_broker(directory: Path)
         in said
     )
     assert not read_status(StackDir(directory)).running
+
+
+def test_routes_that_cannot_work_are_refused_before_anything_starts(directory: Path) -> None:
+    routes = directory / "alerts.yaml"
+    routes.write_text("routes:\n  - {name: a, to: {apprise: {url_env: NOT_SET_ANYWHERE}}}\n")
+
+    said = run("up", directory, "--alerts", str(routes), "--only", "kafka", expect=2).stderr
+
+    assert said.startswith(f"{routes}:2: to.apprise.url_env: NOT_SET_ANYWHERE is not set")
+    assert not read_status(StackDir(directory)).running
+
+
+def test_the_stack_relays_alerts_where_a_file_of_routes_says_so(directory: Path) -> None:
+    routes = directory / "alerts.yaml"
+    routes.write_text("routes:\n  - {name: a, to: {webhook: {url: 'http://127.0.0.1:9/'}}}\n")
+    only = [part for name in ("kafka", "topics", "alerts-relay") for part in ("--only", name)]
+
+    started = json.loads(run("up", directory, "--detach", "--json", "--alerts", str(routes), *only).stdout)
+
+    assert set(started["pids"]) == {"supervisor", "kafka", "alerts-relay"}
+    assert read_status(StackDir(directory)).components["alerts-relay"].state == "ready"

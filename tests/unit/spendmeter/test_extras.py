@@ -39,6 +39,7 @@ else:
         ("clickhouse_connect", ["spendmeter.cli.entry:main", "explain"], "sink"),
         ("clickhouse_connect", ["spendmeter_sinks"], "sink"),
         ("faust", ["spendmeter_stream"], "stream"),
+        ("apprise", ["spendmeter.cli.entry:main", "alerts", "relay"], "alerts"),
     ],
 )
 def test_the_extra_is_named_in_one_sentence(library: str, program: list[str], extra: str) -> None:

@@ -19,6 +19,7 @@ from spendmeter_local.proxy.config import SHIPPED_CONFIG
 from spendmeter_local.stack.status import StackStatus, read_status
 from spendmeter_local.stack.supervisor import Supervisor
 from spendmeter_local.stack.up import UpFailedError, declared, start_detached, wait_for_running
+from spendmeter_sinks.alerts.command import checked_routes
 
 DOWN_TIMEOUT_SECONDS = 120
 
@@ -45,6 +46,12 @@ def fetch() -> None:
     help="Number of Kafka nodes. With three, each record is on all and counts once it is on two."
     "  [default: as before, 1 at first]",
 )
+@click.option(
+    "--alerts",
+    "alert_routes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Relay alerts, as this file of routes says (docs/alerts.md).",
+)
 @click.option("--only", multiple=True, metavar="COMPONENT", help="Start only this one (may be repeated).")
 @json_option
 def up(
@@ -53,6 +60,7 @@ def up(
     proxy_config: Path | None,
     workers: int,
     brokers: str | None,
+    alert_routes: Path | None,
     only: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -60,17 +68,20 @@ def up(
     stack = resolve_dir(dir_)
     if _said_that_it_runs(stack, as_json):
         return
+    if alert_routes is not None:
+        # Refused before anything starts.
+        checked_routes(str(alert_routes))
     _fetch_missing()
     config = proxy_config or SHIPPED_CONFIG
     nodes = int(brokers) if brokers else None
     try:
-        declaration = declared(stack, workers, nodes, config, only)
+        declaration = declared(stack, workers, nodes, config, only, alert_routes)
     except WrongNodesError as error:
         raise click.BadParameter(str(error), param_hint="--brokers") from error
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--only") from error
     if detach:
-        _print_endpoints(_start_detached(stack, workers, nodes, config, only), as_json)
+        _print_endpoints(_start_detached(stack, workers, nodes, config, only, alert_routes), as_json)
         return
     supervisor = Supervisor(stack, declaration, _say)
     try:
@@ -89,11 +100,18 @@ def _said_that_it_runs(stack: StackDir, as_json: bool) -> bool:
 
 
 def _start_detached(
-    stack: StackDir, workers: int, nodes: int | None, config: Path, only: tuple[str, ...]
+    stack: StackDir,
+    workers: int,
+    nodes: int | None,
+    config: Path,
+    only: tuple[str, ...],
+    alert_routes: Path | None,
 ) -> Endpoints:
     arguments = ["--dir", str(stack.path), "--workers", str(workers), "--proxy-config", str(config)]
     if nodes is not None:
         arguments += ["--brokers", str(nodes)]
+    if alert_routes is not None:
+        arguments += ["--alerts", str(alert_routes.absolute())]
     for name in only:
         arguments += ["--only", name]
     try:

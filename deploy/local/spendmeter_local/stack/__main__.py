@@ -27,10 +27,18 @@ def let_go_of_the_terminal(_: Endpoints) -> None:
 @click.option("--brokers", type=int)
 @click.option("--proxy-config", type=click.Path(path_type=Path), default=SHIPPED_CONFIG)
 @click.option("--only", multiple=True)
-def main(dir_: Path, workers: int, brokers: int | None, proxy_config: Path, only: tuple[str, ...]) -> None:
+@click.option("--alerts", "alert_routes", type=click.Path(path_type=Path))
+def main(
+    dir_: Path,
+    workers: int,
+    brokers: int | None,
+    proxy_config: Path,
+    only: tuple[str, ...],
+    alert_routes: Path | None,
+) -> None:
     """The detached supervisor: prints its progress to stdout, then runs silently."""
     stack = resolve_dir(dir_)
-    declaration = declared(stack, workers, brokers, proxy_config, only)
+    declaration = declared(stack, workers, brokers, proxy_config, only, alert_routes)
     supervisor = Supervisor(stack, declaration, lambda line: print(line, flush=True))
     with suppress(AlreadyRunningError):
         raise SystemExit(supervisor.run(on_ready=let_go_of_the_terminal))

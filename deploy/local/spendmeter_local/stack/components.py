@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import spendmeter_sinks
+import spendmeter_sinks.alerts
 import spendmeter_stream
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter.topics import create as create_topics
@@ -87,7 +88,12 @@ class Declaration:
 
 
 def declare(
-    stack: StackDir, *, workers: int = 1, nodes: int | None = None, proxy_config: Path = SHIPPED_CONFIG
+    stack: StackDir,
+    *,
+    workers: int = 1,
+    nodes: int | None = None,
+    proxy_config: Path = SHIPPED_CONFIG,
+    alert_routes: Path | None = None,
 ) -> Declaration:
     """The whole stack in this directory; picks its ports.
 
@@ -96,7 +102,8 @@ def declare(
     nodes = nodes or kept_nodes(stack) or 1
     check_nodes(stack, nodes)
     streams = ["stream"] if workers == 1 else [f"stream-{number}" for number in range(1, workers + 1)]
-    ours = [*streams, "clickhouse-sink", "proxy"]
+    relays = ["alerts-relay"] if alert_routes is not None else []
+    ours = [*streams, "clickhouse-sink", *relays, "proxy"]
     names = [
         *(port for name in node_names(nodes) for port in (name, f"{name}-controller")),
         "clickhouse",
@@ -182,6 +189,15 @@ def declare(
                     "clickhouse-sink",
                     spendmeter_sinks.__name__,
                     SPENDMETER_SINK_INSTANCE="clickhouse-sink",
+                ),
+                *(
+                    ours_named(
+                        name,
+                        spendmeter_sinks.alerts.__name__,
+                        SPENDMETER_ALERTS_ROUTES=str(Path(alert_routes or "").absolute()),
+                        SPENDMETER_ALERTS_INSTANCE=name,
+                    )
+                    for name in relays
                 ),
                 ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),
             ],

@@ -22,13 +22,18 @@ class UpFailedError(RuntimeError):
 
 
 def declared(
-    stack: StackDir, workers: int, nodes: int | None, proxy_config: Path, only: tuple[str, ...]
+    stack: StackDir,
+    workers: int,
+    nodes: int | None,
+    proxy_config: Path,
+    only: tuple[str, ...],
+    alert_routes: Path | None = None,
 ) -> Declaration:
     """The stack with these options.
 
     Raises WrongNodesError, and ValueError for a name in `only` that is no component.
     """
-    whole = declare(stack, workers=workers, nodes=nodes, proxy_config=proxy_config)
+    whole = declare(stack, workers=workers, nodes=nodes, proxy_config=proxy_config, alert_routes=alert_routes)
     if not only:
         return whole
     names = [item.name for stage in whole.stages for item in stage]

@@ -36,6 +36,8 @@ def main() -> None:
     # Nobody may not be allowed to read this Python's libraries, from which these would be loaded later.
     "".encode("idna")
     import_module("spendmeter_stream.faust.app")
+    import_module("spendmeter_sinks.alerts.receivers")
+    import_module("spendmeter_sinks.alerts.relay")
     for line in sys.stdin:
         case = json.loads(line)
         if not case.get("process"):

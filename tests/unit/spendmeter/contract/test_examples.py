@@ -24,6 +24,7 @@ from spendmeter.contract.dead_letter import (
     not_held,
 )
 from spendmeter.contract.decision import Decision, Why
+from spendmeter.contract.delivery import AlertDelivery, DeliveryOutcome
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_event_id
 from spendmeter.contract.records import (
@@ -33,6 +34,7 @@ from spendmeter.contract.records import (
     encode_budget,
     encode_dead_letter,
     encode_decision,
+    encode_delivery,
     encode_object,
     encode_opening,
     encode_signal,
@@ -246,6 +248,20 @@ OBJECT = ProviderObject(
     model_group="gpt-4o-mini",
 )
 
+DELIVERY = AlertDelivery(
+    route="research-slack",
+    alert_id=ALERT.alert_id,
+    outcome=DeliveryOutcome.HELD,
+    at=FINISHED,
+    reason="quiet hours until 07:00 Europe/Berlin",
+    attempts=2,
+    reminders=1,
+    due_at=parse_time("2026-11-23T06:00:00Z"),
+    offset=4711,
+    incarnation=INCARNATION,
+    alert=ALERT,
+)
+
 BILL = USAGE.model_copy(
     update={
         "event_id": object_event_id(OBJECT.object_id),
@@ -273,6 +289,7 @@ WIRE: dict[str, tuple[Topic, Wire, Record]] = {
     "signal": (Topic.SIGNALS, SIGNAL, encode_signal(SIGNAL)),
     "decision": (Topic.DECISIONS, DECISION, encode_decision(DECISION)),
     "alert": (Topic.ALERTS, ALERT, encode_alert(ALERT)),
+    "delivery": (Topic.DELIVERIES, DELIVERY, encode_delivery(DELIVERY)),
     "object": (Topic.OBJECTS, OBJECT, encode_object(OBJECT)),
     "dead-letter": (Topic.DEAD_LETTERS, DEAD_LETTER, encode_dead_letter(DEAD_LETTER)),
     "dead-letter-resolved": (Topic.DEAD_LETTERS, RESOLVED, encode_dead_letter(RESOLVED)),

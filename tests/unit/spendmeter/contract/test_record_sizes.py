@@ -11,6 +11,7 @@ from spendmeter.contract.alert import Alert
 from spendmeter.contract.budget import ANY, MAX_RAISES, MAX_THRESHOLDS, Budget
 from spendmeter.contract.dead_letter import MAX_HELD_BYTES, MAX_HELD_HEADERS, NotHeld, Reader, Reason
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
+from spendmeter.contract.delivery import MAX_REASON_CHARS, AlertDelivery, DeliveryOutcome
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.records import (
     InvalidRecord,
@@ -19,6 +20,7 @@ from spendmeter.contract.records import (
     encode_budget,
     encode_dead_letter,
     encode_decision,
+    encode_delivery,
     encode_opening,
     encode_signal,
     encode_total,
@@ -111,6 +113,18 @@ def signal_of(text: str) -> Signal:
     )
 
 
+def delivery_of(text: str, alert: Alert) -> AlertDelivery:
+    return AlertDelivery(
+        route=text,
+        alert_id=alert.alert_id,
+        outcome=DeliveryOutcome.HELD,
+        at=NOON,
+        reason=text[:MAX_REASON_CHARS],
+        due_at=NOON,
+        alert=alert,
+    )
+
+
 def fits(record: Any, at_most: int = MAX_RECORD_BYTES) -> None:
     assert record_bytes(record.key, record.value, getattr(record, "headers", ())) <= at_most
 
@@ -147,6 +161,7 @@ def test_signals_and_the_alerts_of_them_fit(worst: str) -> None:
     assert len(alerts) > MAX_THRESHOLDS
     for alert in alerts:
         fits(encode_alert(alert))
+        fits(encode_delivery(delivery_of(worst, alert)))
     assert {type(alert) for alert in alerts} == {Alert}
 
 

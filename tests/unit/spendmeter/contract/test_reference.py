@@ -10,6 +10,7 @@ from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision, Why
+from spendmeter.contract.delivery import AlertDelivery, DeliveryOutcome
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.records import _TYPES, encode_usage
 from spendmeter.contract.signal import Signal, State
@@ -33,6 +34,7 @@ SECTIONS: dict[type[Wire], str] = {
     Decision: "Decision",
     DeadLetter: "Dead letter",
     ProviderObject: "Object",
+    AlertDelivery: "Delivery",
 }
 
 
@@ -76,6 +78,7 @@ def test_every_model_of_the_wire_has_a_section() -> None:
         (AlertKind, "Alert"),
         (Why, "Decision"),
         (Reason, "Dead letter"),
+        (DeliveryOutcome, "Delivery"),
     ],
 )
 def test_every_word_that_a_field_can_have_is_told(kinds: type[StrEnum], title: str) -> None:

@@ -17,6 +17,7 @@ def test_the_topics_are_these() -> None:
         "spend.decisions",
         "spend.dead-letters",
         "spend.objects",
+        "spend.deliveries",
     ]
     assert Topic.USAGE.named("eu.") == "eu.spend.usage"
 
@@ -30,6 +31,11 @@ def test_every_topic_says_when_its_records_may_go() -> None:
 def test_who_made_an_object_is_kept_for_longer_than_it_can_be_billed() -> None:
     assert CONFIG[Topic.OBJECTS]["cleanup.policy"] == "compact,delete"
     assert timedelta(milliseconds=int(CONFIG[Topic.OBJECTS]["retention.ms"])) > BILLED_WITHIN
+
+
+def test_what_became_of_an_alert_is_kept_for_longer_than_the_alert() -> None:
+    assert CONFIG[Topic.DELIVERIES]["cleanup.policy"] == "compact,delete"
+    assert int(CONFIG[Topic.DELIVERIES]["retention.ms"]) > int(CONFIG[Topic.ALERTS]["retention.ms"])
 
 
 def test_what_is_the_latest_of_something_is_compacted_and_what_happened_is_not() -> None:

@@ -1,0 +1,79 @@
+"""The relay: every route at work in one process, until it ends. Several processes share the routes."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from spendmeter.contract.topics import Topic
+from spendmeter.runtime.metrics import READY
+from spendmeter.topics.budgets import BudgetTopic
+from spendmeter.topics.check import check_topics
+from spendmeter_sinks.alerts.delivery_log import DeliveryLog
+from spendmeter_sinks.alerts.message import context_of
+from spendmeter_sinks.alerts.receivers import Receiver
+from spendmeter_sinks.alerts.route_relay import Clock, RouteRelay
+from spendmeter_sinks.alerts.routes import Route
+from spendmeter_sinks.alerts.settings import AlertSettings
+
+log = logging.getLogger(__name__)
+
+
+class TopicsMissing(RuntimeError):
+    """The relay cannot begin; the message says which topic and how to make it."""
+
+
+async def relay(
+    settings: AlertSettings,
+    routes: Sequence[Route],
+    receivers: Sequence[Receiver],
+    stop: asyncio.Event,
+    clock: Clock = Clock(),  # noqa: B008
+    ready: asyncio.Event | None = None,
+) -> None:
+    """Relay until `stop`; a receiver for each route, in their order. `ready` is set once all have begun.
+
+    Raises:
+        TopicsMissing: see the message.
+        KafkaError: the broker cannot be reached at the start.
+    """
+    checked = await check_topics(settings, [Topic.ALERTS, Topic.DELIVERIES, Topic.BUDGETS])
+    if checked.fatal:
+        raise TopicsMissing(checked.fatal)
+    budgets = BudgetTopic(settings)
+    deliveries = DeliveryLog(settings)
+    following = asyncio.create_task(budgets.run())
+    try:
+        await budgets.wait_caught_up()
+        context = partial(context_of, budgets=budgets.book, link=settings.alerts_link)
+        works = [
+            RouteRelay(settings, routes, route, receiver, context, deliveries, clock)
+            for route, receiver in zip(routes, receivers, strict=True)
+        ]
+        await _run(works, following, stop, ready or asyncio.Event())
+    finally:
+        following.cancel()
+        await deliveries.close()
+
+
+async def _run(
+    works: Sequence[RouteRelay], following: asyncio.Task[None], stop: asyncio.Event, ready: asyncio.Event
+) -> None:
+    tasks = [asyncio.create_task(work.run(stop)) for work in works]
+    saying = asyncio.create_task(_say_ready(works, ready))
+    # Whichever ends first, in order or by a bug, ends all.
+    await asyncio.wait([*tasks, following], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    READY.set(0)
+    saying.cancel()
+    await asyncio.gather(*tasks)
+    if following.done():
+        following.result()
+
+
+async def _say_ready(works: Sequence[RouteRelay], ready: asyncio.Event) -> None:
+    for work in works:
+        await work.ready.wait()
+    READY.set(1)
+    ready.set()
+    log.info("relaying alerts on %d routes", len(works))

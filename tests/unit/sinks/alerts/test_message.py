@@ -1,0 +1,223 @@
+"""What a person reads: who, how much of what, since when, what happens next."""
+
+import string
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spendmeter.contract.alert import Alert, AlertKind
+from spendmeter.contract.budget import Action, Budget
+from spendmeter.contract.money import NanoUsd, from_usd
+from spendmeter_sinks.alerts.message import (
+    FIELDS,
+    MAX_ALERTS_SHOWN,
+    MessageContext,
+    Severity,
+    render,
+    render_digest,
+    usd,
+    wrong_fields,
+)
+from tests.alerts import NOW, alert, webhook
+from tests.builders import budget
+
+LINK = "https://spend.example.com/accounts/{account}"
+
+
+def of(found: Alert, link: str = "", route: Any = None, reminder: int = 0, **fields: Any) -> tuple[str, str]:
+    message = render(route or webhook(""), found, MessageContext(team_month(**fields), link), reminder)
+    return message.title, message.text
+
+
+def team_month(**fields: Any) -> Budget:
+    return budget(
+        id="team-month",
+        match={"team": "*"},
+        period="month",
+        limit_nanousd=from_usd("50"),
+        timezone="Europe/Berlin",
+        **fields,
+    )
+
+
+def test_a_spent_budget() -> None:
+    assert of(alert(at=NOW, spent="50.018273645"), LINK) == (
+        "Budget spent: team research",
+        "$50.01 of $50 (100 %) since Sun 1 Nov 00:00 CET\n"
+        "Requests are refused until Tue 1 Dec 00:00 CET, or until the limit is raised\n"
+        "budget team-month\n"
+        "https://spend.example.com/accounts/team-month%7Cteam%3Dresearch",
+    )
+
+
+def test_a_threshold() -> None:
+    assert of(alert(AlertKind.THRESHOLD, at=NOW, spent="40")) == (
+        "80 % spent: team research",
+        "$40 of $50 (80 %) since Sun 1 Nov 00:00 CET\n"
+        "At $50 requests are refused, until Tue 1 Dec 00:00 CET\n"
+        "budget team-month",
+    )
+
+
+def test_a_recovery() -> None:
+    title, text = of(alert(AlertKind.RECOVERED, at=NOW, spent="0"))
+
+    assert title == "Below its budget again: team research"
+    assert text.splitlines()[:2] == [
+        "$0 of $50 (0 %) since Sun 1 Nov 00:00 CET",
+        "Requests are served again",
+    ]
+
+
+def test_a_forecast() -> None:
+    title, text = of(alert(AlertKind.FORECAST, at=NOW, spent="30"))
+
+    assert title == "Budget runs out early: team research"
+    assert text.splitlines()[1] == (
+        "At this rate it is spent by Thu 26 Nov 00:00 CET; the window ends Tue 1 Dec 00:00 CET"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"paused": True}, "Nothing is refused by this budget: it is paused"),
+        ({"action": Action.WARN}, "Nothing is refused by this budget: its action is warn"),
+    ],
+)
+def test_nobody_is_refused_by_a_budget_that_does_not(fields: Any, said: str) -> None:
+    assert of(alert(at=NOW), **fields)[1].splitlines()[1] == said
+    assert of(alert(AlertKind.THRESHOLD, at=NOW, spent="40"), **fields)[1].splitlines()[1] == said
+    assert "served" not in of(alert(AlertKind.RECOVERED, at=NOW), **fields)[1]
+
+
+def test_a_lifetime_has_no_end_and_a_budget_that_is_gone_no_future() -> None:
+    lifetime = alert(at=NOW, window=None)
+
+    assert "Requests are refused until the limit is raised\n" in of(lifetime)[1]
+    gone = render(webhook(""), alert(at=NOW), MessageContext())
+    assert gone.text == "$50 of $50 (100 %) since Sat 31 Oct 23:00 UTC\nbudget team-month"
+
+
+def test_a_key_is_shown_by_the_beginning_of_its_hash_and_everything_as_everything() -> None:
+    key = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+    assert of(alert(at=NOW, key=key))[0] == "Budget spent: key 9f86d081…"
+    found = alert(at=NOW)
+    assert found.signal is not None
+    everything = found.model_copy(update={"signal": found.signal.model_copy(update={"subject": {}})})
+    assert of(everything)[0] == "Budget spent: everything"
+
+
+def test_what_concerns_no_account_says_its_own_message() -> None:
+    found = alert(AlertKind.UNPRICED, at=NOW, signal=False, message="gpt-9 has no price")
+
+    assert of(found) == ("spendmeter: unpriced", "gpt-9 has no price")
+
+
+def test_what_is_in_data_forges_no_line() -> None:
+    title, text = of(alert(at=NOW, team="a\nBudget raised\x1b[2J"))
+
+    assert title == "Budget spent: team a Budget raised\\x1b[2J"
+    assert len(text.splitlines()) == 3
+
+
+def test_a_reminder_says_which_it_is_and_has_an_id_of_its_own() -> None:
+    found = alert(at=NOW)
+    message = render(webhook(""), found, MessageContext(team_month()), 2)
+
+    assert message.title == "Still so, reminder 2: Budget spent: team research"
+    assert message.id == f"{found.alert_id}.2"
+
+
+def test_a_template_of_ones_own_and_its_empty_lines_left_out() -> None:
+    route = webhook("", title="{team}: {share}", template="{link}\n{spent} {{of}} {limit}\n\nsee the wiki")
+
+    assert of(alert(at=NOW), route=route) == ("research: 100 %", "$50 {of} $50\n\nsee the wiki")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{whoo}", "there is no field {whoo}; did you mean who?"),
+        ("{who.__class__}", "there is no field {who.__class__}"),
+        ("{who[0]}", "there is no field {who[0]}"),
+        ("{}", "there is no field {}"),
+        ("{who!r}", "{who} stands alone"),
+        ("{who:>999999999}", "{who} stands alone"),
+        ("{who", "a brace that is meant as one is written twice"),
+    ],
+)
+def test_a_bad_template_is_refused_with_what_is_wrong(template: str, said: str) -> None:
+    [wrong] = wrong_fields(template)
+
+    assert said in wrong
+
+
+@given(st.lists(st.one_of(st.sampled_from([f"{{{name}}}" for name in FIELDS]), st.text(string.printable))))
+def test_a_template_without_a_finding_can_be_filled(parts: list[str]) -> None:
+    template = "".join(parts)
+    if not wrong_fields(template):
+        for kind in (AlertKind.EXCEEDED, AlertKind.UNPRICED):
+            found = alert(kind, at=NOW, signal=kind is AlertKind.EXCEEDED)
+            render(webhook("", template=template), found, MessageContext(team_month()))
+
+
+def test_a_digest_has_a_line_each_the_most_urgent_first() -> None:
+    alerts = [
+        alert(AlertKind.RECOVERED, at=NOW, team="a", spent="0"),
+        alert(AlertKind.THRESHOLD, at=NOW, team="b", spent="40"),
+        alert(AlertKind.EXCEEDED, at=NOW, team="c"),
+    ]
+    messages = [render(webhook(""), one, MessageContext(team_month())) for one in alerts]
+    digest = render_digest(webhook(""), messages)
+
+    assert digest.title == "3 alerts, first: Budget spent: team c"
+    assert digest.text.splitlines() == [
+        "- Budget spent: team c: $50 of $50 (100 %) since Sun 1 Nov 00:00 CET",
+        "- 80 % spent: team b: $40 of $50 (80 %) since Sun 1 Nov 00:00 CET",
+        "- Below its budget again: team a: $0 of $50 (0 %) since Sun 1 Nov 00:00 CET",
+    ]
+    assert digest.severity is Severity.CRITICAL
+    assert digest.alerts == tuple(alerts)
+    assert render_digest(webhook(""), messages[::-1]).id == digest.id
+    assert render_digest(webhook(""), messages[:2]).id != digest.id
+    assert render_digest(webhook(""), messages[:1]) == messages[0]
+
+
+def test_a_digest_of_very_many_says_how_many_more() -> None:
+    alerts = [alert(at=NOW, number=n) for n in range(MAX_ALERTS_SHOWN + 3)]
+    digest = render_digest(webhook(""), [render(webhook(""), one, MessageContext()) for one in alerts])
+
+    assert digest.text.splitlines()[-1] == "and 3 more: spendmeter alerts log --route hook"
+
+
+@pytest.mark.parametrize(
+    ("nanousd", "shown"),
+    [
+        (0, "$0"),
+        (1, "$0.000000001"),
+        (1_234_567, "$0.0012"),
+        (500_000, "$0.0005"),
+        (999_999_999, "$0.99"),
+        (1_000_000_000, "$1"),
+        (1_500_000_000, "$1.50"),
+        (49_999_999_999, "$49.99"),
+        (1_234_567_890_000_000, "$1,234,567.89"),
+        (-1_500_000_000, "-$1.50"),
+    ],
+)
+def test_amounts_are_read_at_a_glance_and_never_rounded_up(nanousd: int, shown: str) -> None:
+    assert usd(NanoUsd(nanousd)) == shown
+
+
+def test_a_message_fits_three_seconds() -> None:
+    """About fifty words: what a person reads at 250 words a minute in twelve seconds is too long."""
+    for kind in (AlertKind.THRESHOLD, AlertKind.EXCEEDED, AlertKind.RECOVERED, AlertKind.FORECAST):
+        title, text = of(alert(kind, at=NOW + timedelta(days=1)))
+        assert len(title) <= 60
+        assert len(text.splitlines()) <= 4
+        assert len((title + text).split()) <= 45

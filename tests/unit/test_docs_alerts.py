@@ -1,0 +1,45 @@
+"""docs/alerts.md is held to the code: its files of routes work, its tables are whole, its message is ours."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from spendmeter.contract.alert import AlertKind
+from spendmeter_sinks.alerts.command import example
+from spendmeter_sinks.alerts.file import ROUTE_FIELDS, read_routes
+from spendmeter_sinks.alerts.message import FIELDS, MessageContext, render
+from tests.alerts import webhook
+
+PAGE = (Path(__file__).parents[2] / "docs/alerts.md").read_text(encoding="utf-8")
+FILES = re.findall(r"(?s)```yaml\n(.*?)```", PAGE)
+
+
+@pytest.mark.parametrize("written", FILES)
+def test_each_file_of_routes_on_the_page_works(written: str) -> None:
+    assert read_routes(written, "docs/alerts.md", None)
+
+
+def test_each_field_of_a_route_is_explained_and_no_other() -> None:
+    section = PAGE.partition("## A route\n")[2].partition("\n## ")[0]
+    columns = re.findall(r"(?m)^\| (`.*?) \|", section)
+
+    assert sorted(name for column in columns for name in re.findall(r"`(\w+)`", column)) == sorted(
+        ROUTE_FIELDS
+    )
+
+
+def test_each_field_of_a_template_is_named() -> None:
+    [line] = re.findall(r"(?m)^The fields: (.*)$", PAGE)
+
+    assert tuple(re.findall(r"`(\w+)`", line)) == FIELDS
+
+
+def test_the_message_on_the_page_is_the_one_that_is_sent() -> None:
+    budget, alert = example(AlertKind.EXCEEDED, datetime.fromisoformat("2026-11-20T12:00:00+00:00"))
+    link = re.findall(r"`(https://[^`]*\{account\})`", PAGE)[0]
+    message = render(webhook(""), alert, MessageContext(budget, link))
+
+    [shown] = re.findall(r"(?s)```text\n(.*?)```", PAGE)
+    assert shown == f"{message.title}\n{message.text}\n"
