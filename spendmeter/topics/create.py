@@ -77,7 +77,7 @@ async def partitions_of(settings: Settings, names: Collection[str]) -> dict[str,
 
 
 async def _until_led(admin: AIOKafkaAdminClient) -> None:
-    """Wait until a broker is the controller: without one, as in an election, aiokafka has an AttributeError."""
+    """Wait until a broker is the controller: without one aiokafka ends with an AttributeError."""
     for _ in range(MAX_ATTEMPTS):
         if (await admin.describe_cluster())["controller_id"] >= 0:
             return
