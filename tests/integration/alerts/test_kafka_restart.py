@@ -18,7 +18,7 @@ from spendmeter_sinks.alerts.settings import AlertSettings
 from tests.alerts import alert, webhook
 from tests.integration.alerts.receiver import HttpServer
 
-WITHIN_SECONDS = 90
+WITHIN_SECONDS = 120
 
 
 async def put(settings: AlertSettings, number: int) -> str:
