@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,11 +25,12 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
-demo: install  ## Start the local stack, watch a budget being spent, refused, raised and served again
-	@$(BIN)/spendmeter demo
+demo: install  ## Start the local stack, watch a budget being spent, refused, raised and served again (ARGS=--keep: open the page)
+	@$(BIN)/spendmeter demo $(ARGS)
 
-test: install  ## Run every test on the real broker, the real engine and the real proxy, two at a time (WORKERS=0: one after another)
+test: install  ## Run every test on the real broker, the real engine, the real proxy and a real browser, two at a time (WORKERS=0: one after another)
 	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m pytest tests -n $(WORKERS)
 
 adversary: install  ## Send what anybody may send and compare bills with charges (ARGS="--seed 7 --requests 20000 --busy")
@@ -93,6 +94,9 @@ architecture: install  ## Write the picture of imports in ARCHITECTURE.md
 
 python-api: install  ## Write the tables of docs/reference/python.md
 	@$(BIN)/python -m tests.python_api
+
+openapi: install  ## Write docs/reference/openapi.json
+	@$(BIN)/python -m spendmeter_console.api.openapi > docs/reference/openapi.json
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --extra all --group dev pyproject.toml --output-file requirements.lock

@@ -19,7 +19,9 @@ EXTRA_OF = {
     "jgo": "local",
     "litellm": "local",
     "lz4": "local",
-    "uvicorn": "local",
+    "jinja2": "console",
+    "starlette": "console",
+    "uvicorn": "console",
     "genai_prices": "prices",
 }
 """The top-level module of a library, and the extra that has it. `cli` has what `sink` has."""

@@ -21,7 +21,17 @@ from tests.pages import rewritten
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "ARCHITECTURE.md"
 TARGET = "architecture"
-OUTSIDE = ("aiokafka", "chdb", "click", "clickhouse_connect", "faust", "litellm", "mode")
+OUTSIDE = (
+    "aiokafka",
+    "chdb",
+    "click",
+    "clickhouse_connect",
+    "faust",
+    "jinja2",
+    "litellm",
+    "mode",
+    "starlette",
+)
 """Libraries that few rooms should know."""
 WIDTH = 110
 

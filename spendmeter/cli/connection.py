@@ -20,6 +20,7 @@ from spendmeter.settings import ClickHouseSettings, Settings, load
 
 T = TypeVar("T")
 S = TypeVar("S", bound=BaseSettings)
+C = TypeVar("C", bound=ClickHouseSettings)
 
 _KAFKA, _CLICKHOUSE = "SPENDMETER_KAFKA_BOOTSTRAP", "SPENDMETER_CLICKHOUSE_URL"
 
@@ -38,7 +39,12 @@ def clickhouse_settings(dir_: Path | None) -> ClickHouseSettings:
 
 def cluster_settings(dir_: Path | None) -> ClickHouseSettings:
     """Kafka and history of one system: both from the environment, or both from the local stack."""
-    return _found(ClickHouseSettings, dir_, _KAFKA, _CLICKHOUSE)
+    return process_settings(ClickHouseSettings, dir_)
+
+
+def process_settings(kind: type[C], dir_: Path | None) -> C:
+    """As `cluster_settings`, with the settings that a process has beside them."""
+    return _found(kind, dir_, _KAFKA, _CLICKHOUSE)
 
 
 def stack(dir_: Path | None) -> Endpoints:

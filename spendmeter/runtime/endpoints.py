@@ -40,6 +40,8 @@ class Endpoints(BaseModel):
     proxy_url: str
     proxy_master_key: str
     upstream_url: str
+    web_url: str = ""
+    """Of the page; a stack of before has none."""
     metrics: dict[str, str]
     """Prometheus page of each component that has one."""
     pids: dict[str, int]

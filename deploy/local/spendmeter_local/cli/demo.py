@@ -24,9 +24,12 @@ STORY_WITHIN_SECONDS = 180
 
 @click.command()
 @dir_option
+@click.option(
+    "--keep", is_flag=True, help="Leave the stack running, with its page; `spendmeter down` ends it."
+)
 @json_option
 @click.pass_context
-def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
+def demo(context: click.Context, dir_: Path | None, keep: bool, as_json: bool) -> None:
     """Watch a budget being spent, refused, raised and served again, on a stack started for it.
 
     Without --dir and SPENDMETER_DIR the stack's data is deleted afterwards. A stack that already runs in DIR
@@ -40,13 +43,17 @@ def demo(context: click.Context, dir_: Path | None, as_json: bool) -> None:
     begun = time.monotonic()
     running = wait_for_running(stack)
     try:
-        code = _report(running or _up(stack, as_json), as_json)
+        endpoints = running or _up(stack, as_json)
+        say(f"open {endpoints.web_url} to watch it on the page", err=True)
+        code = _report(endpoints, as_json)
     finally:
-        if running is None:
+        if running is None and not keep:
             context.invoke(down, dir_=stack.path)
     if code:
         raise click.ClickException(f"the demo failed (exit {code}); logs are in {stack.path / 'logs'}")
-    if not kept:
+    if keep:
+        say(f"open {endpoints.web_url}; `spendmeter down --dir {stack.path}` ends it", err=True)
+    elif not kept:
         shutil.rmtree(stack.path)
         say(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
     say(f"the demo ran for {time.monotonic() - begun:.0f} s, including the stack's start and stop", err=True)

@@ -64,7 +64,7 @@ def up(
     only: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Start the local stack: Kafka, ClickHouse, the stream, the sinks, and a LiteLLM proxy."""
+    """Start the local stack: Kafka, ClickHouse, the stream, the sink, a LiteLLM proxy, and the page."""
     stack = resolve_dir(dir_)
     if _said_that_it_runs(stack, as_json):
         return
@@ -182,6 +182,7 @@ def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
         ("kafka", endpoints.kafka_bootstrap),
         ("clickhouse", endpoints.clickhouse_url),
         ("upstream", endpoints.upstream_url),
+        ("web", endpoints.web_url),
     ):
         if component in endpoints.pids or f"{component}-1" in endpoints.pids:
             say(f"  {component:<14} {address}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import spendmeter_console
 import spendmeter_sinks
 import spendmeter_sinks.alerts
 import spendmeter_stream
@@ -68,6 +69,7 @@ class Declaration:
     upstream_url: str
     proxy_url: str
     master_key: str
+    web_url: str = ""
 
     @property
     def components(self) -> list[StackComponent]:
@@ -84,6 +86,7 @@ class Declaration:
             self.upstream_url,
             self.proxy_url,
             self.master_key,
+            self.web_url,
         )
 
 
@@ -109,7 +112,8 @@ def declare(
         "clickhouse",
         "upstream",
         "proxy",
-        *(f"{name}-metrics" for name in ours),
+        "web",
+        *(f"{name}-metrics" for name in (*ours, "web")),
     ]
     ports = keep_ports(stack.ports, names)
     cluster = brokers(stack, nodes, ports)
@@ -160,6 +164,9 @@ def declare(
         # The callback is ready as soon as it has read Kafka, which may be before LiteLLM listens.
         return http_answers(f"{_url(ports['proxy'])}/health/liveliness")
 
+    def web_serves() -> bool:
+        return http_answers(f"{_url(ports['web'])}/healthz")
+
     return Declaration(
         [
             [
@@ -200,6 +207,16 @@ def declare(
                     for name in relays
                 ),
                 ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),
+                ours_named(
+                    "web",
+                    spendmeter_console.__name__,
+                    serves=web_serves,
+                    SPENDMETER_WEB_HOST=LOOPBACK,
+                    SPENDMETER_WEB_PORT=str(ports["web"]),
+                    SPENDMETER_WEB_METRICS_URLS=",".join(
+                        f"{_url(ports[f'{name}-metrics'])}/metrics" for name in ours
+                    ),
+                ),
             ],
         ],
         kafka_bootstrap=bootstrap,
@@ -208,6 +225,7 @@ def declare(
         upstream_url=upstream_url,
         proxy_url=_url(ports["proxy"]),
         master_key=master_key,
+        web_url=_url(ports["web"]),
     )
 
 

@@ -194,6 +194,7 @@ class Supervisor:
             proxy_url=declared.proxy_url,
             proxy_master_key=declared.master_key,
             upstream_url=declared.upstream_url,
+            web_url=declared.web_url,
             metrics={item.name: item.metrics_url for item in declared.components if item.metrics_url},
             pids={**pids, "supervisor": os.getpid()},
         )

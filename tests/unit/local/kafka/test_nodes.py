@@ -84,3 +84,13 @@ def test_a_stack_has_as_many_nodes_as_before_without_being_told(tmp_path: Path, 
     assert started == node_names(nodes)
     (step,) = [item for stage in again.stages for item in stage if item.name == "topics"]
     assert step.env["SPENDMETER_REPLICATION"] == str(nodes)
+
+
+def test_the_page_is_part_of_the_stack_and_for_this_machine_alone(tmp_path: Path) -> None:
+    declared = declare(StackDir(tmp_path))
+    [page] = [one for one in declared.components if one.name == "web"]
+
+    assert page.env["SPENDMETER_WEB_HOST"] == "127.0.0.1"
+    assert declared.web_url == f"http://127.0.0.1:{page.env['SPENDMETER_WEB_PORT']}"
+    others = {one.metrics_url for one in declared.components if one.metrics_url} - {page.metrics_url}
+    assert set(page.env["SPENDMETER_WEB_METRICS_URLS"].split(",")) == others

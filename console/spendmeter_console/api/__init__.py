@@ -1,0 +1,1 @@
+"""`/v1`: the same answers for programs, as JSON."""

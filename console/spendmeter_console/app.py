@@ -1,0 +1,84 @@
+"""The application: the guard, the API and the pages, over one board and one pool of questions to history."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from spendmeter.runtime.metrics import READY
+from spendmeter_console.access.guard import Guard
+from spendmeter_console.access.people import People
+from spendmeter_console.access.sessions import Sessions
+from spendmeter_console.api import routes as api
+from spendmeter_console.history.pool import HistoryBusy, HistoryPool, Unusable
+from spendmeter_console.live.board import Board
+from spendmeter_console.pages import routes as pages
+from spendmeter_console.pages.health import MetricsPages
+from spendmeter_console.settings import ConsoleSettings
+from spendmeter_console.viewer import EVERYTHING
+
+log = logging.getLogger(__name__)
+
+NAMES_EVERY_SECONDS = 60.0
+AGAIN_SECONDS = 5.0
+"""The pause after a question that history did not answer."""
+
+
+def build(settings: ConsoleSettings, people: People) -> Starlette:
+    """The whole page. It reads Kafka for as long as its lifespan lasts."""
+    board, history = Board(settings), HistoryPool(settings)
+    sessions = Sessions(people, settings.web_session_hours, time.monotonic)
+    sources = api.Sources(board, history, lambda: datetime.now(UTC))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with board.running():
+            works = [asyncio.create_task(work) for work in (_keep_names(board, history), _say_ready(board))]
+            try:
+                yield
+            finally:
+                READY.set(0)
+                for work in works:
+                    work.cancel()
+                await asyncio.gather(*works, return_exceptions=True)
+                await history.close()
+
+    return Starlette(
+        routes=[
+            *api.routes(sources),
+            *pages.routes(sources, settings, people, sessions, MetricsPages(settings)),
+            Route("/healthz", _health),
+        ],
+        middleware=[Middleware(Guard, settings=settings, people=people, sessions=sessions)],
+        exception_handlers=pages.ERRORS,
+        lifespan=lifespan,
+    )
+
+
+async def _keep_names(board: Board, history: HistoryPool) -> None:
+    """Aliases of keys, as history has them; without it, a page shows what Kafka has."""
+    while True:
+        pause = NAMES_EVERY_SECONDS
+        try:
+            board.names = await history.ask(EVERYTHING, lambda h: h.key_names(datetime.now(UTC)))
+        except (Unusable, HistoryBusy):
+            pause = AGAIN_SECONDS
+        await asyncio.sleep(pause)
+
+
+async def _say_ready(board: Board) -> None:
+    await board.caught_up.wait()
+    READY.set(1)
+    log.info("budgets and signals have been read")
+
+
+async def _health(_: Request) -> Response:
+    return PlainTextResponse("ok\n")

@@ -1,0 +1,1 @@
+"""What the page asks ClickHouse: typed, bounded in time and memory, each within a viewer's scope."""

@@ -1,0 +1,1 @@
+"""Pages: rendered here, styled and kept fresh by three small files of our own."""
