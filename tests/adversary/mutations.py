@@ -163,6 +163,27 @@ def _streams_without_usage_are_exact() -> None:
     vars(call_drafts)["lacks_usage"] = lambda stream: False
 
 
+def _what_litellm_cannot_convert_is_free() -> None:
+    """An answer that LiteLLM has noted and could not convert counts as a provider's refusal."""
+    from spendmeter_gateway.litellm import call_recorder
+
+    vars(call_recorder)["_was_answered"] = lambda data: False
+
+
+def _text_completions_are_exact() -> None:
+    """A text completion does not know its stream: LiteLLM's own count passes for the provider's."""
+    from spendmeter_gateway.litellm import observation
+
+    vars(observation)["_only_stream"] = lambda exchange: None
+
+
+def _copies_in_the_log_count_twice() -> None:
+    """What LiteLLM's log event has under two names is estimated twice."""
+    from spendmeter_gateway.litellm.payload import estimated_usage
+
+    vars(estimated_usage)["_CONTENT"] = ()
+
+
 def _everywhere(name: str, function: Callable[..., Any]) -> None:
     """Replace a function in each module that imports it by name."""
     from spendmeter_gateway.litellm import call_drafts, call_recorder
@@ -200,4 +221,7 @@ MUTATIONS: Mapping[str, Callable[[], None]] = {
     "zero is believed": _zero_is_believed,
     "reads are billed again": _reads_are_billed_again,
     "streams without usage are exact": _streams_without_usage_are_exact,
+    "what litellm cannot convert is free": _what_litellm_cannot_convert_is_free,
+    "text completions are exact": _text_completions_are_exact,
+    "copies in the log count twice": _copies_in_the_log_count_twice,
 }

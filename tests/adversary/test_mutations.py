@@ -35,6 +35,9 @@ CASES = [
         "responses", "gpt-4o", directive=(("in", 1000),), controls=(Control("background", "true"),), polls=4
     ),
     Case("chat", "gpt-4o", words=40, stream=True, directive=(("out", 100), ("usage", "missing"))),
+    Case("chat", "gem", words=40, directive=(("usage", "missing"),)),
+    Case("completions", "instruct", words=40, stream=True, controls=(Control("stream_options", "{}"),)),
+    Case("chat", "gpt-4o", words=600, directive=(("usage", "missing"),)),
 ]
 """A few that the generator makes too: what each mutation breaks is among them."""
 
