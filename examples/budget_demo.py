@@ -11,7 +11,9 @@ user and password are CLICKHOUSE_USER and CLICKHOUSE_PASSWORD of the environment
 import argparse
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 import uuid
 from collections.abc import Callable
@@ -55,17 +57,20 @@ SPENT_BY = {
     "key_info": "GET /key/info",
 }
 VERDICTS = {True: "equal to the nano-dollar", False: "NOT EQUAL", None: "no --clickhouse-url to compare with"}
-HEADINGS = (
-    f"  {'#':>3}  {'model':<20} {'prompt':<34} {'reply':<34}"
-    f" {'in':>4} {'out':>4}  {'cost':>12}  spent of the budget"
-)
+COLUMNS = shutil.get_terminal_size((160, 24)).columns
+IS_WIDE = COLUMNS >= 150
+"""Room for prompts and replies; a terminal of 80 columns has none."""
+TEXTS = f" {'prompt':<34} {'reply':<34}" if IS_WIDE else ""
+HEADINGS = f"  {'#':>3}  {'model':<20}{TEXTS} {'in':>4} {'out':>4}  {'cost':>12}  spent of the budget"
 
 
 class Story:
-    """The five steps, and what was measured on the way."""
+    """The five steps (four, where the key is kept), and what was measured on the way."""
 
-    def __init__(self, proxy: Proxy, clickhouse_url: str | None, say: Callable[[str], None]) -> None:
-        self.proxy, self.say = proxy, say
+    def __init__(
+        self, proxy: Proxy, clickhouse_url: str | None, say: Callable[[str], None], *, keeps_key: bool
+    ) -> None:
+        self.proxy, self.say, self.keeps_key = proxy, say, keeps_key
         self.clickhouse_url = clickhouse_url
         self.calls: list[Call] = []
         self.result: dict[str, Any] = {"first_warning_at_fraction": None, "unpriced": None}
@@ -79,7 +84,8 @@ class Story:
             self.compare()
             self.raise_budget()
         finally:
-            self.delete_key()
+            if not self.keeps_key:
+                self.delete_key()
         return self.result
 
     def make_key(self) -> None:
@@ -89,7 +95,7 @@ class Story:
         self.proxy.key = self.proxy.admin("POST", "/key/generate", **body)["key"]
         self.history = History(self.clickhouse_url, self.proxy.key)
         self.say(f"\nStep 1  A key with a budget of {usd(BUDGET_USD)}\n")
-        self.say(f"  POST /key/generate {json.dumps(body)}\n  sk-...{self.proxy.key[-4:]}")
+        self.say(f"{wrapped(f'POST /key/generate {json.dumps(body)}')}\n  sk-...{self.proxy.key[-4:]}")
 
     def spend(self) -> None:
         """Step 2: one call after the other, at once, until one is refused."""
@@ -111,7 +117,7 @@ class Story:
         """Wait until history says that a call had no price, and the alert is there."""
         for event in self.history.wait_for(UNPRICED_EVENTS):
             for alert in self.history.wait_for(UNPRICED_ALERTS, model=event["model"])[:1]:
-                self.say(f"{'':7}⚑ recorded as unpriced, not as free: {alert['message'].partition(' (')[0]}")
+                self.note(f"⚑ recorded as unpriced, not as free: {alert['message'].partition(' (')[0]}")
                 self.result["unpriced"] = event
 
     def warned(self) -> None:
@@ -119,7 +125,7 @@ class Story:
         if self.result["first_warning_at_fraction"] is None:
             for alert in self.history.wait_for(ALERTS, kind="threshold")[:1]:
                 self.result["first_warning_at_fraction"] = round(alert["fraction"], 4)
-                self.say(f"{'':7}⚠ {self.plain(alert['message'])}")
+                self.note(f"⚠ {self.plain(alert['message'])}")
 
     def refused(self) -> None:
         """The end of step 2."""
@@ -127,10 +133,10 @@ class Story:
         if last.error.get("type") != "budget_exceeded":
             raise SystemExit(f"call {len(self.calls)} should have been refused; {last.status}: {last.error}")
         milliseconds = (last.answered_at - served[-1].answered_at) * 1000
-        self.say(f"{'':7}✋ {last.error['message']}")
+        self.note(f"✋ {last.error['message']}")
         self.warned()
         for alert in self.history.wait_for(ALERTS, kind="exceeded")[:1]:
-            self.say(f"{'':7}⚠ {self.plain(alert['message'])}")
+            self.note(f"⚠ {self.plain(alert['message'])}")
         self.say(f"\n  refused {milliseconds:.0f} ms after the answer of the call that spent the rest")
         unshown = ("answered_at", "headers")
         calls = [{k: v for k, v in asdict(call).items() if k not in unshown} for call in self.calls]
@@ -166,12 +172,14 @@ class Story:
         for why in self.history.wait_for(DECISION, decision=decision):
             self.result["decision"] = {"id": decision, **why}
             at, limit = Decimal(why["spent_usd"]), Decimal(why["limit_usd"])
-            self.say(f"  refused with {usd(at)} known of {usd(limit)}: spendmeter explain {decision}")
+            self.say(f"  refused with {usd(at)} known of {usd(limit)}:\n    spendmeter explain {decision}")
         self.result["signal_latency_ms"] = latency = next(iter(self.history.rows(SIGNAL_LATENCY)), None)
         if latency:
             self.say(
-                f"  from a request's end to the stream's signal that includes it:"
-                f" p50 {latency['p50']} ms, p99 {latency['p99']} ms"
+                wrapped(
+                    "from a request's end to the stream's signal that includes it:"
+                    f" p50 {latency['p50']} ms, p99 {latency['p99']} ms"
+                )
             )
 
     def raise_budget(self) -> None:
@@ -186,10 +194,11 @@ class Story:
         self.result["readmitted_after_ms"] = round(served_ms, 1)
         self.say(f"\nStep 4  The budget is raised to {usd(RAISED_USD)}\n\n{HEADINGS}")
         self.say(line(len(self.calls) + 1, call, RAISED_USD))
-        self.say(
-            f"\n  served {served_ms:.0f} ms after POST /key/update was sent"
+        after = (
+            f"served {served_ms:.0f} ms after POST /key/update was sent"
             f" ({raised_ms:.0f} ms until that was answered, the rest is the call itself)"
         )
+        self.say(f"\n{wrapped(after)}")
 
     def delete_key(self) -> None:
         """Step 5: the key opens nothing any more."""
@@ -197,7 +206,12 @@ class Story:
         call = self.proxy.complete(MODELS[0], PROMPTS[0])
         message = str(call.error.get("message"))
         self.result["deleted_key"] = {"status": call.status, "message": message}
-        self.say(f"\nStep 5  The key is deleted\n\n  {call.status} {short(self.plain(message), 120)}\n")
+        shown = wrapped(f"{call.status} {short(self.plain(message), 120)}")
+        self.say(f"\nStep 5  The key is deleted\n\n{shown}\n")
+
+    def note(self, text: str) -> None:
+        """Say it under the call that it is about."""
+        self.say(wrapped(text, 7))
 
     def plain(self, text: str) -> str:
         """Without the 64 digits of the key's hash."""
@@ -207,12 +221,20 @@ class Story:
 def line(number: int, call: Call, budget: Decimal = BUDGET_USD) -> str:
     """One call in aligned columns."""
     cost = "no price" if call.cost_usd is None else f"${call.cost_usd:.9f}"
-    reply = call.reply if call.status == 200 else f"refused, {call.status}"
+    refused = f"refused, {call.status}"
+    reply = call.reply if call.status == 200 else refused
+    texts = f" {short(call.prompt):<34} {short(reply):<34}" if IS_WIDE else ""
+    shown = cost if call.status == 200 else "" if IS_WIDE else refused
+    of = f" of {usd(budget)}" if IS_WIDE else ""
     return (
-        f"  {number:>3}  {call.model:<20} {short(call.prompt):<34} {short(reply):<34}"
-        f" {call.tokens_in:>4} {call.tokens_out:>4}  {cost if call.status == 200 else '':>12}"
-        f"  ${call.spent_usd:.9f} of {usd(budget)} {call.spent_usd / budget:>7.1%}"
+        f"  {number:>3}  {call.model:<20}{texts} {call.tokens_in:>4} {call.tokens_out:>4}  {shown:>12}"
+        f"  ${call.spent_usd:.9f}{of} {call.spent_usd / budget:>7.1%}"
     )
+
+
+def wrapped(text: str, indent: int = 2) -> str:
+    """In lines that the terminal need not fold."""
+    return textwrap.fill(text, COLUMNS - 1, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2))
 
 
 def short(text: str, width: int = 33) -> str:
@@ -235,12 +257,14 @@ def main() -> None:
     parser.add_argument("--base-url", required=True)
     parser.add_argument("--master-key", default=os.environ.get("LITELLM_MASTER_KEY"))
     parser.add_argument("--clickhouse-url")
+    parser.add_argument("--keep-key", action="store_true", help="leave the key and its budget")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, at the end")
     options = parser.parse_args()
     if not options.master_key:
         parser.error("--master-key, or LITELLM_MASTER_KEY in the environment, is needed")
     say: Callable[[str], None] = (lambda _: None) if options.json else (lambda text: print(text, flush=True))
-    result = Story(Proxy(options.base_url, options.master_key), options.clickhouse_url, say).tell()
+    proxy = Proxy(options.base_url, options.master_key)
+    result = Story(proxy, options.clickhouse_url, say, keeps_key=options.keep_key).tell()
     if options.json:
         print(json.dumps(result, indent=2, default=str))
     if result["equal"] is False:

@@ -14,7 +14,7 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024
 MAX_PAGES = 50
 SHOWN = {
     "spendmeter_ready": "ready",
-    "spendmeter_outbox_fill_ratio": "outbox, share full",
+    "spendmeter_outbox_fill_ratio": "outbox full (%)",
     "spendmeter_outbox_oldest_unsent_seconds": "oldest unsent (s)",
     "spendmeter_outbox_lost_total": "events lost",
     "spendmeter_sink_lag_records": "lag of history (records)",
@@ -59,7 +59,8 @@ def _read(url: str) -> ProcessHealth:
     figures: dict[str, float] = {}
     for metric, value in _SAMPLE.findall(page):
         if metric in SHOWN:
-            figures[SHOWN[metric]] = figures.get(SHOWN[metric], 0.0) + float(value)
+            shown = round(float(value) * 100, 1) if metric.endswith("_ratio") else float(value)
+            figures[SHOWN[metric]] = figures.get(SHOWN[metric], 0.0) + shown
     return ProcessHealth(address, _component(page), True, figures)
 
 

@@ -25,7 +25,9 @@ STORY_WITHIN_SECONDS = 180
 @click.command()
 @dir_option
 @click.option(
-    "--keep", is_flag=True, help="Leave the stack running, with its page; `spendmeter down` ends it."
+    "--keep",
+    is_flag=True,
+    help="Leave the stack, its page and the key; `spendmeter down` ends it.",
 )
 @json_option
 @click.pass_context
@@ -45,14 +47,14 @@ def demo(context: click.Context, dir_: Path | None, keep: bool, as_json: bool) -
     try:
         endpoints = running or _up(stack, as_json)
         say(f"open {endpoints.web_url} to watch it on the page", err=True)
-        code = _report(endpoints, as_json)
+        code = _report(endpoints, as_json, keep)
     finally:
         if running is None and not keep:
             context.invoke(down, dir_=stack.path)
     if code:
         raise click.ClickException(f"the demo failed (exit {code}); logs are in {stack.path / 'logs'}")
     if keep:
-        say(f"open {endpoints.web_url}; `spendmeter down --dir {stack.path}` ends it", err=True)
+        say(f"open {endpoints.web_url}\nspendmeter down --dir {stack.path}   # ends it", err=True)
     elif not kept:
         shutil.rmtree(stack.path)
         say(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
@@ -69,10 +71,11 @@ def _up(stack: StackDir, quiet: bool) -> Endpoints:
         raise click.ClickException(f"{error}; logs are in {stack.path / 'logs'}") from error
 
 
-def _report(endpoints: Endpoints, as_json: bool) -> int:
+def _report(endpoints: Endpoints, as_json: bool, keep: bool) -> int:
     """Run the story as a client; returns its exit code."""
     command = [sys.executable, str(STORY), "--base-url", endpoints.proxy_url]
     command += ["--clickhouse-url", endpoints.clickhouse_url, *(["--json"] if as_json else [])]
+    command += ["--keep-key"] if keep else []
     # In the environment, because every user of the machine can see arguments.
     environment = {
         **os.environ,
