@@ -7,6 +7,7 @@ itself, and never changes what others have spent. Everything follows from a seed
 import json
 import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -108,7 +109,7 @@ def _changed_example(chance: random.Random, topic: str) -> tuple[bytes | None, b
     value = example["value"]
     for _ in range(chance.choice((0, 1, 1, 2))):
         field = chance.choice([*value, "no such field"])
-        value[field] = chance.choice(_ODD_VALUES)
+        value[field] = deepcopy(chance.choice(_ODD_VALUES))
     name = f"{NOBODY}-{chance.randrange(10)}"
     for field in ("id", "budget_id", "key", "producer_id", "gateway"):
         if isinstance(value.get(field), str):

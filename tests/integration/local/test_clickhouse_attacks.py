@@ -382,7 +382,7 @@ async def test_slow_clients_hold_up_nobody_and_are_ended(monkeypatch: pytest.Mon
             assert answer.status == 200
         async with await asyncio.wait_for(slow, WITHIN_SECONDS) as answer:
             assert answer.status == 408
-            assert "not there within 0.2 s" in await answer.text()
+            assert "did not arrive within 0.2 s" in await answer.text()
 
 
 def test_an_engine_that_cannot_read_its_grants_does_not_open(tmp_path: Path) -> None:
