@@ -5,12 +5,13 @@
 
 import runpy
 import sys
+from importlib import import_module
 
-from spendmeter.domain import matching as shape
 from spendmeter.values import models
 
 models.canonical_model = lambda model, provider: model
 models.names_of_model = lambda model, provider: (model,) if model else ()
 models.selected_model = lambda wanted: wanted
-shape._MODELS_BY_THEIR_ONE_NAME = 1
+# Not before: it takes these names as it is imported.
+import_module("spendmeter.domain.matching")._MODELS_BY_THEIR_ONE_NAME = 1  # type: ignore[attr-defined]
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
