@@ -9,6 +9,7 @@ calls to a provider count: a call that sent nothing itself and contains others i
 
 import contextvars
 import re
+import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
@@ -58,9 +59,9 @@ class Call:
     """One call to a deployment; its id becomes the id of its usage event."""
 
     __slots__ = (
-        "arguments", "call_type", "caller", "deployment", "exchange", "has_children", "id", "is_estimated",
-        "is_pending", "is_recorded", "is_streamed", "lacks_usage", "outcome", "parent", "priced",
-        "recorded_nanousd", "response", "response_id", "sends", "stream", "usage",
+        "arguments", "call_type", "caller", "deployment", "earlier_error", "exchange", "has_children", "id",
+        "is_estimated", "is_pending", "is_recorded", "is_streamed", "lacks_usage", "outcome", "parent",
+        "priced", "recorded_nanousd", "response", "response_id", "sends", "stream", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,8 @@ class Call:
         # Gemini and Vertex have it in the path.
         self.is_streamed = arguments.get("stream") is True or ":stream" in exchange.path
         self.outcome = Outcome.RUNNING
+        self.earlier_error = id(sys.exc_info()[1])
+        """The `id` of the failure that led to it, if it is another attempt: no cause of its own failure."""
         self.sends = 0
         """How often LiteLLM reported that it sends a request to the provider."""
         self.has_children = False

@@ -373,6 +373,15 @@ def test_05_a_chat_that_litellm_cannot_read_is_charged(adversary: Adversary, mod
     assert violations(adversary.account(owner, calls=1)) == []
 
 
+@pytest.mark.parametrize("fault", ["malformed", "cut"])
+def test_05_a_fallbacks_unreadable_answer_is_charged_whatever_led_to_it(
+    adversary: Adversary, fault: str
+) -> None:
+    owner = adversary.owner()
+    sent(adversary, owner, Case("chat", "failing", words=60).with_directive(fault=fault))
+    assert violations(adversary.account(owner, calls=1)) == []
+
+
 def test_05_an_answer_that_litellm_cannot_read_is_estimated(adversary: Adversary) -> None:
     owner = adversary.owner()
     body = {"model": "claude", "input": adversary.prompt(owner, "usage=missing", "some words " * 20)}

@@ -66,7 +66,8 @@ class CallRecorder:
 
     def call_failed(self, call: Call, data: object, error: BaseException) -> None:
         """Nothing is billed for a call that failed, unless it was given up after it had been sent."""
-        if call.sends and was_cut(error, was_answered=_was_answered(data)):
+        was_answered = _was_answered(data)
+        if call.sends and was_cut(error, was_answered=was_answered, earlier_error=call.earlier_error):
             call.outcome = Outcome.CUT
         else:
             call.exchange.give_back(call)
@@ -231,7 +232,7 @@ def _failed(exchange: Exchange, error: object, call_types: Container[str]) -> No
     """What failed without a hook of its own: pass-through calls, and streams that had begun."""
     for call in exchange.open_calls():
         if call.outcome is Outcome.RUNNING and call.call_type in call_types:
-            if isinstance(error, BaseException) and not was_cut(error):
+            if isinstance(error, BaseException) and not was_cut(error, earlier_error=call.earlier_error):
                 exchange.give_back(call)
             else:
                 call.outcome = Outcome.CUT

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from itertools import takewhile
 
 import httpx
 import openai
@@ -19,14 +20,17 @@ _UNREAD = (KeyError, IndexError, TypeError, AttributeError, ValidationError)
 _MAX_CAUSES = 20
 
 
-def was_cut(error: BaseException, *, was_answered: bool = False) -> bool:
+def was_cut(error: BaseException, *, was_answered: bool = False, earlier_error: int = 0) -> bool:
     """Whether a call that was sent may have been worked on: timed out, broken off, or answered unreadably.
 
-    `was_answered`: LiteLLM has noted an answer, whatever it made of it.
+    `was_answered`: LiteLLM has noted an answer, whatever it made of it. `earlier_error`: the `id` of what was
+    being handled as the call began; a fallback runs while the failure that led to it is being handled.
 
     A provider that answers with an error bills nothing. LiteLLM wraps what happened several times over.
     """
-    causes = list(_causes(error))
+    causes = list(takewhile(lambda one: id(one) != earlier_error, _causes(error)))
+    if not causes:
+        return False
     if any(map(_was_never_sent, causes)):
         return False
     if any(isinstance(one, httpx.HTTPStatusError) for one in causes):

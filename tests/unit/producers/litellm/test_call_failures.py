@@ -79,3 +79,12 @@ def test_an_answer_that_was_noted_leaves_a_bill_whatever_litellm_made_of_it(
     cause: Exception, expected: bool
 ) -> None:
     assert was_cut(wrapped(RuntimeError("litellm"), cause), was_answered=True) is expected
+
+
+def test_the_failure_that_led_to_a_fallback_is_no_cause_of_the_fallbacks_own() -> None:
+    earlier = wrapped(RuntimeError("litellm"), httpx.ConnectError("away"))
+    own = wrapped(RuntimeError("litellm"), wrapped(json.JSONDecodeError("no", "{", 1), earlier))
+
+    assert not was_cut(own), "as long as nobody says where the call began"
+    assert was_cut(own, earlier_error=id(earlier))
+    assert not was_cut(earlier, earlier_error=id(earlier))
