@@ -172,11 +172,14 @@ class Adversary:
         self.served(owner, self.chat(owner))
         assert self.account(owner, calls=1).charged == GPT_4O
 
-    def account(self, owner: Owner, *, calls: int = 0) -> Account:
-        """What the owner's calls, so many at least, cost and what was charged: once even, or out of time."""
-        return self.run(self._account(owner, calls))
+    def account(self, owner: Owner, *, calls: int = 0, charged: int | None = None) -> Account:
+        """What the owner's calls, so many at least, cost and what was charged: once even, or out of time.
 
-    async def _account(self, owner: Owner, calls: int) -> Account:
+        Once so much is `charged` where the upstream's calls do not say what it is: a batch.
+        """
+        return self.run(self._account(owner, calls, charged))
+
+    async def _account(self, owner: Owner, calls: int, charged: int | None = None) -> Account:
         deadline = time.monotonic() + self.world.settles_within_seconds
         while True:
             await self.read()
@@ -185,7 +188,8 @@ class Adversary:
             account = accounts[owner.key_hash]
             is_recorded = figures["spendmeter_outbox_recorded_total"] == self.world.read_events
             is_settled = is_recorded and not figures["spendmeter_pending"]
-            if account.is_even and is_settled and len(account.calls) >= calls:
+            is_there = account.is_even if charged is None else account.charged == charged
+            if is_there and is_settled and len(account.calls) >= calls:
                 return account
             if time.monotonic() > deadline:
                 return account
