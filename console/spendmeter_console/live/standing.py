@@ -7,6 +7,7 @@ from spendmeter.contract.budget import ANY, Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.domain.globs import is_glob
+from spendmeter.domain.thresholds import state_at
 from spendmeter.domain.window import Window
 from spendmeter.values.account import account_name
 
@@ -58,7 +59,7 @@ def standing_of(signal: Signal, budget: Budget, window: Window, now: datetime) -
         window,
         limit := budget.limit_at(now),
         spent,
-        state_of(spent, limit, budget),
+        state_at(spent, limit, budget.warn_at)[0],
         budget.refuses,
         budget.paused,
         signal.opening and not has_ended,
@@ -85,13 +86,6 @@ def untouched(budget: Budget, window: Window, now: datetime) -> Standing | None:
         None,
         None,
     )
-
-
-def state_of(spent: NanoUsd, limit: NanoUsd, budget: Budget) -> State:
-    """As the judge has it: at the limit, past a threshold, or below all of them."""
-    if spent >= limit:
-        return State.EXCEEDED
-    return State.WARNING if any(spent >= limit * share for share in budget.warn_at) else State.OK
 
 
 def closest_first(standing: Standing) -> tuple[float, str]:

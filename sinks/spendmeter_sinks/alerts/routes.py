@@ -16,6 +16,7 @@ from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.budget import ANY
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.globs import fits
+from spendmeter.domain.thresholds import share_of
 
 MAX_ROUTES = 50
 MAX_AGE = timedelta(days=35)
@@ -71,7 +72,7 @@ class AlertMatch(NamedTuple):
                 dimension in signal.subject and _any_fits(values, signal.subject[dimension])
                 for dimension, values in self.subject.items()
             )
-            and signal.spent_nanousd >= self.share * signal.limit_nanousd
+            and signal.spent_nanousd >= share_of(signal.limit_nanousd, self.share)
             and signal.spent_nanousd >= self.amount_nanousd
         )
 

@@ -2,30 +2,21 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.money import NanoUsd, format_usd
+from spendmeter.contract.money import format_usd
 from spendmeter.contract.signal import Signal, State
+from spendmeter.domain.thresholds import share_of
 from spendmeter.domain.window import Window
 from spendmeter_stream.judge.forecast import worth_an_alert
 from spendmeter_stream.state import AccountState
-
-# Limits of budgets and of their raises, with few fractions each.
-_MAX_REMEMBERED = 10_000
-
-
-@lru_cache(_MAX_REMEMBERED)
-def share(limit: NanoUsd, fraction: float) -> int:
-    """A fraction of the limit, rounded up: a threshold fires when it is reached, not before."""
-    return -int(-limit * round(fraction * 1_000_000) // 1_000_000)
 
 
 def crossings(state: AccountState, budget: Budget, signal: Signal) -> Iterable[Alert]:
     """The alerts for thresholds that this signal crosses first; notes them as sent."""
     for fraction in budget.warn_at:
-        is_reached = signal.spent_nanousd >= share(signal.limit_nanousd, fraction)
+        is_reached = signal.spent_nanousd >= share_of(signal.limit_nanousd, fraction)
         if is_reached and f"{AlertKind.THRESHOLD}/{fraction}" not in state.sent_alerts:
             message = (
                 f"{budget.id}: {_who(signal)} has spent {fraction:.0%} of its budget ({_figures(signal)})"

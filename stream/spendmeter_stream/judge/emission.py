@@ -6,15 +6,12 @@ from typing import NamedTuple
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import CLOSE_TO_LIMIT_SHARE, COALESCE_SHARE, State
+from spendmeter.domain.thresholds import share_of, state_at
 from spendmeter.domain.window import Window
-from spendmeter_stream.judge.alerts import share
 from spendmeter_stream.judge.merging import Merged
 
 # Far from the limit a signal may wait this long, or until COALESCE_SHARE of the limit has been spent since.
 COALESCE_FOR = timedelta(seconds=1)
-
-# An enum's attribute costs as much as a comparison of money.
-_OK, _WARNING, _EXCEEDED = State.OK, State.WARNING, State.EXCEEDED
 
 
 class Snapshot(NamedTuple):
@@ -34,12 +31,7 @@ class Snapshot(NamedTuple):
 def snapshot_of(merged: Merged, budget: Budget, window: Window, now: datetime) -> Snapshot:
     """The snapshot of an account whose components add up to `merged`."""
     spent, limit = merged.spent_nanousd, budget.limit_at(now)
-    state, threshold = _OK, None
-    for fraction in budget.warn_at:  # they rise
-        if spent >= share(limit, fraction):
-            state, threshold = _WARNING, fraction
-    if spent >= limit:
-        state, threshold = _EXCEEDED, 1.0
+    state, threshold = state_at(spent, limit, budget.warn_at)
     return Snapshot(
         window.start,
         budget.revision,
@@ -68,7 +60,7 @@ def should_emit(current: Snapshot, emitted: Snapshot) -> bool:
         return False
     if current.state is not emitted.state or current.threshold != emitted.threshold:
         return True
-    if current.spent_nanousd >= share(current.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
+    if current.spent_nanousd >= share_of(current.limit_nanousd, CLOSE_TO_LIMIT_SHARE):
         return True
     moved = abs(current.spent_nanousd - emitted.spent_nanousd)
-    return moved >= share(current.limit_nanousd, COALESCE_SHARE) or current.at - emitted.at >= COALESCE_FOR
+    return moved >= share_of(current.limit_nanousd, COALESCE_SHARE) or current.at - emitted.at >= COALESCE_FOR

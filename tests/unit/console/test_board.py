@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from spendmeter.contract.signal import Signal
 from spendmeter.settings import Settings
 from spendmeter.values.account import account_name
@@ -109,3 +111,13 @@ def test_a_budget_that_is_removed_removes_its_accounts() -> None:
     held.seconds = 10
     assert held.accounts() == []
     assert held.board.budgets(EVERYTHING) == []
+
+
+@pytest.mark.parametrize(("spent", "state"), [(66_999_999, "ok"), (67_000_000, "warning")])
+def test_a_threshold_is_reached_where_the_judge_says_so(spent: int, state: str) -> None:
+    """A float times a limit may be a little more than the share: 0.067 of a dollar."""
+    held = Held()
+    held.budget(match={"team": "*"}, limit_nanousd=10**9, warn_at=(0.067,))
+    held.signal("per-key", spent, team="red")
+
+    assert held.accounts(state=state) == ["per-key|team=red"]

@@ -42,6 +42,9 @@ NIGHT = Quiet(time(22), time(7), BERLIN, frozenset({AlertKind.EXCEEDED}))
         (AlertMatch(subject={"team": ("a", "b")}), {}, False),
         (AlertMatch(share=0.8), {"spent": "40"}, True),
         (AlertMatch(share=0.8), {"spent": "39.999999999"}, False),
+        # As floats 0.017 of $50 is a little more than $0.85.
+        (AlertMatch(share=0.017), {"spent": "0.85"}, True),
+        (AlertMatch(share=0.017), {"spent": "0.849999999"}, False),
         (AlertMatch(amount_nanousd=from_usd("40")), {"spent": "40"}, True),
         (AlertMatch(amount_nanousd=from_usd("40")), {"spent": "39.999999999"}, False),
     ],
