@@ -181,7 +181,7 @@ def _copies_in_the_log_count_twice() -> None:
     """What LiteLLM's log event has under two names is estimated twice."""
     from spendmeter_gateway.litellm.payload import estimated_usage
 
-    vars(estimated_usage)["_CONTENT"] = ()
+    vars(estimated_usage)["CONTENT"] = ()
 
 
 def _everywhere(name: str, function: Callable[..., Any]) -> None:

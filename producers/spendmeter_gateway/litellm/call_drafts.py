@@ -1,7 +1,7 @@
 """Usage events of calls that LiteLLM logs late, mixed up with others of their request, or not at all."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from spendmeter_gateway.admission.route_admission import subject_at
 from spendmeter_gateway.exchange import Call, Exchange
 from spendmeter_gateway.litellm.compat import has_custom_pricing, usage_as_logged
 from spendmeter_gateway.litellm.models import listed_prices
-from spendmeter_gateway.litellm.payload.estimated_usage import estimated_usage, stream_texts
+from spendmeter_gateway.litellm.payload.estimated_usage import SENT, estimated_usage, stream_texts
 from spendmeter_gateway.litellm.payload.fields import mapping, part_of, text, text_or_none
 from spendmeter_gateway.litellm.payload.logged_call import CostParts, LoggedCall, images_of
 from spendmeter_gateway.litellm.payload.pass_through import Marks, marks_of
@@ -31,7 +31,6 @@ from spendmeter_gateway.litellm.request.size import ORDERED_BY_UNITS, measure
 from spendmeter_gateway.litellm.streams import chunks_of, is_unfinished, lacks_usage, usage_said
 from spendmeter_gateway.model import UsageCounts, UsageDraft
 
-_SENT = ("messages", "input", "prompt", "contents", "system", "instructions", "tools")
 _ANSWER = ("data", "choices", "content", "output", "candidates")
 # Of one call's texts and output; what is longer is counted by its length.
 _MAX_COUNTED_CHARS = 1_000_000
@@ -60,7 +59,7 @@ class CallDrafts:
             response = ModelResponse(model=call.deployment.model, usage=_usage(counts))
         usage = usage_as_logged(response)
         if call.priced is None or call.priced[0] != usage:
-            call.priced = deepcopy(usage), _draft(call, response, part_of(response, "id"))
+            call.priced = deepcopy(usage), _draft(call, response, part_of(response, "id"), usage)
         draft, now = call.priced[1], datetime.now(UTC)
         return draft and draft._replace(fields={**draft.fields, "occurred_at": now, "started_at": now})
 
@@ -93,7 +92,7 @@ class CallDrafts:
         usage = usage_said(call.stream) or call.usage
         if usage is not None:
             response = ModelResponse(model=call.deployment.model, usage=usage)
-            return _draft(call, response, call.response_id)
+            return _draft(call, response, call.response_id, usage_as_logged(response))
         return self.estimated(call)
 
     def estimated(self, call: Call) -> UsageDraft | None:
@@ -101,7 +100,7 @@ class CallDrafts:
         came = _texts_that_came(call) if call.is_streamed else []
         found = estimated_usage(call.arguments, came, call_type=call.call_type, count=_count)
         response = ModelResponse(model=call.deployment.model, usage=_usage(found))
-        draft = _draft(call, response, None)
+        draft = _draft(call, response, None, usage_as_logged(response))
         if draft is None:
             return None
         fields = {**draft.fields, "estimated": True}
@@ -142,12 +141,11 @@ def charged_to(draft: UsageDraft, call: Call) -> UsageDraft:
 
 
 def _sent(call: Call) -> dict[str, Any]:
-    return {name: call.arguments[name] for name in _SENT if name in call.arguments}
+    return {name: call.arguments[name] for name in SENT if name in call.arguments}
 
 
-def _draft(call: Call, response: object, response_id: object) -> UsageDraft | None:
+def _draft(call: Call, response: object, response_id: object, usage: Mapping[str, Any]) -> UsageDraft | None:
     arguments, deployment = call.arguments, call.deployment
-    usage = usage_as_logged(response)
     cost, response_id = _cost(call, response), response_id if isinstance(response_id, str) else str(call.id)
     call_id, own_metadata = arguments.get("litellm_call_id"), mapping(arguments.get("litellm_metadata"))
     answer = {name: part_of(response, name) for name in _ANSWER}

@@ -88,7 +88,7 @@ def _repeats(chunk: object) -> bool:
     return isinstance(kind, str) and kind.startswith("response.") and not kind.endswith(".delta")
 
 
-_CONTENT = ("messages", "prompt", "input", "contents")
+CONTENT = ("messages", "prompt", "input", "contents")
 """Of these an API reads one. LiteLLM's log event has what was sent under two: the longer counts."""
 
 
@@ -96,7 +96,7 @@ def _request_size(request: Mapping[str, Any], call_type: str) -> RequestSize | N
     # Not all of it: a log event has much beside what was sent.
     body = {name: request[name] for name in SENT if request.get(name) is not None}
     kind = "embedding" if call_type in _WITHOUT_AN_ANSWER else "acompletion"
-    contents = {name: measure({name: body[name]}, kind) for name in _CONTENT if name in body}
+    contents = {name: measure({name: body[name]}, kind) for name in CONTENT if name in body}
     if len(contents) > 1:
         longest = max(contents, key=lambda name: _weight(contents[name]))
         body = {name: value for name, value in body.items() if name == longest or name not in contents}

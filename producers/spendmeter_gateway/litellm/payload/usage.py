@@ -13,7 +13,7 @@ from spendmeter.contract.usage import CostSource, Doubt, Status
 from spendmeter.values.ids import derived_uuid7, unix_ms_of
 from spendmeter.values.times import from_unix_us
 from spendmeter_gateway.litellm.payload.costs import cost_of
-from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage
+from spendmeter_gateway.litellm.payload.estimated_usage import CONTENT, answer_texts, estimated_usage
 from spendmeter_gateway.litellm.payload.fields import mapping
 from spendmeter_gateway.litellm.payload.free_calls import is_free_call
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall
@@ -37,7 +37,6 @@ _READ_TEXT = re.compile(
     r"a?(completion|text_completion|responses|anthropic_messages|generate_content(_stream)?)"
 )
 """Those of them that nothing comes out of unless something went in."""
-_BODIES = ("messages", "input", "prompt", "contents")
 
 
 def usage_of(
@@ -127,7 +126,7 @@ def _lacks_usage(call: LoggedCall) -> bool:
     if call.counts.total_tokens or (isinstance(cost, int | float) and cost > 0):
         return _READ_TEXT.fullmatch(call.call_type) is not None
     # A transcription brings a file, of which nothing is logged.
-    is_sent = any(call.sent.get(name) for name in _BODIES) or call.call_type.endswith("transcription")
+    is_sent = any(call.sent.get(name) for name in CONTENT) or call.call_type.endswith("transcription")
     return is_sent and _BILLED_BY_TOKENS.fullmatch(call.call_type) is not None
 
 

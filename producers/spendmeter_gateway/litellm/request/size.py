@@ -298,10 +298,6 @@ def _digits(value: object) -> int:
     return _CHARS_OF_A_FLOAT if isinstance(value, float) else _CHARS_OF_AN_OBJECT
 
 
-def _is_stored(position: Mapping[str, Any]) -> bool:
-    return any(position.get(name) for name in _STORED_BY_THE_PROVIDER)
-
-
 def _has_tools(position: Mapping[str, Any]) -> bool:
     return bool(position.get("tools") or position.get("functions") or position.get("response_format"))
 
