@@ -4,9 +4,8 @@ import re
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import lru_cache
 from typing import Annotated, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, Strict, field_validator, model_validator
 
@@ -14,7 +13,7 @@ from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, InvalidAmount, N
 from spendmeter.contract.wire import MAX_TEXT_CHARS, OptionalText, Text, Whole, Wire
 from spendmeter.values.dimensions import Dimension
 from spendmeter.values.period import plain_period, read_period
-from spendmeter.values.times import NO_WINDOWS_FROM, UtcTime
+from spendmeter.values.times import NO_WINDOWS_FROM, UtcTime, time_zones
 
 ANY = "*"
 """In a match: one account per distinct value of the dimension."""
@@ -49,13 +48,6 @@ class Raise(Wire):
 
     amount_nanousd: Annotated[NanoUsd, Strict(), Field(gt=0, le=LIMIT_OF_AMOUNTS_NANOUSD)]
     until: UtcTime
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    """The IANA zones of this machine. Cached, because listing them needs 30 ms: too long for each budget."""
-    # Some machines offer their own clock's zone under this name; on another machine it would differ.
-    return frozenset(available_timezones() - {"localtime"})
 
 
 class Budget(Wire):
@@ -124,7 +116,7 @@ class Budget(Wire):
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, value: str) -> str:
-        if value not in _zones():
+        if value not in time_zones():
             raise ValueError(f"timezone {value!r} is not an IANA time zone such as Europe/Berlin")
         return value
 

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from spendmeter.history.focus import FOCUS_COLUMNS
-from spendmeter.values.times import parse_time
+from spendmeter.values.times import parse_time, time_zones
 
 Format = Literal["csv", "jsonl", "parquet", "focus"]
 FORMATS: Final = ("csv", "jsonl", "parquet", "focus")
@@ -62,10 +62,9 @@ def parse_zone(text: str) -> ZoneInfo:
     Raises:
         InvalidExport: there is none.
     """
-    try:
-        return ZoneInfo(text)
-    except (KeyError, ValueError, OSError):
-        raise InvalidExport(f"{text!r} is no time zone; write an IANA name, such as Europe/Berlin") from None
+    if text not in time_zones():
+        raise InvalidExport(f"{text!r} is no time zone; write an IANA name, such as Europe/Berlin")
+    return ZoneInfo(text)
 
 
 def parse_moment(text: str, zone: tzinfo) -> datetime:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated
+from zoneinfo import available_timezones
 
 from pydantic import AwareDatetime, BeforeValidator, PlainSerializer
 
@@ -24,6 +25,13 @@ def format_time(time: datetime) -> str:
 
 remembered_time = lru_cache(_MAX_REMEMBERED)(format_time)
 """`format_time` for times that come again: bounds of windows, the moment of a round."""
+
+
+@lru_cache(maxsize=1)
+def time_zones() -> frozenset[str]:
+    """The IANA zones of this machine. Cached, because listing them needs 30 ms."""
+    # Some machines offer their own clock's zone under this name; on another machine it would differ.
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def parse_time(text: str) -> datetime:

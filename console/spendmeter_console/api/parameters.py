@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from spendmeter.contract.signal import State
 from spendmeter.contract.wire import MAX_TEXT_CHARS
 from spendmeter.files.scalars import nearest
 from spendmeter.values.dimensions import DIMENSIONS, Dimension
-from spendmeter.values.times import from_unix_us, parse_time, to_unix_us
+from spendmeter.values.times import from_unix_us, parse_time, time_zones, to_unix_us
 from spendmeter_console.history.queries import MAX_ROWS
 from spendmeter_console.history.rows import Cursor
 from spendmeter_console.history.spans import Interval, InvalidSpan, TimeSpan, checked, midnight, month_start
@@ -28,7 +28,6 @@ RANGES = {
     "month": "this month",
     "last-month": "last month",
 }
-_ZONES = frozenset(available_timezones() - {"localtime"})
 MAX_BY = 2
 MAX_OFFSET = 100_000
 
@@ -184,7 +183,7 @@ def named_span(name: str, now: datetime, zone: ZoneInfo) -> TimeSpan:
 
 def zone_of(field: str, value: str) -> ZoneInfo:
     """The zone of that name. Raises InvalidParameter."""
-    if value not in _ZONES:
+    if value not in time_zones():
         raise InvalidParameter(field, f"{value[:50]!r} is no IANA time zone such as Europe/Berlin")
     return ZoneInfo(value)
 

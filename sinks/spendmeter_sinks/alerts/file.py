@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import SecretStr
@@ -25,6 +25,7 @@ from spendmeter.contract.alert import AlertKind
 from spendmeter.files.scalars import Wrong, fraction, money, nearest, one_of, text
 from spendmeter.files.yaml import InvalidFile, Problem, YamlReader, line_of
 from spendmeter.values.dimensions import DIMENSIONS
+from spendmeter.values.times import time_zones
 from spendmeter_sinks.alerts.message import wrong_fields
 from spendmeter_sinks.alerts.payloads import signing_key
 from spendmeter_sinks.alerts.routes import (
@@ -374,9 +375,8 @@ def _clock(node: yaml.Node) -> time:
 
 def _zone(node: yaml.Node) -> ZoneInfo:
     written = text(node)
-    zones = sorted(available_timezones() - {"localtime"})
-    if written not in zones:
-        close = nearest(written, zones)
+    if written not in time_zones():
+        close = nearest(written, sorted(time_zones()))
         raise Wrong(f"{written!r} is no time zone; {close if '?' in close else 'such as Europe/Berlin'}")
     return ZoneInfo(written)
 

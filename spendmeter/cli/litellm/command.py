@@ -5,7 +5,6 @@ limits aside.
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from zoneinfo import available_timezones
 
 import click
 
@@ -24,6 +23,7 @@ from spendmeter.litellm.rows import Owned, read_litellm
 from spendmeter.litellm.spend import events_of, source_of, spent_of
 from spendmeter.litellm.whole_import import IMPORTED_BY, Item, Wish, import_of, whole_plan
 from spendmeter.settings import ClickHouseSettings
+from spendmeter.values.times import time_zones
 
 NOT_ALL_DONE = 1
 
@@ -102,7 +102,7 @@ def litellm(
         raise click.UsageError("--take-over and --undo are opposites; give one")
     if undo and spend_since:
         raise click.UsageError("--undo imports nothing; leave out --spend-since")
-    if timezone not in available_timezones():
+    if timezone not in time_zones():
         raise click.UsageError(f"--timezone {timezone!r} is not an IANA time zone such as Europe/Berlin")
     wish: Wish = "undo" if undo else "take over" if take_over else "budgets"
     try:
