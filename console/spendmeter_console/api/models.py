@@ -236,11 +236,6 @@ class ApiProblem(ApiAnswer):
     """The parameter that cannot be."""
 
 
-def usd(amount: NanoUsd) -> str:
-    """An amount as the API writes it."""
-    return format_usd(amount)
-
-
 def account_view(standing: Standing, names: Mapping[str, str]) -> AccountView:
     """A standing as the API has it."""
     return AccountView(
@@ -248,9 +243,9 @@ def account_view(standing: Standing, names: Mapping[str, str]) -> AccountView:
         budget=standing.budget_id,
         subject=standing.subject,
         key_alias=names.get(standing.subject.get("key", "")),
-        limit_usd=usd(standing.limit_nanousd),
-        spent_usd=usd(standing.spent_nanousd),
-        remaining_usd=usd(standing.remaining_nanousd),
+        limit_usd=format_usd(standing.limit_nanousd),
+        spent_usd=format_usd(standing.spent_nanousd),
+        remaining_usd=format_usd(standing.remaining_nanousd),
         state=standing.state,
         refuses=standing.refuses,
         window_start=standing.window.start,
@@ -266,7 +261,7 @@ def budget_view(budget: Budget, limit: NanoUsd, accounts: list[Standing], *, sig
     return BudgetView(
         id=budget.id,
         match=dict(budget.match),
-        limit_usd=usd(limit),
+        limit_usd=format_usd(limit),
         period=budget.period,
         timezone=budget.timezone,
         starts_at=budget.starts_at,
@@ -276,7 +271,7 @@ def budget_view(budget: Budget, limit: NanoUsd, accounts: list[Standing], *, sig
         enforcement=budget.enforcement,
         unpriced=budget.unpriced,
         paused=budget.paused,
-        raises=[RaiseView(usd=usd(one.amount_nanousd), until=one.until) for one in budget.raises],
+        raises=[RaiseView(usd=format_usd(one.amount_nanousd), until=one.until) for one in budget.raises],
         replaces=budget.replaces,
         revision=budget.revision,
         updated_at=budget.updated_at,
@@ -294,7 +289,7 @@ def spend_view(row: SpendRow, by: list[str]) -> SpendView:
     return SpendView(
         values=dict(zip(by, row.values, strict=True)),
         key_alias=alias if alias and alias not in row.values else None,
-        spent_usd=usd(row.spent_nanousd),
+        spent_usd=format_usd(row.spent_nanousd),
         requests=row.requests,
         input_tokens=row.input_tokens,
         output_tokens=row.output_tokens,
@@ -305,7 +300,7 @@ def spend_view(row: SpendRow, by: list[str]) -> SpendView:
 def totals_view(row: SpendTotals) -> TotalsView:
     """The totals of a span."""
     return TotalsView(
-        spent_usd=usd(row.spent_nanousd),
+        spent_usd=format_usd(row.spent_nanousd),
         requests=row.requests,
         input_tokens=row.input_tokens,
         output_tokens=row.output_tokens,
@@ -316,7 +311,7 @@ def totals_view(row: SpendTotals) -> TotalsView:
 def event_view(row: EventRow) -> EventView:
     """An event."""
     fields = row._asdict()
-    return EventView(cost_usd=usd(fields.pop("cost_nanousd")), **fields)
+    return EventView(cost_usd=format_usd(fields.pop("cost_nanousd")), **fields)
 
 
 def refusal_view(row: RefusalRow) -> RefusalView:
@@ -330,8 +325,8 @@ def refusal_view(row: RefusalRow) -> RefusalView:
         budget=row.budget_id,
         account=row.account,
         gateway=row.gateway,
-        limit_usd=None if row.limit_nanousd is None else usd(row.limit_nanousd),
-        spent_usd=None if row.spent_nanousd is None else usd(row.spent_nanousd),
+        limit_usd=None if row.limit_nanousd is None else format_usd(row.limit_nanousd),
+        spent_usd=None if row.spent_nanousd is None else format_usd(row.spent_nanousd),
     )
 
 
@@ -342,12 +337,12 @@ def refusal_detail(decision: Decision, evidence: DecisionEvidence | None) -> Ref
         right=is_right(decision, evidence),
         budget_by=evidence.budget_by if evidence else "",
         events=evidence.events if evidence else 0,
-        spent_usd=usd(evidence.spent_nanousd if evidence else NanoUsd(0)),
+        spent_usd=format_usd(evidence.spent_nanousd if evidence else NanoUsd(0)),
         largest=[
             CountedEventView(
                 event_id=one.event_id,
                 occurred_at=one.occurred_at,
-                cost_usd=usd(one.cost_nanousd),
+                cost_usd=format_usd(one.cost_nanousd),
                 model=one.model,
                 name=one.name,
                 gateway=one.gateway,

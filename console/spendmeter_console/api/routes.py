@@ -1,6 +1,7 @@
 """The endpoints of `/v1`. Each refuses a parameter that it does not know, with 422 and the field's name."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +41,7 @@ from spendmeter_console.api.parameters import (
 )
 from spendmeter_console.history.pool import HistoryBusy, HistoryPool, Unusable
 from spendmeter_console.live.board import Board, Selection
+from spendmeter_console.live.standing import Standing
 from spendmeter_console.viewer import EVERYTHING, ViewScope
 
 BEARER = "Bearer "
@@ -102,12 +104,15 @@ class _Api:
         limit, after = query.limit(), query.after_name()
         left = [budget for budget in self._board.budgets(scope) if budget.id > after]
         shown = left[:limit]
+        accounts: dict[str, list[Standing]] = defaultdict(list)
+        for standing in self._board.select(Selection(scope)):
+            accounts[standing.budget_id].append(standing)
         return BudgetsPage(
             budgets=[
                 budget_view(
                     one,
                     one.limit_at(query.now),
-                    self._board.select(Selection(scope, budget_id=one.id)),
+                    accounts[one.id],
                     signed=bool(self._board.signer(one.id)),
                 )
                 for one in shown

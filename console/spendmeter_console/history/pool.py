@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.clickhouse import Client, Unusable
 from spendmeter_console.history.queries import HistoryQueries
@@ -100,7 +99,7 @@ class HistoryPool:
                     self._settings,
                     limits={"max_result_rows": MAX_RESULT_ROWS, "result_overflow_mode": "throw"},
                 )
-            return work(HistoryQueries(self._client, scope, self._settings.topic(Topic.USAGE)))
+            return work(HistoryQueries(self._client, scope))
 
 
 def _is_good(task: asyncio.Task[Any]) -> bool:

@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.topics import Topic
 from spendmeter.domain.matching import Subject
+from spendmeter.history.usage import DIMENSIONS as AS_IN_HISTORY
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.account import account_name
-from spendmeter.values.dimensions import DIMENSIONS, Dimension, field_of
+from spendmeter.values.dimensions import DIMENSIONS, Dimension
 from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_console.history.rows import (
     AlertRow,
@@ -34,7 +34,13 @@ from spendmeter_console.history.rows import (
 )
 from spendmeter_console.history.spans import Interval, TimeSpan
 from spendmeter_console.viewer import ViewScope
-from spendmeter_sinks.explain.evidence import DecisionEvidence, budgets_at, evidence_of, find_decision
+from spendmeter_sinks.explain.evidence import (
+    DecisionEvidence,
+    budgets_at,
+    evidence_of,
+    find_decision,
+    usage_topic_of,
+)
 
 Filters = Mapping[Dimension, str]
 """Each dimension that must have this value; empty text: that has none."""
@@ -46,15 +52,10 @@ CURVE_POINTS = 300
 _NAMES_OF_THE_LAST = timedelta(days=35)
 _EVIDENCE_EVENTS = 50
 
-# A tag counts for each event that carries it, once, and a model that an earlier version recorded with its
-# provider in front for the one of its name.
+# A tag counts for each event that carries it, once; an event without tags counts under the empty value.
 _VALUE: dict[Dimension, str] = {
-    dimension: f"ifNull(toString(`{field_of(dimension)}`), '')" for dimension in DIMENSIONS
-} | {
-    "tag": "arrayJoin(if(empty(tags), [''], arrayDistinct(tags)))",
-    "model": "if(provider != '' AND startsWith(model, concat(provider, '/')),"
-    " substring(model, length(provider) + 2), model)",
-}
+    dimension: f"ifNull(toString({AS_IN_HISTORY[dimension]}), '')" for dimension in DIMENSIONS
+} | {"tag": "arrayJoin(if(empty(tags), [''], arrayDistinct(tags)))"}
 _LABEL = "ifNull(argMax(key_alias, occurred_at), '')"
 _IS_REQUEST = "kind = 'usage' AND (status = 'success' OR cost_usd != 0)"
 _SUMS = (
@@ -73,10 +74,9 @@ _SUBJECT_OF_ACCOUNT = "splitByChar('&', substring(account, position(account, '|'
 class HistoryQueries:
     """One database as one viewer may see it. Blocking: called from a thread."""
 
-    def __init__(self, client: Client, scope: ViewScope, usage_topic: str) -> None:
+    def __init__(self, client: Client, scope: ViewScope) -> None:
         self._client = client
         self._scope = scope
-        self._usage_topic = usage_topic
 
     def spend(
         self, span: TimeSpan, by: Sequence[Dimension], filters: Filters, limit: int, offset: int = 0
@@ -194,13 +194,14 @@ class HistoryQueries:
     def decision(self, decision_id: UUID) -> tuple[Decision, DecisionEvidence | None] | None:
         """A refusal with what it rests on; None where there is none, or where it is not the viewer's."""
         source, parameters = self._table("decisions", conditions=["decision_id = {id:UUID}"])
-        rows = self._rows(f"SELECT topic FROM {source} LIMIT 1", **parameters, id=str(decision_id))
+        rows = self._rows(f"SELECT 1 FROM {source} LIMIT 1", **parameters, id=str(decision_id))
         decision = find_decision(self._client, decision_id) if rows else None
         if decision is None:
             return None
         if decision.budget_id is None:
             return decision, None
-        topic = str(rows[0][0]).removesuffix(Topic.DECISIONS) + Topic.USAGE
+        topic = usage_topic_of(self._client, decision)
+        assert topic is not None, "the decision has just been read"
         book = budgets_at(self._client, decision)
         return decision, evidence_of(self._client, decision, book, topic, _EVIDENCE_EVENTS)
 

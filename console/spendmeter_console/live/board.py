@@ -26,8 +26,8 @@ SWEEP_SECONDS = 1.0
 BREATH = 500
 """Accounts that are worked on before other work has a turn."""
 MAX_SELECTIONS = 32
-EVERYTHING = ("all", "")
-ColumnPart = tuple[str, str]
+ALL = ("all", "")
+Followed = tuple[str, str]
 """What a viewer follows: everything, ("team", its id) or ("budget", its id)."""
 
 
@@ -74,7 +74,7 @@ class Board:
         self._standings: dict[str, Standing] = {}
         self._valid_until: dict[str, datetime | None] = {}
         """By budget: when its accounts must be computed again, at the end of a window or a raise."""
-        self._editions: dict[ColumnPart, int] = defaultdict(int)
+        self._editions: dict[Followed, int] = defaultdict(int)
         self._changed = asyncio.Event()
         self._selections: OrderedDict[Hashable, tuple[float, int, list[Standing]]] = OrderedDict()
         self.names: dict[str, str] = {}
@@ -117,10 +117,6 @@ class Board:
         found = self._topic.book.get(budget_id)
         return found if found is not None and scope.has_budget(found.match) else None
 
-    @property
-    def book(self) -> Mapping[str, Budget]:
-        return {budget.id: budget for budget in self._topic.book}
-
     def signer(self, budget_id: str) -> str:
         """By which key the budget in force is signed; empty where its author is a claim."""
         return self._topic.signers.get(budget_id, "")
@@ -150,7 +146,7 @@ class Board:
 
     def _select(self, selection: Selection) -> tuple[int, list[Standing]]:
         """The accounts, and the edition that they are of: it may be one of a moment ago."""
-        edition, now = self._editions[EVERYTHING], self._monotonic()
+        edition, now = self._editions[ALL], self._monotonic()
         known = self._selections.get(selection.key)
         if known is not None and (known[1] == edition or now - known[0] < ORDER_FRESH_SECONDS):
             return known[1:]
@@ -171,7 +167,7 @@ class Board:
         if budget_id:
             return self._editions.get(("budget", budget_id), 0)
         if scope.teams is None:
-            return self._editions[EVERYTHING]
+            return self._editions[ALL]
         return sum(self._editions.get(("team", team), 0) for team in scope.teams)
 
     async def wait_changed(self, scope: ViewScope, known: int, budget_id: str = "") -> int:
@@ -206,13 +202,16 @@ class Board:
         self._note(budget_id, {} if budget is None else budget.match)
 
     def _update_all(self, budget: Budget) -> None:
-        now = self._clock()
+        self._begin(budget, self._clock())
+        for account in self._of_budget.get(budget.id, ()):
+            self._update(self._signals[account])
+
+    def _begin(self, budget: Budget, now: datetime) -> None:
+        """Note until when its accounts stay as they are; its only account begins with nothing spent."""
         window = self._window(budget, now)
         self._valid_until[budget.id] = _valid_until(budget, window, now)
         if window is not None and (empty := untouched(budget, window, now)) is not None:
             self._standings[empty.account] = empty
-        for account in self._of_budget.get(budget.id, ()):
-            self._update(self._signals[account])
 
     def _update(self, signal: Signal) -> None:
         budget = self._topic.book.get(signal.budget_id)
@@ -235,7 +234,7 @@ class Board:
         return self._topic.book.present_window(budget, now)
 
     def _note(self, budget_id: str, subject: Mapping[Any, str]) -> None:
-        self._editions[EVERYTHING] += 1
+        self._editions[ALL] += 1
         self._editions["budget", budget_id] += 1
         if "team" in subject:
             self._editions["team", subject["team"]] += 1
@@ -251,10 +250,7 @@ class Board:
                 budget = self._topic.book.get(budget_id)
                 if until is None or until > now or budget is None:
                     continue
-                window = self._window(budget, now)
-                self._valid_until[budget_id] = _valid_until(budget, window, now)
-                if window is not None and (empty := untouched(budget, window, now)) is not None:
-                    self._standings[empty.account] = empty
+                self._begin(budget, now)
                 for number, account in enumerate(list(self._of_budget.get(budget_id, ()))):
                     if account in self._signals:
                         self._update(self._signals[account])
