@@ -1,11 +1,12 @@
 """Wire values with everything filled in, so that a test names only what it is about."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import from_usd
+from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -40,3 +41,22 @@ def budget(**fields: Any) -> Budget:
         "updated_at": NOON,
     }
     return Budget.model_validate({**defaults, **fields})
+
+
+def signal(**fields: Any) -> Signal:
+    """An account half way through its limit; `fields` change what it says."""
+    defaults = {
+        "budget_id": "b",
+        "account": "b|key=k1",
+        "subject": {"key": "k1"},
+        "window_start": NOON,
+        "window_end": NOON + timedelta(days=1),
+        "limit_nanousd": 10,
+        "spent_nanousd": 5,
+        "state": "ok",
+        "watermark": {0: 1},
+        "revision": 1,
+        "version": 1,
+        "emitted_at": NOON,
+    }
+    return Signal.model_validate({**defaults, **fields})

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from itertools import permutations
-from typing import Any
 
 from spendmeter.contract.records import encode_signal
 from spendmeter.contract.signal import Signal
@@ -10,25 +9,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import producer
 from spendmeter.settings import Settings
 from spendmeter.topics.signals import REFUSED, SignalTopic
-from tests.builders import NOON
-
-
-def signal(**fields: Any) -> Signal:
-    defaults = {
-        "budget_id": "b",
-        "account": "b|key=k1",
-        "subject": {"key": "k1"},
-        "window_start": NOON,
-        "window_end": NOON + timedelta(days=1),
-        "limit_nanousd": 10,
-        "spent_nanousd": 5,
-        "state": "ok",
-        "watermark": {0: 1},
-        "revision": 1,
-        "version": 1,
-        "emitted_at": NOON,
-    }
-    return Signal.model_validate({**defaults, **fields})
+from tests.builders import NOON, signal
 
 
 async def publish(settings: Settings, *records: tuple[bytes, bytes | None]) -> dict[str, Signal]:

@@ -11,25 +11,7 @@ from pydantic import ValidationError
 from spendmeter.contract.alert import AlertKind, alert_id
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import HISTORY, Total
-from tests.builders import NOON
-
-
-def signal(**fields: Any) -> Signal:
-    defaults = {
-        "budget_id": "b",
-        "account": "b|key=k1",
-        "subject": {"key": "k1"},
-        "window_start": NOON,
-        "window_end": NOON + timedelta(days=1),
-        "limit_nanousd": 10,
-        "spent_nanousd": 5,
-        "state": "ok",
-        "watermark": {0: 1},
-        "revision": 1,
-        "version": 1,
-        "emitted_at": NOON,
-    }
-    return Signal.model_validate({**defaults, **fields})
+from tests.builders import NOON, signal
 
 
 def total(**fields: Any) -> Total:
