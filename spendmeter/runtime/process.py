@@ -1,11 +1,11 @@
-"""How our processes end when they cannot go on: with one sentence and no traceback."""
+"""How our processes pause, and end with one sentence and no traceback when they cannot go on."""
 
 import asyncio
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from aiokafka.errors import KafkaError
@@ -35,6 +35,12 @@ def exiting_with_message(settings: Settings, *others: type[Exception]) -> Iterat
     else:
         return
     sys.exit(f"spendmeter {settings.component}: {visible(said)}")
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait that long, or until the process is to `stop`."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def stop_at_once(why: str) -> NoReturn:

@@ -25,6 +25,7 @@ from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import consumer, start
 from spendmeter.kafka.groups import ALERTS_GROUP, committed_by
+from spendmeter.runtime.process import pause
 from spendmeter.topics.state import Said, topic_states
 from spendmeter_sinks.alerts.delivery_log import DeliveryLog, RouteState
 from spendmeter_sinks.alerts.message import Message, MessageContext, render, render_digest
@@ -126,7 +127,7 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._follow()
             except KafkaError as error:
                 self._said.say(f"route {self._route.name}: cannot reach Kafka, trying again: {error!r}")
-            await _unless(stop, RETRY_KAFKA_SECONDS)
+            await pause(stop, RETRY_KAFKA_SECONDS)
         await self._receiver.close()
 
     # The two are called by aiokafka, which only logs what they raise.
@@ -436,7 +437,7 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return once the receiver may be called; False where the relay ends first."""
         loop = asyncio.get_running_loop()
         while not self._stop.is_set() and (wait := self._open_at - loop.time()) > 0:
-            await _unless(self._stop, wait)
+            await pause(self._stop, wait)
         return not self._stop.is_set()
 
 
@@ -481,9 +482,3 @@ async def _all(works: Iterable[Awaitable[None]]) -> None:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-
-async def _unless(stop: asyncio.Event, seconds: float) -> None:
-    """Wait that long, or until `stop`."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -25,6 +25,7 @@ from spendmeter.contract.topics import COMPACTED, Topic
 from spendmeter.kafka.client import consumer
 from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.metrics import READY
+from spendmeter.runtime.process import pause
 from spendmeter.topics.check import check_topics
 from spendmeter.topics.state import WATCH_EVERY_SECONDS, Said, TopicState, changes, until_changed
 from spendmeter_sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
@@ -172,8 +173,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._said.say(str(unknown))
             except KafkaError as error:
                 log.warning("cannot reach Kafka, trying again: %r", error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), WATCH_EVERY_SECONDS)
+            await pause(stop, WATCH_EVERY_SECONDS)
 
     async def _goes_on(self, usage: TopicState) -> bool:
         """Whether a version without incarnations has read this very topic."""

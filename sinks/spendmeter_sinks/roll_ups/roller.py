@@ -13,7 +13,6 @@ replaced by the one after the next, which has its slot.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +20,7 @@ from prometheus_client import Counter, Gauge
 from urllib3.exceptions import HTTPError
 
 from spendmeter.runtime.clickhouse import Client, Error, render_error
+from spendmeter.runtime.process import pause
 from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
@@ -78,8 +78,7 @@ class RollUps:
                     await asyncio.to_thread(self.round, stop.is_set)
                 except (Error, HTTPError) as error:
                     log.warning("sums by hour and day wait: %s", render_error(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), ROUND_EVERY_SECONDS)
+            await pause(stop, ROUND_EVERY_SECONDS)
 
     def round(self, is_over: Callable[[], bool] = lambda: False) -> int:
         """Sum up what no row has come to since the round before; how many spans were. Blocking.
