@@ -81,14 +81,14 @@ class Recorder:
                 REPEATED.inc()
                 return None
             _remember(self._seen, event_id, MAX_EVENTS_REMEMBERED)
-            told = None
+            answered = None
             if isinstance(ends, UUID) and ends not in self._ended:
-                told = self._end(ends)
+                answered = self._end(ends)
                 # The id of an object's bill comes from no request.
                 event_id = event_id if draft.fields.get("object_id") else ends
             event, is_urgent = self._append(draft, event_id)
-        if told is not None:
-            told.note_event(event)
+        if answered is not None:
+            answered.note_event(event)
         self._on_recorded(is_urgent)
         self._notify(event, draft.doubt)
         return event

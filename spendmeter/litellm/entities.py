@@ -80,8 +80,8 @@ class LitellmEntity(NamedTuple):
         """For people: `key vip (88dc28d0f030…)`, `member ann of team red`."""
         if self.kind == "member":
             return f"member {self.names[1]} of team {self.names[0]}"
-        told = " ".join((self.kind.replace("_", " "), *([self.alias] if self.alias else []), *self.names))
-        return told.replace(self.names[-1], f"({self.names[-1]})") if self.alias and self.names else told
+        shown = " ".join((self.kind.replace("_", " "), *([self.alias] if self.alias else []), *self.names))
+        return shown.replace(self.names[-1], f"({self.names[-1]})") if self.alias and self.names else shown
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

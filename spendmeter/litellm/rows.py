@@ -75,7 +75,7 @@ def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]
     Raises:
         NotAnswered: keys or teams cannot be read: this is not such a proxy, or the key is not its master key.
     """
-    untold: list[str] = []
+    unread: list[str] = []
     budgets = api.budgets()
     found = [key_of(row, budgets, timezone) for row in api.virtual_keys()]
     teams = list(api.teams())
@@ -83,8 +83,8 @@ def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]
     for team in teams:
         members = api.members(team["team_id"])
         found += _each("member", members, ("team_id", "user_id"), budgets, timezone)
-    pays = _users_pay_for_teams(api, untold)
-    users = _or_none(api.users, "users", untold)
+    pays = _users_pay_for_teams(api, unread)
+    users = _or_none(api.users, "users", unread)
     found += [user_of(row, timezone, users_pay_for_teams=pays) for row in users]
     for kind, read, name in (
         ("end_user", api.customers, "user_id"),
@@ -92,16 +92,16 @@ def read_litellm(api: LitellmApi, timezone: str) -> tuple[list[Owned], list[str]
         ("organization", api.organizations, "organization_id"),
         ("project", api.projects, "project_id"),
     ):
-        found += _each(kind, _or_none(read, f"{kind}s", untold), (name,), budgets, timezone)  # type: ignore[arg-type]
-    return found, untold
+        found += _each(kind, _or_none(read, f"{kind}s", unread), (name,), budgets, timezone)  # type: ignore[arg-type]
+    return found, unread
 
 
-def _users_pay_for_teams(api: LitellmApi, untold: list[str]) -> bool:
+def _users_pay_for_teams(api: LitellmApi, unread: list[str]) -> bool:
     """Whether LiteLLM says so; if it does not, the limits of users in teams stay its own."""
     try:
         return api.general_settings().get("apply_user_budget_to_team_keys") is True
     except NotAnswered as error:
-        untold.append(f"general settings: {error}")
+        unread.append(f"general settings: {error}")
         return False
 
 
@@ -115,9 +115,9 @@ def _each(
     ]
 
 
-def _or_none(read: Callable[[], Iterable[Row]], what: str, untold: list[str]) -> list[Row]:
+def _or_none(read: Callable[[], Iterable[Row]], what: str, unread: list[str]) -> list[Row]:
     try:
         return list(read())
     except NotAnswered as error:
-        untold.append(f"{what.replace('_', ' ')}: {error}")
+        unread.append(f"{what.replace('_', ' ')}: {error}")
         return []

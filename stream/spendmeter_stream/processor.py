@@ -88,7 +88,7 @@ class Processor:
         self._said = Said(log)
         self._meters: dict[int, Meter] = {}
         self._judges: dict[int, Judge] = {}
-        self._untold: set[int] = set()
+        self._unannounced: set[int] = set()
         """Meters whose openings the previous worker may have stored but not published."""
         self._expired_at = monotonic()
         self._checked_at = monotonic()
@@ -247,7 +247,7 @@ class Processor:
         """Open the budgets that are new in the book, even if nothing is spent on them."""
         if not self.budgets.caught_up.is_set():
             return
-        if self._untold:
+        if self._unannounced:
             # A book older than the previous worker's would close what that worker opened.
             await self.budgets.catch_up()
         openings: dict[int, list[ChangelogEntry]] = {}
@@ -262,9 +262,9 @@ class Processor:
         if openings:
             self._refuse_if_paused(alive_at)
         await self._storing.store_openings(openings)
-        untold, self._untold = self._untold, set()
+        partitions, self._unannounced = self._unannounced, set()
         await self._storing.publish_openings(
-            {p: m.openings() for p, m in self._meters.items() if p in untold}
+            {p: m.openings() for p, m in self._meters.items() if p in partitions}
         )
 
     def _meter(self, partition: int) -> Meter:
@@ -282,7 +282,7 @@ class Processor:
                     f" the stream's state belongs to {meter.folded_incarnation}"
                 )
             self._meters[partition] = meter
-            self._untold.add(partition)
+            self._unannounced.add(partition)
         return meter
 
     def _fold(

@@ -109,27 +109,27 @@ class AdmissionController:
         self, decision: Decision | None, decide: Callable[[], Decision], asking: AdmissionRequest
     ) -> Denied | None:
         """Reserve on the accounts that need it, waiting in line; decisions made meanwhile count, too."""
-        visit = ReservationAttempt(self._views.strict, asking, self._settings)
+        attempt = ReservationAttempt(self._views.strict, asking, self._settings)
         has_waited = False
         try:
             while not isinstance(decision, Denied):
-                refuse = visit.attempt(self._views.budgets.book, _strict_of(decision))
-                if (refuse is not None or not visit.is_whole) and await visit.counted():
+                refuse = attempt.attempt(self._views.budgets.book, _strict_of(decision))
+                if (refuse is not None or not attempt.is_whole) and await attempt.counted():
                     # A tighter bound may fit.
                     continue
                 if refuse is not None:
                     return refuse
-                if not visit.waits:
-                    visit.admitted()
+                if not attempt.waits:
+                    attempt.admitted()
                     return None
                 if not has_waited:
                     has_waited = True
                     WAITED.labels("strict").inc()
-                await visit.turn()
+                await attempt.turn()
                 decision = decide()
             return decision
         finally:
-            visit.leave()
+            attempt.leave()
 
     def refuse(self, refuse: Denied, caller: Caller) -> Refusal:
         """Log and publish a refusal."""

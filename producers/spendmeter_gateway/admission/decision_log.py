@@ -29,7 +29,7 @@ def decision_of(
     recorded yet, read before `seq`: an event recorded in between is covered by its `seq`.
     """
     refuse = refusal.refuse
-    told = Decision(
+    decision = Decision(
         decision_id=refusal.id,
         decided_at=refusal.at,
         gateway=gateway,
@@ -40,8 +40,8 @@ def decision_of(
         seq=seq,
     )
     if refuse.account is None or refuse.window is None or refuse.known is None:
-        return told
-    return told.model_copy(
+        return decision
+    return decision.model_copy(
         update={
             "budget_id": refuse.account.budget.id,
             "revision": refuse.account.budget.revision,

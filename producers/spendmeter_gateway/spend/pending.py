@@ -53,8 +53,8 @@ class Pending:
 
     def add(self, event: UsageEvent, charges: Sequence[Charge]) -> bool:
         """Count an event that will be recorded; False if there is no room. The caller holds the lock."""
-        told = AnsweredCall(event.cost_nanousd, subject_of(event))
-        if not self._spend.answer(event.event_id, told, charges, time.monotonic()):
+        answered = AnsweredCall(event.cost_nanousd, subject_of(event))
+        if not self._spend.answer(event.event_id, answered, charges, time.monotonic()):
             UNPLACED.inc()
             return False
         PENDING.set(self._spend.pending_count)
@@ -64,11 +64,11 @@ class Pending:
         """Stop counting an event that is being recorded, or never will be; returns its answer. The caller
         holds the lock.
         """
-        told = self._spend.settle(event_id)
-        if not isinstance(told, AnsweredCall):
+        answered = self._spend.settle(event_id)
+        if not isinstance(answered, AnsweredCall):
             return None
         PENDING.set(self._spend.pending_count)
-        return told
+        return answered
 
     def of(self, account: str, window_start: datetime) -> dict[UUID, int]:
         """The pending events in that window of an account, with their cost in nano-USD."""

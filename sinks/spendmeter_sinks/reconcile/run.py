@@ -131,7 +131,7 @@ class _Comparison:
         recorded = await asyncio.to_thread(self._history.count, watermark)
         losses = await find_losses(self._history, letters, self._sink_passes_all, settle_seconds)
         await self._passed(STREAM_GROUP, totals_ends, _STREAM)
-        told = await self._check_signals(components, scope)
+        checked = await self._check_signals(components, scope)
         changed = changed_since(book, self._budgets.book)
         differing = [d for d in recount.differing() if d.where.budget_id not in changed]
         evidence = await Finder(self._history, self._positions, book).find(differing)
@@ -145,7 +145,7 @@ class _Comparison:
                 letters=letters,
                 recorded=recorded,
                 losses=losses,
-                check=told,
+                check=checked,
                 changed=changed,
                 evidence=evidence,
                 seconds=monotonic() - begun,
@@ -224,9 +224,9 @@ class _Comparison:
             await self._signals.catch_up()
             signals = dict(self._signals.signals)
             await self._totals.catch_up()
-            told = compare_signals(signals, self._totals.totals, components, scope, datetime.now(UTC))
-            if not any(mistold.may_follow for mistold in told.mismatches) or clock() >= deadline:
-                return told
+            checked = compare_signals(signals, self._totals.totals, components, scope, datetime.now(UTC))
+            if not any(mismatch.may_follow for mismatch in checked.mismatches) or clock() >= deadline:
+                return checked
             await asyncio.sleep(POLL_SECONDS)
 
 

@@ -107,7 +107,7 @@ def litellm(
     wish: Wish = "undo" if undo else "take over" if take_over else "budgets"
     try:
         api = LitellmApi(url, api_key)
-        found, untold = read_litellm(api, timezone)
+        found, unread = read_litellm(api, timezone)
         spent = missing_spend(api, spend_since.date(), dir_) if spend_since else []
     except NotAnswered as error:
         raise click.ClickException(str(error)) from None
@@ -115,8 +115,8 @@ def litellm(
     if is_applied and spent:
         send_spend(spent, dir_)
     failures = _ask(api, items) if is_applied else []
-    told = ImportSummary(items, spent, untold, failures, is_applied)
-    print_json(as_data(told)) if as_json else render(told)
+    summary = ImportSummary(items, spent, unread, failures, is_applied)
+    print_json(as_data(summary)) if as_json else render(summary)
     if failures:
         raise SystemExit(NOT_ALL_DONE)
 

@@ -60,7 +60,7 @@ def browser(site: Site) -> Iterator[Browser]:
         started.close()
 
 
-class Visit:
+class Reader:
     """A browser window, and what it complains of."""
 
     def __init__(
@@ -97,8 +97,8 @@ class Visit:
 
 
 @pytest.fixture
-def visit(browser: Browser, site: Site) -> Iterator[Visit]:
-    opened = Visit(browser, site, "light", DESKTOP)
+def reader(browser: Browser, site: Site) -> Iterator[Reader]:
+    opened = Reader(browser, site, "light", DESKTOP)
     yield opened
     opened.context.close()
 
@@ -119,7 +119,7 @@ def today_of(world: World) -> datetime:
 def test_every_page_is_for_everybody_and_complains_of_nothing(
     browser: Browser, site: Site, world: World, scheme: str, viewport: dict[str, int], pages: list[str]
 ) -> None:
-    opened = Visit(browser, site, scheme, viewport)
+    opened = Reader(browser, site, scheme, viewport)
     wrong: dict[str, object] = {}
     for name in pages:
         page = opened.open(PAGES[name].format(decision=world.decisions[1].decision_id))
@@ -138,8 +138,8 @@ def test_every_page_is_for_everybody_and_complains_of_nothing(
     assert opened.complaints == []
 
 
-def test_the_overview_says_what_the_events_add_up_to(visit: Visit, world: World) -> None:
-    page = visit.open("/")
+def test_the_overview_says_what_the_events_add_up_to(reader: Reader, world: World) -> None:
+    page = reader.open("/")
     today = today_of(world)
     local = today.astimezone(ZoneInfo(ZONE))
     month = local.replace(day=1).astimezone(UTC)
@@ -151,8 +151,8 @@ def test_the_overview_says_what_the_events_add_up_to(visit: Visit, world: World)
     assert shown == [format_usd(amount) for amount in sorted(expected.values(), reverse=True)]
 
 
-def test_explore_has_the_numbers_of_each_row_and_leads_to_its_events(visit: Visit, world: World) -> None:
-    page = visit.open("/explore?by=team&by=model&range=30d")
+def test_explore_has_the_numbers_of_each_row_and_leads_to_its_events(reader: Reader, world: World) -> None:
+    page = reader.open("/explore?by=team&by=model&range=30d")
     start = today_of(world) - timedelta(days=29)
     expected: dict[tuple[str, str], int] = {}
     for event in world.events:
@@ -184,25 +184,25 @@ def _local_day_of(time: datetime) -> datetime:
 
 
 def test_a_filter_of_any_text_is_a_link_that_can_be_shared(
-    visit: Visit, browser: Browser, site: Site
+    reader: Reader, browser: Browser, site: Site
 ) -> None:
-    page = visit.open("/explore?range=30d")
+    page = reader.open("/explore?range=30d")
     page.get_by_label("Where").select_option("team")
     page.get_by_label("is", exact=True).fill(HOSTILE)
     page.get_by_role("button", name="Show").click()
     page.wait_for_url("**team=**")
     expect(page.locator("main table tbody tr")).to_have_count(1)
 
-    shared = Visit(browser, site, "light", DESKTOP)
+    shared = Reader(browser, site, "light", DESKTOP)
     again = shared.open(page.url.removeprefix(site.url))
     assert again.locator("main table").inner_text() == page.locator("main table").inner_text()
     shared.context.close()
 
 
 def test_a_signal_shows_at_once_and_without_a_reload(
-    visit: Visit, system: SinkSettings, world: World
+    reader: Reader, system: SinkSettings, world: World
 ) -> None:
-    page = visit.open("/budgets/litellm:team:red")
+    page = reader.open("/budgets/litellm:team:red")
     expect(page.locator("body")).to_have_attribute("data-live", "yes")
     page.evaluate("window.loaded = 'once'")
     of = next(one for one in world.budgets if one.id == "litellm:team:red")
@@ -221,7 +221,7 @@ def test_a_signal_shows_at_once_and_without_a_reload(
 
 
 def test_thousands_of_accounts_are_as_many_rows_as_are_seen(
-    visit: Visit, system: SinkSettings, world: World
+    reader: Reader, system: SinkSettings, world: World
 ) -> None:
     count = 3_000
     of = budget(id="each-user", match={"user": "*"}, period="lifetime", updated_at=world.now)
@@ -232,7 +232,7 @@ def test_thousands_of_accounts_are_as_many_rows_as_are_seen(
         )
         for n in range(1, count + 1)
     ]
-    page = visit.open("/budgets?budget=each-user")
+    page = reader.open("/budgets?budget=each-user")
     with ThreadPoolExecutor(1) as thread:
         sent = [(Topic.BUDGETS, encode_budget(of)), *((Topic.SIGNALS, one) for one in records)]
         thread.submit(asyncio.run, send(system, sent)).result()
@@ -254,8 +254,8 @@ def test_thousands_of_accounts_are_as_many_rows_as_are_seen(
     assert value(page, "#spent") == format_usd(NanoUsd(123_400))
 
 
-def test_a_key_shows_what_is_left_and_stays_in_no_address_and_no_store(visit: Visit) -> None:
-    page = visit.open("/me")
+def test_a_key_shows_what_is_left_and_stays_in_no_address_and_no_store(reader: Reader) -> None:
+    page = reader.open("/me")
     page.get_by_label("The key that you call the gateway with").fill(secret_of("laptop"))
     page.get_by_role("button", name="Show").click()
 
@@ -276,7 +276,7 @@ def test_times_are_the_readers(browser: Browser, site: Site, world: World) -> No
     at = world.decisions[1].decided_at
     shown = {}
     for zone in ("America/New_York", "Asia/Tokyo"):
-        opened = Visit(browser, site, "light", DESKTOP, timezone_id=zone)
+        opened = Reader(browser, site, "light", DESKTOP, timezone_id=zone)
         opened.page.goto(f"/refusals/{world.decisions[1].decision_id}")
         expect(opened.page.locator("html")).to_have_attribute("data-zone", zone)
         shown[zone] = opened.page.locator("dl.facts time").first.inner_text()
@@ -286,7 +286,7 @@ def test_times_are_the_readers(browser: Browser, site: Site, world: World) -> No
 
 
 def test_without_javascript_every_page_has_its_numbers(browser: Browser, site: Site, world: World) -> None:
-    opened = Visit(browser, site, "light", DESKTOP, java_script_enabled=False)
+    opened = Reader(browser, site, "light", DESKTOP, java_script_enabled=False)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     opened.page.goto("/")
     assert value(opened.page, "#today") == format_usd(world.spent(lambda event: event.occurred_at >= today))
@@ -295,8 +295,8 @@ def test_without_javascript_every_page_has_its_numbers(browser: Browser, site: S
     opened.context.close()
 
 
-def test_the_keyboard_alone_leads_to_an_account(visit: Visit) -> None:
-    page = visit.open("/")
+def test_the_keyboard_alone_leads_to_an_account(reader: Reader) -> None:
+    page = reader.open("/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -305,8 +305,8 @@ def test_the_keyboard_alone_leads_to_an_account(visit: Visit) -> None:
     page.wait_for_url("**/budgets/**")
 
 
-def test_what_cannot_be_asked_is_a_sentence(visit: Visit) -> None:
-    page = visit.open("/explore?by=tem")
+def test_what_cannot_be_asked_is_a_sentence(reader: Reader) -> None:
+    page = reader.open("/explore?by=tem")
 
     expect(page.locator("main")).to_contain_text("by: 'tem' is no dimension; did you mean team?")
 
@@ -315,7 +315,7 @@ def test_without_history_budgets_stay_live_and_what_is_missing_is_said(
     browser: Browser, system: SinkSettings, world: World, tmp_path: Path
 ) -> None:
     with serving(system, tmp_path, {"CLICKHOUSE_URL": "http://127.0.0.1:9"}) as alone:
-        opened = Visit(browser, alone, "light", DESKTOP)
+        opened = Reader(browser, alone, "light", DESKTOP)
         page = opened.open("/")
         expect(page.get_by_role("alert")).to_contain_text("History is away")
         expect(page.locator("#next")).to_contain_text("team-month")
