@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from threading import Lock
 from typing import Any, TypeVar
 
 from spendmeter.runtime import clickhouse
@@ -38,6 +39,8 @@ class HistoryPool:
         )
         self._clock = clock
         self._client: Client | None = None
+        self._connecting = Lock()
+        """The first questions come on several threads; one of them makes the client."""
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._waiting = 0
         self._remembered: OrderedDict[Hashable, tuple[float, asyncio.Task[Any]]] = OrderedDict()
@@ -94,11 +97,12 @@ class HistoryPool:
 
     def _blocking(self, scope: ViewScope, work: Callable[[HistoryQueries], T]) -> T:
         with clickhouse.raising_unusable(self._settings):
-            if self._client is None:
-                self._client = clickhouse.reader(
-                    self._settings,
-                    limits={"max_result_rows": MAX_RESULT_ROWS, "result_overflow_mode": "throw"},
-                )
+            with self._connecting:
+                if self._client is None:
+                    self._client = clickhouse.reader(
+                        self._settings,
+                        limits={"max_result_rows": MAX_RESULT_ROWS, "result_overflow_mode": "throw"},
+                    )
             return work(HistoryQueries(self._client, scope))
 
 
