@@ -1,7 +1,7 @@
 """The ASGI side: around LiteLLM's whole application, it sees where each HTTP exchange begins and ends.
 
 LiteLLM has no hook for the end of an exchange, and several ways to end one without a log event: a client
-that leaves before the first byte, a stream that nobody reads. Starlette looks its middleware up at each
+that leaves before the first byte, a stream that nobody reads. Starlette reads its middleware at each
 request, so the wrapper can be put around it while the server starts.
 """
 
@@ -83,7 +83,7 @@ class _Sending:
                 self._start = message
                 return
             if any(name.lower() == b"content-encoding" for name, _ in message.get("headers", ())):
-                # It cannot be read, so nothing can be taken out of it.
+                # A compressed stream is not read, so no chunk of it can be left out.
                 self._exchange.usage_filter, self._is_encoded = None, True
         elif kind == "http.response.body":
             await self._send_body(message)

@@ -1,8 +1,8 @@
 """What LiteLLM's authentication said of a request, on every route, also where no hook of ours is called.
 
-Every way in (FastAPI's dependency, MCP, pass-through routes and websockets, which call it themselves) runs
-LiteLLM's `user_api_key_auth`, which looks one function up in its module and awaits it. That one is wrapped.
-It holds for 1.84 to 1.109; MCP's own sign-on sessions and LiteLLM's own jobs do not come by.
+Every way in (FastAPI's dependency; MCP, pass-through routes and websockets, which call it themselves) runs
+LiteLLM's `user_api_key_auth`. It finds one function by name in its module and awaits it: that one is wrapped.
+True of 1.84 to 1.109. MCP's own sign-on sessions and LiteLLM's own jobs do not pass here.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """Budgets as LiteLLM shows them to the callback: on the key that asks, and in its memory. Pure.
 
-Auth reads the objects of a request before the hook is called, and keeps each in memory under a name
-of its own (1.106.2). What is not there is not asked for: no request waits for LiteLLM's database
+Authentication reads the objects of a request before the hook is called, and keeps each in memory under a
+name of its own (1.106.2). What is not there stays unknown: no request waits for LiteLLM's database
 because of us.
 """
 

@@ -87,7 +87,7 @@ class CallDrafts:
     def cut(self, call: Call) -> UsageDraft | None:
         """The event of a call that was given up: an estimate of what went in and what has come out."""
         if is_billed_apart(call.call_type, call.arguments):
-            # The provider goes on with it, and a later read tells what it cost.
+            # The provider goes on with it, and a later read shows what it cost.
             return None
         usage = usage_said(call.stream) or call.usage
         if usage is not None:
@@ -262,8 +262,8 @@ def _texts_sent(exchange: Exchange) -> list[str]:
 
 
 def _count(texts: Sequence[str]) -> int:
-    """Tokens by LiteLLM's default tokenizer, which takes milliseconds: off the request path."""
-    from litellm.litellm_core_utils.default_encoding import encoding  # its file takes a while to load
+    """Tokens by LiteLLM's default tokenizer. It needs milliseconds: never on the request path."""
+    from litellm.litellm_core_utils.default_encoding import encoding  # slow to import
 
     text, rest = [], 0
     left = _MAX_COUNTED_CHARS

@@ -51,8 +51,8 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        # LiteLLM loads its callbacks while the server starts. Without a server's loop only the
-        # configuration is being looked at, perhaps before a fork: then begin at the first request.
+        # LiteLLM loads its callbacks while the server starts. Without a server's loop it only reads its
+        # configuration, perhaps before a fork: then begin at the first request.
         is_starting = _has_loop()
         self._is_watching = False
         self._following: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             self._settings = load(GatewaySettings)
         except SystemExit:
             if is_starting:
-                # The problems have just been told. uvicorn would bury them in tracebacks and exit with 3.
+                # The problems are on stderr. uvicorn would bury them in tracebacks and exit with 3.
                 sys.stderr.flush()
                 os._exit(2)
             raise
@@ -76,7 +76,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
     async def async_pre_call_hook(
         self, user_api_key_dict: UserAPIKeyAuth, cache: object, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
-        """Mint the event's id and admit the request, or refuse it. LiteLLM looks for it on the leaf class."""
+        """Mint the event's id and admit the request, or refuse it. LiteLLM needs it on the leaf class."""
         refusal = None
         try:
             refusal = await self._admission.admit(user_api_key_dict, cache, data, call_type)
@@ -201,7 +201,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         request_headers: object = None,
         litellm_call_info: object = None,
     ) -> dict[str, str] | None:
-        """Tell, on an answer, what is left of the budget that has the least left."""
+        """Headers of an answer: what is left of the budget that has the least left."""
         routes = self._gateway().routes
         exchange = self._exchange_of(data) if response is not None and routes.are_shown else None
         if exchange is None or exchange.caller is None:

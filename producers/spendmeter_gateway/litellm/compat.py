@@ -39,7 +39,7 @@ _attempt: ContextVar[tuple[Kwargs, str] | None] = ContextVar("spendmeter_attempt
 
 def litellm_status() -> int:
     """The status with which the installed LiteLLM answers where its own budgets refuse."""
-    # Not as an attribute: LiteLLM would look for one that it lacks in all that it can load.
+    # Not as an attribute: for one that it lacks, LiteLLM would search all that it can load.
     return native_status(vars(litellm).get("budget_exceeded_status_code"), is_fixed=_has_fixed_status)
 
 
@@ -113,7 +113,7 @@ def _wrap_pre_call() -> None:
 
 
 def _add_failure_hook() -> None:
-    """Call the hook of our callbacks that tells of a failed attempt: LiteLLM logs only a request's first."""
+    """Call our callbacks' hook for each failed attempt: LiteLLM logs only a request's first."""
     own = Logging.async_failure_handler
     if _has_failure_hook or hasattr(own, _ALREADY):
         return
@@ -158,7 +158,7 @@ def _with_usage(kwargs: Kwargs) -> Kwargs:
             api_base=kwargs.get("api_base"),
         )
         known = litellm.get_supported_openai_params(model=model, custom_llm_provider=provider) or ()
-    except Exception:  # LiteLLM raises its own BadRequestError for a provider that it cannot tell
+    except Exception:  # LiteLLM raises its own BadRequestError for a provider that it does not know
         return kwargs
     if "stream_options" not in known:
         return kwargs

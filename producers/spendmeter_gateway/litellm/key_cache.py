@@ -1,8 +1,8 @@
-"""Keys that have asked before: who they are and which budgets LiteLLM showed with them, remembered. No I/O.
+"""Keys that were seen before: who each is, and the budgets that LiteLLM showed with it. No I/O.
 
-One look takes all that either follows from; where it equals the one before, so does what followed, and
-nothing is computed. Values are compared, not objects: LiteLLM hands over a new but equal object with
-each request, and what differs each time, its spend, is not looked at.
+All that a key's owner and budgets follow from is read at once and compared with the request before: if it
+is equal, nothing is computed anew. Values are compared, not objects: LiteLLM hands over a new but equal
+object with each request. What differs each time, its spend, is not compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from spendmeter_gateway.litellm.budgets import (
 from spendmeter_gateway.litellm.request.caller import RequestFields, caller_of, who_asks
 from spendmeter_gateway.model import ACCEPTED, Caller, ClientValues
 
-# Then all are forgotten, because to keep the latest costs more than to look again.
+# When full, clear it: an LRU costs more than reading keys anew.
 MAX_KEYS_REMEMBERED = 50_000
 
 _Found = list[tuple[object, ...] | None]
@@ -47,11 +47,11 @@ class Key:
         self.objects = cached_objects_of_key(who.subject)
         self.request: Request | None = None
         self.noted: tuple[int, Around, _Found] | None = None
-        """What the adopter took in last: in which of its editions, amid what, and the objects in memory."""
+        """What the adopter noted last: its edition, LiteLLM's settings, and the objects in memory."""
 
 
 class KeyCache:
-    """Tells who asks, and hands what is new of LiteLLM's budgets to the adopter. Any thread may call."""
+    """Finds who asks, and hands what is new of LiteLLM's budgets to the adopter. Any thread may call."""
 
     def __init__(self, adopter: Adopter, gateway: str, client_values: ClientValues = ACCEPTED) -> None:
         self.adopter, self._gateway = adopter, gateway
@@ -81,7 +81,7 @@ class KeyCache:
     def note_budgets(
         self, key: Key, request: Request, auth: Mapping[str, Any], cache: object, around: Around
     ) -> None:
-        """Take in the budgets that LiteLLM shows with a request."""
+        """Adopt the budgets that LiteLLM shows with a request."""
         if not self.adopter.is_on:
             return
         memory = memory_of(cache)

@@ -189,7 +189,7 @@ def named(deployment: Mapping[str, Any]) -> tuple[str, str]:
             custom_llm_provider=params.get("custom_llm_provider"),
             api_base=params.get("api_base"),
         )
-    except Exception:  # LiteLLM raises its own BadRequestError for a provider that it cannot tell
+    except Exception:  # LiteLLM raises its own BadRequestError for a provider that it does not know
         return model, ""
     if "/" not in model:
         model = f"bedrock/{name}" if provider == "bedrock" else str(name)

@@ -21,7 +21,7 @@ from spendmeter_gateway.model import Caller, Deployment, UsageDraft
 log = logging.getLogger(__name__)
 
 MAKER_WITHIN_SECONDS = 3.0
-"""How long a bill waits to know whom to charge: until all that gateways have told by now was read."""
+"""How long a bill waits to know whom to charge: until all that gateways have published by now is read."""
 
 
 def decrypt(response_id: str) -> str:
@@ -81,9 +81,9 @@ async def bill_of(
     logged: LoggedCall,
     finished_at: datetime,
 ) -> Bill:
-    """What a log event comes to that shows an object; `caller` and `deployment` are the call's, if known.
+    """What a log event that shows an object comes to; `caller` and `deployment` are the call's, if known.
 
-    Waits for who made it where that is not known here: another gateway may just have told.
+    Where the maker is not known here it waits: another gateway may just have published it.
     """
     is_due = objects.is_to_be_billed(seen, None)
     if is_due and not seen.is_made and seen.is_finished and gateway.objects.maker(seen.object_id) is None:
@@ -129,7 +129,7 @@ def bill_now(
         gateway.objects.made(objects.maker_of(seen, fields | {"model": ""}, now, gateway.name, read_as))
         made = gateway.objects.maker(seen.object_id)
     elif made is None:
-        # LiteLLM routes a read by the deployment's id and logs that as what was asked for.
+        # LiteLLM routes a read by the deployment's id and logs that as the model that was requested.
         fields["model_group"] = logged.deployment_name
     return Bill(True, objects.bill_of(draft._replace(fields=fields), seen, made, datetime.now(UTC)))
 

@@ -26,10 +26,10 @@ def the_router() -> Any:
 
 
 def request_of(keys: KeyCache, auth: object, cache: object, data: Mapping[str, Any]) -> Request:
-    """Who asks for what; on the way, the budgets that LiteLLM shows are taken in, which costs nothing."""
+    """Who asks for what. The budgets that LiteLLM shows with the request are adopted as well."""
     fields = fields_of(auth)
     key = keys.key(fields)
-    # Not as attributes: one that is not set is looked for in all that LiteLLM can load, each time.
+    # Not as attributes: for one that is not set, LiteLLM searches all that it can load, each time.
     settings = vars(litellm)
     request = keys.request(
         key, request_fields(data, settings.get("extra_spend_tag_headers") or (), keys.client_values)

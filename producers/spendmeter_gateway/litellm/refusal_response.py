@@ -1,7 +1,7 @@
 """The HTTP answer of a refusal, in the shape that the route's clients read. Pure.
 
-Each shape has all that LiteLLM's own budget error has (`error.message`, `error.type`), so that what reads
-that reads this on every route, and what Anthropic's, Google's, AWS's or JSON-RPC's clients look for.
+Each shape has all that LiteLLM's own budget error has (`error.message`, `error.type`), so that whoever reads
+that can read this on every route, and what Anthropic's, Google's, AWS's or JSON-RPC's clients expect.
 """
 
 import json
@@ -98,7 +98,7 @@ def is_about(body: bytes, refusal: Refusal) -> bool:
 
 
 def _is_report(body: bytes) -> bool:
-    """Whether it is an object that tells of errors and is none itself: /health's, with one for each model."""
+    """Whether it is an object that reports errors and is none itself: /health's, with one for each model."""
     try:
         value = json.loads(body)
     except ValueError:

@@ -52,7 +52,7 @@ from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
-STRIPPED = Counter("spendmeter_stripped_requests_total", "Requests with a control taken out of their body.")
+STRIPPED = Counter("spendmeter_stripped_requests_total", "Requests with a control stripped from their body.")
 
 
 class RequestAdmission:
@@ -72,7 +72,9 @@ class RequestAdmission:
         controls = apply_controls(data, is_under_budget=True)
         if controls.stripped:
             STRIPPED.inc()
-            log.info("taken out of a request's body, since it could change owner, price or log: %s", controls)
+            log.info(
+                "stripped from a request's body, since it could change owner, price or log: %s", controls
+            )
         gateway = self._gateway()
         request = request_of(self._known_keys(gateway), auth, cache, data)
         caller = request.caller

@@ -2,10 +2,10 @@
 
 LiteLLM calls the log hooks after it has answered, behind its other callbacks: milliseconds later, or
 seconds where one of them is slow. What it will log of an answer that was not streamed is known here
-already, but for who pays, which authentication has said; so the rules that make the event's cost make this.
+already, all but who pays, which authentication has said. So the rules that price the event price this.
 
-Shapes measured on LiteLLM 1.106.2. Where anything may turn out otherwise in the log, there is no answer
-here: then the event tells, as it does for streams.
+Shapes measured on LiteLLM 1.106.2. Where anything may turn out otherwise in the log, the result here is
+None: then the log event counts, as it does for streams.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def answer_of(data: Mapping[str, Any], response: object) -> LoggedCall | None:
     if "response_cost" in hidden:
         cost = hidden["response_cost"]
     elif isinstance(response, dict):
-        # /v1/messages: LiteLLM itself asks this for the header that tells the cost.
+        # /v1/messages: LiteLLM itself calls this for its header with the cost.
         cost = response_cost(log, response)
     else:
         return None
@@ -99,6 +99,6 @@ def _listed(log: Any, details: Mapping[str, Any], response: object) -> Any:
 
 
 def _in_metadata(params: Mapping[str, Any], name: str) -> Any:
-    """Of the two places, the one that LiteLLM lets take precedence."""
+    """Of the two metadata, LiteLLM prefers `metadata`."""
     found = mapping(params.get("metadata")).get(name)
     return mapping(params.get("litellm_metadata")).get(name) if found is None else found

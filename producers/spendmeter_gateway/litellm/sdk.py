@@ -77,7 +77,7 @@ def attach(fractions: SpendThresholds | None = None) -> "SpendmeterSdk":
 
 
 class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
-    """The callback; `fractions` are told as budgets are spent, in the thread that calls or records.
+    """The callback; `fractions` are notified as budgets are spent, in the thread that calls or records.
 
     Raises pydantic.ValidationError: the environment (`SPENDMETER_…`) is not right.
     """
@@ -239,7 +239,7 @@ class SpendmeterSdk(CustomLogger):  # type: ignore[misc]
         return None if draft is None else self._calls.named(draft, who)
 
     def _see(self, who: Subject) -> None:
-        """Tell the fractions where each account of the subject stands."""
+        """Show the fractions where each account of the subject stands."""
         if self._fractions is None:
             return
         views, now = self._gateway().views, datetime.now(UTC)

@@ -84,7 +84,7 @@ def is_unfinished(stream: object) -> bool:
     """Whether the provider has not said that its answer is whole: it broke off, or the client left."""
     if not isinstance(stream, CustomStreamWrapper) or stream.received_finish_reason is not None:
         return False
-    # Some providers say it on their last chunk of text, which LiteLLM takes for the middle of the stream.
+    # Some providers say it on their last chunk of text, which to LiteLLM is the middle of the stream.
     return not getattr(stream, "intermittent_finish_reason", None) and not any(
         _has_reason(chunk) for chunk in reversed(stream.chunks)
     )

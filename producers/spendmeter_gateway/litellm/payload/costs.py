@@ -21,7 +21,7 @@ _NOTHING_NANOUSD = NanoUsd(0)
 _ROUNDING_NANOUSD = 1
 """LiteLLM adds floats and we integers: half a nano-dollar may fall on either side."""
 _STATE_THEIR_COST = ("openrouter", "perplexity", "xai")
-"""Providers whose answers say what they cost, which LiteLLM takes over."""
+"""Providers whose answers say what they cost; LiteLLM uses that figure."""
 _TOKENS_ARE_ALL = re.compile(
     r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?)"
     r"|get_responses|aget_responses|pass_through_endpoint|a?llm_passthrough_route"
@@ -109,7 +109,7 @@ def _reckoned(call: LoggedCall, counts: UsageCounts, prices: Mapping[str, Any]) 
     """The least that these tokens can cost at these prices; 0 where there is none.
 
     What LiteLLM says of discounts, margins and the service tier is believed: they are the operator's and the
-    provider's. Off-peak prices count where they are lower, as nobody tells which of them were in force.
+    provider's. Off-peak prices count where they are lower, as nobody says which of them were in force.
     """
     if not (counts.input_tokens or counts.output_tokens):
         return _NOTHING_NANOUSD

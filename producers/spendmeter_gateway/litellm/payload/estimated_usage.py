@@ -41,7 +41,7 @@ def estimated_usage(
 ) -> UsageCounts:
     """What a call used, at least one token in: from its body, or its texts, and what came of the answer.
 
-    `count` is a tokenizer for who may take the time. Sounds and files in a body are not counted.
+    `count` is a tokenizer; without one bytes are counted. Sounds and files in a body are not counted.
     The result is an estimate: its event says `estimated`.
     """
     sent = _request_size(request, call_type) if isinstance(request, Mapping) else None

@@ -1,4 +1,4 @@
-"""What a failed call tells of its bill: whether the provider may have worked before it was given up. Pure."""
+"""What a failed call says of its bill: whether the provider may have worked before it was given up. Pure."""
 
 import asyncio
 from collections.abc import Iterator

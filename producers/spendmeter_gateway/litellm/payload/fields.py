@@ -30,7 +30,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 def mapping(value: object) -> Mapping[str, Any]:
     """The value if it is a mapping, else an empty one."""
-    # A dict or None, nearly always. Asked twenty times a request; an abstract class costs five times as much.
+    # Nearly always a dict or None. Called twenty times a request; an abstract class costs five times as much.
     if type(value) is dict:
         return value
     return _NOTHING if value is None or not isinstance(value, Mapping) else value
@@ -87,7 +87,7 @@ def text(value: object, max_chars: int = MAX_TEXT_CHARS) -> str:
 
 def text_or_none(value: object) -> str | None:
     """As `text`, but None where there is none."""
-    # Asked here too: it is what nearly every name is, and there are ten in a request.
+    # As `text` would, without the call: nearly every name is such, and a request has ten.
     if type(value) is str and len(value) <= MAX_TEXT_CHARS and value.isascii():
         return value or None
     return None if value is None else text(value) or None

@@ -160,7 +160,7 @@ def read_log_event(kwargs: Mapping[str, Any]) -> LoggedCall:
         provider=provider or ("" if passed is None else passed.provider),
         deployment=text_or_none(payload.get("model_id")),
         is_streamed=bool(payload.get("stream") or kwargs.get("stream")),
-        # LiteLLM writes a finish_reason of `stop` into a stream that was cut, too: it tells nothing.
+        # LiteLLM writes a finish_reason of `stop` into a stream that was cut, too: it means nothing.
         is_cut=error.get("error_class") == "ClientDisconnected"
         or metadata.get("client_disconnected") is True
         or other.get("client_disconnected") is True,

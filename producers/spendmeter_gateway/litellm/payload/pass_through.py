@@ -2,8 +2,8 @@
 
 LiteLLM logs each as a `pass_through_endpoint`. Of OpenAI's chat, embeddings and responses, Anthropic's
 messages, Gemini's and Cohere's it makes tokens and a cost. Of other paths, and of Azure, Mistral and vLLM, it
-logs the bodies only. A stream of OpenAI's that was not asked for its usage has the tokens that came out and
-none that went in.
+logs the bodies only. A stream of OpenAI's whose request did not want the usage has the tokens that came out
+and none that went in.
 """
 
 import json
@@ -135,9 +135,9 @@ def ask_for_usage(route: str, body: dict[str, Any]) -> bool:
 
 
 class UsageChunkFilter:
-    """Takes the chunk that only tells the usage out of a stream, for a client that has not asked for it.
+    """Leaves the chunk that holds only the usage out of a stream, for a client that did not request it.
 
-    Whatever else comes passes, byte by byte. `usage` is what that chunk told.
+    Everything else passes, byte by byte. `usage` is what that chunk held.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ others, at any gateway, by anybody. The call that shows it finished with its usa
 the object's name and is charged to who made it. All other calls on it bill nothing.
 
 LiteLLM hands out ids of its own making, which hold the provider's: encoded with the deployment, encrypted
-with the user, or both. `own_id` takes that off. Shapes measured on LiteLLM 1.106.2.
+with the user, or both. `own_id` undoes that. Shapes measured on LiteLLM 1.106.2.
 """
 
 import base64
@@ -159,7 +159,7 @@ def is_to_be_billed(seen: Sighting, made: ProviderObject | None) -> bool:
 def bill_of(
     draft: UsageDraft | None, seen: Sighting, made: ProviderObject | None, now: datetime
 ) -> UsageDraft | None:
-    """The object's bill, if the call that was drafted is one; `made` tells who made the object.
+    """The object's bill, if the drafted call is one; `made` says who made the object, None where unknown.
 
     Nobody but its maker is charged for what is known to be theirs. Where that is not known (it was made
     past us, or too long ago) the reader is, and the event's reason says so.
@@ -191,7 +191,7 @@ def bill_of(
         fields["model_group"] = made.model_group
     elif not seen.is_made:
         fields["reason"] = CREATOR_UNKNOWN
-    # Made without a model, as a batch may be: what its lines asked for.
+    # Made without a model, as a batch may be: the one that its lines name.
     fields["model_group"] = fields.get("model_group") or fields["model"]
     return draft._replace(fields=fields)
 
@@ -252,7 +252,7 @@ def _sighting(
         kind=kind,
         is_made=is_made,
         is_background=is_background,
-        # A video has its price when it is asked for, and LiteLLM tells it then and never again.
+        # A video has its price when it is ordered; LiteLLM logs it then and never again.
         is_finished=kind is ObjectKind.VIDEO or seen.has_ended,
         created_at=_time(seen.of("created_at")),
         ended_at=None

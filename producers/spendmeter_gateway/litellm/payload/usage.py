@@ -27,7 +27,7 @@ _COUNTS = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "total_tokens",
 )  # fmt: skip
-"""Those that an event tells."""
+"""Those that stand in an event."""
 # Calls that every provider bills by their tokens: an answer without a count of them lacks it.
 _BILLED_BY_TOKENS = re.compile(
     r"a?(completion|text_completion|embedding|responses|anthropic_messages|generate_content(_stream)?"
@@ -50,7 +50,7 @@ def usage_of(
     """What this finished request used; None where there is nothing to bill.
 
     `event_id` is the request's. One request can log several events (a failure and the retry that
-    succeeded, the parts of a batch completion, the classifier that an auto-router asked), so each
+    succeeded, the parts of a batch completion, the classifier that an auto-router called), so each
     gets an id of its own, derived from the request's and the same whenever the same event is logged.
 
     `is_bill`: the call is on an object that is billed by who reads it (provider_objects.py).

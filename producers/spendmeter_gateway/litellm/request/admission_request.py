@@ -17,7 +17,7 @@ _FREE = Bound(0, 0, 0, 0, 0, True)
 
 
 class LitellmAdmissionRequest:
-    """What a request body asks for, looked at only when a budget wants to know."""
+    """What a request body asks for, measured only when a budget needs it."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class LitellmAdmissionRequest:
         self._counted_tokens: int | None = None
 
     def bound(self) -> Bound | None:
-        """What it may cost at the most; None where nothing tells."""
+        """What it may cost at the most; None where it has no bound."""
         if is_free_beforehand(self._call_type):
             return _FREE
         if self._request_size is None:
@@ -71,6 +71,6 @@ class LitellmAdmissionRequest:
 
 
 def _count(texts: Sequence[str]) -> int:
-    from litellm.litellm_core_utils.default_encoding import encoding  # its file takes a while to load
+    from litellm.litellm_core_utils.default_encoding import encoding  # slow to import
 
     return sum(len(tokens) for tokens in encoding.encode_ordinary_batch(list(texts), num_threads=1))

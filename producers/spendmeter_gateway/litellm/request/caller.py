@@ -26,7 +26,7 @@ NAMES_OF_A_CALLER = (
     "api_key", "key_alias", "is_session_token", "user_id", "team_id", "org_id", "project_id", "end_user_id",
     "user_email", "team_alias", "organization_alias", "project_alias",
 )  # fmt: skip
-"""Fields of LiteLLM's `UserAPIKeyAuth`: all that tells who asks."""
+"""Fields of LiteLLM's `UserAPIKeyAuth`: all that says who asks."""
 
 
 _NO_TAGS: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class RequestFields(Struct, frozen=True):
     litellm_metadata_session: object
     tags: tuple[str, ...]
     end_users: tuple[object, ...] = ()
-    """Every other place where LiteLLM takes an end user from; read only where those are ignored."""
+    """Whatever else LiteLLM may read an end user from; read only where those are ignored."""
 
 
 def request_fields(
@@ -171,7 +171,7 @@ def _said(fields: RequestFields) -> frozenset[str | None]:
 def _end_users(
     data: Mapping[str, Any], body: Mapping[str, Any], request: Mapping[str, Any]
 ) -> tuple[object, ...]:
-    """Where LiteLLM looks for an end user: any header may be configured to be one."""
+    """All that LiteLLM may read an end user from: any header may be configured to be one."""
     places = (data.get("user"), body.get("safety_identifier"), data.get("safety_identifier"))
     within = [mapping(of.get(name)) for of in (data, body) for name in ("metadata", "litellm_metadata")]
     more = [metadata.get(name) for metadata in within for name in ("user", "user_id")]

@@ -37,7 +37,7 @@ class Group(NamedTuple):
 
 
 class _Zero(int):
-    """Zero that is not taken for "not given": LiteLLM reads `max_retries or 2` for embeddings."""
+    """A zero that is true, so that it is not read as "not given": embeddings have `max_retries or 2`."""
 
     def __bool__(self) -> bool:
         return True
@@ -283,7 +283,7 @@ GROUPS = {
 }
 """Every control by name. A name that is in none of these is a provider's parameter."""
 
-# Kinds of walk: how many nodes of what a client nests are looked at. LiteLLM follows five fallbacks.
+# How many nodes of what a client nests are read, in each kind of walk. LiteLLM follows five fallbacks.
 MAX_NODES = 1_000
 MAX_ENTRIES_DEEP = 16
 
@@ -310,7 +310,7 @@ _SECRETS = "secret_fields"
 _EXTRA_BODY = "extra_body"
 _OVERRIDE = "router_settings_override"
 _STRIPPED = _with(Treatment.STRIPPED) | _SET_BY_THE_PROXY
-# One look at a body's keys: none of these, and there is nothing to do.
+# A body whose keys are none of these needs nothing done.
 _AT_ROOT = _STRIPPED | _REFUSED | {_PROVIDER, _EXTRA_BODY, _OVERRIDE, *FALLBACKS}
 # What the proxy has put into every request by the time its hooks are called.
 _ALWAYS = frozenset({"litellm_logging_obj", "litellm_call_id", "proxy_server_request", "secret_fields"}) | {
@@ -351,7 +351,7 @@ def apply_controls(data: dict[str, Any], *, is_under_budget: bool) -> ControlOut
     """Strip in place what may not be a client's to say; name what cannot be metered.
 
     `data` is the request as LiteLLM's pre-call hook has it, `is_under_budget` whether a budget that can
-    refuse may match it. A body without controls costs one look at its keys.
+    refuse may match it. Of a body without controls only the keys are read.
     """
     stripped: list[str] = []
     at_root = [name for name in data if name in _ROOT_BUT_ALWAYS]

@@ -11,7 +11,7 @@ _PUT_BY_THE_PROXY = "user_api_key_hash"
 
 
 def put_event_id(data: dict[str, Any], event_id: str) -> None:
-    """Put the id where LiteLLM keeps its own fields, and take a forged one from where clients write.
+    """Put the id where LiteLLM keeps its own fields, and remove a forged one from where clients write.
 
     On /v1/messages and /v1/responses `metadata` is the client's and goes to the provider, which may
     refuse a field that it does not know.

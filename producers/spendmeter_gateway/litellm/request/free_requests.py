@@ -1,6 +1,6 @@
 """What stays open under a spent budget: calls that no provider bills.
 
-Asked only when a request would be refused, so it costs an admitted one nothing. Whatever is not known to be
+Checked only when a request would be refused, so it costs an admitted one nothing. Whatever is not known to be
 free is judged. A model is free by the operator's word alone: the router's deployments and the price book,
 never what a body says of a price. Each call to a deployment is judged again when it is made (fallbacks).
 """
@@ -39,7 +39,7 @@ _PROVIDERS = frozenset({
     "watsonx",
 })  # fmt: skip
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Reads that call models. Below /health the probes (liveliness, readiness, …) only look at the proxy itself.
+# Reads that call models. The probes below /health (liveliness, readiness, …) only check the proxy itself.
 _CALLING_READS = frozenset({"/health", "/health/services", "/health/test_connection"})
 # What a provider could read as another path than we do is judged.
 _PLAIN_PATH = re.compile(r"(/[\w.~@:=,+-]+)+/?")
@@ -153,7 +153,7 @@ def _is_positive(value: object) -> bool:
 
 
 def _models_in(model: object) -> list[str] | None:
-    """The names that LiteLLM would call: a list, or names between commas. None where they cannot be told."""
+    """The names that LiteLLM would call: a list, or names between commas. None where that is unclear."""
     if isinstance(model, str):
         names = [name.strip() for name in model.split(",", MAX_MODELS)]
     elif isinstance(model, list) and all(isinstance(name, str) for name in model):

@@ -1,7 +1,7 @@
 """What a request asks for, as far as it bounds its cost: how much goes in, how much may come out. Pure.
 
-A text has at most as many tokens as UTF-8 bytes, whatever the tokenizer. To add up lengths takes
-microseconds where to count tokens takes milliseconds.
+A text has at most as many tokens as UTF-8 bytes, whatever the tokenizer. Adding up lengths needs
+microseconds, counting tokens milliseconds.
 """
 
 import re
@@ -105,7 +105,7 @@ _TOKENS_OF_AN_EFFORT = 4_096
 
 
 def measure(data: Mapping[str, Any], call_type: str) -> RequestSize | None:
-    """The size of a call, as the provider gets it; None for calls whose cost nothing in them tells.
+    """The size of a call, as the provider gets it; None where nothing in the call bounds its cost.
 
     `data` is a request's body or, better, a call's final parameters: what stands in `extra_body` and
     the like goes over what stands in the body.
@@ -174,7 +174,7 @@ def limited(data: dict[str, Any], call_type: str, max_output_tokens: int) -> Non
             data[own] = max_output_tokens
     dropped = data.get("additional_drop_params")
     if isinstance(dropped, list) and _drops_a_maximum(dropped):
-        # With it, a client would have LiteLLM take the maximum out again.
+        # With it, a client would have LiteLLM drop the maximum again.
         data["additional_drop_params"] = [name for name in dropped if not _drops_a_maximum([name])]
 
 
@@ -196,7 +196,7 @@ def _positions(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _maximum(positions: list[Mapping[str, Any]]) -> int | None:
-    """The highest maximum that is named anywhere; None where there is none or one may be taken back."""
+    """The highest maximum that is named anywhere; None where there is none or one may be dropped."""
     highest: int | None = None
     for i, position in enumerate(positions):
         for name in _EVERY_MAXIMUM & position.keys():
@@ -244,7 +244,7 @@ class _Reading:
         self._parts_left = MAX_PARTS
 
     def read(self, value: object, *, may_hold_media: bool) -> None:
-        """Take a value in. A loop, since a client decides how deep it is."""
+        """Add a value. A loop, since a client decides how deep it is."""
         waiting = [value]
         while waiting:
             self._parts_left -= 1
