@@ -21,6 +21,7 @@ from spendmeter_console.api import routes as api
 from spendmeter_console.history.pool import HistoryBusy, HistoryPool, Unusable
 from spendmeter_console.live.board import Board
 from spendmeter_console.pages import routes as pages
+from spendmeter_console.pages.answer import ERRORS
 from spendmeter_console.pages.health import MetricsPages
 from spendmeter_console.settings import ConsoleSettings
 from spendmeter_console.viewer import EVERYTHING
@@ -58,7 +59,7 @@ def build(settings: ConsoleSettings, people: People) -> Starlette:
             Route("/healthz", _health),
         ],
         middleware=[Middleware(Guard, settings=settings, people=people, sessions=sessions)],
-        exception_handlers=pages.ERRORS,
+        exception_handlers=ERRORS,
         lifespan=lifespan,
     )
 

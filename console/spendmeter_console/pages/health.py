@@ -1,12 +1,22 @@
-"""What the other processes say of themselves: a few figures of their metrics pages."""
+"""Health: how far each process has come, and a few figures of their metrics pages."""
 
 import asyncio
 import re
+import time
 import urllib.error
 import urllib.request
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from spendmeter_console.api.routes import NotThere, Sources, scope_of
+from spendmeter_console.history.pool import HistoryBusy, Unusable
+from spendmeter_console.history.rows import DeadLetterCount, TopicAge
+from spendmeter_console.live.board import Selection
+from spendmeter_console.pages.answer import page, rendered
 from spendmeter_console.settings import ConsoleSettings
 
 ANSWER_WITHIN_SECONDS = 2.0
@@ -73,3 +83,42 @@ def _component(page: str) -> str:
         if metric in page:
             return component
     return "process"
+
+
+class HealthPages:
+    """How the system does."""
+
+    def __init__(self, sources: Sources, metrics: MetricsPages) -> None:
+        self._board, self._history, self._clock = sources.board, sources.history, sources.clock
+        self._metrics = metrics
+
+    def routes(self) -> list[BaseRoute]:
+        """Its addresses."""
+        return [Route("/health", page(self.health))]
+
+    async def health(self, request: Request) -> Response:
+        scope, now = scope_of(request), self._clock()
+        if not scope.is_everything:
+            raise NotThere("the health of the system is for who may see all of it")
+        missing = ""
+        ages: list[TopicAge] = []
+        unreadable: list[DeadLetterCount] = []
+        began = time.monotonic()
+        try:
+            ages, unreadable = await self._history.ask(scope, lambda h: h.health(), "health", 2)
+        except (Unusable, HistoryBusy) as error:
+            missing = str(error)
+        return rendered(
+            request,
+            "health.html",
+            now,
+            missing=missing,
+            ages=ages,
+            unreadable=unreadable,
+            took_ms=round((time.monotonic() - began) * 1000),
+            processes=await self._metrics.read(),
+            silent=self._board.silent_seconds,
+            caught_up=self._board.caught_up.is_set(),
+            accounts=len(self._board.select(Selection(scope))),
+            budgets=len(self._board.budgets(scope)),
+        )
