@@ -39,7 +39,8 @@ from spendmeter.topics.dead_letters import dead_letter_of
 from spendmeter.topics.state import Said
 from spendmeter.values.times import EPOCH, from_unix_us
 from spendmeter_stream import metrics
-from spendmeter_stream.judge.judge import Judge
+from spendmeter_stream.budget_gauges import SHOWN, ClosestAccounts
+from spendmeter_stream.judge.judge import Evaluation, Judge
 from spendmeter_stream.meter.meter import FoldResult, Meter, TopicRecreated, UsageRecord
 from spendmeter_stream.output_writer import OutputWriter, Publish
 from spendmeter_stream.settings import StreamSettings
@@ -48,6 +49,7 @@ from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE, ChangelogEntry, En
 log = logging.getLogger(__name__)
 
 CHECK_EVERY_SECONDS = 5.0
+GAUGES_EVERY_SECONDS = 1.0
 WARN_AFTER_SECONDS = 60.0
 HALTED_SECONDS = 0.25
 MAX_NAMED = 10
@@ -93,6 +95,8 @@ class Processor:
         self._expired_at = monotonic()
         self._checked_at = monotonic()
         self._waiting_since = monotonic()
+        self._closest = ClosestAccounts(settings.budget_gauges, settings.budget_gauge_labels)
+        self._shown_at = monotonic()
         self._gone_to: dict[int, int] = {}
         """By source partition: the offset up to which the log has reported what retention deleted."""
         self.budgets = BudgetTopic(settings, self._on_budget)
@@ -117,6 +121,7 @@ class Processor:
     def halt(self, why: str) -> None:
         """Count nothing from now on, and say so. To use the new topics, restart this worker."""
         READY.set(0)
+        SHOWN.show(())
         why = why or "the topics were not what they are now"
         self._halted = (
             f"not ready, nothing is counted: {why}. `spendmeter move --to-prefix NEW` makes topics whose"
@@ -133,6 +138,8 @@ class Processor:
         """Drop meters and judges; they are rebuilt from the stores when they are next needed."""
         self._meters.clear()
         self._judges.clear()
+        self._closest.clear()
+        SHOWN.show(())
 
     def own(self, meters: Iterable[int], judges: Iterable[int]) -> None:
         """Open new budgets and judge what the tables hold, even for partitions without new records."""
@@ -224,6 +231,15 @@ class Processor:
         if monotonic() - self._checked_at >= CHECK_EVERY_SECONDS:
             self._checked_at = monotonic()
             self._say_waiting()
+        if monotonic() - self._shown_at >= GAUGES_EVERY_SECONDS:
+            self._shown_at = monotonic()
+            self._show_closest()
+
+    def _show_closest(self) -> None:
+        """Let the metrics page have the accounts that are closest to their limit now."""
+        closest = self._closest.closest(self.budgets.book, datetime.now(UTC))
+        if closest is not None:
+            SHOWN.show(closest)
 
     def _say_waiting(self) -> None:
         """Count the budgets whose signals say `opening`; warn once some have done so for a minute."""
@@ -376,16 +392,20 @@ class Processor:
 
     async def _announce(self) -> None:
         now = datetime.now(UTC)
-        evaluations = {p: judge.judge(self.budgets.book, now) for p, judge in self._judges.items()}
+        await self._store_judgements(
+            {p: judge.judge(self.budgets.book, now) for p, judge in self._judges.items()}
+        )
+
+    async def _store_judgements(self, evaluations: Mapping[int, Evaluation]) -> None:
         await self._storing.store_judgements(evaluations)
+        for evaluation in evaluations.values():
+            self._closest.apply(evaluation.signals, evaluation.withdrawn)
 
     async def _expire(self) -> None:
         # With a stale book, the accounts of a new budget would be forgotten.
         await self.budgets.catch_up()
         now, book = datetime.now(UTC), self.budgets.book
-        await self._storing.store_judgements(
-            {p: judge.expire(book, now) for p, judge in self._judges.items()}
-        )
+        await self._store_judgements({p: judge.expire(book, now) for p, judge in self._judges.items()})
         await self._storing.store_expired({p: meter.expire(book) for p, meter in self._meters.items()})
 
     def _refuse_if_paused(self, alive_at: float) -> None:

@@ -1,11 +1,14 @@
 """Settings of the stream worker."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from spendmeter.kafka.groups import STREAM_GROUP
 from spendmeter.settings import Settings
+from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS
 
 
 class StreamSettings(Settings):
@@ -24,6 +27,25 @@ class StreamSettings(Settings):
     max_accounts_per_budget: int = Field(default=100_000, ge=0)
     """In one window and source partition, for a budget whose values clients invent; 0 is no bound."""
     expire_interval_seconds: float = Field(default=60.0, gt=0)
+    budget_gauges: int = Field(default=100, ge=0, le=10_000)
+    """Of how many accounts there are gauges: of those closest to their limit; 0: of none."""
+    budget_gauge_labels: Annotated[tuple[str, ...], NoDecode] = tuple(
+        dimension for dimension in DIMENSIONS if dimension not in CLIENT_MADE
+    )
+    """Dimensions that may be labels, by commas. An account that names another one has no gauges."""
+
+    @field_validator("budget_gauge_labels", mode="before")
+    @classmethod
+    def _by_commas(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("budget_gauge_labels")
+    @classmethod
+    def _are_dimensions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if one not in DIMENSIONS:
+                raise ValueError(f"{one!r} is no dimension; these are: {', '.join(DIMENSIONS)}")
+        return value
 
     @property
     def app_id(self) -> str:

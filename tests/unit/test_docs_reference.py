@@ -32,6 +32,7 @@ SETTINGS = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
 METRICS = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
 # Set by the local stack for its own processes.
 OF_THE_LOCAL_STACK = {"SPENDMETER_UPSTREAM_URL", "SPENDMETER_UPSTREAM_API_BASE"}
+METRICS_MADE_BY = ("Counter", "Gauge", "Histogram", "GaugeMetricFamily")
 OF_THE_TESTS = {
     "SPENDMETER_RELAY_ALERTS",
     "SPENDMETER_SCHEDULES",
@@ -60,6 +61,8 @@ def default(settings: type[BaseSettings], name: str) -> str:
         return "–"
     if value in ("", ()):
         return "empty"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -167,5 +170,5 @@ def metrics_in(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
             name = node.args[0]
-            if node.func.id in ("Counter", "Gauge", "Histogram") and isinstance(name, ast.Constant):
+            if node.func.id in METRICS_MADE_BY and isinstance(name, ast.Constant):
                 yield str(name.value)

@@ -1,7 +1,10 @@
 """One worker on the real broker: totals, signals, alerts, dead letters."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.request import urlopen
 
 from spendmeter.contract.alert import AlertKind
 from spendmeter.contract.dead_letter import Reason
@@ -9,7 +12,10 @@ from spendmeter.contract.money import from_usd
 from spendmeter.contract.signal import State
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource
+from spendmeter_local.ports import LOOPBACK
+from spendmeter_local.probes import wait_until
 from tests.builders import budget, usage
+from tests.patience import WITHIN_SECONDS
 
 
 def now_usage(seq: int, cost_nanousd: int = 100_000, **fields: Any) -> Any:
@@ -122,3 +128,38 @@ async def until_withdrawn(stream: Any) -> None:
         if not await stream.client.signals():
             return
     raise AssertionError("the signal of a removed budget is still there")
+
+
+def gauges_of(worker: Any) -> dict[str, float]:
+    """Samples of budgets on its metrics page, with their labels, as they are written there."""
+    with urlopen(f"http://{LOOPBACK}:{worker.port}/metrics", timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    samples = (line.rpartition(" ") for line in lines if line.startswith("spendmeter_budget_"))
+    return {name: float(value) for name, _, value in samples if "{" in name}
+
+
+async def test_the_metrics_page_has_the_accounts_closest_to_their_limit(stream: Any, workers: Any) -> None:
+    await stream.client.apply([budget(period="year"), budget(id="per-tag", match={"tag": "*"})])
+    worker = workers(SPENDMETER_BUDGET_GAUGES="1").wait_ready()
+    await stream.send([now_usage(1, 250_000, tags=("t",)), now_usage(2, 100_000, key="k2")])
+
+    async def until(holds: Callable[[], bool]) -> None:
+        found = await asyncio.to_thread(wait_until, holds, timeout_seconds=WITHIN_SECONDS)
+        assert found, gauges_of(worker)
+
+    def says(key: str, spent_usd: float) -> bool:
+        found = gauges_of(worker)
+        resets = found.pop(f'spendmeter_budget_reset_seconds{{budget="per-key",key="{key}"}}', 0)
+        return 0 < resets <= 366 * 86_400 and found == {
+            f'spendmeter_budget_limit_usd{{budget="per-key",key="{key}"}}': 0.001,
+            f'spendmeter_budget_spent_usd{{budget="per-key",key="{key}"}}': spent_usd,
+            f'spendmeter_budget_remaining_usd{{budget="per-key",key="{key}"}}': round(0.001 - spent_usd, 9),
+            f'spendmeter_budget_state{{budget="per-key",key="{key}"}}': 2.0 if spent_usd > 0.001 else 0.0,
+        }
+
+    await until(lambda: says("k1", 0.00025))
+    await stream.send([now_usage(3, 1_000_000, key="k2")])
+    await until(lambda: says("k2", 0.0011))
+
+    await stream.client.remove("per-key")
+    await until(lambda: not gauges_of(worker))
