@@ -665,6 +665,42 @@ def test_10_a_spent_group_is_not_walked_around(adversary: Adversary, model: str)
     assert adversary.account(owner).billed.most == GPT_4O
 
 
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1/chat/completions", "wild/gpt-4o"),
+        ("/v1/responses", "wild/gpt-4o"),
+        ("/v1/messages", "wild-claude/claude-sonnet-4-5"),
+    ],
+)
+def test_10_a_client_does_not_say_where_its_call_went(adversary: Adversary, path: str, model: str) -> None:
+    owner = adversary.owner({**SPENT, "match": {"model_group": model}})
+    free = {"input_cost_per_token": 0, "output_cost_per_token": 0}
+    said = {
+        "model_group": "gpt-4o-mini",
+        "deployment": "openai/gpt-4o-mini",
+        "deployment_model_name": "gpt-4o-mini",
+        "model_info": {"id": "deployment-of-gpt-4o", "base_model": "gpt-4o-mini", **free},
+    }
+
+    def body() -> dict[str, Any]:
+        text = adversary.prompt(owner)
+        given = (
+            {"input": text} if path == "/v1/responses" else {"messages": [{"role": "user", "content": text}]}
+        )
+        most = {"max_tokens": 200} if path == "/v1/messages" else {}
+        return {"model": model, "metadata": said, "litellm_metadata": said, **given, **most}
+
+    adversary.served(owner, body(), path)
+    account = adversary.account(owner, calls=1)
+    assert account.is_even, (account.billed, account.charged)
+    event = only_event(adversary, owner)
+    assert event["model_group"] == model
+    assert event["deployment"] != "deployment-of-gpt-4o"
+    assert "custom" not in event["prices"].values(), "no price of the operator's"
+    adversary.refused(owner, body(), path)
+
+
 @pytest.mark.parametrize("fallbacks", [None, ["gpt-4o"], [{"model": "gpt-4o"}]], ids=str)
 @pytest.mark.parametrize("dimension", [{"model_group": "gpt-4o"}, {"provider": "openai"}], ids=str)
 def test_10_a_fallback_into_a_spent_budget_is_refused(

@@ -20,7 +20,14 @@ from spendmeter_gateway.admission.cost_bound import (
     femtousd,
     prices_in,
 )
-from spendmeter_gateway.litellm.payload.fields import mapping, request_metadata, tags, text, text_or_none
+from spendmeter_gateway.litellm.payload.fields import (
+    mapping,
+    metadata_of_the_proxy,
+    request_metadata,
+    tags,
+    text,
+    text_or_none,
+)
 from spendmeter_gateway.litellm.payload.pass_through import PROVIDERS
 from spendmeter_gateway.litellm.payload.prices import PRICE_NAMES
 from spendmeter_gateway.model import Deployment
@@ -108,11 +115,10 @@ def deployment_of(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def model_group_of(kwargs: Mapping[str, Any]) -> str | None:
-    """The model as requested, or as the router fell back to."""
-    for metadata in request_metadata(kwargs):
-        if isinstance(group := metadata.get("model_group"), str):
-            return group
-    return None
+    """The model as requested, or as the router fell back to: what it wrote, before what a client wrote."""
+    metadata, other = request_metadata(kwargs)
+    written = (metadata, other) if metadata_of_the_proxy(kwargs) == "metadata" else (other, metadata)
+    return next((group for one in written if isinstance(group := one.get("model_group"), str)), None)
 
 
 def deployment_called(kwargs: Mapping[str, Any]) -> Deployment:

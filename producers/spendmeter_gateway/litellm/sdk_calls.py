@@ -14,13 +14,13 @@ from spendmeter.values.dimensions import DIMENSIONS, Dimension
 from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.litellm.payload.fields import (
     EVENT_ID_FIELD,
+    METADATA,
     key_hash,
     mapping,
     session_of,
     tags,
     text_or_none,
 )
-from spendmeter_gateway.litellm.request.event_id import METADATA
 from spendmeter_gateway.model import Caller, UsageDraft
 
 # As many calls may run at a time; one that is forgotten is recorded for whoever its context names.

@@ -15,6 +15,9 @@ from spendmeter.values.times import EPOCH
 
 EVENT_ID_FIELD = "spendmeter_event_id"
 """Where the pre-call hook leaves the id it mints, in each metadata dict that the request has."""
+METADATA = ("metadata", "litellm_metadata")
+"""Where a request carries what its log event will have: LiteLLM uses one of them, by the route."""
+JSON_TYPES = (dict, list, str, int, float, type(None))
 
 # A client chooses tags, session and end user. Bounded, so that no event outgrows a Kafka record.
 MAX_TEXT_CHARS = 512
@@ -158,6 +161,22 @@ def request_metadata(request: Mapping[str, Any]) -> tuple[Mapping[str, Any], Map
     (`/v1/messages`, `/v1/responses`) carry it under `litellm_metadata` as well.
     """
     return mapping(request.get("metadata")), mapping(request.get("litellm_metadata"))
+
+
+def metadata_of_the_proxy(request: Mapping[str, Any]) -> str | None:
+    """Which metadata is LiteLLM's own; the other is the client's, and may go to the provider.
+
+    LiteLLM puts an object into its own, and JSON makes none.
+    """
+    for name in METADATA:
+        metadata = request.get(name)
+        if type(metadata) is dict and type(metadata.get("user_api_key_auth")) not in JSON_TYPES:
+            return name
+    for name in reversed(METADATA):
+        metadata = request.get(name)
+        if type(metadata) is dict and "user_api_key_hash" in metadata:
+            return name
+    return None
 
 
 def session_of(request: Mapping[str, Any]) -> str | None:

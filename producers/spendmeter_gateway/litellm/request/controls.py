@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 from litellm.types.router import GenericLiteLLMParams
 from pydantic import TypeAdapter, ValidationError
 
-from spendmeter_gateway.litellm.payload.fields import EVENT_ID_FIELD
+from spendmeter_gateway.litellm.payload.fields import (
+    EVENT_ID_FIELD,
+    JSON_TYPES,
+    METADATA,
+    metadata_of_the_proxy,
+)
 from spendmeter_gateway.litellm.request.parameter_names import INTEGRATIONS, PRICES, names
 
 
@@ -53,7 +58,6 @@ class ControlOutcome(NamedTuple):
 
 NOTHING = ControlOutcome()
 FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
-METADATA = ("metadata", "litellm_metadata")
 
 GROUPS = {
     "owner": Group(
@@ -328,7 +332,6 @@ _IN_THE_PROXYS_METADATA = frozenset(
 # The provider reads these of `extra_body`, over the body's: LiteLLM would price another model's answer, or
 # see no usage.
 _IN_EXTRA_BODY = ("model",)
-_JSON = (dict, list, str, int, float, type(None))
 VALIDATED_LATE = ("litellm_trace_id", "drop_params", "merge_reasoning_content_in_choices")
 """A client's, which LiteLLM validates when it begins to read a stream: by then the provider has answered, and
 the answer would be billed and never read."""
@@ -371,7 +374,7 @@ def apply_controls(data: dict[str, Any], *, is_under_budget: bool) -> ControlOut
             elif name == _PROVIDER and data.get("model") and any(asked in data for asked in _ASKS):
                 _strip(data, name, "", stripped)
         _strip_extra_body(data, "", stripped)
-    owned = _metadata_of_the_proxy(data)
+    owned = metadata_of_the_proxy(data)
     for name in METADATA:
         metadata = data.get(name)
         if type(metadata) is dict:
@@ -428,28 +431,12 @@ def _is_the_clients(data: Mapping[str, Any], name: str) -> bool:
         return False
     if name not in ("litellm_call_id", "proxy_server_request") and name in _ALWAYS:
         # LiteLLM's own is an object, and JSON makes none.
-        return type(value) in _JSON
+        return type(value) in JSON_TYPES
     request = data.get("proxy_server_request")
     body = request.get("body") if type(request) is dict else None
     if type(body) is not dict:
         return False
     return body.get(name, _MISSING) is value and value is not request
-
-
-def _metadata_of_the_proxy(data: Mapping[str, Any]) -> str | None:
-    """Which metadata is LiteLLM's own; the other is the client's, and may go to the provider.
-
-    LiteLLM puts an object into its own, and JSON makes none.
-    """
-    for name in METADATA:
-        metadata = data.get(name)
-        if type(metadata) is dict and type(metadata.get("user_api_key_auth")) not in _JSON:
-            return name
-    for name in reversed(METADATA):
-        metadata = data.get(name)
-        if type(metadata) is dict and "user_api_key_hash" in metadata:
-            return name
-    return None
 
 
 def _strip_metadata(metadata: dict[Any, Any], path: str, stripped: list[str], *, is_the_proxys: bool) -> None:

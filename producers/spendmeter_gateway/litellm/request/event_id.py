@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from spendmeter_gateway.litellm.payload.fields import EVENT_ID_FIELD
+from spendmeter_gateway.litellm.payload.fields import EVENT_ID_FIELD, METADATA
 
-METADATA = ("metadata", "litellm_metadata")
-"""Where a request carries what its log event will have: LiteLLM uses one of them, by the route."""
 # LiteLLM itself puts it into the one that the route uses.
 _PUT_BY_THE_PROXY = "user_api_key_hash"
 
