@@ -37,7 +37,7 @@ from spendmeter_gateway.admission.refusal import Refusal
 from spendmeter_gateway.admission.reservation_attempt import AdmissionRequest
 from spendmeter_gateway.admission.route_admission import RouteAdmission
 from spendmeter_gateway.admission.state import GatewayState
-from spendmeter_gateway.adoption.adopter import Adopter
+from spendmeter_gateway.adoption import Adopter
 from spendmeter_gateway.exchange import Exchange
 from spendmeter_gateway.model import Caller, UsageDraft
 from spendmeter_gateway.objects.follower import ObjectFollower

@@ -1,15 +1,21 @@
-"""The alert: something that people or programs must know, sent once."""
+"""The alert: something that people or programs must know, sent once; and what became of it on each route."""
 
 import uuid
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from spendmeter.contract.signal import Signal
-from spendmeter.contract.wire import Wire
+from spendmeter.contract.total import MAX_INCARNATION_CHARS
+from spendmeter.contract.wire import Text, Whole, Wire
 from spendmeter.values.times import UtcTime, format_time
 
 # The namespace is fixed for ever: it makes a repeated alert recognisable across restarts.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "alert.spendmeter.dev")
+MAX_REASON_CHARS = 500
+"""Of why a delivery is held or was skipped."""
 
 
 class AlertKind(StrEnum):
@@ -49,3 +55,41 @@ class Alert(Wire):
     """The state that caused it; absent only if no account is concerned."""
     message: str
     emitted_at: UtcTime
+
+
+class DeliveryOutcome(StrEnum):
+    """What became of an alert on a route."""
+
+    STARTED = "started"
+    """No alert: the route began with `offset` of spend.alerts."""
+    HELD = "held"
+    """It is sent at `due_at`: a digest, quiet hours, or a route that waits."""
+    SENT = "sent"
+    SKIPPED = "skipped"
+
+
+class AlertDelivery(Wire):
+    """The latest of a route and an alert counts; both together are the record's key."""
+
+    route: Text
+    """Empty where no route matches the alert."""
+    alert_id: uuid.UUID | None
+    outcome: DeliveryOutcome
+    at: UtcTime
+    reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
+    """Why it is held or was skipped."""
+    attempts: Whole = Field(default=0, ge=0)
+    """How often it was offered to the receiver until it was sent or skipped."""
+    reminders: Whole = Field(default=0, ge=0)
+    """Sent since the alert itself."""
+    due_at: UtcTime | None = None
+    """When a held alert is sent; of one that was sent, when the next reminder is."""
+    offset: Whole | None = None
+    """Of spend.alerts: where the route began."""
+    incarnation: str = Field(default="", max_length=MAX_INCARNATION_CHARS)
+    """Of spend.alerts, whose offset this is."""
+    alert: Alert | None = None
+
+    def key(self) -> str:
+        """`route|alert_id`; of a route's beginning `route|`."""
+        return f"{self.route}|{self.alert_id or ''}"

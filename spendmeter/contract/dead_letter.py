@@ -28,7 +28,7 @@ class Reason(StrEnum):
     FROM_THE_FUTURE = "from_the_future"
     REFUSED_BY_HISTORY = "refused_by_history"
     FOREIGN_PRODUCER = "foreign_producer"
-    """Written under another source's `producer_id` (writers.py)."""
+    """Written under another source's `producer_id` (domain/writers.py)."""
 
 
 class Reader(StrEnum):

@@ -10,11 +10,10 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from spendmeter.contract.alert import Alert
+from spendmeter.contract.alert import Alert, AlertDelivery
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.delivery import AlertDelivery
 from spendmeter.contract.fast_json import UsageFields, event_of, read_fields, read_total, write_json
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal

@@ -20,7 +20,7 @@ from spendmeter.contract.records import InvalidRecord, decode, decode_usage
 from spendmeter.contract.signing import NO_KEYS, Placed, SigningKeys
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.writers import REPLAYS, SIGNED, ForeignProducer, check_writer
+from spendmeter.domain.writers import REPLAYS, SIGNED, ForeignProducer, check_writer
 from spendmeter.kafka.client import KafkaTimeoutError, TopicPartition, consumer
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.settings import Settings

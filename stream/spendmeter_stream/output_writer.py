@@ -24,7 +24,7 @@ from spendmeter.contract.records import (
 )
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.writers import ForeignProducer
+from spendmeter.domain.writers import ForeignProducer
 from spendmeter.kafka.client import partition_of
 from spendmeter_stream import metrics
 from spendmeter_stream.judge.judge import Evaluation

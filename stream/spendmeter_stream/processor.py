@@ -28,7 +28,7 @@ from spendmeter.contract.records import InvalidRecord, decode, read_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import HISTORY, Total, included_by
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.writers import ForeignProducer, check_writer
+from spendmeter.domain.writers import ForeignProducer, check_writer
 from spendmeter.kafka.client import TopicPartition
 from spendmeter.kafka.fetch import FetchedRecord
 from spendmeter.kafka.log_ends import LogEnds

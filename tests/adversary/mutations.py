@@ -30,7 +30,7 @@ def install() -> None:
 
 def _the_log_says_who_pays() -> None:
     """The owner is what LiteLLM's log says, which a client's metadata reaches by its fallbacks."""
-    from spendmeter_gateway.litellm import call_drafts, call_recorder
+    from spendmeter_gateway.litellm.recording import call_drafts, call_recorder
 
     def charged(draft: Any, call_or_exchange: Any) -> Any:
         return draft
@@ -43,7 +43,7 @@ def _the_log_says_who_pays() -> None:
 
 def _cached_input_is_free() -> None:
     """What was read from a provider's cache is not billed."""
-    from spendmeter_gateway.litellm import call_drafts, call_recorder
+    from spendmeter_gateway.litellm.recording import call_drafts, call_recorder
 
     right = call_drafts.charged_to
 
@@ -123,7 +123,7 @@ def _only_the_request_is_counted() -> None:
 def _controls_stay() -> None:
     """What a client writes of prices and logging stays. Alone it is harmless: others stand behind it."""
     from spendmeter_gateway.litellm import callback as litellm_callback
-    from spendmeter_gateway.litellm import request_admission
+    from spendmeter_gateway.litellm.admission import request_admission
     from spendmeter_gateway.litellm.request.controls import NOTHING
 
     vars(request_admission)["apply_controls"] = lambda data, *, is_under_budget: NOTHING
@@ -158,21 +158,21 @@ def _reads_are_billed_again() -> None:
 
 def _streams_without_usage_are_exact() -> None:
     """LiteLLM's own count of tokens is taken for the provider's."""
-    from spendmeter_gateway.litellm import call_drafts
+    from spendmeter_gateway.litellm.recording import call_drafts
 
     vars(call_drafts)["lacks_usage"] = lambda stream: False
 
 
 def _what_litellm_cannot_convert_is_free() -> None:
     """An answer that LiteLLM has noted and could not convert counts as a provider's refusal."""
-    from spendmeter_gateway.litellm import call_recorder
+    from spendmeter_gateway.litellm.recording import call_recorder
 
     vars(call_recorder)["_was_answered"] = lambda data: False
 
 
 def _text_completions_are_exact() -> None:
     """A text completion does not know its stream: LiteLLM's own count passes for the provider's."""
-    from spendmeter_gateway.litellm import observation
+    from spendmeter_gateway.litellm.server import observation
 
     vars(observation)["_only_stream"] = lambda exchange: None
 
@@ -186,8 +186,8 @@ def _copies_in_the_log_count_twice() -> None:
 
 def _everywhere(name: str, function: Callable[..., Any]) -> None:
     """Replace a function in each module that imports it by name."""
-    from spendmeter_gateway.litellm import call_drafts, call_recorder
     from spendmeter_gateway.litellm.payload import usage as mapping
+    from spendmeter_gateway.litellm.recording import call_drafts, call_recorder
 
     for module in (mapping, call_drafts, call_recorder):
         vars(module)[name] = function

@@ -15,8 +15,8 @@ from uuid import UUID
 from spendmeter.contract.decision import Why
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.contract.writers import SIGNED
 from spendmeter.domain.matching import Account, BudgetBook, subject_of
+from spendmeter.domain.writers import SIGNED
 from spendmeter_gateway.admission.decide import Decision, DecisionContext, Denied, decide
 from spendmeter_gateway.model import Policy
 from spendmeter_gateway.spend.charge_cache import ChargeCache

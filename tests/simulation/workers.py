@@ -15,8 +15,8 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import HISTORY
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.writers import ForeignProducer, check_writer
 from spendmeter.domain.matching import BudgetBook, subject_of
+from spendmeter.domain.writers import ForeignProducer, check_writer
 from spendmeter.values.dimensions import Dimension, field_of
 from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.opening_balance.balance import Balances, Row

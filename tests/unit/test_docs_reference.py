@@ -10,11 +10,10 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from spendmeter.budgets.file import FIELDS, REQUIRED
-from spendmeter.contract.alert import Alert
+from spendmeter.contract.alert import Alert, AlertDelivery
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.delivery import AlertDelivery
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.total import Opening, Total

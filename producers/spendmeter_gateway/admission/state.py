@@ -20,14 +20,14 @@ from spendmeter_gateway.admission.decide import ADMIT, Decision, DecisionContext
 from spendmeter_gateway.admission.decision_cache import AdmissionCache
 from spendmeter_gateway.admission.post_routing import PostRoutingBudgets
 from spendmeter_gateway.admission.reservation_manager import ReservationManager
-from spendmeter_gateway.adoption.index import AdoptionIndex
+from spendmeter_gateway.adoption import AdoptionIndex
+from spendmeter_gateway.loops import Notifier
 from spendmeter_gateway.outbox.kafka import ConsumerRecord
 from spendmeter_gateway.outbox.sender import Acknowledged
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_gateway.spend.believed_signals import BelievedSignals
 from spendmeter_gateway.spend.charge_cache import ChargeCache
 from spendmeter_gateway.spend.charges import charges_at_answer, charges_of
-from spendmeter_gateway.spend.notifier import Notifier
 from spendmeter_gateway.spend.pending import Pending
 from spendmeter_gateway.spend.tracker import SpendTracker
 from spendmeter_gateway.spend.window_balance import NOTHING, Acknowledgement

@@ -30,17 +30,18 @@ from spendmeter_gateway.exchange import (
     enter_call,
 )
 from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
-from spendmeter_gateway.litellm.call_drafts import CallDrafts
-from spendmeter_gateway.litellm.call_recorder import CallRecorder
+from spendmeter_gateway.litellm.admission.request_admission import RequestAdmission
 from spendmeter_gateway.litellm.compat import make_up_for_what_is_missing
-from spendmeter_gateway.litellm.observation import observe
-from spendmeter_gateway.litellm.payload.fields import mapping, text_or_none
+from spendmeter_gateway.litellm.fields import mapping, text_or_none
+from spendmeter_gateway.litellm.models import the_router
 from spendmeter_gateway.litellm.payload.logged_call import request_id_of
 from spendmeter_gateway.litellm.payload.provider_objects import has_ended
-from spendmeter_gateway.litellm.proxy import refused, the_router
+from spendmeter_gateway.litellm.recording.call_drafts import CallDrafts
+from spendmeter_gateway.litellm.recording.call_recorder import CallRecorder
 from spendmeter_gateway.litellm.releases import refuse_compromised
 from spendmeter_gateway.litellm.request.controls import strip_final
-from spendmeter_gateway.litellm.request_admission import RequestAdmission
+from spendmeter_gateway.litellm.server.observation import observe
+from spendmeter_gateway.litellm.server.refusal_response import refused
 from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.proxy import common_request_processing
 from litellm.proxy.auth.auth_exception_handler import UserAPIKeyAuthExceptionHandler
 
-from spendmeter_gateway.litellm.payload.fields import part_of
+from spendmeter_gateway.litellm.fields import part_of
 
 log = logging.getLogger(__name__)
 

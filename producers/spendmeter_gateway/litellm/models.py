@@ -20,7 +20,7 @@ from spendmeter_gateway.admission.cost_bound import (
     femtousd,
     prices_in,
 )
-from spendmeter_gateway.litellm.payload.fields import (
+from spendmeter_gateway.litellm.fields import (
     mapping,
     metadata_of_the_proxy,
     request_metadata,
@@ -49,6 +49,11 @@ _UPLIFTS = (
 _MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|publishers/[^/]+/models)/([^/:]+)[:/]")
 
 _known: dict[tuple[str, str | None], tuple[float, tuple[Model, ...]]] = {}
+
+
+def the_router() -> Any:
+    """The proxy's router, set once it has read its configuration; None in a program without a proxy."""
+    return getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
 
 
 def deployments_of(router: Any, model_group: str, team: str | None) -> list[Mapping[str, Any]]:
@@ -167,7 +172,7 @@ def is_list_of_models(data: Mapping[str, Any], call_type: str) -> bool:
 
 def deployment_by_id(deployment_id: str | None) -> Mapping[str, Any]:
     """The deployment as the router has it: found by its id, which no client can put on a call."""
-    router: Any = getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
+    router = the_router()
     index = getattr(router, "model_id_to_deployment_index_map", None)
     place = index.get(deployment_id) if isinstance(index, dict) else None
     if place is None:

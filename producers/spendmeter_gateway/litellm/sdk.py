@@ -34,15 +34,15 @@ from spendmeter.values.ids import made_at, uuid7
 from spendmeter_gateway.admission.cost_bound import Model
 from spendmeter_gateway.exchange import Call, Exchange
 from spendmeter_gateway.gateway import ERRORS, Gateway, the_gateway
-from spendmeter_gateway.litellm.call_drafts import CallDrafts
+from spendmeter_gateway.litellm.admission.admission_request import LitellmAdmissionRequest
+from spendmeter_gateway.litellm.fields import finish_time, mapping, text_or_none
 from spendmeter_gateway.litellm.models import deployment_of, model_group_of, model_of, named
-from spendmeter_gateway.litellm.objects import bill_now
-from spendmeter_gateway.litellm.payload.fields import finish_time, mapping, text_or_none
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, read_log_event, request_id_of
 from spendmeter_gateway.litellm.payload.provider_objects import sighting_in
 from spendmeter_gateway.litellm.payload.usage import usage_of
+from spendmeter_gateway.litellm.recording.call_drafts import CallDrafts
+from spendmeter_gateway.litellm.recording.objects import bill_now
 from spendmeter_gateway.litellm.releases import refuse_compromised
-from spendmeter_gateway.litellm.request.admission_request import LitellmAdmissionRequest
 from spendmeter_gateway.litellm.sdk_calls import BudgetRefused, Calls, subject_for
 from spendmeter_gateway.model import Caller, Deployment, UsageDraft
 from spendmeter_gateway.settings import GatewaySettings

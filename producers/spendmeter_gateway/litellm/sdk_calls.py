@@ -12,7 +12,7 @@ from spendmeter.contract.money import to_usd
 from spendmeter.domain.matching import Subject
 from spendmeter.values.dimensions import DIMENSIONS, Dimension
 from spendmeter_gateway.admission.refusal import Refusal
-from spendmeter_gateway.litellm.payload.fields import (
+from spendmeter_gateway.litellm.fields import (
     EVENT_ID_FIELD,
     METADATA,
     key_hash,

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from spendmeter.contract.writers import SIGNED
+from spendmeter.domain.writers import SIGNED
 from spendmeter_gateway.outbox.lock import Lock, take_over
 from spendmeter_gateway.outbox.reader import OutboxReader
 

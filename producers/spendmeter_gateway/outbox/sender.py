@@ -33,9 +33,9 @@ from spendmeter.kafka.client import MAX_SIGNATURE_BYTES, batch_of
 from spendmeter.settings import Settings
 from spendmeter.topics.state import TopicState
 from spendmeter_gateway.loops import call_soon
+from spendmeter_gateway.outbox.frames import OutboxRecord, by_partition, record_of
 from spendmeter_gateway.outbox.kafka import Delivery, NotDelivered
 from spendmeter_gateway.outbox.reader import OutboxReader
-from spendmeter_gateway.outbox.record import OutboxRecord, by_partition, record_of
 from spendmeter_gateway.outbox.recovery import OrphanedOutbox
 from spendmeter_gateway.outbox.writer import Outbox
 

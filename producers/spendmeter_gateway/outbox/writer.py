@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 
 from spendmeter.contract.fast_json import write_json
 from spendmeter.contract.usage import CostSource, UsageEvent
-from spendmeter.contract.writers import SIGNED
+from spendmeter.domain.writers import SIGNED
 from spendmeter.values.ids import uuid7
 from spendmeter_gateway.outbox import recovery as left_behind
 from spendmeter_gateway.outbox.frames import MAX_PAYLOAD_BYTES, encode

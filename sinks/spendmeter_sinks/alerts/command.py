@@ -15,9 +15,8 @@ from spendmeter.cli.alerts import alerts
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import INVALID_FILE, DurationOption, dir_option, json_option, read_file
 from spendmeter.cli.printing import clock, print_json, say, say_lines
-from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome, alert_id
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.delivery import AlertDelivery, DeliveryOutcome
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signal import Signal, State

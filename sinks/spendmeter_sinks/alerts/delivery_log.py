@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
-from spendmeter.contract.delivery import AlertDelivery, DeliveryOutcome
+from spendmeter.contract.alert import AlertDelivery, DeliveryOutcome
 from spendmeter.contract.records import InvalidRecord, decode, encode_delivery
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import AIOKafkaProducer, KafkaError, producer, start

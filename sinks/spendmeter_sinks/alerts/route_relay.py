@@ -19,8 +19,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from prometheus_client import Counter, Gauge, Histogram
 
-from spendmeter.contract.alert import Alert
-from spendmeter.contract.delivery import MAX_REASON_CHARS, AlertDelivery, DeliveryOutcome
+from spendmeter.contract.alert import MAX_REASON_CHARS, Alert, AlertDelivery, DeliveryOutcome
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import consumer, start

@@ -19,7 +19,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, read_usage
 from spendmeter.contract.signing import NO_KEYS, SigningKeys
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.writers import check_writer
+from spendmeter.domain.writers import check_writer
 from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter.values.times import EPOCH, UtcTime, from_unix_us
 from spendmeter_sinks.clickhouse.column_types import Names

@@ -11,7 +11,7 @@ from spendmeter.contract.records import InvalidRecord, decode, decode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.total import Total, included_by
 from spendmeter.contract.usage import UsageEvent
-from spendmeter.contract.writers import check_writer
+from spendmeter.domain.writers import check_writer
 from spendmeter.kafka.client import AIOKafkaConsumer, TopicPartition, admin_client, consumer
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.kafka.groups import behind, wait_until_passed

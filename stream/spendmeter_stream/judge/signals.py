@@ -8,8 +8,8 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import construct_unchecked
-from spendmeter.contract.writers import ForeignProducer
 from spendmeter.domain.window import Window
+from spendmeter.domain.writers import ForeignProducer
 from spendmeter.values.account import budget_id_of, subject_in
 from spendmeter_stream.judge.emission import Snapshot
 from spendmeter_stream.judge.forecast import exhausted_at

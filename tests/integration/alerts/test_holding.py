@@ -6,8 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.delivery import DeliveryOutcome
+from spendmeter.contract.alert import Alert, AlertKind, DeliveryOutcome
 from spendmeter_sinks.alerts.route_relay import Clock
 from spendmeter_sinks.alerts.routes import AlertMatch, Quiet, Reminders, Service
 from spendmeter_sinks.alerts.settings import AlertSettings

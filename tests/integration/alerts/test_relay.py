@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 from standardwebhooks import Webhook
 
-from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.delivery import AlertDelivery, DeliveryOutcome
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter_sinks.alerts.delivery_log import read_delivery

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from spendmeter.contract.delivery import DeliveryOutcome
+from spendmeter.contract.alert import DeliveryOutcome
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.probes import wait_until
 from spendmeter_sinks.alerts.message import MessageContext, render

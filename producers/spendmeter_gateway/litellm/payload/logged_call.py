@@ -1,6 +1,6 @@
 """One log event of LiteLLM's, read once: nothing else walks its kwargs or its standard logging payload. Pure.
 
-Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/producers/litellm/payloads/.
+Shapes measured on LiteLLM 1.106.2; an example of each lies in tests/unit/producers/litellm/payload/payloads/.
 LiteLLM may fail to build its payload; then there are its kwargs alone.
 """
 
@@ -13,8 +13,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from spendmeter.domain.matching import Subject
-from spendmeter_gateway.litellm.payload.estimated_usage import SENT
-from spendmeter_gateway.litellm.payload.fields import (
+from spendmeter_gateway.litellm.fields import (
     EVENT_ID_FIELD,
     first_text,
     key_hash,
@@ -28,6 +27,7 @@ from spendmeter_gateway.litellm.payload.fields import (
     text_or_none,
     tokens,
 )
+from spendmeter_gateway.litellm.payload.estimated_usage import SENT
 from spendmeter_gateway.litellm.payload.pass_through import PassThrough, pass_through_of
 from spendmeter_gateway.litellm.payload.prices import PriceMap, price_map
 from spendmeter_gateway.litellm.payload.usage_counts import counts_of

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from spendmeter_gateway.litellm.fields import mapping, text
 from spendmeter_gateway.litellm.payload.estimated_usage import answer_texts, estimated_usage, stream_texts
-from spendmeter_gateway.litellm.payload.fields import mapping, text
 from spendmeter_gateway.litellm.payload.free_calls import is_free_path
 from spendmeter_gateway.litellm.payload.usage_counts import counts_of
 from spendmeter_gateway.model import UsageCounts

@@ -25,7 +25,7 @@ from spendmeter.contract.provider_object import (
 from spendmeter.contract.usage import ALIASES, CREATOR_UNKNOWN, Status
 from spendmeter.values.dimensions import FIELDS
 from spendmeter.values.times import from_unix_us
-from spendmeter_gateway.litellm.payload.fields import mapping, part_of, seconds, text
+from spendmeter_gateway.litellm.fields import mapping, part_of, seconds, text
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall, batch_models_in
 from spendmeter_gateway.model import UsageDraft
 

@@ -12,9 +12,9 @@ from uuid import UUID
 from spendmeter.contract.usage import CostSource, Doubt, Status
 from spendmeter.values.ids import derived_uuid7, unix_ms_of
 from spendmeter.values.times import from_unix_us
+from spendmeter_gateway.litellm.fields import mapping
 from spendmeter_gateway.litellm.payload.costs import cost_of
 from spendmeter_gateway.litellm.payload.estimated_usage import CONTENT, answer_texts, estimated_usage
-from spendmeter_gateway.litellm.payload.fields import mapping
 from spendmeter_gateway.litellm.payload.free_calls import is_free_call
 from spendmeter_gateway.litellm.payload.logged_call import LoggedCall
 from spendmeter_gateway.litellm.payload.pass_through import estimate_of, usage_in

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from spendmeter_gateway.litellm.payload.fields import mapping, tokens
+from spendmeter_gateway.litellm.fields import mapping, tokens
 from spendmeter_gateway.model import UsageCounts
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from spendmeter.domain.matching import Subject
 from spendmeter_gateway.exchange import Exchange
-from spendmeter_gateway.litellm.payload.fields import (
+from spendmeter_gateway.litellm.fields import (
     MAX_TAGS,
     fields_of,
     first_text,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from litellm.types.router import GenericLiteLLMParams
 from pydantic import TypeAdapter, ValidationError
 
-from spendmeter_gateway.litellm.payload.fields import (
+from spendmeter_gateway.litellm.fields import (
     EVENT_ID_FIELD,
     JSON_TYPES,
     METADATA,

@@ -18,10 +18,10 @@ from litellm.proxy._types import (
     UserAPIKeyAuth,
 )
 
-from spendmeter_gateway.adoption.adopter import Adopter
-from spendmeter_gateway.litellm.budgets import Around, memory_of, seen_of_key, seen_of_request
-from spendmeter_gateway.litellm.key_cache import KeyCache
-from spendmeter_gateway.litellm.payload.fields import fields_of, tags
+from spendmeter_gateway.adoption import Adopter
+from spendmeter_gateway.litellm.admission.budgets import Around, memory_of, seen_of_key, seen_of_request
+from spendmeter_gateway.litellm.admission.key_cache import KeyCache
+from spendmeter_gateway.litellm.fields import fields_of, tags
 from spendmeter_gateway.litellm.payload.logged_call import read_log_event
 from spendmeter_gateway.litellm.request.caller import caller_of, request_fields, who_asks
 from spendmeter_gateway.settings import GatewaySettings

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spendmeter_gateway.litellm.payload.fields import (
+from spendmeter_gateway.litellm.fields import (
     EVENT_ID_FIELD,
     MAX_TAGS,
     MAX_TEXT_CHARS,
     key_hash,
+    put_event_id,
     session_of,
     tags,
     text,
@@ -21,7 +22,6 @@ from spendmeter_gateway.litellm.payload.fields import (
 from spendmeter_gateway.litellm.payload.logged_call import read_log_event, request_id_of
 from spendmeter_gateway.litellm.request.caller import caller_of, missing, own_tags, request_fields, who_asks
 from spendmeter_gateway.litellm.request.controls import FALLBACKS, apply_controls, strip_final
-from spendmeter_gateway.litellm.request.event_id import put_event_id
 from spendmeter_gateway.litellm.request.size import measure
 from spendmeter_gateway.model import ClientValues
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spendmeter.contract.money import to_usd
 from spendmeter.contract.records import decode, encode_usage
 from spendmeter.contract.usage import UsageEvent
-from spendmeter_gateway.litellm.payload.fields import key_hash
+from spendmeter_gateway.litellm.fields import key_hash
 from spendmeter_gateway.litellm.payload.logged_call import read_log_event
 from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Origin
@@ -22,7 +22,7 @@ from spendmeter_gateway.model import Origin
 REQUEST_ID = UUID("01935000-0000-7000-8000-000000000001")
 NOW = datetime(2026, 11, 22, 13, tzinfo=UTC)
 
-PAYLOADS = sorted((Path(__file__).parents[3] / "unit/producers/litellm/payloads").glob("*.json"))
+PAYLOADS = sorted((Path(__file__).parents[3] / "unit/producers/litellm/payload/payloads").glob("*.json"))
 JUNK = (
     st.none()
     | st.booleans()

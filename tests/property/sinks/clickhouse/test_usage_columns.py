@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
-from spendmeter.contract.writers import MAX_SEQ
+from spendmeter.domain.writers import MAX_SEQ
 from spendmeter.values.times import EPOCH, to_unix_us
 from spendmeter_sinks.clickhouse.column_types import Names, type_of
 from spendmeter_sinks.clickhouse.tables import USAGE

@@ -9,7 +9,7 @@ from spendmeter.litellm.api import LitellmApi, NotAnswered
 from spendmeter.litellm.budgets import adopted
 from spendmeter.litellm.rows import read_litellm
 from spendmeter.litellm.whole_import import import_of, whole_plan
-from spendmeter_gateway.litellm.budgets import Around, seen_of_key
+from spendmeter_gateway.litellm.admission.budgets import Around, seen_of_key
 from tests.builders import NOON
 
 ANN: dict[str, Any] = {"user_id": "ann", "user_role": "internal_user", "max_budget": 5.0}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spendmeter_gateway.litellm.request.event_id import put_event_id
+from spendmeter_gateway.litellm.fields import put_event_id
 
 OURS = "01890000-0000-7000-8000-000000000001"
 FORGED = "01890000-0000-7000-8000-00000000ffff"

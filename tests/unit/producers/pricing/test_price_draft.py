@@ -14,7 +14,7 @@ from spendmeter_gateway.litellm.payload.logged_call import read_log_event
 from spendmeter_gateway.litellm.payload.usage import usage_of
 from spendmeter_gateway.model import Origin, UsageDraft
 from spendmeter_gateway.pricing.price_draft import Priced, priced
-from tests.unit.producers.litellm.test_usage import NOW, REQUEST_ID, payload, with_cost
+from tests.unit.producers.litellm.payload.test_usage import NOW, REQUEST_ID, payload, with_cost
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 

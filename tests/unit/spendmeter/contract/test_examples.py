@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome, alert_id
 from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import (
     DeadLetter,
@@ -24,7 +24,6 @@ from spendmeter.contract.dead_letter import (
     not_held,
 )
 from spendmeter.contract.decision import Decision, Why
-from spendmeter.contract.delivery import AlertDelivery, DeliveryOutcome
 from spendmeter.contract.money import NanoUsd, from_usd
 from spendmeter.contract.provider_object import ObjectKind, ProviderObject, object_event_id
 from spendmeter.contract.records import (

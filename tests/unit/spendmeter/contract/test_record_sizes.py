@@ -7,11 +7,10 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from spendmeter.contract.alert import Alert
+from spendmeter.contract.alert import MAX_REASON_CHARS, Alert, AlertDelivery, DeliveryOutcome
 from spendmeter.contract.budget import ANY, MAX_RAISES, MAX_THRESHOLDS, Budget
 from spendmeter.contract.dead_letter import MAX_HELD_BYTES, MAX_HELD_HEADERS, NotHeld, Reader, Reason
 from spendmeter.contract.decision import MAX_NAMED, Decision, Why
-from spendmeter.contract.delivery import MAX_REASON_CHARS, AlertDelivery, DeliveryOutcome
 from spendmeter.contract.money import LIMIT_OF_AMOUNTS_NANOUSD, NanoUsd
 from spendmeter.contract.records import (
     InvalidRecord,

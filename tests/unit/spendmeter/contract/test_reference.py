@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from spendmeter.contract.alert import Alert, AlertKind
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome
 from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision, Why
-from spendmeter.contract.delivery import AlertDelivery, DeliveryOutcome
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.records import _TYPES, encode_usage
 from spendmeter.contract.signal import Signal, State
