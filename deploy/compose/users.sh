@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Makes ClickHouse's users of users.sql, each with the password that the environment has for it (PASSWORD_OF_SINK …).
+# Makes the users of users.sql in ClickHouse, each with the password that the environment has for it: spend_sink has
+# PASSWORD_OF_SINK. One without a password stops it before anything is made.
 set -euo pipefail
 
 sql=$(<"$1")
-for user in migrate sink reconcile query console views; do
+unmarked="IDENTIFIED WITH sha256_password BY 'CHANGE-ME'"
+for user in $(sed -nE 's/^CREATE USER IF NOT EXISTS spend_([a-z]+) .*/\1/p' "$1"); do
   name=PASSWORD_OF_${user^^}
   password=${!name:?}
   # In a text of SQL these two would end it, or begin an escape.
   password=${password//\\/\\\\}
   password=${password//\'/\\\'}
-  marked="CREATE USER IF NOT EXISTS spend_$user IDENTIFIED WITH sha256_password BY 'CHANGE-ME'"
-  [[ $sql == *"$marked"* ]] || { echo "users.sql has no user spend_$user with CHANGE-ME" >&2; exit 1; }
+  marked="CREATE USER IF NOT EXISTS spend_$user $unmarked"
   sql=${sql/"$marked"/"${marked/CHANGE-ME/"$password"}"}
 done
+[[ $sql != *"$unmarked"* ]] || { echo "$1 makes a user in a way that is not understood here" >&2; exit 1; }
 clickhouse-client --host "$CLICKHOUSE_HOST" --user default --password "$CLICKHOUSE_PASSWORD" --multiquery <<<"$sql"

@@ -171,7 +171,10 @@ def test_without_its_secrets_nothing_starts_and_the_message_names_the_fix(tmp_pa
 
 
 def test_each_user_of_clickhouse_gets_its_password_whatever_is_in_it(tmp_path: Path) -> None:
-    users = ("migrate", "sink", "reconcile", "query", "console", "views")
+    users = re.findall(
+        r"(?m)^CREATE USER IF NOT EXISTS spend_(\w+)", (DEPLOY / "clickhouse/users.sql").read_text()
+    )
+    assert len(users) > 5
     # What would be run is written down; ClickHouse's own client is not there.
     (tmp_path / "clickhouse-client").write_text('#!/bin/sh\ncat >"$OUT"\n')
     (tmp_path / "clickhouse-client").chmod(0o755)
@@ -196,10 +199,22 @@ def test_each_user_of_clickhouse_gets_its_password_whatever_is_in_it(tmp_path: P
     assert sql == plain.rstrip("\n") + "\n"
 
     del env["PASSWORD_OF_SINK"]
-    assert (
-        run_tool("bash", str(FOLDER / "users.sh"), str(DEPLOY / "clickhouse/users.sql"), env=env).returncode
-        != 0
+    (tmp_path / "out.sql").unlink()
+    said = run_tool("bash", str(FOLDER / "users.sh"), str(DEPLOY / "clickhouse/users.sql"), env=env)
+    assert said.returncode != 0
+    assert not (tmp_path / "out.sql").exists()
+
+
+def test_compose_has_a_password_for_each_user_of_clickhouse(services: Services) -> None:
+    users = re.findall(
+        r"(?m)^CREATE USER IF NOT EXISTS spend_(\w+)", (DEPLOY / "clickhouse/users.sql").read_text()
     )
+
+    given = {name for name in services["users"]["environment"] if name.startswith("PASSWORD_OF_")}
+    assert given == {f"PASSWORD_OF_{user.upper()}" for user in users}
+    for service in services.values():
+        named = service.get("environment", {}).get("SPENDMETER_CLICKHOUSE_USER", "spend_sink")
+        assert named.removeprefix("spend_") in users
 
 
 def test_scripts_are_bash_that_parses() -> None:
