@@ -21,6 +21,8 @@ from tests.deployment import (
     shipped_images,
     unknown_settings,
 )
+from tests.prometheus_rule import TARGET
+from tests.prometheus_rule import rendered as rendered_rules
 
 FOLDER = DEPLOY / "kubernetes"
 RELEASES = list(dict.fromkeys(version.rpartition(".")[0] for version in all_versions()))[-3:]
@@ -282,3 +284,30 @@ def test_workers_are_scaled_by_the_lag_of_their_own_group_up_to_the_partitions()
 def config_maps_value(name: str) -> str:
     [value] = [data[name] for data in config_maps().values() if name in data]
     return value
+
+
+def test_the_rules_of_prometheus_operator_are_those_of_the_file() -> None:
+    assert TARGET.read_text(encoding="utf-8") == rendered_rules()
+    assert [one["metadata"]["name"] for one in rendered("production") if one["kind"] == "PrometheusRule"] == [
+        "spendmeter"
+    ]
+
+
+def test_jobs_have_the_names_that_rules_expect() -> None:
+    [monitor] = [one for one in rendered("production") if one["kind"] == "ServiceMonitor"]
+    expected = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
+
+    jobs = {relabelled(monitor, name) for name, target, _, _ in workloads() if target != "tools"}
+
+    assert jobs == {one["job_name"] for one in expected}
+
+
+def relabelled(monitor: Manifest, service: str) -> str:
+    """The name of the job that Prometheus makes of a Service of this name."""
+    labels = {"__meta_kubernetes_service_label_app_kubernetes_io_name": service}
+    for rule in monitor["spec"]["endpoints"][0]["relabelings"]:
+        value = ";".join(labels.get(name, "") for name in rule["sourceLabels"])
+        found = re.fullmatch(rule.get("regex", "(.*)"), value)
+        if found:
+            labels[rule["targetLabel"]] = found.expand(rule["replacement"].replace("$1", r"\1"))
+    return labels["job"]
