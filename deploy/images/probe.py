@@ -9,7 +9,8 @@ import os
 import sys
 import urllib.request
 
-TIMEOUT_SECONDS = 4
+TIMEOUT_SECONDS = 8
+"""A process whose loop is stuck says so after five seconds."""
 OWN_PORT = "SPENDMETER_METRICS_PORT"
 
 
