@@ -22,7 +22,8 @@ while IFS= read -r line; do
   echo "$line"
 done <.env.example >.env.new
 if [[ -s .env ]]; then
-  # Only the settings that .env does not have yet.
+  # Only the settings that .env does not have yet. Its last line may lack an end.
+  [[ -z $(tail -c 1 .env) ]] || echo >>.env
   grep -E '^[A-Z_]+=' .env.new >>.env || true
   rm .env.new
 else
