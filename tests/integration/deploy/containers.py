@@ -31,10 +31,8 @@ class Containers:
     data: Path
     servers: Mapping[str, str]
     """`kafka:9092` to what is there for it here."""
-    everywhere: Mapping[str, str]
-    """What a test has to set in each container."""
-    instead: Mapping[str, Mapping[str, str | None]]
-    """What it has to set otherwise, by service. None: not set."""
+    instead: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    """What a test has to set otherwise, by service. None: not set."""
     services: dict[str, dict[str, Any]] = field(init=False)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _images: dict[str, Image] = field(default_factory=shipped_images)
@@ -133,7 +131,7 @@ class Containers:
         set_ = {**self._image(service).env, **self.services[service].get("environment", {})}
         set_ |= {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(self._workdir(service))}
         here: dict[str, str | None] = {name: self._here(service, value) for name, value in set_.items()}
-        here |= {**self.everywhere, **self.instead.get(service, {})}
+        here |= self.instead.get(service, {})
         return {name: value for name, value in here.items() if value is not None}
 
     def _here(self, service: str, text: str) -> str:

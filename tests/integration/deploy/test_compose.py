@@ -1,9 +1,13 @@
-"""compose.yaml at work: each service's own command and environment, on the real broker and engine.
+"""compose.yaml at work: each service's own command and environment, on a real broker and the real engine.
+
+The broker has users, and each service is the one that deploy/kubernetes/examples makes for its process: what
+is granted there is enough.
 
 LiteLLM runs without its database here, whose client is made by a download of Prisma's: so it has one key, and
 budgets are those of the end users that requests name.
 """
 
+import asyncio
 import http.server
 import json
 import sys
@@ -16,11 +20,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import TopicAuthorizationFailedError
 
+from spendmeter.contract.topics import Topic
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, says_ready, wait_until
 from tests.deployment import initialised, run_tool
+from tests.integration.deploy.conftest import PASSWORD
 from tests.integration.deploy.containers import Containers
 from tests.patience import WITHIN_SECONDS
 
@@ -71,9 +79,8 @@ def upstream(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def containers(
-    kafka: str,
+    guarded: str,
     clickhouse: str,
-    topic_prefix: str,
     database: str,
     upstream: str,
     alertmanager: tuple[str, list[dict[str, Any]]],
@@ -82,35 +89,37 @@ def containers(
     folder = initialised(tmp_path)
     with (folder / ".env").open("a") as file:
         file.write(f"OPENAI_API_KEY=sk-upstream\nOPENAI_BASE_URL={upstream}/v1\n")
+    routes = folder / "alerts.yaml"
+    routes.write_text(routes.read_text().replace("alertmanager:9093", alertmanager[0]))
     engine = urlsplit(clickhouse)
+    servers = {"kafka:9092": guarded, "clickhouse:8123": f"{engine.hostname}:{engine.port}"}
+    sasl = {
+        "SPENDMETER_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "SPENDMETER_KAFKA_SASL_MECHANISM": "PLAIN",
+        "SPENDMETER_KAFKA_SASL_PASSWORD": PASSWORD,
+    }
     history = {
+        # Other tests are on this engine, too. It knows one user; users.sql has a test of its own.
         "SPENDMETER_CLICKHOUSE_DATABASE": database,
-        # The engine of the tests knows one user; deploy/clickhouse/users.sql has a test of its own.
         "SPENDMETER_CLICKHOUSE_USER": engine.username,
         "SPENDMETER_CLICKHOUSE_PASSWORD": engine.password,
     }
-    servers = {
-        "kafka:9092": kafka,
-        "clickhouse:8123": f"{engine.hostname}:{engine.port}",
-        "alertmanager:9093": alertmanager[0],
-    }
-    routes = folder / "alerts.yaml"
-    routes.write_text(routes.read_text().replace("alertmanager:9093", alertmanager[0]))
-    # Other tests are on this broker, too.
-    everywhere = {"SPENDMETER_TOPIC_PREFIX": topic_prefix}
-    gateway = {
-        "DATABASE_URL": None,
-        # Else it would fetch its price list.
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    }
-    instead = {"gateway": gateway, **dict.fromkeys(("schema", "sink", "web", "cli"), history)}
-    found = Containers(folder, tmp_path / "data", servers, everywhere, instead)
+    # Without its database; and else it would fetch its price list.
+    litellm = {"DATABASE_URL": None, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    found = Containers(folder, tmp_path / "data", servers)
+    for name, service in found.services.items():
+        if "build" in service:
+            user = {"SPENDMETER_KAFKA_SASL_USERNAME": f"spendmeter-{service['build']['target']}"}
+            found.instead[name] = {**sasl, **user}
+    for name in ("schema", "sink", "web", "cli"):
+        found.instead[name] |= history
+    found.instead["gateway"] |= litellm
     yield found
     found.kill()
 
 
 def test_a_request_is_metered_refused_and_served_again(
-    containers: Containers, upstream: str, alertmanager: tuple[str, list[dict[str, Any]]]
+    containers: Containers, guarded: str, upstream: str, alertmanager: tuple[str, list[dict[str, Any]]]
 ) -> None:
     page = sign_in(containers)
     for job in ("topics", "schema"):
@@ -143,6 +152,22 @@ def test_a_request_is_metered_refused_and_served_again(
     )
     [outbox] = (containers.data / "volumes").iterdir()
     assert any(outbox.rglob("*"))
+    logs = {name: containers.log(name).read_text() for name in containers.processes}
+    assert [name for name, text in logs.items() if "authoriz" in text.lower()] == []
+    with pytest.raises(TopicAuthorizationFailedError):
+        asyncio.run(write_a_budget(guarded, "spendmeter-relay"))
+
+
+async def write_a_budget(bootstrap: str, user: str) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_plain_username=user,
+        sasl_plain_password=PASSWORD,
+    )
+    async with producer:
+        await producer.send_and_wait(Topic.BUDGETS, b"{}")
 
 
 def becomes_healthy(containers: Containers, service: str) -> bool:
