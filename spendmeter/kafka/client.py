@@ -34,6 +34,9 @@ than Kafka's default max.message.bytes. tests/unit/spendmeter/contract/test_reco
 # More than Kafka's overhead for a batch, a record and a header: lengths, times, offsets.
 _BATCH_FRAME_BYTES, _RECORD_FRAME_BYTES, _HEADER_FRAME_BYTES = 64, 40, 10
 _HALF_MADE_SECONDS = 1.0
+# A group's member does not poll while ClickHouse or a receiver is away, and must not lose its partitions for
+# that: only the session timeout (heartbeats come from the event loop) decides whether it is alive.
+_MAX_POLL_INTERVAL_MS = 24 * 3_600_000
 MAX_SIGNATURE_BYTES = _HEADER_FRAME_BYTES + len(SIGNATURE) + SIGNATURE_BYTES
 
 
@@ -128,6 +131,7 @@ def consumer(
         group_id=settings.topic_prefix + group if group else None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        max_poll_interval_ms=_MAX_POLL_INTERVAL_MS,
         fetch_max_wait_ms=fetch_max_wait_ms,
         fetch_max_bytes=32 * 1024 * 1024,
         max_partition_fetch_bytes=4 * 1024 * 1024,

@@ -43,6 +43,20 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
+async def run_until(stop: asyncio.Event, work: "asyncio.Task[None]", *, finish_within_seconds: float) -> None:
+    """Return once the work ends; when the process is to `stop`, it is cancelled after that long.
+
+    What it raises is in the task.
+    """
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work}, timeout=finish_within_seconds)
+    finally:
+        stopped.cancel()
+        work.cancel()
+
+
 def stop_at_once(why: str) -> NoReturn:
     """End the process without another write: Kafka's log is the truth, and a restart reads it."""
     log.critical("stopping at once: %s", why)

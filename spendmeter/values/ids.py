@@ -1,4 +1,4 @@
-"""Identifiers that sort by the time they were made."""
+"""Identifiers: ours, which sort by the time they were made, and hashes of keys as people read them."""
 
 import hashlib
 import os
@@ -9,6 +9,8 @@ from spendmeter.values.times import EPOCH
 
 _MILLISECONDS = (1 << 48) - 1
 _VARIANTS = "89ab"
+_HASH_CHARACTERS, _SHOWN_CHARACTERS = 64, 8
+_HEX = frozenset("0123456789abcdef")
 
 
 def uuid7(unix_ms: int) -> uuid.UUID:
@@ -39,3 +41,21 @@ def unix_ms_of(made: uuid.UUID) -> int:
 def made_at(made: uuid.UUID) -> datetime:
     """The millisecond that a UUIDv7 was made in, from its first instant on."""
     return EPOCH + timedelta(milliseconds=unix_ms_of(made))
+
+
+def is_hash(text: str) -> bool:
+    """Whether it is a SHA-256 in hex, as LiteLLM names a key.
+
+    >>> is_hash("0123456789abcdef" * 4), is_hash("my key")
+    (True, False)
+    """
+    return len(text) == _HASH_CHARACTERS and _HEX.issuperset(text)
+
+
+def short(text: str) -> str:
+    """A hash as people compare it; anything else whole.
+
+    >>> short("0123456789abcdef" * 4)
+    '01234567…'
+    """
+    return f"{text[:_SHOWN_CHARACTERS]}…" if is_hash(text) else text

@@ -11,12 +11,12 @@ from markupsafe import Markup
 
 from spendmeter.contract.money import NanoUsd, format_usd, to_usd
 from spendmeter.values.account import subject_in
+from spendmeter.values.ids import short
 from spendmeter.visible import visible
 
 _WIDE_FROM = 10_000_000_000
 _MIDDLE_FROM = 10_000_000
 _CENT = 10_000_000
-SHORT_HASH = 8
 
 
 def money(amount: NanoUsd | int) -> str:
@@ -44,12 +44,6 @@ def name(text: str) -> Markup:
     return (
         Markup("<bdi>{}</bdi>").format(visible(text)) if text else Markup('<span class="none">(none)</span>')
     )
-
-
-def short(text: str) -> str:
-    """A hash as people compare it; anything else whole."""
-    is_hash = len(text) >= 40 and all(c in "0123456789abcdef" for c in text)
-    return text[:SHORT_HASH] + "…" if is_hash else text
 
 
 def moment(time: datetime | None, zone: ZoneInfo, now: datetime, form: str = "") -> Markup:

@@ -16,6 +16,7 @@ from spendmeter.contract.money import NanoUsd, format_usd, to_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.files.scalars import nearest
+from spendmeter.values.ids import short
 from spendmeter.visible import one_line
 from spendmeter_sinks.alerts.routes import Route
 
@@ -42,7 +43,6 @@ FIELDS = (
 TEMPLATE = "{spent} of {limit} ({share}) since {since}\n{next}\nbudget {budget}\n{link}"
 TEMPLATE_WITHOUT_ACCOUNT = "{message}\n{link}"
 _DIMENSIONS = ("key", "user", "team", "organization", "project")
-_HASH_CHARACTERS, _SHOWN_OF_A_HASH = 64, 8
 _DIGESTS = uuid.uuid5(uuid.NAMESPACE_DNS, "digest.alert.spendmeter.dev")
 MAX_ALERTS_SHOWN = 50
 
@@ -147,7 +147,7 @@ def severity(alert: Alert) -> Severity:
 
 def who(signal: Signal) -> str:
     """`team research`; a key's hash is shortened."""
-    shown = (f"{d} {_short(v)}" for d, v in signal.subject.items())
+    shown = (f"{d} {short(v)}" for d, v in signal.subject.items())
     return one_line(", ".join(shown)) or "everything"
 
 
@@ -246,11 +246,6 @@ def _local(at: datetime, zone: ZoneInfo) -> str:
     """`Sun 1 Nov 00:00 CET`: as a clock there shows it."""
     there = at.astimezone(zone)
     return f"{there:%a} {there.day} {there:%b} {there:%H:%M} {there:%Z}"
-
-
-def _short(value: str) -> str:
-    is_hash = len(value) == _HASH_CHARACTERS and all(c in "0123456789abcdef" for c in value)
-    return f"{value[:_SHOWN_OF_A_HASH]}…" if is_hash else value
 
 
 def _filled(template: str, fields: Mapping[str, str]) -> str:

@@ -24,7 +24,7 @@ from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import consumer, start
 from spendmeter.kafka.groups import ALERTS_GROUP, committed_by
-from spendmeter.runtime.process import pause
+from spendmeter.runtime.process import pause, run_until
 from spendmeter.topics.state import Said, topic_states
 from spendmeter_sinks.alerts.delivery_log import DeliveryLog, RouteState
 from spendmeter_sinks.alerts.message import Message, MessageContext, render, render_digest
@@ -65,8 +65,6 @@ MAX_DIGEST = 200
 """Alerts in one message; more are sent as several."""
 RECOVERED_FIRST = "it recovered before it was due"
 FINISH_WITHIN_SECONDS = 10.0
-MAX_POLL_INTERVAL_MS = 24 * 3_600_000
-"""Longer than a receiver may be away while we go on offering; whether we live, heartbeats say."""
 SESSION_TIMEOUT_MS = 10_000
 
 
@@ -149,7 +147,6 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
             self._settings,
             group=self._group,
             group_instance_id=self._settings.alerts_instance,
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 5,
         )
@@ -169,14 +166,8 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _work_until_revoked(self, kafka: AIOKafkaConsumer) -> None:
         assignment = self._assignment
         work = self._work = asyncio.create_task(self._relay(kafka))
-        stopped = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            # An offer that is under way may yet be accepted, and need not be made again then.
-            await asyncio.wait({work}, timeout=FINISH_WITHIN_SECONDS)
-        finally:
-            stopped.cancel()
-            work.cancel()
+        # An offer that is under way may yet be accepted, and need not be made again then.
+        await run_until(self._stop, work, finish_within_seconds=FINISH_WITHIN_SECONDS)
         try:
             await work
         except (CommitFailedError, IllegalStateError) as error:

@@ -25,7 +25,7 @@ from spendmeter.contract.topics import COMPACTED, Topic
 from spendmeter.kafka.client import consumer
 from spendmeter.kafka.groups import SINK_GROUP, committed_by
 from spendmeter.runtime.metrics import READY
-from spendmeter.runtime.process import pause
+from spendmeter.runtime.process import pause, run_until
 from spendmeter.topics.check import check_topics
 from spendmeter.topics.state import WATCH_EVERY_SECONDS, Said, TopicState, changes, until_changed
 from spendmeter_sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 MAX_RECORDS_PER_POLL = 20_000
-# While ClickHouse is away we do not poll, and must not lose our partitions for that: only the session timeout
-# (heartbeats come from the event loop) decides whether we are alive.
-MAX_POLL_INTERVAL_MS = 24 * 3_600_000
 REBALANCE_TIMEOUT_MS = 30_000
 FINISH_WITHIN_SECONDS = 10.0
 LEAVE_WITHIN_SECONDS = 5.0
@@ -83,7 +80,6 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             self._settings,
             group=SINK_GROUP,
             group_instance_id=self._settings.sink_instance,
-            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         )
 
@@ -130,12 +126,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
             OwnedByAnother: see owner.py.
         """
         work = asyncio.create_task(self._follow(stop))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        # If an outage blocks it, cancel it: that is no worse than a crash.
-        await asyncio.wait({work}, timeout=FINISH_WITHIN_SECONDS)
-        for task in (work, stopped):
-            task.cancel()
+        # If an outage blocks it, it is cancelled: that is no worse than a crash.
+        await run_until(stop, work, finish_within_seconds=FINISH_WITHIN_SECONDS)
         with contextlib.suppress(asyncio.CancelledError):
             await work
 

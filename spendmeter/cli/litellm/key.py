@@ -13,6 +13,7 @@ from spendmeter.cli.options import UsdOption, dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say, usd
 from spendmeter.contract.money import InvalidAmount, NanoUsd, format_usd, from_float_usd
 from spendmeter.litellm.api import LitellmApi, NotAnswered
+from spendmeter.values.ids import is_hash
 
 T = TypeVar("T")
 
@@ -144,7 +145,7 @@ def _answer(question: Callable[[], T]) -> T:
 
 
 def _is_key_or_hash(name: str) -> bool:
-    return name.startswith("sk-") or (len(name) == 64 and all(c in "0123456789abcdef" for c in name))
+    return name.startswith("sk-") or is_hash(name)
 
 
 def _usd(amount: object) -> str:
