@@ -29,7 +29,7 @@ def environment(unit: Path) -> dict[str, str]:
     for example in ("spendmeter.env", f"{process(unit)}.env"):
         path = FOLDER / f"{example}.example"
         if path.exists():
-            env |= dict(re.findall(r"(?m)^#?(SPENDMETER_\w+)=(.+)$", path.read_text(encoding="utf-8")))
+            env |= dict(re.findall(r"(?m)^#?(SPENDMETER_\w+)=(.*)$", path.read_text(encoding="utf-8")))
     return env | dict(one.split("=", 1) for line in lines(unit, "Environment") for one in line.split())
 
 
