@@ -287,7 +287,7 @@ def config_maps_value(name: str) -> str:
 
 
 def test_the_rules_of_prometheus_operator_are_those_of_the_file() -> None:
-    assert TARGET.read_text(encoding="utf-8") == rendered_rules()
+    assert TARGET.read_text(encoding="utf-8") == rendered_rules(), "run `make prometheus-rule`"
     assert [one["metadata"]["name"] for one in rendered("production") if one["kind"] == "PrometheusRule"] == [
         "spendmeter"
     ]
