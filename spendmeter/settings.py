@@ -154,6 +154,30 @@ class Settings(BaseSettings):
         return f"{self.component}@{socket.gethostname()}"
 
 
+class PageAddress(Settings):
+    """Where browsers find the page: for it, and for whoever names it to people."""
+
+    web_url: str = ""
+    """How browsers reach the page, such as https://spend.example; empty where nobody shall be sent to it."""
+
+    @field_validator("web_url")
+    @classmethod
+    def _is_an_origin(cls, value: str) -> str:
+        url = urlsplit(value)
+        if value and (
+            url.scheme not in ("http", "https")
+            or not url.hostname
+            or url.path.strip("/")
+            or url.query
+            or url.fragment
+            or url.username is not None
+            or not (value.isascii() and value.isprintable())
+            or " " in value
+        ):
+            raise ValueError("this is no address of a site such as https://spend.example, without a path")
+        return value.rstrip("/")
+
+
 class ClickHouseSettings(Settings):
     """For the processes that read or write history."""
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from spendmeter.settings import ENV_PREFIX, ClickHouseSettings
+from spendmeter.settings import ENV_PREFIX, ClickHouseSettings, PageAddress
 
 Network = IPv4Network | IPv6Network
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -16,8 +16,11 @@ Listed = Annotated[tuple[str, ...], NoDecode]
 """Several, separated by commas."""
 
 
-class ConsoleSettings(ClickHouseSettings):
-    """`SPENDMETER_WEB_…`, next to what every process reads."""
+class ConsoleSettings(ClickHouseSettings, PageAddress):
+    """`SPENDMETER_WEB_…`, next to what every process reads.
+
+    A request by another name than that of `web_url` is refused.
+    """
 
     component: str = "web"
     web_port: int = Field(default=8180, ge=1, le=65535)
@@ -29,8 +32,6 @@ class ConsoleSettings(ClickHouseSettings):
     """The header in which such a proxy names the person; nobody else's is read."""
     web_host: str = Field(default="127.0.0.1", min_length=1, validate_default=True)
     """Where it listens. Beyond loopback somebody must be able to sign in."""
-    web_url: str = ""
-    """How browsers reach it, such as https://spend.example. Any other name in a request is refused."""
     web_session_hours: int = Field(default=12, ge=1, le=24 * 31)
     web_query_max_seconds: int = Field(default=10, ge=1, le=600)
     """A question of the page to ClickHouse is stopped after that long."""
@@ -62,14 +63,6 @@ class ConsoleSettings(ClickHouseSettings):
             if not one.startswith(("http://", "https://")):
                 raise ValueError(f"{one!r} is no URL such as http://stream-1:9100/metrics")
         return value
-
-    @field_validator("web_url")
-    @classmethod
-    def _is_an_origin(cls, value: str) -> str:
-        url = urlsplit(value)
-        if value and (url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/")):
-            raise ValueError("this is no address of a site such as https://spend.example, without a path")
-        return value.rstrip("/")
 
     @field_validator("web_host")
     @classmethod

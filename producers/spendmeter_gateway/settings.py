@@ -9,12 +9,12 @@ from pydantic import Field, field_validator
 
 from spendmeter.contract.wire import MAX_TEXT_CHARS
 from spendmeter.litellm.budgets import Adopt
-from spendmeter.settings import Settings
+from spendmeter.settings import PageAddress
 from spendmeter_gateway.model import ClientValue, ClientValues, OnStale, Policy
 from spendmeter_gateway.pricing.price_list import GENAI_PRICES, has_genai_prices, load_book
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(PageAddress):
     """Settings of the gateway."""
 
     component: str = "gateway"

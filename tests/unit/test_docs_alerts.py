@@ -38,8 +38,8 @@ def test_each_field_of_a_template_is_named() -> None:
 
 def test_the_message_on_the_page_is_the_one_that_is_sent() -> None:
     budget, alert = example(AlertKind.EXCEEDED, datetime.fromisoformat("2026-11-20T12:00:00+00:00"))
-    link = re.findall(r"`(https://[^`]*\{account\})`", PAGE)[0]
-    message = render(webhook(""), alert, MessageContext(budget, link))
+    [address] = re.findall(r"browsers reach \[the page\].*?`(https://[^`]*)`", PAGE)
+    message = render(webhook(""), alert, MessageContext(budget, page=address))
 
     [shown] = re.findall(r"(?s)```text\n(.*?)```", PAGE)
     assert shown == f"{message.title}\n{message.text}\n"

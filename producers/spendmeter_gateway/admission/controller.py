@@ -133,7 +133,7 @@ class AdmissionController:
 
     def refuse(self, refuse: Denied, caller: Caller) -> Refusal:
         """Log and publish a refusal."""
-        refusal = refusal_of(refuse, caller, datetime.now(UTC))
+        refusal = refusal_of(refuse, caller, datetime.now(UTC), self._settings.web_url)
         REFUSED.labels(refuse.why.value).inc()
         log.warning("refused %s", refusal.facts)
         self._on_refused(refusal)

@@ -55,6 +55,8 @@ class Refusal(NamedTuple):
     at: datetime
     caller: Caller
     refuse: Denied
+    page: str = ""
+    """Where the page is; empty: the client is not sent there."""
 
     @property
     def type(self) -> str:
@@ -68,13 +70,21 @@ class Refusal(NamedTuple):
 
     @property
     def message(self) -> str:
-        """LiteLLM's own form first, so that existing parsers work; then budget and window."""
-        return " ".join(part for part in (self._reason, self._budget) if part)
+        """LiteLLM's own form first, so that existing parsers work; then budget and window; then the page."""
+        why = f"Why: {self.url}" if self.url else ""
+        return " ".join(part for part in (self._reason, self._budget, why) if part)
+
+    @property
+    def url(self) -> str:
+        """The page that explains it; empty where none is named."""
+        return f"{self.page}/refusals/{self.id}" if self.page else ""
 
     @property
     def headers(self) -> dict[str, str]:
         """ASCII only. `retry-after` is in whole seconds, at least 1, and absent if waiting does not help."""
         headers = {"x-should-retry": "false", "x-spendmeter-decision": str(self.id)}
+        if self.url:
+            headers["x-spendmeter-decision-url"] = self.url
         account, window = self.refuse.account, self.refuse.window
         if account is not None:
             headers["x-spendmeter-budget"] = account.budget.id
@@ -186,9 +196,9 @@ def _of_holds(refuse: Denied) -> str:
     )
 
 
-def refusal_of(refuse: Denied, caller: Caller, at: datetime) -> Refusal:
-    """Give a decision its id, a UUIDv7 of that moment."""
-    return Refusal(uuid7(int(at.timestamp() * 1000)), at, caller, refuse)
+def refusal_of(refuse: Denied, caller: Caller, at: datetime, page: str = "") -> Refusal:
+    """Give a decision its id, a UUIDv7 of that moment. `page`: its address, if clients shall have it."""
+    return Refusal(uuid7(int(at.timestamp() * 1000)), at, caller, refuse, page)
 
 
 def plain(name: str) -> str:

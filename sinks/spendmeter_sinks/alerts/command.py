@@ -104,7 +104,7 @@ def try_route(route_name: str, routes_file: str | None, kind: str) -> None:
         names = ", ".join(one.name for one in routes)
         raise click.BadParameter(f"there is no route {route_name!r}; there is {names}", param_hint="ROUTE")
     budget, alert = example(AlertKind(kind), datetime.now(UTC))
-    message = render(route, alert, MessageContext(budget, settings.alerts_link))
+    message = render(route, alert, MessageContext(budget, settings.alerts_link, settings.web_url))
 
     async def offer() -> Answer:
         receiver = receiver_of(route.target, settings.alerts_timeout_seconds)
@@ -135,11 +135,16 @@ def preview(dir_: Path | None, routes_file: str | None, is_example: bool, last: 
         shown = [
             example(kind, now) for kind in (AlertKind.THRESHOLD, AlertKind.EXCEEDED, AlertKind.RECOVERED)
         ]
-        contexts = [(alert, MessageContext(budget, settings.alerts_link)) for budget, alert in shown]
+        contexts = [
+            (alert, MessageContext(budget, settings.alerts_link, settings.web_url)) for budget, alert in shown
+        ]
     else:
         budgets = BudgetTopic(settings)
         found = run(lambda: _last_alerts(settings, budgets, last), settings)
-        contexts = [(alert, context_of(alert, budgets.book, settings.alerts_link)) for alert in found]
+        contexts = [
+            (alert, context_of(alert, budgets.book, settings.alerts_link, settings.web_url))
+            for alert in found
+        ]
     for alert, context in contexts:
         _say_preview(routes, alert, context, now)
     if not contexts:

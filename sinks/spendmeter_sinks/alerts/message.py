@@ -29,6 +29,8 @@ FIELDS = (
     "until",
     "next",
     "link",
+    "raise_link",
+    "pause_link",
     "budget",
     "kind",
     "message",
@@ -40,8 +42,20 @@ FIELDS = (
     "project",
 )
 """What a template may name, each in braces."""
-TEMPLATE = "{spent} of {limit} ({share}) since {since}\n{next}\nbudget {budget}\n{link}"
+TEMPLATE = "\n".join(
+    (
+        "{spent} of {limit} ({share}) since {since}",
+        "{next}",
+        "budget {budget}",
+        "{link}",
+        "Raise it: {raise_link}",
+        "Pause it: {pause_link}",
+    )
+)
 TEMPLATE_WITHOUT_ACCOUNT = "{message}\n{link}"
+_ACCOUNT = "/budgets/{budget}?account={account}"
+_OF_A_LIMIT = (AlertKind.THRESHOLD, AlertKind.EXCEEDED, AlertKind.FORECAST)
+_CENT = 10_000_000
 _DIMENSIONS = ("key", "user", "team", "organization", "project")
 _DIGESTS = uuid.uuid5(uuid.NAMESPACE_DNS, "digest.alert.spendmeter.dev")
 MAX_ALERTS_SHOWN = 50
@@ -65,6 +79,9 @@ class Message(NamedTuple):
     text: str
     severity: Severity
     link: str = ""
+    raise_link: str = ""
+    """The page's form that raises the limit, filled in; it is sent by who may, and has confirmed."""
+    pause_link: str = ""
     reminder: int = 0
     """Which one; 0 is the alert itself."""
 
@@ -75,12 +92,15 @@ class MessageContext(NamedTuple):
     budget: Budget | None = None
     """As it is now; None of one that is gone."""
     link: str = ""
-    """A URL of the page, with `{account}` and `{budget}` in it."""
+    """A URL of the page, with `{account}` and `{budget}` in it; empty: where the page has the account."""
+    page: str = ""
+    """Where the page itself is, for links to its forms."""
 
 
-def context_of(alert: Alert, budgets: BudgetBook, link: str) -> MessageContext:
+def context_of(alert: Alert, budgets: BudgetBook, link: str, page: str) -> MessageContext:
     """Of the budget as it is now."""
-    return MessageContext(budgets.get(alert.signal.budget_id) if alert.signal is not None else None, link)
+    budget = budgets.get(alert.signal.budget_id) if alert.signal is not None else None
+    return MessageContext(budget, link, page)
 
 
 def wrong_fields(template: str) -> list[str]:
@@ -112,6 +132,8 @@ def render(route: Route, alert: Alert, context: MessageContext, reminder: int = 
         text=_filled(route.template or own, fields),
         severity=severity(alert),
         link=fields["link"],
+        raise_link=fields["raise_link"],
+        pause_link=fields["pause_link"],
         reminder=reminder,
     )
 
@@ -191,7 +213,8 @@ def _fields(alert: Alert, context: MessageContext) -> dict[str, str]:
         "since": since,
         "until": _local(signal.window_end, zone) if signal.window_end else "",
         "next": _next(alert, signal, context.budget, zone),
-        "link": link_to(signal, context.link),
+        "link": link_to(signal, context.link or (f"{context.page}{_ACCOUNT}" if context.page else "")),
+        **_links_to_forms(alert, signal, context),
         "budget": signal.budget_id,
         **{d: one_line(signal.subject.get(d, "")) for d in _DIMENSIONS},
     }
@@ -202,6 +225,29 @@ def link_to(signal: Signal, link: str) -> str:
     return link.replace("{account}", quote(signal.account, safe="")).replace(
         "{budget}", quote(signal.budget_id, safe="")
     )
+
+
+def _links_to_forms(alert: Alert, signal: Signal, context: MessageContext) -> dict[str, str]:
+    """The page's forms, filled in, where the alert is of a budget in force that refuses, or will."""
+    if (
+        not context.page
+        or alert.kind not in _OF_A_LIMIT
+        or context.budget is None
+        or not context.budget.refuses
+    ):
+        return {}
+    form = f"{context.page}/budgets/{quote(signal.budget_id, safe='')}"
+    span = "window" if signal.window_end else "1d"
+    return {
+        "raise_link": f"{form}/raise?usd={format_usd(_more(signal.limit_nanousd))}&for={span}",
+        "pause_link": f"{form}/pause",
+    }
+
+
+def _more(limit: NanoUsd) -> NanoUsd:
+    """A fifth of the limit, in whole cents where that is not nothing."""
+    fifth = max(1, limit // 5)
+    return NanoUsd(fifth - fifth % _CENT if fifth >= _CENT else fifth)
 
 
 def _title(alert: Alert, context: MessageContext, fields: Mapping[str, str]) -> str:

@@ -68,6 +68,8 @@ def webhook(message: Message, target: Target, now: datetime) -> HttpCall:
         "title": message.title,
         "text": message.text,
         "link": message.link,
+        "raise_link": message.raise_link,
+        "pause_link": message.pause_link,
         "reminder": message.reminder,
         "alerts": [one.model_dump(mode="json") for one in message.alerts],
     }
@@ -152,9 +154,14 @@ def _postable(alert: Alert, message: Message) -> dict[str, Any]:
     if signal is not None:
         labels |= {"budget": signal.budget_id, "account": signal.account, **signal.subject}
         ends = signal.window_end or ends
+    forms = {"raise_link": message.raise_link, "pause_link": message.pause_link}
     posted = {
         "labels": labels,
-        "annotations": {"summary": message.title, "description": message.text},
+        "annotations": {
+            "summary": message.title,
+            "description": message.text,
+            **{name: link for name, link in forms.items() if link},
+        },
         "startsAt": format_time(alert.emitted_at),
         "endsAt": format_time(alert.emitted_at if recovered else ends),
     }

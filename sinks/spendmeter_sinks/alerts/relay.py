@@ -45,7 +45,7 @@ async def relay(
     following = asyncio.create_task(budgets.run())
     try:
         await budgets.wait_caught_up()
-        context = partial(context_of, budgets=budgets.book, link=settings.alerts_link)
+        context = partial(context_of, budgets=budgets.book, link=settings.alerts_link, page=settings.web_url)
         works = [
             RouteRelay(settings, routes, route, receiver, context, deliveries, clock)
             for route, receiver in zip(routes, receivers, strict=True)

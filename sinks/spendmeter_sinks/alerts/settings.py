@@ -4,17 +4,18 @@ from pathlib import Path
 
 from pydantic import Field
 
-from spendmeter.settings import Settings
+from spendmeter.settings import PageAddress
 
 
-class AlertSettings(Settings):
+class AlertSettings(PageAddress):
     """`SPENDMETER_ALERTS_…`, next to what every process reads."""
 
     component: str = "alerts-relay"
     alerts_routes: Path = Path("alerts.yaml")
     """The file of routes."""
     alerts_link: str = Field(default="", pattern=r"^(https?://.*)?$")
-    """Where the page of an account is, with `{account}` or `{budget}` in it; empty: messages have no link."""
+    """Where the page of an account is, with `{account}` or `{budget}` in it; empty: on the page that
+    `web_url` names, or nowhere."""
     alerts_instance: str | None = None
     """Kafka's group.instance.id: a name that this process keeps over restarts and no other relay has."""
     alerts_timeout_seconds: float = Field(default=10.0, gt=0, le=300)

@@ -88,6 +88,18 @@ def test_a_lifetime_has_no_end_in_the_message() -> None:
     assert told.message.endswith(" (budget key-day, period lifetime)")
 
 
+def test_the_page_is_named_at_the_end_and_in_a_header_where_a_setting_says_where_it_is() -> None:
+    plainly, named = (refusal_of(refuse(), CALLER, NOW, page) for page in ("", "https://spend.example"))
+    url = f"https://spend.example/refusals/{named.id}"
+
+    assert named.message == f"{plainly.message} Why: {url}"
+    assert named.headers == plainly.headers | {
+        "x-spendmeter-decision": str(named.id),
+        "x-spendmeter-decision-url": url,
+    }
+    assert "http" not in plainly.message
+
+
 @pytest.mark.parametrize(
     ("name", "plainly"),
     [

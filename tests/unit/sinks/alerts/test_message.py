@@ -53,6 +53,53 @@ def test_a_spent_budget() -> None:
     )
 
 
+PAGE = "https://spend.example.com"
+
+
+def links(kind: AlertKind = AlertKind.EXCEEDED, link: str = "", page: str = PAGE, **fields: Any) -> list[str]:
+    """Of the account, of the form that raises, of the form that pauses."""
+    context = MessageContext(team_month(**fields), link, page)
+    message = render(webhook(""), alert(kind, at=NOW, spent="50"), context)
+    assert [one for one in (message.link, message.raise_link) if one and one not in message.text] == []
+    return [message.link, message.raise_link, message.pause_link]
+
+
+def test_the_page_is_a_link_and_so_are_its_forms_filled_in() -> None:
+    account = f"{PAGE}/budgets/team-month?account=team-month%7Cteam%3Dresearch"
+    forms = [f"{PAGE}/budgets/team-month/raise?usd=10&for=window", f"{PAGE}/budgets/team-month/pause"]
+
+    assert links() == links(AlertKind.THRESHOLD) == [account, *forms]
+    assert links(link=LINK)[1:] == forms
+    assert links(page="") == ["", "", ""]
+
+
+def test_no_form_is_offered_where_it_would_change_nothing() -> None:
+    assert links(AlertKind.RECOVERED)[1:] == ["", ""]
+    assert links(paused=True)[1:] == ["", ""]
+    assert links(action="warn")[1:] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("limit_nanousd", "more"),
+    [
+        (1, "0.000000001"),
+        (7, "0.000000001"),
+        (49_999_999, "0.009999999"),
+        (50_000_000, "0.01"),
+        (99_999_999_999, "19.99"),
+    ],
+)
+def test_the_raise_that_is_offered_is_a_fifth_in_whole_cents(limit_nanousd: int, more: str) -> None:
+    found = alert(at=NOW, spent="50")
+    assert found.signal is not None
+    small = found.signal.model_copy(update={"limit_nanousd": NanoUsd(limit_nanousd), "window_end": None})
+    message = render(
+        webhook(""), found.model_copy(update={"signal": small}), MessageContext(team_month(), page=PAGE)
+    )
+
+    assert message.raise_link == f"{PAGE}/budgets/team-month/raise?usd={more}&for=1d"
+
+
 def test_a_threshold() -> None:
     assert of(alert(AlertKind.THRESHOLD, at=NOW, spent="40")) == (
         "80 % spent: team research",
