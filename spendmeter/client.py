@@ -51,6 +51,10 @@ class NoSuchBudget(KeyError):
         return f"there is no budget {self.args[0]!r}; `spendmeter budget list` shows those there are"
 
 
+class StaleBudget(InvalidChange):
+    """The budget has another revision than the change was made for: somebody changed it meanwhile."""
+
+
 class InvalidReplaces(InvalidChange):
     """Budgets that cannot be put in force because of the budgets that they replace."""
 
@@ -190,14 +194,47 @@ class SpendmeterClient:
         """Enforce a paused budget again, including what was spent meanwhile. Raises NoSuchBudget."""
         return await self._change(budget_id, lambda b: budget_change.with_fields(b, paused=False))
 
-    async def remove(self, budget_id: str) -> Budget:
-        """Remove a budget; returns its last record. Raises NoSuchBudget."""
-        known = await self.get(budget_id)
+    async def create(self, budget: Budget) -> Budget:
+        """Put a budget in force whose id nothing has yet. Raises InvalidChange, InvalidReplaces."""
+        if budget.id in await self.budgets():
+            raise InvalidChange(f"there is a budget {budget.id} already; change that, or choose another id")
+        [created] = await self.apply([budget])
+        return created
+
+    async def change(self, budget_id: str, change: Callable[[Budget], Budget], revision: int) -> Budget:
+        """Write what `change` makes of the budget, if it still has this revision.
+
+        Two writers at the same millisecond both pass; the later record is in force, and history has both.
+
+        Raises:
+            NoSuchBudget, StaleBudget, and whatever `change` raises.
+        """
+        return await self._change(budget_id, change, revision)
+
+    async def remove(self, budget_id: str, revision: int | None = None) -> Budget:
+        """Remove a budget; returns its last record.
+
+        Args:
+            revision: which one it must still have.
+
+        Raises NoSuchBudget, StaleBudget.
+        """
+        known = await self._known(budget_id, revision)
         await self._send([self._removal(known)])
         return known
 
-    async def _change(self, budget_id: str, change: Callable[[Budget], Budget]) -> Budget:
+    async def _known(self, budget_id: str, revision: int | None) -> Budget:
         known = await self.get(budget_id)
+        if revision is not None and known.revision != revision:
+            raise StaleBudget(
+                f"{budget_id} was changed meanwhile: revision {known.revision} is in force, not {revision}"
+            )
+        return known
+
+    async def _change(
+        self, budget_id: str, change: Callable[[Budget], Budget], revision: int | None = None
+    ) -> Budget:
+        known = await self._known(budget_id, revision)
         changed = self._stamped(budget_change.without_ended_raises(change(known), self._clock()), known)
         await self._send([_Written(*encode_budget(changed))])
         return changed

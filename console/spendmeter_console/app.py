@@ -18,6 +18,7 @@ from spendmeter_console.access.guard import Guard
 from spendmeter_console.access.people import People
 from spendmeter_console.access.sessions import Sessions
 from spendmeter_console.api import routes as api
+from spendmeter_console.changes.desk import ChangeDesk
 from spendmeter_console.history.pool import HistoryBusy, HistoryPool, Unusable
 from spendmeter_console.live.board import Board
 from spendmeter_console.pages import routes as pages
@@ -55,7 +56,14 @@ def build(settings: ConsoleSettings, people: People) -> Starlette:
     return Starlette(
         routes=[
             *api.routes(sources),
-            *pages.routes(sources, settings, people, sessions, MetricsPages(settings)),
+            *pages.routes(
+                sources,
+                settings,
+                people,
+                sessions,
+                ChangeDesk(settings, board.budget_topic),
+                MetricsPages(settings),
+            ),
             Route("/healthz", _health),
         ],
         middleware=[Middleware(Guard, settings=settings, people=people, sessions=sessions)],

@@ -36,6 +36,8 @@ class ConsoleSettings(ClickHouseSettings, PageAddress):
     web_query_max_seconds: int = Field(default=10, ge=1, le=600)
     """A question of the page to ClickHouse is stopped after that long."""
     web_query_max_memory_bytes: int = Field(default=1024**3, ge=1024**2)
+    web_changes: bool = Field(default=False, validate_default=True)
+    """Whether editors may change budgets from the page; nobody does without sign-in."""
     web_metrics_urls: Listed = ()
     """Metrics pages of the other processes, by commas: what Health shows of them."""
 
@@ -72,6 +74,16 @@ class ConsoleSettings(ClickHouseSettings, PageAddress):
         ):
             raise ValueError(
                 f"beyond loopback nobody is served without sign-in; set {ENV_PREFIX}WEB_PEOPLE_FILE, or"
+                f" {ENV_PREFIX}WEB_TRUSTED_PROXIES"
+            )
+        return value
+
+    @field_validator("web_changes")
+    @classmethod
+    def _someone_can_be_named(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not (info.data.get("web_people_file") or info.data.get("web_trusted_proxies")):
+            raise ValueError(
+                f"a change bears its author's name, and nobody has one; set {ENV_PREFIX}WEB_PEOPLE_FILE, or"
                 f" {ENV_PREFIX}WEB_TRUSTED_PROXIES"
             )
         return value

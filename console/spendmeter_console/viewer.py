@@ -28,6 +28,10 @@ class ViewScope:
         """Whether an account with this subject may be seen: where it names one of the teams."""
         return self.teams is None or subject.get("team") in self.teams
 
+    def owns_budget(self, match: Mapping[Any, str]) -> bool:
+        """Whether all that a budget counts is of these teams: with an account for each team it is not."""
+        return self.teams is None or match.get("team") in self.teams
+
     def has_budget(self, match: Mapping[Any, str]) -> bool:
         """Whether a budget may be seen: one of these teams, or one that has an account for each team."""
         return self.teams is None or match.get("team") in {*self.teams, "*"}
@@ -45,3 +49,14 @@ class Viewer:
     scope: ViewScope = EVERYTHING
     is_signed_in: bool = False
     """With a token of their own, so that there is something to sign out of."""
+    holder: str = ""
+    """Whom forms are handed to: this sign-in of this person; empty for who changes nothing."""
+
+    @property
+    def is_editor(self) -> bool:
+        """Whether this person may change what is theirs, where the settings let anybody."""
+        return self.role is Role.EDITOR and bool(self.holder)
+
+    def may_change(self, match: Mapping[Any, str]) -> bool:
+        """Whether this person may change a budget with that match."""
+        return self.is_editor and self.scope.owns_budget(match)

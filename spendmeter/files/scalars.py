@@ -25,7 +25,15 @@ def text(node: yaml.Node) -> str:
 
 def money(node: yaml.Node) -> NanoUsd:
     """A positive amount of USD, to the nano-dollar."""
-    written = text(node)
+    return limit(text(node))
+
+
+def limit(written: str) -> NanoUsd:
+    """As `money`, of a text: what a budget may have for a limit or a raise.
+
+    Raises:
+        Wrong: it is no amount, finer than a nano-dollar, or not above 0.
+    """
     try:
         amount = from_usd(written)
     except InvalidAmount as error:

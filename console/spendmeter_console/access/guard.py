@@ -5,6 +5,7 @@ Everything is closed unless it is listed here: a new page needs a viewer before 
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
@@ -13,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spendmeter_console.access.people import People, Person, viewer_of
+from spendmeter_console.access.people import People, Person, hash_of, viewer_of
 from spendmeter_console.access.rates import Rates, bucket_of
 from spendmeter_console.access.sessions import Sessions
 from spendmeter_console.settings import ConsoleSettings
@@ -21,6 +22,8 @@ from spendmeter_console.viewer import Viewer
 
 SIGN_IN = "/sign-in"
 ME = "/v1/me"
+BUDGETS, NEW_BUDGET = "/budgets", "/new-budget"
+_CHANGES = "changes"
 _PUBLIC = frozenset({SIGN_IN, ME, "/me", "/healthz", "/v1/openapi.json"})
 _STATIC = "/static/"
 _API = "/v1/"
@@ -70,6 +73,7 @@ class Guard:
         self._rates = {
             SIGN_IN: Rates(per_minute=10, burst=10, clock=clock),
             ME: Rates(per_minute=20, burst=10, clock=clock),
+            _CHANGES: Rates(per_minute=30, burst=20, clock=clock),
             "": Rates(per_minute=1_200, burst=300, clock=clock),
         }
 
@@ -102,7 +106,7 @@ class Guard:
             return _said(path, "this address is too long; ask for less at once", 414)
         if method not in _CHANGES_NOTHING and not self._is_same_site(headers):
             return _said(path, "this form was not sent from this page; open the page and try again", 403)
-        counted = path if path in self._rates and (path == ME or method == "POST") else ""
+        counted = _counted_as(path, method)
         if counted or not path.startswith(_STATIC):
             wait = self._rates[counted].wait_seconds(bucket_of(address))
             if wait:
@@ -126,7 +130,9 @@ class Guard:
             return None
         if path.startswith(_API):
             return _said(path, "send a token: Authorization: Bearer …", 401)
-        target = path + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+        # As it was sent: a name may hold a slash, which is escaped there.
+        sent = (scope.get("raw_path") or quote(path).encode()).decode("latin-1")
+        target = sent + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
         return RedirectResponse(f"{SIGN_IN}?next={quote(target, safe='')}", 303)
 
     def _known(self, scope: Scope, headers: Headers) -> Viewer | None:
@@ -138,11 +144,11 @@ class Guard:
             named = headers.getlist(self._settings.web_proxy_header)
             person = self._people.by_name(named[0].strip()) if len(named) == 1 else None
             if person is not None:
-                return Viewer(person.name, person.role, person.scope)
+                return replace(viewer_of(person), is_signed_in=False, holder=f"proxy {person.name}")
         for session_id in cookies(headers, self._cookie):
             person = self._sessions.person_of(session_id)
             if person is not None:
-                return viewer_of(person)
+                return replace(viewer_of(person), holder=f"session {hash_of(session_id)}")
         return None
 
     def _is_our_name(self, headers: Headers) -> bool:
@@ -173,6 +179,14 @@ class Guard:
             headers["strict-transport-security"] = "max-age=31536000"
         if not path.startswith(_STATIC):
             headers["cache-control"] = "no-store"
+
+
+def _counted_as(path: str, method: str) -> str:
+    """Whose rate a request counts against: what can be guessed or changed has one of its own."""
+    if path == ME or (path == SIGN_IN and method == "POST"):
+        return path
+    is_change = method == "POST" and (path == NEW_BUDGET or path.startswith(f"{BUDGETS}/"))
+    return _CHANGES if is_change else ""
 
 
 def cookie_name(settings: ConsoleSettings) -> str:

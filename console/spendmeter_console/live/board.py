@@ -117,6 +117,11 @@ class Board:
         found = self._topic.book.get(budget_id)
         return found if found is not None and scope.has_budget(found.match) else None
 
+    @property
+    def budget_topic(self) -> BudgetTopic:
+        """The reader of spend.budgets, for who writes on top of what it has read."""
+        return self._topic
+
     def signer(self, budget_id: str) -> str:
         """By which key the budget in force is signed; empty where its author is a claim."""
         return self._topic.signers.get(budget_id, "")
@@ -194,6 +199,8 @@ class Board:
 
     def _on_budget(self, budget_id: str, budget: Budget | None) -> None:
         self._valid_until.pop(budget_id, None)
+        # Whoever has changed a budget shall see it: no order of a moment ago.
+        self._selections.clear()
         if budget is None:
             for account in [a for a, s in self._standings.items() if s.budget_id == budget_id]:
                 del self._standings[account]

@@ -14,7 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from spendmeter.contract.money import format_usd
 from spendmeter.contract.signing import shown as shown_by
+from spendmeter_console.api.parameters import PageQuery
 from spendmeter_console.api.routes import NotThere, Sources, query_of, scope_of
+from spendmeter_console.changes.desk import ChangeDesk
 from spendmeter_console.history.pool import HistoryBusy, Unusable
 from spendmeter_console.history.spans import TimeSpan
 from spendmeter_console.live.board import Selection
@@ -22,6 +24,7 @@ from spendmeter_console.live.standing import Standing
 from spendmeter_console.pages import charts
 from spendmeter_console.pages.answer import ROWS, page, rendered, zone_in
 from spendmeter_console.pages.render import account_label, money, segment, until
+from spendmeter_console.settings import ConsoleSettings
 
 MAX_ROWS_AT_ONCE = 200
 
@@ -29,7 +32,8 @@ MAX_ROWS_AT_ONCE = 200
 class BudgetPages:
     """Budgets, live from Kafka, with what history has of one."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, settings: ConsoleSettings, desk: ChangeDesk) -> None:
+        self._settings, self._desk = settings, desk
         self._board, self._history, self._clock = sources.board, sources.history, sources.clock
 
     def routes(self) -> list[BaseRoute]:
@@ -42,13 +46,15 @@ class BudgetPages:
 
     async def budgets(self, request: Request) -> Response:
         query, scope = query_of(request, self._clock()), scope_of(request)
-        query.allow(("search", "state", "budget"))
+        query.allow(("search", "state", "budget", "done"))
         selection = Selection(scope, query.one("search"), query.state(), query.one("budget"))
         found = self._board.select(selection)
         return rendered(
             request,
             "budgets.html",
             query.now,
+            done=self._done(request, query),
+            may_create=self._settings.web_changes and request.scope["viewer"].is_editor,
             search=query.one("search"),
             state=query.state(),
             budget=query.one("budget"),
@@ -70,7 +76,7 @@ class BudgetPages:
 
     async def budget(self, request: Request) -> Response:
         query, scope, zone = query_of(request, self._clock()), scope_of(request), zone_in(request)
-        query.allow(("account",))
+        query.allow(("account", "done"))
         budget_id = request.path_params["id"]
         budget = self._board.budget(scope, budget_id)
         if budget is None:
@@ -105,6 +111,8 @@ class BudgetPages:
             request,
             "budget.html",
             query.now,
+            done=self._done(request, query),
+            may_change=self._settings.web_changes and request.scope["viewer"].may_change(budget.match),
             budget=budget,
             limit=budget.limit_at(query.now),
             by=shown_by(budget.updated_by, is_signed=bool(self._board.signer(budget_id))),
@@ -118,6 +126,10 @@ class BudgetPages:
             missing=missing,
             names=self._board.names,
         )
+
+    def _done(self, request: Request, query: PageQuery) -> str:
+        """What the form that led here has done."""
+        return self._desk.sentence(request.scope["viewer"].holder, query.one("done"))
 
 
 def _row(one: Standing, names: Mapping[str, str], now: datetime, zone: ZoneInfo) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="session")
 def system(kafka: str, clickhouse: str) -> SinkSettings:
-    """A system of its own."""
-    settings = SinkSettings(
+    """Where a system of its own is."""
+    return SinkSettings(
         kafka_bootstrap=kafka,
         clickhouse_url=clickhouse,
         topic_prefix=f"t{uuid4().hex[:12]}.",
@@ -57,19 +57,23 @@ def system(kafka: str, clickhouse: str) -> SinkSettings:
         partitions=2,
         sink_linger_ms=50,
     )
-    asyncio.run(create_topics(settings))
-    client = connection.client(settings, database=None)
-    migrate(client, settings.clickhouse_database)
-    client.close()
-    return settings
 
 
 @pytest.fixture(scope="session")
 def world(system: SinkSettings) -> World:
     """What is on the topics, and in history."""
     made = World(datetime.now(UTC), REQUESTS)
-    asyncio.run(_store(system, made))
+    stored_system(system, made)
     return made
+
+
+def stored_system(settings: SinkSettings, world: World) -> None:
+    """Make topics and tables, and store the world in them."""
+    asyncio.run(create_topics(settings))
+    client = connection.client(settings, database=None)
+    migrate(client, settings.clickhouse_database)
+    client.close()
+    asyncio.run(_store(settings, world))
 
 
 @pytest.fixture(scope="session")

@@ -350,3 +350,23 @@ def test_a_csv_cell_is_no_formula() -> None:
     written = csv_lines([cells]).decode()
 
     assert written.strip() == "'=1+1,'+1+1,'-cmd|calc,'@SUM(A1),'\t=1,-0.5,0.5,plain"
+
+
+def test_without_the_setting_an_editor_changes_nothing_either(guarded: Site) -> None:
+    with signed_in(guarded, ANN) as client:
+        asked = client.get("/budgets/key-day/pause")
+        posted = client.post("/budgets/key-day/pause", data={"token": "x"}, headers=SAME_SITE)
+        created = client.post("/new-budget", data={"id": "x"}, headers=SAME_SITE)
+        shown = client.get("/budgets").text + client.get("/budgets/key-day").text
+
+    assert [one.status_code for one in (asked, posted, created)] == [403] * 3
+    assert "SPENDMETER_WEB_CHANGES is off" in asked.text
+    assert "/new-budget" not in shown
+    assert "/pause" not in shown
+
+
+@pytest.mark.parametrize("path", ["/budgets/key-day/pause", "/new-budget"])
+def test_where_nobody_signs_in_nobody_changes_anything(site: Site, path: str) -> None:
+    with site.client() as client:
+        assert client.get(path).status_code == 403
+        assert client.post(path, data={"token": "x"}, headers=SAME_SITE).status_code == 403

@@ -4,17 +4,15 @@ Only plain tests here: Playwright's loop runs for as long as the browser is open
 """
 
 import asyncio
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.records import encode_budget, encode_signal
@@ -22,16 +20,12 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.window import window_of
 from spendmeter_sinks.clickhouse.settings import SinkSettings
-from tests.browser import find_browser
 from tests.builders import budget
-from tests.patience import WITHIN_SECONDS
 
 from .conftest import Site, send, serving
+from .reading import DESKTOP, PHONE, ZONE, Reader, chromium
 from .world import HOSTILE, World, hash_of, secret_of
 
-WITHIN_MS = 1_000 * WITHIN_SECONDS
-expect.set_options(timeout=WITHIN_MS)
-ZONE = "Europe/Berlin"
 PAGES = {
     "overview": "/",
     "budgets": "/budgets",
@@ -45,55 +39,13 @@ PAGES = {
     "health": "/health",
     "me": "/me",
 }
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-ACTS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 @pytest.fixture(scope="module")
 def browser(site: Site) -> Iterator[Browser]:
-    """Chromium. After the page, whose records were sent from loops of their own."""
-    with sync_playwright() as playwright:
-        # A container's root has no other way.
-        started = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
+    """After the page, whose records were sent from loops of their own."""
+    with chromium() as started:
         yield started
-        started.close()
-
-
-class Reader:
-    """A browser window, and what it complains of."""
-
-    def __init__(
-        self, browser: Browser, site: Site, scheme: str, viewport: dict[str, int], **more: object
-    ) -> None:
-        self.context = browser.new_context(
-            base_url=site.url,
-            color_scheme=scheme,  # type: ignore[arg-type]
-            viewport=viewport,  # type: ignore[arg-type]
-            **{"timezone_id": ZONE, **more},  # type: ignore[arg-type]
-        )
-        self.context.set_default_timeout(WITHIN_MS)
-        self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.page.on("console", self._on_console)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
-
-    def open(self, path: str) -> Page:
-        self.page.goto(path)
-        # In the reader's zone: the first page of all is loaded a second time for that.
-        expect(self.page.locator("html")).to_have_attribute("data-zone", ZONE)
-        return self.page
-
-    def violations(self) -> list[str]:
-        # By the debugger's way: the page's own policy lets nothing in.
-        session = self.context.new_cdp_session(self.page)
-        session.send("Runtime.evaluate", {"expression": AXE})
-        found = self.page.evaluate("axe.run()")["violations"]
-        return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
 
 
 @pytest.fixture
@@ -124,14 +76,8 @@ def test_every_page_is_for_everybody_and_complains_of_nothing(
     for name in pages:
         page = opened.open(PAGES[name].format(decision=world.decisions[1].decision_id))
         expect(page.locator("h1")).to_have_count(1)
-        if violations := opened.violations():
-            wrong[f"{name}: axe"] = violations
-        if page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0:
-            wrong[f"{name}: wider than the window"] = viewport["width"]
-        if page.locator("main img").count() or page.evaluate("'owned' in window"):
-            wrong[f"{name}: a name became markup"] = True
-        if found := ACTS.search(page.inner_text("body")):
-            wrong[f"{name}: a character that acts"] = repr(found.group())
+        if found := opened.wrong():
+            wrong[name] = found
     opened.context.close()
 
     assert wrong == {}

@@ -8,12 +8,13 @@ import pytest
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
+from spendmeter_console.access.forms import VALID_SECONDS, FormTokens, InvalidForm
 from spendmeter_console.access.guard import client_address
 from spendmeter_console.access.people import InvalidPeopleFile, People, hash_of, new_token, read_people
 from spendmeter_console.access.rates import MAX_BUCKETS, Rates, bucket_of
 from spendmeter_console.access.sessions import Sessions
 from spendmeter_console.settings import ConsoleSettings
-from spendmeter_console.viewer import Role, ViewScope
+from spendmeter_console.viewer import Role, Viewer, ViewScope
 
 TOKEN = "spm-" + "t" * 43
 FILE = f"""people:
@@ -177,6 +178,39 @@ def test_beyond_loopback_nobody_is_served_without_sign_in() -> None:
 def test_a_setting_that_cannot_be_is_refused(field: str, value: str) -> None:
     with pytest.raises(ValidationError):
         ConsoleSettings.model_validate({field: value})
+
+
+def test_a_change_has_an_author_or_is_not_allowed() -> None:
+    with pytest.raises(ValidationError, match="WEB_PEOPLE_FILE"):
+        ConsoleSettings(web_changes=True)
+    assert ConsoleSettings(web_changes=True, web_trusted_proxies=("10.0.0.1",)).web_changes
+
+
+def test_a_form_is_for_who_got_it_and_for_an_hour() -> None:
+    clock = Clock()
+    tokens, others = FormTokens(clock), FormTokens(clock)
+    token = tokens.issue("session a")
+
+    assert tokens.accept("session a", token) == tokens.accept("session a", token)
+    for holder, made in (("session b", token), ("session a", others.issue("session a")), ("session a", "")):
+        with pytest.raises(InvalidForm):
+            tokens.accept(holder, made)
+    clock.now = VALID_SECONDS
+    tokens.accept("session a", token)
+    clock.now += 1
+    with pytest.raises(InvalidForm, match="more than an hour old"):
+        tokens.accept("session a", token)
+
+
+def test_an_editor_of_teams_changes_what_is_of_these_alone() -> None:
+    team = Viewer("rita", Role.EDITOR, ViewScope(frozenset({"red"})), holder="session x")
+
+    assert team.may_change({"team": "red", "user": "*"})
+    for match in ({"team": "*"}, {"team": "blue"}, {"user": "ann"}, {}):
+        assert not team.may_change(match)
+    assert Viewer("ann", Role.EDITOR, holder="session y").may_change({})
+    assert not Viewer("vic", Role.VIEWER, holder="session z").may_change({})
+    assert not Viewer("ann", Role.EDITOR).may_change({}), "with a bearer token, or without sign-in"
 
 
 def test_no_two_tokens_are_alike() -> None:
