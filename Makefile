@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi prometheus-rule lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi prometheus-rule grafana lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -100,6 +100,9 @@ openapi: install  ## Write docs/reference/openapi.json
 
 prometheus-rule: install  ## Write the rules of deploy/prometheus for Prometheus' operator, deploy/kubernetes/monitoring/rules.yaml
 	@$(BIN)/python -m tests.prometheus_rule
+
+grafana: install  ## Write Grafana's dashboards, deploy/grafana/dashboards
+	@$(BIN)/python -m spendmeter_grafana deploy/grafana/dashboards
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --extra all --group dev pyproject.toml --output-file requirements.lock

@@ -19,6 +19,13 @@ CREATE SETTINGS PROFILE IF NOT EXISTS spend_queries SETTINGS
     max_execution_time = 60,
     max_result_rows = 1000000,
     result_overflow_mode = 'throw';
+-- Grafana's data source sends a limit of its own with each query (its timeout and 5 s), so it may set that one.
+CREATE SETTINGS PROFILE IF NOT EXISTS spend_dashboards SETTINGS
+    readonly = 1,
+    max_memory_usage = 4294967296,
+    max_execution_time = 60 MAX 120 CHANGEABLE_IN_READONLY,
+    max_result_rows = 1000000,
+    result_overflow_mode = 'throw';
 
 -- `spendmeter sink migrate`: the only one that makes or changes tables. Views are replaced. Keep it: the views
 -- that people query (docs/reference/tables.md) read the tables as this user.
@@ -55,3 +62,16 @@ GRANT SELECT ON spend.budgets_now TO spend_views;
 GRANT SELECT ON spend.accounts_now TO spend_views;
 GRANT SELECT ON spend.refusals TO spend_views;
 GRANT SELECT ON spend.alerts_once TO spend_views;
+
+-- Grafana (deploy/grafana): the same views.
+CREATE USER IF NOT EXISTS spend_grafana IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_dashboards';
+GRANT SELECT ON spend.events TO spend_grafana;
+GRANT SELECT ON spend.by_hour TO spend_grafana;
+GRANT SELECT ON spend.by_day TO spend_grafana;
+GRANT SELECT ON spend.by_team_day TO spend_grafana;
+GRANT SELECT ON spend.by_key_day TO spend_grafana;
+GRANT SELECT ON spend.by_model_day TO spend_grafana;
+GRANT SELECT ON spend.budgets_now TO spend_grafana;
+GRANT SELECT ON spend.accounts_now TO spend_grafana;
+GRANT SELECT ON spend.refusals TO spend_grafana;
+GRANT SELECT ON spend.alerts_once TO spend_grafana;

@@ -1,0 +1,4 @@
+"""Grafana's dashboards, made with code so that tests can hold every number on them.
+
+python -m spendmeter_grafana DIRECTORY     # or `make grafana`: writes deploy/grafana/dashboards
+"""
