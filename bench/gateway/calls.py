@@ -14,6 +14,7 @@ from litellm.caching.caching import DualCache
 from litellm.proxy._types import UserAPIKeyAuth
 
 from bench.gateway.world import Requests
+from spendmeter_gateway.exchange import Exchange, enter_exchange
 from spendmeter_gateway.litellm.callback import SpendmeterCallback
 
 # As a proxy that serves some thousand requests a second: other threads get their turns in between.
@@ -58,10 +59,13 @@ class Caller:
     def __init__(self, callback: SpendmeterCallback, requests: Requests) -> None:
         self._callback, self._requests, self._cache = callback, requests, DualCache()
 
-    def look(self, auth: UserAPIKeyAuth, data: dict[str, Any]) -> Awaitable[Any]:
-        return self._callback.async_pre_call_hook(auth, self._cache, data, "acompletion")
+    async def look(self, auth: UserAPIKeyAuth, data: dict[str, Any]) -> None:
+        """One decision, in an exchange such as the wrapper around the server makes of each request."""
+        enter_exchange(Exchange("POST", "/v1/chat/completions", is_watched=True))
+        await self._callback.async_pre_call_hook(auth, self._cache, data, "acompletion")
 
     def log(self, kwargs: dict[str, Any], at: datetime) -> Awaitable[Any]:
+        """LiteLLM logs the answer, in a copy of the request's context."""
         return self._callback.async_log_success_event(kwargs, None, at, at)
 
     async def serve(self, subjects: range, measured: Measured) -> None:

@@ -31,6 +31,7 @@ _MAX_INTEGER_BITS = 8 * MAX_TEXT_CHARS
 
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _NOTHING: Mapping[str, Any] = {}
+_LISTS = (list, tuple)
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -146,7 +147,7 @@ def tags(*sources: object) -> tuple[str, ...]:
     """
     kept: dict[str, None] = {}
     for source in sources:
-        if not isinstance(source, list | tuple):
+        if not source or not isinstance(source, _LISTS):
             continue
         for tag in source:
             if isinstance(tag, str) and tag and not tag.startswith("User-Agent: "):

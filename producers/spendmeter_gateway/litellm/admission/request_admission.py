@@ -62,6 +62,7 @@ class RequestAdmission:
     ) -> None:
         """`on_unwatched` is called where a request has no exchange: its server is not watched yet."""
         self._settings, self._exchanges, self._on_unwatched = settings, exchanges, on_unwatched
+        self._client_values = settings.client_values
         self._keys: KeyCache | None = None
 
     async def admit(
@@ -87,7 +88,7 @@ class RequestAdmission:
             self._exchanges.put(request_id, exchange)
         put_event_id(data, str(request_id))
         exchange.is_list = is_list_of_models(data, call_type)
-        lacking = missing(caller, request.fields, self._settings.client_values)
+        lacking = missing(caller, request.fields, self._client_values)
         if lacking and not is_free_route(call_type, exchange.method, exchange.path):
             return self._refused(exchange, request_id, lacks(lacking[0]), caller)
         if controls.unmetered and gateway.views.may_refuse(caller.subject):
@@ -223,7 +224,7 @@ class RequestAdmission:
     def _known_keys(self, gateway: Gateway) -> KeyCache:
         if self._keys is None or self._keys.adopter is not gateway.adopter:
             # The first request, or the first in a process that was forked: it has a gateway of its own.
-            self._keys = KeyCache(gateway.adopter, gateway.name, self._settings.client_values)
+            self._keys = KeyCache(gateway.adopter, gateway.name, self._client_values)
         return self._keys
 
 

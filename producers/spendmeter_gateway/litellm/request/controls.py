@@ -357,7 +357,7 @@ def apply_controls(data: dict[str, Any], *, is_under_budget: bool) -> ControlOut
     refuse may match it. Of a body without controls only the keys are read.
     """
     stripped: list[str] = []
-    at_root = [name for name in data if name in _ROOT_BUT_ALWAYS]
+    at_root = [] if _ROOT_BUT_ALWAYS.isdisjoint(data) else [name for name in data if name in _ROOT_BUT_ALWAYS]
     if _PRICE in " ".join(data):
         at_root += [name for name in data if _PRICE in name and name not in _ROOT_BUT_ALWAYS]
     forged = [name for name in _ALWAYS if name in data and _is_the_clients(data, name)]
