@@ -81,9 +81,6 @@ def bill(call: Mapping[str, Any]) -> Bill:
     if call["fault"] == "late" or call["model"] in _BY_UNIT or is_broken_off:
         # An error status says that nothing is billed; of a broken connection nobody knows.
         least = Decimal(0)
-    if "/images/" in call["path"] and call["outcome"] != "served":
-        # Up to LiteLLM 1.106 the provider's SDK tries again below every hook (docs/reference/controls.md).
-        least /= MOST_ATTEMPTS
     # A client of the provider's tries a broken connection again before the upstream has read a request.
     times = MOST_ATTEMPTS if is_broken_off else 1
     return Bill(int(least), max(whole, most) * times)

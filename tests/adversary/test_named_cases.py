@@ -229,6 +229,18 @@ def test_04_each_attempt_that_was_cut_off_is_charged_its_input(adversary: Advers
     assert account.is_even, (account.billed, account.charged, len(account.calls))
 
 
+def test_04_an_image_is_requested_once_and_charged_if_its_answer_breaks_off(adversary: Adversary) -> None:
+    """Its SDK would repeat the request below every hook, and the last attempt may not even connect."""
+    owner = adversary.owner()
+    body = adversary.chat(owner, "delay_ms=2500", "word " * 400, timeout=1) | {"model": "image"}
+    body["prompt"] = body.pop("messages")[-1]["content"]
+    adversary.post(owner, "/v1/images/generations", body)
+    account = adversary.account(owner)
+    assert len(account.calls) == 1
+    assert account.charged > 0
+    assert account.is_even, (account.billed, account.charged)
+
+
 # 5, case 10
 
 

@@ -3,6 +3,7 @@
 Each difference is found by what the release has, not by its number.
 """
 
+import functools
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,8 @@ from litellm.litellm_core_utils.litellm_logging import (
     use_custom_pricing_for_model,
 )
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.azure.azure import AzureChatCompletion
+from litellm.llms.openai.openai import OpenAIChatCompletion
 from litellm.proxy import common_request_processing
 from litellm.proxy.auth.auth_exception_handler import UserAPIKeyAuthExceptionHandler
 
@@ -29,6 +32,7 @@ _FIXED_STATUS: Final = 400
 _DEFAULT_STATUS: Final = 429
 _FAILURE_HOOK: Final = "async_post_call_failure_deployment_hook"
 _ALREADY: Final = "_spendmeter"
+_RETRIES: Final = "max_retries"
 
 Kwargs = dict[str, Any]
 _PreCall = Callable[[Kwargs, str], Awaitable[Kwargs | None]]
@@ -51,10 +55,12 @@ def native_status(setting: object, *, is_fixed: bool) -> int:
 
 
 def make_up_for_what_is_missing() -> None:
-    """Add, once a process, what this release lacks: the failure hook, and the usage of streams."""
+    """Add, once a process, what this release lacks: the failure hook, usage of streams, images sent once."""
     _wrap_pre_call()
     _add_failure_hook()
     _hide_usage_that_we_requested()
+    for client in (OpenAIChatCompletion, AzureChatCompletion):
+        _send_images_once(client)
 
 
 def usage_as_logged(response: object) -> dict[str, Any]:
@@ -175,3 +181,20 @@ def _hide_usage_that_we_requested() -> None:
 
     setattr(sends_usage, _ALREADY, True)
     CustomStreamWrapper.check_send_stream_usage = sends_usage
+
+
+def _send_images_once(client: Any) -> None:
+    """Up to 1.106 the provider's SDK sends an image's request three times, below every hook.
+
+    The call's `max_retries`, which is 0 by then, does not get there.
+    """
+    own = client.image_generation
+    if _RETRIES not in own.__code__.co_consts or hasattr(own, _ALREADY):
+        return
+
+    @functools.wraps(own)
+    def image_generation(self: Any, *given: Any, optional_params: Kwargs, **named: Any) -> Any:
+        return own(self, *given, optional_params={**optional_params, _RETRIES: 0}, **named)
+
+    setattr(image_generation, _ALREADY, True)
+    client.image_generation = image_generation
