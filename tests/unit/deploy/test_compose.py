@@ -194,11 +194,15 @@ def test_each_user_of_clickhouse_gets_its_password_whatever_is_in_it(tmp_path: P
     assert (said.returncode, said.stderr) == (0, "")
     sql = (tmp_path / "out.sql").read_text()
     plain = (DEPLOY / "clickhouse/users.sql").read_text()
+    again = ""
     for user in users:
         escaped = f"{user} {odd}".replace("\\", "\\\\").replace("'", "\\'")
-        marked = f"CREATE USER IF NOT EXISTS spend_{user} IDENTIFIED WITH sha256_password BY 'CHANGE-ME'"
+        identified = "IDENTIFIED WITH sha256_password BY"
+        marked = f"CREATE USER IF NOT EXISTS spend_{user} {identified} 'CHANGE-ME'"
         plain = plain.replace(marked, marked.replace("CHANGE-ME", escaped))
-    assert sql == plain.rstrip("\n") + "\n"
+        # For those that are there, whose password has changed.
+        again += f"ALTER USER spend_{user} {identified} '{escaped}';\n"
+    assert sql.split() == (plain + again).split()
 
     del env["PASSWORD_OF_SINK"]
     (tmp_path / "out.sql").unlink()
@@ -236,6 +240,25 @@ def test_prometheus_and_its_alertmanager_accept_their_files(tmp_path: Path) -> N
     assert "rules found" in said.stdout
     told = yaml.safe_load((FOLDER / "alertmanager.yaml").read_text())
     assert told["route"]["receiver"] in {one["name"] for one in told["receivers"]}
+
+
+def test_grafana_has_what_its_data_sources_and_dashboards_ask_for(services: Services) -> None:
+    grafana = services["grafana"]
+    mounts = {one["target"]: Path(one["source"]) for one in grafana["volumes"] if one["type"] == "bind"}
+
+    asked = {
+        name
+        for file in (DEPLOY / "grafana/provisioning").rglob("*.yaml")
+        for name in re.findall(r"\$([A-Z_]+)", file.read_text())
+    }
+    assert asked <= {*grafana["environment"]}
+    [provider] = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/spendmeter.yaml").read_text())[
+        "providers"
+    ]
+    shown = mounts[provider["options"]["path"]]
+    assert {path.name for path in shown.glob("*.json")} == {
+        path.name for path in (DEPLOY / "grafana/dashboards").glob("*.json")
+    }
 
 
 def test_prometheus_reads_each_process_that_has_metrics(services: Services) -> None:

@@ -1,5 +1,6 @@
 """deploy/kubernetes, as Kustomize renders it: held to three releases of Kubernetes and to our settings."""
 
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -291,6 +292,21 @@ def test_the_rules_of_prometheus_operator_are_those_of_the_file() -> None:
     assert [one["metadata"]["name"] for one in rendered("production") if one["kind"] == "PrometheusRule"] == [
         "spendmeter"
     ]
+
+
+def test_each_dashboard_is_in_a_config_map_that_grafana_finds() -> None:
+    found = {
+        name: text
+        for one in rendered("production")
+        if one["kind"] == "ConfigMap" and one["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+        for name, text in one["data"].items()
+    }
+
+    assert found == {
+        path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "grafana/dashboards").glob("*.json")
+    }
+    # What `kubectl apply` writes into an annotation, quotes escaped, has to fit in 256 KiB.
+    assert max(len(json.dumps(text)) for text in found.values()) < 200_000
 
 
 def test_jobs_have_the_names_that_rules_expect() -> None:
