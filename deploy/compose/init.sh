@@ -39,7 +39,7 @@ fi
 if [[ ! -e people.yaml ]]; then
   token="spm-$(openssl rand -hex 32)"
   hash=$(printf %s "$token" | openssl dgst -sha256 -r | cut -d' ' -f1)
-  printf "people:\n  - name: 'admin'\n    token_sha256: %s\n" "$hash" >people.yaml
+  printf "people:\n  - name: 'admin'\n    token_sha256: %s\n    role: editor\n" "$hash" >people.yaml
   chmod 0644 people.yaml
   echo "the token of admin for the page, shown once: $token"
 fi
