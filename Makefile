@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # How many lanes of tests run at one time (tests/lanes.py); 0: all tests one after another.
 WORKERS ?= 2
 # What `make versions` runs on each: everything of ours that talks to Kafka or ClickHouse.
-ON_EACH := $(addprefix tests/integration/,sinks stream kafka producers cli)
+ON_EACH := $(addprefix tests/integration/,sinks stream kafka producers cli grafana)
 # The stamp holds the environment to the lock file: either changes, it is synchronised again.
 READY := $(VENV)/.ready
 
