@@ -60,9 +60,11 @@ def test_systemd_accepts_a_unit_and_its_command_is_there(unit: Path, tmp_path: P
         re.sub(r"(?m)^ExecStart=/opt/\w+/bin", f"ExecStart={Path(sys.executable).parent}", unit.read_text())
     )
 
-    said = run_tool("systemd-analyze", "verify", str(copy))
+    said = run_tool("systemd-analyze", "verify", "--recursive-errors=no", str(copy))
 
-    assert (said.returncode, said.stderr) == (0, "")
+    # It may also speak of other units, which are the machine's.
+    assert [line for line in said.stderr.splitlines() if unit.stem in line] == []
+    assert said.returncode == 0
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=process)
