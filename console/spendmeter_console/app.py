@@ -42,6 +42,8 @@ def build(settings: ConsoleSettings, people: People) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        READY.watch(asyncio.get_running_loop())
+        READY.needs_kafka(lambda: board.last_answer)
         async with board.running():
             works = [asyncio.create_task(work) for work in (_keep_names(board, history), _say_ready(board))]
             try:
@@ -64,7 +66,8 @@ def build(settings: ConsoleSettings, people: People) -> Starlette:
                 ChangeDesk(settings, board.budget_topic),
                 MetricsPages(settings),
             ),
-            Route("/healthz", _health),
+            Route("/healthz", _lives),
+            Route("/readyz", _is_ready),
         ],
         middleware=[Middleware(Guard, settings=settings, people=people, sessions=sessions)],
         exception_handlers=ERRORS,
@@ -89,5 +92,11 @@ async def _say_ready(board: Board) -> None:
     log.info("budgets and signals have been read")
 
 
-async def _health(_: Request) -> Response:
+async def _lives(_: Request) -> Response:
+    """That it is answered shows that the loop turns."""
     return PlainTextResponse("ok\n")
+
+
+async def _is_ready(_: Request) -> Response:
+    why = READY.why_not_ready()
+    return PlainTextResponse(f"{why or 'ok'}\n", 503 if why else 200)

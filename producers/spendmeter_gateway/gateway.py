@@ -101,11 +101,12 @@ class Gateway:
         """Open the outbox and begin to read and send. This works even without Kafka or the disk."""
         self._open_outbox()
         try:
-            metrics.serve(self._settings)
+            metrics.serve(self._settings, ports=self._settings.metrics_ports)
         except metrics.NotServed as error:
-            # If a proxy has several workers, one of them gets the port.
+            # Of a proxy's workers, as many have a page as there are ports.
             log.warning("%s", error)
         self._thread.start()
+        metrics.READY.watch(self._loop)
         # uvicorn dies by the signal that it was sent, and then this is not called. Nothing is lost:
         # the next start sends what the outbox holds.
         atexit.register(self.stop)

@@ -27,6 +27,9 @@ class GatewaySettings(PageAddress):
     outbox_fsync: bool = False
     """Flush each event to the disk: it then survives the machine, too, but recording waits for the flush."""
 
+    metrics_ports: int = Field(default=1, ge=1, le=1_000)
+    """So many ports, from metrics_port on, are tried: one for each worker process of the proxy."""
+
     linger_ms: int = Field(default=100, ge=0, le=5_000)
     """How long an event may wait to be sent with others. An event that brings an account to 80 % of a
     limit, or whose account has 1 % of it unsent, does not wait, and the others are sent with it."""

@@ -60,9 +60,11 @@ async def run(settings: SinkSettings) -> None:
     for sent in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sent, stop.set)
     metrics.READY.set(0)
+    metrics.READY.watch(asyncio.get_running_loop())
     metrics.serve(settings)
     sink = Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC)))
     filler = Backfill(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
+    metrics.READY.needs_kafka(lambda: filler.last_answer)
     roll_ups = RollUps(settings, lambda: sink.owns_the_first)
     # Whichever ends first, cleanly or by an error, ends the others.
     works = [asyncio.create_task(work.run(stop)) for work in (sink, filler, roll_ups)]

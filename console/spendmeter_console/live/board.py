@@ -97,13 +97,16 @@ class Board:
             await asyncio.gather(*works, return_exceptions=True)
 
     @property
+    def last_answer(self) -> float | None:
+        """When Kafka last answered, in the loop's time; None before it first did."""
+        budgets, signals = self._topic.last_answer, self._feed.last_answer
+        return None if budgets is None or signals is None else min(budgets, signals)
+
+    @property
     def silent_seconds(self) -> float | None:
         """How long Kafka has not answered; None before it first did."""
-        answers = [self._topic.last_answer, self._feed.last_answer]
-        known = [one for one in answers if one is not None]
-        if len(known) < len(answers):
-            return None
-        return asyncio.get_running_loop().time() - min(known)
+        answered = self.last_answer
+        return None if answered is None else asyncio.get_running_loop().time() - answered
 
     def budgets(self, scope: ViewScope) -> list[Budget]:
         """The budgets in force that the viewer may see, by id."""

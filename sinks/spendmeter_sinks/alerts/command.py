@@ -73,6 +73,7 @@ def relay_alerts(dir_: Path | None, routes_file: str | None) -> None:
         for sent in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sent, stop.set)
         metrics.READY.set(0)
+        metrics.READY.watch(asyncio.get_running_loop())
         metrics.serve(settings)
         receivers = [receiver_of(route.target, settings.alerts_timeout_seconds) for route in routes]
         await relay(settings, routes, receivers, stop)

@@ -43,6 +43,7 @@ async def relay(
     budgets = BudgetTopic(settings)
     deliveries = DeliveryLog(settings)
     following = asyncio.create_task(budgets.run())
+    READY.needs_kafka(lambda: budgets.last_answer)
     try:
         await budgets.wait_caught_up()
         context = partial(context_of, budgets=budgets.book, link=settings.alerts_link, page=settings.web_url)

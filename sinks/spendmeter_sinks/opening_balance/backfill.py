@@ -98,6 +98,11 @@ class Backfill:
         except InvalidRecord as invalid:
             log.warning("spend.openings offset %d is no opening, ignored: %s", record.offset, invalid)
 
+    @property
+    def last_answer(self) -> float | None:
+        """See `CompactedTopics.last_answer`."""
+        return self._budgets.last_answer
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`."""
         await self._start(stop)

@@ -39,6 +39,8 @@ class StreamApp(App):
         return BatchTransport(self.conf.broker_consumer, self)
 
     async def on_start(self) -> None:
+        metrics.READY.watch(asyncio.get_running_loop())
+        metrics.READY.needs_kafka(lambda: self.processor.budgets.last_answer)
         self._kafka = producer(self.settings, compression="snappy")
         await self._kafka.start()
         self.processor.store_with(partial(publish, self._kafka))

@@ -259,7 +259,7 @@ async def test_a_stop_hands_kafka_what_the_outbox_holds(settings: GatewaySetting
     await asyncio.to_thread(gateway.stop)
 
     assert sorted(await _events(settings)) == sorted(recorded_ids)
-    assert metrics.READY._value.get() == 0
+    assert metrics.READY.why_not_ready()
 
 
 async def test_what_a_refusal_rests_on_is_published(
