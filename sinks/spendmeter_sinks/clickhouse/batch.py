@@ -66,6 +66,12 @@ class PartitionBatches:
         return self._bytes_to[-1] - self._bytes_done if self._bytes_to else 0
 
     @property
+    def oldest_ms(self) -> int | None:
+        """The time of the first waiting record, in ms; None if none waits. Any thread."""
+        first = self._waiting[:1]
+        return first[0].timestamp if first else None
+
+    @property
     def is_full(self) -> bool:
         """Whether a whole batch waits, so that reading more is useless now."""
         if self.plan is not None:

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -32,7 +33,14 @@ from spendmeter_sinks.clickhouse.assignment import IDLE_POLL_SECONDS, Assignment
 from spendmeter_sinks.clickhouse.batch import Bounds, PartitionBatches
 from spendmeter_sinks.clickhouse.gc import SinkCollector
 from spendmeter_sinks.clickhouse.insert_pipeline import Abandoned, InsertPipeline
-from spendmeter_sinks.clickhouse.metrics import GONE, LAG, OLDEST_WAITING, RECOVERED, RESTORED
+from spendmeter_sinks.clickhouse.metrics import (
+    GONE,
+    LAG,
+    LAG_SECONDS,
+    OLDEST_WAITING,
+    RECOVERED,
+    RESTORED,
+)
 from spendmeter_sinks.clickhouse.plan import CommitNote, is_of_before_incarnations, read_commit_note
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.tables import TABLES
@@ -72,8 +80,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         """Whether commits were compared with history since this worker joined."""
         self._said = Said(log)
 
-        # Computed when the metrics page is read: it must rise while an insert is blocked.
+        # Computed when the metrics page is read: they must rise while an insert is blocked.
         OLDEST_WAITING.set_function(self._waited_seconds)
+        for topic in self._tables:
+            LAG_SECONDS.labels(topic).set_function(partial(self._lag_seconds, topic))
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         return consumer(
@@ -87,6 +97,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]
         ours = self._assignment
         since = None if ours is None else ours.waiting_since
         return 0.0 if since is None else time.monotonic() - since
+
+    def _lag_seconds(self, topic: str) -> float:
+        ours = self._assignment
+        queues = [] if ours is None else list(ours.queues.items())
+        found = [queue.oldest_ms for partition, queue in queues if partition.topic == topic]
+        oldest_ms = min((one for one in found if one is not None), default=None)
+        return 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1_000)
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:

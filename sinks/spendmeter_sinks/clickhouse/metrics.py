@@ -30,6 +30,11 @@ RESTORED = Counter(
 LAG = Gauge(
     "spendmeter_sink_lag_records", "Records in Kafka that are not yet in ClickHouse.", ["topic", "partition"]
 )
+LAG_SECONDS = Gauge(
+    "spendmeter_sink_lag_seconds",
+    "Age of the oldest record that this worker has read and that is not in ClickHouse; 0 where none waits.",
+    ["topic"],
+)
 OLDEST_WAITING = Gauge(
     "spendmeter_sink_seconds_since_commit",
     "How long records have waited for a commit; 0 while none wait.",

@@ -23,6 +23,7 @@ from faust.types import TP
 
 from spendmeter.kafka.fetch import FetchedRecord, fetch_cheaply
 from spendmeter.runtime.process import stop_at_once
+from spendmeter_stream.metrics import StreamLag
 from spendmeter_stream.processor import Halted, Processor
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class BatchConsumer(Consumer):
         fetch_cheaply()
         self._processor: Processor = self.app.processor
         self._done: dict[TP, int] = {}
+        self._lag = StreamLag()
         self._collector = StreamCollector()
         self._collector.take_over()
         self._is_busy = False
@@ -146,6 +148,7 @@ class BatchConsumer(Consumer):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 await self._give_back(fetched)
                 return
+            self._note_waiting(ours)
             if ours:
                 began = monotonic()
                 try:
@@ -156,12 +159,22 @@ class BatchConsumer(Consumer):
                 per_second = _count(ours) / max(monotonic() - began, 1e-3)
                 self._at_once = min(ROUND_RECORDS, int(per_second * ROUND_SECONDS))
                 self._note_reached({tp: records[-1].offset + 1 for tp, records in ours.items()})
+                for tp, records in ours.items():
+                    # What follows, if anything does, is no older; the next fetch says whether it does.
+                    self._lag.waits(tp.topic, tp.partition, records[-1].timestamp)
             elif monotonic() - self._checked_at >= CHECK_EVERY_SECONDS:
                 self._checked_at = monotonic()
                 await self._pass_over_holes()
             await self._processor.idle(alive_at, self)
             if monotonic() - self._committed_at >= self.app.settings.commit_interval_seconds:
                 self._commit_later()
+
+    def _note_waiting(self, ours: Mapping[TP, Sequence[FetchedRecord]]) -> None:
+        for tp, records in ours.items():
+            self._lag.waits(tp.topic, tp.partition, records[0].timestamp)
+        if _count(ours) < BACKLOG_RECORDS:
+            # Else other partitions may have to wait for these.
+            self._lag.nothing_waits(but_in=ours)
 
     def _note_reached(self, offsets: Mapping[TP, int]) -> None:
         self._reached.update(offsets)
@@ -255,6 +268,7 @@ class BatchConsumer(Consumer):
             if done:
                 await self._commit(done)
             self._reached.clear()
+            self._lag.clear()
             self._processor.forget()
             self._collector.between_assignments()
 

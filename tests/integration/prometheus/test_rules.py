@@ -71,7 +71,10 @@ ALERTS: dict[str, list[Rises | Above]] = {
     "SpendmeterAccountsCapped": [Rises("spendmeter_stream_capped_total")],
     "SpendmeterTotalsIncomplete": [Rises("spendmeter_stream_records_gone_total", minutes=5)],
     "SpendmeterHistoryIncomplete": [Rises("spendmeter_sink_records_gone_total", 'topic="spend.usage"', 5)],
-    "SpendmeterHistoryLate": [Above("spendmeter_sink_seconds_since_commit", 61, 60, 1)],
+    "SpendmeterSignalsLate": [
+        Above("spendmeter_stream_lag_seconds", 61, 60, 1, 'topic="spend.usage",partition="0"')
+    ],
+    "SpendmeterHistoryLate": [Above("spendmeter_sink_lag_seconds", 61, 60, 1, 'topic="spend.usage"')],
     "SpendmeterInsertsRefused": [Rises("spendmeter_sink_refusals_total", 'table="usage"')],
     "SpendmeterDeadLetters": [
         Rises("spendmeter_dead_letters_total", 'topic="spend.usage",reason="not_json"'),
@@ -255,6 +258,10 @@ def test_what_is_recorded_is_what_its_name_says(promtool: Path, tmp_path: Path) 
         ('spendmeter_stream_events_total{outcome="counted",instance="1"}', "0+60x10"),
         ('spendmeter_stream_events_total{outcome="counted",instance="2"}', "0+120x10"),
         ('spendmeter_refused_total{why="spent",instance="1"}', "0+6x10"),
+        ('spendmeter_stream_lag_seconds{topic="t",partition="0"}', "5x10"),
+        ('spendmeter_stream_lag_seconds{topic="t",partition="1"}', "6x10"),
+        ('spendmeter_sink_lag_seconds{topic="t",instance="1"}', "7x10"),
+        ('spendmeter_sink_lag_seconds{topic="t",instance="2"}', "8x10"),
         ('spendmeter_sink_lag_records{topic="t",partition="0"}', "5x10"),
         ('spendmeter_sink_lag_records{topic="t",partition="1"}', "6x10"),
         ('spendmeter_alerts_seconds_bucket{route="r",le="1"}', "0+60x10"),
@@ -267,6 +274,8 @@ def test_what_is_recorded_is_what_its_name_says(promtool: Path, tmp_path: Path) 
         ),
         sampled("spendmeter:usage_events:rate5m", **{"spendmeter:usage_events:rate5m{outcome='counted'}": 3}),
         sampled("spendmeter:refusals:rate5m", **{"spendmeter:refusals:rate5m{why='spent'}": 0.1}),
+        sampled("spendmeter:stream_lag:seconds", **{"spendmeter:stream_lag:seconds{topic='t'}": 6}),
+        sampled("spendmeter:history_lag:seconds", **{"spendmeter:history_lag:seconds{topic='t'}": 8}),
         sampled("spendmeter:history_lag:records", **{"spendmeter:history_lag:records{topic='t'}": 11}),
         sampled("round(spendmeter:alerts_seconds:p99_1h, 0.01)", **{"{route='r'}": 0.99}),
     ]

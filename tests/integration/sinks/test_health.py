@@ -17,7 +17,7 @@ from spendmeter_local.probes import wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from tests.patience import WITHIN_SECONDS
 
-ROUTES = "routes: [{name: hook, to: {webhook: {url: http://127.0.0.1:9/, plain: true}}}]\n"
+ROUTES = 'routes: [{name: hook, to: {webhook: {url: "http://127.0.0.1:9/", format: litellm}}}]\n'
 
 Answer = tuple[int, str]
 Start = Callable[..., int]
@@ -80,7 +80,7 @@ async def test_each_process_says_that_it_lives_and_when_it_does_its_work(
     ports = [
         start("spendmeter_stream"),
         start("spendmeter_sinks"),
-        start("spendmeter_sinks.alerts", "relay"),
+        start("spendmeter_sinks.alerts"),
         start("spendmeter_console", WEB_PORT=str(page)),
     ]
     for port in (*ports, page):

@@ -130,11 +130,11 @@ async def until_withdrawn(stream: Any) -> None:
     raise AssertionError("the signal of a removed budget is still there")
 
 
-def gauges_of(worker: Any) -> dict[str, float]:
-    """Samples of budgets on its metrics page, with their labels, as they are written there."""
+def gauges_of(worker: Any, prefix: str = "spendmeter_budget_") -> dict[str, float]:
+    """Samples on its metrics page, with their labels, as they are written there."""
     with urlopen(f"http://{LOOPBACK}:{worker.port}/metrics", timeout=10) as page:
         lines = page.read().decode().splitlines()
-    samples = (line.rpartition(" ") for line in lines if line.startswith("spendmeter_budget_"))
+    samples = (line.rpartition(" ") for line in lines if line.startswith(prefix))
     return {name: float(value) for name, _, value in samples if "{" in name}
 
 
@@ -163,3 +163,5 @@ async def test_the_metrics_page_has_the_accounts_closest_to_their_limit(stream: 
 
     await stream.client.remove("per-key")
     await until(lambda: not gauges_of(worker))
+    # Everything is worked off.
+    await until(lambda: set(gauges_of(worker, "spendmeter_stream_lag_seconds").values()) == {0.0})

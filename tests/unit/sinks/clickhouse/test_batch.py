@@ -146,3 +146,14 @@ def test_a_log_that_ends_in_what_is_no_record_is_read_to_its_end() -> None:
     assert batches.committable() == (5, "")
     batches.pass_over(6)
     assert batches.committable() == (6, "")
+
+
+def test_the_oldest_record_is_the_first_that_waits() -> None:
+    batches = PartitionBatches(TEN_ROWS, 0)
+    found = [batches.oldest_ms]
+    batches.add([Stored(n, timestamp=1_000 + n) for n in range(12)], 12)
+    for _ in range(2):
+        found.append(batches.oldest_ms)
+        batches.cut()
+        batches.finish()
+    assert [*found, batches.oldest_ms] == [None, 1_000, 1_010, None]
