@@ -102,7 +102,13 @@ def list_(url: str | None, master_key: str | None, dir_: Path | None, as_json: b
         )
         for one in found
     ]
-    return print_table(columns, rows, right=("spent", "max budget"))
+    return print_table(
+        columns,
+        rows,
+        right=("spent", "max budget"),
+        whole=("hash",),
+        spare=("status", "resets", "organization", "hash"),
+    )
 
 
 @key.command()

@@ -3,9 +3,11 @@
 import json
 import logging
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from spendmeter.cli.printing import columns
 from spendmeter.runtime.logs import _VisibleFormatter
@@ -50,15 +52,49 @@ def test_a_log_line_is_one_line_whatever_the_data() -> None:
     st.lists(st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=30)] * 3), max_size=5),
     st.integers(8, 120),
 )
-def test_columns_keep_their_width_and_all_that_stands_in_them(
+def test_a_row_is_one_line_within_the_width_and_what_is_cut_says_so(
     rows: list[tuple[str, str, str]], width: int
 ) -> None:
-    from rich.cells import cell_len
+    headings = ("a", "b", "c")
 
-    lines = list(columns(("a", "b", "c"), rows, right=("b",), width=max(width, 10)))
+    lines = list(columns(headings, rows, right=("b",), whole=("c",), width=width))
+    whole = list(columns(headings, rows, right=("b",), whole=("c",)))
 
-    assert all(cell_len(line) <= max(width, 10) for line in lines)
-    everything = "".join("".join(lines).split())
-    for row in rows:
-        for cell in row:
-            assert set("".join(visible(cell).split())) <= set(everything)
+    assert len(lines) == len(whole) == len(rows) + 1
+    assert all(cell_len(line) <= width for line in lines)
+    for row, line, uncut in zip(rows, lines[1:], whole[1:], strict=True):
+        assert all(visible(cell).rstrip() in uncut for cell in row)
+        if max(map(cell_len, whole)) > width:
+            continue
+        assert line == uncut
+    if lines != whole:
+        assert "…" in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (None, "a very long name  $0.000000001  01a22e25"),
+        (40, "a very long name  $0.000000001  01a22e25"),
+        (39, "a very long na…  $0.000000001  01a22e25"),
+        (32, "a very …  $0.000000001  01a22e25"),
+        (31, "a very l…  $0.00000…  01a22e25"),
+    ],
+)
+def test_names_are_cut_before_amounts_and_ids(width: int | None, shown: str) -> None:
+    row = ("a very long name", "$0.000000001", "01a22e25")
+
+    _, line = columns(("name", "spent", "id"), [row], right=("spent",), whole=("id",), width=width)
+
+    assert line == shown
+
+
+def test_colours_are_of_the_first_word_and_move_nothing() -> None:
+    rows = [("a", "exceeded, opening"), ("b", "\x1b[32mok"), ("c", "new")]
+    plain = list(columns(("id", "state"), rows))
+
+    coloured = list(columns(("id", "state"), rows, colours={"state": {"exceeded": "red", "a": "red"}}))
+
+    assert coloured[1] == "a   \x1b[31mexceeded, opening\x1b[0m"
+    assert coloured[2:] == plain[2:]
+    assert click.unstyle("\n".join(coloured)) == "\n".join(plain)

@@ -54,7 +54,8 @@ def demo(context: click.Context, dir_: Path | None, keep: bool, as_json: bool) -
     if code:
         raise click.ClickException(f"the demo failed (exit {code}); logs are in {stack.path / 'logs'}")
     if keep:
-        say(f"open {endpoints.web_url}\nspendmeter down --dir {stack.path}   # ends it", err=True)
+        say(f"open {endpoints.web_url}", err=True)
+        say(f"spendmeter down --dir {stack.path}   # ends it", err=True)
     elif not kept:
         shutil.rmtree(stack.path)
         say(f"removed {stack.path}; `spendmeter demo --dir DIR` keeps its data", err=True)
