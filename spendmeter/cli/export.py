@@ -1,12 +1,12 @@
 """`spendmeter export` and `spendmeter chargeback`: history as a file."""
 
-import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import click
 
+from spendmeter.cli.answers import output_option, streamed
 from spendmeter.cli.connection import clickhouse_settings, history
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, print_table, say, write_data
@@ -15,25 +15,20 @@ from spendmeter.history.export import (
     Export,
     Format,
     InvalidExport,
-    Piece,
     parse_groups,
     parse_moment,
     parse_month,
     parse_zone,
 )
-from spendmeter.runtime.clickhouse import Client
 from spendmeter.settings import ClickHouseSettings
 
-CHUNK_BYTES = 1024 * 1024
-_TAIL_BYTES = 16 * 1024
-# ClickHouse has no other way to say that a query failed once its answer has begun.
-_FAILED = re.compile(rb"Code: \d+\. DB::Exception: [^\n]*")
-
 _zone_option = click.option(
-    "--timezone", "zone", default="UTC", show_default=True, help="Whose midnights dates and days begin at."
-)
-_output_option = click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write into this file, all or nothing."
+    "--timezone",
+    "--zone",
+    "zone",
+    default="UTC",
+    show_default=True,
+    help="Whose midnights dates and days begin at.",
 )
 
 
@@ -43,7 +38,7 @@ _output_option = click.option(
 @click.option("--by", default="", help="Sums by these, such as team,model or day,key; else single requests.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="csv", show_default=True)
 @_zone_option
-@_output_option
+@output_option
 @dir_option
 def export(
     start: str, end: str, by: str, format_: Format, zone: str, output: Path | None, dir_: Path | None
@@ -124,19 +119,4 @@ def _plain(value: object) -> str:
 def _chunks(settings: ClickHouseSettings, wanted: Export) -> Iterator[bytes]:
     with history(settings) as client:
         for piece in wanted.pieces():
-            yield from _answer(client, piece)
-
-
-def _answer(client: Client, piece: Piece) -> Iterator[bytes]:
-    """The answer as it comes; never more than a chunk of it is held."""
-    tail = b""
-    stream = client.raw_stream(piece.sql, fmt=piece.format)
-    try:
-        while chunk := stream.read(CHUNK_BYTES):
-            yield chunk
-            tail = (tail + chunk)[-_TAIL_BYTES:]
-    finally:
-        stream.close()
-    if failed := _FAILED.search(tail):
-        said = failed.group().decode(errors="replace")
-        raise click.ClickException(f"history broke off ({said}); export a shorter time")
+            yield from streamed(client, piece.sql, piece.format)

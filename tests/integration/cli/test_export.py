@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from spendmeter.cli import export as command
+from spendmeter.cli import answers
 from spendmeter.history.focus import FOCUS_COLUMNS
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.settings import ClickHouseSettings
@@ -194,7 +194,7 @@ def test_an_answer_that_breaks_off_leaves_no_file(tmp_path: Path, monkeypatch: p
 
 
 def test_an_answer_is_never_held_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(answers, "CHUNK_BYTES", 64)
     assert sum(Decimal(row["spent_usd"]) for row in rows_of(spendmeter("export", *NOVEMBER))) == SPENT
 
 

@@ -1,10 +1,16 @@
 """`spendmeter query` on the real engine."""
 
+import csv
+import io
+import json
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from spendmeter.cli import answers
 from spendmeter.runtime import clickhouse as clickhouse_client
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.database.migrate import migrate
@@ -80,6 +86,72 @@ def test_a_missing_database_names_the_command_that_makes_it(
 def test_no_clickhouse_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPENDMETER_CLICKHOUSE_URL", "http://127.0.0.1:9")
     assert "`spendmeter status` says what runs" in spendmeter("query", "SELECT 1", exit_code=1)
+
+
+SQL = "SELECT key, cost_usd, event_id, tags FROM usage ORDER BY key"
+
+
+def test_an_answer_is_written_as_it_comes_in_each_format(
+    history: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "CHUNK_BYTES", 7)
+    expected = spendmeter_json("query", SQL)
+
+    rows = list(csv.DictReader(io.StringIO(spendmeter("query", SQL, "--format", "csv"))))
+    lines = [json.loads(line) for line in spendmeter("query", SQL, "--format", "jsonl").splitlines()]
+    file = tmp_path / "answer.parquet"
+    spendmeter("query", f"{SQL};", "--format", "parquet", "--output", str(file))
+
+    assert [Decimal(row["cost_usd"]) for row in rows] == [Decimal(row["cost_usd"]) for row in expected]
+    assert [row["event_id"] for row in rows] == [row["event_id"] for row in expected]
+    assert [Decimal(row["cost_usd"]) for row in lines] == [Decimal(row["cost_usd"]) for row in expected]
+    assert all(isinstance(row["cost_usd"], str) for row in lines), (
+        "JSON's numbers are rounded by most readers"
+    )
+    assert pyarrow.parquet.read_table(file).column("cost_usd").to_pylist() == [
+        Decimal(row["cost_usd"]) for row in expected
+    ]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_of_a_query_has_no_bound_on_its_rows(history: str, tmp_path: Path) -> None:
+    file = tmp_path / "numbers.csv"
+
+    spendmeter("query", "SELECT number FROM numbers(1000002)", "--format", "csv", "--output", str(file))
+
+    assert file.read_bytes().count(b"\n") == 1_000_003
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--format", "csv", "--json"), "either --json or --format"),
+        (("--output", "x.csv"), "--output needs a --format: csv, jsonl, parquet"),
+        (("--format", "xlsx"), "'table', 'csv', 'jsonl', 'parquet'"),
+    ],
+)
+def test_options_that_exclude_one_another_are_refused(given: tuple[str, ...], said: str) -> None:
+    assert said in spendmeter("query", "SELECT 1", *given, exit_code=2)
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 FORMAT CSV", "SELECT 1 format JSONEachRow ;"])
+def test_a_format_in_the_query_is_said_to_be_an_option(sql: str) -> None:
+    assert "the option --format" in spendmeter("query", sql, "--format", "csv", exit_code=2)
+
+
+def test_what_is_no_format_is_asked(history: str) -> None:
+    assert spendmeter_json("query", "SELECT 1 AS format ORDER BY format DESC") == [{"format": 1}]
+
+
+def test_a_query_that_fails_leaves_no_file(history: str, tmp_path: Path) -> None:
+    said = spendmeter(
+        *("query", "SELECT throwIf(number = 70000) FROM numbers(100000)"),
+        *("--format", "csv", "--output", str(tmp_path / "x.csv")),
+        exit_code=1,
+    )
+
+    assert "Value passed to 'throwIf'" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def kept(history: str) -> object:
