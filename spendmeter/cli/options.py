@@ -1,15 +1,17 @@
 """Options and arguments of several commands: the stack, JSON, money, times, a file."""
 
+import os
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 
 from spendmeter.contract.money import InvalidAmount, NanoUsd, from_usd
 from spendmeter.files.text import UnreadableFile, read_text
-from spendmeter.values.times import parse_time
+from spendmeter.values.times import EPOCH, parse_time, time_zones
 
 INVALID_FILE = 2
 """The exit code if a file cannot be used; none of it was."""
@@ -90,6 +92,85 @@ class DurationOption(click.ParamType):
         if not 0 < int(count) <= _MAX_UNITS:
             self.fail(f"{value!r} is not between 1 and {_MAX_UNITS} units", param, ctx)
         return int(count) * _UNITS[unit]
+
+
+class ZoneOption(click.ParamType):
+    """An IANA time zone."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ZoneInfo:
+        if isinstance(value, ZoneInfo):
+            return value
+        if value not in time_zones():
+            self.fail(f"{value!r} is no time zone; write an IANA name, such as Europe/Berlin", param, ctx)
+        return ZoneInfo(value)
+
+
+class MomentOption(click.ParamType):
+    """`2h` ago, a date as its midnight in the reader's zone, or a time with its offset; see `moment_in`."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Moment":
+        if value[-1:] in _UNITS and value[:-1].isdecimal():
+            return DurationOption().convert(value, param, ctx)
+        try:
+            return date.fromisoformat(value) if len(value) == len("2026-11-01") else parse_time(value)
+        except ValueError:
+            self.fail(
+                f"{value[:50]!r} is no time; write a date such as 2026-11-01, a time such as"
+                " 2026-11-01T08:00:00Z, or how long ago: 2h, 3d",
+                param,
+                ctx,
+            )
+
+
+Moment = timedelta | date
+"""What MomentOption reads: so long ago, a date, or a datetime, which is a date, too."""
+
+
+def moment_in(zone: ZoneInfo, moment: Moment, now: datetime) -> datetime:
+    """The moment in UTC; a date is its midnight in the zone."""
+    if isinstance(moment, timedelta):
+        return now - moment
+    if isinstance(moment, datetime):
+        return moment
+    return midnight(moment, zone)
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """When the day begins in the zone, in UTC.
+
+    Raises:
+        click.UsageError: it is before 1970, or after the year 9999 in UTC.
+    """
+    try:
+        found = datetime.combine(day, time(), zone).astimezone(UTC)
+    except OverflowError:
+        found = None
+    if found is None or found < EPOCH:
+        raise click.UsageError(f"{day} is not between the years 1970 and 9999")
+    return found
+
+
+def local_zone() -> ZoneInfo:
+    """The zone of whoever reads: TZ, else the machine's, else UTC."""
+    place = os.environ.get("TZ", "").removeprefix(":")
+    if not place:
+        _, _, place = os.path.realpath("/etc/localtime").rpartition("/zoneinfo/")
+    return ZoneInfo(place if place in time_zones() and place != "Etc/UTC" else "UTC")
+
+
+zone_option = click.option(
+    "--zone",
+    "--timezone",
+    "zone",
+    type=ZoneOption(),
+    default=local_zone,
+    show_default="yours",
+    help="Whose midnights and clock; an IANA name.",
+)
 
 
 def read_file(name: str) -> str:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from spendmeter.contract.money import from_usd
@@ -113,13 +112,6 @@ def read_known(client: Client, topic: str, source: str, since: date) -> HistoryS
     )
 
 
-WINDOWS = {
-    "minute": timedelta(minutes=1),
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(weeks=1),
-    "month": timedelta(days=30),
-}
 # A dimension's form in history. A tag counts for each event that carries it. A model that an earlier
 # version recorded with its provider in front counts under its one name.
 _AS_KEPT: dict[Dimension, str] = {
@@ -135,44 +127,6 @@ _ALIAS_OF: dict[str, str] = {
 }
 """Dimension: its name for people, as a column of usage that may be NULL."""
 DIMENSIONS: dict[str, str] = {d: _AS_KEPT.get(d, field_of(d)) for d in ALL_DIMENSIONS}
-
-
-class Spender(NamedTuple):
-    """One value of the dimension, and what it spent in the window."""
-
-    name: str
-    alias: str
-    """Its latest name for people; empty if history has none."""
-    spent_usd: Decimal
-    requests: int
-    input_tokens: int
-    output_tokens: int
-    unpriced: int
-    """Requests without a known price; no sum of money includes them."""
-
-
-def spend_by(client: Client, dimension: str, window: str, rows: int) -> list[Spender]:
-    """The biggest spenders first. `client` is connected to the database that holds `usage`."""
-    answer = client.query(
-        f"""
-        SELECT
-            ifNull({DIMENSIONS[dimension]}, '') AS name,
-            ifNull(argMax({_ALIAS_OF.get(dimension, "NULL::Nullable(String)")}, occurred_at), '') AS alias,
-            sum(cost_usd) AS spent_usd,
-            countIf(kind = 'usage') AS requests,
-            sum(input_tokens),
-            sum(output_tokens),
-            countIf(kind = 'usage' AND cost_source = 'unpriced')
-        FROM usage FINAL
-        WHERE occurred_at >= now64(6) - INTERVAL {{seconds:UInt32}} SECOND
-            AND (status = 'success' OR cost_usd != 0)
-        GROUP BY name
-        ORDER BY spent_usd DESC, requests DESC, name
-        LIMIT {{rows:UInt32}}
-        """,
-        parameters={"seconds": int(WINDOWS[window].total_seconds()), "rows": rows},
-    )
-    return [Spender(*row) for row in answer.result_rows]
 
 
 def names_of(client: Client, subject: Mapping[str, str], since: datetime) -> dict[str, str]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.records import encode_budget, encode_usage
 from spendmeter.contract.topics import Topic
-from spendmeter.history.usage import spend_by
+from spendmeter.history.spenders import SpendSpan, spend_by
 from spendmeter.kafka.client import producer
 from spendmeter.topics.create import create_topics
 from spendmeter_local.probes import wait_until
@@ -80,7 +80,8 @@ async def test_two_prefixes_with_one_database_are_never_added_up(
         " if this system continues that one, run `spendmeter move`"
     ) in said
     assert "Traceback" not in said
-    assert [spender.name for spender in spend_by(history, "key", "hour", 10)] == ["ours"]
+    spenders, _ = spend_by(history, ["key"], SpendSpan(datetime.now(UTC) - timedelta(hours=1)), {}, 10)
+    assert [spender.ids for spender in spenders] == [("ours",)]
     assert history.query("SELECT id FROM budgets_now").result_rows == [("ours",)]
 
 
