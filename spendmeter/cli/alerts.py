@@ -2,17 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import click
 
-from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.options import dir_option, json_option
-from spendmeter.cli.printing import clock, print_json, print_json_line, say
-from spendmeter.contract.alert import Alert
+from spendmeter.cli.answers import check_outputs, format_option, output_option
+from spendmeter.cli.connection import clickhouse_settings, kafka_settings, run
+from spendmeter.cli.lists import Row, amounts, filtered, list_filter, read_list, show_list
+from spendmeter.cli.options import Moment, dir_option, json_option, zone_option
+from spendmeter.cli.printing import STATES, clock, print_json, print_json_line, print_table, say
+from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
+from spendmeter.history.lists import alerts_query
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.settings import Settings
 from spendmeter.topics.dead_letters import StoredRecord
@@ -45,6 +49,67 @@ def alerts(context: click.Context, follow: bool, dir_: Path | None, as_json: boo
             settings,
         )
     return None
+
+
+@alerts.command("list")
+@filtered
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice([str(kind) for kind in AlertKind]),
+    metavar="KIND",
+    help=f"One of {', '.join(AlertKind)}.",
+)
+@zone_option
+@click.option("--wide", is_flag=True, help="Show ids instead of names.")
+@format_option
+@output_option
+@dir_option
+@json_option
+def list_(
+    kinds: tuple[str, ...],
+    budgets: tuple[str, ...],
+    keys: tuple[str, ...],
+    since: Moment | None,
+    until: Moment | None,
+    limit: int,
+    zone: ZoneInfo,
+    wide: bool,
+    format_: str,
+    output: Path | None,
+    dir_: Path | None,
+    as_json: bool,
+) -> None:
+    """Alerts of all time, newest first, from history; `spendmeter explain ALERT` shows what one rests on."""
+    check_outputs(format_, output, as_json)
+    settings = clickhouse_settings(dir_)
+    query = alerts_query(list_filter(kinds, budgets, keys, since, until, limit, zone))
+    rows = read_list(settings, query, format_, output, wide)
+    if rows is not None:
+        show_list(rows, as_json, limit, "no such alert", lambda: _print(rows, zone))
+
+
+def _print(rows: Sequence[Row], zone: ZoneInfo) -> None:
+    headings = (f"when ({zone.key})", "kind", "budget", "whose or what", "spent of limit", "alert")
+    print_table(
+        headings,
+        [
+            (
+                clock(row["emitted_at"], zone),
+                row["kind"],
+                row["budget_id"] or "-",
+                # Where an account is concerned the columns say as much.
+                row["whose"] or row["message"],
+                amounts(row),
+                str(row["alert_id"]),
+            )
+            for row in rows
+        ],
+        whole=(headings[0], "kind", "spent of limit", "alert"),
+        below="alert",
+        colours={"kind": STATES},
+    )
 
 
 def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopics:

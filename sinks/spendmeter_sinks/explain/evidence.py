@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.budget import Budget
-from spendmeter.contract.decision import Decision
+from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signing import shown
@@ -71,6 +71,67 @@ def find_decision(client: Client, decision_id: UUID | None) -> Decision | None:
         for name in ("budget_id", "account", "producer_id"):
             row[name] = row[name] or None
         return Decision.model_validate(row)
+    return None
+
+
+class ExplainedAlert(NamedTuple):
+    """An alert, and the signal that it was sent with, whose watermark names its events."""
+
+    alert_id: UUID
+    kind: str
+    message: str
+    emitted_at: datetime
+    signal: Decision | None
+    """In the form of a decision; None where no account is concerned, or history lacks the signal."""
+    cause_event_id: UUID | None
+    usage_topic: str
+
+
+def find_alert(client: Client, alert_id: UUID) -> ExplainedAlert | None:
+    """The alert with that id; None if history has none (yet)."""
+    rows = client.query(
+        "SELECT kind, message, toUnixTimestamp64Micro(emitted_at), account, cause_event_id, topic,"
+        " ifNull(toUnixTimestamp64Micro(window_start), 0) FROM alerts FINAL"
+        " WHERE alert_id = {id:UUID}",
+        parameters={"id": str(alert_id)},
+    ).result_rows
+    for kind, message, emitted_us, account, cause, topic, start_us in rows:
+        emitted_at = from_unix_us(emitted_us)
+        signal = _signal_at(client, alert_id, message, account, from_unix_us(start_us), emitted_at)
+        usage_topic = str(topic).removesuffix(Topic.ALERTS) + Topic.USAGE
+        return ExplainedAlert(alert_id, kind, message, emitted_at, signal, cause, usage_topic)
+    return None
+
+
+def _signal_at(
+    client: Client, alert_id: UUID, message: str, account: str, window_start: datetime, at: datetime
+) -> Decision | None:
+    rows = client.query(
+        "SELECT budget_id, revision,"
+        " if(window_end IS NULL, NULL, toUnixTimestamp64Micro(assumeNotNull(window_end))),"
+        " toInt64(limit_usd * 1000000000), toInt64(spent_usd * 1000000000), watermark FROM signals"
+        " WHERE account = {account:String} AND toUnixTimestamp64Micro(window_start) = {start:Int64}"
+        " AND toUnixTimestamp64Micro(emitted_at) <= {at:Int64} ORDER BY version DESC LIMIT 1",
+        parameters={"account": account, "start": to_unix_us(window_start), "at": to_unix_us(at)},
+    ).result_rows
+    for budget_id, revision, end_us, limit, spent, watermark in rows:
+        return Decision(
+            decision_id=alert_id,
+            decided_at=at,
+            gateway="",
+            why=Why.LIMIT_REACHED,
+            name="",
+            message=message,
+            budget_id=budget_id,
+            revision=revision,
+            account=account,
+            window_start=window_start,
+            window_end=None if end_us is None else from_unix_us(end_us),
+            limit_nanousd=NanoUsd(limit),
+            spent_nanousd=NanoUsd(spent),
+            signal_nanousd=NanoUsd(spent),
+            watermark=dict(watermark),
+        )
     return None
 
 

@@ -10,8 +10,15 @@ from uuid import UUID
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.decision import Decision, Why
-from spendmeter.contract.records import encode_budget, encode_decision, encode_usage
+from spendmeter.contract.records import (
+    encode_alert,
+    encode_budget,
+    encode_decision,
+    encode_signal,
+    encode_usage,
+)
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
 from spendmeter_sinks.clickhouse.settings import SinkSettings
@@ -22,7 +29,7 @@ from spendmeter_sinks.explain.evidence import (
     evidence_of,
     find_decision,
 )
-from tests.builders import NOON, budget, usage
+from tests.builders import NOON, budget, signal, usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.conftest import Eventually, Put, Running
 
@@ -189,10 +196,46 @@ async def test_a_decision_that_is_not_there_is_told_so(kept: Kept, monkeypatch: 
     await kept.put([usage()], decision())
     other = UUID(int=1)
 
-    assert f"history has no decision {other}" in await kept.says(monkeypatch, str(other), exit_code=1)
+    assert f"history has no decision and no alert {other}" in await kept.says(
+        monkeypatch, str(other), exit_code=1
+    )
 
 
 async def test_it_says_who_claims_to_have_set_the_budget(kept: Kept) -> None:
     await kept.put([usage(1, 700_000)], decision(revision=2), budget(revision=2, updated_by="ann"))
 
     assert author_of(kept.history, decision(revision=2)) == "claimed: ann"
+
+
+async def test_an_alert_is_explained_by_the_events_under_its_signal(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, put: Put
+) -> None:
+    of_account = signal(
+        budget_id="per-key",
+        account="per-key|key=k1",
+        subject={"key": "k1"},
+        window_start=DAY,
+        window_end=DAY + timedelta(days=1),
+        limit_nanousd=1_000_000,
+        spent_nanousd=1_000_000,
+        watermark={0: 1},
+        emitted_at=NOON,
+    )
+    alerts = [
+        Alert(alert_id=UUID(int=n), kind=AlertKind.EXCEEDED, signal=one, message="spent", emitted_at=NOON)
+        for n, one in ((21, of_account), (22, None))
+    ]
+    await put(Topic.SIGNALS, [encode_signal(of_account)])
+    await put(Topic.ALERTS, [encode_alert(one) for one in alerts])
+    # The third is above the watermark.
+    await kept.put([usage(1, 700_000), usage(2, 300_000), usage(3, 5_000)], decision())
+
+    said = await kept.says(monkeypatch, str(UUID(int=21)))
+    assert "2 events were known then; history adds them up to $0.001" in said
+    assert said.rstrip().endswith("so the alert was right")
+    data = json.loads(await kept.says(monkeypatch, str(UUID(int=21)), "--json"))
+    assert (data["right"], data["events"], data["alert"]["spent_nanousd"]) == (True, 2, 1_000_000)
+    assert "no account is concerned" in await kept.says(monkeypatch, str(UUID(int=22)))
+    kept.history.command("ALTER TABLE usage DELETE WHERE seq = 2 SETTINGS mutations_sync = 1")
+    said = await kept.says(monkeypatch, str(UUID(int=21)), exit_code=1)
+    assert "history does not justify this: it differs by $0.0003" in said
