@@ -29,6 +29,7 @@ from spendmeter.retry import when_budget_allows_sync as when_budget_allows_sync
 from spendmeter.settings import Settings
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.signals import SignalTopic, follow_signals
+from spendmeter.values.dimensions import Dimension
 from spendmeter.values.times import format_time
 
 MAX_UNACKNOWLEDGED = 1_000
@@ -164,6 +165,31 @@ class SpendmeterClient:
         Returns the written budgets, as they are now in force. Raises InvalidReplaces.
         """
         return await self.carry_out(await self.plan(budgets, prune=prune))
+
+    async def create(self, budget: Budget) -> Budget:
+        """Put a new budget in force. Raises InvalidChange (another budget has its id), InvalidReplaces."""
+        if budget.id in await self.budgets():
+            raise InvalidChange(
+                f"there is a budget {budget.id} already; change it with `spendmeter budget set`"
+            )
+        [written] = await self.carry_out(await self.plan([budget]))
+        return written
+
+    async def set_limit_for(
+        self, budget_id: str, account: Mapping[Dimension, str], limit: NanoUsd, name: str = ""
+    ) -> Budget:
+        """Give one account of a budget another limit: a budget of its own, which replaces that one.
+
+        Returns that budget, which is a new one the first time; `name` goes into its id. Raises NoSuchBudget,
+        InvalidChange.
+        """
+        base, in_force = await self.get(budget_id), await self.budgets()
+        found = budget_change.exception_for(base, account, limit, in_force, name)
+        changed = self._stamped(
+            budget_change.without_ended_raises(found, self._clock()), in_force.get(found.id)
+        )
+        await self._send([_Written(*encode_budget(changed))])
+        return changed
 
     async def set_limit(self, budget_id: str, limit: NanoUsd) -> Budget:
         """Raise or lower a limit for good; what was spent stays spent. Raises NoSuchBudget."""

@@ -83,6 +83,15 @@ def read_budget_file(written: str, name: str, now: datetime) -> BudgetFile:
     return BudgetFile(name, budgets, reader.lines)
 
 
+def wrong_values(dimension: str, value: str) -> Iterator[str]:
+    """What is wrong with a value that somebody wrote into a match, beyond what the record checks."""
+    if value != ANY and ANY in value and dimension not in GLOBBED:
+        yield f"match.{dimension} allows no pattern, only {' and '.join(GLOBBED)} do"
+    if dimension == "key" and value.startswith("sk-"):
+        hashed = sha256(value.encode()).hexdigest()
+        yield f"match.key holds a key in clear text; budgets know its hash: {hashed}"
+
+
 class _Reader(YamlReader):
     def __init__(self, now: datetime) -> None:
         super().__init__()
@@ -149,11 +158,8 @@ class _Reader(YamlReader):
         values = {}
         for dimension, value in self.mapping(node, "match", DIMENSIONS).items():
             values[dimension] = text(value)
-            if values[dimension] != ANY and ANY in values[dimension] and dimension not in GLOBBED:
-                self.report(value, f"match.{dimension} allows no pattern, only {' and '.join(GLOBBED)} do")
-            if dimension == "key" and values[dimension].startswith("sk-"):
-                hashed = sha256(values[dimension].encode()).hexdigest()
-                self.report(value, f"match.key holds a key in clear text; budgets know its hash: {hashed}")
+            for wrong in wrong_values(dimension, values[dimension]):
+                self.report(value, wrong)
         return values
 
     def _raises(self, node: yaml.Node) -> Iterator[dict[str, Any]]:

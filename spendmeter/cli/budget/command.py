@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from spendmeter.cli.budget.apply import apply, schema
-from spendmeter.cli.budget.changes import pause, raise_, remove, reset, resume, set_
-from spendmeter.cli.budget.render import as_data, render_budget, render_match
+from spendmeter.cli.budget.changes import create, pause, raise_, remove, reset, resume, set_
+from spendmeter.cli.budget.render import as_data, render_budget, short_match, wide_option
 from spendmeter.cli.connection import kafka_settings, run
 from spendmeter.cli.options import dir_option, json_option
-from spendmeter.cli.printing import clock, print_json, print_table, say, usd
+from spendmeter.cli.printing import STATES, clock, print_json, print_table, say, usd
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, format_usd
@@ -26,14 +26,15 @@ def budget() -> None:
     """Say what may be spent: by whom, in which time."""
 
 
-for command in (apply, schema, set_, raise_, pause, resume, reset, remove):
+for command in (apply, create, schema, set_, raise_, pause, resume, reset, remove):
     budget.add_command(command)
 
 
 @budget.command(name="list")
+@wide_option
 @dir_option
 @json_option
-def list_(dir_: Path | None, as_json: bool) -> None:
+def list_(wide: bool, dir_: Path | None, as_json: bool) -> None:
     """Every budget in force."""
     settings = kafka_settings(dir_)
 
@@ -51,7 +52,7 @@ def list_(dir_: Path | None, as_json: bool) -> None:
     rows = [
         (
             one.id,
-            render_match(one),
+            short_match(one.match, is_wide=wide),
             usd(one.limit_nanousd),
             one.period,
             f"{one.action}, paused" if one.paused else one.action,
@@ -61,14 +62,17 @@ def list_(dir_: Path | None, as_json: bool) -> None:
         )
         for one in budgets
     ]
-    return print_table(columns, rows, right=("limit",))
+    return print_table(
+        columns, rows, right=("limit",), whole=("budget", "period"), spare=("by", "changed", "warn at")
+    )
 
 
 @budget.command()
 @click.argument("budget_id", metavar="ID")
+@wide_option
 @dir_option
 @json_option
-def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
+def show(budget_id: str, wide: bool, dir_: Path | None, as_json: bool) -> None:
     """One budget, and what each of its accounts has spent in the present window."""
     settings = kafka_settings(dir_)
 
@@ -87,7 +91,7 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
     columns = ("account", "spent", "limit", "used", "state", "spent by (UTC)", "window ends (UTC)")
     rows = [
         (
-            ", ".join(f"{dimension}={value}" for dimension, value in s.subject.items()) or "everything",
+            short_match(s.subject, is_wide=wide),
             usd(s.spent_nanousd),
             usd(s.limit_nanousd),
             f"{s.spent_nanousd / s.limit_nanousd:.1%}",
@@ -97,7 +101,14 @@ def show(budget_id: str, dir_: Path | None, as_json: bool) -> None:
         )
         for s in current
     ]
-    print_table(columns, rows, right=("spent", "limit", "used"))
+    print_table(
+        columns,
+        rows,
+        right=("spent", "limit", "used"),
+        whole=("state",),
+        spare=("window ends (UTC)", "spent by (UTC)"),
+        colours={"state": STATES},
+    )
     if any(s.opening for s in current):
         say("opening: what was spent before the budget is not included yet; it is being read from history")
     return None

@@ -1,10 +1,17 @@
 """Renders budgets: in a line for people, as data for programs."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from spendmeter.cli.printing import clock, usd
+import click
+
+from spendmeter.cli.printing import CUT, clock, usd
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
+
+HASH_CHARACTERS, SHORT_HASH = 64, 8
+
+wide_option = click.option("--wide", is_flag=True, help="Show ids whole.")
 
 
 def render_budget(found: Budget) -> str:
@@ -22,6 +29,17 @@ def render_match(found: Budget) -> str:
     """`key=*, team=red`."""
     return (
         ", ".join(f"{dimension}={value}" for dimension, value in sorted(found.match.items())) or "everything"
+    )
+
+
+def short_match(values: Mapping[Any, str], *, is_wide: bool) -> str:
+    """The match or subject in a column; of a key's hash the beginning, unless `is_wide`."""
+    return (
+        ", ".join(
+            f"{dimension}={value if is_wide or len(value) < HASH_CHARACTERS else value[:SHORT_HASH] + CUT}"
+            for dimension, value in sorted(values.items())
+        )
+        or "everything"
     )
 
 

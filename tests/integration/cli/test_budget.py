@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -16,11 +17,14 @@ from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.window import window_of
 from spendmeter.kafka.client import producer
-from spendmeter.settings import Settings
+from spendmeter.runtime import clickhouse as connection
+from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter.values.account import account_name
+from spendmeter_sinks.database.migrate import migrate
 
 from .conftest import spendmeter, spendmeter_json
 
+HASH = "ab" * 32
 FILE = """
 budgets:
   - {id: key-day, match: {key: "*"}, limit_usd: "0.001", period: day}
@@ -269,9 +273,92 @@ class TestBudget:
 
         assert "there is no budget 'nobody'" in output
 
+    def test_a_budget_is_created_without_a_file(self) -> None:
+        made = spendmeter_json(
+            *("budget", "create", "red-week", "--match", "team=red", "--match", "key=*", "--limit-usd", "5"),
+            *("--period", "week:sunday", "--timezone", "Asia/Tokyo", "--warn-at", "0.5", "--warn-at", "0.9"),
+        )
+
+        assert made["match"] == {"team": "red", "key": "*"}
+        assert (made["warn_at"], made["action"], made["limit_usd"]) == ([0.5, 0.9], "block", "5")
+        assert in_force()["red-week"] == made
+        again = ("budget", "create", "red-week", "--everything", "--limit-usd", "1", "--period", "day")
+        assert "there is a budget red-week already" in spendmeter(*again, exit_code=1)
+        assert in_force()["red-week"] == made
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--period", "day"], "say whose spend it is"),
+            (["--period", "day", "--everything", "--match", "team=red"], "say whose spend it is"),
+            (["--period", "day", "--match", "tem=red"], "did you mean team?"),
+            (["--period", "day", "--match", "team"], "write it as team=…"),
+            (["--period", "day", "--match", "team=red", "--for", "team=blue"], "gives a dimension twice"),
+            (["--period", "day", "--match", "key=sk-abc"], "budgets know its hash"),
+            (["--period", "day", "--match", "team=r*"], "allows no pattern"),
+            (["--period", "soon", "--everything"], "period"),
+            (["--period", "P14D", "--everything"], "needs starts_at"),
+            (["--period", "day", "--everything", "--warn-at", "2"], "between 0 and 1"),
+        ],
+    )
+    def test_a_budget_that_cannot_be_is_refused_with_the_fix(self, options: list[str], said: str) -> None:
+        assert said in spendmeter("budget", "create", "a", "--limit-usd", "1", *options, exit_code=2)
+
+    def test_one_account_gets_a_limit_of_its_own_which_the_same_command_changes(self) -> None:
+        apply(FILE)
+        command = ("budget", "set", "key-day", "--for", f"key={HASH}", "--limit-usd")
+
+        made = spendmeter_json(*command, "50")
+        assert (made["match"], made["replaces"], made["limit_usd"]) == ({"key": HASH}, "key-day", "50")
+        assert (made["period"], made["id"]) == ("day", f"key-day:{HASH[:12]}")
+        assert spendmeter_json(*command, "60")["id"] == made["id"]
+        found = in_force()
+        assert set(found) == {"key-day", "research", made["id"]}
+        assert (found["key-day"]["limit_usd"], found[made["id"]]["limit_usd"]) == ("0.001", "60")
+        assert "has no accounts by team" in spendmeter(
+            *("budget", "set", "key-day", "--for", "team=red", "--as-id", "--limit-usd", "1"), exit_code=1
+        )
+        assert "--for goes with --limit-usd" in spendmeter(
+            *("budget", "set", "key-day", "--for", "team=red", "--period", "day"), exit_code=2
+        )
+
+    def test_an_account_is_found_by_its_name_and_what_is_not_one_is_named_with_its_like(
+        self, named: None
+    ) -> None:
+        apply(FILE)
+        command = ("budget", "set", "key-day", "--limit-usd", "50", "--for")
+
+        made = spendmeter_json(*command, "key=laptop")
+        assert (made["id"], made["match"]) == ("key-day:laptop", {"key": HASH})
+        said = spendmeter(*command, "key=ci", exit_code=1)
+        assert f"key=ci is 2 of them: {'c' * 64}, {'d' * 64}; give one of these ids" in said
+        assert "did you mean laptop?" in spendmeter(*command, "key=lapto", exit_code=1)
+        said = spendmeter(*command, "key=nobody", exit_code=1)
+        assert "history has no key 'nobody'; it has ci, laptop" in said
+        assert "give its id, and --as-id" in said
+        created = ("budget", "create", "search", "--limit-usd", "1", "--period", "day", "--for")
+        assert spendmeter_json(*created, "team=Search")["match"] == {"team": "t1"}
+        assert set(in_force()) == {"key-day", "research", "key-day:laptop", "search"}
+
     @pytest.mark.parametrize("limit", ["0", "-1", "lots", "nan"])
     def test_a_limit_that_cannot_be_is_refused(self, limit: str) -> None:
         spendmeter("budget", "set", "key-day", "--limit-usd", limit, exit_code=2)
+
+
+@pytest.fixture
+def named(clickhouse: str, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history with a few names."""
+    server = connection.client(
+        ClickHouseSettings(clickhouse_url=clickhouse, clickhouse_database=database), database=None
+    )
+    migrate(server, database)
+    keys = [(HASH, "laptop"), ("c" * 64, "ci"), ("d" * 64, "ci")]
+    rows = [[uuid4(), "usage", datetime.now(UTC), key, alias, "t1", "Search"] for key, alias in keys]
+    columns = ["event_id", "kind", "occurred_at", "key", "key_alias", "team", "team_alias"]
+    server.insert("usage", rows, column_names=columns, database=database)
+    server.close()
+    monkeypatch.setenv("SPENDMETER_CLICKHOUSE_URL", clickhouse)
+    monkeypatch.setenv("SPENDMETER_CLICKHOUSE_DATABASE", database)
 
 
 def test_no_kafka_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

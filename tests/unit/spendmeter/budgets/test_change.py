@@ -1,14 +1,24 @@
 """Changes of a budget in force: what they change, what they leave, and what they refuse."""
 
+import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from spendmeter.budgets.change import InvalidChange, raised, reset, with_fields, without_ended_raises
+from spendmeter.budgets.change import (
+    InvalidChange,
+    exception_for,
+    raised,
+    reset,
+    with_fields,
+    without_ended_raises,
+)
 from spendmeter.contract.budget import MAX_RAISES, Budget
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.window import window_of
+from spendmeter.values.dimensions import Dimension
 from tests.builders import NOON, budget
 
 HOUR = timedelta(hours=1)
@@ -95,3 +105,80 @@ def test_a_change_leaves_the_rest_and_is_signed_by_whoever_writes_it() -> None:
     assert after.updated_by == ""
     apart = {"paused", "updated_by"}
     assert after.model_dump(exclude=apart) == before.model_dump(exclude=apart)
+
+
+HASH = "ab" * 32
+
+
+def per_key(**fields: Any) -> Budget:
+    return budget(id="key-day", match={"key": "*"}, **fields)
+
+
+def test_an_exception_counts_as_its_budget_does_and_replaces_it_for_one_account() -> None:
+    base = per_key(period="week:sunday", timezone="Asia/Tokyo", warn_at=(0.5,), unpriced="block", paused=True)
+    base = raised(base, NanoUsd(5), NOON + timedelta(hours=1), NOON)
+
+    made = exception_for(base, {"key": HASH}, NanoUsd(7), {base.id: base}, "laptop")
+
+    assert made == base.model_copy(
+        update={
+            "id": "key-day:laptop",
+            "match": {"key": HASH},
+            "limit_nanousd": 7,
+            "raises": (),
+            "replaces": "key-day",
+            "updated_by": "",
+        }
+    )
+
+
+def test_an_exception_that_is_in_force_gets_the_limit_and_keeps_the_rest() -> None:
+    vip = budget(id="vip", match={"key": HASH}, replaces="key-day", action="warn")
+
+    made = exception_for(per_key(), {"key": HASH}, NanoUsd(7), {"vip": vip}, "laptop")
+
+    assert made == vip.model_copy(update={"limit_nanousd": 7})
+
+
+def test_an_exception_may_leave_other_dimensions_open() -> None:
+    base = budget(id="both", match={"key": "*", "model_group": "*", "team": "red"})
+
+    made = exception_for(base, {"key": HASH}, NanoUsd(7), {base.id: base})
+
+    assert made.match == {"key": HASH, "model_group": "*", "team": "red"}
+
+
+@pytest.mark.parametrize(
+    ("name", "id_"),
+    [
+        ("ann b", "key-day:ann-b"),
+        ("taken", "key-day:taken-[0-9a-f]{8}"),
+        ("日本 💥", "key-day:[0-9a-f]{8}"),
+        ("x" * 300, "key-day:x{60}"),
+        ("", f"key-day:{HASH[:60]}"),
+    ],
+)
+def test_the_id_of_an_exception_has_the_accounts_name(name: str, id_: str) -> None:
+    in_force = {"key-day:taken": budget(id="key-day:taken", match={})}
+
+    made = exception_for(per_key(), {"key": HASH}, NanoUsd(7), in_force, name)
+
+    assert re.fullmatch(id_, made.id)
+    assert made == exception_for(per_key(), {"key": HASH}, NanoUsd(7), in_force, name)
+
+
+@pytest.mark.parametrize(
+    ("match", "account", "said"),
+    [
+        ({"key": "*"}, {"team": "red"}, "has no accounts by team; it has them by key"),
+        ({}, {"team": "red"}, "it has them by nothing"),
+        ({"key": "*"}, {"key": "*"}, "every account; name one"),
+        ({"team": "red", "key": "*"}, {"team": "blue"}, "only of team=red; blue is in none of its accounts"),
+        ({"team": "red"}, {"team": "red"}, "of that account alone; set its own limit"),
+    ],
+)
+def test_an_account_that_a_budget_does_not_have_gets_no_exception(
+    match: dict[str, str], account: dict[Dimension, str], said: str
+) -> None:
+    with pytest.raises(InvalidChange, match=re.escape(said)):
+        exception_for(budget(match=match), account, NanoUsd(7), {})
