@@ -47,6 +47,16 @@ def process_settings(kind: type[C], dir_: Path | None) -> C:
     return _found(kind, dir_, _KAFKA, _CLICKHOUSE)
 
 
+def names_kafka() -> bool:
+    """Whether the environment names a cluster."""
+    return _KAFKA in os.environ
+
+
+def names_clickhouse() -> bool:
+    """Whether the environment names a history."""
+    return _CLICKHOUSE in os.environ
+
+
 def stack(dir_: Path | None) -> Endpoints:
     """The running local stack, or an error that says how to start one."""
     try:

@@ -7,6 +7,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
+from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import admin_client
 from spendmeter.kafka.committed import committed
 from spendmeter.settings import Settings
@@ -16,6 +17,16 @@ STREAM_GROUP = "spend-stream"
 SINK_GROUP = "spend-clickhouse-sink"
 ALERTS_GROUP = "spend-alerts"
 """Begins the name of each route's group: sinks/spendmeter_sinks/alerts/route_relay.py."""
+STREAM_TOPICS = (Topic.USAGE, Topic.TOTALS)
+SINK_TOPICS = (
+    Topic.USAGE,
+    Topic.SIGNALS,
+    Topic.ALERTS,
+    Topic.BUDGETS,
+    Topic.DECISIONS,
+    Topic.DEAD_LETTERS,
+)
+"""What each group reads and commits."""
 POLL_SECONDS = 0.2
 
 

@@ -5,6 +5,7 @@ Another server is no reason not to start: it may well work, but nobody has teste
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import NodeNotReadyError
@@ -51,8 +52,34 @@ def kafka_warning(api_versions: Iterable[tuple[int, int, int]]) -> str | None:
     )
 
 
+class KafkaDescription(NamedTuple):
+    """The brokers of a cluster."""
+
+    brokers: int
+    version: str
+    """As far as its requests show it."""
+    warning: str | None
+
+
+def kafka_version(api_versions: Iterable[tuple[int, int, int]]) -> str:
+    """The release of a broker that serves these requests, as far as they show it."""
+    highest = max((high for key, _, high in api_versions if key == _LIST_OFFSETS), default=0)
+    if highest < _SINCE_OLDEST:
+        return f"older than {OLDEST_KAFKA}"
+    return {9: "3.9", 10: "4.0 or newer"}.get(highest, "newer than 4.1")
+
+
 async def warning_of_kafka(settings: Settings) -> str | None:
     """The same for a broker of this cluster.
+
+    Raises:
+        aiokafka.errors.KafkaError: no broker can be reached.
+    """
+    return (await describe_kafka(settings)).warning
+
+
+async def describe_kafka(settings: Settings) -> KafkaDescription:
+    """The brokers of this cluster, and the version of one.
 
     Raises:
         aiokafka.errors.KafkaError: no broker can be reached.
@@ -64,7 +91,8 @@ async def warning_of_kafka(settings: Settings) -> str | None:
         if node is None or not await client.ready(node):
             raise NodeNotReadyError("no broker")
         response = await client.send(node, ApiVersionRequest())
-        return kafka_warning(response.api_versions)
+        served = response.api_versions
+        return KafkaDescription(len(client.cluster.brokers()), kafka_version(served), kafka_warning(served))
     finally:
         await client.close()
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spendmeter.runtime.endpoints import Endpoints, StackDir
+from spendmeter.runtime.stack_status import StackStatus, read_status
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.kafka.broker import node_names
 from spendmeter_local.probes import says_ready
-from spendmeter_local.stack.status import StackStatus, read_status
 from tests.faults.disk import empty, fill, namespace
 from tests.faults.stack import CONTROL, ROOT, SMALL_DISK, Spare, held_down, link_names, spare, spares
 from tests.faults.tcp_proxy import Mode, set_mode

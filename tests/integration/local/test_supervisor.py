@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir, find_stack
+from spendmeter.runtime.stack_status import read_status
 from spendmeter_local.probes import wait_until
-from spendmeter_local.stack.status import read_status
 from tests.patience import WITHIN_SECONDS
 
 # A component that writes down when it starts and stops, and is ready once it has.

@@ -13,8 +13,8 @@ import clickhouse_connect
 import pytest
 
 from spendmeter.runtime.endpoints import StackDir, find_stack
+from spendmeter.runtime.stack_status import read_status
 from spendmeter_local.probes import wait_until
-from spendmeter_local.stack.status import read_status
 from tests.patience import WITHIN_SECONDS
 
 COMMANDS = "import sys; from spendmeter_local.cli import stack; getattr(stack, sys.argv.pop(1))()"

@@ -1,4 +1,4 @@
-"""`spendmeter fetch`, `up`, `down`, `status`: the local stack."""
+"""`spendmeter fetch`, `up`, `down`: the local stack."""
 
 import os
 import signal
@@ -10,13 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from spendmeter.cli.options import dir_option, json_option
-from spendmeter.cli.printing import print_json, print_table, say, say_lines
+from spendmeter.cli.printing import print_json, say, say_lines
 from spendmeter.runtime.endpoints import AlreadyRunningError, Endpoints, StackDir, resolve_dir
 from spendmeter_local.kafka.broker import WrongNodesError
 from spendmeter_local.kafka.jars import KAFKA_VERSION, FetchError, fetch_jars, jars_dir, missing_jars
 from spendmeter_local.probes import wait_until
 from spendmeter_local.proxy.config import SHIPPED_CONFIG
-from spendmeter_local.stack.status import StackStatus, read_status
 from spendmeter_local.stack.supervisor import Supervisor
 from spendmeter_local.stack.up import UpFailedError, declared, start_detached, wait_for_running
 from spendmeter_sinks.alerts.command import checked_routes
@@ -139,21 +138,6 @@ def down(dir_: Path | None) -> None:
     return _say(f"stopped in {time.monotonic() - begun:.1f} s; the data is kept in {stack.path}")
 
 
-@click.command()
-@dir_option
-@json_option
-def status(dir_: Path | None, as_json: bool) -> None:
-    """Show what runs, since when, and how often it was restarted. Exit 3 if nothing runs."""
-    stack = resolve_dir(dir_)
-    found = read_status(stack)
-    if as_json:
-        print_json(found)
-    else:
-        _print_status(stack, found)
-    if not found.running:
-        raise SystemExit(3)
-
-
 def _fetch_missing() -> bool:
     """Fetch with a progress bar. False if nothing was missing."""
     missing = missing_jars()
@@ -187,23 +171,6 @@ def _print_endpoints(endpoints: Endpoints, as_json: bool) -> None:
         if component in endpoints.pids or f"{component}-1" in endpoints.pids:
             say(f"  {component:<14} {address}")
     return say("  the master key, ClickHouse's password and the process ids are in endpoints.json")
-
-
-def _print_status(stack: StackDir, found: StackStatus) -> None:
-    if not found.running:
-        return say(f"nothing runs in {stack.path}; start it: spendmeter up")
-    rows = [
-        (
-            name,
-            component.state,
-            str(component.pid or "-"),
-            f"{int(time.time() - component.since)} s",
-            str(component.restarts),
-            component.last_exit or "-",
-        )
-        for name, component in found.components.items()
-    ]
-    return print_table(("component", "state", "pid", "for", "restarts", "ended last"), rows)
 
 
 def _say(line: str) -> None:

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from spendmeter.runtime.endpoints import StackDir
+from spendmeter.runtime.stack_status import ComponentStatus, State
 from spendmeter_local.children import kill_child, start_child, stop_child
 from spendmeter_local.stack.components import StackComponent
-from spendmeter_local.stack.status import ComponentStatus, State
 
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 15.0

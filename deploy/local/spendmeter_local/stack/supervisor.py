@@ -14,9 +14,9 @@ from types import FrameType
 from pydantic import SecretStr
 
 from spendmeter.runtime.endpoints import Endpoints, StackDir, write_endpoints
+from spendmeter.runtime.stack_status import StackStatus, write_status
 from spendmeter_local.children import kill_child, rotate, start_child
 from spendmeter_local.stack.components import Declaration, StackComponent, Stage, Step
-from spendmeter_local.stack.status import StackStatus, write_status
 from spendmeter_local.stack.supervised_process import SupervisedProcess, render_exit_code
 
 TICK_SECONDS = 0.1

@@ -1,0 +1,144 @@
+"""What consumer groups do: their members, and how far they are behind, in records and in seconds."""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import for_code
+from aiokafka.protocol.admin import DescribeGroupsRequest, DescribeGroupsRequest_v1
+
+from spendmeter.kafka.client import admin_client, consumer, start
+from spendmeter.kafka.committed import committed
+from spendmeter.settings import Settings
+
+FIRST_UNREAD_WITHIN_SECONDS = 5.0
+_POLL_MS = 200
+
+
+class GroupMember(NamedTuple):
+    """One process of a group."""
+
+    client: str
+    """`component@host`."""
+    address: str
+
+
+class TopicLag(NamedTuple):
+    """How far a group is behind in a topic."""
+
+    topic: str
+    records: int
+    seconds: float | None
+    """Since the oldest unread record was stored; None if there is none, or it could not be read in time."""
+
+
+class GroupState(NamedTuple):
+    """What a group does now."""
+
+    name: str
+    state: str
+    """Kafka's: Stable, Empty, PreparingRebalance, …; Dead: there is none of that name."""
+    members: list[GroupMember]
+    lags: list[TopicLag]
+    """Of each topic that exists."""
+
+    @property
+    def records(self) -> int:
+        return sum(lag.records for lag in self.lags)
+
+    @property
+    def seconds(self) -> float | None:
+        return max((lag.seconds for lag in self.lags if lag.seconds is not None), default=None)
+
+
+async def group_states(
+    settings: Settings, topics_by_group: Mapping[str, Collection[str]]
+) -> list[GroupState]:
+    """The state of each group, given the topics that it reads; names are those in Kafka.
+
+    Raises:
+        KafkaError: the broker cannot be reached or refuses.
+    """
+    admin, reader = admin_client(settings), consumer(settings)
+    try:
+        await start(admin)
+        await start(reader)
+        return [await _state(admin, reader, group, topics) for group, topics in topics_by_group.items()]
+    finally:
+        await reader.stop()
+        await admin.close()
+
+
+async def groups_beginning(settings: Settings, name: str) -> list[str]:
+    """The groups whose names begin so. Raises KafkaError."""
+    admin = admin_client(settings)
+    try:
+        await start(admin)
+        return sorted(group for group, _ in await admin.list_consumer_groups() if group.startswith(name))
+    finally:
+        await admin.close()
+
+
+async def _state(
+    admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, group: str, topics: Collection[str]
+) -> GroupState:
+    state, members = await _described(admin, group)
+    partitions = await _partitions(admin, topics)
+    ends = await reader.end_offsets(partitions) if partitions else {}
+    begins = await reader.beginning_offsets(partitions) if partitions else {}
+    at = {p: found.offset for p, found in (await committed(admin, group, partitions)).items()}
+    unread = {p: max(at.get(p, 0), begins[p]) for p in partitions if max(at.get(p, 0), begins[p]) < ends[p]}
+    oldest = await _oldest(reader, unread)
+    now = time.time()
+    lags = []
+    for topic in sorted({p.topic for p in partitions}):
+        of_topic = [p for p in unread if p.topic == topic]
+        times = [oldest[p] for p in of_topic if p in oldest]
+        seconds = max(0.0, now - min(times)) if times else None
+        lags.append(TopicLag(topic, sum(ends[p] - unread[p] for p in of_topic), seconds))
+    return GroupState(group, state, members, lags)
+
+
+async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[str, list[GroupMember]]:
+    # aiokafka 0.14 reads an answer of version 3 as one of version 2, and breaks off.
+    DescribeGroupsRequest._CLASSES = (DescribeGroupsRequest_v1,)
+    (answer,) = await admin.describe_consumer_groups([group])
+    ((code, _, state, _, _, members),) = answer.groups
+    if code:
+        raise for_code(code)(group)
+    return state, [GroupMember(client, address.lstrip("/")) for _, client, address, _, _ in members]
+
+
+async def _partitions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> list[TopicPartition]:
+    """Of the topics that exist."""
+    described = await admin.describe_topics(sorted(topics))
+    return [
+        TopicPartition(topic["topic"], partition["partition"])
+        for topic in described
+        if not topic["error_code"]
+        for partition in topic["partitions"]
+    ]
+
+
+async def _oldest(
+    reader: AIOKafkaConsumer, unread: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, float]:
+    """When the first unread record of each partition was stored, in seconds since 1970."""
+    found: dict[TopicPartition, float] = {}
+    if not unread:
+        return found
+    reader.assign([*unread])
+    for partition, offset in unread.items():
+        reader.seek(partition, offset)
+    deadline = asyncio.get_running_loop().time() + FIRST_UNREAD_WITHIN_SECONDS
+    while waiting := [p for p in unread if p not in found]:
+        if asyncio.get_running_loop().time() >= deadline:
+            break
+        batches = await reader.getmany(*waiting, timeout_ms=_POLL_MS, max_records=len(waiting))
+        found |= {partition: records[0].timestamp / 1000 for partition, records in batches.items() if records}
+        reader.pause(*batches)
+    reader.unsubscribe()
+    return found
