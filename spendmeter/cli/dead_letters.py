@@ -10,7 +10,7 @@ import click
 
 from spendmeter.cli.connection import cluster_settings, history, kafka_settings, run
 from spendmeter.cli.options import TimeOption, dir_option, json_option, wait_option
-from spendmeter.cli.printing import clock, print_json, say
+from spendmeter.cli.printing import clock, cut, print_json, say, terminal_width
 from spendmeter.client import who
 from spendmeter.contract.dead_letter import DeadLetter, Reason, Resolution, not_held
 from spendmeter.contract.records import Record, encode_dead_letter, encode_usage
@@ -118,8 +118,9 @@ def list_(
     found = _read(kafka_settings(dir_), wanted)
     if as_json:
         return print_json([_data(aside) for aside in found])
+    width = terminal_width()
     for aside in found[:MAX_SHOWN]:
-        say(_line(aside))
+        say(_line(aside) if width is None else cut(visible(_line(aside)), width))
     if len(found) > MAX_SHOWN:
         say(f"… and {len(found) - MAX_SHOWN:,} more; --json lists them all", err=True)
     if not found:

@@ -17,6 +17,7 @@ INVALID_FILE = 2
 """The exit code if a file cannot be used; none of it was."""
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _MAX_UNITS = 100_000
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 F = TypeVar("F", bound=Callable[..., Any])
 
 dir_option = click.option(
@@ -103,7 +104,9 @@ class ZoneOption(click.ParamType):
         if isinstance(value, ZoneInfo):
             return value
         if value not in time_zones():
-            self.fail(f"{value!r} is no time zone; write an IANA name, such as Europe/Berlin", param, ctx)
+            self.fail(
+                f"{value[:50]!r} is no time zone; write an IANA name, such as Europe/Berlin", param, ctx
+            )
         return ZoneInfo(value)
 
 
@@ -131,27 +134,17 @@ Moment = timedelta | date
 
 
 def moment_in(zone: ZoneInfo, moment: Moment, now: datetime) -> datetime:
-    """The moment in UTC; a date is its midnight in the zone."""
-    if isinstance(moment, timedelta):
-        return now - moment
-    if isinstance(moment, datetime):
-        return moment
-    return midnight(moment, zone)
-
-
-def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """When the day begins in the zone, in UTC.
-
-    Raises:
-        click.UsageError: it is before 1970, or after the year 9999 in UTC.
-    """
+    """The moment in UTC; a date is its midnight in the zone. Within what history holds: 1970 to 2199."""
     try:
-        found = datetime.combine(day, time(), zone).astimezone(UTC)
+        if isinstance(moment, timedelta):
+            found = now - moment
+        elif isinstance(moment, datetime):
+            found = moment
+        else:
+            found = datetime.combine(moment, time(), zone).astimezone(UTC)
     except OverflowError:
-        found = None
-    if found is None or found < EPOCH:
-        raise click.UsageError(f"{day} is not between the years 1970 and 9999")
-    return found
+        return EPOCH if isinstance(moment, date) and moment.year < EPOCH.year else _LATEST
+    return min(max(found, EPOCH), _LATEST)
 
 
 def local_zone() -> ZoneInfo:

@@ -84,7 +84,8 @@ def _print(result: QueryResult) -> None:
         names, shown
     ):
         return print_records(names, shown)
-    return print_table(names, shown, right=_numbers(result))
+    ids = [name for name, kind in zip(names, result.column_types, strict=True) if "UUID" in kind.name]
+    return print_table(names, shown, right=_numbers(result), whole=ids)
 
 
 def _ask(settings: ClickHouseSettings, sql: str) -> QueryResult:

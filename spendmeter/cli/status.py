@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,7 @@ from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import STATES, print_json, print_table, say
 from spendmeter.contract.topics import Topic
 from spendmeter.history.dead_letters import DeadLetterTopic
-from spendmeter.kafka.client import KafkaError
+from spendmeter.kafka.client import KafkaError, TopicPartition
 from spendmeter.kafka.errors import explained
 from spendmeter.kafka.group_state import GroupState, group_states, groups_beginning
 from spendmeter.kafka.groups import ALERTS_GROUP, SINK_GROUP, SINK_TOPICS, STREAM_GROUP, STREAM_TOPICS
@@ -31,6 +31,7 @@ from spendmeter.runtime.stack_status import StackStatus, read_status
 from spendmeter.runtime.supported import clickhouse_warning, describe_kafka
 from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter.topics.check import check_topics
+from spendmeter.topics.state import TopicState
 
 WRONG, NOT_RUNNING = 1, 3
 _THIS_COMMAND = " (`spendmeter status` says what runs here)"
@@ -105,7 +106,7 @@ async def _ask_kafka(found: ClusterStatus, settings: Settings, behind_seconds: f
         checked = await check_topics(settings, [*Topic], whatever_partitions=True)
         found.problems += [one.sentence for one in checked.findings if one.is_fatal]
         found.warnings += checked.warnings
-        found.groups = await _ask_groups(settings)
+        found.groups = await _ask_groups(settings, checked.states)
         found.problems += _problems_of_groups(found.groups, settings, behind_seconds)
         if settings.topic(Topic.DEAD_LETTERS) in checked.states:
             letters = DeadLetterTopic(settings)
@@ -120,13 +121,22 @@ async def _ask_kafka(found: ClusterStatus, settings: Settings, behind_seconds: f
         )
 
 
-async def _ask_groups(settings: Settings) -> list[GroupState]:
+async def _ask_groups(settings: Settings, topics: Mapping[str, TopicState]) -> list[GroupState]:
     prefix = settings.topic_prefix
     relays = await groups_beginning(settings, f"{prefix}{ALERTS_GROUP}.")
     read_by = {prefix + STREAM_GROUP: STREAM_TOPICS, prefix + SINK_GROUP: SINK_TOPICS}
     read_by |= dict.fromkeys(relays, (Topic.ALERTS,))
     return await group_states(
-        settings, {group: [settings.topic(topic) for topic in topics] for group, topics in read_by.items()}
+        settings,
+        {
+            group: [
+                TopicPartition(name, number)
+                for name in map(settings.topic, of_group)
+                if name in topics
+                for number in range(topics[name].partitions)
+            ]
+            for group, of_group in read_by.items()
+        },
     )
 
 

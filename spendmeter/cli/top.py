@@ -20,7 +20,6 @@ from spendmeter.cli.options import (
     MomentOption,
     dir_option,
     json_option,
-    midnight,
     moment_in,
     zone_option,
 )
@@ -173,9 +172,10 @@ def _span(
     today = now.astimezone(zone).date()
     if day is not None:
         first = today if day == "today" else today - timedelta(days=1)
-        return SpendSpan(midnight(first, zone), None if day == "today" else midnight(today, zone))
+        end_of_day = None if day == "today" else moment_in(zone, today, now)
+        return SpendSpan(moment_in(zone, first, now), end_of_day)
     if month is not None:
-        return _month(month, today, zone)
+        return _month(month, today, zone, now)
     assert start is not None, "one of them is given"
     begin = moment_in(zone, start, now)
     until = None if end is None else moment_in(zone, end, now)
@@ -184,13 +184,14 @@ def _span(
     return SpendSpan(begin, until)
 
 
-def _month(month: str, today: date, zone: ZoneInfo) -> SpendSpan:
+def _month(month: str, today: date, zone: ZoneInfo, now: datetime) -> SpendSpan:
     if not month:
-        return SpendSpan(midnight(today.replace(day=1), zone))
+        return SpendSpan(moment_in(zone, today.replace(day=1), now))
     try:
-        return SpendSpan(*parse_month(month, zone))
+        start, end = (moment_in(zone, moment, now) for moment in parse_month(month, zone))
     except InvalidExport as error:
         raise click.BadParameter(str(error), param_hint="--month") from None
+    return SpendSpan(start, end)
 
 
 def _answer(client: Client, question: TopQuestion) -> TopAnswer:

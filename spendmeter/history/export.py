@@ -94,9 +94,9 @@ def parse_month(text: str, zone: tzinfo) -> tuple[datetime, datetime]:
             raise ValueError
         first = date.fromisoformat(f"{text}-01")
         after = (first + 31 * _DAY).replace(day=1)
+        start, end = (datetime.combine(one, time(), zone).astimezone(UTC) for one in (first, after))
     except (ValueError, OverflowError):
         raise InvalidExport(f"{text!r} is no month; write one such as 2026-11") from None
-    start, end = (datetime.combine(one, time(), zone).astimezone(UTC) for one in (first, after))
     return start, end
 
 

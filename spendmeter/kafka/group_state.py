@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import DescribeGroupsRequest, DescribeGroupsRequest_v1
 
 from spendmeter.kafka.client import admin_client, consumer, start
-from spendmeter.kafka.committed import committed
+from spendmeter.kafka.committed import RETRY_SECONDS, WITHIN_SECONDS, committed
 from spendmeter.settings import Settings
 
 FIRST_UNREAD_WITHIN_SECONDS = 5.0
@@ -55,9 +55,9 @@ class GroupState(NamedTuple):
 
 
 async def group_states(
-    settings: Settings, topics_by_group: Mapping[str, Collection[str]]
+    settings: Settings, read_by: Mapping[str, Collection[TopicPartition]]
 ) -> list[GroupState]:
-    """The state of each group, given the topics that it reads; names are those in Kafka.
+    """The state of each group, given the partitions that it reads, which exist; names are those in Kafka.
 
     Raises:
         KafkaError: the broker cannot be reached or refuses.
@@ -66,7 +66,7 @@ async def group_states(
     try:
         await start(admin)
         await start(reader)
-        return [await _state(admin, reader, group, topics) for group, topics in topics_by_group.items()]
+        return [await _state(admin, reader, group, partitions) for group, partitions in read_by.items()]
     finally:
         await reader.stop()
         await admin.close()
@@ -83,10 +83,9 @@ async def groups_beginning(settings: Settings, name: str) -> list[str]:
 
 
 async def _state(
-    admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, group: str, topics: Collection[str]
+    admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, group: str, partitions: Collection[TopicPartition]
 ) -> GroupState:
     state, members = await _described(admin, group)
-    partitions = await _partitions(admin, topics)
     ends = await reader.end_offsets(partitions) if partitions else {}
     begins = await reader.beginning_offsets(partitions) if partitions else {}
     at = {p: found.offset for p, found in (await committed(admin, group, partitions)).items()}
@@ -103,6 +102,18 @@ async def _state(
 
 
 async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[str, list[GroupMember]]:
+    """Retries for WITHIN_SECONDS while the coordinator moves, loads, or is the first of its cluster."""
+    deadline = asyncio.get_running_loop().time() + WITHIN_SECONDS
+    while True:
+        try:
+            return await _describe(admin, group)
+        except KafkaError as error:
+            if not error.retriable or asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _describe(admin: AIOKafkaAdminClient, group: str) -> tuple[str, list[GroupMember]]:
     # aiokafka 0.14 reads an answer of version 3 as one of version 2, and breaks off.
     DescribeGroupsRequest._CLASSES = (DescribeGroupsRequest_v1,)
     (answer,) = await admin.describe_consumer_groups([group])
@@ -110,17 +121,6 @@ async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[str, list[
     if code:
         raise for_code(code)(group)
     return state, [GroupMember(client, address.lstrip("/")) for _, client, address, _, _ in members]
-
-
-async def _partitions(admin: AIOKafkaAdminClient, topics: Collection[str]) -> list[TopicPartition]:
-    """Of the topics that exist."""
-    described = await admin.describe_topics(sorted(topics))
-    return [
-        TopicPartition(topic["topic"], partition["partition"])
-        for topic in described
-        if not topic["error_code"]
-        for partition in topic["partitions"]
-    ]
 
 
 async def _oldest(

@@ -1,6 +1,5 @@
 """Reads `--match team=red` and `--for key=laptop`: dimensions with ids, or with names for people."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +13,9 @@ from spendmeter.files.scalars import nearest
 from spendmeter.history.names import NAMED, ids_named, known_names
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.dimensions import DIMENSIONS, Dimension
+from spendmeter.values.ids import is_hash, short
 
 MAX_NAMED = 10
-_HASH = re.compile(r"[0-9a-f]{64}")
 
 ids_option = click.option(
     "--as-id", "are_ids", is_flag=True, help="What --for says are ids; history need not know them."
@@ -68,12 +67,12 @@ def find_account(pairs: Mapping[Dimension, str], *, are_ids: bool, dir_: Path | 
     if needed:
         with history(clickhouse_settings(dir_)) as client:
             ids |= {dimension: _id(client, dimension, text) for dimension, text in needed.items()}
-    return NamedAccount(ids, "-".join(_short(text) for text in pairs.values()))
+    return NamedAccount(ids, "-".join(map(short, pairs.values())))
 
 
 def _is_plain(dimension: Dimension, text: str) -> bool:
     """Whether it is an id without asking: values of this dimension have no names, or it is a key's hash."""
-    return dimension not in NAMED or text == ANY or (dimension == "key" and _HASH.fullmatch(text) is not None)
+    return dimension not in NAMED or text == ANY or (dimension == "key" and is_hash(text))
 
 
 def _id(client: Client, dimension: Dimension, text: str) -> str:
@@ -99,15 +98,10 @@ def _others(client: Client, dimension: Dimension, text: str) -> str:
         return f"no {dimension} has spent anything yet"
     if (close := nearest(text, names)).startswith("did you mean"):
         return close
-    return f"it has {_listed(map(_short, names))}"
+    return f"it has {_listed(map(short, names))}"
 
 
 def _listed(names: Iterable[str]) -> str:
     every = [*names]
     more = f" and {len(every) - MAX_NAMED:,} more" if len(every) > MAX_NAMED else ""
     return ", ".join(every[:MAX_NAMED]) + more
-
-
-def _short(text: str) -> str:
-    """A name; of a hash the beginning."""
-    return text[:12] if _HASH.fullmatch(text) else text

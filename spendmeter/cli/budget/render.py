@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 
-from spendmeter.cli.printing import CUT, clock, usd
+from spendmeter.cli.printing import clock, usd
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
-
-HASH_CHARACTERS, SHORT_HASH = 64, 8
+from spendmeter.values.ids import short
 
 wide_option = click.option("--wide", is_flag=True, help="Show ids whole.")
 
@@ -34,13 +33,8 @@ def render_match(found: Budget) -> str:
 
 def short_match(values: Mapping[Any, str], *, is_wide: bool) -> str:
     """The match or subject in a column; of a key's hash the beginning, unless `is_wide`."""
-    return (
-        ", ".join(
-            f"{dimension}={value if is_wide or len(value) < HASH_CHARACTERS else value[:SHORT_HASH] + CUT}"
-            for dimension, value in sorted(values.items())
-        )
-        or "everything"
-    )
+    shown = (f"{name}={value if is_wide else short(value)}" for name, value in sorted(values.items()))
+    return ", ".join(shown) or "everything"
 
 
 def as_data(found: Budget) -> dict[str, Any]:

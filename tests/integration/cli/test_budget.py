@@ -310,7 +310,7 @@ class TestBudget:
 
         made = spendmeter_json(*command, "50")
         assert (made["match"], made["replaces"], made["limit_usd"]) == ({"key": HASH}, "key-day", "50")
-        assert (made["period"], made["id"]) == ("day", f"key-day:{HASH[:12]}")
+        assert (made["period"], made["id"]) == ("day", f"key-day:{HASH[:8]}")
         assert spendmeter_json(*command, "60")["id"] == made["id"]
         found = in_force()
         assert set(found) == {"key-day", "research", made["id"]}

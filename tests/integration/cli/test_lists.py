@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import click
 import pytest
 from clickhouse_connect.driver.client import Client
+from rich.cells import cell_len
 
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.settings import ClickHouseSettings
@@ -151,3 +153,25 @@ def test_what_is_cut_off_and_what_is_empty_is_said() -> None:
     assert "--until is not after --since" in spendmeter(
         "alerts", "list", "--since", "2026-11-23", "--until", "2026-11-22", exit_code=2
     )
+
+
+def test_on_a_terminal_a_row_is_one_line_with_its_id_below_and_colours_unless_nobody_wants_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    coloured = spendmeter("refusals", "--zone", "UTC")
+    lines = click.unstyle(coloured).splitlines()
+
+    assert max(map(cell_len, lines)) <= 80
+    assert [line.strip() for line in lines[2::2]] == [f"decision {UUID(int=n)}" for n in (4, 3, 2, 1)]
+    assert "…" in lines[1], "a hash for a name"
+    assert "\x1b[31mlimit_reached\x1b[0m" in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert spendmeter("refusals", "--zone", "UTC").splitlines() == lines
+    monkeypatch.delenv("FORCE_COLOR")
+    piped = spendmeter("refusals", "--zone", "UTC")
+    assert HASH in piped
+    assert "…" not in piped

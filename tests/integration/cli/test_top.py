@@ -152,6 +152,10 @@ OF_THE_PAST = [
     (("--from", "2026-03-28T23:29:00Z", "--to", "2026-03-28T23:31:00Z"), "8"),
     (("--month", "2026-03", "--zone", "UTC"), "54"),
     (("--month", "2026-02", "--zone", "UTC"), "0"),
+    # Before and after all that there can be.
+    (("--from", "0001-01-01", "--to", "9999-12-31", "--zone", "Asia/Tokyo"), "54"),
+    (("--from", "100000w"), "54"),
+    (("--month", "2999-01"), "0"),
 ]
 
 
@@ -186,7 +190,7 @@ def test_the_day_and_the_month_are_those_of_now(spend: Spend) -> None:
         (("--from", "soon"), "write a date such as 2026-11-01"),
         (("--from", "2026-11-02", "--to", "2026-11-02"), "--to is not after --from"),
         (("--to", "2026-11-02"), "--to needs --from"),
-        (("--from", "0001-01-01"), "not between the years 1970 and 9999"),
+        (("--month", "0001-01", "--zone", "Asia/Tokyo"), "is no month"),
         (("--yesterday", "--month"), "exclude one another"),
         (("--month", "2026-11-01"), "write one such as 2026-11"),
         (("--zone", "Mars/Base"), "write an IANA name"),
