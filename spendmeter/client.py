@@ -166,15 +166,6 @@ class SpendmeterClient:
         """
         return await self.carry_out(await self.plan(budgets, prune=prune))
 
-    async def create(self, budget: Budget) -> Budget:
-        """Put a new budget in force. Raises InvalidChange (another budget has its id), InvalidReplaces."""
-        if budget.id in await self.budgets():
-            raise InvalidChange(
-                f"there is a budget {budget.id} already; change it with `spendmeter budget set`"
-            )
-        [written] = await self.carry_out(await self.plan([budget]))
-        return written
-
     async def set_limit_for(
         self, budget_id: str, account: Mapping[Dimension, str], limit: NanoUsd, name: str = ""
     ) -> Budget:
