@@ -47,7 +47,7 @@ from spendmeter_gateway.settings import GatewaySettings
 
 log = logging.getLogger(__name__)
 
-_LOOK_FOR_A_SERVER_SECONDS = 1.0
+_SEARCH_EVERY_SECONDS = 1.0
 
 
 class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
@@ -59,7 +59,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         # configuration, perhaps before a fork: then begin at the first request.
         is_starting = _has_loop()
         self._is_watching = False
-        self._looks_again_at = 0.0
+        self._next_search = 0.0
         self._following: asyncio.Task[None] | None = None
         try:
             refuse_compromised()
@@ -72,7 +72,7 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
             raise
         make_up_for_what_is_missing()
         self._exchanges = Exchanges()
-        self._admission = RequestAdmission(self._settings, self._exchanges, self._look_for_a_server)
+        self._admission = RequestAdmission(self._settings, self._exchanges, self._find_server)
         self._recorder = CallRecorder(self._settings, self._exchanges, CallDrafts(self._admission.model))
         if is_starting:
             self._gateway()
@@ -233,11 +233,11 @@ class SpendmeterCallback(CustomLogger):  # type: ignore[misc]
         """The exchange that a hook is called for: that of its context, else the one its metadata names."""
         return current_exchange() or self._exchanges.get(request_id_of(data))
 
-    def _look_for_a_server(self) -> None:
-        """A request has no exchange. In a program without a server that is each: look once in a while."""
+    def _find_server(self) -> None:
+        """A request has no exchange. In a program without a server none has, so search once in a while."""
         now = time.monotonic()
-        if now >= self._looks_again_at:
-            self._looks_again_at = now + _LOOK_FOR_A_SERVER_SECONDS
+        if now >= self._next_search:
+            self._next_search = now + _SEARCH_EVERY_SECONDS
             self._watch()
 
     def _watch(self) -> None:
