@@ -65,10 +65,13 @@ class Reader:
         found = self.page.evaluate("axe.run()")["violations"]
         return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
 
-    def wrong(self) -> dict[str, object]:
-        """What is wrong with the page that is open: for everybody, at this width, with what people named."""
+    def wrong(self, *, has_axe: bool = True) -> dict[str, object]:
+        """What is wrong with the page that is open: for everybody, at this width, with what people named.
+
+        Without axe, which needs seconds for a long list, only the latter two.
+        """
         found: dict[str, object] = {}
-        if violations := self.violations():
+        if has_axe and (violations := self.violations()):
             found["axe"] = violations
         if (wider := self.page.evaluate("document.documentElement.scrollWidth - innerWidth")) > 0:
             found["wider than the window"] = wider
