@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi prometheus-rule grafana lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi screenshots prometheus-rule grafana lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -103,6 +103,11 @@ prometheus-rule: install  ## Write the rules of deploy/prometheus for Prometheus
 
 grafana: install  ## Write Grafana's dashboards, deploy/grafana/dashboards
 	@$(BIN)/python -m spendmeter_grafana deploy/grafana/dashboards
+
+screenshots: install  ## Start the demo, add a month of a small company, and write the pictures of the page (minutes)
+	@$(BIN)/spendmeter fetch
+	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.screenshots $(ARGS)
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --extra all --group dev pyproject.toml --output-file requirements.lock
