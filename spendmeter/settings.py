@@ -281,9 +281,14 @@ def load(settings: type[S]) -> S:
 
 def _refuse(error: ValidationError) -> NoReturn:
     print("spendmeter cannot start; the configuration has these problems:", file=sys.stderr)
-    for found in error.errors(include_url=False):
-        print(f"  {_render_problem(found)}", file=sys.stderr)
+    for problem in problems_of(error):
+        print(f"  {problem}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Each problem of a configuration in one sentence, without any secret."""
+    return [_render_problem(found) for found in error.errors(include_url=False)]
 
 
 def _render_problem(problem: ErrorDetails) -> str:

@@ -1,9 +1,6 @@
 """`spendmeter gateway-check`: would the callback work with this environment?"""
 
 import asyncio
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
-from tempfile import TemporaryFile
 
 import click
 
@@ -11,8 +8,8 @@ from spendmeter.cli.printing import say
 from spendmeter.kafka.errors import explained
 from spendmeter.settings import load
 from spendmeter.topics.check import check_topics
+from spendmeter_gateway.checks import litellm_faults, outbox_faults
 from spendmeter_gateway.gateway import WATCHED
-from spendmeter_gateway.litellm.releases import why_refused
 from spendmeter_gateway.outbox.kafka import KafkaError
 from spendmeter_gateway.settings import GatewaySettings
 
@@ -25,32 +22,12 @@ def gateway_check() -> None:
     topics. Exits with 0 if all is well, else with 1 and a sentence for each fault.
     """
     settings = load(GatewaySettings)
-    faults = [*_litellm(), *_outbox(settings), *asyncio.run(_kafka(settings))]
+    faults = [*litellm_faults(), *outbox_faults(settings.data_dir), *asyncio.run(_kafka(settings))]
     for fault in faults:
         say(f"fault: {fault}", err=True)
     if faults:
         raise click.exceptions.Exit(1)
     say(f"gateway {settings.gateway} can start: callbacks: spendmeter_gateway.callback")
-
-
-def _litellm() -> Iterator[str]:
-    try:
-        found = version("litellm")
-    except PackageNotFoundError:
-        yield "LiteLLM is not installed here; run this with the Python of the proxy"
-        return
-    if (why := why_refused(found)) is not None:
-        yield f"the gateway {why}"
-
-
-def _outbox(settings: GatewaySettings) -> Iterator[str]:
-    folder = settings.data_dir
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        yield f"{folder} cannot be written ({error.strerror}): events would be lost; set SPENDMETER_DATA_DIR"
 
 
 async def _kafka(settings: GatewaySettings) -> list[str]:

@@ -125,9 +125,9 @@ _WIDTH_WITHOUT_TERMINAL = 200
 _OUR_BREAKS = "\n\t"
 
 
-def say(line: str = "", *, err: bool = False) -> None:
-    """Print one line; a line break in it is data, and is escaped."""
-    click.echo(visible(line), err=err)
+def say(line: str = "", *, err: bool = False, colour: str | None = None) -> None:
+    """Print one line; a line break in it is data, and is escaped. Colours are for terminals."""
+    click.secho(visible(line), err=err, fg=colour)
 
 
 def say_lines(text: str, *, err: bool = False) -> None:

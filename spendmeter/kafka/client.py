@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer as AIOKafkaConsumer
 from aiokafka import AIOKafkaProducer as AIOKafkaProducer
 from aiokafka import TopicPartition as TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient as AIOKafkaAdminClient
 from aiokafka.errors import KafkaError as KafkaError
 from aiokafka.errors import KafkaTimeoutError as KafkaTimeoutError
 from aiokafka.partitioner import murmur2

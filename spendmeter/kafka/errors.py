@@ -62,19 +62,24 @@ async def explained(error: KafkaError, settings: Settings) -> str:
     return f"Kafka at {settings.kafka_bootstrap}: {said}; `spendmeter status` says what runs here"
 
 
+def bootstrap_servers(settings: Settings) -> list[tuple[str, int]]:
+    """Host and port of each server in the settings, in their order."""
+    return [(host, port) for host, port, _ in collect_hosts(settings.kafka_bootstrap, randomize=False)]
+
+
 async def why_unreachable(settings: Settings) -> str:
     """Connect again to each bootstrap server, step by step; returns the failing step and the reason."""
     reasons = []
-    for host, port, _ in collect_hosts(settings.kafka_bootstrap, randomize=False)[:MAX_SERVERS_TRIED]:
-        reason = await _why(settings, host, port)
+    for host, port in bootstrap_servers(settings)[:MAX_SERVERS_TRIED]:
+        reason = await why_server_fails(settings, host, port)
         if reason is None:
             return f"Kafka at {settings.kafka_bootstrap} answers again; run the same command once more"
         reasons.append(reason)
     return "; ".join(reasons)
 
 
-async def _why(settings: Settings, host: str, port: int) -> str | None:
-    """None if everything works by now."""
+async def why_server_fails(settings: Settings, host: str, port: int) -> str | None:
+    """The failing step to this server and the brokers that it names, and the reason; None if all works."""
     try:
         async with asyncio.timeout(CONNECT_WITHIN_SECONDS):
             kafka = await create_conn(host, port, **_arguments(settings))

@@ -60,7 +60,7 @@ _ADVICE = (
 )
 """ClickHouse's codes, a part of its message, and what to do."""
 # ClickHouse's codes.
-UNKNOWN_DATABASE, _UNKNOWN_TABLE = 81, 60
+UNKNOWN_DATABASE, UNKNOWN_TABLE = 81, 60
 _MAX_CAUSES = 20
 _TRUST = "use a name that it is for, or have its CA among those that the system trusts (SSL_CERT_FILE)"
 OF_THE_SYSTEM = (
@@ -152,7 +152,7 @@ def why_unusable(error: Exception, settings: ClickHouseSettings) -> str:
         mended = {
             UNKNOWN_DATABASE: "correct SPENDMETER_CLICKHOUSE_DATABASE, or make the tables with"
             " `spendmeter sink migrate`",
-            _UNKNOWN_TABLE: "make our tables with `spendmeter sink migrate`",
+            UNKNOWN_TABLE: "make our tables with `spendmeter sink migrate`",
         }.get(error.code)
         return render_error(error).rstrip(".") + (f"; {mended}" if mended else "")
     for cause in _causes(error):

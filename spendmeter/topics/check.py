@@ -25,6 +25,8 @@ _CHECKED = (_CLEANUP, _STAMP, _RETENTION, _SIZE)
 class Finding(NamedTuple):
     """One fault of a topic."""
 
+    code: str
+    """For programs: what kind of fault it is."""
     sentence: str
     """What is wrong, and the command that corrects it."""
     is_fatal: bool
@@ -64,20 +66,24 @@ async def check_topics(
     try:
         await start(admin)
         states = await topic_states(admin._client, names)
-        configs = await _configs(admin, states)
+        configs = await topic_configs(admin, states, _CHECKED)
     finally:
         await admin.close()
     partitions = None if whatever_partitions else settings.partitions
     return Checked(states, list(_findings(partitions, names, states, configs)))
 
 
-async def _configs(admin: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, dict[str, str] | None]:
-    """The checked part of each topic's configuration; None if this client may not see it."""
+async def topic_configs(
+    admin: AIOKafkaAdminClient, names: Collection[str], keys: Collection[str]
+) -> dict[str, dict[str, str] | None]:
+    """These keys of each topic's configuration; None if this client may not see it.
+
+    Raises:
+        aiokafka.errors.KafkaError: the broker cannot be reached, or a topic is not there.
+    """
     if not names:
         return {}
-    wanted = [
-        ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_CHECKED)) for name in sorted(names)
-    ]
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(keys)) for name in sorted(names)]
     found: dict[str, dict[str, str] | None] = {}
     for response in await admin.describe_configs(wanted):
         for code, message, _, name, entries in response.resources:
@@ -99,14 +105,17 @@ def _findings(
 ) -> Iterator[Finding]:
     missing = [name for name in names if name not in states]
     if missing:
-        yield Finding(f"there is no topic {', '.join(missing)}; create it with {CREATE}", is_fatal=True)
+        said = f"there is no topic {', '.join(missing)}; create it with {CREATE}"
+        yield Finding("topic-missing", said, is_fatal=True)
     for name, state in states.items():
         wanted = partitions if names[name] in PARTITIONED else 1
         if wanted is not None and state.partitions != wanted:
-            yield Finding(_of_partitions(names[name], name, state.partitions, wanted), is_fatal=True)
+            said = _of_partitions(names[name], name, state.partitions, wanted)
+            yield Finding("topic-partitions", said, is_fatal=True)
         config = configs.get(name)
         if config is None:
             yield Finding(
+                "topic-config-unseen",
                 f"the configuration of {name} is not known: this user may not see it (DescribeConfigs)",
                 is_fatal=False,
             )
@@ -153,6 +162,7 @@ def _is_less(milliseconds: str, than: str) -> bool:
 def _mended(name: str, key: str, found: str, wanted: str, why: str, *, is_fatal: bool) -> Finding:
     value = f"[{wanted}]" if "," in wanted else wanted
     return Finding(
+        "topic-config",
         f"{name} has {key}={found} and needs {wanted}, because {why}: `kafka-configs.sh --alter --entity-type"
         f" topics --entity-name {name} --add-config {key}={value}`",
         is_fatal,

@@ -2,39 +2,25 @@
 
 An offset means something only within one incarnation of a topic. Kafka gives each topic an id when it is
 created (KIP-516). A topic that was deleted and created anew has another id, and so has a topic of the same
-name in another cluster. aiokafka 0.14 supports the metadata request up to version 5, but the id needs version
-10, so the request is defined here.
+name in another cluster.
 """
 
 import asyncio
 import logging
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Collection, Iterator, Mapping
 from time import monotonic
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
-from aiokafka.protocol.abstract import AbstractType
-from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
-from aiokafka.protocol.types import (
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Schema,
-    TaggedFields,
-)
 
 from spendmeter.kafka.client import admin_client, start
+from spendmeter.kafka.described import NO_TOPIC_ID, DetailedMetadataRequest
 from spendmeter.settings import Settings
 
 NO_INCARNATION = ""
 """For data of versions without incarnations, and for brokers before Kafka 2.8, which have none."""
-_ID_BYTES = 16
-_NO_ID = bytes(_ID_BYTES)
 
 
 class TopicState(NamedTuple):
@@ -43,90 +29,6 @@ class TopicState(NamedTuple):
     incarnation: str
     """Kafka's id of the topic, as Kafka prints it."""
     partitions: int
-
-
-class _TopicId(AbstractType[bytes]):  # type: ignore[misc]
-    @classmethod
-    def encode(cls, value: bytes) -> bytes:
-        return value
-
-    @classmethod
-    def decode(cls, data: BytesIO) -> bytes:
-        return data.read(_ID_BYTES)
-
-
-class _MetadataResponse(Response):  # type: ignore[misc]
-    API_KEY = 3
-    API_VERSION = 10
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "brokers",
-            CompactArray(
-                ("node_id", Int32),
-                ("host", CompactString("utf-8")),
-                ("port", Int32),
-                ("rack", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("cluster_id", CompactString("utf-8")),
-        ("controller_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("error_code", Int16),
-                ("topic", CompactString("utf-8")),
-                ("topic_id", _TopicId),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)),
-                        ("isr", CompactArray(Int32)),
-                        ("offline_replicas", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("cluster_authorized_operations", Int32),
-        ("tags", TaggedFields),
-    )
-
-
-class _MetadataRequestStruct(RequestStruct):  # type: ignore[misc]
-    FLEXIBLE_VERSION: ClassVar[bool] = True
-    API_KEY = 3
-    API_VERSION = 10
-    RESPONSE_TYPE = _MetadataResponse
-    SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(("topic_id", _TopicId), ("topic", CompactString("utf-8")), ("tags", TaggedFields)),
-        ),
-        ("allow_auto_topic_creation", Boolean),
-        ("include_cluster_authorized_operations", Boolean),
-        ("include_topic_authorized_operations", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class _MetadataRequest(Request[_MetadataRequestStruct]):  # type: ignore[misc]
-    API_KEY = 3
-
-    def __init__(self, topics: Sequence[str]) -> None:
-        self._topics = topics
-
-    def build(self, request_struct_class: type[_MetadataRequestStruct]) -> _MetadataRequestStruct:
-        topics: list[Any] = [(_NO_ID, name, {}) for name in self._topics]
-        return request_struct_class(topics, False, False, False, {})
 
 
 class KafkaClient(Protocol):
@@ -149,7 +51,7 @@ async def topic_states(client: KafkaClient, names: Collection[str]) -> dict[str,
         return {}
     node = client.get_random_node()
     try:
-        response = await client.send(node, _MetadataRequest(sorted(names)))
+        response = await client.send(node, DetailedMetadataRequest(sorted(names)))
     except NotImplementedError:
         # aiokafka raises this for a broker before Kafka 2.8.
         response = await client.send(node, MetadataRequest(sorted(names), False))
@@ -160,7 +62,7 @@ async def topic_states(client: KafkaClient, names: Collection[str]) -> dict[str,
             continue
         if topic["error_code"]:
             raise error(topic["topic"])
-        topic_id = _printed(topic.get("topic_id", _NO_ID))
+        topic_id = _printed(topic.get("topic_id", NO_TOPIC_ID))
         found[topic["topic"]] = TopicState(topic_id, len(topic["partitions"]))
     return found
 
@@ -181,7 +83,7 @@ async def lookup_topics(settings: Settings, names: Collection[str]) -> dict[str,
 
 def _printed(topic_id: bytes) -> str:
     """The form that Kafka's own tools print."""
-    return NO_INCARNATION if topic_id == _NO_ID else urlsafe_b64encode(topic_id).decode().rstrip("=")
+    return NO_INCARNATION if topic_id == NO_TOPIC_ID else urlsafe_b64encode(topic_id).decode().rstrip("=")
 
 
 log = logging.getLogger(__name__)

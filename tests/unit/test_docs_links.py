@@ -15,7 +15,17 @@ PAGES = sorted(
 
 SOURCES = [
     path
-    for folder in ("spendmeter", "producers", "stream", "sinks", "deploy", "tests", "bench", "examples")
+    for folder in (
+        "spendmeter",
+        "producers",
+        "stream",
+        "sinks",
+        "doctor",
+        "deploy",
+        "tests",
+        "bench",
+        "examples",
+    )
     for path in (ROOT / folder).glob("**/*.py")
 ]
 

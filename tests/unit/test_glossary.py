@@ -18,6 +18,7 @@ PACKAGES = {
     "spendmeter_stream": ROOT / "stream/spendmeter_stream",
     "spendmeter_sinks": ROOT / "sinks/spendmeter_sinks",
     "spendmeter_console": ROOT / "console/spendmeter_console",
+    "spendmeter_doctor": ROOT / "doctor/spendmeter_doctor",
     "spendmeter_local": ROOT / "deploy/local/spendmeter_local",
 }
 GLOSSARY = ROOT / "docs/glossary.md"

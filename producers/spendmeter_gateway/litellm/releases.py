@@ -8,6 +8,12 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+OLDEST: Final = "1.84"
+NEWEST: Final = "1.110"
+"""The first and the last release that the callback is tested with: docs/reference/litellm-versions.md."""
+LOADS_BY_NAME: Final = "1.94"
+"""The first release that loads a callback by its module's name; before, only from a file."""
+
 COMPROMISED: Final[Mapping[str, str]] = {
     "1.82.7": "an intruder uploaded it, and it steals credentials when the proxy is imported",
     "1.82.8": "an intruder uploaded it, and it steals credentials whenever Python starts",

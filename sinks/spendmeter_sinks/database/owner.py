@@ -30,7 +30,18 @@ def claim(client: Client, settings: ClickHouseSettings) -> None:
     if owner is None:
         _become_first(client, mine)
         owner = owner_of(client)
-    if owner != mine and not _has_moved(client, settings):
+    check_owner(client, settings, owner)
+
+
+def check_owner(client: Client, settings: ClickHouseSettings, owner: str | None) -> None:
+    """Return if the database with this `owner` may be this system's; writes nothing.
+
+    Raises:
+        OwnedByAnother: it belongs to another.
+        clickhouse_connect.driver.exceptions.Error: ClickHouse cannot be reached or refuses.
+    """
+    mine = settings.topic_prefix
+    if owner not in (None, mine) and not _has_moved(client, settings):
         raise OwnedByAnother(
             f"database {settings.clickhouse_database} belongs to the system with SPENDMETER_TOPIC_PREFIX"
             f" '{owner}', and this one has '{mine}': set SPENDMETER_CLICKHOUSE_DATABASE to a database of"

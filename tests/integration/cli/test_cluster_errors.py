@@ -1,96 +1,14 @@
 """Why Kafka cannot be used: name, port, TLS, certificate, password, topics. On a real broker."""
 
-import datetime
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv4Address
-from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from spendmeter.kafka import compacted
-from spendmeter_local.kafka.broker import Broker
-from spendmeter_local.ports import free_port
-from spendmeter_local.probes import kafka_answers
-from tests.conftest import _running
 
-from .conftest import spendmeter
-
-
-class Secured(NamedTuple):
-    """The ports of one broker, by what their listeners want."""
-
-    plain: int
-    sasl: int
-    tls: int
-    certificate: Path
-
-
-def certificate(folder: Path) -> tuple[Path, str, str]:
-    """Self-signed, for a name that is not the address; with its key, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kafka.example")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName(
-                [x509.DNSName("kafka.example"), x509.IPAddress(IPv4Address("10.9.8.7"))]
-            ),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM).decode()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-    path = folder / "ca.pem"
-    path.write_text(pem)
-    return path, pem, private
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    folder = tmp_path_factory.mktemp("secured")
-    path, pem, private = certificate(folder)
-    ports: list[int] = []
-    for _ in range(4):
-        ports.append(free_port(ports))
-    controller, plain, sasl, tls = ports
-    broker = Broker(folder, plain, controller)
-    broker.prepare()
-    listeners = {"PLAINTEXT": plain, "SASL_PLAINTEXT": sasl, "SSL": tls, "CONTROLLER": controller}
-    more = {
-        "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
-        "listener.security.protocol.map": ",".join(
-            f"{name}:{'PLAINTEXT' if name == 'CONTROLLER' else name}" for name in listeners
-        ),
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": (
-            'org.apache.kafka.common.security.plain.PlainLoginModule required user_ann="right";'
-        ),
-        "ssl.keystore.type": "PEM",
-        "ssl.keystore.certificate.chain": pem.replace("\n", "\\n"),
-        "ssl.keystore.key": private.replace("\n", "\\n"),
-    }
-    with broker.properties_path.open("a") as file:
-        # Of a property that is given twice the last one counts.
-        file.writelines(f"{name}={value}\n" for name, value in more.items())
-    with _running(broker.command(), folder / "kafka.log", lambda: kafka_answers(broker.bootstrap)):
-        yield Secured(plain, sasl, tls, path)
+from .conftest import Secured, spendmeter
 
 
 @pytest.fixture

@@ -1,0 +1,2 @@
+"""Before and after going live: `spendmeter doctor` finds what is wrong, `spendmeter attach` adds"
+" us to LiteLLM."""
