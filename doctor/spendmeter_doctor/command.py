@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from spendmeter.cli.connection import kafka_settings, process_settings
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import print_json, say
-from spendmeter.settings import ENV_PREFIX, ClickHouseSettings, Settings
+from spendmeter.extras import needs
+from spendmeter.settings import ENV_PREFIX, ClickHouseSettings
 from spendmeter_doctor.checks.environment import unknown_settings, wrong_settings
 from spendmeter_doctor.diagnosis import Diagnosis, FindingSeverity, fault
 from spendmeter_doctor.litellm_config import InvalidConfig, LitellmConfig, read_config
@@ -94,9 +94,7 @@ def _system(
 ) -> System:
     own_cluster = dir_ is None and f"{ENV_PREFIX}KAFKA_BOOTSTRAP" in os.environ
     has_history = not own_cluster or f"{ENV_PREFIX}CLICKHOUSE_URL" in os.environ
-    settings: Settings = process_settings(ClickHouseSettings, dir_) if has_history else kafka_settings(dir_)
-    if not isinstance(settings, ClickHouseSettings):
-        settings = ClickHouseSettings()
+    settings = ClickHouseSettings() if own_cluster else _of_stack(dir_)
     return System(
         settings=settings,
         processes=processes,
@@ -108,6 +106,14 @@ def _system(
         litellm=access,
         workers=workers,
     )
+
+
+def _of_stack(dir_: Path | None) -> ClickHouseSettings:
+    # Not at the top: beside LiteLLM there need be no client of ClickHouse.
+    with needs():
+        from spendmeter.cli.connection import cluster_settings
+
+    return cluster_settings(dir_)
 
 
 def _finish(found: list[Diagnosis], as_json: bool) -> None:

@@ -5,20 +5,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 
+from spendmeter.extras import lacks_extra
 from spendmeter.visible import one_line
 from spendmeter_doctor.checks.gateway import check_gateway
-from spendmeter_doctor.checks.history import check_history
 from spendmeter_doctor.checks.kafka import check_kafka
 from spendmeter_doctor.checks.litellm import check_litellm
 from spendmeter_doctor.checks.prices import check_prices
 from spendmeter_doctor.checks.take_over import check_take_over
-from spendmeter_doctor.diagnosis import Diagnosis, FindingSeverity, warning
+from spendmeter_doctor.diagnosis import Diagnosis, FindingSeverity, of_sentence, warning
 from spendmeter_doctor.system import System
 
 Check = Callable[[System], list[Diagnosis]]
+
+
+def _check_history(system: System) -> list[Diagnosis]:
+    # Not at the top: beside LiteLLM there need be no client of ClickHouse.
+    try:
+        from spendmeter_doctor.checks.history import check_history
+    except ModuleNotFoundError as missing:
+        said = f"ClickHouse was not checked: {lacks_extra(missing)}"
+        return [of_sentence(FindingSeverity.UNCHECKED, "library-missing", said)]
+    return check_history(system)
+
+
 CHECKS: Mapping[str, Check] = {
     "Kafka": check_kafka,
-    "ClickHouse": check_history,
+    "ClickHouse": _check_history,
     "gateway": check_gateway,
     "LiteLLM's configuration": check_litellm,
     "LiteLLM's own limits": check_take_over,

@@ -92,7 +92,8 @@ def _show_take_over(config: LitellmConfig, url: str | None, api_key: str | None)
     try:
         moved = list(_moved(LitellmApi(url, api_key)))
     except NotAnswered as error:
-        raise click.ClickException(str(error)) from None
+        say(f"limits in LiteLLM's database are not known: {error}")
+        return
     for line in moved[:_MAX_SHOWN]:
         say(f"take-over would move aside: {line}")
     if len(moved) > _MAX_SHOWN:

@@ -1,6 +1,7 @@
 """What each process may do in Kafka, by the brokers' own verdict on this client (KIP-430): nothing"
 " is written."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 
 from spendmeter.contract.topics import Topic
@@ -14,6 +15,7 @@ from spendmeter_doctor.system import Process, System
 from spendmeter_stream.settings import StreamSettings
 from spendmeter_stream.state import JUDGE_TABLE, METER_TABLE
 
+MAX_ATTEMPTS, ASK_AGAIN_SECONDS = 40, 0.25
 T = Topic
 _READS: Mapping[Process, tuple[Topic, ...]] = {
     Process.GATEWAY: (T.BUDGETS, T.SIGNALS, T.OBJECTS),
@@ -104,7 +106,7 @@ async def of_groups(system: System, admin: AIOKafkaAdminClient) -> list[Diagnosi
     for process in sorted(system.processes & set(_GROUPS)):
         group = system.settings.topic_prefix + _GROUPS[process]
         try:
-            may = Operation.READ in await rights_on_group(admin, group)
+            may = Operation.READ in await _rights_once_led(admin, group)
         except KafkaError as error:
             if "Authorization" not in type(error).__name__:
                 said = (
@@ -124,6 +126,18 @@ async def of_groups(system: System, admin: AIOKafkaAdminClient) -> list[Diagnosi
                 )
             )
     return found
+
+
+async def _rights_once_led(admin: AIOKafkaAdminClient, group: str) -> frozenset[Operation]:
+    """A cluster that never had a group first makes the topic of their offsets."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return await rights_on_group(admin, group)
+        except KafkaError as error:
+            if "Authorization" in type(error).__name__:
+                raise
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+    return await rights_on_group(admin, group)
 
 
 def principal(settings: Settings) -> str:

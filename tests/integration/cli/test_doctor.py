@@ -3,6 +3,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -532,3 +535,23 @@ def test_a_person_reads_what_is_wrong_and_the_fix(whole: Whole, monkeypatch: pyt
     )
     assert "not checked  clickhouse-not-named" in done.output
     assert done.output.splitlines()[-1].startswith("1 fault, 0 warnings; ")
+
+
+def test_without_a_client_of_clickhouse_the_rest_is_checked(whole: Whole) -> None:
+    """Beside LiteLLM the package is installed without one."""
+    blocked = (
+        "import sys; sys.modules['clickhouse_connect'] = None; from spendmeter.cli.entry import main; main()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {blocked}", "doctor", "--json"],
+        env=os.environ | {f"SPENDMETER_{name}": value for name, value in whole.env.items()},
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_SECONDS,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    [found] = [one for one in json.loads(done.stdout)["findings"] if one["code"] == "library-missing"]
+    assert "pip install 'spendmeter[sink]'" in found["fix"]

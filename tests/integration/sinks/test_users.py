@@ -20,6 +20,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError, Error
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse as connection
+from spendmeter_doctor.checks.history import check_history
+from spendmeter_doctor.system import Process, System
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, wait_until
@@ -156,6 +158,10 @@ async def test_each_process_works_with_its_own_grants_and_nothing_more(
             assert "k1" in spendmeter("top", "--once")
             assert "nobody has been refused yet" in spendmeter("explain", exit_code=1)
             with connection.reader(ours) as client:
+                for process, missing in ((Process.SINK, ["clickhouse-grants"]), (Process.PEOPLE, [])):
+                    found = check_history(System(ours, frozenset({process})))
+                    assert [one.code for one in found] == missing
+                    assert all("GRANT SELECT, INSERT ON spend.*" in one.fix for one in found)
                 history = RecountedHistory(client, settings.topic(Topic.USAGE))
                 assert history.count({0: 1}) == (2, 2_000)
                 assert (list(history.letters()), history.revisions()) == ([], [])
