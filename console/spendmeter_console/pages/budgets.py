@@ -143,7 +143,7 @@ def _row(one: Standing, names: Mapping[str, str], now: datetime, zone: ZoneInfo)
         "spent": [money(one.spent_nanousd), format_usd(one.spent_nanousd)],
         "limit": [money(one.limit_nanousd), format_usd(one.limit_nanousd)],
         "left": [money(one.remaining_nanousd), format_usd(one.remaining_nanousd)],
-        "share": round(min(one.share, 99.99), 4),
+        "share": round(min(one.share, 99.99), 8),
         "state": str(one.state),
         "refuses": one.refuses,
         "paused": one.paused,

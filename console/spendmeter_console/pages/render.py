@@ -1,5 +1,6 @@
 """How values are shown: money, times, names. Whatever a user can name is text, here and in every template."""
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -87,8 +88,8 @@ def segment(text: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of a limit; beyond all measure it stays short."""
-    return f"{share * 100:,.0f} %" if share < 100 else "> 9,999 %"
+    """A share of a limit, rounded down: 100 % is the limit. Beyond all measure it stays short."""
+    return f"{math.floor(round(share * 100, 6)):,} %" if share < 100 else "> 9,999 %"
 
 
 def environment() -> Environment:

@@ -19,7 +19,7 @@ from spendmeter_console.history.rows import CurvePoint, Point
 from spendmeter_console.history.spans import Interval, InvalidSpan, TimeSpan, checked, steps
 from spendmeter_console.live.standing import standing_of, untouched
 from spendmeter_console.pages.charts import HEIGHT, TOP, curve, stacked
-from spendmeter_console.pages.render import environment, money, name, until
+from spendmeter_console.pages.render import environment, money, name, percent, until
 from spendmeter_console.pages.sheets import csv_lines
 from tests.builders import NOON, budget
 
@@ -228,3 +228,9 @@ def test_no_text_breaks_a_cursor(text: str) -> None:
     for read in (query(after=text).after, query(after=text).after_name):
         with suppress(InvalidParameter):
             read()
+
+
+def test_nothing_is_shown_as_spent_whole_before_it_is() -> None:
+    shown = [percent(share) for share in (0.0, 0.29, 0.57, 0.9954, 0.99999, 1.0, 2.339, 100.0)]
+
+    assert shown == ["0 %", "29 %", "57 %", "99 %", "99 %", "100 %", "233 %", "> 9,999 %"]

@@ -58,7 +58,7 @@
     });
     const bar = svg("svg", { class: "bar " + row.state, viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" });
     bar.append(svg("rect", { class: "track", width: 100, height: 8 }), svg("rect", { class: "fill", width: Math.min(100, Math.max(0, row.share * 100)), height: 8 }));
-    const share = row.share < 99.99 ? Math.round(row.share * 100).toLocaleString("en") + " %" : "> 9,999 %";
+    const share = row.share < 99.99 ? Math.floor(Number((row.share * 100).toFixed(6))).toLocaleString("en") + " %" : "> 9,999 %";
     const resets = cell(row.resets);
     if (row.resets_at) resets.title = new Date(row.resets_at).toLocaleString();
     line.append(cell(link), cell(...(parts.length ? parts : ["everything"])), money(row.spent), money(row.limit), money(row.left),
