@@ -4,11 +4,7 @@ The real engine in a process of its own, its sums made as the sink makes them; t
 read from the rows, as under traffic. All sums are held against the rows. Run: python -m bench.history
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from secrets import token_hex
 from shutil import rmtree
 from time import monotonic
 from typing import NamedTuple
@@ -18,17 +14,14 @@ from clickhouse_connect.driver.client import Client
 
 from bench.machine import describe
 from bench.output import OUTPUT, tell
-from bench.sink import READY_WITHIN_SECONDS
-from spendmeter_local.children import kill_child, start_child
-from spendmeter_local.ports import LOOPBACK, free_port
-from spendmeter_local.probes import http_answers, wait_until
+from bench.synthetic_history import engine, events, fill
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.roll_ups.roller import RollUps
 
 DIRECTORY = OUTPUT / "history"
-DAYS, HOURS = 30, 24
+DAYS, KEYS = 30, 1_000
 FIRST_DAY = datetime(2026, 11, 1, tzinfo=UTC)
 GOAL_MS, GOAL_OF_A_KEY_MS = 500, 100
 
@@ -81,18 +74,19 @@ def main(rows: int, rounds: int) -> None:
     """Measure history; fails if a sum is not that of the rows."""
     facts = describe()
     rmtree(DIRECTORY, ignore_errors=True)
-    with _engine() as url:
+    with engine(DIRECTORY) as url:
         settings = SinkSettings(clickhouse_url=url, clickhouse_database="bench")
         client = open_client(settings, database=None, timeout_seconds=3_600)
         migrate(client, "bench")
-        _fill(client, rows)
+        fill(client, FIRST_DAY, DAYS, rows, KEYS)
         began = monotonic()
         roll_ups = RollUps(settings, lambda: True)
         roll_ups.round()
         done = roll_ups.round()
         rolled = monotonic() - began
         client.command(
-            "INSERT INTO usage " + _events(FIRST_DAY + timedelta(days=DAYS, hours=-1), 3_600, rows, 1_000)
+            "INSERT INTO usage "
+            + events(FIRST_DAY + timedelta(days=DAYS, hours=-1), 3_600, rows, 1_000, KEYS)
         )
         wrong = _wrong(client)
         lines = [*facts, "", f"{done:,} hours and days summed up in {rolled:.0f} s", *_sizes(client), ""]
@@ -105,56 +99,6 @@ def main(rows: int, rounds: int) -> None:
     tell("history.md", "\n".join(lines))
     if wrong:
         raise SystemExit(wrong)
-
-
-def _fill(client: Client, rows: int) -> None:
-    for day in range(DAYS):
-        begin = FIRST_DAY + timedelta(days=day)
-        client.command("INSERT INTO usage " + _events(begin, 86_400, day * (rows // DAYS), rows // DAYS))
-        click.echo(f"day {day + 1} of {DAYS}", err=True)
-
-
-_KEY = "toString(toUInt32(pow(rand(1) / 4294967296, 2) * 1000) AS k)"
-_COLUMNS = {
-    "event_id": "generateUUIDv4()",
-    "kind": "'usage'",
-    "producer_id": "toString(number % 4)",
-    "seq": "number",
-    "occurred_at": "at",
-    "started_at": "at",
-    "key": f"concat('key-', {_KEY})",
-    "key_alias": "concat('service ', toString(k))",
-    "user": "concat('user-', toString(k % 300))",
-    "team": "concat('team-', toString(k % 40))",
-    "team_alias": "concat('Team ', toString(k % 40))",
-    "model": "concat('model-', toString(rand(2) % 7)) AS m",
-    "model_group": "m",
-    "provider": "'openai'",
-    "gateway": "'g1'",
-    "input_tokens": "200 + rand(3) % 5000 AS i",
-    "output_tokens": "rand(4) % 900 AS o",
-    "total_tokens": "i + o",
-    "cost_usd": "reinterpret(toInt64(i * 150 + o * 600), 'Decimal(18, 9)')",
-    "cost_source": "'litellm'",
-    "status": "'success'",
-    "call_id": "toString(rand64(5))",
-    "topic": "'spend.usage'",
-    "partition": "number % 4",
-    "offset": "intDiv(number, 4)",
-    "appended_at": "at",
-    "incarnation": "'one'",
-}
-"""Of an event: a few keys ask most, each of one user and team."""
-
-
-def _events(begin: datetime, seconds: int, first: int, count: int) -> str:
-    """So many events, spread over the time."""
-    apart_us = seconds * 1_000_000 // count
-    return (
-        f"({', '.join(_COLUMNS)}) WITH toDateTime64('{begin:%Y-%m-%d %H:%M:%S}', 6, 'UTC')"
-        f" + toIntervalMicrosecond((number - {first}) * {apart_us}) AS at"
-        f" SELECT {', '.join(_COLUMNS.values())} FROM numbers({first}, {count})"
-    )
 
 
 def _wrong(client: Client) -> str:
@@ -176,26 +120,6 @@ def _milliseconds(client: Client, sql: str) -> float:
     began = monotonic()
     client.query(sql)
     return (monotonic() - began) * 1_000
-
-
-@contextmanager
-def _engine() -> Iterator[str]:
-    port, password = free_port(), token_hex(8)
-    command = [sys.executable, "-m", "spendmeter_local.clickhouse", "--path", str(DIRECTORY / "data")]
-    child = start_child(
-        [*command, "--port", str(port)],
-        log=DIRECTORY / "clickhouse.log",
-        env={"SPENDMETER_CLICKHOUSE_PASSWORD": password},
-    )
-    try:
-        address = f"{LOOPBACK}:{port}"
-        if not wait_until(
-            lambda: http_answers(f"http://{address}/ping"), timeout_seconds=READY_WITHIN_SECONDS
-        ):
-            raise SystemExit(f"the engine does not answer; see {DIRECTORY}/clickhouse.log")
-        yield f"http://default:{password}@{address}"
-    finally:
-        kill_child(child)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -20,6 +21,7 @@ from spendmeter_console.access.sessions import Sessions
 from spendmeter_console.api import routes as api
 from spendmeter_console.changes.desk import ChangeDesk
 from spendmeter_console.history.pool import HistoryBusy, HistoryPool, Unusable
+from spendmeter_console.history.queries import NAMES_OF_THE_LAST, HistoryQueries
 from spendmeter_console.live.board import Board
 from spendmeter_console.pages import routes as pages
 from spendmeter_console.pages.answer import ERRORS
@@ -29,7 +31,8 @@ from spendmeter_console.viewer import EVERYTHING
 
 log = logging.getLogger(__name__)
 
-NAMES_EVERY_SECONDS = 60.0
+NAMES_EVERY_SECONDS, ALL_NAMES_EVERY_SECONDS = 60.0, 3600.0
+EVENTS_ARRIVE_WITHIN = timedelta(minutes=10)
 AGAIN_SECONDS = 5.0
 """The pause after a question that history did not answer."""
 
@@ -76,14 +79,27 @@ def build(settings: ConsoleSettings, people: People) -> Starlette:
 
 
 async def _keep_names(board: Board, history: HistoryPool) -> None:
-    """Aliases of keys, as history has them; without it, a page shows what Kafka has."""
+    """Aliases of keys, as history has them; without it, a page shows what Kafka has.
+
+    All of them once an hour; in between, those of the keys that were used since the time before.
+    """
+    all_at = read_at = -ALL_NAMES_EVERY_SECONDS
     while True:
-        pause = NAMES_EVERY_SECONDS
+        pause, began = NAMES_EVERY_SECONDS, time.monotonic()
+        is_all = began - all_at >= ALL_NAMES_EVERY_SECONDS
+        lately = NAMES_OF_THE_LAST if is_all else timedelta(seconds=began - read_at) + EVENTS_ARRIVE_WITHIN
         try:
-            board.names = await history.ask(EVERYTHING, lambda h: h.key_names(datetime.now(UTC)))
+            found = await history.ask(EVERYTHING, partial(_names_of, lately))
         except (Unusable, HistoryBusy):
             pause = AGAIN_SECONDS
+        else:
+            board.names = found if is_all else board.names | found
+            all_at, read_at = (began if is_all else all_at), began
         await asyncio.sleep(pause)
+
+
+def _names_of(lately: timedelta, history: HistoryQueries) -> dict[str, str]:
+    return history.key_names(datetime.now(UTC), lately)
 
 
 async def _say_ready(board: Board) -> None:

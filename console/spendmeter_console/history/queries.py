@@ -1,4 +1,4 @@
-"""Every SQL statement of the console. Each reads through `_usage` or `_table`, which hold the viewer's scope.
+"""Every SQL statement of the console. `_sums`, `_usage` and `_table` hold the viewer's scope.
 
 Bounded: by a span, by a LIMIT, and by the time and memory that the client gives a query.
 """
@@ -13,10 +13,9 @@ from zoneinfo import ZoneInfo
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Subject
-from spendmeter.history.usage import DIMENSIONS as AS_IN_HISTORY
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.account import account_name
-from spendmeter.values.dimensions import DIMENSIONS, Dimension
+from spendmeter.values.dimensions import Dimension
 from spendmeter.values.times import from_unix_us, to_unix_us
 from spendmeter_console.history.rows import (
     AlertRow,
@@ -29,10 +28,20 @@ from spendmeter_console.history.rows import (
     Point,
     RefusalRow,
     SpendRow,
+    SpendSeries,
     SpendTotals,
     TopicAge,
 )
-from spendmeter_console.history.spans import Interval, TimeSpan
+from spendmeter_console.history.spans import Interval, TimeSpan, latest_first, steps
+from spendmeter_console.history.sums import (
+    NAMED,
+    NOT_SUMMED,
+    OF_A_ROW,
+    Condition,
+    in_span,
+    rows_of_usage,
+    source_of_sums,
+)
 from spendmeter_console.viewer import ViewScope
 from spendmeter_sinks.explain.evidence import (
     DecisionEvidence,
@@ -48,26 +57,18 @@ Filters = Mapping[Dimension, str]
 MAX_ROWS = 1_000
 """Of one answer."""
 MAX_NAMES = 200_000
+NO_TEXT = "''"
 CURVE_POINTS = 300
-_NAMES_OF_THE_LAST = timedelta(days=35)
+NAMES_OF_THE_LAST = timedelta(days=35)
 _EVIDENCE_EVENTS = 50
 
-# A tag counts for each event that carries it, once; an event without tags counts under the empty value.
-_VALUE: dict[Dimension, str] = {
-    dimension: f"ifNull(toString({AS_IN_HISTORY[dimension]}), '')" for dimension in DIMENSIONS
-} | {"tag": "arrayJoin(if(empty(tags), [''], arrayDistinct(tags)))"}
-_LABEL = "ifNull(argMax(key_alias, occurred_at), '')"
-_IS_REQUEST = "kind = 'usage' AND (status = 'success' OR cost_usd != 0)"
-_SUMS = (
-    f"sum(cost_usd), countIf({_IS_REQUEST}), sum(input_tokens), sum(output_tokens),"
-    " countIf(kind = 'usage' AND cost_source = 'unpriced')"
-)
+_SUMS = "sum(spent_usd), sum(requests), sum(input_tokens), sum(output_tokens), sum(unpriced)"
 _START: dict[Interval, str] = {
-    Interval.HOUR: "toUnixTimestamp(toStartOfHour(occurred_at))",
-    Interval.DAY: "toUnixTimestamp(toStartOfDay(occurred_at, '{zone}'))",
-    Interval.MONTH: "toUnixTimestamp(toDateTime(toStartOfMonth(toTimeZone(occurred_at, '{zone}')),"
-    " '{zone}'))",
+    Interval.HOUR: "toUnixTimestamp(toStartOfHour(at))",
+    Interval.DAY: "toUnixTimestamp(toStartOfDay(at, '{zone}'))",
+    Interval.MONTH: "toUnixTimestamp(toDateTime(toStartOfMonth(toTimeZone(at, '{zone}')), '{zone}'))",
 }
+_AFTER = "(occurred_at, event_id) < (fromUnixTimestamp64Micro({after_us:Int64}, 'UTC'), {after_id:UUID})"
 _SUBJECT_OF_ACCOUNT = "splitByChar('&', substring(account, position(account, '|') + 1))"
 
 
@@ -82,14 +83,12 @@ class HistoryQueries:
         self, span: TimeSpan, by: Sequence[Dimension], filters: Filters, limit: int, offset: int = 0
     ) -> list[SpendRow]:
         """What each combination of values spent, the largest first."""
-        values = [f"{_VALUE[one]} AS v{n}" for n, one in enumerate(by)]
-        labels = [f"{_LABEL} AS l{n}" if one == "key" else f"v{n} AS l{n}" for n, one in enumerate(by)]
-        names = [f"v{n}" for n in range(len(by))]
-        source, parameters = self._usage(span, filters)
+        values = [f"v_{one}" for one in by]
+        source, parameters = self._sums(span, filters, by)
         rows = self._rows(
-            f"SELECT {', '.join([*values, *labels, _SUMS])} FROM {source}"
-            f" {'GROUP BY ' + ', '.join(names) if names else ''}"
-            f" ORDER BY sum(cost_usd) DESC, {_SUMS.split(', ')[1]} DESC{''.join(', ' + n for n in names)}"
+            f"SELECT {', '.join([*values, *map(_label, by), _SUMS])} FROM {source}"
+            f" {'GROUP BY ' + ', '.join(values) if values else ''}"
+            f" ORDER BY {', '.join(['sum(spent_usd) DESC', 'sum(requests) DESC', *values])}"
             " LIMIT {limit:UInt32} OFFSET {offset:UInt32}",
             **parameters,
             limit=limit,
@@ -110,9 +109,22 @@ class HistoryQueries:
 
     def totals(self, span: TimeSpan, filters: Filters) -> SpendTotals:
         """All of the span, each request once."""
-        source, parameters = self._usage(span, filters)
-        [row] = self._rows(f"SELECT {_SUMS}, countIf(kind != 'usage') FROM {source}", **parameters)
+        source, parameters = self._sums(span, filters)
+        [row] = self._rows(f"SELECT {_SUMS}, sum(corrections) FROM {source}", **parameters)
         return SpendTotals(_nano(row[0]), *row[1:])
+
+    def spent_in(self, spans: Sequence[TimeSpan]) -> list[NanoUsd]:
+        """What was spent in each of these spans, read once. A span without any length has nothing."""
+        whole = TimeSpan(min(one.start for one in spans), max(one.end for one in spans))
+        if whole.start >= whole.end:
+            return [NanoUsd(0)] * len(spans)
+        source, parameters = self._sums(whole, {}, edges=[edge for one in spans for edge in one])
+        columns = []
+        for n, one in enumerate(spans):
+            parameters |= {f"start_{n}": to_unix_us(one.start), f"end_{n}": to_unix_us(one.end)}
+            columns.append(f"sumIf(spent_usd, at >= {_moment(f'start_{n}')} AND at < {_moment(f'end_{n}')})")
+        [row] = self._rows(f"SELECT {', '.join(columns)} FROM {source}", **parameters)
+        return [_nano(usd) for usd in row]
 
     def series(
         self,
@@ -122,49 +134,66 @@ class HistoryQueries:
         by: Dimension | None,
         values: Sequence[str],
         filters: Filters,
-    ) -> list[Point]:
-        """Spend over time: of these values of a dimension, or all of it under the empty value."""
-        value = _VALUE[by] if by else "''"
-        source, parameters = self._usage(span, filters)
-        start = _START[interval].replace("{zone}", zone.key)
+    ) -> SpendSeries:
+        """Spend over time: of these values of a dimension, and of everything.
+
+        Raises InvalidSpan: it has too many pieces.
+        """
+        of_these = [by] if by else []
+        source, parameters = self._sums(span, filters, of_these, edges=steps(span, interval, zone))
+        value = f"if(v_{by} IN {{values:Array(String)}}, v_{by}, NULL)" if by else "NULL"
         rows = self._rows(
-            f"SELECT {start} AS at, {value} AS v, {_LABEL if by == 'key' else 'v'}, sum(cost_usd)"
-            f" FROM {source} GROUP BY at, v"
-            f" {'HAVING v IN {values:Array(String)}' if by else ''} ORDER BY at, v LIMIT 100000",
+            f"SELECT {_START[interval].replace('{zone}', zone.key)} AS step, {value} AS v,"
+            f" {_label(by) if by else NO_TEXT}, {_SUMS}, sum(corrections)"
+            f" FROM {source} GROUP BY step, v ORDER BY step, v LIMIT 100000",
             **parameters,
             **({"values": list(values)} if by else {}),
         )
-        return [Point(from_unix_us(at * 1_000_000), v, label or v, _nano(usd)) for at, v, label, usd in rows]
+        return _series_of(rows)
 
     def events(
         self, span: TimeSpan, filters: Filters, limit: int, after: Cursor | None = None
     ) -> list[EventRow]:
         """Single events, the latest first."""
-        source, parameters = self._usage(
-            span, filters, "occurred_at, event_id", after, "occurred_at", "event_id"
-        )
-        found = self._rows(
-            f"SELECT toUnixTimestamp64Micro(occurred_at), event_id FROM {source}"
-            " ORDER BY occurred_at DESC, event_id DESC LIMIT {limit:UInt32}",
-            **parameters,
-            limit=limit,
-        )
+        found = self._latest(span, filters, limit, after)
         if not found:
             return []
         # Every column of these alone: of the whole span they would be most of what is read.
         narrow = TimeSpan(from_unix_us(found[-1][0]), from_unix_us(found[0][0] + 1))
-        source, parameters = self._usage(narrow, {})
+        source, parameters = self._usage(narrow, {}, ["event_id IN {ids:Array(UUID)}"])
         columns = [
             f"toUnixTimestamp64Micro({name})" if name == "occurred_at" else f"{_column(name)}"
             for name in EventRow._fields
         ]
         rows = self._rows(
-            f"SELECT {', '.join(columns)} FROM {source} WHERE event_id IN {{ids:Array(UUID)}}"
-            " ORDER BY occurred_at DESC, event_id DESC",
+            f"SELECT {', '.join(columns)} FROM {source} ORDER BY occurred_at DESC, event_id DESC",
             **parameters,
             ids=[str(event_id) for _, event_id in found],
         )
         return [_event(row) for row in rows]
+
+    def _latest(
+        self, span: TimeSpan, filters: Filters, limit: int, after: Cursor | None
+    ) -> list[tuple[int, UUID]]:
+        """When the latest events were, in microseconds, and their ids."""
+        if after is not None:
+            span = span._replace(end=min(span.end, after.at + timedelta(microseconds=1)))
+        found: list[tuple[int, UUID]] = []
+        for stretch in latest_first(span):
+            known = [_AFTER] if after is not None else []
+            source, parameters = self._usage(stretch, filters, known, "occurred_at, event_id")
+            if after is not None:
+                parameters |= {"after_us": to_unix_us(after.at), "after_id": str(after.id)}
+            rows = self._rows(
+                f"SELECT toUnixTimestamp64Micro(occurred_at), event_id FROM {source}"
+                " ORDER BY occurred_at DESC, event_id DESC LIMIT {limit:UInt32}",
+                **parameters,
+                limit=limit - len(found),
+            )
+            found += [(at, event_id) for at, event_id in rows]
+            if len(found) == limit:
+                break
+        return found
 
     def refusals(
         self, span: TimeSpan, limit: int, budget_id: str = "", after: Cursor | None = None
@@ -275,12 +304,15 @@ class HistoryQueries:
 
     def doubted(self, span: TimeSpan, limit: int = MAX_ROWS) -> list[DoubtedModel]:
         """Models whose price nobody knows, and those of which LiteLLM's figure does not count."""
-        source, parameters = self._usage(span, {})
+        # Most keys have none: of copies only theirs are compared.
+        where = "kind = 'usage' AND (cost_source = 'unpriced' OR cost_doubt != '')"
+        of_key = "(toDate(occurred_at), key)"
+        of_these = f"{of_key} IN (SELECT {of_key} FROM usage WHERE {in_span()} AND {where})"
+        source, parameters = self._usage(span, {}, [of_these])
         rows = self._rows(
-            f"SELECT {_VALUE['model']} AS name, provider,"
+            f"SELECT {OF_A_ROW['model']} AS name, provider,"
             " if(cost_source = 'unpriced', 'unpriced', cost_doubt) AS why, count(), sum(cost_usd),"
-            f" toUnixTimestamp64Micro(max(occurred_at)) FROM {source}"
-            " WHERE kind = 'usage' AND (cost_source = 'unpriced' OR cost_doubt != '')"
+            f" toUnixTimestamp64Micro(max(occurred_at)) FROM {source} WHERE {where}"
             " GROUP BY name, provider, why ORDER BY count() DESC, name, why LIMIT {limit:UInt32}",
             **parameters,
             limit=limit,
@@ -311,11 +343,13 @@ class HistoryQueries:
         )
         return ages, [DeadLetterCount._make((*r[:3], from_unix_us(r[3]))) for r in letters]
 
-    def key_names(self, now: datetime) -> dict[str, str]:
+    def key_names(self, now: datetime, lately: timedelta = NAMES_OF_THE_LAST) -> dict[str, str]:
         """The latest alias of each key that was used lately."""
-        source, parameters = self._usage(TimeSpan(now - _NAMES_OF_THE_LAST, now + timedelta(hours=1)), {})
+        span = TimeSpan(now - lately, now + timedelta(hours=1))
+        # Not FINAL: a copy has the name that its event has.
+        source, parameters = self._usage(span, {}, ["key_alias != ''"], final=False)
         rows = self._rows(
-            f"SELECT key, argMax(key_alias, occurred_at) FROM {source} WHERE key_alias != ''"
+            f"SELECT key, argMax(key_alias, occurred_at) FROM {source}"
             " GROUP BY key ORDER BY max(occurred_at) DESC LIMIT {limit:UInt32}",
             **parameters,
             limit=MAX_NAMES,
@@ -324,9 +358,8 @@ class HistoryQueries:
 
     def subject_of_key(self, key: str, now: datetime) -> tuple[str, Subject] | None:
         """The alias and the owners of a key, as its latest request had them."""
-        source, parameters = self._usage(
-            TimeSpan(now - _NAMES_OF_THE_LAST, now + timedelta(hours=1)), {"key": key}
-        )
+        span = TimeSpan(now - NAMES_OF_THE_LAST, now + timedelta(hours=1))
+        source, parameters = self._usage(span, {"key": key})
         owners: tuple[Dimension, ...] = ("user", "team", "organization", "project")
         rows = self._rows(
             f"SELECT ifNull(key_alias, ''), {', '.join(f'`{one}`' for one in owners)} FROM {source}"
@@ -342,24 +375,55 @@ class HistoryQueries:
         self,
         span: TimeSpan,
         filters: Filters,
+        of_identity: Iterable[str] = (),
         columns: str = "*",
-        after: Cursor | None = None,
-        time: str = "occurred_at",
-        identity: str = "event_id",
+        *,
+        final: bool = True,
     ) -> tuple[str, dict[str, Any]]:
-        """Usage of the span, each event once, of the viewer's teams and with these values."""
+        """Usage of the span, each event once, of the viewer's teams and with these values.
+
+        Args:
+            of_identity: more conditions, on what all copies of an event share.
+        """
+        conditions, parameters = self._held(filters)
+        source = rows_of_usage(conditions, of_identity, columns, final=final)
+        return f"({source})", parameters | {
+            "start_us": to_unix_us(span.start),
+            "end_us": to_unix_us(span.end),
+        }
+
+    def _sums(
+        self,
+        span: TimeSpan,
+        filters: Filters,
+        by: Iterable[Dimension] = (),
+        edges: Iterable[datetime] = (),
+    ) -> tuple[str, dict[str, Any]]:
+        """What adds up to the spend of the span, of the viewer's teams and with these values."""
+        conditions, parameters = self._held(filters)
+        source, of_span = source_of_sums(span, edges, by, conditions)
+        return source, parameters | of_span
+
+    def _held(self, filters: Filters) -> tuple[list[Condition], dict[str, Any]]:
+        """What every row and sum must be: of the viewer's teams, with these values."""
         conditions, parameters = [], dict[str, Any]()
         for dimension, value in filters.items():
             name = f"is_{dimension}"
             parameters[name] = value
             if dimension == "tag":
-                conditions.append(f"has(tags, {{{name}:String}})" if value else "empty(tags)")
+                conditions.append(Condition(f"has(tags, {{{name}:String}})" if value else "empty(tags)"))
             else:
-                conditions.append(f"{_VALUE[dimension]} = {{{name}:String}}")
+                of_a_sum = "" if dimension in NOT_SUMMED else f"`{dimension}` = {{{name}:String}}"
+                of_a_row = f"{OF_A_ROW[dimension]} = {{{name}:String}}"
+                conditions.append(Condition(of_a_row, of_a_sum, of_identity=dimension == "key"))
         if self._scope.teams is not None:
-            conditions.append("ifNull(team, '') IN {scope_teams:Array(String)}")
+            conditions.append(
+                Condition(
+                    "ifNull(team, '') IN {scope_teams:Array(String)}", "team IN {scope_teams:Array(String)}"
+                )
+            )
             parameters["scope_teams"] = sorted(self._scope.teams - {""})
-        return _source("usage", time, span, conditions, after, identity, columns, final=True, **parameters)
+        return conditions, parameters
 
     def _table(
         self,
@@ -380,7 +444,7 @@ class HistoryQueries:
             parameters["scope_pairs"] = [
                 account_name("", [("team", team)])[1:] for team in sorted(self._scope.teams)
             ]
-        return _source(table, time, span, held, after, identity, "*", final=final, **parameters)
+        return _source(table, time, span, held, after, identity, final=final, **parameters)
 
     def _rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return list(map(tuple, self._client.query(sql, parameters=parameters).result_rows))
@@ -393,7 +457,6 @@ def _source(
     conditions: Iterable[str],
     after: Cursor | None,
     identity: str,
-    columns: str,
     *,
     final: bool,
     **parameters: Any,
@@ -407,7 +470,25 @@ def _source(
         held.append(f"({time}, {identity}) < ({_moment('after_us')}, {{after_id:UUID}})")
         parameters |= {"after_us": to_unix_us(after.at), "after_id": str(after.id)}
     where = f" WHERE {' AND '.join(held)}" if held else ""
-    return f"(SELECT {columns} FROM {table}{' FINAL' if final else ''}{where})", parameters
+    return f"(SELECT * FROM {table}{' FINAL' if final else ''}{where})", parameters
+
+
+def _label(dimension: Dimension) -> str:
+    """What people call a value of the dimension; empty where nobody has said so."""
+    name = f"n_{dimension}"
+    return f"argMaxIf({name}, at, {name} != '')" if dimension in NAMED else NO_TEXT
+
+
+def _series_of(rows: Iterable[tuple[Any, ...]]) -> SpendSeries:
+    points, whole, totals = list[Point](), dict[datetime, int](), [0] * 6
+    for step, value, label, usd, *counts in rows:
+        at, spent = from_unix_us(step * 1_000_000), _nano(usd)
+        if value is not None:
+            points.append(Point(at, value, label or value, spent))
+        whole[at] = whole.get(at, 0) + spent
+        totals = [known + more for known, more in zip(totals, (spent, *counts), strict=True)]
+    everything = [Point(at, "", "", NanoUsd(spent)) for at, spent in whole.items()]
+    return SpendSeries(points, everything, SpendTotals(NanoUsd(totals[0]), *totals[1:]))
 
 
 def _moment(parameter: str) -> str:

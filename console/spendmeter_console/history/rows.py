@@ -42,6 +42,17 @@ class Point(NamedTuple):
     spent_nanousd: NanoUsd
 
 
+class SpendSeries(NamedTuple):
+    """Spend over time."""
+
+    points: list[Point]
+    """Of the values that were asked for."""
+    whole: list[Point]
+    """Of all values; by tag, of every tag of a request."""
+    totals: SpendTotals
+    """All of it; by tag, a request once for each of its tags."""
+
+
 class EventRow(NamedTuple):
     """A usage event, or a correction of one."""
 

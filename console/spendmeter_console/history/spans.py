@@ -1,5 +1,6 @@
 """A stretch of time that a question is about, and the pieces that it is shown in. Pure."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -61,6 +62,15 @@ def steps(span: TimeSpan, interval: Interval, zone: ZoneInfo) -> list[datetime]:
             raise InvalidSpan(f"it has more than {MAX_STEPS:,} pieces; choose longer ones, or a shorter time")
         at = _next(at, interval, zone)
     return found
+
+
+def latest_first(span: TimeSpan) -> Iterator[TimeSpan]:
+    """The span in stretches, the latest first and each twice as long as the one before, from a day on."""
+    end, length = span.end, timedelta(days=1)
+    while end > span.start:
+        start = max(span.start, end - length)
+        yield TimeSpan(start, end)
+        end, length = start, length * 2
 
 
 def _first(time: datetime, interval: Interval, zone: ZoneInfo) -> datetime:

@@ -44,16 +44,17 @@ def exploration(
     """Spend by one or two dimensions, and the first of them over time. Raises InvalidSpan."""
     at = steps(span, interval, zone)
     rows = history.spend(span, by, filters, limit + 1, offset)
-    largest = history.spend(span, by[:1], filters, MAX_SERIES)
+    are_first = len(by) == 1 and offset == 0
+    largest = rows[:MAX_SERIES] if are_first else history.spend(span, by[:1], filters, MAX_SERIES)
     values = [row.values[0] for row in largest]
-    points = history.series(span, interval, zone, by[0], values, filters)
+    series = history.series(span, interval, zone, by[0], values, filters)
     # A request with several tags is in the series of each: what is left of the whole would be no rest.
-    totals = None if by[0] == "tag" else history.series(span, interval, zone, None, (), filters)
+    by_tag = by[0] == "tag"
     return Exploration(
         rows[:limit],
         len(rows) > limit,
-        history.totals(span, filters),
-        stacked(points, totals, values, at),
+        history.totals(span, filters) if by_tag else series.totals,
+        stacked(series.points, None if by_tag else series.whole, values, at),
     )
 
 

@@ -53,29 +53,27 @@ def past_of(history: HistoryQueries, now: datetime, zone: ZoneInfo) -> Past:
     """Yesterday, and the months."""
     today, month, last = midnight(now, zone), month_start(now, zone), month_start(now, zone, -1)
 
-    def spent(start: datetime, end: datetime) -> NanoUsd:
-        return history.totals(TimeSpan(start, end), {}).spent_nanousd if start < end else NanoUsd(0)
-
-    yesterday = midnight(now, zone, -1)
-    day_ago = now - timedelta(days=1)
-    return Past(
-        spent(yesterday, today),
-        spent(yesterday, min(today, yesterday + (now - today))),
-        spent(month, today),
-        spent(last, month),
-        spent(last, min(month, last + (now - month))),
-        spent(day_ago, today),
+    yesterday, day_ago = midnight(now, zone, -1), now - timedelta(days=1)
+    spans = (
+        TimeSpan(yesterday, today),
+        TimeSpan(yesterday, min(today, yesterday + (now - today))),
+        TimeSpan(month, today),
+        TimeSpan(last, month),
+        TimeSpan(last, min(month, last + (now - month))),
+        TimeSpan(day_ago, today),
     )
+    return Past(*history.spent_in(spans))
 
 
 def present_of(history: HistoryQueries, now: datetime, zone: ZoneInfo) -> Present:
     """Today until now."""
     span = TimeSpan(midnight(now, zone), midnight(now, zone, 1))
-    hours = steps(span, Interval.HOUR, zone)
+    by_hour = history.series(span, Interval.HOUR, zone, None, (), {})
+    [last_hour] = history.spent_in([TimeSpan(now - timedelta(hours=1), now + timedelta(minutes=1))])
     return Present(
-        history.totals(span, {}),
-        history.totals(TimeSpan(now - timedelta(hours=1), now + timedelta(minutes=1)), {}).spent_nanousd,
-        stacked(history.series(span, Interval.HOUR, zone, None, (), {}), None, [""], hours),
+        by_hour.totals,
+        last_hour,
+        stacked(by_hour.whole, None, [""], steps(span, Interval.HOUR, zone)),
         {one: history.spend(span, [one], {}, TOP) for one in TOP_BY},
         history.count_refusals(span),
     )
