@@ -35,7 +35,6 @@ from spendmeter_console.history.rows import (
 from spendmeter_console.history.spans import Interval, TimeSpan, latest_first, steps
 from spendmeter_console.history.sums import (
     NAMED,
-    NOT_SUMMED,
     OF_A_ROW,
     Condition,
     in_span,
@@ -410,18 +409,13 @@ class HistoryQueries:
         for dimension, value in filters.items():
             name = f"is_{dimension}"
             parameters[name] = value
+            of_a_row = f"{OF_A_ROW[dimension]} = {{{name}:String}}"
             if dimension == "tag":
-                conditions.append(Condition(f"has(tags, {{{name}:String}})" if value else "empty(tags)"))
-            else:
-                of_a_sum = "" if dimension in NOT_SUMMED else f"`{dimension}` = {{{name}:String}}"
-                of_a_row = f"{OF_A_ROW[dimension]} = {{{name}:String}}"
-                conditions.append(Condition(of_a_row, of_a_sum, of_identity=dimension == "key"))
+                of_a_row = f"has(tags, {{{name}:String}})" if value else "empty(tags)"
+            conditions.append(Condition(dimension, of_a_row, f"`{dimension}` = {{{name}:String}}"))
         if self._scope.teams is not None:
-            conditions.append(
-                Condition(
-                    "ifNull(team, '') IN {scope_teams:Array(String)}", "team IN {scope_teams:Array(String)}"
-                )
-            )
+            is_theirs = "IN {scope_teams:Array(String)}"
+            conditions.append(Condition("team", f"ifNull(team, '') {is_theirs}", f"team {is_theirs}"))
             parameters["scope_teams"] = sorted(self._scope.teams - {""})
         return conditions, parameters
 

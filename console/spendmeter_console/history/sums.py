@@ -16,6 +16,8 @@ from spendmeter_console.history.spans import TimeSpan
 
 NOT_SUMMED: frozenset[Dimension] = frozenset(("tag", "session", "end_user"))
 """What the sums do not know: such questions are answered from the rows."""
+OF_KEYS: frozenset[Dimension] = frozenset(("key", "user"))
+"""Where these do not matter there are sums of far fewer rows."""
 # A tag counts for each event that has it, once; an event without tags counts under the empty value.
 OF_A_ROW: dict[Dimension, str] = {d: f"ifNull({AS_IN_HISTORY[d]}, '')" for d in DIMENSIONS} | {
     "key": "key",
@@ -48,12 +50,16 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
 class Condition(NamedTuple):
-    """What is asked of a row of `usage`, and the same of a sum; empty where a sum does not know it."""
+    """What is asked of a dimension: of a row of `usage`, and of a sum that knows it."""
 
+    dimension: Dimension
     of_a_row: str
-    of_a_sum: str = ""
-    of_identity: bool = False
-    """It is about what all copies of an event share, so that it may be asked before they are compared."""
+    of_a_sum: str
+
+    @property
+    def is_first(self) -> bool:
+        """Whether all copies of an event agree on it, so that it is asked before they are compared."""
+        return self.dimension == "key"
 
 
 class Cut(NamedTuple):
@@ -83,9 +89,12 @@ def source_of_sums(
     """
     asked = sorted(set(dimensions))
     parameters: dict[str, Any] = {"start_us": to_unix_us(span.start), "end_us": to_unix_us(span.end)}
-    if NOT_SUMMED & set(asked) or not all(one.of_a_sum for one in conditions):
+    of_conditions = {one.dimension for one in conditions}
+    # `usage` lies in the order of days and keys: of one key its rows are found sooner than its sums.
+    if NOT_SUMMED & {*asked, *of_conditions} or "key" in of_conditions:
         return f"({_rows(asked, conditions, [])})", parameters
     held, parts = cut(span, edges), list[str]()
+    sums = "usage_by" if OF_KEYS & {*asked, *of_conditions} else "usage_teams_by"
     first, last = _day(span.start), _ceiling(span.end, _DAY)
     parameters |= {
         "first_day": f"{first:%Y-%m-%d}",
@@ -95,7 +104,7 @@ def source_of_sums(
     }
     if (last - first) // _DAY > len(held.days):
         within = "day >= {first_day:Date} AND day < {last_day:Date} AND day NOT IN {cut_days:Array(Date)}"
-        parts.append(_sums("usage_by_day", "since", asked, conditions, within))
+        parts.append(_sums(f"{sums}_day", "since", asked, conditions, within))
     if sum(_hours_within(day, span) for day in held.days) > len(held.hours):
         within = (
             "hour >= toStartOfHour(fromUnixTimestamp64Micro({start_us:Int64}, 'UTC'))"
@@ -103,7 +112,7 @@ def source_of_sums(
             " AND toDate(hour) IN {cut_days:Array(Date)}"
             " AND toUnixTimestamp(hour) NOT IN {cut_hours:Array(UInt32)}"
         )
-        parts.append(_sums("usage_by_hour", "hour", asked, conditions, within))
+        parts.append(_sums(f"{sums}_hour", "hour", asked, conditions, within))
     if held.hours:
         parameters["row_days"] = sorted({f"{one:%Y-%m-%d}" for one in held.hours})
         within_hours = [
@@ -136,8 +145,8 @@ def rows_of_usage(
 
     What all copies share is asked first, so that of the others only this one column is read.
     """
-    first = [in_span(), *of_identity, *(one.of_a_row for one in conditions if one.of_identity)]
-    then = [one.of_a_row for one in conditions if not one.of_identity]
+    first = [in_span(), *of_identity, *(one.of_a_row for one in conditions if one.is_first)]
+    then = [one.of_a_row for one in conditions if not one.is_first]
     where = f" WHERE {' AND '.join(then)}" if then else ""
     return f"SELECT {columns} FROM usage{' FINAL' if final else ''} PREWHERE {' AND '.join(first)}{where}"
 

@@ -64,6 +64,8 @@ ASKED: dict[str, tuple[str, Callable[[UsageEvent], Key]]] = {
         lambda e: (hour_of(e), e.team or "", e.key, model_of(e)),
     ),
     "by_day": ("toString(day), team, key, model", lambda e: (day_of(e), e.team or "", e.key, model_of(e))),
+    "usage_teams_by_hour": ("toString(hour), team, model", lambda e: (hour_of(e), e.team or "", model_of(e))),
+    "usage_teams_by_day": ("toString(day), team, model", lambda e: (day_of(e), e.team or "", model_of(e))),
     "by_team_day": ("toString(day), team", lambda e: (day_of(e), e.team or "")),
     "by_key_day": ("toString(day), key, team", lambda e: (day_of(e), e.key, e.team or "")),
     "by_model_day": ("toString(day), provider, model", lambda e: (day_of(e), e.provider, model_of(e))),
@@ -113,6 +115,18 @@ def test_sums_equal_the_rows_after_redeliveries_corrections_voids_and_replays(
     roll_ups.round()
     assert read_stale(client) == {}, "all has come to rest, and is read from the sums"
     equals_the_rows(recorded)
+
+
+def test_sums_of_teams_are_read_without_their_keys(client: Client, settings: SinkSettings) -> None:
+    recorded, roll_ups = Recorded(client, settings, Random(11)), RollUps(settings, lambda: True)
+    recorded.new()
+    roll_ups.round()
+    roll_ups.round()
+    for view, table in (("usage_teams_by_hour", "usage_hours"), ("usage_teams_by_day", "usage_days")):
+        client.command(f"OPTIMIZE TABLE {table} FINAL")
+        plan = client.query(f"EXPLAIN SELECT team, sum(spent_usd) FROM {view} GROUP BY team").result_rows
+        assert "ReadFromMergeTree (without_keys)" in "".join(line for (line,) in plan), view
+        equals_the_rows(recorded, view)
 
 
 def test_sums_are_what_is_read_once_all_is_at_rest(client: Client, settings: SinkSettings) -> None:

@@ -20,7 +20,12 @@ TIMES = st.one_of(
 
 def _tables(span: TimeSpan) -> list[str]:
     sql, _ = source_of_sums(span, (), ["team"], [])
-    return [one for one in ("usage_by_day", "usage_by_hour", "usage FINAL") if one in sql]
+    known = {
+        "days": "FROM usage_teams_by_day ",
+        "hours": "FROM usage_teams_by_hour ",
+        "rows": "FROM usage FINAL ",
+    }
+    return [name for name, table in known.items() if f"FROM {table} " in sql]
 
 
 @given(TIMES, TIMES, st.lists(TIMES, max_size=4))
@@ -43,22 +48,36 @@ def test_no_day_and_no_hour_that_is_not_cut_holds_an_edge(
 
 
 def test_nothing_is_read_that_the_span_does_not_need() -> None:
-    assert _tables(TimeSpan(MIDNIGHT, MIDNIGHT + DAY)) == ["usage_by_day"]
-    assert _tables(TimeSpan(MIDNIGHT - HOUR, MIDNIGHT + DAY)) == ["usage_by_day", "usage_by_hour"]
-    assert _tables(TimeSpan(MIDNIGHT + HOUR, MIDNIGHT + 3 * HOUR)) == ["usage_by_hour"]
+    assert _tables(TimeSpan(MIDNIGHT, MIDNIGHT + DAY)) == ["days"]
+    assert _tables(TimeSpan(MIDNIGHT - HOUR, MIDNIGHT + DAY)) == ["days", "hours"]
+    assert _tables(TimeSpan(MIDNIGHT + HOUR, MIDNIGHT + 3 * HOUR)) == ["hours"]
     minutes = timedelta(minutes=50)
-    assert _tables(TimeSpan(MIDNIGHT + minutes, MIDNIGHT + HOUR)) == ["usage FINAL"]
-    assert _tables(TimeSpan(MIDNIGHT + minutes, MIDNIGHT + HOUR + minutes)) == ["usage FINAL"]
-    assert _tables(TimeSpan(MIDNIGHT + minutes, MIDNIGHT + 3 * HOUR)) == ["usage_by_hour", "usage FINAL"]
-    assert _tables(TimeSpan(MIDNIGHT - minutes, MIDNIGHT + DAY)) == ["usage_by_day", "usage FINAL"]
+    assert _tables(TimeSpan(MIDNIGHT + minutes, MIDNIGHT + HOUR)) == ["rows"]
+    assert _tables(TimeSpan(MIDNIGHT + minutes, MIDNIGHT + HOUR + minutes)) == ["rows"]
+    assert _tables(TimeSpan(MIDNIGHT + minutes, MIDNIGHT + 3 * HOUR)) == [
+        "usage_teams_by_hour",
+        "usage FINAL",
+    ]
+    assert _tables(TimeSpan(MIDNIGHT - minutes, MIDNIGHT + DAY)) == ["days", "rows"]
 
 
 def test_what_a_sum_does_not_know_is_read_from_the_rows() -> None:
     days = TimeSpan(MIDNIGHT, MIDNIGHT + DAY)
+    of_tag = Condition("tag", "has(tags, 'prod')", "tag = 'prod'")
 
     for sql, _ in (
         source_of_sums(days, (), ["tag"], []),
         source_of_sums(days, (), ["team", "session"], []),
-        source_of_sums(days, (), ["team"], [Condition("has(tags, 'prod')")]),
+        source_of_sums(days, (), ["team"], [of_tag]),
     ):
-        assert "usage_by" not in sql
+        assert "FROM usage FINAL" in sql
+        assert "_by_" not in sql
+
+
+def test_keys_are_read_only_where_they_matter() -> None:
+    days = TimeSpan(MIDNIGHT, MIDNIGHT + DAY)
+    of_user = Condition("user", "user = 'ann'", "user = 'ann'")
+
+    assert "usage_teams_by_day" in source_of_sums(days, (), ["team", "model"], [])[0]
+    assert "usage_by_day" in source_of_sums(days, (), ["team", "key"], [])[0]
+    assert "usage_by_day" in source_of_sums(days, (), ["team"], [of_user])[0]
