@@ -74,7 +74,7 @@ def main(rows: int, rounds: int) -> None:
     """Measure history; fails if a sum is not that of the rows."""
     facts = describe()
     rmtree(DIRECTORY, ignore_errors=True)
-    with engine(DIRECTORY) as url:
+    with engine(DIRECTORY) as (url, _):
         settings = SinkSettings(clickhouse_url=url, clickhouse_database="bench")
         client = open_client(settings, database=None, timeout_seconds=3_600)
         migrate(client, "bench")

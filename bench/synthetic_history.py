@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
+from typing import NamedTuple
 
 import click
 from clickhouse_connect.driver.client import Client
@@ -14,6 +15,13 @@ from bench.sink import READY_WITHIN_SECONDS
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.ports import LOOPBACK, free_port
 from spendmeter_local.probes import http_answers, wait_until
+
+
+class RunningEngine(NamedTuple):
+    """ClickHouse's engine, in a session of its own."""
+
+    url: str
+    pid: int
 
 
 def fill(client: Client, begin: datetime, days: int, rows: int, keys: int) -> None:
@@ -71,8 +79,8 @@ def events(begin: datetime, seconds: int, first: int, count: int, keys: int) -> 
 
 
 @contextmanager
-def engine(directory: Path) -> Iterator[str]:
-    """Its URL; its data is in the directory, and stays there."""
+def engine(directory: Path) -> Iterator[RunningEngine]:
+    """An engine whose data is in the directory, and stays there."""
     port, password = free_port(), token_hex(8)
     command = [sys.executable, "-m", "spendmeter_local.clickhouse", "--path", str(directory / "data")]
     child = start_child(
@@ -86,6 +94,6 @@ def engine(directory: Path) -> Iterator[str]:
             lambda: http_answers(f"http://{address}/ping"), timeout_seconds=READY_WITHIN_SECONDS
         ):
             raise SystemExit(f"the engine does not answer; see {directory}/clickhouse.log")
-        yield f"http://default:{password}@{address}"
+        yield RunningEngine(f"http://default:{password}@{address}", child.pid)
     finally:
         kill_child(child)
