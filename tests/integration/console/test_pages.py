@@ -15,14 +15,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from spendmeter.contract.money import NanoUsd, format_usd
-from spendmeter.contract.records import encode_budget, encode_signal
+from spendmeter.contract.records import encode_budget, encode_signal, encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.domain.window import window_of
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from tests.builders import budget
 
-from .conftest import Site, send, serving
+from .conftest import Site, send, serving, store
 from .reading import DESKTOP, PHONE, ZONE, Reader, chromium
 from .world import HOSTILE, World, hash_of, secret_of
 
@@ -164,6 +164,29 @@ def test_a_signal_shows_at_once_and_without_a_reload(
     assert value(page, "#left") == "0.876543211"
     assert page.evaluate("window.loaded") == "once"
     expect(page.locator("#shown")).to_contain_text("warning")
+
+
+def test_a_request_shows_on_the_overview_without_a_reload(
+    reader: Reader, system: SinkSettings, world: World
+) -> None:
+    page = reader.open("/")
+    expect(page.locator("body")).to_have_attribute("data-live", "yes")
+    page.evaluate("window.loaded = 'once'")
+    today = today_of(world)
+    event = world.spend("laptop", 1_234_567_891)
+    of = next(one for one in world.budgets if one.id == "company-year")
+    window, now = window_of(of, event.occurred_at), datetime.now(UTC)
+    signal = world.signal(of, {}, "company-year|", window, 1_234_567_891, 10**9, now)
+
+    with ThreadPoolExecutor(1) as thread:
+        usage = (Topic.USAGE, encode_usage(event))
+        thread.submit(asyncio.run, store(system, world, [usage])).result()
+        thread.submit(asyncio.run, send(system, [(Topic.SIGNALS, encode_signal(signal))])).result()
+        spent = world.spent(lambda event: event.occurred_at >= today)
+        expect(page.locator("#today data").first).to_have_attribute("value", format_usd(spent))
+
+    assert page.evaluate("window.loaded") == "once"
+    assert reader.complaints == []
 
 
 def test_thousands_of_accounts_are_as_many_rows_as_are_seen(

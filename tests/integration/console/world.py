@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -83,6 +83,12 @@ class World:
             yield Topic.DECISIONS, encode_decision(decision)
         for alert in self.alerts:
             yield Topic.ALERTS, encode_alert(alert)
+
+    def spend(self, alias: str, cost_nanousd: int) -> UsageEvent:
+        """One more request of a key, now; it still has to be stored."""
+        event = self._event(datetime.now(UTC), alias, cost_nanousd=cost_nanousd)
+        self.events.append(event)
+        return event
 
     def spent(self, which: Callable[[UsageEvent], Any] = lambda event: True) -> NanoUsd:
         """What the provider billed in the end, of these events."""
