@@ -46,7 +46,7 @@ class SpendSeries(NamedTuple):
     """Spend over time."""
 
     points: list[Point]
-    """Of the values that were asked for."""
+    """Of the values that the question named."""
     whole: list[Point]
     """Of all values; by tag, of every tag of a request."""
     totals: SpendTotals

@@ -50,7 +50,7 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
 class Condition(NamedTuple):
-    """What is asked of a dimension: of a row of `usage`, and of a sum that knows it."""
+    """A condition on a dimension: as it is for a row of `usage`, and for a sum that knows it."""
 
     dimension: Dimension
     of_a_row: str
@@ -58,7 +58,7 @@ class Condition(NamedTuple):
 
     @property
     def is_first(self) -> bool:
-        """Whether all copies of an event agree on it, so that it is asked before they are compared."""
+        """Whether all copies of an event agree on it, so that it may be checked before they are compared."""
         return self.dimension == "key"
 
 
@@ -87,14 +87,14 @@ def source_of_sums(
 
     `at` is when a row was, or where its hour or day begins: on the same side of each edge.
     """
-    asked = sorted(set(dimensions))
+    wanted = sorted(set(dimensions))
     parameters: dict[str, Any] = {"start_us": to_unix_us(span.start), "end_us": to_unix_us(span.end)}
     of_conditions = {one.dimension for one in conditions}
     # `usage` lies in the order of days and keys: of one key its rows are found sooner than its sums.
-    if NOT_SUMMED & {*asked, *of_conditions} or "key" in of_conditions:
-        return f"({_rows(asked, conditions, [])})", parameters
+    if NOT_SUMMED & {*wanted, *of_conditions} or "key" in of_conditions:
+        return f"({_rows(wanted, conditions, [])})", parameters
     held, parts = cut(span, edges), list[str]()
-    sums = "usage_by" if OF_KEYS & {*asked, *of_conditions} else "usage_teams_by"
+    sums = "usage_by" if OF_KEYS & {*wanted, *of_conditions} else "usage_teams_by"
     first, last = _day(span.start), _ceiling(span.end, _DAY)
     parameters |= {
         "first_day": f"{first:%Y-%m-%d}",
@@ -104,7 +104,7 @@ def source_of_sums(
     }
     if (last - first) // _DAY > len(held.days):
         within = "day >= {first_day:Date} AND day < {last_day:Date} AND day NOT IN {cut_days:Array(Date)}"
-        parts.append(_sums(f"{sums}_day", "since", asked, conditions, within))
+        parts.append(_sums(f"{sums}_day", "since", wanted, conditions, within))
     if sum(_hours_within(day, span) for day in held.days) > len(held.hours):
         within = (
             "hour >= toStartOfHour(fromUnixTimestamp64Micro({start_us:Int64}, 'UTC'))"
@@ -112,29 +112,29 @@ def source_of_sums(
             " AND toDate(hour) IN {cut_days:Array(Date)}"
             " AND toUnixTimestamp(hour) NOT IN {cut_hours:Array(UInt32)}"
         )
-        parts.append(_sums(f"{sums}_hour", "hour", asked, conditions, within))
+        parts.append(_sums(f"{sums}_hour", "hour", wanted, conditions, within))
     if held.hours:
         parameters["row_days"] = sorted({f"{one:%Y-%m-%d}" for one in held.hours})
         within_hours = [
             "toDate(occurred_at) IN {row_days:Array(Date)}",
             "toUnixTimestamp(toStartOfHour(occurred_at)) IN {cut_hours:Array(UInt32)}",
         ]
-        parts.append(_rows(asked, conditions, within_hours))
+        parts.append(_rows(wanted, conditions, within_hours))
     return f"({' UNION ALL '.join(parts)})", parameters
 
 
 def _sums(
-    view: str, start: str, asked: Sequence[Dimension], conditions: Sequence[Condition], within: str
+    view: str, start: str, wanted: Sequence[Dimension], conditions: Sequence[Condition], within: str
 ) -> str:
-    columns = [f"toDateTime64({start}, 6, 'UTC') AS at", *(f"`{one}` AS v_{one}" for one in asked)]
-    columns += [f"{_NAME_OF_A_SUM[one]} AS n_{one}" for one in asked if one in _NAME_OF_A_SUM]
+    columns = [f"toDateTime64({start}, 6, 'UTC') AS at", *(f"`{one}` AS v_{one}" for one in wanted)]
+    columns += [f"{_NAME_OF_A_SUM[one]} AS n_{one}" for one in wanted if one in _NAME_OF_A_SUM]
     held = " AND ".join([within, *(one.of_a_sum for one in conditions)])
     return f"SELECT {', '.join(columns)}, {_COUNTS_OF_A_SUM} FROM {view} WHERE {held}"
 
 
-def _rows(asked: Sequence[Dimension], conditions: Sequence[Condition], within: Sequence[str]) -> str:
-    columns = ["occurred_at AS at", *(f"{OF_A_ROW[one]} AS v_{one}" for one in asked)]
-    columns += [f"{_NAME_OF_A_ROW[one]} AS n_{one}" for one in asked if one in _NAME_OF_A_ROW]
+def _rows(wanted: Sequence[Dimension], conditions: Sequence[Condition], within: Sequence[str]) -> str:
+    columns = ["occurred_at AS at", *(f"{OF_A_ROW[one]} AS v_{one}" for one in wanted)]
+    columns += [f"{_NAME_OF_A_ROW[one]} AS n_{one}" for one in wanted if one in _NAME_OF_A_ROW]
     return rows_of_usage(conditions, within, f"{', '.join(columns)}, {_COUNTS_OF_A_ROW}")
 
 
@@ -143,7 +143,7 @@ def rows_of_usage(
 ) -> str:
     """What reads rows of `usage` in the span of `start_us` and `end_us`, each event once if `final`.
 
-    What all copies share is asked first, so that of the others only this one column is read.
+    What all copies share is checked first, so that of the others only this one column is read.
     """
     first = [in_span(), *of_identity, *(one.of_a_row for one in conditions if one.is_first)]
     then = [one.of_a_row for one in conditions if not one.is_first]
