@@ -21,6 +21,7 @@ SOURCES = [
         "stream",
         "sinks",
         "doctor",
+        "console",
         "deploy",
         "tests",
         "bench",
