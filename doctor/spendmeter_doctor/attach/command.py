@@ -1,5 +1,6 @@
 """`spendmeter attach`: what to add to a LiteLLM configuration, adding it, and going back."""
 
+import re
 from collections.abc import Iterator
 from difflib import unified_diff
 from pathlib import Path
@@ -28,6 +29,10 @@ INVALID, DIFFERS = 2, 1
 _CALLBACK_FILE = "from spendmeter_gateway import callback\n"
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 _MAX_SHOWN = 20
+_SECRET = re.compile(
+    r"(?i)^(.\s*(?:- )?[\w.-]*(?:key|password|secret|token|url|dsn)[\w.-]*:\s*)(?!['\"]?os\.environ/)\S.*$"
+)
+"""A line with a value that no terminal should show: what stands beside our lines is the operator's."""
 
 
 @click.command()
@@ -76,7 +81,7 @@ def _show_difference(config: LitellmConfig, text: str) -> None:
     name = config.path.name
     lines = unified_diff(config.text.splitlines(), text.splitlines(), name, name, lineterm="", n=2)
     for line in lines:
-        say(line, colour=_COLOURS.get(line[:1]))
+        say(_SECRET.sub(r"\1…", line), colour=_COLOURS.get(line[:1]))
 
 
 def _show_take_over(config: LitellmConfig, url: str | None, api_key: str | None) -> None:

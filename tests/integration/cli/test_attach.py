@@ -55,6 +55,17 @@ def test_what_somebody_changed_since_is_not_overwritten(config: Path) -> None:
     assert config.read_text() == changed
 
 
+def test_what_stands_beside_our_lines_is_shown_without_its_secrets(config: Path) -> None:
+    config.write_text(
+        "general_settings:\n  master_key: sk-secret-7\n  database_url: os.environ/DATABASE_URL\n"
+    )
+
+    said = spendmeter("attach", str(config), exit_code=1)
+
+    assert "   master_key: …\n   database_url: os.environ/DATABASE_URL\n+\n+litellm_settings:" in said
+    assert "sk-secret" not in said
+
+
 def test_a_link_stays_a_link(config: Path) -> None:
     link = config.with_name("linked.yaml")
     link.symlink_to(config)
