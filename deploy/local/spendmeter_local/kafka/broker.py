@@ -258,6 +258,8 @@ group.min.session.timeout.ms=1000
 
 broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms={session_ms // 4}
+# A machine on which much else runs may need longer than the 60 s after which a starting broker gives up.
+initial.broker.registration.timeout.ms=300000
 
 # A small heap, of which the cleaner would use 128 MB.
 log.cleaner.dedupe.buffer.size=16777216
