@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi screenshots prometheus-rule grafana lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi asyncapi screenshots prometheus-rule grafana lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -97,6 +97,9 @@ python-api: install  ## Write the tables of docs/reference/python.md
 
 openapi: install  ## Write docs/reference/openapi.json
 	@$(BIN)/python -m spendmeter_console.api.openapi > docs/reference/openapi.json
+
+asyncapi: install  ## Write docs/reference/asyncapi.json and the JSON Schemas of all records, docs/reference/schemas
+	@$(BIN)/python -m spendmeter.contract.asyncapi docs/reference
 
 prometheus-rule: install  ## Write the rules of deploy/prometheus for Prometheus' operator, deploy/kubernetes/monitoring/rules.yaml
 	@$(BIN)/python -m tests.prometheus_rule

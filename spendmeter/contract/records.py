@@ -29,7 +29,7 @@ _MAX_ERRORS_SHOWN = 5
 # A message may quote the refused value, which may be a megabyte.
 MAX_DETAIL_CHARACTERS = 1_000
 
-_TYPES: dict[type[Wire], bytes] = {
+TYPES: dict[type[Wire], bytes] = {
     UsageEvent: b"dev.spendmeter.usage.v1",
     Budget: b"dev.spendmeter.budget.v1",
     Total: b"dev.spendmeter.total.v1",
@@ -41,6 +41,7 @@ _TYPES: dict[type[Wire], bytes] = {
     ProviderObject: b"dev.spendmeter.object.v1",
     AlertDelivery: b"dev.spendmeter.delivery.v1",
 }
+"""The `ce_type` of each value that crosses Kafka."""
 _SPECVERSION, _CONTENT_TYPE = ("ce_specversion", b"1.0"), ("content-type", b"application/json")
 
 
@@ -72,7 +73,7 @@ def encode(
         _SPECVERSION,
         ("ce_id", event_id.encode()),
         ("ce_source", source.encode()),
-        ("ce_type", _TYPES[type(value)]),
+        ("ce_type", TYPES[type(value)]),
         ("ce_time", format_one(time).encode()),
         _CONTENT_TYPE,
     ]
@@ -185,7 +186,7 @@ def decode(model: type[_W], value: bytes | None, headers: Iterable[tuple[str, by
 
 
 def _check_type(model: type[Wire], headers: Iterable[tuple[str, bytes | None]]) -> None:
-    known = _TYPES[model]
+    known = TYPES[model]
     for name, text in headers:
         if name == "ce_type" and text != known:
             # Kafka allows a header without a value, although our types do not.

@@ -11,7 +11,7 @@ from spendmeter.contract.budget import Action, Budget, Enforcement, Raise
 from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.provider_object import ProviderObject
-from spendmeter.contract.records import _TYPES, encode_usage
+from spendmeter.contract.records import TYPES, encode_usage
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import PARTITIONED, Topic
 from spendmeter.contract.total import Opening, Total
@@ -61,7 +61,7 @@ def test_no_section_names_a_field_that_is_gone(title: str) -> None:
 
 
 def test_every_model_of_the_wire_has_a_section() -> None:
-    assert set(_TYPES) <= set(SECTIONS)
+    assert set(TYPES) <= set(SECTIONS)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_each_topic_has_its_row_with_its_partitions(topic: Topic) -> None:
 
 
 def test_every_header_and_type_is_told() -> None:
-    types = {"." + text.decode().removeprefix("dev.spendmeter.") for text in _TYPES.values()}
+    types = {"." + text.decode().removeprefix("dev.spendmeter.") for text in TYPES.values()}
 
     assert {name for name, _ in encode_usage(usage()).headers} <= named(PAGE)
     assert types - {name.removeprefix("dev.spendmeter") for name in named(PAGE)} == set()
