@@ -94,6 +94,8 @@ ALERTS: dict[str, list[Rises | Above]] = {
         Above("spendmeter_alerts_oldest_unsent_seconds", 301, 300, 0, 'route="r"')
     ],
     "SpendmeterAlertsSkipped": [Rises("spendmeter_alerts_skipped_total", 'route="r"')],
+    "SpendmeterCanaryFails": [Above("spendmeter_canary_failing_rounds", 3, 2)],
+    "SpendmeterCanaryRefusedBelowLimit": [Rises("spendmeter_canary_refused_below_limit_total")],
 }
 BEFORE = 10
 """Minutes of quiet before something happens."""
