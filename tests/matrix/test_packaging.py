@@ -20,6 +20,7 @@ PACKAGES = {
     "spendmeter_stream": "stream",
     "spendmeter_sinks": "sinks",
     "spendmeter_console": "console",
+    "spendmeter_doctor": "doctor",
     "spendmeter_local": "deploy/local",
 }
 """Each with the folder that it lies in."""

@@ -92,7 +92,7 @@ def test_each_worker_of_a_proxy_has_a_port_as_long_as_there_are_any() -> None:
         metrics.serve(settings)
     metrics.serve(settings, ports=2)
 
-    assert [get(port, "/healthz")[0] for port in (first, first + 1)] == [200, 200]
+    assert [get(port, "/metrics")[0] for port in (first, first + 1)] == [200, 200]
     with pytest.raises(metrics.NotServed, match=f"{LOOPBACK}:{first} to {first + 1} "):
         metrics.serve(settings, ports=2)
 
