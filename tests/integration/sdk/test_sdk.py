@@ -291,10 +291,17 @@ async def _drained(to: dict[str, str]) -> None:
         pass
 
 
+@pytest.mark.parametrize("is_redacted", [False, True])
 @pytest.mark.parametrize("call", CALLS)
 async def test_every_kind_of_call_is_recorded_once_for_whom_it_was_admitted(
-    program: Program, program_settings: Settings, call: str
+    program: Program,
+    program_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    is_redacted: bool,
 ) -> None:
+    """Where LiteLLM empties the texts before it logs a call, too."""
+    monkeypatch.setattr(litellm, "turn_off_message_logging", is_redacted)
     budget = await limit(program, program_settings, 1)
     budget = budget.model_copy(update={"limit_nanousd": 1})
     user = budget.match["user"]
