@@ -38,7 +38,7 @@ _HEADINGS = {
     "gateway": ["Gateway"],
     "stream": ["Stream worker"],
     "sink": ["ClickHouse sink"],
-    "relay": ["Alert relay"],
+    "relay": ["Alert relay", "ClickHouse sink"],
     "web": ["The page", "ClickHouse sink"],
     "tools": ["ClickHouse sink"],
 }

@@ -50,6 +50,12 @@ GRANT SELECT ON spend.* TO spend_query;
 CREATE USER IF NOT EXISTS spend_console IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
 GRANT SELECT ON spend.* TO spend_console;
 
+-- `spendmeter alerts relay`: the names of keys, users, teams, organizations and projects, for its messages.
+CREATE USER IF NOT EXISTS spend_relay IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
+GRANT SELECT(day, key, key_alias, user, user_alias, user_email) ON spend.by_key_day TO spend_relay;
+GRANT SELECT(day, team, team_alias) ON spend.by_team_day TO spend_relay;
+GRANT SELECT(day, organization, organization_alias, project, project_alias) ON spend.by_day TO spend_relay;
+
 -- People who may see the views and none of the tables beneath them.
 CREATE USER IF NOT EXISTS spend_views IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
 GRANT SELECT ON spend.events TO spend_views;

@@ -9,14 +9,16 @@ from zoneinfo import ZoneInfo
 import click
 
 from spendmeter.cli.answers import check_outputs, format_option, output_option
-from spendmeter.cli.connection import clickhouse_settings, kafka_settings, run
+from spendmeter.cli.connection import clickhouse_settings, kafka_settings, name_lookup, run
 from spendmeter.cli.lists import Row, amounts, filtered, list_filter, read_list, show_list
-from spendmeter.cli.options import Moment, dir_option, json_option, zone_option
+from spendmeter.cli.options import Moment, dir_option, ids_option, json_option, zone_option
 from spendmeter.cli.printing import STATES, clock, print_json, print_json_line, print_table, say
 from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.history.lists import alerts_query
+from spendmeter.history.name_lookup import NameLookup, ids_of, named_message
+from spendmeter.history.names import Names
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.settings import Settings
 from spendmeter.topics.dead_letters import StoredRecord
@@ -26,8 +28,9 @@ from spendmeter.topics.dead_letters import StoredRecord
 @click.option("--follow", "-f", is_flag=True, help="Stay, and print each alert as it comes.")
 @dir_option
 @json_option
+@ids_option
 @click.pass_context
-def alerts(context: click.Context, follow: bool, dir_: Path | None, as_json: bool) -> None:
+def alerts(context: click.Context, follow: bool, dir_: Path | None, as_json: bool, wide: bool) -> None:
     """Alerts, oldest first: thresholds, budgets exceeded and recovered, models without a price.
 
     With --json and --follow: one object a line.
@@ -35,19 +38,22 @@ def alerts(context: click.Context, follow: bool, dir_: Path | None, as_json: boo
     if context.invoked_subcommand is not None:
         return None
     settings = kafka_settings(dir_)
+    lookup = name_lookup(dir_, wide=wide or as_json)
     if not follow:
         found: list[Alert] = []
-        run(lambda: _reader(settings, found.append).read_to_end(), settings)
+
+        async def work() -> Names:
+            await _reader(settings, found.append).read_to_end()
+            return await lookup.names_of(ids_of(found))
+
+        names = run(work, settings)
         if as_json:
             return print_json([alert.model_dump(mode="json") for alert in found])
         for alert in found:
-            say(_line(alert))
+            say(_line(alert, None if wide else names))
         return None if found else say("no alerts yet")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        run(
-            _reader(settings, lambda a: print_json_line(a) if as_json else say(_line(a))).run,
-            settings,
-        )
+        run(lambda: follow_alerts(settings, lookup, as_json, wide), settings)
     return None
 
 
@@ -62,7 +68,7 @@ def alerts(context: click.Context, follow: bool, dir_: Path | None, as_json: boo
     help=f"One of {', '.join(AlertKind)}.",
 )
 @zone_option
-@click.option("--wide", is_flag=True, help="Show ids instead of names.")
+@ids_option
 @format_option
 @output_option
 @dir_option
@@ -129,5 +135,33 @@ def _reader(settings: Settings, show: Callable[[Alert], None]) -> CompactedTopic
     return CompactedTopics(settings, [settings.topic(Topic.ALERTS)], show_alert)
 
 
-def _line(alert: Alert) -> str:
-    return f"{clock(alert.emitted_at)}  {alert.kind:<9}  {alert.message}"
+async def follow_alerts(settings: Settings, lookup: NameLookup, as_json: bool, wide: bool) -> None:
+    """Print each alert as it comes; the names of those that have come meanwhile are one lookup."""
+    came: asyncio.Queue[Alert] = asyncio.Queue()
+    reading = asyncio.create_task(_reader(settings, came.put_nowait).run())
+    printing = asyncio.create_task(_print_all(came, lookup, as_json, wide))
+    try:
+        done, _ = await asyncio.wait([reading, printing], return_when=asyncio.FIRST_COMPLETED)
+        for one in done:
+            one.result()
+    finally:
+        reading.cancel()
+        printing.cancel()
+        await asyncio.gather(reading, printing, return_exceptions=True)
+
+
+async def _print_all(came: asyncio.Queue[Alert], lookup: NameLookup, as_json: bool, wide: bool) -> None:
+    while True:
+        some = [await came.get()]
+        while not came.empty():
+            some.append(came.get_nowait())
+        names = await lookup.names_of(ids_of(some))
+        for alert in some:
+            if as_json:
+                print_json_line(alert)
+            else:
+                say(_line(alert, None if wide else names))
+
+
+def _line(alert: Alert, names: Names | None) -> str:
+    return f"{clock(alert.emitted_at)}  {alert.kind:<9}  {named_message(alert, names)}"

@@ -11,6 +11,7 @@ import click
 from pydantic_settings import BaseSettings
 
 from spendmeter.client import NoSuchBudget
+from spendmeter.history.name_lookup import NameLookup
 from spendmeter.kafka.client import KafkaError
 from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
@@ -22,6 +23,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound=BaseSettings)
 C = TypeVar("C", bound=ClickHouseSettings)
 
+NAMES_WITHIN_SECONDS = 10.0
+"""Then a command shows ids."""
 _KAFKA, _CLICKHOUSE = "SPENDMETER_KAFKA_BOOTSTRAP", "SPENDMETER_CLICKHOUSE_URL"
 
 
@@ -35,6 +38,18 @@ def clickhouse_settings(dir_: Path | None) -> ClickHouseSettings:
     history.
     """
     return _found(ClickHouseSettings, dir_, _CLICKHOUSE)
+
+
+def names_settings(dir_: Path | None) -> ClickHouseSettings | None:
+    """The history that names may come from, for commands that need only Kafka; None where none is named."""
+    if dir_ is None and names_kafka() and not names_clickhouse():
+        return None
+    return clickhouse_settings(dir_)
+
+
+def name_lookup(dir_: Path | None, *, wide: bool = False) -> NameLookup:
+    """Names for a command to show; none where ids are wanted."""
+    return NameLookup(None if wide else names_settings(dir_), NAMES_WITHIN_SECONDS)
 
 
 def cluster_settings(dir_: Path | None) -> ClickHouseSettings:

@@ -36,6 +36,7 @@ def wait_option(help_: str) -> Callable[[F], F]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+ids_option = click.option("--wide", is_flag=True, help="Show ids instead of names.")
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 
 

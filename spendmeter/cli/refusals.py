@@ -9,7 +9,7 @@ import click
 from spendmeter.cli.answers import check_outputs, format_option, output_option
 from spendmeter.cli.connection import clickhouse_settings
 from spendmeter.cli.lists import Row, amounts, filtered, list_filter, read_list, show_list
-from spendmeter.cli.options import Moment, dir_option, json_option, zone_option
+from spendmeter.cli.options import Moment, dir_option, ids_option, json_option, zone_option
 from spendmeter.cli.printing import STATES, clock, print_table
 from spendmeter.contract.decision import Why
 from spendmeter.history.lists import refusals_query
@@ -26,7 +26,7 @@ from spendmeter.history.lists import refusals_query
     help=f"One of {', '.join(Why)}.",
 )
 @zone_option
-@click.option("--wide", is_flag=True, help="Show ids instead of names.")
+@ids_option
 @format_option
 @output_option
 @dir_option

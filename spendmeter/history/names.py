@@ -1,20 +1,34 @@
 """Names for people and the ids that they stand for, as recorded with spend."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from datetime import date
+from types import MappingProxyType
+from typing import Any, Final
 
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.ids import short
+from spendmeter.visible import one_line
 
+NamedId = tuple[str, str]
+"""A dimension and an id of it; EMAIL and a user's id, for that user's address."""
+Names = Mapping[NamedId, str]
+EMAIL: Final = "user_email"
+NO_NAMES: Final[Names] = MappingProxyType({})
 MAX_FOUND = 20
+MAX_IDS_IN_A_QUERY = 500
+"""Ids in one query: they are sent in its address."""
+MAX_NAME_CHARS = 100
+"""Of a name in a message."""
 _VIEWS: Final[Mapping[str, str]] = {
     "key": "by_key_day",
     "user": "by_key_day",
+    EMAIL: "by_key_day",
     "team": "by_team_day",
     "organization": "by_day",
     "project": "by_day",
 }
 """Dimension that has names: the smallest view with them."""
-NAMED: Final[frozenset[str]] = frozenset(_VIEWS)
+NAMED: Final[frozenset[str]] = frozenset(_VIEWS) - {EMAIL}
 
 
 def ids_named(client: Client, dimension: str, text: str) -> dict[str, str]:
@@ -39,28 +53,53 @@ def known_names(client: Client, dimension: str) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
-def names_of_ids(client: Client, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The latest name of each dimension and id; what has none is left out."""
+def names_of_ids(client: Client, pairs: Iterable[NamedId], since: date | None = None) -> dict[NamedId, str]:
+    """The latest name of each dimension and id; what has none is left out.
+
+    `since`: only names that were recorded that day (UTC) or later.
+    """
     wanted: dict[str, set[str]] = {}
     for dimension, id_ in pairs:
-        if dimension in NAMED:
+        if dimension in _VIEWS:
             wanted.setdefault(dimension, set()).add(id_)
     return {
         (dimension, id_): name
         for dimension, ids in wanted.items()
-        for id_, name in _latest(client, dimension, ids)
+        for begin in range(0, len(ids), MAX_IDS_IN_A_QUERY)
+        for id_, name in _latest(client, dimension, sorted(ids)[begin : begin + MAX_IDS_IN_A_QUERY], since)
     }
 
 
-def _latest(client: Client, dimension: str, ids: Collection[str]) -> list[tuple[str, str]]:
-    alias = _alias(dimension)
+def ids_in(subject: Mapping[Any, str]) -> list[NamedId]:
+    """The ids of a subject that may have a name."""
+    found = [(dimension, id_) for dimension, id_ in subject.items() if dimension in NAMED]
+    return [*found, (EMAIL, subject["user"])] if "user" in subject else found
+
+
+def name_of(dimension: str, id_: str, names: Names) -> str:
+    """What people call it, in one line; without a name the id, of a hash its beginning."""
+    name = one_line(names.get((dimension, id_), ""))
+    if not name:
+        return short(id_)
+    return name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…"
+
+
+def _latest(
+    client: Client, dimension: str, ids: Collection[str], since: date | None
+) -> list[tuple[str, str]]:
+    alias, column = _alias(dimension), "user" if dimension == EMAIL else dimension
+    lately, parameters = "", dict[str, Any](ids=[*ids])
+    if since is not None:
+        lately, parameters["since"] = " AND day >= {since:Date}", since
     rows = client.query(
-        f"SELECT `{dimension}`, argMaxIf({alias}, day, {alias} != '') AS latest FROM {_VIEWS[dimension]}"
-        f" WHERE has({{ids:Array(String)}}, `{dimension}`) GROUP BY `{dimension}` HAVING latest != ''",
-        parameters={"ids": sorted(ids)},
+        f"SELECT `{column}`, argMaxIf({alias}, day, {alias} != '') AS latest FROM {_VIEWS[dimension]}"
+        f" WHERE has({{ids:Array(String)}}, `{column}`){lately} GROUP BY `{column}` HAVING latest != ''",
+        parameters=parameters,
     ).result_rows
     return [(str(id_), str(name)) for id_, name in rows]
 
 
 def _alias(dimension: str) -> str:
+    if dimension == EMAIL:
+        return EMAIL
     return "if(user_alias = '', user_email, user_alias)" if dimension == "user" else f"{dimension}_alias"

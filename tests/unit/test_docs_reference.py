@@ -72,7 +72,7 @@ def default(settings: type[BaseSettings], name: str) -> str:
         ("Gateway", GatewaySettings, Settings),
         ("Stream worker", StreamSettings, Settings),
         ("ClickHouse sink", SinkSettings, Settings),
-        ("Alert relay", AlertSettings, Settings),
+        ("Alert relay", AlertSettings, ClickHouseSettings),
         ("The page", ConsoleSettings, ClickHouseSettings),
     ],
 )

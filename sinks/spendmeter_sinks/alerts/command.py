@@ -12,8 +12,15 @@ from pathlib import Path
 import click
 
 from spendmeter.cli.alerts import alerts
-from spendmeter.cli.connection import kafka_settings, run
-from spendmeter.cli.options import INVALID_FILE, DurationOption, dir_option, json_option, read_file
+from spendmeter.cli.connection import kafka_settings, name_lookup, names_settings, run
+from spendmeter.cli.options import (
+    INVALID_FILE,
+    DurationOption,
+    dir_option,
+    ids_option,
+    json_option,
+    read_file,
+)
 from spendmeter.cli.printing import clock, print_json, say, say_lines
 from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome, alert_id
 from spendmeter.contract.budget import Budget
@@ -23,6 +30,8 @@ from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.window import window_of
 from spendmeter.extras import needs
+from spendmeter.history.name_lookup import ids_of, named_message
+from spendmeter.history.names import Names
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.runtime import logs, metrics
 from spendmeter.runtime.process import exiting_with_message
@@ -32,7 +41,7 @@ from spendmeter.topics.dead_letters import StoredRecord
 from spendmeter.values.account import account_name
 from spendmeter_sinks.alerts.delivery_log import read_delivery
 from spendmeter_sinks.alerts.file import InvalidRoutes, Secrets, read_routes
-from spendmeter_sinks.alerts.message import MessageContext, context_of, render
+from spendmeter_sinks.alerts.message import MessageContext, MessageContexts, render
 from spendmeter_sinks.alerts.routes import Route, due, routes_of
 from spendmeter_sinks.alerts.settings import AlertSettings
 
@@ -126,8 +135,9 @@ def try_route(route_name: str, routes_file: str | None, kind: str) -> None:
 @dir_option
 @routes_option
 @click.option("--example", "is_example", is_flag=True, help="Of made-up alerts; asks no Kafka.")
+@ids_option
 @click.option("--last", type=click.IntRange(1, 1000), default=SHOWN, show_default=True, help="Alerts.")
-def preview(dir_: Path | None, routes_file: str | None, is_example: bool, last: int) -> None:
+def preview(dir_: Path | None, routes_file: str | None, is_example: bool, wide: bool, last: int) -> None:
     """Show where the last alerts would go now, when, and what would be read there. Sends nothing."""
     settings = load(AlertSettings) if is_example else _settings(dir_)
     routes = checked_routes(routes_file or str(settings.alerts_routes), with_secrets=False)
@@ -141,11 +151,16 @@ def preview(dir_: Path | None, routes_file: str | None, is_example: bool, last: 
         ]
     else:
         budgets = BudgetTopic(settings)
-        found = run(lambda: _last_alerts(settings, budgets, last), settings)
-        contexts = [
-            (alert, context_of(alert, budgets.book, settings.alerts_link, settings.web_url))
-            for alert in found
-        ]
+        known = MessageContexts(
+            budgets.book, name_lookup(dir_, wide=wide), settings.alerts_link, settings.web_url
+        )
+
+        async def work() -> list[Alert]:
+            found = await _last_alerts(settings, budgets, last)
+            await known.learn(found)
+            return found
+
+        contexts = [(alert, known.of(alert)) for alert in run(work, settings)]
     for alert, context in contexts:
         _say_preview(routes, alert, context, now)
     if not contexts:
@@ -158,8 +173,14 @@ def preview(dir_: Path | None, routes_file: str | None, is_example: bool, last: 
 @click.option("--route", "route_name", help="Only this route's.")
 @click.option("--outcome", type=click.Choice([str(one) for one in DeliveryOutcome]), help="Only these.")
 @click.option("--since", type=DurationOption(), help="Only of this last span, such as 2h or 7d.")
+@ids_option
 def show_log(
-    dir_: Path | None, as_json: bool, route_name: str | None, outcome: str | None, since: timedelta | None
+    dir_: Path | None,
+    as_json: bool,
+    route_name: str | None,
+    outcome: str | None,
+    since: timedelta | None,
+    wide: bool,
 ) -> None:
     """What became of each alert on each route, and why; the oldest first."""
     settings = kafka_settings(dir_)
@@ -181,8 +202,10 @@ def show_log(
     ]
     if as_json:
         return print_json([one.model_dump(mode="json") for one in found])
+    ids = ids_of(one.alert for one in found if one.alert is not None)
+    names = run(lambda: name_lookup(dir_, wide=wide).names_of(ids), settings)
     for one in found:
-        say(log_line(one))
+        say(log_line(one, None if wide else names))
     return None if found else say("nothing yet")
 
 
@@ -201,9 +224,9 @@ def checked_routes(file: str, *, with_secrets: bool = True) -> list[Route]:
         sys.exit(INVALID_FILE)
 
 
-def log_line(one: AlertDelivery) -> str:
-    """One delivery as a line."""
-    what = one.alert.message if one.alert is not None else f"begins at offset {one.offset}"
+def log_line(one: AlertDelivery, names: Names | None) -> str:
+    """One delivery as a line; None: with ids, whole."""
+    what = named_message(one.alert, names) if one.alert is not None else f"begins at offset {one.offset}"
     details = [one.reason] if one.reason else []
     if one.attempts > 1:
         details.append(f"{one.attempts} attempts")
@@ -255,7 +278,16 @@ def example(kind: AlertKind, now: datetime) -> tuple[Budget, Alert]:
 
 def _settings(dir_: Path | None) -> AlertSettings:
     found = kafka_settings(dir_)
-    update = {"kafka_bootstrap": found.kafka_bootstrap, "signing_keys_file": found.signing_keys_file}
+    update: dict[str, object] = {
+        "kafka_bootstrap": found.kafka_bootstrap,
+        "signing_keys_file": found.signing_keys_file,
+    }
+    if (history := names_settings(dir_)) is not None:
+        update |= {
+            "clickhouse_url": history.clickhouse_url,
+            "clickhouse_user": history.clickhouse_user,
+            "clickhouse_password": history.clickhouse_password,
+        }
     return load(AlertSettings).model_copy(update=update)
 
 
@@ -275,7 +307,7 @@ async def _last_alerts(settings: Settings, budgets: BudgetTopic, count: int) -> 
 
 
 def _say_preview(routes: Sequence[Route], alert: Alert, context: MessageContext, now: datetime) -> None:
-    say(f"{clock(alert.emitted_at)}  {alert.kind}  {alert.message}")
+    say(f"{clock(alert.emitted_at)}  {alert.kind}  {named_message(alert, context.names)}")
     found = routes_of(routes, alert)
     for route in found:
         held = due(route, alert, now, None)

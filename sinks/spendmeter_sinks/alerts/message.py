@@ -2,7 +2,7 @@
 
 import string
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
@@ -16,7 +16,8 @@ from spendmeter.contract.money import NanoUsd, format_usd, to_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.domain.matching import BudgetBook
 from spendmeter.files.scalars import nearest
-from spendmeter.values.ids import short
+from spendmeter.history.name_lookup import NameLookup, ids_of, named_message
+from spendmeter.history.names import NO_NAMES, Names, name_of
 from spendmeter.visible import one_line
 from spendmeter_sinks.alerts.routes import Route
 
@@ -40,6 +41,12 @@ FIELDS = (
     "team",
     "organization",
     "project",
+    "key_name",
+    "user_name",
+    "team_name",
+    "organization_name",
+    "project_name",
+    "ids",
 )
 """What a template may name, each in braces."""
 TEMPLATE = "\n".join(
@@ -47,6 +54,7 @@ TEMPLATE = "\n".join(
         "{spent} of {limit} ({share}) since {since}",
         "{next}",
         "budget {budget}",
+        "{ids}",
         "{link}",
         "Raise it: {raise_link}",
         "Pause it: {pause_link}",
@@ -84,6 +92,8 @@ class Message(NamedTuple):
     pause_link: str = ""
     reminder: int = 0
     """Which one; 0 is the alert itself."""
+    names: Names = NO_NAMES
+    """Of the ids in its alerts, as far as they are known."""
 
 
 class MessageContext(NamedTuple):
@@ -95,12 +105,25 @@ class MessageContext(NamedTuple):
     """A URL of the page, with `{account}` and `{budget}` in it; empty: where the page has the account."""
     page: str = ""
     """Where the page itself is, for links to its forms."""
+    names: Names = NO_NAMES
 
 
-def context_of(alert: Alert, budgets: BudgetBook, link: str, page: str) -> MessageContext:
-    """Of the budget as it is now."""
-    budget = budgets.get(alert.signal.budget_id) if alert.signal is not None else None
-    return MessageContext(budget, link, page)
+class MessageContexts(NamedTuple):
+    """What messages say beside their alerts: budgets as they are now, names, and where the page is."""
+
+    budgets: BudgetBook
+    lookup: NameLookup
+    link: str
+    page: str
+
+    def of(self, alert: Alert) -> MessageContext:
+        """Of one alert, with the names that have been learnt."""
+        budget = self.budgets.get(alert.signal.budget_id) if alert.signal is not None else None
+        return MessageContext(budget, self.link, self.page, self.lookup.known(ids_of([alert])))
+
+    async def learn(self, alerts: Iterable[Alert]) -> None:
+        """Learn the names of all of them at once; for a fraction of a second at the most."""
+        await self.lookup.learn(ids_of(alerts))
 
 
 def wrong_fields(template: str) -> list[str]:
@@ -135,6 +158,7 @@ def render(route: Route, alert: Alert, context: MessageContext, reminder: int = 
         raise_link=fields["raise_link"],
         pause_link=fields["pause_link"],
         reminder=reminder,
+        names=context.names,
     )
 
 
@@ -167,10 +191,16 @@ def severity(alert: Alert) -> Severity:
     return Severity.INFO if alert.kind is AlertKind.RECOVERED else Severity.WARNING
 
 
-def who(signal: Signal) -> str:
-    """`team research`; a key's hash is shortened."""
-    shown = (f"{d} {short(v)}" for d, v in signal.subject.items())
+def who(signal: Signal, names: Names) -> str:
+    """`team research`, by their names; without one by the id, of a key's hash its beginning."""
+    shown = (f"{d} {name_of(d, v, names)}" for d, v in signal.subject.items())
     return one_line(", ".join(shown)) or "everything"
+
+
+def ids(signal: Signal, names: Names) -> str:
+    """The ids behind the names in `who`, a hash shortened; empty where no name is known."""
+    named = any((dimension, id_) in names for dimension, id_ in signal.subject.items())
+    return who(signal, NO_NAMES) if named else ""
 
 
 def share(signal: Signal) -> str:
@@ -201,12 +231,17 @@ def _is_of_spend(alert: Alert) -> bool:
 def _fields(alert: Alert, context: MessageContext) -> dict[str, str]:
     signal, zone = alert.signal, context.budget.zone if context.budget else ZoneInfo("UTC")
     fields = dict.fromkeys(FIELDS, "")
-    fields |= {"kind": alert.kind, "message": one_line(alert.message), "at": _local(alert.emitted_at, zone)}
+    fields |= {
+        "kind": alert.kind,
+        "message": named_message(alert, context.names),
+        "at": _local(alert.emitted_at, zone),
+    }
     if signal is None:
         return fields
     since = "its beginning" if signal.window_start.year == 1970 else _local(signal.window_start, zone)
     return fields | {
-        "who": who(signal),
+        "who": who(signal, context.names),
+        "ids": ids(signal, context.names),
         "spent": usd(signal.spent_nanousd),
         "limit": usd(signal.limit_nanousd),
         "share": share(signal),
@@ -217,6 +252,7 @@ def _fields(alert: Alert, context: MessageContext) -> dict[str, str]:
         **_links_to_forms(alert, signal, context),
         "budget": signal.budget_id,
         **{d: one_line(signal.subject.get(d, "")) for d in _DIMENSIONS},
+        **{f"{d}_name": name_of(d, signal.subject.get(d, ""), context.names) for d in _DIMENSIONS},
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.money import to_usd
 from spendmeter.contract.signal import Signal
+from spendmeter.history.names import EMAIL
 from spendmeter.values.times import format_time
 from spendmeter_sinks.alerts.message import Message
 from spendmeter_sinks.alerts.routes import Target
@@ -116,7 +117,7 @@ def _signed(message_id: str, body: bytes, target: Target, now: datetime) -> dict
 
 
 def _litellm_event(event: str, message: Message, signal: Signal) -> dict[str, Any]:
-    of = signal.subject
+    of, names = signal.subject, message.names
     groups = [group for group in _LITELLM_GROUPS if group in of]
     group = "team_member" if {"user", "team"} <= set(groups) and "key" not in groups else None
     ahead = signal.forecast_exhausted_at
@@ -128,10 +129,10 @@ def _litellm_event(event: str, message: Message, signal: Signal) -> dict[str, An
         "customer_id": of.get("end_user"),
         "user_id": of.get("user"),
         "team_id": of.get("team"),
-        "team_alias": None,
+        "team_alias": names.get(("team", of.get("team", ""))),
         "organization_id": of.get("organization"),
-        "user_email": None,
-        "key_alias": None,
+        "user_email": names.get((EMAIL, of.get("user", ""))),
+        "key_alias": names.get(("key", of.get("key", ""))),
         "projected_exceeded_date": ahead.astimezone(UTC).date().isoformat() if ahead else None,
         "projected_spend": None,
         # LiteLLM says `user` of the whole proxy's budget, too.

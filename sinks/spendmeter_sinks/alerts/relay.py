@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from functools import partial
 
 from spendmeter.contract.topics import Topic
+from spendmeter.history.name_lookup import NameLookup
 from spendmeter.runtime.metrics import READY
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.check import check_topics
 from spendmeter_sinks.alerts.delivery_log import DeliveryLog
-from spendmeter_sinks.alerts.message import context_of
+from spendmeter_sinks.alerts.message import MessageContexts
 from spendmeter_sinks.alerts.receivers import Receiver
 from spendmeter_sinks.alerts.route_relay import Clock, RouteRelay
 from spendmeter_sinks.alerts.routes import Route
@@ -46,9 +46,12 @@ async def relay(
     READY.needs_kafka(lambda: budgets.last_answer)
     try:
         await budgets.wait_caught_up()
-        context = partial(context_of, budgets=budgets.book, link=settings.alerts_link, page=settings.web_url)
+        history = settings if settings.has_history else None
+        lookup = NameLookup(history, settings.alerts_names_within_seconds)
+        lookup.connect()
+        contexts = MessageContexts(budgets.book, lookup, settings.alerts_link, settings.web_url)
         works = [
-            RouteRelay(settings, routes, route, receiver, context, deliveries, clock)
+            RouteRelay(settings, routes, route, receiver, contexts, deliveries, clock)
             for route, receiver in zip(routes, receivers, strict=True)
         ]
         await _run(works, following, stop, ready or asyncio.Event())

@@ -27,7 +27,7 @@ from spendmeter.kafka.groups import ALERTS_GROUP, committed_by
 from spendmeter.runtime.process import pause, run_until
 from spendmeter.topics.state import Said, topic_states
 from spendmeter_sinks.alerts.delivery_log import DeliveryLog, RouteState
-from spendmeter_sinks.alerts.message import Message, MessageContext, render, render_digest
+from spendmeter_sinks.alerts.message import Message, MessageContexts, render, render_digest
 from spendmeter_sinks.alerts.receivers import Accepted, Later, Receiver, Refused
 from spendmeter_sinks.alerts.routes import Route, closes, due, next_reminder, routes_of, span
 from spendmeter_sinks.alerts.settings import AlertSettings
@@ -84,12 +84,12 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
         routes: Sequence[Route],
         route: Route,
         receiver: Receiver,
-        context_of: Callable[[Alert], MessageContext],
+        contexts: MessageContexts,
         deliveries: DeliveryLog,
         clock: Clock = Clock(),  # noqa: B008
     ) -> None:
         self._settings, self._routes, self._route = settings, routes, route
-        self._receiver, self._context_of = receiver, context_of
+        self._receiver, self._contexts = receiver, contexts
         self._deliveries, self._clock = deliveries, clock
         self._partition = TopicPartition(settings.topic(Topic.ALERTS), 0)
         self._group = f"{ALERTS_GROUP}.{route.name}"
@@ -277,6 +277,7 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
             ours.add(alert.alert_id)
             lanes[alert.signal.account if alert.signal else ""].append((offset, alert))
             self._unsent[offset] = alert.emitted_at
+        await self._contexts.learn(alert for lane in lanes.values() for _, alert in lane)
         free = asyncio.Semaphore(self._receiver.lanes)
         await _all(self._send_lane(lane, free) for lane in lanes.values())
 
@@ -325,7 +326,7 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _send_lane(self, lane: Iterable[tuple[int, Alert]], free: asyncio.Semaphore) -> None:
         async with free:
             for offset, alert in lane:
-                message = render(self._route, alert, self._context_of(alert))
+                message = render(self._route, alert, self._contexts.of(alert))
                 sent = await self._send(message, [alert])
                 if not sent:
                     return
@@ -339,7 +340,8 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
         at_once = MAX_DIGEST if self._receiver.digests else 1
         for begin in range(0, len(alerts), at_once):
             some = alerts[begin : begin + at_once]
-            messages = [render(self._route, alert, self._context_of(alert)) for alert in some]
+            await self._contexts.learn(some)
+            messages = [render(self._route, alert, self._contexts.of(alert)) for alert in some]
             await self._write(await self._send(render_digest(self._route, messages), some))
         for one in reminding:
             await self._remind(one, now)
@@ -348,7 +350,8 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
         alert, number = one.alert, one.reminders + 1
         if alert is None:
             return
-        message = render(self._route, alert, self._context_of(alert), number)
+        await self._contexts.learn([alert])
+        message = render(self._route, alert, self._contexts.of(alert), number)
         for written in await self._send(message, [alert]):
             await self._write(
                 [

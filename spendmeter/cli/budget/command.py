@@ -10,7 +10,7 @@ import click
 from spendmeter.cli.budget.apply import apply, schema
 from spendmeter.cli.budget.changes import create, pause, raise_, remove, reset, resume, set_
 from spendmeter.cli.budget.render import as_data, render_budget, short_match, wide_option
-from spendmeter.cli.connection import kafka_settings, run
+from spendmeter.cli.connection import kafka_settings, name_lookup, run
 from spendmeter.cli.options import dir_option, json_option
 from spendmeter.cli.printing import STATES, clock, print_json, print_table, say, usd
 from spendmeter.client import connect
@@ -19,6 +19,7 @@ from spendmeter.contract.money import NanoUsd, format_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.signing import shown
 from spendmeter.domain.window import window_of
+from spendmeter.history.names import Names, ids_in
 
 
 @click.group()
@@ -38,11 +39,15 @@ def list_(wide: bool, dir_: Path | None, as_json: bool) -> None:
     """Every budget in force."""
     settings = kafka_settings(dir_)
 
-    async def work() -> tuple[dict[str, Budget], Mapping[str, str]]:
-        async with connect(settings) as client:
-            return await client.budgets(), await client.signers()
+    lookup = name_lookup(dir_, wide=wide or as_json)
 
-    found, signers = run(work, settings)
+    async def work() -> tuple[dict[str, Budget], Mapping[str, str], Names]:
+        async with connect(settings) as client:
+            found, signers = await client.budgets(), await client.signers()
+        ids = [id_ for one in found.values() for id_ in ids_in(one.match) if "*" not in id_[1]]
+        return found, signers, await lookup.names_of(ids)
+
+    found, signers, names = run(work, settings)
     budgets = [one for _, one in sorted(found.items())]
     if as_json:
         return print_json([as_data(one) | {"signed_by": signers.get(one.id, "")} for one in budgets])
@@ -52,7 +57,7 @@ def list_(wide: bool, dir_: Path | None, as_json: bool) -> None:
     rows = [
         (
             one.id,
-            short_match(one.match, is_wide=wide),
+            short_match(one.match, names, is_wide=wide),
             usd(one.limit_nanousd),
             one.period,
             f"{one.action}, paused" if one.paused else one.action,
@@ -76,11 +81,15 @@ def show(budget_id: str, wide: bool, dir_: Path | None, as_json: bool) -> None:
     """One budget, and what each of its accounts has spent in the present window."""
     settings = kafka_settings(dir_)
 
-    async def work() -> tuple[Budget, list[Signal]]:
-        async with connect(settings) as client:
-            return await client.get(budget_id), await client.signals(budget_id)
+    lookup = name_lookup(dir_, wide=wide or as_json)
 
-    found, signals = run(work, settings)
+    async def work() -> tuple[Budget, list[Signal], Names]:
+        async with connect(settings) as client:
+            found, signals = await client.get(budget_id), await client.signals(budget_id)
+        ids = [id_ for one in signals for id_ in ids_in(one.subject)]
+        return found, signals, await lookup.names_of(ids)
+
+    found, signals, names = run(work, settings)
     now = datetime.now(UTC)
     current = _current(found, signals, now)
     if as_json:
@@ -91,7 +100,7 @@ def show(budget_id: str, wide: bool, dir_: Path | None, as_json: bool) -> None:
     columns = ("account", "spent", "limit", "used", "state", "spent by (UTC)", "window ends (UTC)")
     rows = [
         (
-            short_match(s.subject, is_wide=wide),
+            short_match(s.subject, names, is_wide=wide),
             usd(s.spent_nanousd),
             usd(s.limit_nanousd),
             f"{s.spent_nanousd / s.limit_nanousd:.1%}",

@@ -8,9 +8,9 @@ import click
 from spendmeter.cli.printing import clock, usd
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import format_usd
-from spendmeter.values.ids import short
+from spendmeter.history.names import Names, name_of
 
-wide_option = click.option("--wide", is_flag=True, help="Show ids whole.")
+wide_option = click.option("--wide", is_flag=True, help="Show ids, whole, instead of names.")
 
 
 def render_budget(found: Budget) -> str:
@@ -31,9 +31,11 @@ def render_match(found: Budget) -> str:
     )
 
 
-def short_match(values: Mapping[Any, str], *, is_wide: bool) -> str:
-    """The match or subject in a column; of a key's hash the beginning, unless `is_wide`."""
-    shown = (f"{name}={value if is_wide else short(value)}" for name, value in sorted(values.items()))
+def short_match(values: Mapping[Any, str], names: Names, *, is_wide: bool) -> str:
+    """The match or subject in a column, by names; without one, of a key's hash the beginning. `is_wide`: by
+    ids, whole.
+    """
+    shown = (f"{d}={value if is_wide else name_of(d, value, names)}" for d, value in sorted(values.items()))
     return ", ".join(shown) or "everything"
 
 

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -19,6 +19,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError, Error
 
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
+from spendmeter.history.names import EMAIL, NAMED, names_of_ids
 from spendmeter.runtime import clickhouse as connection
 from spendmeter_doctor.checks.history import check_history
 from spendmeter_doctor.system import Process, System
@@ -187,8 +188,18 @@ async def test_who_may_read_the_views_needs_no_right_to_the_tables(
         # As if that user had made them: the engine of the tests has one user, who is whoever asks.
         for view in VIEWS:
             client.command(f"ALTER TABLE {view} MODIFY SQL SECURITY DEFINER DEFINER = spend_migrate")
-        client.command("INSERT INTO usage (occurred_at, cost_usd) VALUES ('2026-11-01', 3)")
+        client.command(
+            "INSERT INTO usage (occurred_at, key, key_alias, cost_usd)"
+            " VALUES ('2026-11-01', 'k1', 'laptop', 3)"
+        )
         client.close()
+    with (
+        engine_for("spend_relay", data) as url,
+        connection.reader(settings.model_copy(update={"clickhouse_url": url})) as client,
+    ):
+        ids = [(dimension, "x") for dimension in (*NAMED, EMAIL)]
+        assert names_of_ids(client, [*ids, ("key", "k1")], date(2026, 11, 1)) == {("key", "k1"): "laptop"}
+        refuses(client, "SELECT spent_usd FROM by_key_day", "SELECT key FROM events", "SELECT key FROM usage")
     with (
         engine_for("spend_grafana", data) as url,
         connection.reader(settings.model_copy(update={"clickhouse_url": url})) as client,
@@ -208,12 +219,12 @@ def test_every_statement_of_the_file_is_one_that_clickhouse_understands(clickhou
             pytest.fail(f"{statement}: {error}")
     client.close()
     users = {one.split()[5] for one in statements() if one.startswith("CREATE USER")}
-    assert users == {"spend_migrate", "spend_sink", "spend_views", "spend_grafana", *READERS}
+    assert users == {"spend_migrate", "spend_sink", "spend_views", "spend_grafana", "spend_relay", *READERS}
     for user in ("spend_views", "spend_grafana"):
         assert grants_of(user) == [f"GRANT SELECT ON spend.{view}" for view in VIEWS]
     # The engine of the tests has no such constraints; ClickHouse's own configuration allows them.
     assert "max_execution_time = 60 MAX 120 CHANGEABLE_IN_READONLY" in FILE.read_text()
-    assert profile_of("spend_grafana") == profile_of("spend_query")
+    assert profile_of("spend_grafana") == profile_of("spend_relay") == profile_of("spend_query")
     assert all(profile_of(user)["readonly"] == "1" for user in READERS)
     people, console = READERS[1:]
     assert (grants_of(people), profile_of(people)) == (grants_of(console), profile_of(console))

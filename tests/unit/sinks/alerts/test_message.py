@@ -159,6 +159,36 @@ def test_a_key_is_shown_by_the_beginning_of_its_hash_and_everything_as_everythin
     assert of(everything)[0] == "Budget spent: everything"
 
 
+def named(found: Alert, route: Any = None, **names: str) -> tuple[str, str]:
+    assert found.signal is not None
+    known = {(d, id_): names[d] for d, id_ in found.signal.subject.items() if d in names}
+    message = render(route or webhook(""), found, MessageContext(team_month(), names=known))
+    return message.title, message.text
+
+
+def test_what_has_a_name_is_called_by_it_and_its_id_stands_below() -> None:
+    key = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+    title, text = named(alert(at=NOW, key=key, team="t1"), key="ann's notebook")
+    assert title == "Budget spent: key ann's notebook, team t1"
+    assert text.splitlines()[-2:] == ["budget team-month", "key 9f86d081…, team t1"]
+    assert named(alert(at=NOW, key=key)) == of(alert(at=NOW, key=key))
+    forged = named(alert(at=NOW), team="a\nBudget raised\x1b[2J{limit}")
+    assert forged[0] == "Budget spent: team a Budget raised\\x1b[2J{limit}"
+    assert len(forged[1].splitlines()) == 4
+
+
+def test_a_template_may_name_ids_and_names() -> None:
+    route = webhook("", title="{who}|{team}|{team_name}|{key_name}|{ids}", template="{message}")
+    found = alert(at=NOW, message="team-month: team research has spent its budget")
+
+    assert named(found, route, team="Search & Ads") == (
+        "team Search & Ads|research|Search & Ads||team research",
+        "team-month: team Search & Ads has spent its budget",
+    )
+    assert named(found, route)[0] == "team research|research|research||"
+
+
 def test_what_concerns_no_account_says_its_own_message() -> None:
     found = alert(AlertKind.UNPRICED, at=NOW, signal=False, message="gpt-9 has no price")
 

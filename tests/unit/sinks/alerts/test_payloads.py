@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from spendmeter.contract.alert import Alert, AlertKind
+from spendmeter.history.names import EMAIL
 from spendmeter_sinks.alerts import payloads
 from spendmeter_sinks.alerts.message import MessageContext, render, render_digest
 from spendmeter_sinks.alerts.routes import Service, Target
@@ -109,6 +110,34 @@ def test_whose_budget_it_is_in_litellms_words(subject: Any, group: str, field: s
 
     assert sent["event_group"] == group
     assert sent[field] == next((v for v in subject.values() if v != "gpt-4o"), None)
+
+
+def test_names_are_where_litellms_receivers_expect_them() -> None:
+    names = {
+        ("key", KEY): "ann's notebook",
+        ("team", "t"): "Search",
+        ("user", "u"): "Ann",
+        (EMAIL, "u"): "ann@x",
+    }
+    message = render(webhook(""), alert(at=NOW, key=KEY, team="t", user="u"), MessageContext(names=names))
+    sent = json.loads(payloads.litellm(message, target(Service.LITELLM), NOW).body)
+
+    read = WebhookEvent.model_validate(sent)
+    assert (read.key_alias, read.team_alias, read.user_email) == ("ann's notebook", "Search", "ann@x")
+    assert (read.token, read.team_id, read.user_id) == (KEY, "t", "u")
+    assert sent["event_message"].startswith("Budget spent: key ann's notebook, team Search, user Ann\n")
+
+
+def test_alertmanagers_labels_are_ids_whatever_they_are_called() -> None:
+    posted = []
+    for names in ({}, {("team", "research"): "Search"}, {("team", "research"): "Search & Ads"}):
+        call = payloads.alertmanager(
+            render(webhook(""), alert(at=NOW), MessageContext(names=names)), target()
+        )
+        posted += json.loads(call.body)
+
+    assert posted[0]["labels"] == posted[1]["labels"] == posted[2]["labels"]
+    assert posted[1]["annotations"]["summary"] == "Budget spent: team Search"
 
 
 @pytest.mark.parametrize("kind", [AlertKind.RECOVERED, AlertKind.DOUBTED])
