@@ -92,6 +92,9 @@ def test_a_model_without_a_price_is_refused_once_that_is_known_and_served_once_i
     asyncio.run(apply(proxy, Budget(id=f"priced-{user}", limit_nanousd=10**10, unpriced="block", **given)))
     # A key with a budget is answered once every budget is being enforced.
     key = proxy.key(key_alias=user, max_budget=9)["key"]
+    # What other tests asked is forgotten with a change of prices.
+    put_prices(proxy, PRICE_BOOK + EXPERIMENT)
+    put_prices(proxy, PRICE_BOOK)
 
     assert ask(proxy, key, "unpriced-experiment", user).status_code == 200, "nothing is known of it yet"
     (unpriced,) = recorded(proxy, user, 1)
