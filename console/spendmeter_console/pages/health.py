@@ -27,8 +27,10 @@ SHOWN = {
     "spendmeter_outbox_fill_ratio": "outbox full (%)",
     "spendmeter_outbox_oldest_unsent_seconds": "oldest unsent (s)",
     "spendmeter_outbox_lost_total": "events lost",
-    "spendmeter_sink_lag_records": "lag of history (records)",
-    "spendmeter_sink_seconds_since_commit": "history committed (s ago)",
+    "spendmeter_stream_lag_seconds": "lag (s)",
+    "spendmeter_sink_lag_records": "lag (records)",
+    "spendmeter_sink_lag_seconds": "lag (s)",
+    "spendmeter_alerts_oldest_unsent_seconds": "lag (s)",
     "spendmeter_dead_letters_total": "dead letters",
     "spendmeter_sink_dead_letters_total": "dead letters",
     "spendmeter_internal_errors_total": "internal errors",
@@ -66,12 +68,23 @@ def _read(url: str) -> ProcessHealth:
             page = answer.read(MAX_PAGE_BYTES).decode(errors="replace")
     except (OSError, ValueError):
         return ProcessHealth(address, "", False, {})
+    return ProcessHealth(address, _component(page), True, figures_in(page))
+
+
+def figures_in(page: str) -> dict[str, float]:
+    """What is shown of a metrics page, by its name there: samples are added up; of ages the oldest counts."""
     figures: dict[str, float] = {}
     for metric, value in _SAMPLE.findall(page):
-        if metric in SHOWN:
-            shown = round(float(value) * 100, 1) if metric.endswith("_ratio") else float(value)
-            figures[SHOWN[metric]] = figures.get(SHOWN[metric], 0.0) + shown
-    return ProcessHealth(address, _component(page), True, figures)
+        if metric not in SHOWN:
+            continue
+        name, before = SHOWN[metric], figures.get(SHOWN[metric], 0.0)
+        if metric.endswith("_seconds"):
+            figures[name] = max(before, round(float(value), 1))
+        else:
+            figures[name] = before + (
+                round(float(value) * 100, 1) if metric.endswith("_ratio") else float(value)
+            )
+    return figures
 
 
 def _component(page: str) -> str:
@@ -79,6 +92,7 @@ def _component(page: str) -> str:
         ("spendmeter_outbox_", "gateway"),
         ("spendmeter_sink_", "ClickHouse sink"),
         ("spendmeter_stream_", "stream worker"),
+        ("spendmeter_alerts_", "alert relay"),
     ):
         if metric in page:
             return component
