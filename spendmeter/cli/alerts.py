@@ -8,10 +8,9 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from spendmeter.cli.answers import check_outputs, format_option, output_option
-from spendmeter.cli.connection import clickhouse_settings, kafka_settings, name_lookup, run
-from spendmeter.cli.lists import Row, amounts, filtered, list_filter, read_list, show_list
-from spendmeter.cli.options import Moment, dir_option, ids_option, json_option, zone_option
+from spendmeter.cli.connection import kafka_settings, name_lookup, run
+from spendmeter.cli.lists import Listing, Row, amounts, list_options, show_list
+from spendmeter.cli.options import dir_option, ids_option, json_option
 from spendmeter.cli.printing import STATES, clock, print_json, print_json_line, print_table, say
 from spendmeter.contract.alert import Alert, AlertKind
 from spendmeter.contract.records import InvalidRecord, decode
@@ -58,42 +57,10 @@ def alerts(context: click.Context, follow: bool, dir_: Path | None, as_json: boo
 
 
 @alerts.command("list")
-@filtered
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    type=click.Choice([str(kind) for kind in AlertKind]),
-    metavar="KIND",
-    help=f"One of {', '.join(AlertKind)}.",
-)
-@zone_option
-@ids_option
-@format_option
-@output_option
-@dir_option
-@json_option
-def list_(
-    kinds: tuple[str, ...],
-    budgets: tuple[str, ...],
-    keys: tuple[str, ...],
-    since: Moment | None,
-    until: Moment | None,
-    limit: int,
-    zone: ZoneInfo,
-    wide: bool,
-    format_: str,
-    output: Path | None,
-    dir_: Path | None,
-    as_json: bool,
-) -> None:
+@list_options("--kind", AlertKind)
+def list_(listing: Listing) -> None:
     """Alerts of all time, newest first, from history; `spendmeter explain ALERT` shows what one rests on."""
-    check_outputs(format_, output, as_json)
-    settings = clickhouse_settings(dir_)
-    query = alerts_query(list_filter(kinds, budgets, keys, since, until, limit, zone))
-    rows = read_list(settings, query, format_, output, wide)
-    if rows is not None:
-        show_list(rows, as_json, limit, "no such alert", lambda: _print(rows, zone))
+    show_list(listing, alerts_query, "no such alert", _print)
 
 
 def _print(rows: Sequence[Row], zone: ZoneInfo) -> None:

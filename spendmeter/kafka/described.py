@@ -1,8 +1,8 @@
 """What the brokers say of the cluster, beyond what aiokafka 0.14 asks: its requests are defined here.
 
 Topic ids and what a client may do (KIP-516, KIP-430) need version 10 of the metadata request; aiokafka has
-up to 5. It drops the answer about rights on a group, and lacks the request whose answer has a node's clock
-(KIP-836).
+up to 5. It reads what is said of a group in version 3 as version 2, and lacks the request whose answer has a
+node's clock (KIP-836).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -151,6 +151,22 @@ class DescribedCluster(NamedTuple):
     """With the cluster as a whole."""
 
 
+class GroupMember(NamedTuple):
+    """One process of a group."""
+
+    client: str
+    """`component@host`."""
+    address: str
+
+
+class DescribedGroup(NamedTuple):
+    """A consumer group."""
+
+    state: str
+    """Kafka's: Stable, Empty, PreparingRebalance, …; Dead: there is none of that name."""
+    members: list[GroupMember]
+
+
 async def describe_cluster(admin: AIOKafkaAdminClient, topics: Collection[str]) -> DescribedCluster:
     """The cluster and these topics, with the rights of this client. `admin` is started.
 
@@ -173,12 +189,18 @@ async def rights_on_group(admin: AIOKafkaAdminClient, group: str) -> frozenset[O
         aiokafka.errors.KafkaError: the broker cannot be reached; or it refuses, as for a group that this
             client may not even see.
     """
-    node = await admin.find_coordinator(group)
-    answer = await admin._client.send(node, _GroupRightsRequest(group))
-    [described] = answer.to_object()["groups"]
-    if described["error_code"]:
-        raise for_code(described["error_code"])(group)
-    return _operations(described["authorized_operations"])
+    return _operations((await _group(admin, group))["authorized_operations"])
+
+
+async def describe_group(admin: AIOKafkaAdminClient, group: str) -> DescribedGroup:
+    """What a consumer group does now, whether or not there is one.
+
+    Raises:
+        aiokafka.errors.KafkaError: as for `rights_on_group`.
+    """
+    found = await _group(admin, group)
+    members = [GroupMember(one["client_id"], one["client_host"].lstrip("/")) for one in found["members"]]
+    return DescribedGroup(found["state"], members)
 
 
 async def controller_time_ms(admin: AIOKafkaAdminClient) -> int | None:
@@ -191,7 +213,7 @@ async def controller_time_ms(admin: AIOKafkaAdminClient) -> int | None:
             cluster.
     """
     try:
-        answer = (await _ask(admin, _QuorumRequest())).to_object()
+        answer = (await _ask(admin, DescribeQuorumRequest())).to_object()
     except (IncompatibleBrokerVersion, NotImplementedError):
         return None
     if answer["error_code"]:
@@ -212,6 +234,16 @@ async def _ask(admin: AIOKafkaAdminClient, request: Request[Any]) -> Any:
     return await admin._client.send(admin._client.get_random_node(), request)
 
 
+async def _group(admin: AIOKafkaAdminClient, group: str) -> Mapping[str, Any]:
+    node = await admin.find_coordinator(group)
+    answer = await admin._client.send(node, _GroupRequest(group))
+    [found] = answer.to_object()["groups"]
+    if found["error_code"]:
+        raise for_code(found["error_code"])(group)
+    described: Mapping[str, Any] = found
+    return described
+
+
 def _topic(answer: Mapping[str, Any]) -> DescribedTopic:
     error = for_code(answer["error_code"]) if answer["error_code"] else None
     copies = [PartitionCopies(one["leader"], one["replicas"], one["isr"]) for one in answer["partitions"]]
@@ -223,18 +255,18 @@ def _operations(bits: int) -> frozenset[Operation]:
     return frozenset(one for one in Operation if bits >= 0 and bits >> one & 1)
 
 
-class _GroupRightsStruct(DescribeGroupsRequest_v3):  # type: ignore[misc]
-    # aiokafka's own reads the answer of version 2, which has no rights.
+class _GroupStruct(DescribeGroupsRequest_v3):  # type: ignore[misc]
+    # aiokafka's own reads the answer as one of version 2, which has no rights, and breaks off.
     RESPONSE_TYPE = DescribeGroupsResponse_v3
 
 
-class _GroupRightsRequest(Request[_GroupRightsStruct]):  # type: ignore[misc]
+class _GroupRequest(Request[_GroupStruct]):  # type: ignore[misc]
     API_KEY = 15
 
     def __init__(self, group: str) -> None:
         self._group = group
 
-    def build(self, request_struct_class: type[_GroupRightsStruct]) -> _GroupRightsStruct:
+    def build(self, request_struct_class: type[_GroupStruct]) -> _GroupStruct:
         return request_struct_class([self._group], True)
 
 
@@ -294,7 +326,9 @@ class _QuorumStruct(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _QuorumRequest(Request[_QuorumStruct]):  # type: ignore[misc]
+class DescribeQuorumRequest(Request[_QuorumStruct]):  # type: ignore[misc]
+    """Who leads the quorum of controllers, and how far each of them is."""
+
     API_KEY = 55
 
     def build(self, request_struct_class: type[_QuorumStruct]) -> _QuorumStruct:

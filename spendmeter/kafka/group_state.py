@@ -7,23 +7,15 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
-from aiokafka.protocol.admin import DescribeGroupsRequest, DescribeGroupsRequest_v1
+from aiokafka.errors import KafkaError
 
 from spendmeter.kafka.client import admin_client, consumer, start
 from spendmeter.kafka.committed import RETRY_SECONDS, WITHIN_SECONDS, committed
+from spendmeter.kafka.described import DescribedGroup, GroupMember, describe_group
 from spendmeter.settings import Settings
 
 FIRST_UNREAD_WITHIN_SECONDS = 5.0
 _POLL_MS = 200
-
-
-class GroupMember(NamedTuple):
-    """One process of a group."""
-
-    client: str
-    """`component@host`."""
-    address: str
 
 
 class TopicLag(NamedTuple):
@@ -85,7 +77,7 @@ async def groups_beginning(settings: Settings, name: str) -> list[str]:
 async def _state(
     admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, group: str, partitions: Collection[TopicPartition]
 ) -> GroupState:
-    state, members = await _described(admin, group)
+    described = await _described(admin, group)
     ends = await reader.end_offsets(partitions) if partitions else {}
     begins = await reader.beginning_offsets(partitions) if partitions else {}
     at = {p: found.offset for p, found in (await committed(admin, group, partitions)).items()}
@@ -98,29 +90,19 @@ async def _state(
         times = [oldest[p] for p in of_topic if p in oldest]
         seconds = max(0.0, now - min(times)) if times else None
         lags.append(TopicLag(topic, sum(ends[p] - unread[p] for p in of_topic), seconds))
-    return GroupState(group, state, members, lags)
+    return GroupState(group, *described, lags)
 
 
-async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[str, list[GroupMember]]:
+async def _described(admin: AIOKafkaAdminClient, group: str) -> DescribedGroup:
     """Retries for WITHIN_SECONDS while the coordinator moves, loads, or is the first of its cluster."""
     deadline = asyncio.get_running_loop().time() + WITHIN_SECONDS
     while True:
         try:
-            return await _describe(admin, group)
+            return await describe_group(admin, group)
         except KafkaError as error:
             if not error.retriable or asyncio.get_running_loop().time() > deadline:
                 raise
         await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _describe(admin: AIOKafkaAdminClient, group: str) -> tuple[str, list[GroupMember]]:
-    # aiokafka 0.14 reads an answer of version 3 as one of version 2, and breaks off.
-    DescribeGroupsRequest._CLASSES = (DescribeGroupsRequest_v1,)
-    (answer,) = await admin.describe_consumer_groups([group])
-    ((code, _, state, _, _, members),) = answer.groups
-    if code:
-        raise for_code(code)(group)
-    return state, [GroupMember(client, address.lstrip("/")) for _, client, address, _, _ in members]
 
 
 async def _oldest(

@@ -22,11 +22,12 @@ from aiokafka.protocol.types import (
     Int8,
     Int16,
     Int32,
-    Int64,
     Schema,
     String,
     TaggedFields,
 )
+
+from spendmeter.kafka.described import DescribeQuorumRequest
 
 TIMEOUT_MS = 10_000
 ATTEMPTS = 30
@@ -108,54 +109,6 @@ class AlterConfigsStruct(RequestStruct):  # type: ignore[misc]
     )
 
 
-class DescribeQuorumResponse(Response):  # type: ignore[misc]
-    API_KEY = 55
-    API_VERSION = 0
-    _REPLICAS = CompactArray(("replica_id", Int32), ("log_end_offset", Int64), ("tags", TaggedFields))
-    SCHEMA = Schema(
-        ("error_code", Int16),
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("leader_id", Int32),
-                        ("leader_epoch", Int32),
-                        ("high_watermark", Int64),
-                        ("voters", _REPLICAS),
-                        ("observers", _REPLICAS),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class DescribeQuorumStruct(RequestStruct):  # type: ignore[misc]
-    FLEXIBLE_VERSION = True
-    API_KEY = 55
-    API_VERSION = 0
-    RESPONSE_TYPE = DescribeQuorumResponse
-    SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                ("partitions", CompactArray(("partition", Int32), ("tags", TaggedFields))),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
 class _Asked:
     """A request whose struct is made already: these have one version that both sides know."""
 
@@ -220,8 +173,7 @@ class Cluster:
         """The node that leads the quorum."""
 
         async def ask(admin: AIOKafkaAdminClient) -> int:
-            asked = DescribeQuorumStruct([("__cluster_metadata", [(0, {})], {})], {})
-            answer = await admin._send_request(_Asked(asked))
+            answer = await admin._send_request(DescribeQuorumRequest())
             _check(answer.error_code)
             ((_, ((_, code, leader, *_),), _),) = answer.topics
             _check(code)
