@@ -25,8 +25,8 @@ from spendmeter.cli.options import (
 )
 from spendmeter.cli.printing import clock, console, print_json, table, terminal_width
 from spendmeter.history.export import InvalidExport, parse_month
+from spendmeter.history.names import NAMED
 from spendmeter.history.spenders import (
-    NAMES,
     Filters,
     Spender,
     SpendSpan,
@@ -231,7 +231,7 @@ def _shown(question: TopQuestion, answer: TopAnswer, wide: bool) -> Group:
 def _table(question: TopQuestion, answer: TopAnswer, wide: bool) -> Text:
     spenders = answer.spenders
     called = [one.replace("_", " ") for one in question.by]
-    with_id = [at for at, one in enumerate(question.by) if wide and one in NAMES]
+    with_id = [at for at, one in enumerate(question.by) if wide and one in NAMED]
     ids = [f"{called[at]} id" for at in with_id]
     extra = [name for name in ("failures", "unpriced") if any(getattr(one.spent, name) for one in spenders)]
     width = terminal_width()

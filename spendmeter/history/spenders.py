@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from spendmeter.history.names import NAME_COLUMNS, NAMED, name_sql
+from spendmeter.history.usage import TAG_OR_NONE
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, Dimension, field_of
 from spendmeter.values.times import EPOCH
@@ -18,14 +20,6 @@ ROLLED_UP: Final[frozenset[Dimension]] = frozenset(DIMENSIONS) - CLIENT_MADE
 Filters = Mapping[Dimension, Sequence[str]]
 """Dimension: ids and names of which a request must have one; an empty text: it has none."""
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
-NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "key": ("key_alias",),
-    "user": ("user_alias", "user_email"),
-    "team": ("team_alias",),
-    "organization": ("organization_alias",),
-    "project": ("project_alias",),
-}
-"""Dimension: columns with a name for people, the best first."""
 # An earlier version recorded models with their provider in front.
 _MODEL: Final = (
     "if(startsWith(of.model, concat(of.provider, '/')),"
@@ -80,7 +74,7 @@ def spend_by(
     ids = [f"id_{one}" for one in by]
     columns = [
         *(f"{_id(one)} AS id_{one}" for one in by),
-        *(f"argMaxIf({_name(one)}, at, {_name(one)} != '')" for one in by),
+        *(f"argMaxIf({name_sql(one)}, at, {name_sql(one)} != '')" for one in by),
         *(f"sum({name}) AS all_{name}" for name in _SUMS),
     ]
     found = client.query(
@@ -131,8 +125,8 @@ def _source(by: Sequence[Dimension], within: SpendSpan, filters: Filters) -> tup
         if dimension == "tag":
             conditions.append(f"hasAny(if(empty(tags), [''], tags), {given})")
         else:
-            named = f" OR {_name(dimension)} != '' AND has({given}, {_name(dimension)})"
-            conditions.append(f"(has({given}, `{dimension}`){named if dimension in NAMES else ''})")
+            named = f" OR {name_sql(dimension)} != '' AND has({given}, {name_sql(dimension)})"
+            conditions.append(f"(has({given}, `{dimension}`){named if dimension in NAMED else ''})")
     return f"(SELECT * FROM ({rows}) WHERE {' AND '.join(conditions)})", parameters
 
 
@@ -143,7 +137,7 @@ def _rows(table: str, within: SpendSpan, dimensions: Collection[Dimension]) -> s
     columns = [f"toDateTime64(of.{at}, 6, 'UTC') AS at"]
     for one in sorted(dimensions):
         columns.append(f"{_recorded(one) if is_recorded else f'of.`{one}`'} AS `{field_of(one)}`")
-        columns += [f"ifNull(of.{name}, '') AS {name}" for name in NAMES.get(one, ())]
+        columns += [f"ifNull(of.{name}, '') AS {name}" for name in NAME_COLUMNS.get(one, ())]
     columns += [f"{event if is_recorded else f'of.{name}'} AS {name}" for name, event in _SUMS.items()]
     conditions = [f"of.{at} >= {_bound(at, within.start)}"]
     if within.end is not None:
@@ -163,15 +157,7 @@ def _recorded(dimension: Dimension) -> str:
 
 
 def _id(dimension: Dimension) -> str:
-    # A tag counts for each request that carries it, once; requests without one are under the empty text.
-    return "arrayJoin(if(empty(tags), [''], arrayDistinct(tags)))" if dimension == "tag" else f"`{dimension}`"
-
-
-def _name(dimension: Dimension) -> str:
-    names = NAMES.get(dimension, ())
-    return (
-        f"coalesce({', '.join(f'nullIf({one}, {chr(39)}{chr(39)})' for one in names)}, '')" if names else "''"
-    )
+    return TAG_OR_NONE if dimension == "tag" else f"`{dimension}`"
 
 
 def _bound(column: str, time: datetime) -> str:

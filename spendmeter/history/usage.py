@@ -1,7 +1,7 @@
 """Usage events read back from history, exactly as they were recorded."""
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -118,30 +118,6 @@ _AS_KEPT: dict[Dimension, str] = {
     "tag": "arrayJoin(tags)",
     "model": "if(startsWith(model, concat(provider, '/')), substring(model, length(provider) + 2), model)",
 }
-_ALIAS_OF: dict[str, str] = {
-    "key": "key_alias",
-    "user": "coalesce(user_alias, user_email)",
-    "team": "team_alias",
-    "organization": "organization_alias",
-    "project": "project_alias",
-}
-"""Dimension: its name for people, as a column of usage that may be NULL."""
 DIMENSIONS: dict[str, str] = {d: _AS_KEPT.get(d, field_of(d)) for d in ALL_DIMENSIONS}
-
-
-def names_of(client: Client, subject: Mapping[str, str], since: datetime) -> dict[str, str]:
-    """The latest names for people of a subject's ids, by dimension; an id without one is left out."""
-    named = {dimension: _ALIAS_OF[dimension] for dimension in subject if dimension in _ALIAS_OF}
-    if not named:
-        return {}
-    columns = ", ".join(
-        f"ifNull(argMaxIf({alias}, occurred_at, `{dimension}` = {{{dimension}:String}}), '')"
-        for dimension, alias in named.items()
-    )
-    anyone = " OR ".join(f"`{dimension}` = {{{dimension}:String}}" for dimension in named)
-    rows = client.query(
-        f"SELECT {columns} FROM usage"
-        f" WHERE occurred_at >= toDateTime64({{since:String}}, 6, 'UTC') AND ({anyone})",
-        parameters={"since": f"{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}", **subject},
-    ).result_rows
-    return {dimension: name for dimension, name in zip(named, rows[0], strict=True) if name}
+TAG_OR_NONE = "arrayJoin(if(empty(tags), [''], arrayDistinct(tags)))"
+"""The same of tags for questions about all spend: each once, and empty text for an event without any."""

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Subject
+from spendmeter.history.names import NAMED
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.account import account_name
 from spendmeter.values.dimensions import Dimension
@@ -34,7 +35,6 @@ from spendmeter_console.history.rows import (
 )
 from spendmeter_console.history.spans import Interval, TimeSpan, latest_first, steps
 from spendmeter_console.history.sums import (
-    NAMED,
     OF_A_ROW,
     Condition,
     in_span,

@@ -9,37 +9,20 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from spendmeter.history.names import NAMED, name_sql
 from spendmeter.history.usage import DIMENSIONS as AS_IN_HISTORY
-from spendmeter.values.dimensions import DIMENSIONS, Dimension
+from spendmeter.history.usage import TAG_OR_NONE
+from spendmeter.values.dimensions import CLIENT_MADE, DIMENSIONS, Dimension
 from spendmeter.values.times import to_unix_us
 from spendmeter_console.history.spans import TimeSpan
 
-NOT_SUMMED: frozenset[Dimension] = frozenset(("tag", "session", "end_user"))
-"""What the sums do not know: such questions are answered from the rows."""
 OF_KEYS: frozenset[Dimension] = frozenset(("key", "user"))
 """Where these do not matter there are sums of far fewer rows."""
-# A tag counts for each event that has it, once; an event without tags counts under the empty value.
 OF_A_ROW: dict[Dimension, str] = {d: f"ifNull({AS_IN_HISTORY[d]}, '')" for d in DIMENSIONS} | {
     "key": "key",
-    "tag": "arrayJoin(if(empty(tags), [''], arrayDistinct(tags)))",
+    "tag": TAG_OR_NONE,
 }
 """The value of a dimension, of a row of `usage`."""
-_NAME_OF_A_ROW: dict[Dimension, str] = {
-    "key": "ifNull(key_alias, '')",
-    "user": "coalesce(user_alias, user_email, '')",
-    "team": "ifNull(team_alias, '')",
-    "organization": "ifNull(organization_alias, '')",
-    "project": "ifNull(project_alias, '')",
-}
-_NAME_OF_A_SUM: dict[Dimension, str] = {
-    "key": "key_alias",
-    "user": "if(user_alias != '', user_alias, user_email)",
-    "team": "team_alias",
-    "organization": "organization_alias",
-    "project": "project_alias",
-}
-NAMED = frozenset(_NAME_OF_A_ROW)
-"""Dimensions whose values people call something else."""
 _COUNTS_OF_A_ROW = (
     "cost_usd AS spent_usd, toUInt64(kind = 'usage') AS requests, input_tokens, output_tokens,"
     " toUInt64(kind = 'usage' AND cost_source = 'unpriced') AS unpriced,"
@@ -91,7 +74,8 @@ def source_of_sums(
     parameters: dict[str, Any] = {"start_us": to_unix_us(span.start), "end_us": to_unix_us(span.end)}
     of_conditions = {one.dimension for one in conditions}
     # `usage` lies in the order of days and keys: of one key its rows are found sooner than its sums.
-    if NOT_SUMMED & {*wanted, *of_conditions} or "key" in of_conditions:
+    # What clients make up is in no sum.
+    if CLIENT_MADE & {*wanted, *of_conditions} or "key" in of_conditions:
         return f"({_rows(wanted, conditions, [])})", parameters
     held, parts = cut(span, edges), list[str]()
     sums = "usage_by" if OF_KEYS & {*wanted, *of_conditions} else "usage_teams_by"
@@ -127,14 +111,14 @@ def _sums(
     view: str, start: str, wanted: Sequence[Dimension], conditions: Sequence[Condition], within: str
 ) -> str:
     columns = [f"toDateTime64({start}, 6, 'UTC') AS at", *(f"`{one}` AS v_{one}" for one in wanted)]
-    columns += [f"{_NAME_OF_A_SUM[one]} AS n_{one}" for one in wanted if one in _NAME_OF_A_SUM]
+    columns += [f"{name_sql(one)} AS n_{one}" for one in wanted if one in NAMED]
     held = " AND ".join([within, *(one.of_a_sum for one in conditions)])
     return f"SELECT {', '.join(columns)}, {_COUNTS_OF_A_SUM} FROM {view} WHERE {held}"
 
 
 def _rows(wanted: Sequence[Dimension], conditions: Sequence[Condition], within: Sequence[str]) -> str:
     columns = ["occurred_at AS at", *(f"{OF_A_ROW[one]} AS v_{one}" for one in wanted)]
-    columns += [f"{_NAME_OF_A_ROW[one]} AS n_{one}" for one in wanted if one in _NAME_OF_A_ROW]
+    columns += [f"{name_sql(one)} AS n_{one}" for one in wanted if one in NAMED]
     return rows_of_usage(conditions, within, f"{', '.join(columns)}, {_COUNTS_OF_A_ROW}")
 
 

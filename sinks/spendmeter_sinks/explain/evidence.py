@@ -15,7 +15,7 @@ from spendmeter.contract.signing import shown
 from spendmeter.contract.topics import Topic
 from spendmeter.domain.globs import is_glob
 from spendmeter.domain.matching import BudgetBook, Subject
-from spendmeter.history.usage import names_of
+from spendmeter.history.names import names_of
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.account import account_name, subject_in
 from spendmeter.values.dimensions import DIMENSIONS

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from spendmeter.history.usage import names_of
+from spendmeter.history.names import names_of
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.database.migrate import migrate
