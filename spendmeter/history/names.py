@@ -92,7 +92,7 @@ def names_of_ids(client: Client, pairs: Iterable[NamedId], since: date | None = 
 def names_of(client: Client, subject: Mapping[str, str], since: datetime) -> dict[str, str]:
     """The latest names of a subject's ids by dimension, to the event; what has none is left out.
 
-    Read from the events since then, which takes longer than `names_of_ids`.
+    It reads every event since then: slower than `names_of_ids`.
     """
     named = {dimension: name_sql(dimension) for dimension in subject if dimension in NAMED}
     if not named:

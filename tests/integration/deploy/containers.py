@@ -127,7 +127,7 @@ class Containers:
         return ["env", "-i", *env, *found, *(self._here(service, one) for one in rest)]
 
     def environment(self, service: str) -> dict[str, str]:
-        """What the process is told."""
+        """The settings of the process."""
         set_ = {**self._image(service).env, **self.services[service].get("environment", {})}
         set_ |= {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(self._workdir(service))}
         here: dict[str, str | None] = {name: self._here(service, value) for name, value in set_.items()}

@@ -238,8 +238,8 @@ def test_prometheus_and_its_alertmanager_accept_their_files(tmp_path: Path) -> N
 
     assert said.returncode == 0, said.stdout + said.stderr
     assert "rules found" in said.stdout
-    told = yaml.safe_load((FOLDER / "alertmanager.yaml").read_text())
-    assert told["route"]["receiver"] in {one["name"] for one in told["receivers"]}
+    configured = yaml.safe_load((FOLDER / "alertmanager.yaml").read_text())
+    assert configured["route"]["receiver"] in {one["name"] for one in configured["receivers"]}
 
 
 def test_grafana_has_what_its_data_sources_and_dashboards_ask_for(services: Services) -> None:

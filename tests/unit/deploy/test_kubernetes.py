@@ -104,7 +104,7 @@ def config_maps() -> dict[str, dict[str, str]]:
 
 
 def environment(container: Manifest) -> dict[str, str]:
-    """What the container is told; a secret is `secret`, the pod's own name is `pod-0`."""
+    """The environment of the container; a secret is `secret`, the pod's own name is `pod-0`."""
     env: dict[str, str] = {}
     for source in container.get("envFrom", ()):
         if "configMapRef" in source:
