@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from spendmeter_console.api.parameters import RANGES, cursor_text
+from spendmeter_console.api.parameters import RANGES
 from spendmeter_console.api.routes import Sources, query_of, scope_of
-from spendmeter_console.pages.answer import ROWS, SPAN, address, page, rendered, zone_in
+from spendmeter_console.pages.answer import ROWS, SPAN, next_page, page, rendered, zone_in
 
 
 class AlertPages:
@@ -24,8 +24,6 @@ class AlertPages:
         query.allow((*SPAN, "after"))
         span, after = query.span(query.zone(zone_in(request)), "7d"), query.after()
         rows = await self._history.ask(scope, lambda h: h.alerts(span, ROWS + 1, "", after))
-        last = rows[ROWS - 1] if len(rows) > ROWS else None
-        kept = [(name, value) for name, value in query.pairs if name != "after"]
         return rendered(
             request,
             "alerts.html",
@@ -33,7 +31,5 @@ class AlertPages:
             rows=rows[:ROWS],
             range=query.one("range") or "7d",
             ranges=RANGES,
-            next=address("/alerts", [*kept, ("after", cursor_text(last.emitted_at, last.alert_id))])
-            if last
-            else "",
+            next=next_page("/alerts", query.pairs, rows, lambda row: (row.emitted_at, row.alert_id)),
         )

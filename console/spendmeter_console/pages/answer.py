@@ -1,11 +1,12 @@
 """What every page answers with: a template in the reader's zone, or a sentence that says what is wrong."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from starlette.exceptions import HTTPException
@@ -13,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from spendmeter_console.access.guard import cookies
-from spendmeter_console.api.parameters import UTC_ZONE, InvalidParameter, zone_of
+from spendmeter_console.api.parameters import UTC_ZONE, InvalidParameter, cursor_text, zone_of
 from spendmeter_console.api.routes import NotThere
 from spendmeter_console.history.pool import HistoryBusy, Unusable
 from spendmeter_console.pages.render import environment, moment, until
 from spendmeter_console.viewer import Viewer
 
+T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
 ROWS = 100
 """Of a list on a page."""
@@ -77,6 +79,19 @@ def address(path: str, pairs: Iterable[tuple[str, str]]) -> str:
     """The path with these parameters, each of them escaped."""
     query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
     return f"{path}?{query}" if query else path
+
+
+def next_page(
+    path: str,
+    pairs: Iterable[tuple[str, str]],
+    rows: Sequence[T],
+    position: Callable[[T], tuple[datetime, UUID]],
+) -> str:
+    """The address of what follows the first ROWS, with the same parameters; empty at the end of the list."""
+    if len(rows) <= ROWS:
+        return ""
+    kept = [(name, value) for name, value in pairs if name != "after"]
+    return address(path, [*kept, ("after", cursor_text(*position(rows[ROWS - 1])))])
 
 
 def csv_headers(name: str) -> dict[str, str]:

@@ -7,11 +7,19 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from spendmeter.values.dimensions import DIMENSIONS
-from spendmeter_console.api.parameters import cursor_text
 from spendmeter_console.api.routes import Sources, query_of, scope_of
 from spendmeter_console.history.queries import MAX_ROWS
 from spendmeter_console.history.rows import Cursor, EventRow
-from spendmeter_console.pages.answer import ROWS, SPAN, address, csv_headers, page, rendered, zone_in
+from spendmeter_console.pages.answer import (
+    ROWS,
+    SPAN,
+    address,
+    csv_headers,
+    next_page,
+    page,
+    rendered,
+    zone_in,
+)
 from spendmeter_console.pages.sheets import EVENT_HEAD, csv_lines, event_cells
 
 MAX_CSV_ROWS = 100_000
@@ -37,7 +45,6 @@ class EventPages:
         span, filters, after = query.span(zone, "7d"), query.filters(), query.after()
         rows = await self._history.ask(scope, lambda h: h.events(span, filters, ROWS + 1, after))
         kept = [(name, value) for name, value in query.pairs if name != "after"]
-        last = rows[ROWS - 1] if len(rows) > ROWS else None
         return rendered(
             request,
             "events.html",
@@ -45,9 +52,7 @@ class EventPages:
             rows=rows[:ROWS],
             span=span,
             filters=filters,
-            next=address("/events", [*kept, ("after", cursor_text(last.occurred_at, last.event_id))])
-            if last
-            else "",
+            next=next_page("/events", query.pairs, rows, lambda row: (row.occurred_at, row.event_id)),
             csv=address("/events.csv", kept),
             explore=address("/explore", kept),
             is_first=after is None,

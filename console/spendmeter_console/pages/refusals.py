@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from spendmeter_console.api.parameters import RANGES, cursor_text, uuid_of
+from spendmeter_console.api.parameters import RANGES, uuid_of
 from spendmeter_console.api.routes import NotThere, Sources, query_of, scope_of
-from spendmeter_console.pages.answer import ROWS, SPAN, address, page, rendered, zone_in
+from spendmeter_console.pages.answer import ROWS, SPAN, next_page, page, rendered, zone_in
 from spendmeter_sinks.explain.command import is_right
 
 
@@ -30,8 +30,6 @@ class RefusalPages:
         budget = query.one("budget")
         rows = await self._history.ask(scope, lambda h: h.refusals(span, ROWS + 1, budget, after))
         counts = await self._history.ask(scope, lambda h: h.count_refusals(span))
-        last = rows[ROWS - 1] if len(rows) > ROWS else None
-        kept = [(name, value) for name, value in query.pairs if name != "after"]
         return rendered(
             request,
             "refusals.html",
@@ -41,9 +39,7 @@ class RefusalPages:
             budget=budget,
             range=query.one("range") or "7d",
             ranges=RANGES,
-            next=address("/refusals", [*kept, ("after", cursor_text(last.decided_at, last.decision_id))])
-            if last
-            else "",
+            next=next_page("/refusals", query.pairs, rows, lambda row: (row.decided_at, row.decision_id)),
             names=self._board.names,
         )
 
