@@ -56,6 +56,12 @@ GRANT SELECT(day, key, key_alias, user, user_alias, user_email) ON spend.by_key_
 GRANT SELECT(day, team, team_alias) ON spend.by_team_day TO spend_relay;
 GRANT SELECT(day, organization, organization_alias, project, project_alias) ON spend.by_day TO spend_relay;
 
+-- `spendmeter watch`: compares and searches history; remembers its runs.
+CREATE USER IF NOT EXISTS spend_watch IDENTIFIED WITH sha256_password BY 'CHANGE-ME';
+GRANT SELECT ON spend.* TO spend_watch;
+GRANT INSERT ON spend.watch_runs TO spend_watch;
+GRANT INSERT ON spend.reconciles TO spend_watch;
+
 -- People who may see the views and none of the tables beneath them.
 CREATE USER IF NOT EXISTS spend_views IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_queries';
 GRANT SELECT ON spend.events TO spend_views;

@@ -33,7 +33,11 @@ class AlertKind(StrEnum):
     FOREIGN_PRODUCER = "foreign_producer"
     """Somebody writes to spend.usage under the id of another producer; it is put aside."""
     DRIFT = "drift"
-    """Nothing sends it yet; readers must know it before anything does."""
+    """Recorded events, totals, signals and history are not equal; `spendmeter watch` compares them."""
+    GATEWAY_SILENT = "gateway_silent"
+    """A gateway that sent usage regularly sends none."""
+    GATEWAY_BACK = "gateway_back"
+    """A silent gateway sends usage again."""
 
 
 def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: str) -> uuid.UUID:
@@ -41,7 +45,9 @@ def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: s
 
     `qualifier` distinguishes alerts of one kind within a window: the threshold of a
     threshold alert, the count for exceeded and recovered, the limit of a forecast, the
-    day of an unpriced or doubted model or of a foreign producer.
+    day of an unpriced or doubted model or of a foreign producer, which differences a drift
+    has. `account` and `window_start` of an alert that is of no account name what it is of,
+    such as `gateway=g1`, and since when.
     """
     return uuid.uuid5(_NAMESPACE, "\n".join((account, format_time(window_start), kind, qualifier)))
 

@@ -132,10 +132,10 @@ def encode_signal(signal: Signal) -> Record:
     return encode(signal, signal.account, event_id, "judge", signal.emitted_at)
 
 
-def encode_alert(alert: Alert) -> Record:
+def encode_alert(alert: Alert, source: str = "judge") -> Record:
     """A record of spend.alerts."""
     key = alert.signal.account if alert.signal else ""
-    return encode(alert, key, str(alert.alert_id), "judge", alert.emitted_at)
+    return encode(alert, key, str(alert.alert_id), source, alert.emitted_at)
 
 
 def encode_decision(decision: Decision) -> Record:

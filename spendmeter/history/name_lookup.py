@@ -1,9 +1,7 @@
 """Names for people, for work that must not wait for them."""
 
 import asyncio
-import concurrent.futures
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -15,6 +13,7 @@ from spendmeter.contract.alert import Alert
 from spendmeter.history.names import NamedId, Names, ids_in, name_of, names_of_ids
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.clickhouse import Client, Unusable
+from spendmeter.runtime.threads import in_thread
 from spendmeter.settings import ClickHouseSettings
 from spendmeter.topics.state import Said
 from spendmeter.visible import one_line
@@ -82,7 +81,7 @@ class NameLookup:
 
     async def _ask(self, ids: list[NamedId]) -> None:
         try:
-            found = await _in_thread(partial(self._query, ids))
+            found = await in_thread(partial(self._query, ids), "names")
         except (Unusable, ValueError) as error:
             self._ask_again_at = time.monotonic() + AWAY_SECONDS
             self._said.say(f"ids are shown instead of names: {error}")
@@ -117,19 +116,3 @@ def named_message(alert: Alert, names: Names | None) -> str:
 def ids_of(alerts: Iterable[Alert]) -> list[NamedId]:
     """The ids in alerts that may have a name."""
     return [id_ for alert in alerts if alert.signal is not None for id_ in ids_in(alert.signal.subject)]
-
-
-def _in_thread(work: partial[Names]) -> asyncio.Future[Names]:
-    """Run it in a thread of its own, for which the end of the process does not wait."""
-    future = concurrent.futures.Future[Names]()
-
-    def run() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="names", daemon=True).start()
-    return asyncio.wrap_future(future)

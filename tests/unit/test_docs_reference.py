@@ -24,6 +24,7 @@ from spendmeter_console.settings import ConsoleSettings
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.alerts.settings import AlertSettings
 from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.watch.settings import WatchSettings
 from spendmeter_stream.settings import StreamSettings
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,7 @@ def default(settings: type[BaseSettings], name: str) -> str:
         ("Stream worker", StreamSettings, Settings),
         ("ClickHouse sink", SinkSettings, Settings),
         ("Alert relay", AlertSettings, ClickHouseSettings),
+        ("Watcher", WatchSettings, ClickHouseSettings),
         ("The page", ConsoleSettings, ClickHouseSettings),
     ],
 )

@@ -1,6 +1,7 @@
 """`spendmeter reconcile`: exit 0 when all is equal, 1 when it differs, 2 when it cannot be compared."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import click
 from spendmeter.cli.connection import cluster_settings
 from spendmeter.cli.options import dir_option, json_option, wait_option
 from spendmeter.cli.printing import print_json, say_lines
+from spendmeter.history.reconciles import note_reconcile
 from spendmeter.kafka.client import KafkaError
 from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
 from spendmeter.settings import ClickHouseSettings
 from spendmeter_sinks.reconcile.history import IN_MEMORY
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
+from spendmeter_sinks.reconcile.remember import remembered
 from spendmeter_sinks.reconcile.report import Report, render
 from spendmeter_sinks.reconcile.run import reconcile as compare
 from spendmeter_sinks.reconcile.scope import WindowFilter, read_window_filter
@@ -46,7 +49,10 @@ def reconcile(dir_: Path | None, as_json: bool, window: str | None, wait_seconds
         chosen = read_window_filter(window, now) if window is not None else WindowFilter()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--window") from None
-    report = _compare(_settings(dir_), chosen, now, wait_seconds)
+    settings = _settings(dir_)
+    report = _compare(settings, chosen, now, wait_seconds)
+    if window is None:
+        _remember(settings, report)
     print_json(report) if as_json else say_lines(render(report))
     if not report.equal:
         raise SystemExit(DIFFERS)
@@ -76,6 +82,16 @@ def _compare(
         raise _refusal(str(error)) from None
     except KafkaError as error:
         raise _refusal(asyncio.run(explained(error, settings))) from None
+
+
+def _remember(settings: ClickHouseSettings, report: Report) -> None:
+    """In history, where this user may write to it; else nowhere."""
+    with suppress(clickhouse.Unusable), clickhouse.raising_unusable(settings):
+        client = clickhouse.client(settings, database=settings.clickhouse_database)
+        try:
+            note_reconcile(client, remembered(report, "reconcile"))
+        finally:
+            client.close()
 
 
 def _refusal(text: str) -> click.ClickException:

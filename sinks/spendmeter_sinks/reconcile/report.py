@@ -176,15 +176,14 @@ def _lines(report: Report) -> Iterator[str]:
     many = len(report.differences) + report.more_differences
     yield "equal to the nano-dollar" if report.equal else f"{many} differences"
     yield (
-        f"  recorded   {compared.events:,} events of {compared.producers:,} producers, {_usd(sums.recorded)}"
+        f"  recorded   {compared.events:,} events of {compared.producers:,} producers, {usd(sums.recorded)}"
     )
     yield (
         f"  totals     {compared.windows:,} windows of {compared.accounts:,} accounts:"
-        f" stream {_usd(sums.stream)}, history {_usd(sums.history)}"
+        f" stream {usd(sums.stream)}, history {usd(sums.history)}"
     )
     yield (
-        f"  signals    {compared.signals:,} accounts:"
-        f" signals {_usd(sums.signals)}, totals {_usd(sums.totals)}"
+        f"  signals    {compared.signals:,} accounts: signals {usd(sums.signals)}, totals {usd(sums.totals)}"
     )
     if dead.records:
         yield (
@@ -198,12 +197,13 @@ def _lines(report: Report) -> Iterator[str]:
         f" ({report.rows_per_second:,} rows/s)"
     )
     for difference in report.differences:
-        yield "  DIFFERS    " + _render(difference)
+        yield "  DIFFERS    " + render_difference(difference)
     if report.more_differences:
         yield f"  DIFFERS    and {report.more_differences:,} more"
 
 
-def _render(difference: Difference) -> str:
+def render_difference(difference: Difference) -> str:
+    """One difference in a line."""
     match difference:
         case LostEvents():
             ranges = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in difference.ranges)
@@ -211,22 +211,22 @@ def _render(difference: Difference) -> str:
             return f"producer {difference.producer_id}: {difference.events:,} events lost, seq {ranges}{more}"
         case ConflictingEvents():
             ids = ", ".join(map(str, difference.event_ids))
-            costs = ", ".join(map(_usd, difference.costs_nanousd))
+            costs = ", ".join(map(usd, difference.costs_nanousd))
             return f"producer {difference.producer_id}, seq {difference.seq}: event ids {ids}; costs {costs}"
         case OpeningMissing():
             return (
                 f"{difference.account} from {format_time(difference.window_start)}: the budget has no opening"
-                f" balance; {_usd(difference.history_nanousd)} in {difference.history_events:,} events from"
+                f" balance; {usd(difference.history_nanousd)} in {difference.history_events:,} events from"
                 " before it was counted are in history and in no signal. A ClickHouse sink adds it up; its"
                 " log says what it waits for"
             )
         case TotalDiffers():
             return _render_total(difference)
         case SignalDiffers():
-            signal = "nothing" if difference.signal_nanousd is None else _usd(difference.signal_nanousd)
+            signal = "nothing" if difference.signal_nanousd is None else usd(difference.signal_nanousd)
             return (
                 f"{difference.account} from {format_time(difference.window_start)}:"
-                f" signal {signal}, totals {_usd(difference.totals_nanousd)}; {difference.detail}"
+                f" signal {signal}, totals {usd(difference.totals_nanousd)}; {difference.detail}"
             )
 
 
@@ -241,8 +241,8 @@ def _render_total(total: TotalDiffers) -> str:
     first = "no total" if total.first_offset is None else f"offsets {total.first_offset}–{total.last_offset}"
     return (
         f"{total.account} from {start}, partition {partition} ({first}):"
-        f" stream {_usd(total.stream_nanousd)} in {total.stream_events:,} events,"
-        f" history {_usd(total.history_nanousd)} in {total.history_events:,}"
+        f" stream {usd(total.stream_nanousd)} in {total.stream_events:,} events,"
+        f" history {usd(total.history_nanousd)} in {total.history_events:,}"
         + "".join(f"; {text}" for text in found if text)
     )
 
@@ -254,5 +254,6 @@ def _named(what: str, events: Events) -> str:
     return f"{what}: {', '.join(map(str, events.ids))}{more}"
 
 
-def _usd(nanousd: int) -> str:
+def usd(nanousd: int) -> str:
+    """`$1.5`: exact."""
     return f"${format_usd(NanoUsd(nanousd))}"

@@ -219,7 +219,15 @@ def test_every_statement_of_the_file_is_one_that_clickhouse_understands(clickhou
             pytest.fail(f"{statement}: {error}")
     client.close()
     users = {one.split()[5] for one in statements() if one.startswith("CREATE USER")}
-    assert users == {"spend_migrate", "spend_sink", "spend_views", "spend_grafana", "spend_relay", *READERS}
+    assert users == {
+        "spend_migrate",
+        "spend_sink",
+        "spend_views",
+        "spend_grafana",
+        "spend_relay",
+        "spend_watch",
+        *READERS,
+    }
     for user in ("spend_views", "spend_grafana"):
         assert grants_of(user) == [f"GRANT SELECT ON spend.{view}" for view in VIEWS]
     # The engine of the tests has no such constraints; ClickHouse's own configuration allows them.

@@ -1,0 +1,93 @@
+"""When each check ran last, and which alerts were published: the edge to ClickHouse. Blocking."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+from spendmeter.history.reconciles import last_equal
+from spendmeter.runtime import clickhouse
+from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK, Client
+from spendmeter_sinks.reconcile.history import IN_MEMORY
+from spendmeter_sinks.watch.settings import WatchSettings
+
+QUERY_WITHIN_SECONDS = 600
+
+
+@contextmanager
+def reading(settings: WatchSettings) -> Iterator[Client]:
+    """A client of history that cannot change anything.
+
+    Raises:
+        Unusable: history cannot be reached or refuses.
+    """
+    with clickhouse.raising_unusable(settings):
+        client = clickhouse.reader(
+            settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4"
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+@contextmanager
+def writing(settings: WatchSettings) -> Iterator[Client]:
+    """A client that may write what runs are remembered by.
+
+    Raises:
+        Unusable: history cannot be reached or refuses.
+    """
+    with clickhouse.raising_unusable(settings):
+        client = clickhouse.client(settings, database=settings.clickhouse_database)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def last_run(settings: WatchSettings, name: str) -> datetime | None:
+    """When the last run of this check began that came to its end. Raises Unusable."""
+    with reading(settings) as client:
+        rows = client.query(
+            "SELECT max(began_at) FROM watch_runs WHERE name = {name:String} HAVING count() > 0",
+            parameters={"name": name},
+        ).result_rows
+    return rows[0][0].replace(tzinfo=UTC) if rows else None
+
+
+def published(client: Client, ids: Collection[UUID]) -> set[UUID]:
+    """Those of the alerts that history has."""
+    if not ids:
+        return set()
+    rows = client.query(
+        "SELECT DISTINCT alert_id FROM alerts WHERE alert_id IN {ids:Array(UUID)}",
+        parameters={"ids": [str(one) for one in ids]},
+    ).result_rows
+    return {UUID(str(one)) for (one,) in rows}
+
+
+def note_run(settings: WatchSettings, name: str, began_at: datetime, ended_at: datetime, alerts: int) -> None:
+    """Remember a run. Raises Unusable."""
+    duration_ms = round((ended_at - began_at).total_seconds() * 1_000)
+    with writing(settings) as client:
+        client.insert(
+            "watch_runs",
+            [[name, began_at, duration_ms, alerts]],
+            column_names=["name", "began_at", "duration_ms", "alerts"],
+            settings=ONE_INSERT_IS_ONE_BLOCK,
+        )
+
+
+class NotPrepared(Exception):
+    """The watcher cannot begin; the message says what is missing and how to make it."""
+
+
+def prepare(settings: WatchSettings) -> datetime | None:
+    """If history has our tables: when all was last found to be equal. Raises NotPrepared, Unusable."""
+    with writing(settings) as client:
+        if not client.command("EXISTS TABLE watch_runs"):
+            raise NotPrepared(
+                f"database {settings.clickhouse_database} lacks watch_runs; run `spendmeter sink migrate`"
+            )
+        return last_equal(client)
