@@ -58,6 +58,19 @@ def alert(
     )
 
 
+def alert_about(
+    kind: AlertKind, message: str, *, at: datetime = NOW, number: int = 0, **subject: str
+) -> Alert:
+    """An alert of no account: of whoever the subject names, or of everything."""
+    return Alert(
+        alert_id=alert_id(str(subject), at, kind, str(number)),
+        kind=kind,
+        subject=subject,
+        message=message,
+        emitted_at=at,
+    )
+
+
 def webhook(url: str, name: str = "hook", service: Service = Service.WEBHOOK, **fields: Any) -> Route:
     """A route to a webhook."""
     return Route(name, Target(service, SecretStr(url), SecretStr(SECRET), "HOOK_URL"), **fields)

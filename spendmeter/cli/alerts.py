@@ -21,6 +21,7 @@ from spendmeter.history.names import Names
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter.settings import Settings
 from spendmeter.topics.dead_letters import StoredRecord
+from spendmeter.visible import one_line
 
 
 @click.group(invoke_without_command=True)
@@ -73,7 +74,7 @@ def _print(rows: Sequence[Row], zone: ZoneInfo) -> None:
                 row["kind"],
                 row["budget_id"] or "-",
                 # Where an account is concerned the columns say as much.
-                row["whose"] or row["message"],
+                row["whose"] or one_line(row["message"]),
                 amounts(row),
                 str(row["alert_id"]),
             )

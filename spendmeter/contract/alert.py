@@ -32,6 +32,12 @@ class AlertKind(StrEnum):
     """A budget has as many accounts as a worker keeps: further values share one sum, without a limit."""
     FOREIGN_PRODUCER = "foreign_producer"
     """Somebody writes to spend.usage under the id of another producer; it is put aside."""
+    ANOMALY = "anomaly"
+    """Somebody spent much more in an hour than is usual for them at that time of the week."""
+    UNUSED = "unused"
+    """Somebody who spent before has made no request for long."""
+    DIGEST = "digest"
+    """What somebody spent in a day or week: nothing happened, it is their report."""
     DRIFT = "drift"
     """Recorded events, totals, signals and history are not equal; `spendmeter watch` compares them."""
     GATEWAY_SILENT = "gateway_silent"
@@ -46,7 +52,8 @@ def alert_id(account: str, window_start: datetime, kind: AlertKind, qualifier: s
     `qualifier` distinguishes alerts of one kind within a window: the threshold of a
     threshold alert, the count for exceeded and recovered, the limit of a forecast, the
     day of an unpriced or doubted model or of a foreign producer, which differences a drift
-    has. `account` and `window_start` of an alert that is of no account name what it is of,
+    has, the day and the size of an anomaly that lasts, the length of a digest's period.
+    `account` and `window_start` of an alert that is of no account name what it is of,
     such as `gateway=g1`, and since when.
     """
     return uuid.uuid5(_NAMESPACE, "\n".join((account, format_time(window_start), kind, qualifier)))
@@ -59,8 +66,15 @@ class Alert(Wire):
     kind: AlertKind
     signal: Signal | None = None
     """The state that caused it; absent only if no account is concerned."""
+    subject: dict[str, Text] = Field(default_factory=dict)
+    """Without a signal: whom it concerns, dimension to value. Empty where that is nobody alone."""
     message: str
     emitted_at: UtcTime
+
+    @property
+    def concerns(self) -> dict[str, str]:
+        """Whom it concerns: the subject of its account, if it has one, else its own."""
+        return self.signal.subject if self.signal is not None else self.subject
 
 
 class DeliveryOutcome(StrEnum):

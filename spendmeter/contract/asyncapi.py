@@ -73,7 +73,7 @@ _CHANNELS = (
         Alert,
         "Crossings, for people and programs. Sent again, an alert has the same alert_id.",
         "The account; empty where none is concerned.",
-        ("alert",),
+        ("alert", "digest"),
     ),
     _Channel(
         Topic.DECISIONS,

@@ -47,8 +47,9 @@ def refusals_query(wanted: ListFilter) -> ListQuery:
 
 
 def alerts_query(wanted: ListFilter) -> ListQuery:
-    """Alerts; the key is whose account it is."""
-    return _query("alerts_once", "emitted_at", "alert_id", "kind", _ALERTS, wanted, "")
+    """Alerts; the key is whose account it is, or whom it concerns."""
+    concerned = f"has({_HASHES}, subject['key']) OR "
+    return _query("alerts_once", "emitted_at", "alert_id", "kind", _ALERTS, wanted, concerned)
 
 
 def _query(

@@ -115,4 +115,4 @@ def named_message(alert: Alert, names: Names | None) -> str:
 
 def ids_of(alerts: Iterable[Alert]) -> list[NamedId]:
     """The ids in alerts that may have a name."""
-    return [id_ for alert in alerts if alert.signal is not None for id_ in ids_in(alert.signal.subject)]
+    return [id_ for alert in alerts for id_ in ids_in(alert.concerns)]

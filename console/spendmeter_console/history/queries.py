@@ -69,6 +69,7 @@ _START: dict[Interval, str] = {
 }
 _AFTER = "(occurred_at, event_id) < (fromUnixTimestamp64Micro({after_us:Int64}, 'UTC'), {after_id:UUID})"
 _SUBJECT_OF_ACCOUNT = "splitByChar('&', substring(account, position(account, '|') + 1))"
+_ACCOUNT_IS_THEIRS = f"hasAny({_SUBJECT_OF_ACCOUNT}, {{scope_pairs:Array(String)}})"
 
 
 class HistoryQueries:
@@ -239,7 +240,14 @@ class HistoryQueries:
         """Alerts, the latest first."""
         conditions = ["budget_id = {budget:String}"] if budget_id else []
         source, parameters = self._table(
-            "alerts", "emitted_at", span, conditions, after, "alert_id", budget=budget_id
+            "alerts",
+            "emitted_at",
+            span,
+            conditions,
+            after,
+            "alert_id",
+            is_theirs="subject['team'] IN {scope_teams:Array(String)}",
+            budget=budget_id,
         )
         rows = self._rows(
             "SELECT alert_id, toUnixTimestamp64Micro(emitted_at), kind, message, budget_id, account,"
@@ -429,15 +437,16 @@ class HistoryQueries:
         identity: str = "",
         *,
         final: bool = True,
+        is_theirs: str = _ACCOUNT_IS_THEIRS,
         **parameters: Any,
     ) -> tuple[str, dict[str, Any]]:
-        """A table whose rows name an account, of the viewer's teams."""
+        """A table whose rows are of the viewer's teams, by their account unless it is said how."""
         held = list(conditions)
         if self._scope.teams is not None:
-            held.append(f"hasAny({_SUBJECT_OF_ACCOUNT}, {{scope_pairs:Array(String)}})")
-            parameters["scope_pairs"] = [
-                account_name("", [("team", team)])[1:] for team in sorted(self._scope.teams)
-            ]
+            teams = sorted(self._scope.teams - {""})
+            held.append(is_theirs)
+            parameters["scope_teams"] = teams
+            parameters["scope_pairs"] = [account_name("", [("team", team)])[1:] for team in teams]
         return _source(table, time, span, held, after, identity, final=final, **parameters)
 
     def _rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:

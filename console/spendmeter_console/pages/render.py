@@ -13,7 +13,7 @@ from markupsafe import Markup
 from spendmeter.contract.money import NanoUsd, format_usd, to_usd
 from spendmeter.values.account import subject_in
 from spendmeter.values.ids import short
-from spendmeter.visible import visible
+from spendmeter.visible import one_line, visible
 
 _WIDE_FROM = 10_000_000_000
 _MIDDLE_FROM = 10_000_000
@@ -109,6 +109,7 @@ def environment() -> Environment:
         "segment": segment,
         "percent": percent,
         "visible": visible,
+        "one_line": one_line,
         "number": lambda value: f"{value:,}",
     }
     found.globals |= {"link": link, "account_label": account_label}

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from spendmeter.contract.alert import Alert, AlertKind
@@ -60,9 +60,16 @@ TEMPLATE = "\n".join(
         "Pause it: {pause_link}",
     )
 )
-TEMPLATE_WITHOUT_ACCOUNT = "{message}\n{link}"
+TEMPLATE_WITHOUT_ACCOUNT = "{message}\n{ids}\n{link}"
 _ACCOUNT = "/budgets/{budget}?account={account}"
+_TITLES = {
+    AlertKind.ANOMALY: "Unusual spend",
+    AlertKind.UNUSED: "Not used any more",
+    AlertKind.DIGEST: "Spend",
+}
+"""Of alerts without an account that concern somebody, or everything."""
 _OF_A_LIMIT = (AlertKind.THRESHOLD, AlertKind.EXCEEDED, AlertKind.FORECAST)
+_FOR_INFORMATION = (AlertKind.RECOVERED, AlertKind.UNUSED, AlertKind.DIGEST)
 _CENT = 10_000_000
 _DIMENSIONS = ("key", "user", "team", "organization", "project")
 _DIGESTS = uuid.uuid5(uuid.NAMESPACE_DNS, "digest.alert.spendmeter.dev")
@@ -188,19 +195,19 @@ def severity(alert: Alert) -> Severity:
     """Of one alert."""
     if alert.kind is AlertKind.EXCEEDED:
         return Severity.CRITICAL
-    return Severity.INFO if alert.kind is AlertKind.RECOVERED else Severity.WARNING
+    return Severity.INFO if alert.kind in _FOR_INFORMATION else Severity.WARNING
 
 
-def who(signal: Signal, names: Names) -> str:
+def who(subject: Mapping[str, str], names: Names) -> str:
     """`team research`, by their names; without one by the id, of a key's hash its beginning."""
-    shown = (f"{d} {name_of(d, v, names)}" for d, v in signal.subject.items())
+    shown = (f"{d} {name_of(d, v, names)}" for d, v in subject.items())
     return one_line(", ".join(shown)) or "everything"
 
 
-def ids(signal: Signal, names: Names) -> str:
+def ids(subject: Mapping[str, str], names: Names) -> str:
     """The ids behind the names in `who`, a hash shortened; empty where no name is known."""
-    named = any((dimension, id_) in names for dimension, id_ in signal.subject.items())
-    return who(signal, NO_NAMES) if named else ""
+    named = any((dimension, id_) in names for dimension, id_ in subject.items())
+    return who(subject, NO_NAMES) if named else ""
 
 
 def share(signal: Signal) -> str:
@@ -233,26 +240,27 @@ def _fields(alert: Alert, context: MessageContext) -> dict[str, str]:
     fields = dict.fromkeys(FIELDS, "")
     fields |= {
         "kind": alert.kind,
-        "message": named_message(alert, context.names),
-        "at": _local(alert.emitted_at, zone),
+        "message": _message(alert, context.names),
+        "at": local_time(alert.emitted_at, zone),
     }
+    subject = alert.concerns
+    fields |= {d: one_line(subject.get(d, "")) for d in _DIMENSIONS}
+    fields |= {f"{d}_name": name_of(d, subject.get(d, ""), context.names) for d in _DIMENSIONS}
+    if signal is not None or subject or alert.kind in _TITLES:
+        fields |= {"who": who(subject, context.names), "ids": ids(subject, context.names)}
     if signal is None:
-        return fields
-    since = "its beginning" if signal.window_start.year == 1970 else _local(signal.window_start, zone)
+        return fields | {"link": _link_to_spend(alert, context.page)}
+    since = "its beginning" if signal.window_start.year == 1970 else local_time(signal.window_start, zone)
     return fields | {
-        "who": who(signal, context.names),
-        "ids": ids(signal, context.names),
         "spent": usd(signal.spent_nanousd),
         "limit": usd(signal.limit_nanousd),
         "share": share(signal),
         "since": since,
-        "until": _local(signal.window_end, zone) if signal.window_end else "",
+        "until": local_time(signal.window_end, zone) if signal.window_end else "",
         "next": _next(alert, signal, context.budget, zone),
         "link": link_to(signal, context.link or (f"{context.page}{_ACCOUNT}" if context.page else "")),
         **_links_to_forms(alert, signal, context),
         "budget": signal.budget_id,
-        **{d: one_line(signal.subject.get(d, "")) for d in _DIMENSIONS},
-        **{f"{d}_name": name_of(d, signal.subject.get(d, ""), context.names) for d in _DIMENSIONS},
     }
 
 
@@ -261,6 +269,20 @@ def link_to(signal: Signal, link: str) -> str:
     return link.replace("{account}", quote(signal.account, safe="")).replace(
         "{budget}", quote(signal.budget_id, safe="")
     )
+
+
+def _message(alert: Alert, names: Names) -> str:
+    """In one line; of a digest, in its lines."""
+    if alert.kind is not AlertKind.DIGEST:
+        return named_message(alert, names)
+    return "\n".join(map(one_line, alert.message.splitlines()))
+
+
+def _link_to_spend(alert: Alert, page: str) -> str:
+    """The page with what the alert's subject spent lately, by key; empty where no setting names the page."""
+    if not page or alert.kind not in _TITLES:
+        return ""
+    return f"{page}/explore?{urlencode([*alert.concerns.items(), ('by', 'model'), ('by', 'key')])}"
 
 
 def _links_to_forms(alert: Alert, signal: Signal, context: MessageContext) -> dict[str, str]:
@@ -287,6 +309,8 @@ def _more(limit: NanoUsd) -> NanoUsd:
 
 
 def _title(alert: Alert, context: MessageContext, fields: Mapping[str, str]) -> str:
+    if alert.kind in _TITLES and (alert.subject or alert.kind is not AlertKind.UNUSED):
+        return f"{_TITLES[alert.kind]}: {fields['who']}"
     if alert.signal is None or not _is_of_spend(alert):
         return f"spendmeter: {alert.kind.replace('_', ' ')}"
     match alert.kind:
@@ -302,7 +326,7 @@ def _title(alert: Alert, context: MessageContext, fields: Mapping[str, str]) -> 
 def _next(alert: Alert, signal: Signal, budget: Budget | None, zone: ZoneInfo) -> str:
     if budget is None:
         return ""
-    ends = _local(signal.window_end, zone) if signal.window_end else ""
+    ends = local_time(signal.window_end, zone) if signal.window_end else ""
     until = f"until {ends}, or until the limit is raised" if ends else "until the limit is raised"
     if not budget.refuses:
         why = "it is paused" if budget.paused else f"its action is {budget.action}"
@@ -315,7 +339,7 @@ def _next(alert: Alert, signal: Signal, budget: Budget | None, zone: ZoneInfo) -
         case AlertKind.RECOVERED:
             return "Requests are served again" if budget.refuses else ""
         case AlertKind.FORECAST if signal.forecast_exhausted_at is not None:
-            at = _local(signal.forecast_exhausted_at, zone)
+            at = local_time(signal.forecast_exhausted_at, zone)
             return f"At this rate it is spent by {at}" + (f"; the window ends {ends}" if ends else "")
         case AlertKind.THRESHOLD if budget.refuses:
             return f"At {usd(signal.limit_nanousd)} requests are refused" + (
@@ -324,7 +348,7 @@ def _next(alert: Alert, signal: Signal, budget: Budget | None, zone: ZoneInfo) -
     return refused if alert.kind is AlertKind.THRESHOLD else ""
 
 
-def _local(at: datetime, zone: ZoneInfo) -> str:
+def local_time(at: datetime, zone: ZoneInfo) -> str:
     """`Sun 1 Nov 00:00 CET`: as a clock there shows it."""
     there = at.astimezone(zone)
     return f"{there:%a} {there.day} {there:%b} {there:%H:%M} {there:%Z}"

@@ -18,7 +18,7 @@ from spendmeter.contract.money import to_usd
 from spendmeter.contract.signal import Signal
 from spendmeter.history.names import EMAIL
 from spendmeter.values.times import format_time
-from spendmeter_sinks.alerts.message import Message
+from spendmeter_sinks.alerts.message import Message, Severity, severity
 from spendmeter_sinks.alerts.routes import Target
 
 _SECRET_PREFIX = "whsec_"
@@ -94,11 +94,17 @@ def litellm(message: Message, target: Target, now: datetime) -> HttpCall:
 
 
 def alertmanager(message: Message, target: Target) -> HttpCall:
-    """A POST of all alerts of the message to /api/v2/alerts."""
+    """A POST of all alerts of the message to /api/v2/alerts.
+
+    Raises:
+        NoPayload: there are none but digests, of which nothing has happened.
+    """
     headers = {"content-type": "application/json"}
     if target.secret is not None:
         headers["authorization"] = f"Bearer {target.secret.get_secret_value()}"
-    posted = [_postable(alert, message) for alert in message.alerts]
+    posted = [_postable(alert, message) for alert in message.alerts if alert.kind is not AlertKind.DIGEST]
+    if not posted:
+        raise NoPayload("Alertmanager has no alert for a digest of spend")
     return HttpCall("/api/v2/alerts", headers, _json(posted))
 
 
@@ -150,10 +156,11 @@ def _postable(alert: Alert, message: Message) -> dict[str, Any]:
     recovered = alert.kind is AlertKind.RECOVERED
     kind = AlertKind.EXCEEDED if recovered else alert.kind
     labels = {"alertname": f"SpendmeterBudget{kind.title().replace('_', '')}", "kind": str(kind)}
-    labels["severity"] = "critical" if kind is AlertKind.EXCEEDED else "warning"
+    labels["severity"] = str(Severity.CRITICAL if recovered else severity(alert))
+    labels |= alert.concerns
     ends = alert.emitted_at + FIRES_FOR
     if signal is not None:
-        labels |= {"budget": signal.budget_id, "account": signal.account, **signal.subject}
+        labels |= {"budget": signal.budget_id, "account": signal.account}
         ends = signal.window_end or ends
     forms = {"raise_link": message.raise_link, "pause_link": message.pause_link}
     posted = {

@@ -63,15 +63,16 @@ class AlertMatch(NamedTuple):
         """Whether all that is given is true of the alert."""
         if self.kinds and alert.kind not in self.kinds:
             return False
-        signal = alert.signal
+        signal, subject = alert.signal, alert.concerns
+        if not all(
+            dimension in subject and _any_fits(values, subject[dimension])
+            for dimension, values in self.subject.items()
+        ):
+            return False
         if signal is None:
-            return not (self.budgets or self.subject or self.share or self.amount_nanousd)
+            return not (self.budgets or self.share or self.amount_nanousd)
         return (
             (not self.budgets or _any_fits(self.budgets, signal.budget_id))
-            and all(
-                dimension in signal.subject and _any_fits(values, signal.subject[dimension])
-                for dimension, values in self.subject.items()
-            )
             and signal.spent_nanousd >= share_of(signal.limit_nanousd, self.share)
             and signal.spent_nanousd >= self.amount_nanousd
         )

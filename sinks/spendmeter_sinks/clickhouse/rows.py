@@ -64,7 +64,7 @@ def alert_row(alert: Alert, at: Coordinates) -> Row:
         to_unix_us(alert.emitted_at),
         signal.budget_id if signal else "",
         signal.account if signal else "",
-        signal.subject if signal else {},
+        alert.concerns,
         to_unix_us(signal.window_start) if signal else None,
         _us(signal.window_end) if signal else None,
         to_usd(signal.limit_nanousd) if signal else None,

@@ -14,7 +14,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.times import format_time
-from spendmeter.visible import visible
+from spendmeter.visible import one_line, visible
 from spendmeter_sinks.explain.evidence import (
     DecisionEvidence,
     ExplainedAlert,
@@ -62,7 +62,7 @@ def _lines_of_alert(
     alert: ExplainedAlert, evidence: DecisionEvidence | None, width: int | None
 ) -> Iterator[str]:
     yield f"alert        {clock(alert.emitted_at)} UTC, {alert.kind}"
-    yield f"  message    {alert.message}"
+    yield f"  message    {one_line(alert.message)}"
     yield f"  alert      {alert.alert_id}"
     signal = alert.signal
     if signal is not None:

@@ -192,6 +192,17 @@ def test_a_team_viewer_sees_their_team_in_every_answer(guarded: Site, world: Wor
     assert {row["id"]: row["accounts"] for row in budgets}["team-month"] == 1
 
 
+def test_a_team_viewer_sees_alerts_that_concern_their_team_without_an_account(guarded: Site) -> None:
+    def shown(token: str) -> list[str]:
+        with signed_in(guarded, token) as client:
+            page = client.get("/alerts?range=30d").text
+        return [team for team in ("red", "blue", "everything") if f"digest of {team} " in page]
+
+    assert shown(RED) == ["red"]
+    assert shown(NONE) == []
+    assert shown(ANN) == ["red", "blue", "everything"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

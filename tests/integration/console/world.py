@@ -25,6 +25,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, Doubt, UsageEvent, UsageKind
 from spendmeter.domain.matching import BudgetBook, subject_of
 from spendmeter.values.ids import derived_uuid7
+from tests.alerts import alert_about
 from tests.builders import budget, usage
 
 HOSTILE = '<img src=x onerror="window.owned=1">\x1b[2J\u202egnp.exe\u2066 שלום 👩‍👩‍👧 {{7*7}} \'"&'
@@ -309,6 +310,9 @@ class World:
                 message=f"{signal.account} has spent {format_usd(signal.spent_nanousd)} USD",
                 emitted_at=signal.emitted_at,
             )
+        yield alert_about(AlertKind.DIGEST, "digest of red\n3 requests", at=self.now, team="red")
+        yield alert_about(AlertKind.DIGEST, "digest of blue\n3 requests", at=self.now, team="blue")
+        yield alert_about(AlertKind.DIGEST, "digest of everything\n3 requests", at=self.now)
 
     def decision_ids(self, team: str) -> set[UUID]:
         """The refusals of one team."""

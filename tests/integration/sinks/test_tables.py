@@ -119,16 +119,22 @@ async def test_a_repeated_alert_is_one_alert_the_first(
         alert_id=UUID(int=1), kind=AlertKind.EXCEEDED, signal=signal(), message="first", emitted_at=NOON
     )
     repeat = first.model_copy(update={"message": "repeat", "emitted_at": LATER})
-    bare = Alert(alert_id=UUID(int=2), kind=AlertKind.UNPRICED, message="no price", emitted_at=NOON)
+    bare = Alert(
+        alert_id=UUID(int=2),
+        kind=AlertKind.UNUSED,
+        subject={"team": "t"},
+        message="not used",
+        emitted_at=NOON,
+    )
     async with running():
         await put(Topic.ALERTS, [encode_alert(first)])
         await eventually("SELECT count() FROM alerts", [(1,)])
         await put(Topic.ALERTS, [encode_alert(repeat), encode_alert(bare)])
-        await eventually("SELECT count() FROM alerts WHERE kind = 'unpriced'", [(1,)])
-    kept = "SELECT message, account, spent_usd FROM alerts FINAL ORDER BY alert_id"
+        await eventually("SELECT count() FROM alerts WHERE kind = 'unused'", [(1,)])
+    kept = "SELECT message, account, subject, spent_usd FROM alerts FINAL ORDER BY alert_id"
     assert history.query(kept).result_rows == [
-        ("first", "per-key|key=k1", Decimal("0.000999999")),
-        ("no price", "", None),
+        ("first", "per-key|key=k1", {"key": "k1"}, Decimal("0.000999999")),
+        ("not used", "", {"team": "t"}, None),
     ]
 
 

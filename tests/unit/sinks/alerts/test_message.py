@@ -21,7 +21,7 @@ from spendmeter_sinks.alerts.message import (
     usd,
     wrong_fields,
 )
-from tests.alerts import NOW, alert, webhook
+from tests.alerts import NOW, alert, alert_about, webhook
 from tests.builders import budget
 
 LINK = "https://spend.example.com/accounts/{account}"
@@ -193,6 +193,55 @@ def test_what_concerns_no_account_says_its_own_message() -> None:
     found = alert(AlertKind.UNPRICED, at=NOW, signal=False, message="gpt-9 has no price")
 
     assert of(found) == ("spendmeter: unpriced", "gpt-9 has no price")
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        (AlertKind.ANOMALY, "Unusual spend: team Search"),
+        (AlertKind.UNUSED, "Not used any more: team Search"),
+        (AlertKind.DIGEST, "Spend: team Search"),
+    ],
+)
+def test_what_is_of_somebody_without_an_account_says_who_and_links_to_their_spend(
+    kind: AlertKind, title: str
+) -> None:
+    names = {("team", "research"): "Search"}
+    message = render(
+        webhook(""), alert_about(kind, "$5 today", team="research"), MessageContext(page=PAGE, names=names)
+    )
+
+    link = f"{PAGE}/explore?team=research&by=model&by=key"
+    assert (message.title, message.text) == (title, f"$5 today\nteam research\n{link}")
+    assert message.link == link
+
+
+def test_what_is_of_everything_says_so_and_what_is_of_several_keys_names_none() -> None:
+    def title(kind: AlertKind) -> str:
+        return render(webhook(""), alert_about(kind, "x"), MessageContext()).title
+
+    assert title(AlertKind.ANOMALY) == "Unusual spend: everything"
+    assert title(AlertKind.DIGEST) == "Spend: everything"
+    assert title(AlertKind.UNUSED) == "spendmeter: unused"
+
+
+def test_a_digest_of_spend_has_its_lines_and_data_forges_none() -> None:
+    said = "team a spent $5\nkeys: b\x1b[2J $3\r\nmodels: gpt-4o $5"
+
+    assert of(alert_about(AlertKind.DIGEST, said, team="a"))[1].splitlines() == [
+        "team a spent $5",
+        "keys: b\\x1b[2J $3",
+        "models: gpt-4o $5",
+    ]
+    assert of(alert_about(AlertKind.ANOMALY, "a\nb", team="a"))[1] == "a b"
+
+
+def test_a_template_has_whom_an_alert_without_an_account_is_about() -> None:
+    route = webhook("", title="{who}|{team}|{team_name}|{budget}", template="{message}")
+
+    assert of(alert_about(AlertKind.UNUSED, "x", team="research"), route=route)[0] == (
+        "team research|research|research|"
+    )
 
 
 def test_what_is_in_data_forges_no_line() -> None:

@@ -15,7 +15,7 @@ from spendmeter.history.names import EMAIL
 from spendmeter_sinks.alerts import payloads
 from spendmeter_sinks.alerts.message import MessageContext, render, render_digest
 from spendmeter_sinks.alerts.routes import Service, Target
-from tests.alerts import NOW, SECRET, alert, webhook
+from tests.alerts import NOW, SECRET, alert, alert_about, webhook
 
 KEY = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
@@ -144,6 +144,49 @@ def test_alertmanagers_labels_are_ids_whatever_they_are_called() -> None:
 def test_what_litellm_has_no_event_for_is_not_sent(kind: AlertKind) -> None:
     with pytest.raises(payloads.NoPayload, match=f"no event for {kind}"):
         litellm(alert(kind, at=NOW))
+
+
+@pytest.mark.parametrize("kind", [AlertKind.ANOMALY, AlertKind.UNUSED, AlertKind.DIGEST])
+def test_litellms_webhook_has_no_event_for_what_has_no_account(kind: AlertKind) -> None:
+    with pytest.raises(payloads.NoPayload, match=f"no event for {kind}"):
+        litellm(alert_about(kind, "x", team="research"))
+
+
+def test_our_webhook_has_whom_an_alert_without_an_account_is_about() -> None:
+    message = render(webhook(""), alert_about(AlertKind.DIGEST, "a\nb", team="t"), MessageContext())
+    body = json.loads(payloads.webhook(message, target(), NOW).body)
+
+    assert body["type"] == "spend.alert.digest"
+    assert body["data"]["text"] == "a\nb"
+    assert body["data"]["alerts"][0]["subject"] == {"team": "t"}
+
+
+def test_alertmanager_has_whom_an_alert_without_an_account_is_about_and_no_digest() -> None:
+    found = [
+        alert_about(AlertKind.ANOMALY, "much", team="research"),
+        alert_about(AlertKind.UNUSED, "not used", key="k1", team="research"),
+        alert_about(AlertKind.DIGEST, "spent", team="research"),
+    ]
+    messages = [render(webhook(""), one, MessageContext()) for one in found]
+
+    posted = json.loads(payloads.alertmanager(render_digest(webhook(""), messages), target()).body)
+    assert [one["labels"] for one in posted] == [
+        {
+            "alertname": "SpendmeterBudgetAnomaly",
+            "kind": "anomaly",
+            "severity": "warning",
+            "team": "research",
+        },
+        {
+            "alertname": "SpendmeterBudgetUnused",
+            "kind": "unused",
+            "severity": "info",
+            "key": "k1",
+            "team": "research",
+        },
+    ]
+    with pytest.raises(payloads.NoPayload, match="digest"):
+        payloads.alertmanager(messages[2], target())
 
 
 def test_alertmanager_has_a_recovery_end_what_was_exceeded() -> None:

@@ -19,7 +19,7 @@ from spendmeter_sinks.alerts.routes import (
     routes_of,
     span,
 )
-from tests.alerts import NOW, alert, webhook
+from tests.alerts import NOW, alert, alert_about, webhook
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHT = Quiet(time(22), time(7), BERLIN, frozenset({AlertKind.EXCEEDED}))
@@ -51,6 +51,22 @@ NIGHT = Quiet(time(22), time(7), BERLIN, frozenset({AlertKind.EXCEEDED}))
 )
 def test_a_route_matches_by_all_that_it_asks_for(match: AlertMatch, fields: Any, fits: bool) -> None:
     assert match.fits(alert(at=NOW, **fields)) is fits
+
+
+@pytest.mark.parametrize(
+    ("match", "fits"),
+    [
+        (AlertMatch(kinds=frozenset({AlertKind.DIGEST}), subject={"team": ("re*",)}), True),
+        (AlertMatch(kinds=frozenset({AlertKind.DIGEST}), subject={"team": ("other",)}), False),
+        (AlertMatch(kinds=frozenset({AlertKind.ANOMALY}), subject={"team": ("research",)}), False),
+        (AlertMatch(subject={"team": ("research",), "key": ("*",)}), False),
+        (AlertMatch(subject={"team": ("research",)}, budgets=("*",)), False),
+        (AlertMatch(subject={"team": ("research",)}, share=0.1), False),
+        (AlertMatch(subject={"team": ("research",)}, amount_nanousd=from_usd("1")), False),
+    ],
+)
+def test_an_alert_without_an_account_matches_by_whom_it_is_about(match: AlertMatch, fits: bool) -> None:
+    assert match.fits(alert_about(AlertKind.DIGEST, "spent", team="research")) is fits
 
 
 def test_the_first_that_matches_has_it_and_those_behind_only_where_it_goes_on() -> None:

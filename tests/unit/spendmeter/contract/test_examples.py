@@ -181,6 +181,13 @@ ALERT = Alert(
     message="80 % of $25 spent",
     emitted_at=parse_time("2026-11-22T10:00:07.300001Z"),
 )
+DIGEST = Alert(
+    alert_id=alert_id("team=search & ads", FINISHED, AlertKind.DIGEST, "daily"),
+    kind=AlertKind.DIGEST,
+    subject={"team": "search & ads"},
+    message="team Search & Ads spent $12.50 on Sat 21 Nov\n220 requests, 3 refused",
+    emitted_at=FINISHED,
+)
 DEAD_LETTER = DeadLetter.model_validate(
     {
         "source_topic": "spend.usage",
@@ -288,6 +295,7 @@ WIRE: dict[str, tuple[Topic, Wire, Record]] = {
     "signal": (Topic.SIGNALS, SIGNAL, encode_signal(SIGNAL)),
     "decision": (Topic.DECISIONS, DECISION, encode_decision(DECISION)),
     "alert": (Topic.ALERTS, ALERT, encode_alert(ALERT)),
+    "digest": (Topic.ALERTS, DIGEST, encode_alert(DIGEST)),
     "delivery": (Topic.DELIVERIES, DELIVERY, encode_delivery(DELIVERY)),
     "object": (Topic.OBJECTS, OBJECT, encode_object(OBJECT)),
     "dead-letter": (Topic.DEAD_LETTERS, DEAD_LETTER, encode_dead_letter(DEAD_LETTER)),

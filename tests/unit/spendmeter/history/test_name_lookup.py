@@ -5,7 +5,7 @@ import pytest
 from spendmeter.contract.alert import AlertKind
 from spendmeter.history.name_lookup import NameLookup, ids_of, named_message
 from spendmeter.history.names import EMAIL, MAX_NAME_CHARS, NO_NAMES, Names, name_of
-from tests.alerts import NOW, alert
+from tests.alerts import NOW, alert, alert_about
 
 KEY = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 SAID = f"key-day: key {KEY}, user u1 has spent its budget (50 of 50 USD)"
@@ -50,6 +50,7 @@ def test_ids_that_may_have_a_name_are_asked_for_and_a_users_address() -> None:
     found = [alert(at=NOW, user="u1", tag="x"), alert(at=NOW, signal=False), alert(at=NOW, team="t1")]
 
     assert ids_of(found) == [("user", "u1"), (EMAIL, "u1"), ("team", "t1")]
+    assert ids_of([alert_about(AlertKind.DIGEST, "x", team="t2")]) == [("team", "t2")]
 
 
 async def test_without_history_there_are_no_names() -> None:
