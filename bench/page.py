@@ -38,8 +38,9 @@ from spendmeter.kafka.client import producer
 from spendmeter.runtime import clickhouse
 from spendmeter.topics.create import create_topics
 from spendmeter.values.ids import uuid7
+from spendmeter.values.times import TimeSpan
 from spendmeter_console.history.queries import Filters, HistoryQueries
-from spendmeter_console.history.spans import Interval, TimeSpan, midnight
+from spendmeter_console.history.spans import Interval, midnight
 from spendmeter_console.pages.explore import exploration
 from spendmeter_console.pages.overview import past_of, present_of
 from spendmeter_console.viewer import EVERYTHING

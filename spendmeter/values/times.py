@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from zoneinfo import available_timezones
 
 from pydantic import AwareDatetime, BeforeValidator, PlainSerializer
@@ -14,6 +14,13 @@ NO_WINDOWS_FROM = datetime(9000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_REMEMBERED = 1_000
 _AS_THIS = "write it as 2026-11-22T10:00:00Z"
+
+
+class TimeSpan(NamedTuple):
+    """`[start, end)`, in UTC."""
+
+    start: datetime
+    end: datetime
 
 
 def format_time(time: datetime) -> str:

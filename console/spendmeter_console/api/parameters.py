@@ -13,10 +13,10 @@ from spendmeter.contract.signal import State
 from spendmeter.contract.wire import MAX_TEXT_CHARS
 from spendmeter.files.scalars import nearest
 from spendmeter.values.dimensions import DIMENSIONS, Dimension
-from spendmeter.values.times import from_unix_us, parse_time, time_zones, to_unix_us
+from spendmeter.values.times import TimeSpan, from_unix_us, parse_time, time_zones, to_unix_us
 from spendmeter_console.history.queries import MAX_ROWS
 from spendmeter_console.history.rows import Cursor
-from spendmeter_console.history.spans import Interval, InvalidSpan, TimeSpan, checked, midnight, month_start
+from spendmeter_console.history.spans import Interval, InvalidSpan, checked, midnight, month_start
 
 DEFAULT_ROWS = 100
 UTC_ZONE = ZoneInfo("UTC")

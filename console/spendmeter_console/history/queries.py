@@ -13,11 +13,19 @@ from zoneinfo import ZoneInfo
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Subject
-from spendmeter.history.names import NAMED
+from spendmeter.history.spenders import label_sql
+from spendmeter.history.sums import (
+    OF_A_ROW,
+    Condition,
+    held_to,
+    in_span,
+    rows_of_usage,
+    source_of_sums,
+)
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.account import account_name
 from spendmeter.values.dimensions import Dimension
-from spendmeter.values.times import from_unix_us, to_unix_us
+from spendmeter.values.times import TimeSpan, from_unix_us, to_unix_us
 from spendmeter_console.history.rows import (
     AlertRow,
     BudgetChange,
@@ -33,14 +41,7 @@ from spendmeter_console.history.rows import (
     SpendTotals,
     TopicAge,
 )
-from spendmeter_console.history.spans import Interval, TimeSpan, latest_first, steps
-from spendmeter_console.history.sums import (
-    OF_A_ROW,
-    Condition,
-    in_span,
-    rows_of_usage,
-    source_of_sums,
-)
+from spendmeter_console.history.spans import Interval, latest_first, steps
 from spendmeter_console.viewer import ViewScope
 from spendmeter_sinks.explain.evidence import (
     DecisionEvidence,
@@ -63,9 +64,9 @@ _EVIDENCE_EVENTS = 50
 
 _SUMS = "sum(spent_usd), sum(requests), sum(input_tokens), sum(output_tokens), sum(unpriced)"
 _START: dict[Interval, str] = {
-    Interval.HOUR: "toUnixTimestamp(toStartOfHour(at))",
-    Interval.DAY: "toUnixTimestamp(toStartOfDay(at, '{zone}'))",
-    Interval.MONTH: "toUnixTimestamp(toDateTime(toStartOfMonth(toTimeZone(at, '{zone}')), '{zone}'))",
+    Interval.HOUR: "toUnixTimestamp(toStartOfHour(counts_at))",
+    Interval.DAY: "toUnixTimestamp(toStartOfDay(counts_at, '{zone}'))",
+    Interval.MONTH: "toUnixTimestamp(toDateTime(toStartOfMonth(toTimeZone(counts_at, '{zone}')), '{zone}'))",
 }
 _AFTER = "(occurred_at, event_id) < (fromUnixTimestamp64Micro({after_us:Int64}, 'UTC'), {after_id:UUID})"
 _SUBJECT_OF_ACCOUNT = "splitByChar('&', substring(account, position(account, '|') + 1))"
@@ -86,7 +87,7 @@ class HistoryQueries:
         values = [f"v_{one}" for one in by]
         source, parameters = self._sums(span, filters, by)
         rows = self._rows(
-            f"SELECT {', '.join([*values, *map(_label, by), _SUMS])} FROM {source}"
+            f"SELECT {', '.join([*values, *map(label_sql, by), _SUMS])} FROM {source}"
             f" {'GROUP BY ' + ', '.join(values) if values else ''}"
             f" ORDER BY {', '.join(['sum(spent_usd) DESC', 'sum(requests) DESC', *values])}"
             " LIMIT {limit:UInt32} OFFSET {offset:UInt32}",
@@ -122,7 +123,7 @@ class HistoryQueries:
         columns = []
         for n, one in enumerate(spans):
             parameters |= {f"start_{n}": to_unix_us(one.start), f"end_{n}": to_unix_us(one.end)}
-            columns.append(f"sumIf(spent_usd, at >= {_moment(f'start_{n}')} AND at < {_moment(f'end_{n}')})")
+            columns.append(f"sumIf(spent_usd, {in_span('counts_at', f'start_{n}', f'end_{n}')})")
         [row] = self._rows(f"SELECT {', '.join(columns)} FROM {source}", **parameters)
         return [_nano(usd) for usd in row]
 
@@ -144,8 +145,10 @@ class HistoryQueries:
         value = f"if(v_{by} IN {{values:Array(String)}}, v_{by}, NULL)" if by else "NULL"
         rows = self._rows(
             f"SELECT {_START[interval].replace('{zone}', zone.key)} AS step, {value} AS v,"
-            f" {_label(by) if by else NO_TEXT}, {_SUMS}, sum(corrections)"
-            f" FROM {source} GROUP BY step, v ORDER BY step, v LIMIT 100000",
+            f" {label_sql(by) if by else NO_TEXT}, {_SUMS}, sum(corrections)"
+            # Where all of it was moved to another piece nothing is left.
+            f" FROM {source} GROUP BY step, v HAVING sum(requests) != 0 OR sum(corrections) != 0"
+            " ORDER BY step, v LIMIT 100000",
             **parameters,
             **({"values": list(values)} if by else {}),
         )
@@ -413,14 +416,11 @@ class HistoryQueries:
 
     def _held(self, filters: Filters) -> tuple[list[Condition], dict[str, Any]]:
         """What every row and sum must be: of the viewer's teams, with these values."""
-        conditions, parameters = [], dict[str, Any]()
+        conditions, parameters = list[Condition](), dict[str, Any]()
         for dimension, value in filters.items():
-            name = f"is_{dimension}"
-            parameters[name] = value
-            of_a_row = f"{OF_A_ROW[dimension]} = {{{name}:String}}"
-            if dimension == "tag":
-                of_a_row = f"has(tags, {{{name}:String}})" if value else "empty(tags)"
-            conditions.append(Condition(dimension, of_a_row, f"`{dimension}` = {{{name}:String}}"))
+            condition, given = held_to(dimension, [value])
+            conditions.append(condition)
+            parameters |= given
         if self._scope.teams is not None:
             is_theirs = "IN {scope_teams:Array(String)}"
             conditions.append(Condition("team", f"ifNull(team, '') {is_theirs}", f"team {is_theirs}"))
@@ -474,12 +474,6 @@ def _source(
         parameters |= {"after_us": to_unix_us(after.at), "after_id": str(after.id)}
     where = f" WHERE {' AND '.join(held)}" if held else ""
     return f"(SELECT * FROM {table}{' FINAL' if final else ''}{where})", parameters
-
-
-def _label(dimension: Dimension) -> str:
-    """What people call a value of the dimension; empty where nobody has said so."""
-    name = f"n_{dimension}"
-    return f"argMaxIf({name}, at, {name} != '')" if dimension in NAMED else NO_TEXT
 
 
 def _series_of(rows: Iterable[tuple[Any, ...]]) -> SpendSeries:

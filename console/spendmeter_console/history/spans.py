@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
+
+from spendmeter.values.times import TimeSpan
 
 MAX_SPAN = timedelta(days=400)
 MAX_STEPS = 1_000
@@ -17,13 +18,6 @@ class Interval(StrEnum):
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
-
-
-class TimeSpan(NamedTuple):
-    """`[start, end)`, in UTC."""
-
-    start: datetime
-    end: datetime
 
 
 class InvalidSpan(ValueError):

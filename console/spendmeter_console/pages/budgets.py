@@ -14,11 +14,11 @@ from starlette.routing import BaseRoute, Route
 
 from spendmeter.contract.money import format_usd
 from spendmeter.contract.signing import shown as shown_by
+from spendmeter.values.times import TimeSpan
 from spendmeter_console.api.parameters import PageQuery
 from spendmeter_console.api.routes import NotThere, Sources, query_of, scope_of
 from spendmeter_console.changes.desk import ChangeDesk
 from spendmeter_console.history.pool import HistoryBusy, Unusable
-from spendmeter_console.history.spans import TimeSpan
 from spendmeter_console.live.board import Selection
 from spendmeter_console.live.standing import Standing
 from spendmeter_console.pages import charts

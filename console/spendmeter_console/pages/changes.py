@@ -22,7 +22,7 @@ from spendmeter.domain.window import window_of
 from spendmeter.files.scalars import Wrong, limit
 from spendmeter.values.dimensions import DIMENSIONS
 from spendmeter.values.period import NAMED_PERIODS
-from spendmeter.values.times import format_time, parse_time
+from spendmeter.values.times import TimeSpan, format_time, parse_time
 from spendmeter_console.access.forms import FormTokens, InvalidForm
 from spendmeter_console.access.guard import BUDGETS, NEW_BUDGET
 from spendmeter_console.api.parameters import InvalidParameter
@@ -38,7 +38,7 @@ from spendmeter_console.changes.preview import (
 )
 from spendmeter_console.changes.wanted import ChangeKind, WantedChange, changed, new_budget
 from spendmeter_console.history.pool import HistoryBusy, Unusable
-from spendmeter_console.history.spans import MAX_SPAN, TimeSpan
+from spendmeter_console.history.spans import MAX_SPAN
 from spendmeter_console.live.board import Selection
 from spendmeter_console.pages.answer import page, rendered, zone_in
 from spendmeter_console.pages.render import link, money, segment

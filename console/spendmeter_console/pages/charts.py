@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from spendmeter.contract.money import NanoUsd
+from spendmeter.values.times import TimeSpan
 from spendmeter_console.history.rows import CurvePoint, Point
-from spendmeter_console.history.spans import TimeSpan
 from spendmeter_console.live.standing import Standing
 
 WIDTH, HEIGHT = 960, 240

@@ -10,11 +10,12 @@ from starlette.routing import BaseRoute, Route
 
 from spendmeter.contract.money import format_usd
 from spendmeter.values.dimensions import DIMENSIONS, Dimension
+from spendmeter.values.times import TimeSpan
 from spendmeter_console.api.parameters import MAX_OFFSET, RANGES, InvalidParameter
 from spendmeter_console.api.routes import Sources, query_of, scope_of
 from spendmeter_console.history.queries import Filters, HistoryQueries
 from spendmeter_console.history.rows import SpendRow, SpendTotals
-from spendmeter_console.history.spans import Interval, InvalidSpan, TimeSpan, steps
+from spendmeter_console.history.spans import Interval, InvalidSpan, steps
 from spendmeter_console.pages.answer import ROWS, SPAN, address, csv_headers, page, rendered, zone_in
 from spendmeter_console.pages.charts import MAX_SERIES, ColumnChart, stacked
 from spendmeter_console.pages.sheets import csv_lines

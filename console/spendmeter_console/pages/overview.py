@@ -12,11 +12,12 @@ from starlette.routing import BaseRoute, Route
 from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import State
 from spendmeter.values.dimensions import Dimension
+from spendmeter.values.times import TimeSpan
 from spendmeter_console.api.routes import Sources, scope_of
 from spendmeter_console.history.pool import HistoryBusy, Unusable
 from spendmeter_console.history.queries import HistoryQueries
 from spendmeter_console.history.rows import SpendRow, SpendTotals
-from spendmeter_console.history.spans import Interval, TimeSpan, midnight, month_start, steps
+from spendmeter_console.history.spans import Interval, midnight, month_start, steps
 from spendmeter_console.live.board import Selection
 from spendmeter_console.live.standing import Standing, closest_first
 from spendmeter_console.pages.answer import page, rendered, zone_in

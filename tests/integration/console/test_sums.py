@@ -15,10 +15,12 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from spendmeter.contract.usage import CostSource, UsageEvent, UsageKind
+from spendmeter.history.sums import SETTLED_AFTER
 from spendmeter.runtime import clickhouse as connection
 from spendmeter.values.dimensions import Dimension
+from spendmeter.values.times import TimeSpan
 from spendmeter_console.history.queries import Filters, HistoryQueries
-from spendmeter_console.history.spans import Interval, TimeSpan, midnight, steps
+from spendmeter_console.history.spans import Interval, midnight, steps
 from spendmeter_console.viewer import EVERYTHING, ViewScope
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
@@ -26,9 +28,12 @@ from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.roll_ups.roller import RollUps, read_stale
 from tests.integration.sinks.recorded import DAYS, MIDNIGHT, Recorded
 
-ZONES = [ZoneInfo(name) for name in ("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu")]
+ZONES = [
+    ZoneInfo(name) for name in ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu")
+]
 ASKED: tuple[Dimension, ...] = ("team", "key", "model", "provider", "tag", "user")
 SCOPES = (EVERYTHING, EVERYTHING, ViewScope(frozenset({"red"})), ViewScope(frozenset({"red", "earlier"})))
+_DAY = timedelta(days=1)
 Sums = tuple[int, int, int, int]
 """Nano-USD, requests, input tokens, requests without a price."""
 
@@ -67,7 +72,8 @@ class Asker:
         random = self._random
         zone, scope = random.choice(ZONES), random.choice(SCOPES)
         history = HistoryQueries(self._reader, scope)
-        span = TimeSpan(*sorted({self._edge(zone), self._edge(zone), self._edge(zone)})[:2])
+        start, end = sorted((self._edge(zone), self._edge(zone)))
+        span = TimeSpan(start, max(end, start + timedelta(microseconds=1)))
         by = random.sample(ASKED, random.randrange(3))
         filters = {one: self._value(one) for one in random.sample(ASKED, random.choice((0, 0, 1, 2)))}
         about = f"{span} {zone} by {by} where {filters} of {scope}"
@@ -84,8 +90,9 @@ class Asker:
         assert totals.corrections == sum(
             event.kind is not UsageKind.USAGE for event in self._events(span, scope, filters)
         )
-        self._ask_series(history, span, zone, scope, filters)
+        self._ask_series(history, self._perhaps_longer(span), zone, scope, filters)
         spans = [TimeSpan(*sorted((self._edge(zone), self._edge(zone)))) for _ in range(3)]
+        spans[0] = self._perhaps_longer(spans[0])
         assert history.spent_in(spans) == [
             sum(event.cost_nanousd for event in self._events(one, scope, {})) for one in spans
         ], spans
@@ -106,6 +113,10 @@ class Asker:
         whole = self._sums(span, scope, filters, lambda event: [(step_of(event),)])
         assert {(one.at,): one.spent_nanousd for one in found.whole} == {at: s[0] for at, s in whole.items()}
         assert found.totals == history.totals(span, filters)
+
+    def _perhaps_longer(self, span: TimeSpan) -> TimeSpan:
+        """With an end that is far from all events: days before it may be read as such."""
+        return span._replace(end=span.end + self._random.choice((0, 1, 1)) * (SETTLED_AFTER + _DAY))
 
     def _edge(self, zone: ZoneInfo) -> datetime:
         """A moment at which something is likely to go wrong."""

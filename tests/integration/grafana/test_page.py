@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from spendmeter.values.dimensions import Dimension
+from spendmeter.values.times import TimeSpan
 from spendmeter_console.history.queries import HistoryQueries
-from spendmeter_console.history.spans import Interval, TimeSpan
+from spendmeter_console.history.spans import Interval
 from spendmeter_console.viewer import ViewScope
 from tests.integration.grafana.conftest import StoredHistory
 from tests.integration.grafana.content import FIRST, HOSTILE, LAST, RENAMED

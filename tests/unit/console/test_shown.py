@@ -13,10 +13,10 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.signal import Signal, State
 from spendmeter.domain.window import Window, window_of
 from spendmeter.values.ids import short
-from spendmeter.values.times import from_unix_us
+from spendmeter.values.times import TimeSpan, from_unix_us
 from spendmeter_console.api.parameters import InvalidParameter, PageQuery, cursor_text, named_span
 from spendmeter_console.history.rows import CurvePoint, Point
-from spendmeter_console.history.spans import Interval, InvalidSpan, TimeSpan, checked, steps
+from spendmeter_console.history.spans import Interval, InvalidSpan, checked, steps
 from spendmeter_console.live.standing import standing_of, untouched
 from spendmeter_console.pages.charts import HEIGHT, TOP, curve, stacked
 from spendmeter_console.pages.render import environment, money, name, percent, until
