@@ -30,6 +30,11 @@ def peak_mib(pid: int) -> float:
     return 0.0
 
 
+def reset_peak(pid: int) -> None:
+    """Let `peak_mib` of the process begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def _fields(stat: Path) -> list[str] | None:
     """The fields after the command's name, which may hold spaces and brackets."""
     try:
