@@ -287,7 +287,7 @@ def test_without_history_budgets_stay_live_and_what_is_missing_is_said(
         opened = Reader(browser, alone, "light", DESKTOP)
         page = opened.open("/")
         expect(page.get_by_role("alert")).to_contain_text("History is away")
-        expect(page.locator("#next")).to_contain_text("team-month")
+        expect(page.locator("#next")).to_contain_text("hostile")
         page = opened.open("/budgets/team-month")
         expect(page.get_by_role("alert")).to_contain_text("no ClickHouse answers")
         assert Decimal(value(page, "#spent")) > 0
