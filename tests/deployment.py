@@ -18,6 +18,7 @@ from spendmeter_console.settings import ConsoleSettings
 from spendmeter_gateway.settings import GatewaySettings
 from spendmeter_sinks.alerts.settings import AlertSettings
 from spendmeter_sinks.clickhouse.settings import SinkSettings
+from spendmeter_sinks.watch.settings import WatchSettings
 from spendmeter_stream.settings import StreamSettings
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,7 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "stream": StreamSettings,
     "sink": SinkSettings,
     "relay": AlertSettings,
+    "watch": WatchSettings,
     "web": ConsoleSettings,
     "tools": ClickHouseSettings,
 }
@@ -39,6 +41,7 @@ _HEADINGS = {
     "stream": ["Stream worker"],
     "sink": ["ClickHouse sink"],
     "relay": ["Alert relay", "ClickHouse sink"],
+    "watch": ["Watcher", "ClickHouse sink"],
     "web": ["The page", "ClickHouse sink"],
     "tools": ["ClickHouse sink"],
 }

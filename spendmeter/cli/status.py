@@ -19,9 +19,10 @@ from spendmeter.cli.connection import (
     names_kafka,
 )
 from spendmeter.cli.options import dir_option, json_option
-from spendmeter.cli.printing import STATES, print_json, print_table, say
+from spendmeter.cli.printing import STATES, clock, print_json, print_table, say
 from spendmeter.contract.topics import Topic
 from spendmeter.history.dead_letters import DeadLetterTopic
+from spendmeter.history.reconciles import ReconcileOutcome, ReconcileRun, last_reconcile
 from spendmeter.kafka.client import KafkaError, TopicPartition
 from spendmeter.kafka.errors import explained
 from spendmeter.kafka.group_state import GroupState, group_states, groups_beginning
@@ -32,6 +33,8 @@ from spendmeter.runtime.supported import clickhouse_warning, describe_kafka
 from spendmeter.settings import ClickHouseSettings, Settings
 from spendmeter.topics.check import check_topics
 from spendmeter.topics.state import TopicState
+from spendmeter.values.times import format_time
+from spendmeter.visible import visible
 
 WRONG, NOT_RUNNING = 1, 3
 _THIS_COMMAND = " (`spendmeter status` says what runs here)"
@@ -45,6 +48,8 @@ class ClusterStatus:
     kafka: dict[str, Any] = field(default_factory=dict)
     clickhouse: dict[str, Any] = field(default_factory=dict)
     groups: list[GroupState] = field(default_factory=list)
+    reconciled: ReconcileRun | None = None
+    """The last comparison of recorded events, totals, signals and history."""
     dead_letters: dict[str, int] = field(default_factory=dict)
     """Reason: how many wait to be replayed or discarded."""
     problems: list[str] = field(default_factory=list)
@@ -162,10 +167,14 @@ def _ask_clickhouse(found: ClusterStatus, settings: ClickHouseSettings) -> None:
             found.clickhouse["version"] = client.server_version
             (schema,) = client.query("SELECT max(version) FROM schema_migrations").result_rows[0]
             found.clickhouse["schema"] = schema
+            if client.command("EXISTS TABLE reconciles"):
+                found.reconciled = last_reconcile(client)
             if (warning := clickhouse_warning(client.server_version)) is not None:
                 found.warnings.append(warning)
     except click.ClickException as error:
         found.problems.append(error.message.replace(_THIS_COMMAND, ""))
+    if found.reconciled is not None and found.reconciled.outcome is ReconcileOutcome.DIFFERS:
+        found.problems.append(f"{_render_reconciled(found.reconciled)}; `spendmeter reconcile` shows each")
 
 
 def _print(stack: StackStatus | None, found: ClusterStatus, path: Path) -> None:
@@ -178,6 +187,8 @@ def _print(stack: StackStatus | None, found: ClusterStatus, path: Path) -> None:
         if known:
             say(f"{name:<12} {_render_server(known)}")
     say(f"{'spendmeter':<12} {version('spendmeter')} here")
+    if found.reconciled is not None and found.reconciled.outcome is not ReconcileOutcome.DIFFERS:
+        say(f"{'reconcile':<12} {_render_reconciled(found.reconciled)}")
     if found.groups:
         say()
         _print_groups(found.groups)
@@ -199,6 +210,15 @@ def _render_server(known: dict[str, Any]) -> str:
     if "schema" in known:
         parts.append(f"tables of migration {known['schema']}")
     return ", ".join(parts)
+
+
+def _render_reconciled(run: ReconcileRun) -> str:
+    outcome = {
+        ReconcileOutcome.EQUAL: run.summary,
+        ReconcileOutcome.DIFFERS: f"events, totals, signals and history differ: {run.summary}",
+        ReconcileOutcome.NOT_COMPARABLE: f"could not compare: {run.summary}",
+    }
+    return visible(f"{clock(run.checked_at)}  {outcome[run.outcome]}")
 
 
 def _print_components(stack: StackStatus) -> None:
@@ -239,6 +259,18 @@ def _print_groups(groups: Sequence[GroupState]) -> None:
     )
 
 
+def _reconciled_as_data(run: ReconcileRun) -> dict[str, Any]:
+    return {
+        "checked_at": format_time(run.checked_at),
+        "outcome": run.outcome.value,
+        "summary": run.summary,
+        "run_by": run.run_by,
+        "events": run.events,
+        "accounts": run.accounts,
+        "differences": run.differences,
+    }
+
+
 def _as_data(stack: StackStatus | None, found: ClusterStatus) -> dict[str, Any]:
     of_stack = {} if stack is None else stack.model_dump(mode="json")
     return {
@@ -258,6 +290,7 @@ def _as_data(stack: StackStatus | None, found: ClusterStatus) -> dict[str, Any]:
             for group in found.groups
         ],
         "dead_letters": found.dead_letters,
+        "reconcile": None if found.reconciled is None else _reconciled_as_data(found.reconciled),
         "warnings": found.warnings,
         "problems": found.problems,
     }

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd
 from spendmeter.domain.matching import Subject
+from spendmeter.history.reconciles import last_equal, last_reconcile
 from spendmeter.history.spenders import label_sql
 from spendmeter.history.sums import (
     OF_A_ROW,
@@ -35,6 +36,7 @@ from spendmeter_console.history.rows import (
     DoubtedModel,
     EventRow,
     Point,
+    Reconciled,
     RefusalRow,
     SpendRow,
     SpendSeries,
@@ -352,6 +354,12 @@ class HistoryQueries:
             " FROM dead_letters FINAL GROUP BY reason, component ORDER BY max(failed_at) DESC LIMIT 100"
         )
         return ages, [DeadLetterCount._make((*r[:3], from_unix_us(r[3]))) for r in letters]
+
+    def reconciled(self) -> Reconciled:
+        """The last comparison of events, totals, signals and history. Of the system, as `health`."""
+        if not self._scope.is_everything:
+            return Reconciled()
+        return Reconciled(last_reconcile(self._client), last_equal(self._client))
 
     def key_names(self, now: datetime, lately: timedelta = NAMES_OF_THE_LAST) -> dict[str, str]:
         """The latest alias of each key that was used lately."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.money import NanoUsd
+from spendmeter.history.reconciles import ReconcileRun
 
 
 class SpendRow(NamedTuple):
@@ -163,6 +164,13 @@ class TopicAge(NamedTuple):
     records: int
     last_appended_at: datetime | None
     last_stored_at: datetime | None
+
+
+class Reconciled(NamedTuple):
+    """The last comparison of recorded events, totals, signals and history, and when all was last equal."""
+
+    last: ReconcileRun | None = None
+    equal_at: datetime | None = None
 
 
 class DeadLetterCount(NamedTuple):

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from spendmeter_console.api.routes import NotThere, Sources, scope_of
 from spendmeter_console.history.pool import HistoryBusy, Unusable
-from spendmeter_console.history.rows import DeadLetterCount, TopicAge
+from spendmeter_console.history.rows import DeadLetterCount, Reconciled, TopicAge
 from spendmeter_console.live.board import Selection
 from spendmeter_console.pages.answer import page, rendered
 from spendmeter_console.settings import ConsoleSettings
@@ -35,6 +35,7 @@ SHOWN = {
     "spendmeter_sink_dead_letters_total": "dead letters",
     "spendmeter_internal_errors_total": "internal errors",
     "spendmeter_openings_waiting": "opening balances waiting",
+    "spendmeter_watch_overdue_seconds": "overdue (s)",
 }
 """Metric to what it is called on the page."""
 _SAMPLE = re.compile(r"^([a-z_]+)(?:\{[^}]*\})? ([-+0-9.eE]+)", re.MULTILINE)
@@ -93,6 +94,7 @@ def _component(page: str) -> str:
         ("spendmeter_sink_", "ClickHouse sink"),
         ("spendmeter_stream_", "stream worker"),
         ("spendmeter_alerts_", "alert relay"),
+        ("spendmeter_watch_", "watcher"),
     ):
         if metric in page:
             return component
@@ -114,12 +116,13 @@ class HealthPages:
         scope, now = scope_of(request), self._clock()
         if not scope.is_everything:
             raise NotThere("the health of the system is for who may see all of it")
-        missing = ""
+        missing, reconciled = "", Reconciled()
         ages: list[TopicAge] = []
         unreadable: list[DeadLetterCount] = []
         began = time.monotonic()
         try:
             ages, unreadable = await self._history.ask(scope, lambda h: h.health(), "health", 2)
+            reconciled = await self._history.ask(scope, lambda h: h.reconciled(), "reconciled", 2)
         except (Unusable, HistoryBusy) as error:
             missing = str(error)
         return rendered(
@@ -129,6 +132,7 @@ class HealthPages:
             missing=missing,
             ages=ages,
             unreadable=unreadable,
+            reconciled=reconciled,
             took_ms=round((time.monotonic() - began) * 1000),
             processes=await self._metrics.read(),
             silent=self._board.silent_seconds,

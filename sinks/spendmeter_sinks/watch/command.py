@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ from spendmeter.runtime.process import exiting_with_message
 from spendmeter.topics.check import check_topics
 from spendmeter_sinks.watch.check import Check
 from spendmeter_sinks.watch.checks import checks_of
-from spendmeter_sinks.watch.drift import Drift, show_equal_at
+from spendmeter_sinks.watch.drift import Drift, show_since_equal
 from spendmeter_sinks.watch.run_log import NotPrepared, prepare
 from spendmeter_sinks.watch.settings import WatchSettings
 from spendmeter_sinks.watch.watcher import Watcher
@@ -60,11 +59,12 @@ async def _run(settings: WatchSettings, checks: Sequence[Check]) -> bool:
     metrics.READY.set(0)
     metrics.READY.watch(asyncio.get_running_loop())
     metrics.serve(settings)
-    equal_at = await _prepare(settings)
-    if any(isinstance(check, Drift) for check in checks):
-        show_equal_at(equal_at)
+    await _prepare(settings)
     metrics.READY.set(1)
-    await Watcher(settings, checks).run(stop)
+    works = [Watcher(settings, checks).run(stop)]
+    if any(isinstance(check, Drift) for check in checks):
+        works.append(show_since_equal(settings, stop))
+    await asyncio.gather(*works)
     metrics.READY.set(0)
     return True
 
@@ -82,9 +82,9 @@ async def _run_once(settings: WatchSettings, checks: Sequence[Check]) -> bool:
     return not failed
 
 
-async def _prepare(settings: WatchSettings) -> datetime | None:
-    """When all was last found to be equal. Raises NotPrepared, Unusable, KafkaError."""
+async def _prepare(settings: WatchSettings) -> None:
+    """Raises NotPrepared, Unusable, KafkaError."""
     checked = await check_topics(settings, [Topic.ALERTS])
     if checked.fatal:
         raise NotPrepared(checked.fatal)
-    return prepare(settings)
+    prepare(settings)

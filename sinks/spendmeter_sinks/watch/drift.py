@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 
 from spendmeter.contract.alert import Alert, AlertKind
@@ -17,7 +19,9 @@ from spendmeter.history.reconciles import (
 )
 from spendmeter.kafka.client import KafkaError
 from spendmeter.kafka.errors import explained
-from spendmeter.runtime.clickhouse import Client
+from spendmeter.runtime.clickhouse import Client, Unusable
+from spendmeter.runtime.process import pause
+from spendmeter.runtime.threads import in_thread
 from spendmeter.values.times import EPOCH
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
 from spendmeter_sinks.reconcile.remember import remembered
@@ -26,10 +30,11 @@ from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from spendmeter_sinks.watch.check import CheckFailed, finding
 from spendmeter_sinks.watch.metrics import DIFFERENCES, SINCE_EQUAL
-from spendmeter_sinks.watch.run_log import writing
+from spendmeter_sinks.watch.run_log import reading, writing
 from spendmeter_sinks.watch.settings import WatchSettings
 
 RUN_BY = "watch"
+SHOW_EVERY_SECONDS = 600.0
 _STARTED_AT = datetime.now(UTC)
 
 
@@ -85,7 +90,20 @@ def drift_alert(
     return finding(AlertKind.DRIFT, "reconcile", equal_at or EPOCH, digest, message, now)
 
 
+async def show_since_equal(settings: WatchSettings, stop: asyncio.Event) -> None:
+    """Keep the metric up to date until `stop`: another watcher, or a person, may have compared, too."""
+    while not stop.is_set():
+        with suppress(Unusable):
+            show_equal_at(await in_thread(partial(_read_last_equal, settings), "watch"))
+        await pause(stop, SHOW_EVERY_SECONDS)
+
+
 def show_equal_at(equal_at: datetime | None) -> None:
     """The metric counts from when all was last equal; where it never was, from the start of this process."""
     since = equal_at or _STARTED_AT
     SINCE_EQUAL.set_function(lambda: (datetime.now(UTC) - since).total_seconds())
+
+
+def _read_last_equal(settings: WatchSettings) -> datetime | None:
+    with reading(settings) as client:
+        return last_equal(client)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
-from spendmeter.history.reconciles import last_equal
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK, Client
 from spendmeter_sinks.reconcile.history import IN_MEMORY
@@ -83,11 +82,10 @@ class NotPrepared(Exception):
     """The watcher cannot begin; the message says what is missing and how to make it."""
 
 
-def prepare(settings: WatchSettings) -> datetime | None:
-    """If history has our tables: when all was last found to be equal. Raises NotPrepared, Unusable."""
+def prepare(settings: WatchSettings) -> None:
+    """Return if history has our tables. Raises NotPrepared, Unusable."""
     with writing(settings) as client:
         if not client.command("EXISTS TABLE watch_runs"):
             raise NotPrepared(
                 f"database {settings.clickhouse_database} lacks watch_runs; run `spendmeter sink migrate`"
             )
-        return last_equal(client)

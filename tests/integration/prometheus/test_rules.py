@@ -94,6 +94,8 @@ ALERTS: dict[str, list[Rises | Above]] = {
         Above("spendmeter_alerts_oldest_unsent_seconds", 301, 300, 0, 'route="r"')
     ],
     "SpendmeterAlertsSkipped": [Rises("spendmeter_alerts_skipped_total", 'route="r"')],
+    "SpendmeterNotReconciled": [Above("spendmeter_reconcile_seconds_since_equal", 172_801, 172_800)],
+    "SpendmeterCheckOverdue": [Above("spendmeter_watch_overdue_seconds", 7_201, 7_200, 0, 'check="drift"')],
     "SpendmeterCanaryFails": [Above("spendmeter_canary_failing_rounds", 3, 2)],
     "SpendmeterCanaryRefusedBelowLimit": [Rises("spendmeter_canary_refused_below_limit_total")],
 }

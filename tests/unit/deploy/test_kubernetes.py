@@ -41,7 +41,7 @@ OPERATORS = {
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 MADE_ELSEWHERE = {
     # By Strimzi.
-    *(f"spendmeter-{one}" for one in ("gateway", "stream", "sink", "relay", "web", "tools")),
+    *(f"spendmeter-{one}" for one in ("gateway", "stream", "sink", "relay", "watch", "web", "tools")),
     "spendmeter-cluster-ca-cert",
     # By the operator of the system: docs/deploy.md.
     *("spendmeter-clickhouse", "spendmeter-signing-keys", "spendmeter-people", "litellm"),
@@ -161,7 +161,7 @@ def test_the_page_says_how_each_secret_is_made() -> None:
     by_hand = {
         name
         for name in MADE_ELSEWHERE
-        if not re.fullmatch(r"spendmeter-(gateway|stream|sink|relay|web|tools|cluster-ca-cert)", name)
+        if not re.fullmatch(r"spendmeter-(gateway|stream|sink|relay|watch|web|tools|cluster-ca-cert)", name)
     }
     assert {name for name in by_hand if name not in page} == set()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import spendmeter_console
 import spendmeter_sinks
 import spendmeter_sinks.alerts
+import spendmeter_sinks.watch
 import spendmeter_stream
 from spendmeter.runtime.endpoints import StackDir
 from spendmeter.topics import create as create_topics
@@ -106,7 +107,7 @@ def declare(
     check_nodes(stack, nodes)
     streams = ["stream"] if workers == 1 else [f"stream-{number}" for number in range(1, workers + 1)]
     relays = ["alerts-relay"] if alert_routes is not None else []
-    ours = [*streams, "clickhouse-sink", *relays, "proxy"]
+    ours = [*streams, "clickhouse-sink", *relays, "watch", "proxy"]
     names = [
         *(port for name in node_names(nodes) for port in (name, f"{name}-controller")),
         "clickhouse",
@@ -206,6 +207,7 @@ def declare(
                     )
                     for name in relays
                 ),
+                ours_named("watch", spendmeter_sinks.watch.__name__),
                 ours_named("proxy", *proxy_arguments, serves=proxy_serves, SPENDMETER_MASTER_KEY=master_key),
                 ours_named(
                     "web",
