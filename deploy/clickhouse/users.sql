@@ -74,6 +74,7 @@ GRANT SELECT ON spend.budgets_now TO spend_views;
 GRANT SELECT ON spend.accounts_now TO spend_views;
 GRANT SELECT ON spend.refusals TO spend_views;
 GRANT SELECT ON spend.alerts_once TO spend_views;
+GRANT SELECT ON spend.deliveries_now TO spend_views;
 
 -- Grafana (deploy/grafana): the same views.
 CREATE USER IF NOT EXISTS spend_grafana IDENTIFIED WITH sha256_password BY 'CHANGE-ME' SETTINGS PROFILE 'spend_dashboards';
@@ -87,3 +88,4 @@ GRANT SELECT ON spend.budgets_now TO spend_grafana;
 GRANT SELECT ON spend.accounts_now TO spend_grafana;
 GRANT SELECT ON spend.refusals TO spend_grafana;
 GRANT SELECT ON spend.alerts_once TO spend_grafana;
+GRANT SELECT ON spend.deliveries_now TO spend_grafana;

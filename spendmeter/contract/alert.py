@@ -97,7 +97,7 @@ class AlertDelivery(Wire):
     outcome: DeliveryOutcome
     at: UtcTime
     reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
-    """Why it is held or was skipped."""
+    """Why it is held, was skipped, or is not said again."""
     attempts: Whole = Field(default=0, ge=0)
     """How often it was offered to the receiver until it was sent or skipped."""
     reminders: Whole = Field(default=0, ge=0)

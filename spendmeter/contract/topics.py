@@ -33,7 +33,10 @@ class Topic(StrEnum):
 PARTITIONED = (Topic.USAGE, Topic.TOTALS, Topic.SIGNALS)
 """These share the load; the others are small and have one partition, so that they keep one order."""
 
-COMPACTED = (Topic.TOTALS, Topic.OPENINGS, Topic.BUDGETS, Topic.SIGNALS)
+COMPACTED = (
+    *(Topic.TOTALS, Topic.OPENINGS, Topic.BUDGETS, Topic.SIGNALS),
+    *(Topic.OBJECTS, Topic.DELIVERIES),
+)
 """Compacted topics keep only the latest record per key, so their logs have holes."""
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024

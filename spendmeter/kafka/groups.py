@@ -22,6 +22,7 @@ SINK_TOPICS = (
     Topic.USAGE,
     Topic.SIGNALS,
     Topic.ALERTS,
+    Topic.DELIVERIES,
     Topic.BUDGETS,
     Topic.DECISIONS,
     Topic.DEAD_LETTERS,

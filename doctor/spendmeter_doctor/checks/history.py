@@ -20,7 +20,10 @@ from spendmeter_sinks.database.owner import OwnedByAnother, check_owner, owner_o
 ANSWER_SECONDS = 10
 LEAST_FREE_BYTES = 2 * 1024**3
 LEAST_FREE_SHARE = 0.05
-_TABLES = ("usage", "usage_objects", "budgets", "signals", "decisions", "alerts", "dead_letters")
+_TABLES = (
+    *("usage", "usage_objects", "budgets", "signals"),
+    *("decisions", "alerts", "deliveries", "dead_letters"),
+)
 _DENIED, _READONLY = 497, 164
 _NO_TABLES = (clickhouse.UNKNOWN_DATABASE, clickhouse.UNKNOWN_TABLE)
 

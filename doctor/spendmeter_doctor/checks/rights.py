@@ -20,7 +20,7 @@ T = Topic
 _READS: Mapping[Process, tuple[Topic, ...]] = {
     Process.GATEWAY: (T.BUDGETS, T.SIGNALS, T.OBJECTS),
     Process.STREAM: (T.USAGE, T.TOTALS, T.BUDGETS),
-    Process.SINK: tuple(t for t in Topic if t not in (T.TOTALS, T.OBJECTS, T.DELIVERIES)),
+    Process.SINK: tuple(t for t in Topic if t not in (T.TOTALS, T.OBJECTS)),
     Process.RELAY: (T.ALERTS, T.BUDGETS, T.DELIVERIES),
     Process.PEOPLE: (T.BUDGETS, T.SIGNALS),
 }

@@ -64,6 +64,7 @@ MAX_REFUSALS = 3
 MAX_DIGEST = 200
 """Alerts in one message; more are sent as several."""
 RECOVERED_FIRST = "it recovered before it was due"
+RECOVERED_SINCE = "it recovered: no more reminders"
 FINISH_WITHIN_SECONDS = 10.0
 SESSION_TIMEOUT_MS = 10_000
 
@@ -316,7 +317,7 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
                 if one.alert is not None and closes(recovered, one.alert)
             ]
         ended += [
-            one.model_copy(update={"due_at": None, "at": now})
+            one.model_copy(update={"due_at": None, "at": now, "reason": RECOVERED_SINCE})
             for one in self._state.reminding.values()
             if one.alert is not None and closes(recovered, one.alert)
         ]

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from spendmeter.contract.alert import Alert
+from spendmeter.contract.alert import Alert, AlertDelivery
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
@@ -73,6 +73,27 @@ def alert_row(alert: Alert, at: Coordinates) -> Row:
         signal.threshold if signal else None,
         signal.revision if signal else None,
         signal.cause_event_id if signal else None,
+        *at,
+    )
+
+
+def delivery_row(delivery: AlertDelivery, at: Coordinates) -> Row:
+    alert = delivery.alert
+    signal = alert.signal if alert else None
+    return (
+        delivery.alert_id,
+        delivery.route,
+        delivery.outcome.value,
+        to_unix_us(delivery.at),
+        delivery.reason,
+        delivery.attempts,
+        delivery.reminders,
+        _us(delivery.due_at),
+        alert.kind.value if alert else "",
+        to_unix_us(alert.emitted_at) if alert else None,
+        signal.budget_id if signal else "",
+        signal.account if signal else "",
+        alert.concerns if alert else {},
         *at,
     )
 

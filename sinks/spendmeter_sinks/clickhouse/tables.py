@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from spendmeter.contract.alert import Alert
-from spendmeter.contract.dead_letter import DeadLetter
+from spendmeter.contract.alert import Alert, AlertDelivery
+from spendmeter.contract.dead_letter import DeadLetter, Reason
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.records import decode
+from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.signal import Signal
 from spendmeter.contract.topics import Topic
 from spendmeter.topics.budgets import read_budget
@@ -18,6 +18,7 @@ from spendmeter_sinks.clickhouse.rows import (
     budget_row,
     dead_letter_row,
     decision_row,
+    delivery_row,
     removed_budget_row,
     signal_row,
 )
@@ -63,6 +64,18 @@ def _signal(record: StoredRecord) -> Row | None:
 
 def _alert(record: StoredRecord) -> Row:
     return alert_row(decode(Alert, record.value, record.headers), _at(record))
+
+
+def _delivery(record: StoredRecord) -> Row | None:
+    # A tombstone only lets Kafka forget, and where a route began is of no alert.
+    if record.value is None:
+        return None
+    delivery = decode(AlertDelivery, record.value, record.headers)
+    if delivery.key().encode() != record.key:
+        raise InvalidRecord(
+            Reason.INVALID, f"the record's key {record.key!r} is not the delivery's, {delivery.key()!r}"
+        )
+    return None if delivery.alert_id is None else delivery_row(delivery, _at(record))
 
 
 def _budget(record: StoredRecord, signed_by: str) -> Row:
@@ -210,6 +223,28 @@ ALERTS = Table(
     row_decoder(_alert),
 )
 
+DELIVERIES = Table(
+    "deliveries",
+    Topic.DELIVERIES,
+    {
+        "alert_id": "UUID",
+        "route": _NAME,
+        "outcome": _NAME,
+        "at": _TIME,
+        "reason": "String",
+        "attempts": "UInt64",
+        "reminders": "UInt64",
+        "due_at": f"Nullable({_TIME})",
+        "kind": _NAME,
+        "emitted_at": f"Nullable({_TIME})",
+        "budget_id": _NAME,
+        "account": "String",
+        "subject": _SUBJECT,
+        **_COORDINATES,
+    },
+    row_decoder(_delivery),
+)
+
 BUDGETS = Table(
     "budgets",
     Topic.BUDGETS,
@@ -289,4 +324,4 @@ DEAD_LETTERS = Table(
     row_decoder(_dead_letter),
 )
 
-TABLES = (USAGE, SIGNALS, ALERTS, BUDGETS, DECISIONS, DEAD_LETTERS)
+TABLES = (USAGE, SIGNALS, ALERTS, DELIVERIES, BUDGETS, DECISIONS, DEAD_LETTERS)

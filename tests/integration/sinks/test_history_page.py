@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from spendmeter.contract.alert import Alert, AlertKind
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import from_usd
@@ -24,6 +24,7 @@ from spendmeter.contract.records import (
     encode_alert,
     encode_budget,
     encode_decision,
+    encode_delivery,
     encode_signal,
     encode_usage,
 )
@@ -33,7 +34,7 @@ from spendmeter.history.correction import CorrectedEvent, correct
 from spendmeter.kafka.fetch import FetchedRecord
 from spendmeter.values.times import parse_time, to_unix_us
 from spendmeter_sinks.clickhouse.settings import SinkSettings
-from spendmeter_sinks.clickhouse.tables import ALERTS, BUDGETS, DECISIONS, SIGNALS, USAGE, Table
+from spendmeter_sinks.clickhouse.tables import ALERTS, BUDGETS, DECISIONS, DELIVERIES, SIGNALS, USAGE, Table
 from spendmeter_sinks.clickhouse.writer import Writer, open_client
 from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.roll_ups.roller import RollUps, read_stale
@@ -43,7 +44,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "history.md"
 TABLES = PAGE.parent / "reference" / "tables.md"
 VIEWS = (
     *("events", "by_hour", "by_day", "by_team_day", "by_key_day", "by_model_day"),
-    *("accounts_now", "budgets_now", "refusals", "alerts_once"),
+    *("accounts_now", "budgets_now", "refusals", "alerts_once", "deliveries_now"),
 )
 _QUESTION = re.compile(r"(?ms)^### (.+?)\n(.*?)```sql\n(.*?)```\n((?:\n\|.*?)?)(?=\n#|\Z)")
 
@@ -172,6 +173,21 @@ ALERT = Alert(
     message="team-ever is spent",
     emitted_at=at("2026-11-29 13:00:01"),
 )
+
+
+def delivery(time: str, route: str, outcome: DeliveryOutcome, **fields: Any) -> AlertDelivery:
+    return AlertDelivery(
+        route=route, alert_id=ALERT.alert_id, outcome=outcome, at=at(time), alert=ALERT, **fields
+    )
+
+
+CHAT = [
+    delivery("2026-11-29 13:00:01", "chat", DeliveryOutcome.HELD, due_at=at("2026-11-29 14:00:01")),
+    delivery("2026-11-29 14:00:02", "chat", DeliveryOutcome.SENT, attempts=2),
+]
+PAGER = delivery(
+    "2026-11-29 13:00:07", "pager", DeliveryOutcome.SKIPPED, reason="refused: HTTP 404", attempts=3
+)
 CONTENT: list[tuple[Table, list[Record]]] = [
     (USAGE, [encode_usage(one) for one in EVENTS]),
     (USAGE, [encode_usage(corrected(9, UsageKind.CORRECTION, "1.5"))]),
@@ -184,6 +200,7 @@ CONTENT: list[tuple[Table, list[Record]]] = [
     (SIGNALS, [encode_signal(signal("team-gone|team=t1", "9", State.WARNING))]),
     (BUDGETS, [encode_budget(of_team("team-ever"))]),
     (ALERTS, [encode_alert(ALERT), encode_alert(ALERT)]),
+    (DELIVERIES, [encode_delivery(one) for one in (*CHAT, PAGER)]),
     (
         DECISIONS,
         [
@@ -232,7 +249,7 @@ def client(settings: SinkSettings) -> Iterator[Client]:
     client = open_client(settings, database=None)
     migrate(client, settings.clickhouse_database)
     # Else copies might be gone before anybody reads.
-    for table in ("usage", "signals", "alerts", "budgets", "decisions"):
+    for table in ("usage", "signals", "alerts", "deliveries", "budgets", "decisions"):
         client.command(f"SYSTEM STOP MERGES {table}")
     fill(settings)
     yield client

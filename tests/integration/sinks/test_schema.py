@@ -23,6 +23,7 @@ IDENTITIES = {
         "toYYYYMM(emitted_at)",
     ),
     "alerts": ("ReplacingMergeTree", "alert_id", ""),
+    "deliveries": ("ReplacingMergeTree", "alert_id, route, at, topic, partition, offset", ""),
     "budgets": ("ReplacingMergeTree", "id, updated_at, topic, partition, offset", ""),
     "decisions": ("ReplacingMergeTree", "decided_at, decision_id", "toYYYYMM(decided_at)"),
     "dead_letters": ("ReplacingMergeTree", "source_topic, source_partition, source_offset", ""),

@@ -6,10 +6,17 @@ from uuid import UUID
 
 from clickhouse_connect.driver.client import Client
 
-from spendmeter.contract.alert import Alert, AlertKind
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome
 from spendmeter.contract.budget import Raise
 from spendmeter.contract.money import NanoUsd
-from spendmeter.contract.records import Record, encode_alert, encode_budget, encode_signal, encode_usage
+from spendmeter.contract.records import (
+    Record,
+    encode_alert,
+    encode_budget,
+    encode_delivery,
+    encode_signal,
+    encode_usage,
+)
 from spendmeter.contract.signal import Signal, State
 from spendmeter.contract.topics import Topic
 from spendmeter.contract.usage import CostSource, UsageEvent
@@ -135,6 +142,43 @@ async def test_a_repeated_alert_is_one_alert_the_first(
     assert history.query(kept).result_rows == [
         ("first", "per-key|key=k1", {"key": "k1"}, Decimal("0.000999999")),
         ("not used", "", {"team": "t"}, None),
+    ]
+
+
+async def test_every_step_of_a_delivery_is_history_and_the_latest_counts_whatever_clocks_say(
+    running: Running, put: Put, eventually: Eventually, history: Client
+) -> None:
+    alert = Alert(
+        alert_id=UUID(int=1), kind=AlertKind.EXCEEDED, signal=signal(), message="spent", emitted_at=NOON
+    )
+
+    def delivery(route: str, outcome: DeliveryOutcome, at: datetime, **fields: object) -> AlertDelivery:
+        of = {"route": route, "alert_id": alert.alert_id, "outcome": outcome, "at": at, "alert": alert}
+        return AlertDelivery.model_validate({**of, **fields})
+
+    began = AlertDelivery(route="chat", alert_id=None, outcome=DeliveryOutcome.STARTED, at=NOON, offset=0)
+    # The relay that held it had a clock ahead of the one that sent it.
+    held = delivery("chat", DeliveryOutcome.HELD, LATER + timedelta(hours=1), reason="a digest", due_at=LATER)
+    sent = delivery("chat", DeliveryOutcome.SENT, LATER, attempts=2, due_at=LATER + timedelta(hours=4))
+    again = delivery("chat", DeliveryOutcome.SENT, LATER + timedelta(hours=4), attempts=1, reminders=1)
+    skipped = delivery("", DeliveryOutcome.SKIPPED, NOON, reason="no route matches")
+    of_another = encode_delivery(sent)._replace(key=b"mail|x")
+    gone = encode_delivery(sent)._replace(value=None)  # type: ignore[arg-type]
+    async with running():
+        await put(Topic.DELIVERIES, [*map(encode_delivery, (began, held, sent)), of_another, gone])
+        await eventually("SELECT count() FROM deliveries", [(2,)])
+        await put(Topic.DELIVERIES, [*map(encode_delivery, (again, skipped))])
+        await eventually("SELECT count() FROM deliveries FINAL", [(4,)])
+        await eventually("SELECT key, reason FROM dead_letters", [("mail|x", "invalid")])
+    now = (
+        "SELECT route, outcome, at, sent_at, reason, attempts, reminders, due_at, kind, account"
+        " FROM deliveries_now ORDER BY route"
+    )
+    naive, later = LATER.replace(tzinfo=None), (LATER + timedelta(hours=4)).replace(tzinfo=None)
+    of_alert = ("exceeded", "per-key|key=k1")
+    assert history.query(now).result_rows == [
+        ("", "skipped", NOON.replace(tzinfo=None), None, "no route matches", 0, 0, None, *of_alert),
+        ("chat", "sent", later, naive, "", 1, 1, None, *of_alert),
     ]
 
 

@@ -49,7 +49,7 @@ main()
 READERS = ("spend_reconcile", "spend_query", "spend_console")
 VIEWS = (
     *("events", "by_hour", "by_day", "by_team_day", "by_key_day", "by_model_day"),
-    *("budgets_now", "accounts_now", "refusals", "alerts_once"),
+    *("budgets_now", "accounts_now", "refusals", "alerts_once", "deliveries_now"),
 )
 EVERYTHING = "everything"
 
