@@ -3,6 +3,7 @@
 Bounded: by a span, by a LIMIT, and by the time and memory that the client gives a query.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -28,11 +29,13 @@ from spendmeter.values.account import account_name
 from spendmeter.values.dimensions import Dimension
 from spendmeter.values.times import TimeSpan, from_unix_us, to_unix_us
 from spendmeter_console.history.rows import (
+    AlertDetail,
     AlertRow,
     BudgetChange,
     Cursor,
     CurvePoint,
     DeadLetterCount,
+    DeliveryRow,
     DoubtedModel,
     EventRow,
     Point,
@@ -60,6 +63,7 @@ MAX_ROWS = 1_000
 """Of one answer."""
 MAX_NAMES = 200_000
 NO_TEXT = "''"
+MAX_DELIVERIES = 10_000
 CURVE_POINTS = 300
 NAMES_OF_THE_LAST = timedelta(days=35)
 _EVIDENCE_EVENTS = 50
@@ -70,9 +74,16 @@ _START: dict[Interval, str] = {
     Interval.DAY: "toUnixTimestamp(toStartOfDay(counts_at, '{zone}'))",
     Interval.MONTH: "toUnixTimestamp(toDateTime(toStartOfMonth(toTimeZone(counts_at, '{zone}')), '{zone}'))",
 }
+_ALERT = (
+    "alert_id, toUnixTimestamp64Micro(emitted_at), kind, message, budget_id, account, threshold,"
+    " spent_usd, limit_usd"
+)
 _AFTER = "(occurred_at, event_id) < (fromUnixTimestamp64Micro({after_us:Int64}, 'UTC'), {after_id:UUID})"
+_OF_ALERTS = "alert_id IN {ids:Array(UUID)}"
+_SENT_THEN = "if(outcome = 'sent', toNullable(at), NULL)"
 _SUBJECT_OF_ACCOUNT = "splitByChar('&', substring(account, position(account, '|') + 1))"
 _ACCOUNT_IS_THEIRS = f"hasAny({_SUBJECT_OF_ACCOUNT}, {{scope_pairs:Array(String)}})"
+_CONCERNS_THEM = "subject['team'] IN {scope_teams:Array(String)}"
 
 
 class HistoryQueries:
@@ -251,24 +262,51 @@ class HistoryQueries:
             conditions,
             after,
             "alert_id",
-            is_theirs="subject['team'] IN {scope_teams:Array(String)}",
+            is_theirs=_CONCERNS_THEM,
             budget=budget_id,
         )
         rows = self._rows(
-            "SELECT alert_id, toUnixTimestamp64Micro(emitted_at), kind, message, budget_id, account,"
-            f" threshold, spent_usd, limit_usd FROM {source}"
-            " ORDER BY emitted_at DESC, alert_id DESC LIMIT {limit:UInt32}",
+            f"SELECT {_ALERT} FROM {source} ORDER BY emitted_at DESC, alert_id DESC LIMIT {{limit:UInt32}}",
             **parameters,
             limit=limit,
         )
-        return [AlertRow._make((r[0], from_unix_us(r[1]), *r[2:7], _maybe(r[7]), _maybe(r[8]))) for r in rows]
+        return [_alert(row) for row in rows]
+
+    def deliveries(self, alert_ids: Sequence[UUID]) -> dict[UUID, list[DeliveryRow]]:
+        """What became of these alerts, the latest of each route; nothing of one that no relay has met."""
+        found: dict[UUID, list[DeliveryRow]] = defaultdict(list)
+        source, parameters = self._table(
+            "deliveries_now", conditions=[_OF_ALERTS], is_theirs=_CONCERNS_THEM, final=False
+        )
+        sql = f"SELECT {_delivery_columns('sent_at')} FROM {source} ORDER BY route LIMIT {MAX_DELIVERIES}"
+        for row in self._rows(sql, **parameters, ids=[str(one) for one in alert_ids]) if alert_ids else []:
+            found[row[0]].append(_delivery(row))
+        return found
+
+    def alert(self, alert_id: UUID) -> AlertDetail | None:
+        """An alert and all that became of it; None where there is none, or where it is not the viewer's."""
+        ids = [str(alert_id)]
+        source, parameters = self._table("alerts", conditions=[_OF_ALERTS], is_theirs=_CONCERNS_THEM)
+        window = f"{_micro('window_start')}, {_micro('window_end')}"
+        rows = self._rows(f"SELECT {_ALERT}, {window} FROM {source} LIMIT 1", **parameters, ids=ids)
+        if not rows:
+            return None
+        source, parameters = self._table("deliveries", conditions=[_OF_ALERTS], is_theirs=_CONCERNS_THEM)
+        steps = self._rows(
+            f"SELECT {_delivery_columns(_SENT_THEN)} FROM {source}"
+            f" ORDER BY route, stored_at, offset LIMIT {MAX_DELIVERIES}",
+            **parameters,
+            ids=ids,
+        )
+        [row] = rows
+        return AlertDetail(_alert(row), _time(row[9]), _time(row[10]), [_delivery(one) for one in steps])
 
     def budget_changes(self, budget_id: str, limit: int = MAX_ROWS) -> list[BudgetChange]:
         """Every revision of a budget, the latest first. Whether it may be seen, the board knows."""
         rows = self._rows(
             "SELECT toUnixTimestamp64Micro(updated_at), revision, updated_by, signed_by != '', removed,"
             " limit_usd, period, timezone, action, enforcement,"
-            " if(reset_at IS NULL, NULL, toUnixTimestamp64Micro(assumeNotNull(reset_at))),"
+            f" {_micro('reset_at')},"
             " raises.amount_usd, arrayMap(t -> toUnixTimestamp64Micro(t), raises.until), definition"
             " FROM (SELECT * FROM budgets FINAL WHERE id = {id:String})"
             " ORDER BY appended_at DESC, offset DESC LIMIT {limit:UInt32}",
@@ -285,7 +323,7 @@ class HistoryQueries:
                     bool(r[4]),
                     _nano(r[5]),
                     *r[6:10],
-                    None if r[10] is None else from_unix_us(r[10]),
+                    _time(r[10]),
                     tuple((_nano(usd), from_unix_us(us)) for usd, us in zip(r[11], r[12], strict=True)),
                     r[13],
                 )
@@ -342,7 +380,7 @@ class HistoryQueries:
                 from_unix_us(appended * 1000) if records else None,
                 from_unix_us(stored * 1000) if records else None,
             )
-            for table in ("usage", "signals", "alerts", "budgets", "decisions")
+            for table in ("usage", "signals", "alerts", "deliveries", "budgets", "decisions")
             for topic, records, appended, stored in self._rows(
                 "SELECT {name:String}, count(), toUnixTimestamp64Milli(max(appended_at)),"
                 f" toUnixTimestamp64Milli(max(stored_at)) FROM {table}",
@@ -494,6 +532,30 @@ def _series_of(rows: Iterable[tuple[Any, ...]]) -> SpendSeries:
         totals = [known + more for known, more in zip(totals, (spent, *counts), strict=True)]
     everything = [Point(at, "", "", NanoUsd(spent)) for at, spent in whole.items()]
     return SpendSeries(points, everything, SpendTotals(NanoUsd(totals[0]), *totals[1:]))
+
+
+def _alert(row: Sequence[Any]) -> AlertRow:
+    return AlertRow._make((row[0], from_unix_us(row[1]), *row[2:7], _maybe(row[7]), _maybe(row[8])))
+
+
+def _delivery_columns(sent_at: str) -> str:
+    return (
+        "alert_id, route, outcome, toUnixTimestamp64Micro(at), reason, attempts, reminders,"
+        f" {_micro('due_at')}, {_micro(sent_at)}"
+    )
+
+
+def _delivery(row: Sequence[Any]) -> DeliveryRow:
+    return DeliveryRow._make((*row[:3], from_unix_us(row[3]), *row[4:7], _time(row[7]), _time(row[8])))
+
+
+def _micro(column: str) -> str:
+    """A time that may be NULL, in microseconds."""
+    return f"if({column} IS NULL, NULL, toUnixTimestamp64Micro(assumeNotNull({column})))"
+
+
+def _time(micro: int | None) -> datetime | None:
+    return None if micro is None else from_unix_us(micro)
 
 
 def _moment(parameter: str) -> str:

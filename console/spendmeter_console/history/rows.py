@@ -120,6 +120,32 @@ class AlertRow(NamedTuple):
     limit_nanousd: NanoUsd | None
 
 
+class DeliveryRow(NamedTuple):
+    """What became of an alert on a route."""
+
+    alert_id: UUID
+    route: str
+    """Empty where no route matches."""
+    outcome: str
+    at: datetime
+    reason: str
+    attempts: int
+    reminders: int
+    due_at: datetime | None
+    sent_at: datetime | None
+    """When the receiver first accepted it."""
+
+
+class AlertDetail(NamedTuple):
+    """An alert, and all that became of it."""
+
+    alert: AlertRow
+    window_start: datetime | None
+    window_end: datetime | None
+    steps: list[DeliveryRow]
+    """By route, in their order."""
+
+
 class BudgetChange(NamedTuple):
     """One revision of a budget, or its removal."""
 

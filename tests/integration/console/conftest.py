@@ -142,6 +142,7 @@ async def store(settings: SinkSettings, world: World, records: Sequence[tuple[To
         "signals": len(world.signals),
         "decisions": len(world.decisions),
         "alerts": len(world.alerts),
+        "deliveries": len(world.deliveries),
         "budgets": len(world.budgets),
     }
 

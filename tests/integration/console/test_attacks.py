@@ -261,6 +261,27 @@ def test_a_refusal_of_another_team_is_as_one_that_never_was(guarded: Site, world
     )
 
 
+def test_alerts_of_another_team_and_where_they_were_sent_are_as_if_they_never_were(
+    guarded: Site, world: World
+) -> None:
+    reds, others = list[str](), list[str]()
+    for one in world.alerts:
+        (reds if one.concerns.get("team") == "red" else others).append(str(one.alert_id))
+    nobodys = "019a2c5e-5c00-7abc-8def-0123456789ac"
+    with signed_in(guarded, RED) as client:
+        listed = client.get("/alerts?range=30d").text
+        answers = {one: client.get(f"/alerts/{one}") for one in (*reds, *others, nobodys)}
+
+    assert reds
+    assert others
+    assert [one in listed for one in (*reds, *others)] == [True] * len(reds) + [False] * len(others)
+    assert {answers[one].status_code for one in reds} == {200}
+    assert {answers[one].text.replace(one, "") for one in others} == {
+        answers[nobodys].text.replace(nobodys, "")
+    }
+    assert answers[nobodys].status_code == 404
+
+
 def test_who_has_no_team_sees_nothing(guarded: Site) -> None:
     with guarded.client(headers=bearer(NONE)) as client:
         assert client.get("/v1/spend?range=30d").json()["total"]["requests"] == 0

@@ -35,6 +35,7 @@ PAGES = {
     "refusals": "/refusals?range=30d",
     "refusal": "/refusals/{decision}",
     "alerts": "/alerts?range=30d",
+    "alert": "/alerts/{alert}",
     "prices": "/prices",
     "health": "/health",
     "me": "/me",
@@ -65,7 +66,10 @@ def today_of(world: World) -> datetime:
 
 @pytest.mark.parametrize(
     ("scheme", "viewport", "pages"),
-    [("light", DESKTOP, [*PAGES]), ("dark", PHONE, ["overview", "budgets", "budget", "explore", "me"])],
+    [
+        ("light", DESKTOP, [*PAGES]),
+        ("dark", PHONE, ["overview", "budgets", "budget", "explore", "alert", "me"]),
+    ],
     ids=["desktop", "phone"],
 )
 def test_every_page_is_for_everybody_and_complains_of_nothing(
@@ -74,7 +78,9 @@ def test_every_page_is_for_everybody_and_complains_of_nothing(
     opened = Reader(browser, site, scheme, viewport)
     wrong: dict[str, object] = {}
     for name in pages:
-        page = opened.open(PAGES[name].format(decision=world.decisions[1].decision_id))
+        page = opened.open(
+            PAGES[name].format(decision=world.decisions[1].decision_id, alert=world.alerts[0].alert_id)
+        )
         expect(page.locator("h1")).to_have_count(1)
         if found := opened.wrong():
             wrong[name] = found
@@ -221,6 +227,38 @@ def test_thousands_of_accounts_are_as_many_rows_as_are_seen(
     page.keyboard.press("Enter")
     page.wait_for_url("**/budgets/each-user?account=**")
     assert value(page, "#spent") == format_usd(NanoUsd(123_400))
+
+
+def test_an_alert_says_where_it_was_sent_after_how_many_attempts_and_what_was_not(
+    reader: Reader, world: World
+) -> None:
+    page = reader.open("/alerts?range=30d")
+    sent = {
+        alert.alert_id: page.locator(f"tr:has(a[href='/alerts/{alert.alert_id}']) td.sent")
+        for alert in world.alerts[:5]
+    }
+    said, held, nowhere, many, unmet = (sent[one.alert_id] for one in world.alerts[:5])
+    expect(said).to_contain_text("chat sent")
+    expect(said).to_contain_text("1 reminders")
+    expect(said).to_contain_text("not sent")
+    expect(held).to_contain_text("night held until")
+    expect(nowhere).to_contain_text("no route not sent")
+    expect(many).to_contain_text("and 1 more")
+    expect(unmet).to_have_text("–")
+
+    page = reader.open(f"/alerts/{world.alerts[0].alert_id}")
+    rows = [
+        [cell.strip() for cell in row.inner_text().split("\t")] for row in page.locator("main tbody tr").all()
+    ]
+    of_chat = [row for row in rows if row[0] == "chat"]
+    [refused] = [row for row in rows if row[0] != "chat"]
+    assert [row[2].partition(",")[0].split(" until")[0] for row in of_chat] == ["held", "sent", "reminder 1"]
+    assert [row[3] for row in of_chat] == ["–", "3", "1"]
+    assert of_chat[0][4] == "waits for the digest of 5m"
+    assert (refused[2], refused[3], refused[4].startswith("refused: <img")) == ("not sent", "3", True)
+
+    page = reader.open(f"/alerts/{world.alerts[4].alert_id}")
+    expect(page.locator("main")).to_contain_text("No relay has met it")
 
 
 def test_a_key_shows_what_is_left_and_stays_in_no_address_and_no_store(reader: Reader) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from spendmeter.contract.alert import Alert, AlertKind, alert_id
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome, alert_id
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd, format_usd, from_usd
@@ -17,6 +17,7 @@ from spendmeter.contract.records import (
     encode_alert,
     encode_budget,
     encode_decision,
+    encode_delivery,
     encode_signal,
     encode_usage,
 )
@@ -69,6 +70,7 @@ class World:
         self.signals = list(self._signals())
         self.decisions = [self._decision(n) for n in range(6)]
         self.alerts = list(self._alerts())
+        self.deliveries = [step for number, one in enumerate(self.alerts) for step in _steps(number, one)]
 
     def records(self) -> Iterator[tuple[Topic, Record]]:
         """In an order in which they may be sent; some events twice, as a gateway resends."""
@@ -84,6 +86,8 @@ class World:
             yield Topic.DECISIONS, encode_decision(decision)
         for alert in self.alerts:
             yield Topic.ALERTS, encode_alert(alert)
+        for delivery in self.deliveries:
+            yield Topic.DELIVERIES, encode_delivery(delivery)
 
     def spend(self, alias: str, cost_nanousd: int) -> UsageEvent:
         """One more request of a key, now; it still has to be stored."""
@@ -321,3 +325,30 @@ class World:
             for one, alias in zip(self.decisions, KEYS, strict=False)
             if KEYS[alias][1] == team
         }
+
+
+def _steps(number: int, alert: Alert) -> Iterator[AlertDelivery]:
+    """What a relay writes of an alert: held and then sent, said again, refused, of no route, or nothing."""
+    at = alert.emitted_at + timedelta(seconds=1)
+
+    def step(outcome: DeliveryOutcome, route: str = "chat", **fields: Any) -> AlertDelivery:
+        return AlertDelivery.model_validate(
+            {"route": route, "alert_id": alert.alert_id, "outcome": outcome, "at": at, "alert": alert}
+            | fields
+        )
+
+    later = at + timedelta(minutes=5)
+    match number % 5:
+        case 0:
+            yield step(DeliveryOutcome.HELD, reason="waits for the digest of 5m", due_at=later)
+            yield step(DeliveryOutcome.SENT, at=later, attempts=3, due_at=later + timedelta(hours=4))
+            yield step(DeliveryOutcome.SENT, at=later + timedelta(hours=4), attempts=1, reminders=1)
+            yield step(DeliveryOutcome.SKIPPED, HOSTILE, attempts=3, reason=f"refused: {HOSTILE}")
+        case 1:
+            due = alert.emitted_at + timedelta(days=3)
+            yield step(DeliveryOutcome.HELD, "night", reason="quiet hours until 07:00 UTC", due_at=due)
+        case 2:
+            yield step(DeliveryOutcome.SKIPPED, "", reason="no route matches")
+        case 3:
+            for route in ("one", "two", "three", "four"):
+                yield step(DeliveryOutcome.SENT, route, attempts=1)
