@@ -12,6 +12,7 @@ from spendmeter.contract.records import (
     encode_alert,
     encode_budget,
     encode_decision,
+    encode_delivery,
     encode_signal,
     encode_usage,
 )
@@ -19,7 +20,7 @@ from spendmeter.contract.usage import UsageEvent
 from spendmeter.kafka.fetch import FetchedRecord
 from spendmeter.values.times import to_unix_us
 from spendmeter_sinks.clickhouse.settings import SinkSettings
-from spendmeter_sinks.clickhouse.tables import ALERTS, BUDGETS, DECISIONS, SIGNALS, USAGE, Table
+from spendmeter_sinks.clickhouse.tables import ALERTS, BUDGETS, DECISIONS, DELIVERIES, SIGNALS, USAGE, Table
 from spendmeter_sinks.clickhouse.writer import Writer, open_client
 from spendmeter_sinks.database.migrate import migrate
 from spendmeter_sinks.roll_ups.roller import read_stale, roll_up
@@ -30,7 +31,7 @@ from tests.integration.grafana.plugin import PanelView
 from tests.spend_oracle import SpendOracle
 
 SUMMED_DAYS = 5
-TABLES = ("usage", "signals", "alerts", "budgets", "decisions")
+TABLES = ("usage", "signals", "alerts", "deliveries", "budgets", "decisions")
 
 
 class StoredHistory:
@@ -74,6 +75,7 @@ def stored(clickhouse: str) -> Iterator[StoredHistory]:
         into.records(SIGNALS, [encode_signal(one) for one in content.signals])
         into.records(DECISIONS, [encode_decision(one) for one in content.decisions])
         into.records(ALERTS, [encode_alert(one) for one in content.alerts])
+        into.records(DELIVERIES, [encode_delivery(one) for one in content.deliveries])
     into.records(BUDGETS, [encode_budget(one) for one in content.budgets])
     events = [*content.requests, *content.copies, *content.corrections]
     yield StoredHistory(client, content, [*events, *content.replayed, *content.late_corrections])

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from spendmeter.contract.alert import Alert, AlertKind
+from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryOutcome
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision, Why
 from spendmeter.contract.money import NanoUsd, from_usd
@@ -70,6 +70,7 @@ class Content:
         self.signals = list(self._signals())
         self.decisions = [self._decision(number) for number in range(260)]
         self.alerts = [self._alert(number) for number in range(220)]
+        self.deliveries = list(self._deliveries())
 
     def _request(self, number: int) -> UsageEvent:
         random = self._random
@@ -213,3 +214,28 @@ class Content:
             message=f"alert {number}",
             emitted_at=FIRST + timedelta(days=1, seconds=number * 2_411, microseconds=number),
         )
+
+    def _deliveries(self) -> Iterator[AlertDelivery]:
+        """Each step of each, as a relay writes them."""
+        for number, alert in enumerate(self.alerts):
+            at = alert.emitted_at + timedelta(seconds=1)
+            of: dict[str, Any] = {"alert_id": alert.alert_id, "alert": alert}
+            if number % 5 == 0:
+                why = "no route matches"
+                yield AlertDelivery(route="", outcome=DeliveryOutcome.SKIPPED, at=at, reason=why, **of)
+                continue
+            due = at + timedelta(hours=1)
+            held = AlertDelivery(
+                route="chat", outcome=DeliveryOutcome.HELD, at=at, reason="a digest", due_at=due, **of
+            )
+            yield held
+            if number % 3 == 0:
+                continue
+            sent = AlertDelivery(
+                route="chat", outcome=DeliveryOutcome.SENT, at=due, attempts=1 + number % 3, **of
+            )
+            yield sent
+            if number % 7 == 0:
+                yield sent.model_copy(update={"at": due + timedelta(hours=4), "reminders": 1})
+            refused = {"attempts": 3, "reason": HOSTILE}
+            yield AlertDelivery(route="pager", outcome=DeliveryOutcome.SKIPPED, at=at, **refused, **of)

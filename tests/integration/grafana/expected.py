@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from spendmeter.contract.alert import Alert
+from spendmeter.contract.alert import Alert, AlertDelivery, DeliveryOutcome
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.money import NanoUsd, to_usd
@@ -414,6 +414,38 @@ def latest_alerts(asked: Asked) -> list[Row]:
     ]
 
 
+def became(asked: Asked) -> list[AlertDelivery]:
+    """The last step of each route of the alerts that are meant, in the order of their routes."""
+    meant = {one.alert_id for one in alerted(asked)}
+    last = {(one.alert_id, one.route): one for one in asked.content.deliveries if one.alert_id in meant}
+    return [last[key] for key in sorted(last, key=lambda key: key[1])]
+
+
+def deliveries(asked: Asked) -> list[Row]:
+    first: dict[Row, datetime] = {}
+    for one in asked.content.deliveries:
+        if one.outcome is DeliveryOutcome.SENT:
+            first.setdefault((one.alert_id, one.route), one.at)
+    rows = [
+        (
+            one.alert.emitted_at,
+            one.alert.kind.value,
+            one.alert.signal.budget_id if one.alert.signal else "",
+            one.route,
+            one.outcome.value,
+            first.get((one.alert_id, one.route)),
+            one.due_at,
+            one.attempts,
+            one.reminders,
+            one.reason,
+            one.alert_id,
+        )
+        for one in became(asked)
+        if one.alert is not None
+    ]
+    return sorted(rows, key=lambda row: row[0], reverse=True)[:200]
+
+
 def _maybe(amount: int | None) -> Decimal | None:
     return None if amount is None else usd(amount)
 
@@ -488,7 +520,11 @@ EXPECTED: dict[str, dict[str, Callable[[Asked], list[Row]]]] = {
         "Alerts by kind": lambda asked: counted(
             (asked.piece(o.emitted_at), o.kind.value) for o in alerted(asked)
         ),
+        "Alerts not sent": lambda asked: [
+            (sum(one.outcome is DeliveryOutcome.SKIPPED for one in became(asked)),)
+        ],
         "Latest alerts": latest_alerts,
+        "What became of alerts": deliveries,
         "$budget": lambda asked: [(one.id,) for one in budgets_in_force(asked)],
     },
 }

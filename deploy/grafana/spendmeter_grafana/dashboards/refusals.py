@@ -41,6 +41,13 @@ def made() -> Dashboard:
                     COUNT,
                     NONE_IS_GOOD,
                 ),
+                figure(
+                    "Alerts not sent",
+                    "Skipped on a route of the relay, or on none. The table below has the reasons.",
+                    f"SELECT count() AS skipped\nFROM deliveries_now\n{ALERTED} AND outcome = 'skipped'",
+                    COUNT,
+                    NONE_IS_GOOD,
+                ),
             ],
             "Refusals": [
                 chart(
@@ -67,6 +74,7 @@ def made() -> Dashboard:
                     24,
                 ),
                 _alerts(),
+                _deliveries(),
             ],
         },
         since="now-24h",
@@ -114,5 +122,20 @@ def _alerts() -> table.Panel:
         EXACT,
         sql,
         {"emitted_at": TIME, "spent_usd": USD, "limit_usd": USD, "threshold": "percentunit"},
+        width=24,
+    )
+
+
+def _deliveries() -> table.Panel:
+    sql = (
+        "SELECT emitted_at, kind, budget_id AS budget, route, outcome, sent_at, due_at,\n"
+        "    attempts, reminders, reason, alert_id\n"
+        f"FROM deliveries_now\n{ALERTED}\nORDER BY emitted_at DESC, alert_id DESC, route\nLIMIT 200"
+    )
+    return rows(
+        "What became of alerts",
+        f"On each route of the relay. A held one is sent at due_at; a sent one is said again then. {EXACT}",
+        sql,
+        {"emitted_at": TIME, "sent_at": TIME, "due_at": TIME},
         width=24,
     )
