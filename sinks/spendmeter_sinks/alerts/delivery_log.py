@@ -5,7 +5,8 @@ sent, and when it reminds of it.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
@@ -87,6 +88,22 @@ class DeliveryLog:
 
         await CompactedTopics(self._settings, [self._topic], on_record).read_to_end()
         return state
+
+    async def held_by_others(self, names: Collection[str]) -> Counter[str]:
+        """How many alerts each route holds that has none of these names.
+
+        Raises:
+            KafkaError: the broker cannot be reached.
+        """
+        latest: dict[str, AlertDelivery] = {}
+
+        def on_record(record: StoredRecord) -> None:
+            route = (record.key or b"").rpartition(b"|")[0].decode(errors="replace")
+            if route not in names and (delivery := read_delivery(record)) is not None:
+                latest[delivery.key()] = delivery
+
+        await CompactedTopics(self._settings, [self._topic], on_record).read_to_end()
+        return Counter(one.route for one in latest.values() if one.outcome is DeliveryOutcome.HELD)
 
     async def write(self, deliveries: Iterable[AlertDelivery]) -> None:
         """Return once all are stored.

@@ -140,14 +140,26 @@ class AppriseReceiver:
         _note_answers()
         self._plugin: Any = Apprise.instantiate(target.url.get_secret_value())
         assert self._plugin is not None, "the file was checked"
+        if self._plugin.socket_read_timeout == type(self._plugin).socket_read_timeout:
+            # Else a service that needs more than Apprise's four seconds would get each message for ever.
+            self._plugin.socket_read_timeout = timeout_seconds
         self._timeout_seconds = timeout_seconds + _throttled_seconds(self._plugin)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="apprise")
+        self._under_way: tuple[str, asyncio.Future[Answer]] | None = None
+        """The message that was offered last, until it is known what became of it."""
 
     async def offer(self, message: Message) -> Answer:
-        work = asyncio.get_running_loop().run_in_executor(self._thread, self._notify, message)
+        # A thread cannot be ended. It is this route's own, and what comes next waits for it; the same
+        # message again waits for its answer, since the service may be about to accept it.
+        if self._under_way is None or self._under_way[0] != message.id:
+            work = asyncio.get_running_loop().run_in_executor(self._thread, self._notify, message)
+            self._under_way = message.id, work
+        _, work = self._under_way
         done, _ = await asyncio.wait([work], timeout=self._timeout_seconds)
-        # A thread cannot be ended. It is this route's own, and what comes next waits for it.
-        return work.result() if done else Later(f"no answer within {self._timeout_seconds:g} s")
+        if not done:
+            return Later(f"no answer within {self._timeout_seconds:g} s")
+        self._under_way = None
+        return work.result()
 
     def _notify(self, message: Message) -> Answer:
         _answered.last = None
@@ -221,9 +233,14 @@ _answered = _Answered()
 
 
 class _NotingSession(requests.Session):
-    """Notes how the thread's last request was answered: Apprise says only that something failed."""
+    """Notes how the thread's last request was answered: Apprise says only that something failed.
+
+    A redirect is an answer. Followed, a POST becomes a GET, and the page that it leads to says 200.
+    """
 
     def send(self, request: Any, **more: Any) -> requests.Response:
+        if request.method != "GET":
+            more["allow_redirects"] = False
         response = super().send(request, **more)
         _answered.last = (response.status_code, response.headers.get("Retry-After"))
         return response

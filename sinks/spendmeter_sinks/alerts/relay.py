@@ -54,6 +54,7 @@ async def relay(
             RouteRelay(settings, routes, route, receiver, contexts, deliveries, clock)
             for route, receiver in zip(routes, receivers, strict=True)
         ]
+        await _say_what_nobody_sends(deliveries, routes)
         await _run(works, following, stop, ready or asyncio.Event())
     finally:
         following.cancel()
@@ -73,6 +74,18 @@ async def _run(
     await asyncio.gather(*tasks)
     if following.done():
         following.result()
+
+
+async def _say_what_nobody_sends(deliveries: DeliveryLog, routes: Sequence[Route]) -> None:
+    """Log what is held by routes that are not here: of a renamed one, nobody would hear of it again."""
+    held = await deliveries.held_by_others({route.name for route in routes})
+    for name, count in sorted(held.items()):
+        log.warning(
+            "route %s holds %d alerts and is not in the file of routes: unless another relay has it, they"
+            " are not sent. Give the name back until they are (`spendmeter alerts log --outcome held`)",
+            name,
+            count,
+        )
 
 
 async def _say_ready(works: Sequence[RouteRelay], ready: asyncio.Event) -> None:

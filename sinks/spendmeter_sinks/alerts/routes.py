@@ -155,7 +155,9 @@ def due(route: Route, alert: Alert, now: datetime, digest_at: datetime | None) -
     if route.after is not None and alert.emitted_at + route.after > at:
         at, why = alert.emitted_at + route.after, f"escalates after {span(route.after)}"
     elif route.digest is not None:
-        at, why = digest_at or now + route.digest, f"waits for the digest of {span(route.digest)}"
+        # A relay whose clock was ahead may have put the next one off for too long.
+        at = min(digest_at or now + route.digest, now + route.digest)
+        why = f"waits for the digest of {span(route.digest)}"
     quiet = route.quiet
     if quiet is not None and alert.kind not in quiet.except_kinds and (ends := quiet.end_after(at)):
         at, why = ends, f"quiet hours until {quiet.ends:%H:%M} {quiet.zone.key}"

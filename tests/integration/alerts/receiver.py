@@ -34,11 +34,12 @@ class Received(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a server answers; `hang` is not at all."""
+    """What a server answers, once `when` is set; `hang` is not at all."""
 
     status: int = 200
     headers: Mapping[str, str] | None = None
     hang: bool = False
+    when: asyncio.Event | None = None
 
 
 class HttpServer:
@@ -104,4 +105,6 @@ class HttpServer:
             self._changed.notify_all()
         if reply.hang:
             await self._gone.wait()
+        if reply.when is not None:
+            await reply.when.wait()
         return web.Response(status=reply.status, headers=reply.headers)

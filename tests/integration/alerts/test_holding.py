@@ -151,3 +151,27 @@ async def test_what_is_too_old_and_what_nobody_wants_is_skipped_with_the_reason(
     assert said[held(old)].reason == "older than 1h"
     assert said[f"|{unwanted.alert_id}"].reason == "no route matches"
     assert len(server.requests) == 1
+
+
+async def test_what_a_renamed_route_holds_is_said_and_is_sent_once_it_has_its_name_again(
+    server: HttpServer,
+    put: Put,
+    running: Running,
+    hands: Hands,
+    settings: AlertSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    route = webhook(server.url, digest=timedelta(hours=1))
+    one = alert(at=NOW)
+    async with running([route], hands.clock):
+        await put([one])
+        await written(settings, held(one), DeliveryOutcome.HELD)
+        assert "not in the file" not in caplog.text
+    hands.pass_by(hours=2)
+    async with running([route._replace(name="renamed")], hands.clock):
+        assert "route hook holds 1 alerts and is not in the file of routes" in caplog.text
+    assert server.requests == []
+    async with running([route], hands.clock):
+        await server.until_accepted(1)
+
+    assert [found["alert_id"] for found in server.requests[0].json["data"]["alerts"]] == [str(one.alert_id)]

@@ -59,6 +59,52 @@ async def test_what_a_status_means_is_the_same_for_every_service(
     assert await offered(target) == answer
 
 
+@pytest.mark.parametrize("status", [302, 307])
+@pytest.mark.parametrize("service", ["apprise", "webhook"])
+async def test_a_redirect_leads_no_service_to_another_host(
+    service: str, status: int, server: HttpServer
+) -> None:
+    """Such as the page for signing in, which says 200 to everybody."""
+    async with HttpServer.started() as another:
+        server.behave = lambda n: Reply(status, {"Location": f"{another.url}/login"})
+        target = apprise(server) if service == "apprise" else Target(Service(service), SecretStr(server.url))
+
+        assert await offered(target) == Refused(f"HTTP {status}: it has moved; give the new URL")
+        assert another.requests == []
+
+
+async def test_what_a_service_accepts_late_is_not_sent_again(server: HttpServer) -> None:
+    accepts = asyncio.Event()
+    server.behave = lambda n: Reply(when=accepts)
+    target = apprise(server)._replace(url=SecretStr(f"json://127.0.0.1:{server.port}/hook?rto=60"))
+    receiver = receiver_of(target, 0.2)
+    message = render(webhook(""), alert(at=NOW), MessageContext())
+
+    first = await receiver.offer(message)
+    accepts.set()
+    answers = [await receiver.offer(message), await receiver.offer(message._replace(id="another"))]
+    await receiver.close()
+
+    assert isinstance(first, Later)
+    assert answers == [Accepted(), Accepted()]
+    assert len(server.requests) == 2, "each message once"
+
+
+async def test_a_service_may_take_as_long_as_the_setting_says(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apprise.url.URLBase.socket_read_timeout", 0.05)
+    accepts = asyncio.Event()
+    server.behave = lambda n: Reply(when=accepts)
+    receiver = receiver_of(Target(Service.APPRISE, SecretStr(f"json://127.0.0.1:{server.port}/hook")), 60.0)
+    offer = asyncio.create_task(receiver.offer(render(webhook(""), alert(at=NOW), MessageContext())))
+    await server.until(lambda: len(server.requests) == 1)
+    asyncio.get_running_loop().call_later(0.2, accepts.set)
+
+    assert await offer == Accepted()
+    await receiver.close()
+
+
 @pytest.mark.parametrize("make", [apprise, lambda s: Target(Service.WEBHOOK, SecretStr(f"{s.url}/{HIDDEN}"))])
 async def test_a_receiver_that_hangs_or_is_gone_is_offered_it_later_and_its_url_is_not_shown(
     make: Callable[[HttpServer], Target], server: HttpServer, caplog: pytest.LogCaptureFixture

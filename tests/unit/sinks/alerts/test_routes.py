@@ -114,6 +114,8 @@ def test_a_digest_goes_out_a_span_after_its_first_alert() -> None:
     assert first == Due(NOW + timedelta(hours=1), "waits for the digest of 1h")
     later = NOW + timedelta(minutes=20)
     assert due(route, alert(at=later), later, first.at) == first
+    # As a relay has written it whose clock was a day ahead.
+    assert due(route, alert(at=NOW), NOW, NOW + timedelta(days=1)) == first
 
 
 def test_an_escalation_waits_from_the_crossing_on() -> None:
