@@ -34,6 +34,7 @@ PARTS = (
     Part("proxy", "bench.proxy", (), ("--rounds", "1", "--seconds", "2")),
     Part("sink", "bench.sink", (), ("--events", "50000", "--rounds", "1")),
     Part("history", "bench.history", (), ("--rows", "100000", "--rounds", "2")),
+    Part("anomaly", "bench.anomaly", (), ("--teams", "2")),
     Part("page", "bench.page", (), ("--rows", "100000", "--keys", "1000", "--rounds", "2")),
     Part("latency", "bench.latency", (), ("--rate", "1000", "--seconds", "10")),
     Part("soak", "bench.soak", (), ("--minutes", "1")),

@@ -56,15 +56,25 @@ class Spender(NamedTuple):
 
 
 def spend_by(
-    client: Client, by: Sequence[Dimension], within: SpendSpan, filters: Filters, rows: int
+    client: Client,
+    by: Sequence[Dimension],
+    within: SpendSpan,
+    filters: Filters,
+    rows: int,
+    of_each: int | None = None,
 ) -> tuple[list[Spender], int]:
-    """The biggest spenders first, and how many there are."""
+    """The biggest spenders first, and how many there are.
+
+    Args:
+        of_each: so many at most with the same first value, such as five keys of each team.
+    """
     source, parameters = _source(by, within, filters)
     ids = ", ".join(f"v_{one}" for one in by)
     names = ", ".join(label_sql(one) for one in by)
     found = client.query(
         f"SELECT {ids}, {names}, {_SUMS}, count() OVER () FROM {source} GROUP BY {ids}"
-        f" ORDER BY sum(spent_usd) DESC, sum(requests) DESC, {ids} LIMIT {{rows:UInt32}}",
+        f" ORDER BY sum(spent_usd) DESC, sum(requests) DESC, {ids}"
+        f"{f' LIMIT {of_each} BY v_{by[0]}' if of_each else ''} LIMIT {{rows:UInt32}}",
         parameters={**parameters, "rows": rows},
     ).result_rows
     count = len(by)

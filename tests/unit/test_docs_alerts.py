@@ -10,7 +10,9 @@ from spendmeter.contract.alert import AlertKind
 from spendmeter_sinks.alerts.command import example
 from spendmeter_sinks.alerts.file import ROUTE_FIELDS, read_routes
 from spendmeter_sinks.alerts.message import FIELDS, MessageContext, render
-from tests.alerts import webhook
+from spendmeter_sinks.watch.digest import digest_text
+from tests.alerts import alert_about, webhook
+from tests.unit.sinks.watch.test_digest import BERLIN, DAILY, REPORT
 
 PAGE = (Path(__file__).parents[2] / "docs/alerts.md").read_text(encoding="utf-8")
 FILES = re.findall(r"(?s)```yaml\n(.*?)```", PAGE)
@@ -41,5 +43,17 @@ def test_the_message_on_the_page_is_the_one_that_is_sent() -> None:
     [address] = re.findall(r"browsers reach \[the page\].*?`(https://[^`]*)`", PAGE)
     message = render(webhook(""), alert, MessageContext(budget, page=address))
 
-    [shown] = re.findall(r"(?s)```text\n(.*?)```", PAGE)
+    [shown, *_] = re.findall(r"(?s)```text\n(.*?)```", PAGE)
     assert shown == f"{message.title}\n{message.text}\n"
+
+
+def test_the_digest_on_the_page_is_what_is_sent() -> None:
+    keys = [REPORT.largest["key"][0], REPORT.largest["key"][1]._replace(name="notebook")]
+    text = digest_text(REPORT._replace(largest={**REPORT.largest, "key": keys}), DAILY, BERLIN)
+    message = render(
+        webhook(""),
+        alert_about(AlertKind.DIGEST, text, team=REPORT.team),
+        MessageContext(names={("team", REPORT.team): REPORT.name}),
+    )
+
+    assert f"```text\n{message.title}\n{message.text}\n```" in PAGE

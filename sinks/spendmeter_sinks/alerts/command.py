@@ -50,6 +50,7 @@ log = logging.getLogger("spendmeter_sinks.alerts")
 __all__ = ["alerts", "checked_routes"]
 
 SHOWN = 10
+_OF_NO_ACCOUNT = (AlertKind.ANOMALY, AlertKind.UNUSED, AlertKind.DIGEST)
 _LIMIT_NANOUSD, _SPENT = NanoUsd(50_000_000_000), {AlertKind.THRESHOLD: 0.8, AlertKind.RECOVERED: 0.5}
 
 routes_option = click.option(
@@ -266,10 +267,12 @@ def example(kind: AlertKind, now: datetime) -> tuple[Budget, Alert]:
         forecast_exhausted_at=now + timedelta(days=2) if kind is AlertKind.FORECAST else None,
         emitted_at=now,
     )
+    is_of_account = kind not in _OF_NO_ACCOUNT
     alert = Alert(
         alert_id=alert_id(account, window.start, kind, f"example {now.isoformat()}"),
         kind=kind,
-        signal=found,
+        signal=found if is_of_account else None,
+        subject={} if is_of_account else subject,
         message=f"an example of {kind}, sent by `spendmeter alerts test`",
         emitted_at=now,
     )

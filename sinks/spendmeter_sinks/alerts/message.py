@@ -212,7 +212,12 @@ def ids(subject: Mapping[str, str], names: Names) -> str:
 
 def share(signal: Signal) -> str:
     """Of the limit, in whole per cent rounded down: 100 % is the limit."""
-    return f"{100 * signal.spent_nanousd // signal.limit_nanousd} %" if signal.limit_nanousd else "100 %"
+    return share_text(signal.spent_nanousd, signal.limit_nanousd)
+
+
+def share_text(spent: NanoUsd, limit: NanoUsd) -> str:
+    """`80 %`: rounded down."""
+    return f"{100 * spent // limit} %" if limit else "100 %"
 
 
 def usd(amount: NanoUsd) -> str:

@@ -1,11 +1,13 @@
 """What a check is: it searches history and returns what somebody should know."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Protocol
 
 from spendmeter.contract.alert import Alert, AlertKind, alert_id
 from spendmeter.runtime.clickhouse import Client
+from spendmeter.values.account import account_name
 
 
 class CheckFailed(Exception):
@@ -40,7 +42,30 @@ class Check(Protocol):
 
 
 def finding(
-    kind: AlertKind, about: str, since: datetime, qualifier: str, message: str, now: datetime
+    kind: AlertKind,
+    about: str,
+    since: datetime,
+    qualifier: str,
+    message: str,
+    now: datetime,
+    subject: Mapping[str, str] = MappingProxyType({}),
 ) -> Alert:
-    """An alert of no account. `about`, `since`, `kind` and `qualifier` make its id, as in `alert_id`."""
-    return Alert(alert_id=alert_id(about, since, kind, qualifier), kind=kind, message=message, emitted_at=now)
+    """An alert of no account. `about`, `since`, `kind` and `qualifier` make its id, as in `alert_id`.
+
+    `subject`: whom it concerns, by which routes match it.
+    """
+    return Alert(
+        alert_id=alert_id(about, since, kind, qualifier),
+        kind=kind,
+        subject={**subject},
+        message=message,
+        emitted_at=now,
+    )
+
+
+def finding_of(
+    kind: AlertKind, subject: Mapping[str, str], since: datetime, qualifier: str, message: str, now: datetime
+) -> Alert:
+    """An alert of whom the subject names, or of everything."""
+    about = account_name("", subject.items())
+    return finding(kind, about, since, qualifier, message, now, subject)

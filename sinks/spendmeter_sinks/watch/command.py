@@ -14,6 +14,7 @@ from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse, logs, metrics
 from spendmeter.runtime.process import exiting_with_message
 from spendmeter.topics.check import check_topics
+from spendmeter.visible import one_line
 from spendmeter_sinks.watch.check import Check
 from spendmeter_sinks.watch.checks import checks_of
 from spendmeter_sinks.watch.drift import Drift, show_since_equal
@@ -76,7 +77,9 @@ async def _run_once(settings: WatchSettings, checks: Sequence[Check]) -> bool:
         found = await watcher.run_now(check)
         failed = failed or found is None
         for one in found or ():
-            say(f"{check.name}: {one.alert.message}" + ("" if one.is_new else " (published before)"))
+            say(
+                f"{check.name}: {one_line(one.alert.message)}" + ("" if one.is_new else " (published before)")
+            )
         if not found:
             say(f"{check.name}: {'nothing found' if found is not None else 'failed'}")
     return not failed

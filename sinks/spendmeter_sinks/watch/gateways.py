@@ -1,6 +1,5 @@
 """Gateways that sent usage regularly and no longer do. The rule is pure; one query finds what it needs."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,12 +7,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.topics import Topic
-from spendmeter.kafka.groups import SINK_GROUP
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.visible import one_line
-from spendmeter_sinks.reconcile.kafka_reader import CannotCompare, KafkaReader
-from spendmeter_sinks.watch.check import CheckFailed, finding
+from spendmeter_sinks.watch.check import finding
+from spendmeter_sinks.watch.freshness import wait_for_history
 from spendmeter_sinks.watch.run_log import published
 from spendmeter_sinks.watch.settings import WatchSettings
 
@@ -26,7 +23,6 @@ BACK_FOR = timedelta(days=1)
 SEARCHED = 2 * PAUSES_OF
 SHORT_SECONDS = 300
 """Twice a pause of this length is no silence yet, so shorter ones do not matter."""
-HISTORY_WITHIN_SECONDS = 60.0
 
 _ACTIVITY = """
 SELECT gateway, minutes[1], minutes[-1], arrayFilter(
@@ -110,7 +106,7 @@ class SilentGateways:
         found = _find(history, now)
         if any(one.back_at is None for one in found):
             # What is still on its way to history would seem to be a silence.
-            asyncio.run(_history_has_all(self.settings))
+            wait_for_history(self.settings, "a gateway may only seem silent")
             found = _find(history, now)
         said = published(history, [silent_id(one, now) for one in found if one.back_at is not None])
         return [
@@ -136,16 +132,6 @@ def read_activity(history: Client, now: datetime) -> list[GatewayActivity]:
 
 def _find(history: Client, now: datetime) -> list[Silence]:
     return [one for activity in read_activity(history, now) for one in silences(activity, now)]
-
-
-async def _history_has_all(settings: WatchSettings) -> None:
-    """Return once history has what Kafka has now."""
-    try:
-        async with KafkaReader(settings) as kafka:
-            ends = await kafka.ends(Topic.USAGE)
-            await kafka.wait_until_passed(SINK_GROUP, ends, HISTORY_WITHIN_SECONDS, "history")
-    except CannotCompare as error:
-        raise CheckFailed(f"a gateway may only seem silent: {error}") from None
 
 
 def _silent(one: Silence, now: datetime) -> Alert:

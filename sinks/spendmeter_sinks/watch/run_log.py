@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
+from spendmeter.history.names import MAX_IDS_IN_A_QUERY
 from spendmeter.runtime import clickhouse
 from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK, Client
 from spendmeter_sinks.reconcile.history import IN_MEMORY
@@ -57,13 +58,14 @@ def last_run(settings: WatchSettings, name: str) -> datetime | None:
 
 def published(client: Client, ids: Collection[UUID]) -> set[UUID]:
     """Those of the alerts that history has."""
-    if not ids:
-        return set()
-    rows = client.query(
-        "SELECT DISTINCT alert_id FROM alerts WHERE alert_id IN {ids:Array(UUID)}",
-        parameters={"ids": [str(one) for one in ids]},
-    ).result_rows
-    return {UUID(str(one)) for (one,) in rows}
+    wanted, found = [str(one) for one in ids], set[UUID]()
+    for begin in range(0, len(wanted), MAX_IDS_IN_A_QUERY):
+        rows = client.query(
+            "SELECT DISTINCT alert_id FROM alerts WHERE alert_id IN {ids:Array(UUID)}",
+            parameters={"ids": wanted[begin : begin + MAX_IDS_IN_A_QUERY]},
+        ).result_rows
+        found |= {UUID(str(one)) for (one,) in rows}
+    return found
 
 
 def note_run(settings: WatchSettings, name: str, began_at: datetime, ended_at: datetime, alerts: int) -> None:

@@ -27,6 +27,7 @@ from spendmeter.runtime.clickhouse import Unusable
 from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.process import pause
 from spendmeter.runtime.threads import in_thread
+from spendmeter.visible import one_line
 from spendmeter_sinks.watch import run_log
 from spendmeter_sinks.watch.check import Check, CheckFailed
 from spendmeter_sinks.watch.metrics import OVERDUE, PUBLISHED, RUNS, SECONDS
@@ -168,7 +169,7 @@ class Watcher:
                 await kafka.send_and_wait(topic, value, key=key, headers=headers, partition=0)
                 self._remember(alert.alert_id)
                 PUBLISHED.labels(check.name, alert.kind).inc()
-                log.info("%s: %s", alert.kind, alert.message)
+                log.info("%s: %s", alert.kind, one_line(alert.message))
         finally:
             await kafka.stop()
 

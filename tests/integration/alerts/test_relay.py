@@ -1,6 +1,7 @@
 """What the relay promises, on a real broker and real receivers."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,8 +12,9 @@ from spendmeter.contract.alert import Alert, AlertDelivery, AlertKind, DeliveryO
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.compacted import CompactedTopics
 from spendmeter_sinks.alerts.delivery_log import read_delivery
+from spendmeter_sinks.alerts.routes import AlertMatch
 from spendmeter_sinks.alerts.settings import AlertSettings
-from tests.alerts import SECRET, alert, webhook
+from tests.alerts import SECRET, alert, alert_about, webhook
 from tests.integration.alerts.conftest import Put, Running
 from tests.integration.alerts.receiver import HttpServer, Reply
 
@@ -51,6 +53,26 @@ async def test_an_alert_reaches_the_receiver_signed_and_whole(
     verified = Webhook(SECRET).verify(received.body, received.headers)
     assert verified["type"] == "spend.alert.exceeded"
     assert [Alert.model_validate(one) for one in verified["data"]["alerts"]] == [sent]
+
+
+async def test_a_teams_digest_goes_where_a_route_wants_it_and_says_which_lines_it_has(
+    server: HttpServer, put: Put, running: Running
+) -> None:
+    match = AlertMatch(kinds=frozenset({AlertKind.DIGEST}), subject={"team": ("research",)})
+    wanted = alert_about(AlertKind.DIGEST, "team research spent $5\n3 requests", team="research")
+    others = [
+        alert_about(AlertKind.DIGEST, "another", team="other"),
+        alert_about(AlertKind.DIGEST, "all"),
+        *some(1),
+    ]
+    async with running([webhook(server.url, match=match)]):
+        await put([*others, wanted])
+        await server.until_accepted(1)
+
+    [received] = server.requests
+    data = json.loads(received.body)["data"]
+    assert (data["title"], data["text"]) == ("Spend: team research", wanted.message)
+    assert [Alert.model_validate(one) for one in data["alerts"]] == [wanted]
 
 
 async def test_a_new_route_begins_with_what_comes_from_now_on(

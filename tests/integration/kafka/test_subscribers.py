@@ -17,7 +17,7 @@ from spendmeter.kafka.client import producer
 from spendmeter.settings import Settings
 from spendmeter_local.children import kill_child, start_child
 from spendmeter_local.probes import wait_until
-from tests.alerts import alert
+from tests.alerts import alert, alert_about
 from tests.builders import signal
 from tests.patience import WITHIN_SECONDS
 
@@ -91,7 +91,8 @@ async def test_a_subscriber_prints_each_alert_once(language: str, settings: Sett
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not on this machine")
     command, log = make(tmp_path), tmp_path / "log"
-    first, last = alert(AlertKind.THRESHOLD, number=1), alert(AlertKind.EXCEEDED, number=2)
+    first = alert_about(AlertKind.DIGEST, "team research spent $5", team="research")
+    last = alert(AlertKind.EXCEEDED, number=2)
     expected = [f"{one.alert_id} {one.kind} {one.message}" for one in (first, last)]
     await publish(settings, first, last)
 
