@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api openapi asyncapi screenshots prometheus-rule grafana lock
+.PHONY: help install demo test adversary matrix versions faults cluster garbage drills relay event-path bench check format architecture python-api cli-reference openapi asyncapi screenshots prometheus-rule grafana docs lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -95,8 +95,12 @@ architecture: install  ## Write the picture of imports in ARCHITECTURE.md
 python-api: install  ## Write the tables of docs/reference/python.md
 	@$(BIN)/python -m tests.python_api
 
-openapi: install  ## Write docs/reference/openapi.json
+cli-reference: install  ## Write docs/reference/cli.md
+	@$(BIN)/python -m tests.cli_reference
+
+openapi: install  ## Write docs/reference/openapi.json and api.md beside it
 	@$(BIN)/python -m spendmeter_console.api.openapi > docs/reference/openapi.json
+	@$(BIN)/python -m tests.api_reference
 
 asyncapi: install  ## Write docs/reference/asyncapi.json and the JSON Schemas of all records, docs/reference/schemas
 	@$(BIN)/python -m spendmeter.contract.asyncapi docs/reference
@@ -111,6 +115,9 @@ screenshots: install  ## Start the demo, add a month of a small company, and wri
 	@$(BIN)/spendmeter fetch
 	@$(BIN)/python -m tests.browser
 	@$(BIN)/python -m tests.screenshots $(ARGS)
+
+docs: install  ## Build the docs as a site in build/docs/site, strictly (ARGS=serve: and show it on 127.0.0.1)
+	@$(BIN)/python -m tests.docs_site $(ARGS)
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --extra all --group dev pyproject.toml --output-file requirements.lock

@@ -1,14 +1,10 @@
 """docs/attach.md, executed: LiteLLM with Postgres, Kafka, ClickHouse, to a refusal and a message."""
 
-import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Thread
 
 import httpx
 import pytest
@@ -20,34 +16,11 @@ from tests.console_blocks import commands, missing, yaml_files
 from tests.litellm_postgres.conftest import READY_WITHIN_SECONDS, ROOT, _in_shell, _start_postgres
 from tests.litellm_postgres.real import MASTER_KEY
 from tests.patience import WITHIN_SECONDS
+from tests.receiver import receiver
 
 PAGE = (ROOT / "docs/attach.md").read_text(encoding="utf-8")
 READS_ONLY = ("spendmeter explain", "spendmeter alerts log", "curl --retry")
 """What may be said again until it has come."""
-
-
-@contextmanager
-def receiver() -> Iterator[tuple[int, list[dict[str, str]]]]:
-    """A port at which messages are accepted, and the messages."""
-    received: list[dict[str, str]] = []
-
-    class Accept(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer((LOOPBACK, 0), Accept)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port, received
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_the_page_leads_to_a_refusal_and_a_message(

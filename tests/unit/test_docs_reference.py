@@ -16,6 +16,7 @@ from spendmeter.contract.dead_letter import DeadLetter
 from spendmeter.contract.decision import Decision
 from spendmeter.contract.provider_object import ProviderObject
 from spendmeter.contract.signal import Signal
+from spendmeter.contract.topics import CONFIG, PARTITIONED, Topic
 from spendmeter.contract.total import Opening, Total
 from spendmeter.contract.usage import UsageEvent
 from spendmeter.contract.wire import Wire
@@ -110,6 +111,43 @@ def test_each_metric_is_told_and_no_other() -> None:
     assert told == {name for path in sources() for name in metrics_in(path)}
 
 
+def test_each_metric_has_the_labels_that_the_page_gives_it() -> None:
+    given = {
+        name: labels.split(",") if labels else []
+        for name, labels in re.findall(r"`(spendmeter_[a-z_]+)(?:\{([a-z_,]+)\})?`", METRICS)
+    }
+    made = {name: labels for path in sources() for name, labels in labels_in(path)}
+
+    assert len(made) > 60
+    assert {name: given.get(name) for name in made} == made
+
+
+def test_the_table_of_topics_is_what_is_created() -> None:
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    section = page.partition("### Topics as they must be\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\| (`spend\..*?) \| (.*?) \| `(.*?)` \| (.*?) ?\|$", section)
+    told = {topic: row for row in rows for topic in re.findall(r"`(spend\.[a-z-]+)`", row[0])}
+
+    assert set(told) == set(Topic)
+    for topic, (_, partitions, policy, further) in told.items():
+        assert policy == CONFIG[Topic(topic)].get("cleanup.policy", "delete"), topic
+        assert partitions == ("`SPENDMETER_PARTITIONS`" if topic in PARTITIONED else "1"), topic
+        assert further == further_of(Topic(topic)), topic
+
+
+def further_of(topic: Topic) -> str:
+    """The last column of a topic, from its configuration."""
+    config, said = CONFIG[topic], []
+    if config.get("message.timestamp.type") == "LogAppendTime":
+        said.append("`message.timestamp.type=LogAppendTime`")
+    if (kept := config.get("retention.ms")) == "-1":
+        mib = int(config["max.message.bytes"]) // 2**20
+        said.append(f"`retention.ms=-1`, `max.message.bytes` {mib} MiB or more (else a warning)")
+    elif kept is not None:
+        said.append(f"`retention.ms` {int(kept) // 86_400_000} days or more (shorter: a warning)")
+    return "; ".join(said)
+
+
 def test_what_operations_wakes_people_by_exists() -> None:
     operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 
@@ -165,6 +203,20 @@ def in_a_file(value: object) -> str:
 def sources() -> Iterator[Path]:
     for package in ("spendmeter", "producers", "stream", "sinks", "console"):
         yield from (ROOT / package).glob("**/*.py")
+
+
+def labels_in(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Metrics whose labels stand in the code as a list of texts."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in METRICS_MADE_BY:
+            positional = [
+                ast.literal_eval(one) for one in node.args if isinstance(one, ast.Constant | ast.List)
+            ]
+            named = [
+                ast.literal_eval(one.value) for one in node.keywords if one.arg in ("labels", "labelnames")
+            ]
+            if len(positional) == len(node.args) >= 2:
+                yield str(positional[0]), next(iter([*positional[2:3], *named]), [])
 
 
 def metrics_in(path: Path) -> Iterator[str]:
