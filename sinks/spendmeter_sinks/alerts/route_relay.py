@@ -26,6 +26,7 @@ from spendmeter.kafka.client import consumer, start
 from spendmeter.kafka.groups import ALERTS_GROUP, committed_by
 from spendmeter.runtime.process import pause, run_until
 from spendmeter.topics.state import Said, topic_states
+from spendmeter.values.account import account_name
 from spendmeter_sinks.alerts.delivery_log import DeliveryLog, RouteState
 from spendmeter_sinks.alerts.message import Message, MessageContexts, render, render_digest
 from spendmeter_sinks.alerts.receivers import Accepted, Later, Receiver, Refused
@@ -276,7 +277,8 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._write([put_off])
                 continue
             ours.add(alert.alert_id)
-            lanes[alert.signal.account if alert.signal else ""].append((offset, alert))
+            account = alert.signal.account if alert.signal else account_name("", alert.subject.items())
+            lanes[account].append((offset, alert))
             self._unsent[offset] = alert.emitted_at
         await self._contexts.learn(alert for lane in lanes.values() for _, alert in lane)
         free = asyncio.Semaphore(self._receiver.lanes)

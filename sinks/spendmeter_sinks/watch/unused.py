@@ -19,8 +19,8 @@ from spendmeter_sinks.watch.settings import WatchSettings
 EVERY = timedelta(hours=6)
 MAX_ALERTS_A_DAY = 100
 """Of those whose last use was on one day: the ones that spent most."""
-CAUGHT_UP_DAYS = 7
-"""So much later it is still said: the watcher may have been down."""
+CAUGHT_UP_DAYS = 2
+"""So much later it is still said: the watcher may have been down. Also what a first run says at the most."""
 SPENT_DAYS = 30
 """The month before the last use, whose spend is said and decides who is largest; a week more at the most."""
 
