@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ with needs("sink"):
 
     from spendmeter.kafka.fetch import fetch_cheaply
     from spendmeter.runtime import clickhouse, logs, metrics
-    from spendmeter.runtime.process import exiting_with_message
+    from spendmeter.runtime.process import begin, exiting_with_message
     from spendmeter.settings import load
     from spendmeter_sinks.clickhouse.consumer import Sink
     from spendmeter_sinks.clickhouse.gc import leave_to_the_sink
@@ -56,12 +55,7 @@ def migrate_schema() -> None:
 
 async def run(settings: SinkSettings) -> None:
     """Keep history until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    for sent in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sent, stop.set)
-    metrics.READY.set(0)
-    metrics.READY.watch(asyncio.get_running_loop())
-    metrics.serve(settings)
+    stop = begin(settings)
     sink = Sink(settings, InsertPipeline(settings, lambda: datetime.now(UTC)))
     filler = Backfill(settings, lambda: sink.owns_the_first, lambda: sink.lineage)
     metrics.READY.needs_kafka(lambda: filler.last_answer)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from typing import NoReturn
 from aiokafka.errors import KafkaError
 
 from spendmeter.kafka.errors import explained
-from spendmeter.runtime.metrics import NotServed
+from spendmeter.runtime.metrics import READY, NotServed, serve
 from spendmeter.settings import Settings
 from spendmeter.visible import visible
 
@@ -35,6 +36,27 @@ def exiting_with_message(settings: Settings, *others: type[Exception]) -> Iterat
     else:
         return
     sys.exit(f"spendmeter {settings.component}: {visible(said)}")
+
+
+def stop_on_signals() -> asyncio.Event:
+    """The event that SIGTERM and SIGINT set. Call it in the loop of the process."""
+    stop = asyncio.Event()
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sent, stop.set)
+    return stop
+
+
+def begin(settings: Settings) -> asyncio.Event:
+    """The same of a process that stays: its metrics are served, and it is not ready yet.
+
+    Raises:
+        NotServed: nothing can be served on its port.
+    """
+    stop = stop_on_signals()
+    READY.set(0)
+    READY.watch(asyncio.get_running_loop())
+    serve(settings)
+    return stop
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -33,8 +32,8 @@ from spendmeter.extras import needs
 from spendmeter.history.name_lookup import ids_of, named_message
 from spendmeter.history.names import Names
 from spendmeter.kafka.compacted import CompactedTopics
-from spendmeter.runtime import logs, metrics
-from spendmeter.runtime.process import exiting_with_message
+from spendmeter.runtime import logs
+from spendmeter.runtime.process import begin, exiting_with_message
 from spendmeter.settings import Settings, load
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.dead_letters import StoredRecord
@@ -79,12 +78,7 @@ def relay_alerts(dir_: Path | None, routes_file: str | None) -> None:
     logs.configure(settings)
 
     async def work() -> None:
-        stop = asyncio.Event()
-        for sent in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sent, stop.set)
-        metrics.READY.set(0)
-        metrics.READY.watch(asyncio.get_running_loop())
-        metrics.serve(settings)
+        stop = begin(settings)
         receivers = [receiver_of(route.target, settings.alerts_timeout_seconds) for route in routes]
         await relay(settings, routes, receivers, stop)
 

@@ -1,7 +1,6 @@
 """`spendmeter watch`: checks on a schedule; `--once`: now."""
 
 import asyncio
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from spendmeter.cli.options import dir_option
 from spendmeter.cli.printing import say
 from spendmeter.contract.topics import Topic
 from spendmeter.runtime import clickhouse, logs, metrics
-from spendmeter.runtime.process import exiting_with_message
+from spendmeter.runtime.process import begin, exiting_with_message
 from spendmeter.topics.check import check_topics
 from spendmeter.visible import one_line
 from spendmeter_sinks.watch.check import Check
@@ -54,12 +53,7 @@ def _chosen(checks: Sequence[Check], names: Sequence[str]) -> list[Check]:
 
 
 async def _run(settings: WatchSettings, checks: Sequence[Check]) -> bool:
-    stop = asyncio.Event()
-    for sent in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(sent, stop.set)
-    metrics.READY.set(0)
-    metrics.READY.watch(asyncio.get_running_loop())
-    metrics.serve(settings)
+    stop = begin(settings)
     await _prepare(settings)
     metrics.READY.set(1)
     works = [Watcher(settings, checks).run(stop)]
