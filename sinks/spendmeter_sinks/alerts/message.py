@@ -69,7 +69,7 @@ _TITLES = {
 }
 """Of alerts without an account that concern somebody, or everything."""
 _OF_A_LIMIT = (AlertKind.THRESHOLD, AlertKind.EXCEEDED, AlertKind.FORECAST)
-_FOR_INFORMATION = (AlertKind.RECOVERED, AlertKind.UNUSED, AlertKind.DIGEST)
+_FOR_INFORMATION = (AlertKind.RECOVERED, AlertKind.GATEWAY_BACK, AlertKind.UNUSED, AlertKind.DIGEST)
 _CENT = 10_000_000
 _DIMENSIONS = ("key", "user", "team", "organization", "project")
 _DIGESTS = uuid.uuid5(uuid.NAMESPACE_DNS, "digest.alert.spendmeter.dev")

@@ -45,7 +45,8 @@ def summary(report: Report) -> str:
     more = sums.stream - sums.history
     figures = f"; totals have {usd(abs(more))} {'more' if more > 0 else 'less'} than history" if more else ""
     first = render_difference(report.differences[0])
-    return visible(f"{many:,} differences in {scale}{figures}. The first: {first}")[:MAX_SUMMARY_CHARS]
+    what = f"{many:,} differences" if many > 1 else "1 difference"
+    return visible(f"{what} in {scale}{figures}. The first: {first}")[:MAX_SUMMARY_CHARS]
 
 
 def line_of(difference: Difference) -> str:

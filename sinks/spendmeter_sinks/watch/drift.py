@@ -85,7 +85,8 @@ def drift_alert(
     if not new:
         return None
     digest = hashlib.sha256("\n".join(new).encode()).hexdigest()
-    earlier = f" {len(new):,} of them are new." if len(new) < len(run.found) else ""
+    are = "is" if len(new) == 1 else "are"
+    earlier = f" {len(new):,} of them {are} new." if len(new) < len(run.found) else ""
     message = f"{run.summary}.{earlier} `spendmeter reconcile` shows each difference"
     return finding(AlertKind.DRIFT, "reconcile", equal_at or EPOCH, digest, message, now)
 

@@ -65,6 +65,7 @@ class Watcher:
         self._settings, self._checks, self._now = settings, checks, now
         self._began_at = now()
         self._due: dict[str, datetime] = {}
+        self._ran: dict[str, datetime] = {}
         self._published: OrderedDict[UUID, None] = OrderedDict()
         for check in checks:
             for outcome in ("done", "failed"):
@@ -108,6 +109,9 @@ class Watcher:
         except Unusable as error:
             await self._failed(check, error)
             return None
+        if last is not None and last > self._now():
+            # Noted by a clock that was ahead, and history keeps the latest.
+            last = self._ran.get(check.name)
         due_at = self._due[check.name] = last + check.every if last else self._began_at + FIRST_AFTER
         if due_at > self._now():
             READY.set(1)
@@ -129,6 +133,7 @@ class Watcher:
             return None
         RUNS.labels(check.name, "done").inc()
         SECONDS.labels(check.name).set((self._now() - began_at).total_seconds())
+        self._ran[check.name] = began_at
         self._due[check.name] = began_at + check.every
         READY.set(1)
         return found

@@ -111,7 +111,7 @@ def containers(
         if "build" in service:
             user = {"SPENDMETER_KAFKA_SASL_USERNAME": f"spendmeter-{service['build']['target']}"}
             found.instead[name] = {**sasl, **user}
-    for name in ("schema", "sink", "web", "cli"):
+    for name in ("schema", "sink", "watch", "web", "cli"):
         found.instead[name] |= history
     found.instead["gateway"] |= litellm
     yield found
@@ -147,6 +147,9 @@ def test_a_request_is_metered_refused_and_served_again(
     cli(containers, "budget", "set", "per-end-user", "--limit-usd", "1")
 
     assert wait_until(lambda: ask(containers).status_code == 200, timeout_seconds=WITHIN_SECONDS)
+    watched = containers.run("watch", "--once")
+    assert watched.returncode == 0, watched.stderr
+    assert {"drift: nothing found", "gateways: nothing found"} <= set(watched.stdout.splitlines())
     assert {name: containers.stop(name) for name in [*containers.running]} == dict.fromkeys(
         containers.processes, True
     )

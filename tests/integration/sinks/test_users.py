@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from uuid import uuid4
 from xml.sax.saxutils import escape
 
 import pytest
@@ -20,6 +21,14 @@ from clickhouse_connect.driver.exceptions import DatabaseError, Error
 from spendmeter.contract.records import encode_usage
 from spendmeter.contract.topics import Topic
 from spendmeter.history.names import EMAIL, NAMED, names_of_ids
+from spendmeter.history.reconciles import (
+    ReconcileOutcome,
+    ReconcileRun,
+    differences_said,
+    last_equal,
+    last_reconcile,
+    note_reconcile,
+)
 from spendmeter.runtime import clickhouse as connection
 from spendmeter_doctor.checks.history import check_history
 from spendmeter_doctor.system import Process, System
@@ -30,6 +39,9 @@ from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate, migrations
 from spendmeter_sinks.reconcile.history import History as RecountedHistory
+from spendmeter_sinks.watch import run_log
+from spendmeter_sinks.watch.gateways import read_activity
+from spendmeter_sinks.watch.settings import WatchSettings
 from tests.builders import usage
 from tests.integration.cli.conftest import spendmeter
 from tests.integration.sinks.conftest import Put
@@ -175,6 +187,28 @@ async def test_each_process_works_with_its_own_grants_and_nothing_more(
                     "SELECT 1 SETTINGS max_execution_time = 0",
                     "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
                 )
+
+
+def test_the_watcher_remembers_its_runs_and_writes_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with engine_for(EVERYTHING, data) as url:
+        client = open_client(SinkSettings(clickhouse_url=url), database=None)
+        migrate(client, "spend")
+        client.close()
+    with engine_for("spend_watch", data) as url:
+        ours = WatchSettings(clickhouse_url=url)
+        now = datetime.now(UTC)
+        run_log.prepare(ours)
+        run_log.note_run(ours, "drift", now, now, 1)
+        assert run_log.last_run(ours, "drift") == now
+        with run_log.reading(ours) as client:
+            assert (run_log.published(client, [uuid4()]), read_activity(client, now)) == (set(), [])
+        with run_log.writing(ours) as client:
+            run = ReconcileRun(now, 1, ReconcileOutcome.EQUAL, "equal", "watch")
+            note_reconcile(client, run)
+            assert last_reconcile(client) == run._replace(found=[])
+            assert differences_said(client, last_equal(client)) == frozenset()
+            refuses(client, "INSERT INTO usage (key) VALUES ('k')", "DROP TABLE reconciles")
 
 
 async def test_who_may_read_the_views_needs_no_right_to_the_tables(

@@ -97,7 +97,7 @@ async def test_what_was_added_to_history_is_said_once_and_relayed_once(system: S
         status = ClusterStatus()
         await asyncio.to_thread(_ask_clickhouse, status, system.settings)
         assert status.reconciled == differs
-        assert [one for one in status.problems if "signals and history differ: 1 differences" in one]
+        assert [one for one in status.problems if "signals and history differ: 1 difference in" in one]
         assert await run(system) == []
         assert last_equal(system.history) == equal.checked_at
 

@@ -107,3 +107,22 @@ async def test_a_check_is_due_by_its_last_run_whoever_ran_it(
     assert await other._run_if_due(check) == clock[0] + check.every
     assert await one._run_if_due(check) == clock[0] + check.every
     assert check.runs == 2
+
+
+async def test_a_run_that_a_wrong_clock_noted_stops_no_check(
+    settings: WatchSettings, history: Client
+) -> None:
+    clock = [NOW]
+    check = Scripted("ahead", lambda now: [])
+    history.insert(
+        "watch_runs",
+        [["ahead", NOW + timedelta(days=900), 0, 0]],
+        column_names=["name", "began_at", "duration_ms", "alerts"],
+    )
+    watcher = Watcher(settings, [check], now=lambda: clock[0])
+
+    assert await watcher._run_if_due(check) == NOW + FIRST_AFTER
+    clock[0] += FIRST_AFTER
+    for _ in range(2):
+        assert await watcher._run_if_due(check) == NOW + FIRST_AFTER + check.every
+    assert check.runs == 1
