@@ -185,7 +185,7 @@ def _head(page: Path) -> tuple[str, str]:
     title, _, rest = page.read_text(encoding="utf-8").partition("\n")
     paragraph = next((p for p in rest.split("\n\n") if re.match(r"[\w*`\[\"]", p.strip())), "")
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[*`]", r"\1", " ".join(paragraph.split()))
-    return title.removeprefix("# "), re.split(r"(?<=[.:]) (?=[A-Z])", plain)[0]
+    return title.removeprefix("# "), re.split(r"(?<=\.) (?=[A-Z])", plain)[0]
 
 
 class _Files(SimpleHTTPRequestHandler):
