@@ -51,7 +51,12 @@ def moment(time: datetime | None, zone: ZoneInfo, now: datetime, form: str = "")
     """A time in the reader's zone: of today the clock alone."""
     if time is None:
         return Markup('<span class="none">–</span>')
-    local, today = time.astimezone(zone), now.astimezone(zone).date()
+    today = now.astimezone(zone).date()
+    try:
+        local = time.astimezone(zone)
+    except OverflowError:
+        # Somebody may have written a time of the year 9999.
+        local = time
     whole = f"{local:%Y-%m-%d %H:%M:%S}"
     forms = {"day": f"{local:%d %b}", "hour": f"{local:%H:%M}", "month": f"{local:%b %Y}", "whole": whole}
     shown = forms.get(form) or (f"{local:%H:%M:%S}" if local.date() == today else f"{local:%d %b %H:%M}")

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from prometheus_client import Counter, Gauge, Histogram
 
 from spendmeter.contract.alert import MAX_REASON_CHARS, Alert, AlertDelivery, DeliveryOutcome
+from spendmeter.contract.dead_letter import Reason
 from spendmeter.contract.records import InvalidRecord, decode
 from spendmeter.contract.topics import Topic
 from spendmeter.kafka.client import consumer, start
@@ -27,6 +28,7 @@ from spendmeter.kafka.groups import ALERTS_GROUP, committed_by
 from spendmeter.runtime.process import pause, run_until
 from spendmeter.topics.state import Said, topic_states
 from spendmeter.values.account import account_name
+from spendmeter.values.times import NO_WINDOWS_FROM
 from spendmeter_sinks.alerts.delivery_log import DeliveryLog, RouteState
 from spendmeter_sinks.alerts.message import Message, MessageContexts, render, render_digest
 from spendmeter_sinks.alerts.receivers import Accepted, Later, Receiver, Refused
@@ -439,12 +441,22 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _alert_in(record: ConsumerRecord) -> Alert | None:
     try:
-        return decode(Alert, record.value, record.headers)
+        alert = decode(Alert, record.value, record.headers)
+        if max(_times_of(alert)) >= NO_WINDOWS_FROM:
+            raise InvalidRecord(Reason.INVALID, "it has a time that no zone's clock can show")
+        return alert
     except InvalidRecord as invalid:
-        # The sink keeps it as a dead letter.
+        # The sink keeps what it cannot read as a dead letter.
         REFUSED.inc()
         log.warning("spend.alerts offset %d is no alert, ignored: %s", record.offset, invalid)
         return None
+
+
+def _times_of(alert: Alert) -> Iterator[datetime]:
+    yield alert.emitted_at
+    if (signal := alert.signal) is not None:
+        times = (signal.window_start, signal.window_end, signal.forecast_exhausted_at, signal.emitted_at)
+        yield from (time for time in times if time is not None)
 
 
 def _delivery(

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from standardwebhooks import Webhook
@@ -218,6 +219,8 @@ async def test_garbage_is_passed_over(
         for garbage in (b"{", b"", None, b"\xff", b'{"alert_id": 1}'):
             await kafka.send_and_wait(settings.topic(Topic.ALERTS), garbage, key=b"k")
             await kafka.send_and_wait(settings.topic(Topic.DELIVERIES), garbage, key=b"hook|x")
+        # Of the right shape, at the end of what a clock can show.
+        await put([alert(number=9, at=datetime.max.replace(tzinfo=UTC))])
         await put(some(1))
         await server.until_accepted(1)
     await kafka.stop()

@@ -19,12 +19,18 @@ from spendmeter_console.history.rows import CurvePoint, Point
 from spendmeter_console.history.spans import Interval, InvalidSpan, checked, steps
 from spendmeter_console.live.standing import standing_of, untouched
 from spendmeter_console.pages.charts import HEIGHT, TOP, curve, stacked
-from spendmeter_console.pages.render import environment, money, name, percent, until
+from spendmeter_console.pages.render import environment, moment, money, name, percent, until
 from spendmeter_console.pages.sheets import csv_lines
 from tests.builders import NOON, budget
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY = timedelta(days=1)
+
+
+def test_a_time_at_the_end_of_all_clocks_is_shown_all_the_same() -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+
+    assert "9999-12-31 23:59:59" in moment(last, BERLIN, NOON)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +224,9 @@ def test_a_day_that_is_named_as_the_end_is_in_the_span() -> None:
 
 @given(st.integers(0, 2**52), st.uuids())
 def test_a_cursor_is_read_as_it_was_written(microseconds: int, identity: UUID) -> None:
-    moment = from_unix_us(microseconds)
+    time = from_unix_us(microseconds)
 
-    assert query(after=cursor_text(moment, identity)).after() == (moment, identity)
+    assert query(after=cursor_text(time, identity)).after() == (time, identity)
 
 
 @given(st.text(max_size=60))
