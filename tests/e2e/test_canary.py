@@ -12,11 +12,14 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner, Result
 
-from spendmeter.cli.canary.proxy import CanaryProxy
+from spendmeter.cli.canary.model import CanaryFailure, CanaryPlan, DailyAllowance, FailedAt
+from spendmeter.cli.canary.play import CanaryPlayer
+from spendmeter.cli.canary.proxy import CanaryAnswer, CanaryProxy
 from spendmeter.cli.main import main
 from spendmeter.client import connect
 from spendmeter.contract.budget import Budget
 from spendmeter.contract.money import NanoUsd, from_usd
+from spendmeter.values.dimensions import Dimension
 from spendmeter_local.ports import LOOPBACK
 from tests.builders import budget
 from tests.patience import WITHIN_SECONDS
@@ -44,6 +47,12 @@ class Cage:
     def once(self, *more: str) -> tuple[Result, dict[str, Any]]:
         ended = CliRunner().invoke(main, self.arguments("--once", *more))
         return ended, json.loads(ended.stdout) if ended.stdout else {}
+
+    def player(self) -> CanaryPlayer:
+        whose: dict[Dimension, str] = {"key": sha256(self.key.encode()).hexdigest()}
+        plan = CanaryPlan(self.budget_id, whose, NanoUsd(10_000), WITHIN_SECONDS)
+        proxy = CanaryProxy(self.proxy.url, self.key, "gpt-4o-mini")
+        return CanaryPlayer(self.proxy.settings, plan, proxy, DailyAllowance(NanoUsd(10**9)), asyncio.Event())
 
     def found(self) -> Budget | None:
         async def read() -> Budget | None:
@@ -131,6 +140,33 @@ def test_what_the_gateway_counts_beyond_the_answers_is_a_wrong_refusal(
     ended, found = cage.once()
 
     assert (ended.exit_code, found["failed_at"], found["refused_below_limit"]) == (1, "below_limit", 1)
+
+
+@pytest.mark.parametrize(
+    ("was_lost", "failed_at", "below_limit"), [(True, "proxy", 0), (False, "below_limit", 1)]
+)
+async def test_a_request_without_an_answer_may_be_billed_into_a_later_round(
+    cage: Cage, monkeypatch: pytest.MonkeyPatch, was_lost: bool, failed_at: str, below_limit: int
+) -> None:
+    """The proxy hung; when it goes on, it serves what nobody waits for any more."""
+    real, lost = CanaryProxy.complete, FailedAt.PROXY
+
+    def loses(proxy: CanaryProxy) -> CanaryAnswer:
+        raise CanaryFailure(lost, "timed out", may_be_billed=was_lost)
+
+    def serves_what_was_lost(proxy: CanaryProxy) -> CanaryAnswer:
+        real(proxy)
+        monkeypatch.setattr(CanaryProxy, "complete", real)
+        return real(proxy)
+
+    player = cage.player()
+    monkeypatch.setattr(CanaryProxy, "complete", loses)
+    assert (await player.play()).failed_at == "proxy"
+    monkeypatch.setattr(CanaryProxy, "complete", serves_what_was_lost)
+    found = await player.play()
+    await player.disarm()
+
+    assert (found.failed_at, found.refused_below_limit) == (failed_at, below_limit), found
 
 
 def test_what_is_served_past_the_limit_is_counted(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,9 @@ from spendmeter.contract.budget import Action, Budget, Enforcement
 from spendmeter.contract.money import NanoUsd
 from spendmeter.values.dimensions import Dimension
 
+BILLED_WITHIN_SECONDS = 600.0
+"""A request that got no answer may be served and billed so much later: LiteLLM's own timeout."""
+MAX_UNANSWERED = 1_000
 ID_PREFIX = "canary"
 """Every budget of a canary begins with it, so that no other budget is ever named by mistake."""
 
@@ -41,9 +44,11 @@ class FailedAt(StrEnum):
 class CanaryFailure(Exception):
     """A round cannot go on; the message says why and how to mend it."""
 
-    def __init__(self, failed_at: FailedAt, message: str) -> None:
+    def __init__(self, failed_at: FailedAt, message: str, *, may_be_billed: bool = False) -> None:
         super().__init__(message)
         self.failed_at = failed_at
+        self.may_be_billed = may_be_billed
+        """Whether a request went out to which there was no answer."""
 
 
 class CanaryPlan(NamedTuple):
@@ -128,6 +133,21 @@ class CanaryRound(BaseModel):
     def is_right(self) -> bool:
         """Whether the round went through and nothing was refused wrongly."""
         return self.failed_at is None and not self.refused_below_limit
+
+
+class UnansweredRequests:
+    """Requests that had no answer. Each may still be billed, and then counts in a later round."""
+
+    def __init__(self) -> None:
+        self._sent: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        """Note one; `seconds` is of a monotonic clock."""
+        self._sent = [*self._sent[1 - MAX_UNANSWERED :], seconds]
+
+    def count(self, seconds: float) -> int:
+        """How many may still be billed."""
+        return sum(seconds - one < BILLED_WITHIN_SECONDS for one in self._sent)
 
 
 class DailyAllowance:

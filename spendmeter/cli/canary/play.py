@@ -7,7 +7,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from spendmeter.budgets.change import InvalidChange
-from spendmeter.cli.canary.model import CanaryFailure, CanaryPlan, CanaryRound, DailyAllowance, FailedAt
+from spendmeter.cli.canary.model import (
+    CanaryFailure,
+    CanaryPlan,
+    CanaryRound,
+    DailyAllowance,
+    FailedAt,
+    UnansweredRequests,
+)
 from spendmeter.cli.canary.proxy import CanaryAnswer, CanaryProxy
 from spendmeter.client import NoSuchBudget, SpendmeterClient, connect
 from spendmeter.contract.money import NanoUsd, format_usd
@@ -42,6 +49,7 @@ class CanaryPlayer:
     ) -> None:
         self._settings, self._plan, self._proxy = settings, plan, proxy
         self._allowance, self._stop = allowance, stop
+        self._unanswered, self._dearest = UnansweredRequests(), 0
         self.has_armed = False
         """Whether the budget has been written."""
         self._clear()
@@ -113,6 +121,7 @@ class CanaryPlayer:
                 return answer.at
             answer = await self._complete()
             if answer.refusal is not None:
+                self._check_unanswered(spent)
                 self._below_limit += 1
                 raise CanaryFailure(
                     FailedAt.BELOW_LIMIT,
@@ -166,8 +175,14 @@ class CanaryPlayer:
             raise CanaryStopped
         self._check_allowance()
         self._requests += 1
-        answer = await asyncio.to_thread(self._proxy.complete)
+        try:
+            answer = await asyncio.to_thread(self._proxy.complete)
+        except CanaryFailure as failure:
+            if failure.may_be_billed:
+                self._unanswered.add(time.monotonic())
+            raise
         self._cost += answer.cost_nanousd
+        self._dearest = max(self._dearest, answer.cost_nanousd)
         self._allowance.spend(answer.cost_nanousd, _now())
         if answer.refusal is not None and answer.refusal.budget != self._plan.budget_id:
             by = f"budget {answer.refusal.budget}" if answer.refusal.budget else "a budget of LiteLLM's own"
@@ -177,6 +192,16 @@ class CanaryPlayer:
                 " canary a key, user and team that no other budget refuses",
             )
         return answer
+
+    def _check_unanswered(self, spent: NanoUsd) -> None:
+        """Raises CanaryFailure if requests without an answer may have cost the rest of the limit."""
+        count, limit = self._unanswered.count(time.monotonic()), self._plan.limit_nanousd
+        if spent + count * self._dearest >= limit:
+            raise CanaryFailure(
+                FailedAt.PROXY,
+                f"refused when the answers had cost ${format_usd(spent)} of ${format_usd(limit)}; the"
+                f" {count} requests of before that the proxy did not answer in time may be the rest",
+            )
 
     def _check_allowance(self) -> None:
         if not self._allowance.is_left(_now()):

@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from http.client import HTTPException
+from socket import gaierror
 from typing import NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -71,9 +72,12 @@ class CanaryProxy:
                 return answer.status, headers, answer.read(MAX_ANSWER_BYTES)
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
+            was_sent = not isinstance(reason, ConnectionRefusedError | gaierror)
             why = one_line(str(getattr(reason, "strerror", None) or reason))
             raise CanaryFailure(
-                FailedAt.PROXY, f"no proxy answers at {self.url} ({why}); start it, or correct --url"
+                FailedAt.PROXY,
+                f"no proxy answers at {self.url} ({why}); start it, or correct --url",
+                may_be_billed=was_sent,
             ) from None
 
     def _cost(self, headers: dict[str, str]) -> NanoUsd:
@@ -105,7 +109,9 @@ class CanaryProxy:
                 " `spendmeter key create --alias canary` and put it into SPENDMETER_CANARY_KEY",
             )
         return CanaryFailure(
-            FailedAt.PROXY, f"the proxy at {self.url} answers {status}: {said}; its log says why"
+            FailedAt.PROXY,
+            f"the proxy at {self.url} answers {status}: {said}; its log says why",
+            may_be_billed=True,
         )
 
 
