@@ -19,6 +19,7 @@ from spendmeter.runtime.endpoints import Endpoints
 from spendmeter.settings import Settings
 from tests.faults.alerts import BUDGET as ALERTING
 from tests.faults.alerts import WARN_AT_PERCENT, alerting_limit
+from tests.faults.canary import Canary
 from tests.faults.cluster import Cluster
 from tests.faults.hand import NAME as HAND
 from tests.faults.hand import Hand
@@ -63,6 +64,10 @@ class Plan:
     """Everything is compared once more before the faults under which events are really lost."""
     pace: Pace = FULL
     kinds: Sequence[Kind] = EVERY_KIND
+    minutes: float | None = None
+    """After which nothing fails any more but the disk, whatever is left of the schedule."""
+    has_canary: bool = False
+    """Whether `spendmeter canary` runs beside it."""
 
 
 class Run:
@@ -75,6 +80,7 @@ class Run:
         )
         self._ledger, self._requests = Ledger(), Requests()
         self._other: list[str] = []
+        self._canary: Canary | None = None
 
     async def run(self) -> Outcome:
         """Start, disturb, settle, judge, stop."""
@@ -110,12 +116,15 @@ class Run:
                     hand,
                     alerting_limit(self._plan.events),
                     self._other,
+                    self._canary,
                 )
-                injected: list[Injected] = []
+                began, injected = time.monotonic(), list[Injected]()
                 settled: list[Settled] = []
                 for loses in (False, True):
                     faults = [fault for fault in plan if fault.kind.loses is loses]
-                    injected += [await self._inject(f, injector, watch, sources) for f in faults]
+                    for fault in faults:
+                        if loses or not self._is_time_up(began):
+                            injected.append(await self._inject(fault, injector, watch, sources))
                     if not loses:
                         await self._until_enough(gateways)
                     if faults and (loses or self._plan.settles_between or not plan[-1].kind.loses):
@@ -141,7 +150,12 @@ class Run:
             last.events,
             [one.reconcile for one in settled],
             self._restarts(),
+            self._canary.rounds if self._canary is not None else [],
         )
+
+    def _is_time_up(self, began: float) -> bool:
+        minutes = self._plan.minutes
+        return minutes is not None and time.monotonic() - began > 60 * minutes
 
     async def _inject(
         self, fault: Fault, injector: Injector, watch: Watch, sources: Sequence[str]
@@ -178,7 +192,7 @@ class Run:
     ) -> AsyncIterator[tuple[list[GatewayTraffic], GatewayTraffic, ProxyTraffic, Watch, Hand]]:
         settings = Settings(kafka_bootstrap=endpoints.kafka_bootstrap)
         await _apply_budgets(settings, self._plan.events)
-        keys = await _virtual_keys(endpoints)
+        *keys, canary_key = await _virtual_keys(endpoints)
         seeds = count(self._plan.seed)
         *gateways, spare_traffic = (
             GatewayTraffic(name, self._process.port(name), self._ledger, self._plan.rate, next(seeds))
@@ -194,6 +208,9 @@ class Run:
             proxy.run(),
             watch.follow_totals(),
         ]
+        if self._plan.has_canary:
+            self._canary = Canary(self._process.stack.path, canary_key, self._requests)
+            runs.append(self._canary.run())
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield gateways, spare_traffic, proxy, watch, Hand(settings, self._ledger, next(seeds))
@@ -238,7 +255,7 @@ async def _virtual_keys(endpoints: Endpoints) -> list[str]:
     headers = {"Authorization": f"Bearer {endpoints.proxy_master_key}"}
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as http:
         keys = []
-        for number in range(VIRTUAL_KEYS):
+        for number in range(VIRTUAL_KEYS + 1):
             alias = {"key_alias": f"{HAND}-{number}"}
             async with http.post(f"{endpoints.proxy_url}/key/generate", json=alias) as answer:
                 keys.append((await answer.json())["key"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from tests.faults.canary import PlayedRound
 from tests.faults.schedule import Fault
 from tests.faults.verdict import Finding, Verdict
 
@@ -36,6 +37,7 @@ class Outcome:
     events: dict[str, int]
     reconcile: Any = None
     restarts: dict[str, str] = field(default_factory=dict)
+    canary: Sequence[PlayedRound] = ()
 
     @property
     def is_clean(self) -> bool:
@@ -43,6 +45,7 @@ class Outcome:
             self.verdict.is_clean
             and not self.totals_differ
             and not self.other
+            and not any(one.found.refused_below_limit for one in self.canary)
             and all(one.recovered_seconds is not None for one in self.injected)
         )
 
@@ -94,6 +97,7 @@ def as_json(outcome: Outcome) -> str:
             "other": outcome.other,
             "reconcile": outcome.reconcile,
             "restarts": outcome.restarts,
+            "canary": [{**one.found.model_dump(mode="json"), "ended": one.ended} for one in outcome.canary],
             "faults": [
                 {
                     "number": one.fault.number,

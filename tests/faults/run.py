@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from tests.faults import canary_report
 from tests.faults.driver import Plan, Run, say
 from tests.faults.report import Outcome, as_json, lines
 from tests.faults.schedule import kinds_for
@@ -34,6 +35,8 @@ def execute(plan: Plan, directory: Path) -> Outcome:
 @click.option(
     "--brokers", "nodes", type=click.IntRange(1, 3), default=1, show_default=True, help="Kafka nodes: 1 or 3."
 )
+@click.option("--canary", "has_canary", is_flag=True, help="Run the canary beside it, and print its figures.")
+@click.option("--minutes", type=float, default=None, help="Inject no more after so long, but for the disk's.")
 @click.option("--only", multiple=True, metavar="TEXT", help="Only kinds of faults that contain it.")
 @click.option("--without", multiple=True, metavar="TEXT", help="No kinds of faults that contain it.")
 @click.option(
@@ -52,6 +55,8 @@ def main(
     workers: int,
     gateways: int,
     nodes: int,
+    has_canary: bool,
+    minutes: float | None,
     only: tuple[str, ...],
     without: tuple[str, ...],
     result: Path,
@@ -64,11 +69,25 @@ def main(
         if (not only or any(text in str(kind) for text in only))
         and not any(text in str(kind) for text in without)
     ]
-    plan = Plan(seed or int(time.time()), faults, events, rate, workers, gateways, nodes, kinds=kinds)
+    plan = Plan(
+        seed or int(time.time()),
+        faults,
+        events,
+        rate,
+        workers,
+        gateways,
+        nodes,
+        kinds=kinds,
+        minutes=minutes,
+        has_canary=has_canary,
+    )
     directory = keep or Path(tempfile.mkdtemp(prefix="spendmeter-faults-"))
     outcome = execute(plan, directory)
     for line in lines(outcome):
         say(line)
+    if has_canary:
+        for line in canary_report.lines(outcome.canary, outcome.injected):
+            say(line)
     result.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(directory / "faults.json", result)
     if outcome.is_clean and keep is None:

@@ -14,6 +14,7 @@ import aiohttp
 from aiokafka.errors import KafkaError
 
 from tests.faults.alerts import crossed
+from tests.faults.canary import Canary
 from tests.faults.findings import Findings
 from tests.faults.hand import Hand
 from tests.faults.ledger import MAX_AHEAD_SECONDS, Ledger, Requests
@@ -54,19 +55,24 @@ class Settler:
         hand: Hand,
         alerting_limit_nanousd: int,
         other: list[str],
+        canary: Canary | None = None,
     ) -> None:
         self._process, self._ledger, self._requests = process, ledger, requests
         self._gateways, self._proxy, self._hand = gateways, proxy, hand
+        self._canaries = [] if canary is None else [canary]
         self._alerting_limit_nanousd = alerting_limit_nanousd
         self._other = other
         at = process.endpoints()
         self._findings = Findings(at.kafka_bootstrap, at.clickhouse_dsn, at.upstream_url)
 
+    @property
+    def _sources(self) -> list[ProxyTraffic | GatewayTraffic | Canary]:
+        return [self._proxy, *self._gateways, *self._canaries]
+
     async def settle(self) -> Settled:
         """Stop the traffic, wait until everything has arrived, and compare."""
-        self._proxy.pause()
-        for gateway in self._gateways:
-            gateway.pause()
+        for one in self._sources:
+            one.pause()
         await self._until_answered()
         verdict, differ = await self._until_arrived()
         if verdict.is_clean and not differ:
@@ -86,13 +92,11 @@ class Settler:
 
     def resume(self) -> None:
         """Let the traffic flow again."""
-        self._proxy.resume()
-        for gateway in self._gateways:
-            gateway.resume()
+        for one in self._sources:
+            one.resume()
 
     async def _until_answered(self) -> None:
-        sources: list[ProxyTraffic | GatewayTraffic] = [self._proxy, *self._gateways]
-        await until(lambda: all(s.is_settled for s in sources), SETTLE_WITHIN_SECONDS, "every answer")
+        await until(lambda: all(s.is_settled for s in self._sources), SETTLE_WITHIN_SECONDS, "every answer")
 
     async def _until_arrived(self) -> tuple[Verdict, list[str]]:
         """Look until all is as it must be, or time is up; then what was seen last is what counts."""
