@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, type[BaseSettings]] = {
     "relay": AlertSettings,
     "watch": WatchSettings,
     "web": ConsoleSettings,
+    "canary": Settings,
     "tools": ClickHouseSettings,
 }
 """By the target of the Dockerfile."""
@@ -43,6 +44,7 @@ _HEADINGS = {
     "relay": ["Alert relay", "ClickHouse sink"],
     "watch": ["Watcher", "ClickHouse sink"],
     "web": ["The page", "ClickHouse sink"],
+    "canary": ["Canary"],
     "tools": ["ClickHouse sink"],
 }
 _ELSEWHERE = re.compile(r"KAFKA_\w*FILE$|PASSWORD|SIGNING_KEYS")

@@ -39,7 +39,12 @@ KEY_VARIABLE = "SPENDMETER_CANARY_KEY"
     type=click.Path(dir_okay=False),
     help=f"File with the canary's own virtual key.  [default: the variable {KEY_VARIABLE}]",
 )
-@click.option("--model", required=True, help="A cheap one that the key may use, and that has a price.")
+@click.option(
+    "--model",
+    envvar="SPENDMETER_CANARY_MODEL",
+    required=True,
+    help="A cheap one that the key may use, and that has a price.",
+)
 @click.option(
     "--budget",
     "budget_id",
@@ -68,7 +73,7 @@ KEY_VARIABLE = "SPENDMETER_CANARY_KEY"
     type=click.FloatRange(0.1, 600),
     default=10.0,
     show_default=True,
-    help="Seconds; a later refusal or readmission is a failure.",
+    help="Seconds to wait for a refusal or a readmission; none until then is a failure.",
 )
 @click.option("--once", is_flag=True, help="One round; exit 0 if it was right, else 1.")
 @dir_option

@@ -1,15 +1,26 @@
 """What Prometheus reads of the canary."""
 
+import time
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from spendmeter.cli.canary.model import CanaryRound, FailedAt
 from spendmeter.contract.money import to_usd
 
+LATE_SECONDS = 5.0
+"""A refusal that comes later is late, however long the canary waits for it."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 ROUNDS = Counter("spendmeter_canary_rounds_total", "Rounds by outcome: through, or failed.", ["outcome"])
 FAILURES = Counter("spendmeter_canary_failures_total", "Rounds that failed, by where.", ["where"])
 FAILING = Gauge("spendmeter_canary_failing_rounds", "Rounds that failed since the last that went through.")
+SINCE_THROUGH = Gauge(
+    "spendmeter_canary_since_through_seconds", "Since a round went through, or since the start."
+)
+LATE_REFUSALS = Counter(
+    "spendmeter_canary_late_refusals_total",
+    f"Refusals that came after {LATE_SECONDS:g} s, or never.",
+)
 REFUSAL = Histogram(
     "spendmeter_canary_refusal_seconds",
     "From the answer that reached the limit to the first refusal.",
@@ -30,6 +41,15 @@ SPENT = Gauge("spendmeter_canary_spent_usd", "What the canary has spent today (U
 
 for _where in FailedAt:
     FAILURES.labels(_where)
+for _outcome in ("through", "failed"):
+    ROUNDS.labels(_outcome)
+
+
+class _Clock:
+    through_at = time.monotonic()
+
+
+SINCE_THROUGH.set_function(lambda: time.monotonic() - _Clock.through_at)
 
 
 def count(found: CanaryRound) -> None:
@@ -40,6 +60,8 @@ def count(found: CanaryRound) -> None:
         FAILING.inc()
     else:
         FAILING.set(0)
+        _Clock.through_at = time.monotonic()
+    LATE_REFUSALS.inc(_is_late(found))
     if found.refused_after_ms is not None:
         REFUSAL.observe(found.refused_after_ms / 1000)
     if found.readmitted_after_ms is not None:
@@ -47,3 +69,9 @@ def count(found: CanaryRound) -> None:
     PAST_LIMIT.inc(found.served_past_limit)
     BELOW_LIMIT.inc(found.refused_below_limit)
     SPENT.set(float(to_usd(found.spent_today_nanousd)))
+
+
+def _is_late(found: CanaryRound) -> bool:
+    if found.failed_at is FailedAt.REFUSAL:
+        return True
+    return found.refused_after_ms is not None and found.refused_after_ms > 1000 * LATE_SECONDS

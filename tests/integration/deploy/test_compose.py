@@ -10,6 +10,7 @@ budgets are those of the end users that requests name.
 import asyncio
 import http.server
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -114,6 +115,8 @@ def containers(
     for name in ("schema", "sink", "watch", "web", "cli"):
         found.instead[name] |= history
     found.instead["gateway"] |= litellm
+    # The only key there is.
+    found.instead["canary"]["SPENDMETER_CANARY_KEY"] = found.environment("gateway")["LITELLM_MASTER_KEY"]
     yield found
     found.kill()
 
@@ -125,10 +128,7 @@ def test_a_request_is_metered_refused_and_served_again(
     for job in ("topics", "schema"):
         done = containers.run(job)
         assert done.returncode == 0, f"{job}: {done.stderr}"
-    for name in containers.processes:
-        containers.start(name)
-    for name in containers.processes:
-        assert becomes_healthy(containers, name), f"{name}: {containers.log(name).read_text()[-3000:]}"
+    start(containers, *(name for name in containers.processes if name != "canary"))
     assert wait_until(lambda: http_answers(f"{upstream}/health"), timeout_seconds=WITHIN_SECONDS)
     assert cli(containers, "budget", "apply", "-", stdin=BUDGET).startswith("+ new")
 
@@ -150,6 +150,10 @@ def test_a_request_is_metered_refused_and_served_again(
     watched = containers.run("watch", "--once")
     assert watched.returncode == 0, watched.stderr
     assert {"drift: nothing found", "gateways: nothing found"} <= set(watched.stdout.splitlines())
+    start(containers, "canary")
+    assert wait_until(lambda: rounds_through(containers) >= 1, timeout_seconds=WITHIN_SECONDS), (
+        containers.log("canary").read_text()
+    )
     assert {name: containers.stop(name) for name in [*containers.running]} == dict.fromkeys(
         containers.processes, True
     )
@@ -171,6 +175,19 @@ async def write_a_budget(bootstrap: str, user: str) -> None:
     )
     async with producer:
         await producer.send_and_wait(Topic.BUDGETS, b"{}")
+
+
+def start(containers: Containers, *names: str) -> None:
+    for name in names:
+        containers.start(name)
+    for name in names:
+        assert becomes_healthy(containers, name), f"{name}: {containers.log(name).read_text()[-3000:]}"
+
+
+def rounds_through(containers: Containers) -> float:
+    page = httpx.get(f"http://{LOOPBACK}:{containers.port('canary', 9464)}/metrics", timeout=WITHIN_SECONDS)
+    [through] = re.findall(r'(?m)^spendmeter_canary_rounds_total{outcome="through"} (\S+)$', page.text)
+    return float(through)
 
 
 def becomes_healthy(containers: Containers, service: str) -> bool:

@@ -97,6 +97,8 @@ ALERTS: dict[str, list[Rises | Above]] = {
     "SpendmeterNotReconciled": [Above("spendmeter_reconcile_seconds_since_equal", 172_801, 172_800)],
     "SpendmeterCheckOverdue": [Above("spendmeter_watch_overdue_seconds", 7_201, 7_200, 0, 'check="drift"')],
     "SpendmeterCanaryFails": [Above("spendmeter_canary_failing_rounds", 3, 2)],
+    "SpendmeterCanaryNoRound": [Above("spendmeter_canary_since_through_seconds", 601, 600)],
+    "SpendmeterCanaryRefusedLate": [Rises("spendmeter_canary_late_refusals_total")],
     "SpendmeterCanaryRefusedBelowLimit": [Rises("spendmeter_canary_refused_below_limit_total")],
 }
 BEFORE = 10

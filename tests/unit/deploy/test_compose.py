@@ -267,5 +267,17 @@ def test_prometheus_reads_each_process_that_has_metrics(services: Services) -> N
 
     assert names == {name for name, service in services.items() if target(service) not in (None, "tools")}
     assert {found["port"] for one in read for found in one.get("dns_sd_configs", ())} == {9464}
-    expected = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
-    assert {one["job_name"] for one in read} == {"prometheus", *(one["job_name"] for one in expected)}
+    expected = re.findall(r"job_name: (\S+)", (DEPLOY / "prometheus/prometheus.yaml").read_text())
+    assert {one["job_name"] for one in read} == {"prometheus", *expected}
+
+
+def test_what_needs_a_key_is_off_by_default(tmp_path: Path) -> None:
+    folder = initialised(tmp_path)
+
+    def on() -> set[str]:
+        return {*compose("config", "--services", cwd=folder).stdout.split()}
+
+    assert "canary" not in on()
+    with (folder / ".env").open("a") as file:
+        file.write("COMPOSE_PROFILES=canary\n")
+    assert "canary" in on()

@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import kubernetes_validate
@@ -41,11 +44,11 @@ OPERATORS = {
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 MADE_ELSEWHERE = {
     # By Strimzi.
-    *(f"spendmeter-{one}" for one in ("gateway", "stream", "sink", "relay", "watch", "web", "tools")),
+    *(f"spendmeter-{one}" for one in ("gateway", "stream", "sink", "relay", "watch", "web", "canary", "tools")),
     "spendmeter-cluster-ca-cert",
     # By the operator of the system: docs/deploy.md.
     *("spendmeter-clickhouse", "spendmeter-signing-keys", "spendmeter-people", "litellm"),
-    *("spendmeter-alerts", "litellm-providers"),
+    *("spendmeter-alerts", "litellm-providers", "spendmeter-canary-key"),
 }
 
 Manifest = dict[str, Any]
@@ -53,7 +56,17 @@ Manifest = dict[str, Any]
 
 @cache
 def rendered(folder: str) -> tuple[Manifest, ...]:
-    said = run_tool("kubectl", "kustomize", str(FOLDER / folder))
+    """What Kustomize makes of it, with everything on that is off by default."""
+    with TemporaryDirectory() as directory:
+        copy = Path(directory) / "deploy"
+        shutil.copytree(DEPLOY, copy, ignore=shutil.ignore_patterns("local", "__pycache__"))
+        production = copy / "kubernetes/production/kustomization.yaml"
+        production.write_text(production.read_text().replace("  # - ../", "  - ../"))
+        return kustomized(copy / "kubernetes" / folder)
+
+
+def kustomized(folder: Path) -> tuple[Manifest, ...]:
+    said = run_tool("kubectl", "kustomize", str(folder))
     assert (said.returncode, said.stderr) == (0, ""), said.stderr
     return tuple(yaml.safe_load_all(said.stdout))
 
@@ -95,6 +108,12 @@ def test_a_field_that_kubernetes_does_not_have_is_found() -> None:
 
 def test_each_process_of_ours_is_there() -> None:
     assert {target for _, target, _, _ in workloads()} == {*SETTINGS}
+
+
+def test_what_needs_a_key_is_off_by_default() -> None:
+    on = {one["metadata"]["name"] for one in kustomized(FOLDER / "production")}
+
+    assert {name for name, *_ in workloads()} - on == {"canary"}
 
 
 def config_maps() -> dict[str, dict[str, str]]:
@@ -161,7 +180,7 @@ def test_the_page_says_how_each_secret_is_made() -> None:
     by_hand = {
         name
         for name in MADE_ELSEWHERE
-        if not re.fullmatch(r"spendmeter-(gateway|stream|sink|relay|watch|web|tools|cluster-ca-cert)", name)
+        if not re.fullmatch(r"spendmeter-(gateway|stream|sink|relay|watch|web|canary|tools|cluster-ca-cert)", name)
     }
     assert {name for name in by_hand if name not in page} == set()
 
@@ -311,11 +330,11 @@ def test_each_dashboard_is_in_a_config_map_that_grafana_finds() -> None:
 
 def test_jobs_have_the_names_that_rules_expect() -> None:
     [monitor] = [one for one in rendered("production") if one["kind"] == "ServiceMonitor"]
-    expected = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
+    expected = re.findall(r"job_name: (\S+)", (DEPLOY / "prometheus/prometheus.yaml").read_text())
 
     jobs = {relabelled(monitor, name) for name, target, _, _ in workloads() if target != "tools"}
 
-    assert jobs == {one["job_name"] for one in expected}
+    assert jobs == {*expected}
 
 
 def relabelled(monitor: Manifest, service: str) -> str:
