@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Lock
 from typing import NamedTuple
@@ -73,8 +73,8 @@ class RetryState:
             budget=refusal.budget,
             spent_usd=refusal.spent_usd,
             limit_usd=refusal.limit_usd,
-            until=now + timedelta(seconds=wait),
-            reopens_at=None if after is None else now + timedelta(seconds=after),
+            until=_later(now, wait),
+            reopens_at=None if after is None else _later(now, after),
             attempt=self._attempts,
             waited_seconds=waited,
             wait_seconds=wait,
@@ -91,6 +91,14 @@ class RetryState:
         if not waits and not self._follows_changes:
             return None
         return min([*waits, left])
+
+
+def _later(now: datetime, seconds: float) -> datetime:
+    """That moment, or the last one that there is."""
+    try:
+        return now + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 # Windows are few; at worst a forgotten one reports a second time.

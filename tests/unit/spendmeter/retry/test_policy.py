@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -41,6 +41,14 @@ def test_the_nearer_of_the_windows_end_and_the_next_look_is_waited_for(
     look_again: float | None, retry_after: float | None, wait: float
 ) -> None:
     assert waits(RetryState(RetryPolicy(poll_seconds=look_again)), (retry_after, 0)) == [wait]
+
+
+@pytest.mark.parametrize("retry_after", [1e12, float("9" * 400)])
+def test_a_time_beyond_the_calendar_is_its_last_day(retry_after: float) -> None:
+    state = RetryState(RetryPolicy(poll_seconds=None, max_wait_seconds=float("inf")))
+    told = state.refused(refusal(retry_after), 0, NOON)
+    assert told is not None
+    assert told.reopens_at == told.until == datetime.max.replace(tzinfo=UTC)
 
 
 def test_without_a_time_a_refusal_is_waited_for_only_by_polling_or_following_changes() -> None:
