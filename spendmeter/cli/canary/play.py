@@ -148,7 +148,8 @@ class CanaryPlayer:
             await pause(self._stop, wait)
         raise CanaryFailure(
             FailedAt.REFUSAL,
-            f"{self._past_limit} requests were served after the limit was reached; is the callback in"
+            f"{self._past_limit} requests were served after the limit was reached; is the key a virtual one,"
+            " not LiteLLM's master key, is the callback in"
             f" the configuration of the proxy at {self._proxy.url}, and does it read this Kafka"
             f" ({self._settings.kafka_bootstrap})? `spendmeter doctor` examines both",
         )
