@@ -44,7 +44,7 @@ OPERATORS = {
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 MADE_ELSEWHERE = {
     # By Strimzi.
-    *(f"spendmeter-{one}" for one in ("gateway", "stream", "sink", "relay", "watch", "web", "canary", "tools")),
+    *(f"spendmeter-{process}" for process in SETTINGS),
     "spendmeter-cluster-ca-cert",
     # By the operator of the system: docs/deploy.md.
     *("spendmeter-clickhouse", "spendmeter-signing-keys", "spendmeter-people", "litellm"),
@@ -180,7 +180,7 @@ def test_the_page_says_how_each_secret_is_made() -> None:
     by_hand = {
         name
         for name in MADE_ELSEWHERE
-        if not re.fullmatch(r"spendmeter-(gateway|stream|sink|relay|watch|web|canary|tools|cluster-ca-cert)", name)
+        if name.removeprefix("spendmeter-") not in (*SETTINGS, "cluster-ca-cert")
     }
     assert {name for name in by_hand if name not in page} == set()
 
