@@ -11,8 +11,8 @@ from tests.faults.report import Injected
 NO_FAULT = "no fault"
 FRACTIONS = (0.5, 0.95, 0.99, 1.0)
 SLOWEST = 5
-NEVER_SECONDS = 3600.0
-"""How long a fault is taken to last from which nothing recovered."""
+NEVER_SECONDS = 300.0
+"""How long a fault is named from which nothing recovered in time."""
 
 
 def lines(rounds: Sequence[PlayedRound], injected: Sequence[Injected]) -> Iterator[str]:

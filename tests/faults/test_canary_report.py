@@ -54,7 +54,7 @@ def test_a_round_is_with_the_fault_that_was_on_else_with_what_was_recovered_from
 
 
 def test_a_fault_from_which_nothing_recovered_stays() -> None:
-    assert fault_at(played(600), [injected("freeze", 10, 20, None)]) == "after freeze stream"
+    assert fault_at(played(320), [injected("freeze", 10, 20, None)]) == "after freeze stream"
 
 
 def test_of_two_faults_both_are_named() -> None:
