@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from spendmeter.contract.topics import Topic
 from spendmeter.history.name_lookup import NameLookup
 from spendmeter.runtime.metrics import READY
 from spendmeter.topics.budgets import BudgetTopic
 from spendmeter.topics.check import check_topics
+from spendmeter.topics.state import WATCH_EVERY_SECONDS, TopicState, until_changed
 from spendmeter_sinks.alerts.delivery_log import DeliveryLog
 from spendmeter_sinks.alerts.message import MessageContexts
 from spendmeter_sinks.alerts.receivers import Receiver
@@ -55,7 +56,11 @@ async def relay(
             for route, receiver in zip(routes, receivers, strict=True)
         ]
         await _say_what_nobody_sends(deliveries, routes)
-        await _run(works, following, stop, ready or asyncio.Event())
+        watching = asyncio.create_task(_watch(settings, checked.states, works))
+        try:
+            await _run(works, following, stop, ready or asyncio.Event())
+        finally:
+            watching.cancel()
     finally:
         following.cancel()
         await deliveries.close()
@@ -74,6 +79,22 @@ async def _run(
     await asyncio.gather(*tasks)
     if following.done():
         following.result()
+
+
+async def _watch(
+    settings: AlertSettings, states: Mapping[str, TopicState], works: Sequence[RouteRelay]
+) -> None:
+    """Have each route begin again when spend.alerts was made anew: its offsets mean others then."""
+    name = settings.topic(Topic.ALERTS)
+    known = states[name]
+    while True:
+        now = (await until_changed(settings, [name], {name: known})).get(name, known)
+        if now.incarnation != known.incarnation:
+            log.warning("%s was deleted and created anew: each route reads all of it", name)
+            for work in works:
+                work.begin_again()
+        known = now
+        await asyncio.sleep(WATCH_EVERY_SECONDS)
 
 
 async def _say_what_nobody_sends(deliveries: DeliveryLog, routes: Sequence[Route]) -> None:

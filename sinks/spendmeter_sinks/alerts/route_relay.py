@@ -99,6 +99,7 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
         self._group = f"{ALERTS_GROUP}.{route.name}"
         self._incarnation = ""
         self._assigned, self._stop = asyncio.Event(), asyncio.Event()
+        self._again = asyncio.Event()
         self._assignment = 0
         """Which one it is: a later one may come before the end of what the earlier one led to is seen."""
         self._work: asyncio.Task[None] | None = None
@@ -131,6 +132,12 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
             await pause(stop, RETRY_KAFKA_SECONDS)
         await self._receiver.close()
 
+    def begin_again(self) -> None:
+        """Go on as if the process had just been started."""
+        self._again.set()
+        if self._work is not None:
+            self._work.cancel()
+
     # The two are called by aiokafka, which only logs what they raise.
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         self._assigned.clear()
@@ -155,9 +162,11 @@ class RouteRelay(ConsumerRebalanceListener):  # type: ignore[misc]
             heartbeat_interval_ms=SESSION_TIMEOUT_MS // 5,
         )
         kafka.subscribe([self._partition.topic], listener=self)
+        self._again.clear()
         try:
             await start(kafka)
-            while not self._stop.is_set():
+            # A consumer learns of a topic of the same name within minutes, a new one at once.
+            while not (self._stop.is_set() or self._again.is_set()):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._assigned.wait(), POLL_MS / 1_000)
                 if self._assigned.is_set():

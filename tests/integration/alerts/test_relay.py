@@ -18,6 +18,7 @@ from spendmeter_sinks.alerts.settings import AlertSettings
 from tests.alerts import SECRET, alert, alert_about, webhook
 from tests.integration.alerts.conftest import Put, Running
 from tests.integration.alerts.receiver import HttpServer, Reply
+from tests.integration.kafka.test_topic_state import make_anew
 
 
 def some(count: int, first: int = 0) -> list[Alert]:
@@ -241,3 +242,17 @@ async def test_a_stop_waits_for_no_receiver(server: HttpServer, put: Put, runnin
         await server.until_accepted(5)
 
     assert Counter(one.id for one in server.accepted) == ids(sent)
+
+
+async def test_a_topic_made_anew_under_a_running_relay_is_read_from_its_beginning(
+    server: HttpServer, put: Put, running: Running, settings: AlertSettings
+) -> None:
+    before, after = some(2), some(4, 2)
+    async with running([webhook(server.url)]):
+        await put(before)
+        await server.until_accepted(2)
+        await make_anew(settings, settings.topic(Topic.ALERTS))
+        await put(after)
+        await server.until_accepted(6)
+
+    assert Counter(one.id for one in server.accepted) == ids([*before, *after])
