@@ -36,6 +36,7 @@ PARTS = (
     Part("history", "bench.history", (), ("--rows", "100000", "--rounds", "2")),
     Part("anomaly", "bench.anomaly", (), ("--teams", "2")),
     Part("page", "bench.page", (), ("--rows", "100000", "--keys", "1000", "--rounds", "2")),
+    Part("grafana", "bench.grafana", (), ("--rows", "100000", "--keys", "1000", "--rounds", "2")),
     Part("latency", "bench.latency", (), ("--rate", "1000", "--seconds", "10")),
     Part("soak", "bench.soak", (), ("--minutes", "1")),
 )

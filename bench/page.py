@@ -179,7 +179,7 @@ def measure_queries(settings: SinkSettings, engine_pid: int, now: datetime, roun
     for number in range(rounds + 1):
         for n, one in enumerate(asked):
             before = cpu_seconds(engine_pid)
-            wall_ms = _milliseconds(partial(one.ask, history))
+            wall_ms = milliseconds_of(partial(one.ask, history))
             # The first time the engine reads from the disk.
             if number:
                 took[n].append(wall_ms)
@@ -201,7 +201,7 @@ def measure_pages(site: str, rounds: int) -> list[Measured]:
 
         for _ in range(rounds + 1):
             for path in PAGES:
-                took[path].append(_milliseconds(lambda path=path: get(path)))
+                took[path].append(milliseconds_of(lambda path=path: get(path)))
     return [Measured(path, ms[1:], GOAL_OF_A_PAGE_MS) for path, ms in took.items()]
 
 
@@ -328,7 +328,8 @@ def _event(seq: int) -> UsageEvent:
     return UsageEvent.model_validate(fields)
 
 
-def _milliseconds(work: Callable[[], object]) -> float:
+def milliseconds_of(work: Callable[[], object]) -> float:
+    """How long it takes."""
     began = perf_counter()
     work()
     return (perf_counter() - began) * 1_000

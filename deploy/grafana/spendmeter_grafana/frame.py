@@ -10,7 +10,8 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
 
 from spendmeter_grafana.panels import CLICKHOUSE, Panel
-from spendmeter_grafana.sql import HOURS, choice, name, only, where
+from spendmeter_grafana.source import Variables, spend
+from spendmeter_grafana.sql import choice, name
 
 TAG = "spendmeter"
 Variable = builders.DatasourceVariable | builders.QueryVariable | builders.CustomVariable
@@ -101,7 +102,7 @@ def team() -> builders.QueryVariable:
 
 def key() -> builders.QueryVariable:
     """Keys of the chosen teams that spent in the range, the dearest first."""
-    return _chosen("key", "Key", _spenders("key", "key", only("team")))
+    return _chosen("key", "Key", _spenders("key", "key", ["team"]))
 
 
 def model() -> builders.QueryVariable:
@@ -128,10 +129,11 @@ def zone() -> builders.CustomVariable:
     )
 
 
-def _spenders(of: str, named: str | None, *conditions: str) -> str:
+def _spenders(of: str, named: str | None, variables: Variables = ()) -> str:
     shown = f",\n    {name(named)} AS label" if named else ""
+    columns = f"hour, {of}, {of}_alias, spent_usd" if named else f"{of}, spent_usd"
     return (
-        f"SELECT {choice(of)} AS value{shown}\nFROM by_hour\n{where(HOURS, *conditions)}\n"
+        f"SELECT {choice(of)} AS value{shown}\nFROM\n{spend(columns, variables)}\n"
         f"GROUP BY {of}\nORDER BY sum(spent_usd) DESC, {of}\nLIMIT {_MAX_CHOICES}"
     )
 

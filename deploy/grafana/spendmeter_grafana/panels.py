@@ -73,10 +73,16 @@ def figure(title: str, description: str, sql: str, unit: str = USD, steps: Steps
 
 
 def chart(
-    title: str, description: str, sql: str, unit: str = USD, interval: str = "1h", width: int = 12
+    title: str,
+    description: str,
+    sql: str,
+    unit: str = USD,
+    interval: str = "1h",
+    width: int = 12,
+    bars: int | None = None,
 ) -> timeseries.Panel:
-    """Stacked bars over time, a series for each name."""
-    return (
+    """Stacked bars over time, a series for each name; about so many bars, else as many as have room."""
+    panel = (
         timeseries.Panel()
         .title(title)
         .description(description)
@@ -94,6 +100,7 @@ def chart(
         .span(width)
         .height(9)
     )
+    return panel if bars is None else panel.max_data_points(bars)
 
 
 def rows(

@@ -2,8 +2,8 @@
 
 No query calls a result by the name of a column that it filters by: ClickHouse would filter by the result.
 
-Sums over time are read from `by_hour`: each hour that the range touches, whole. Everything else is exact to
-the second. What Grafana and its data source for ClickHouse replace begins with `$`.
+Sums over time are of hours: each hour that the range touches, whole (`source.py`). Everything else is exact
+to the second. What Grafana and its data source for ClickHouse replace begins with `$`.
 """
 
 NONE = "(none)"
@@ -11,8 +11,9 @@ NONE = "(none)"
 
 TOP = 10
 """Series of a chart; the others are one."""
+OTHERS = "all others"
+"""What that one is called."""
 
-HOURS = "hour >= toStartOfHour($__fromTime, 'UTC') AND hour < $__toTime"
 SECONDS = "$__timeFilter({})"
 ZONE = "${zone:singlequote}"
 WHOLE_HOURS = (
@@ -30,12 +31,19 @@ def only(variable: str, column: str = "") -> str:
     """A condition: the column has one of the chosen values, or all are chosen.
 
     Values come encoded as in a URL: quoted as SQL, one with a backslash would end the text that it stands in.
+    What is chosen is made to what the column holds, and a set, so that ClickHouse reads little else.
     """
     values = (
         "arrayMap(one -> decodeURLComponent(splitByChar('=', one)[2]),"
         f" splitByChar('&', '${{{variable}:queryparam}}'))"
     )
-    return f"$__conditionalAll(has({values}, {choice(column or variable)}), ${variable})"
+    held = f"arrayFlatten(arrayMap(one -> if(one = '{NONE}', ['', one], [one]), {values}))"
+    return f"$__conditionalAll({column or variable} IN (SELECT arrayJoin({held})), ${variable})"
+
+
+def all_are_chosen(variable: str) -> str:
+    """A condition: all values of a variable are chosen."""
+    return f"$__conditionalAll(1 = 0, ${variable})"
 
 
 def choice(column: str) -> str:
@@ -43,10 +51,13 @@ def choice(column: str) -> str:
     return f"if({column} = '', '{NONE}', {column})"
 
 
-def name(of: str, time: str = "hour") -> str:
-    """What people call a team, a key, a user: the latest alias, else the id, of a key its beginning."""
+def name(of: str, over: str = "") -> str:
+    """What people call a team, a key, a user: the latest alias, else the id, of a key its beginning.
+
+    Of all rows of a group, or of all that have the same `over`.
+    """
     alias = f"{of}_alias"
-    latest = f"argMaxIf({alias}, {time}, {alias} != '')"
+    latest = f"argMaxIf({alias}, hour, {alias} != '')" + (f" OVER (PARTITION BY {over})" if over else "")
     return f"coalesce(nullIf({latest}, ''), nullIf({short(of)}, ''), '{NONE}')"
 
 

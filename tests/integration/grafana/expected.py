@@ -31,6 +31,7 @@ from tests.spend_oracle import (
 Row = tuple[Any, ...]
 NONE = "(none)"
 TOP = 10
+_HALF_A_DAY = 12 * 3_600
 
 
 class Asked:
@@ -65,6 +66,15 @@ class Asked:
         """The piece of a chart that a moment is in."""
         seconds = int(time.timestamp())
         return datetime.fromtimestamp(seconds - seconds % self.interval_seconds, UTC)
+
+    def piece_of_spend(self, time: datetime) -> datetime:
+        """Likewise, where spend is: half a day is a whole one."""
+        return day_of(time, ZoneInfo("UTC")) if self.interval_seconds == _HALF_A_DAY else self.piece(time)
+
+    @property
+    def spend_seconds(self) -> int:
+        """How long a piece of a chart of spend is."""
+        return 2 * _HALF_A_DAY if self.interval_seconds == _HALF_A_DAY else self.interval_seconds
 
     @property
     def hours(self) -> int:
@@ -122,9 +132,9 @@ def by_time(of: str, per_hour: bool = False) -> Callable[[Asked], list[Row]]:
         name = names(asked.of_hours, of)
         pieces = sums_by(
             asked.of_hours,
-            lambda e: (asked.piece(e.hour), name(value(e)) if value(e) in top else "all others"),
+            lambda e: (asked.piece_of_spend(e.hour), name(value(e)) if value(e) in top else "all others"),
         )
-        seconds = asked.interval_seconds
+        seconds = asked.spend_seconds
         return sorted(
             (*at, usd(one.spent_nanousd * 3600 // seconds if per_hour else one.spent_nanousd))
             for at, one in pieces.items()

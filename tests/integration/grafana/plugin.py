@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 DASHBOARDS = Path(__file__).parents[3] / "deploy/grafana/dashboards"
 ALL = "$__all"
+PIXELS = 75
+"""Of a column of a dashboard, on a wide screen."""
 _CONDITIONAL = "$__conditionalAll("
 
 
@@ -34,6 +36,8 @@ class PanelSql(NamedTuple):
     dashboard: str
     title: str
     sql: str
+    points: int
+    """How many pieces a chart has at the most; Grafana's default is its width in pixels."""
 
 
 def panels() -> Iterator[PanelSql]:
@@ -42,11 +46,12 @@ def panels() -> Iterator[PanelSql]:
         made = json.loads(path.read_text(encoding="utf-8"))
         for variable in made["templating"]["list"]:
             if variable["type"] == "query":
-                yield PanelSql(made["uid"], f"${variable['name']}", variable["query"]["rawSql"])
+                yield PanelSql(made["uid"], f"${variable['name']}", variable["query"]["rawSql"], PIXELS)
         for panel in made["panels"]:
+            points = panel.get("maxDataPoints", panel["gridPos"]["w"] * PIXELS)
             for target in panel.get("targets", []):
                 if "rawSql" in target:
-                    yield PanelSql(made["uid"], panel["title"], target["rawSql"])
+                    yield PanelSql(made["uid"], panel["title"], target["rawSql"], points)
 
 
 def expand(sql: str, view: PanelView) -> str:

@@ -7,13 +7,22 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from tests.integration.grafana.conftest import StoredHistory
 from tests.integration.grafana.plugin import PanelSql
-from tests.integration.grafana.test_panels import MONTH_END, QUERIES, VIEWS, differences
+from tests.integration.grafana.test_panels import (
+    CUT_AT_ITS_END,
+    MONTH_END,
+    OF_KEYS,
+    QUERIES,
+    VIEWS,
+    differences,
+)
 
 ALL, SOME, HALF_AN_HOUR = VIEWS
 OVERVIEW, OF_TEAM, BUDGETS, REFUSALS = (
     f"spendmeter-{name}" for name in ("overview", "team-key", "budgets", "refusals")
 )
-_HOURLY = "toStartOfHour(occurred_at) AS hour, ifNull(team, '') AS team, model, cost_usd AS spent_usd"
+_DAILY = "toDate(occurred_at) AS day, ifNull(team, '') AS team, model, cost_usd AS spent_usd"
+_EVENTLY = "toStartOfHour(occurred_at) AS hour, key, ifNull(team, '') AS team, model, cost_usd AS spent_usd"
+_DAYS = "by_team_model_day"
 
 
 class SqlMutation(NamedTuple):
@@ -32,23 +41,28 @@ MUTATIONS = (
         "rows in place of the view, without FINAL",
         OVERVIEW,
         "Spent",
-        "by_hour",
-        f"(SELECT {_HOURLY} FROM usage)",
+        _DAYS,
+        f"(SELECT {_DAILY} FROM usage)",
     ),
     SqlMutation(
         "rows with FINAL, but no corrections",
-        *(OVERVIEW, "Spent", "by_hour", f"(SELECT {_HOURLY} FROM usage FINAL WHERE kind = 'usage')"),
+        *(OVERVIEW, "Spent", _DAYS, f"(SELECT {_DAILY} FROM usage FINAL WHERE kind = 'usage')"),
     ),
     SqlMutation(
         "sums that no longer count",
         OVERVIEW,
         "Spent",
-        "by_hour",
-        "(SELECT *, start AS hour FROM usage_hours)",
+        _DAYS,
+        "(SELECT *, toDate(start) AS day FROM usage_days)",
     ),
     SqlMutation(
         "rows of all that was ever recounted beside sums",
-        *(OVERVIEW, "Spent", "by_hour", "(SELECT * FROM usage_by_hour UNION ALL SELECT * FROM by_hour)"),
+        *(
+            OVERVIEW,
+            "Spent",
+            _DAYS,
+            "(SELECT * FROM by_team_model_day UNION ALL SELECT * FROM by_team_model_day)",
+        ),
     ),
     SqlMutation(
         "the range forgotten", OVERVIEW, "Spent", "hour >= toStartOfHour($__fromTime, 'UTC')", "1", SOME
@@ -61,7 +75,7 @@ MUTATIONS = (
     SqlMutation("a filter by team forgotten", OVERVIEW, "Spent", "$team)", "$team) OR 1", SOME),
     SqlMutation(
         "requests without a team are not those of (none)",
-        *(OVERVIEW, "Spent", "if(team = '', '(none)', team)", "team", SOME),
+        *(OVERVIEW, "Spent", "['', one]", "[one]", SOME),
     ),
     SqlMutation("single precision", OVERVIEW, "Spent", "sum(spent_usd)", "sum(toFloat32(spent_usd))"),
     SqlMutation(
@@ -110,9 +124,8 @@ MUTATIONS = (
         "LiteLLM's prefix kept",
         OF_TEAM,
         "Models",
-        "by_hour",
-        "(SELECT *, toStartOfHour(occurred_at) AS hour,"
-        " cost_usd AS spent_usd, 1 AS requests FROM usage FINAL)",
+        _DAYS,
+        "(SELECT *, toDate(occurred_at) AS day, cost_usd AS spent_usd, 1 AS requests FROM usage FINAL)",
     ),
     SqlMutation("a tag that stands twice counts twice", OF_TEAM, "Tags", "arrayDistinct(tags)", "tags"),
     SqlMutation(
@@ -162,7 +175,7 @@ MUTATIONS = (
         "keys.key = account.subject['key']",
         "keys.key = account.budget_id",
     ),
-    SqlMutation("a piece in place of an hour", BUDGETS, "Burn rate by team", " * 3600 / $__interval_s", ""),
+    SqlMutation("a piece in place of an hour", BUDGETS, "Burn rate by team", " * 3600 / if(", " / if("),
     SqlMutation("an hour too few", BUDGETS, "Burn rate", "$__toTime - 1", "$__toTime - 3601"),
     SqlMutation("every copy of a refusal", REFUSALS, "Refused requests", "FROM refusals", "FROM decisions"),
     SqlMutation("every copy of an alert", REFUSALS, "Alerts by kind", "FROM alerts_once", "FROM alerts"),
@@ -179,6 +192,70 @@ MUTATIONS = (
         "Refused by which budget",
         "uniqExact(account)",
         "count(account)",
+    ),
+    SqlMutation(
+        "days counted by the day and by the hour",
+        *(OVERVIEW, "Spent", "NOT (toDate(hour)", "NOT (0 AND toDate(hour)"),
+    ),
+    SqlMutation(
+        "hours of days that are cut left out",
+        *(OVERVIEW, "Spent", "NOT (toDate(hour)", "NOT (1 OR toDate(hour)", SOME),
+    ),
+    SqlMutation("the first day left out", OVERVIEW, "Spent", "day >= toDate(", "day > toDate("),
+    SqlMutation("the last day left out", OVERVIEW, "Spent", "day < toDate(", "day + 1 < toDate("),
+    SqlMutation(
+        "the day that the range begins in counted whole",
+        *(OVERVIEW, "Spent", "'UTC') - 1, 'UTC') + 1", "'UTC'), 'UTC')", SOME),
+    ),
+    SqlMutation(
+        "the day that the range ends in counted whole",
+        *(OVERVIEW, "Spent", "$__toTime + 3599", "$__toTime + 86399", SOME),
+    ),
+    SqlMutation(
+        "a day in a piece that is shorter",
+        *(
+            OVERVIEW,
+            "Spent by team",
+            "if($__interval_s = 43200, 86400, $__interval_s) % 86400 = 0",
+            "1",
+            SOME,
+        ),
+    ),
+    SqlMutation(
+        "an hour in the day of UTC and in the zone's",
+        *(OVERVIEW, "Spent by day", ", -1)])", ", 0)])"),
+    ),
+    SqlMutation(
+        "hours that the zone has in another day left in theirs",
+        *(OVERVIEW, "Spent by day", ") OR toStartOfDay(", ") OR 1 != 1 AND toStartOfDay("),
+    ),
+    SqlMutation(
+        "the days of keys left out where models are chosen",
+        *(OVERVIEW, "Keys", "NOT $__conditionalAll(1 = 0, $model)", "0", SOME),
+    ),
+    SqlMutation(
+        "keys of all models beside those of the chosen",
+        *(OVERVIEW, "Keys", "WHERE $__conditionalAll(1 = 0, $model)", "WHERE 1", SOME),
+    ),
+    SqlMutation(
+        "the day of keys that the range ends in counted whole",
+        *(OVERVIEW, "Keys", "days_end = toDate(", "days_end = 1 + toDate(", CUT_AT_ITS_END),
+    ),
+    SqlMutation(
+        "all keys beside the chosen",
+        *(OF_TEAM, "Spent", "WHERE $__conditionalAll(1 = 0, $key)", "WHERE 1", HALF_AN_HOUR),
+    ),
+    SqlMutation("events beside their sums", OF_TEAM, "Spent", "NOT $__conditionalAll(1 = 0, $key)", "1"),
+    SqlMutation(
+        "copies of the chosen keys' events",
+        *(OF_TEAM, "Spent", "entries", f"(SELECT {_EVENTLY} FROM usage)", OF_KEYS),
+    ),
+    SqlMutation(
+        "the others with those that have a series",
+        *(OF_TEAM, "Spent by key", "('all others', -1)", "('all others', 0)"),
+    ),
+    SqlMutation(
+        "others of whom there are none", OF_TEAM, "Spent by key", "HAVING sum(spend.events) > 0", "", SOME
     ),
 )
 

@@ -40,7 +40,17 @@ VIEWS = {
 }
 BEFORE_ANYTHING = PanelView(FIRST - timedelta(days=40), FIRST - timedelta(days=39), 3_600)
 MONTH_END = "to the end of a month in Berlin"
+OF_KEYS = "keys from the middle of a day on"
+CUT_AT_ITS_END = "to the middle of a day"
 EDGES = {
+    OF_KEYS: PanelView(
+        FIRST + timedelta(hours=11, minutes=5),
+        LAST - timedelta(hours=3),
+        24 * 3_600,
+        "America/Los_Angeles",
+        {"key": ["00" + "ab" * 31, "03" + "ab" * 31, "05" + "ab" * 31]},
+    ),
+    CUT_AT_ITS_END: PanelView(FIRST, LAST - timedelta(hours=7), 24 * 3_600, "Asia/Tokyo"),
     MONTH_END: PanelView(FIRST, datetime(2026, 10, 31, 23, tzinfo=UTC), 24 * 3_600, "Europe/Berlin"),
 }
 
@@ -111,6 +121,18 @@ def test_a_range_that_ends_with_a_month_is_of_that_month(stored: StoredHistory) 
     for query in QUERIES:
         if query.title in ("This month", "Last month", "Spent by day"):
             assert not differences(stored, query, [MONTH_END])
+
+
+@pytest.mark.parametrize("view", [OF_KEYS, CUT_AT_ITS_END])
+def test_days_hours_and_events_make_up_a_range(stored: StoredHistory, view: str) -> None:
+    wrong = [
+        difference
+        for query in QUERIES
+        if query.dashboard == "spendmeter-team-key"
+        for difference in differences(stored, query, [view])
+    ]
+
+    assert not wrong, "\n".join(wrong)
 
 
 def test_a_range_without_anything_divides_nothing_by_nothing(stored: StoredHistory) -> None:

@@ -58,6 +58,7 @@ def model_of(event: UsageEvent) -> str:
     return event.model.removeprefix("openai/")
 
 
+_ALL_DAYS = "by_key_between(first_day = toDate('1971-01-01'), days_end = toDate('2149-01-01'))"
 ASKED: dict[str, tuple[str, Callable[[UsageEvent], Key]]] = {
     "by_hour": (
         "toString(hour), team, key, model",
@@ -66,6 +67,13 @@ ASKED: dict[str, tuple[str, Callable[[UsageEvent], Key]]] = {
     "by_day": ("toString(day), team, key, model", lambda e: (day_of(e), e.team or "", e.key, model_of(e))),
     "usage_teams_by_hour": ("toString(hour), team, model", lambda e: (hour_of(e), e.team or "", model_of(e))),
     "usage_teams_by_day": ("toString(day), team, model", lambda e: (day_of(e), e.team or "", model_of(e))),
+    "by_team_model_hour": ("toString(hour), team, model", lambda e: (hour_of(e), e.team or "", model_of(e))),
+    "by_team_model_day": ("toString(day), team, model", lambda e: (day_of(e), e.team or "", model_of(e))),
+    "entries": (
+        "toString(hour), team, key, model",
+        lambda e: (hour_of(e), e.team or "", e.key, model_of(e)),
+    ),
+    _ALL_DAYS: ("key, team", lambda e: (e.key, e.team or "")),
     "by_team_day": ("toString(day), team", lambda e: (day_of(e), e.team or "")),
     "by_key_day": ("toString(day), key, team", lambda e: (day_of(e), e.key, e.team or "")),
     "by_model_day": ("toString(day), provider, model", lambda e: (day_of(e), e.provider, model_of(e))),

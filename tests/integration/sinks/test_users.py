@@ -61,8 +61,11 @@ main()
 READERS = ("spend_reconcile", "spend_query", "spend_console")
 VIEWS = (
     *("events", "by_hour", "by_day", "by_team_day", "by_key_day", "by_model_day"),
+    *("by_team_model_day", "by_team_model_hour", "by_key_between", "entries"),
     *("budgets_now", "accounts_now", "refusals", "alerts_once", "deliveries_now"),
 )
+OF_DAYS = {"by_key_between": "(first_day = toDate('2026-11-01'), days_end = toDate('2026-11-02'))"}
+"""What a view wants to know."""
 EVERYTHING = "everything"
 
 
@@ -239,8 +242,9 @@ async def test_who_may_read_the_views_needs_no_right_to_the_tables(
         connection.reader(settings.model_copy(update={"clickhouse_url": url})) as client,
     ):
         for view in VIEWS:
-            client.query(f"SELECT * FROM {view}")
-        assert client.command("SELECT sum(spent_usd) FROM by_team_day") == 3
+            client.query(f"SELECT * FROM {view}{OF_DAYS.get(view, '')}")
+        for view in ("by_team_day", f"by_key_between{OF_DAYS['by_key_between']}"):
+            assert client.command(f"SELECT sum(spent_usd) FROM {view}") == 3
         refuses(client, "SELECT * FROM usage", "SELECT * FROM signals", "SELECT * FROM usage_hours")
 
 

@@ -16,7 +16,9 @@ from spendmeter_grafana.panels import (
     figure,
     rows,
 )
-from spendmeter_grafana.sql import HOURS, TOP, name, only, where
+from spendmeter_grafana.source import PIECE, PIECE_SECONDS, spend
+from spendmeter_grafana.spend_panels import BARS, spend_of_the_dearest
+from spendmeter_grafana.sql import OTHERS, only, where
 
 OF_BUDGETS = only("budget", "budget_id")
 SPENT_STEPS: Steps = ((None, "green"), (0.8, "orange"), (1, "red"))
@@ -63,22 +65,20 @@ def _burn() -> stat.Panel:
     sql = (
         "SELECT sum(spent_usd) / greatest(dateDiff('hour', toStartOfHour($__fromTime, 'UTC'),\n"
         "    toStartOfHour($__toTime - 1, 'UTC')) + 1, 1) AS usd\n"
-        f"FROM by_hour\n{where(HOURS, only('team'))}"
+        f"FROM\n{spend('spent_usd', ['team'])}"
     )
     return figure("Burn rate", "USD an hour, over the hours that the range touches.", sql)
 
 
 def _burn_rate() -> timeseries.Panel:
     sql = (
-        "SELECT $__timeInterval(spend.hour) AS time, if(top.name = '', 'all others', top.name) AS name,\n"
-        "    sum(spend.spent_usd) * 3600 / $__interval_s AS usd_per_hour\n"
-        "FROM\n(\n    SELECT hour, team, spent_usd\n    FROM by_hour\n"
-        f"    {where(HOURS, only('team'))}\n) AS spend\nLEFT JOIN\n(\n"
-        f"    SELECT team, {name('team')} AS name\n    FROM by_hour\n    {where(HOURS, only('team'))}\n"
-        f"    GROUP BY team\n    ORDER BY sum(spent_usd) DESC, team\n    LIMIT {TOP}\n"
-        ") AS top ON top.team = spend.team\nGROUP BY time, name\nORDER BY time, name"
+        f"SELECT {PIECE} AS time, if(top.name = '', '{OTHERS}', top.name) AS name,\n"
+        f"    sum(spend.spent_usd) * 3600 / {PIECE_SECONDS} AS usd_per_hour\n"
+        f"{spend_of_the_dearest('team', ['team'])}\nGROUP BY time, name\nORDER BY time, name"
     )
-    return chart("Burn rate by team", "USD an hour; a piece that has only begun looks low.", sql, width=24)
+    return chart(
+        "Burn rate by team", "USD an hour; a piece that has only begun looks low.", sql, width=24, bars=BARS
+    )
 
 
 def _closest() -> table.Panel:

@@ -6,9 +6,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from spendmeter_grafana import spend_panels
 from spendmeter_grafana.frame import clickhouse, framed, model, team, zone
 from spendmeter_grafana.panels import NONE_IS_GOOD, USD, figure
-from spendmeter_grafana.sql import LAST_MONTH_START, MONTH_START, WHOLE_HOURS, only, where
+from spendmeter_grafana.source import Span, spend
+from spendmeter_grafana.sql import LAST_MONTH_START, MONTH_START, WHOLE_HOURS, where
 
-FILTERS = (only("team"), only("model"))
+FILTERS = ("team", "model")
 
 
 def made() -> Dashboard:
@@ -55,6 +56,6 @@ def made() -> Dashboard:
 
 
 def _month(title: str, description: str, start: str, end: str = "$__toTime") -> stat.Panel:
-    span = (f"hour >= {start}", f"hour < {end}")
-    sql = f"SELECT sum(spent_usd) AS spent_usd\nFROM by_hour\n{where(WHOLE_HOURS, *span, *FILTERS)}"
+    of_month = spend("spent_usd", FILTERS, Span(start, end))
+    sql = f"SELECT sum(spent_usd) AS spent_usd\nFROM\n{of_month}\n{where(WHOLE_HOURS)}"
     return figure(title, f"{description} Months of the zone above.", sql)

@@ -6,9 +6,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from spendmeter_grafana import spend_panels
 from spendmeter_grafana.frame import clickhouse, framed, key, model, team, zone
 from spendmeter_grafana.panels import COUNT, NONE_IS_GOOD, TIME, USD, rows
-from spendmeter_grafana.sql import HOURS, NONE, SECONDS, name, only, where
+from spendmeter_grafana.source import spend
+from spendmeter_grafana.sql import NONE, SECONDS, name, only, where
 
-FILTERS = (only("team"), only("key"), only("model"))
+FILTERS = ("team", "key", "model")
 NAMED = "end_user != ''"
 EXACT = "The range to the second."
 
@@ -38,7 +39,7 @@ def made() -> Dashboard:
                 ),
             ],
             "Over time": [
-                spend_panels.by_time("Spent by key", "key", FILTERS),
+                spend_panels.by_time_and_key(FILTERS),
                 spend_panels.by_time("Spent by model", "model", FILTERS, alias=False),
                 spend_panels.by_day(FILTERS),
             ],
@@ -57,7 +58,8 @@ def _people() -> table.Panel:
     sql = (
         f"SELECT {name('user')} AS name, sum(spent_usd) AS usd, sum(requests) AS calls,\n"
         "    user\n"
-        f"FROM by_hour\n{where(HOURS, *FILTERS)}\nGROUP BY user\nORDER BY usd DESC, user\nLIMIT 500"
+        f"FROM\n{spend('hour, user, user_alias, spent_usd, requests', FILTERS)}\n"
+        "GROUP BY user\nORDER BY usd DESC, user\nLIMIT 500"
     )
     return rows("People", f"Users of the keys. {spend_panels.ROUNDED}", sql, {"usd": USD})
 
@@ -65,7 +67,7 @@ def _people() -> table.Panel:
 def _tags() -> table.Panel:
     sql = (
         f"SELECT arrayJoin(if(empty(tags), ['{NONE}'], arrayDistinct(tags))) AS tag, sum(spent_usd) AS usd,\n"
-        f"    count() AS calls\nFROM events\n{where(SECONDS.format('occurred_at'), *FILTERS)}\n"
+        f"    count() AS calls\nFROM events\n{where(SECONDS.format('occurred_at'), *map(only, FILTERS))}\n"
         "GROUP BY tag\nORDER BY usd DESC, tag\nLIMIT 500"
     )
     return rows(
@@ -79,7 +81,7 @@ def _tags() -> table.Panel:
 def _customers() -> table.Panel:
     sql = (
         "SELECT end_user AS customer, sum(spent_usd) AS usd, count() AS calls\n"
-        f"FROM events\n{where(SECONDS.format('occurred_at'), *FILTERS, NAMED)}\n"
+        f"FROM events\n{where(SECONDS.format('occurred_at'), *map(only, FILTERS), NAMED)}\n"
         "GROUP BY customer\nORDER BY usd DESC, customer\nLIMIT 500"
     )
     return rows("Customers", f"Of requests that name an end user. {EXACT}", sql, {"usd": USD})
@@ -90,7 +92,7 @@ def _requests() -> table.Panel:
         "SELECT occurred_at, key_alias AS key_name, model, spent_usd AS usd, recorded_usd AS recorded,\n"
         "    corrections, input_tokens AS input, output_tokens AS output, status,\n"
         "    cost_source AS source, event_id\n"
-        f"FROM events\n{where(SECONDS.format('occurred_at'), *FILTERS)}\n"
+        f"FROM events\n{where(SECONDS.format('occurred_at'), *map(only, FILTERS))}\n"
         "ORDER BY usd DESC, occurred_at, event_id\nLIMIT 50"
     )
     return rows(
