@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 from hashlib import sha256
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,15 @@ def test_each_file_that_is_mounted_is_there(tmp_path: Path) -> None:
     named = {*file["volumes"]}
     assert [one for one in mounted if one not in named and not (folder / one).exists()] == []
     assert named <= {*mounted}
+
+
+def test_nothing_is_mounted_over_something_else() -> None:
+    """Docker refuses two mounts at one path, and cannot make a path inside what may only be read."""
+    for name, service in yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"].items():
+        mounts = [one.split(":") for one in service.get("volumes", ())]
+        assert len({target for _, target, *_ in mounts}) == len(mounts), name
+        for (_, target, *_), (_, other, *how) in permutations(mounts, 2):
+            assert how != ["ro"] or Path(other) not in Path(target).parents, name
 
 
 def test_init_makes_each_secret_once_and_what_people_need(tmp_path: Path) -> None:
