@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import render_validation_error
 from spendmeter.litellm.api import NotAnswered
 from spendmeter.runtime import logs, metrics
-from spendmeter.runtime.process import exiting_with_message, pause
+from spendmeter.runtime.process import exiting_with_message, pause, stop_on_signals
 from spendmeter.settings import Settings
 from spendmeter.values.dimensions import Dimension
 
@@ -154,9 +153,7 @@ async def _run(
     as_json: bool,
 ) -> int:
     """Rounds until the process is to stop; one if `every_seconds` is 0. Returns the exit code."""
-    stop, is_right = asyncio.Event(), True
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(ending, stop.set)
+    stop, is_right = stop_on_signals(), True
     if every_seconds:
         logs.configure(settings)
         metrics.READY.watch(asyncio.get_running_loop())
