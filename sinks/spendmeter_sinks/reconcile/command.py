@@ -15,7 +15,7 @@ from spendmeter.kafka.client import KafkaError
 from spendmeter.kafka.errors import explained
 from spendmeter.runtime import clickhouse
 from spendmeter.settings import ClickHouseSettings
-from spendmeter_sinks.reconcile.history import IN_MEMORY
+from spendmeter_sinks.reconcile.connection import reading, writing
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
 from spendmeter_sinks.reconcile.remember import remembered
 from spendmeter_sinks.reconcile.report import Report, render
@@ -24,7 +24,6 @@ from spendmeter_sinks.reconcile.scope import WindowFilter, read_window_filter
 
 DIFFERS = 1
 CANNOT_COMPARE = 2
-QUERY_WITHIN_SECONDS = 600
 
 
 @click.command()
@@ -70,14 +69,8 @@ def _compare(
     settings: ClickHouseSettings, chosen: WindowFilter, now: datetime, wait_seconds: float
 ) -> Report:
     try:
-        with clickhouse.raising_unusable(settings):
-            client = clickhouse.reader(
-                settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4"
-            )
-            try:
-                return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
-            finally:
-                client.close()
+        with reading(settings) as client:
+            return asyncio.run(compare(settings, client, chosen, now, wait_seconds))
     except (CannotCompare, clickhouse.Unusable) as error:
         raise _refusal(str(error)) from None
     except KafkaError as error:
@@ -86,12 +79,8 @@ def _compare(
 
 def _remember(settings: ClickHouseSettings, report: Report) -> None:
     """In history, where this user may write to it; else nowhere."""
-    with suppress(clickhouse.Unusable), clickhouse.raising_unusable(settings):
-        client = clickhouse.client(settings, database=settings.clickhouse_database)
-        try:
-            note_reconcile(client, remembered(report, "reconcile"))
-        finally:
-            client.close()
+    with suppress(clickhouse.Unusable), writing(settings) as client:
+        note_reconcile(client, remembered(report, "reconcile"))
 
 
 def _refusal(text: str) -> click.ClickException:

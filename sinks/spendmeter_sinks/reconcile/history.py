@@ -15,8 +15,6 @@ from spendmeter_sinks.reconcile.sequences import Range
 MAX_RANGES = 10_000
 MAX_CONFLICTS = 100
 MAX_IDS_PER_QUERY = 1_000
-IN_MEMORY = {f"max_bytes_before_external_{work}": 256 * 1024 * 1024 for work in ("sort", "group_by")}
-"""ClickHouse settings for these queries: above this much memory they spill to its disk."""
 
 # Bills that history has from another record. They are not gaps in their producer's sequence.
 _REPEATED_BILLS = (

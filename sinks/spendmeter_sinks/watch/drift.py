@@ -23,6 +23,7 @@ from spendmeter.runtime.clickhouse import Client, Unusable
 from spendmeter.runtime.process import pause
 from spendmeter.runtime.threads import in_thread
 from spendmeter.values.times import EPOCH
+from spendmeter_sinks.reconcile.connection import reading, writing
 from spendmeter_sinks.reconcile.kafka_reader import CannotCompare
 from spendmeter_sinks.reconcile.remember import remembered
 from spendmeter_sinks.reconcile.report import Report
@@ -30,7 +31,6 @@ from spendmeter_sinks.reconcile.run import reconcile
 from spendmeter_sinks.reconcile.scope import WindowFilter
 from spendmeter_sinks.watch.check import CheckFailed, finding
 from spendmeter_sinks.watch.metrics import DIFFERENCES, SINCE_EQUAL
-from spendmeter_sinks.watch.run_log import reading, writing
 from spendmeter_sinks.watch.settings import WatchSettings
 
 RUN_BY = "watch"

@@ -1,49 +1,13 @@
 """When each check ran last, and which alerts were published: the edge to ClickHouse. Blocking."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
 from spendmeter.history.names import MAX_IDS_IN_A_QUERY
-from spendmeter.runtime import clickhouse
 from spendmeter.runtime.clickhouse import ONE_INSERT_IS_ONE_BLOCK, Client
-from spendmeter_sinks.reconcile.history import IN_MEMORY
+from spendmeter_sinks.reconcile.connection import reading, writing
 from spendmeter_sinks.watch.settings import WatchSettings
-
-QUERY_WITHIN_SECONDS = 600
-
-
-@contextmanager
-def reading(settings: WatchSettings) -> Iterator[Client]:
-    """A client of history that cannot change anything.
-
-    Raises:
-        Unusable: history cannot be reached or refuses.
-    """
-    with clickhouse.raising_unusable(settings):
-        client = clickhouse.reader(
-            settings, at_least_seconds=QUERY_WITHIN_SECONDS, limits=IN_MEMORY, compress="lz4"
-        )
-        try:
-            yield client
-        finally:
-            client.close()
-
-
-@contextmanager
-def writing(settings: WatchSettings) -> Iterator[Client]:
-    """A client that may write what runs are remembered by.
-
-    Raises:
-        Unusable: history cannot be reached or refuses.
-    """
-    with clickhouse.raising_unusable(settings):
-        client = clickhouse.client(settings, database=settings.clickhouse_database)
-        try:
-            yield client
-        finally:
-            client.close()
 
 
 def last_run(settings: WatchSettings, name: str) -> datetime | None:

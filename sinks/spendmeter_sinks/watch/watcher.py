@@ -28,6 +28,7 @@ from spendmeter.runtime.metrics import READY
 from spendmeter.runtime.process import pause
 from spendmeter.runtime.threads import in_thread
 from spendmeter.visible import one_line
+from spendmeter_sinks.reconcile.connection import reading
 from spendmeter_sinks.watch import run_log
 from spendmeter_sinks.watch.check import Check, CheckFailed
 from spendmeter_sinks.watch.metrics import OVERDUE, PUBLISHED, RUNS, SECONDS
@@ -153,7 +154,7 @@ class Watcher:
 
     def _search(self, check: Check, now: datetime) -> list[FoundAlert]:
         """Blocking."""
-        with run_log.reading(self._settings) as history:
+        with reading(self._settings) as history:
             alerts = list({alert.alert_id: alert for alert in check.run(history, now)}.values())
             before = run_log.published(history, [alert.alert_id for alert in alerts])
         return [

@@ -38,6 +38,7 @@ from spendmeter_local.probes import http_answers, wait_until
 from spendmeter_sinks.clickhouse.settings import SinkSettings
 from spendmeter_sinks.clickhouse.writer import open_client
 from spendmeter_sinks.database.migrate import migrate, migrations
+from spendmeter_sinks.reconcile.connection import reading, writing
 from spendmeter_sinks.reconcile.history import History as RecountedHistory
 from spendmeter_sinks.watch import run_log
 from spendmeter_sinks.watch.gateways import read_activity
@@ -204,9 +205,9 @@ def test_the_watcher_remembers_its_runs_and_writes_nothing_else(tmp_path: Path) 
         run_log.prepare(ours)
         run_log.note_run(ours, "drift", now, now, 1)
         assert run_log.last_run(ours, "drift") == now
-        with run_log.reading(ours) as client:
+        with reading(ours) as client:
             assert (run_log.published(client, [uuid4()]), read_activity(client, now)) == (set(), [])
-        with run_log.writing(ours) as client:
+        with writing(ours) as client:
             run = ReconcileRun(now, 1, ReconcileOutcome.EQUAL, "equal", "watch")
             note_reconcile(client, run)
             assert last_reconcile(client) == run._replace(found=[])
