@@ -38,6 +38,11 @@ def from_usd(usd: Decimal | str | int) -> NanoUsd:
     return NanoUsd(int(amount.quantize(_ONE_NANO, context=_CONTEXT).scaleb(9, _CONTEXT)))
 
 
+def from_sum_usd(usd: Decimal) -> NanoUsd:
+    """Read a sum that history added up, exactly. Unlike one amount it may be of any size."""
+    return NanoUsd(int(usd.scaleb(9, _CONTEXT)))
+
+
 def from_float_usd(usd: float) -> NanoUsd:
     """Convert LiteLLM's binary float once, through its shortest decimal form.
 

@@ -17,7 +17,8 @@ _HASHES: Final = (
     "arrayConcat({keys:Array(String)},"
     " (SELECT groupUniqArray(key) FROM by_key_day WHERE has({keys:Array(String)}, key_alias)))"
 )
-_SUBJECT: Final = "splitByChar('&', substring(account, position(account, '|') + 1))"
+SUBJECT_OF_ACCOUNT: Final = "splitByChar('&', substring(account, position(account, '|') + 1))"
+"""Pairs such as `team=red`, encoded as in a URL, of a row that has an account."""
 
 
 class ListQuery(NamedTuple):
@@ -61,7 +62,8 @@ def _query(
             conditions.append(f"has({{{name}:Array(String)}}, {column})")
             parameters[name] = [*values]
     if wanted.keys:
-        conditions.append(f"({named}hasAny({_SUBJECT}, arrayMap(k -> concat('key=', k), {_HASHES})))")
+        theirs = f"arrayMap(k -> concat('key=', k), {_HASHES})"
+        conditions.append(f"({named}hasAny({SUBJECT_OF_ACCOUNT}, {theirs}))")
         parameters["keys"] = [*wanted.keys]
     for name, bound, value in (("since", ">=", wanted.since), ("until", "<", wanted.until)):
         if value is not None:

@@ -12,8 +12,9 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from spendmeter.contract.decision import Decision
-from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.money import NanoUsd, from_sum_usd
 from spendmeter.domain.matching import Subject
+from spendmeter.history.lists import SUBJECT_OF_ACCOUNT
 from spendmeter.history.reconciles import last_equal, last_reconcile
 from spendmeter.history.spenders import label_sql
 from spendmeter.history.sums import (
@@ -81,8 +82,7 @@ _ALERT = (
 _AFTER = "(occurred_at, event_id) < (fromUnixTimestamp64Micro({after_us:Int64}, 'UTC'), {after_id:UUID})"
 _OF_ALERTS = "alert_id IN {ids:Array(UUID)}"
 _SENT_THEN = "if(outcome = 'sent', toNullable(at), NULL)"
-_SUBJECT_OF_ACCOUNT = "splitByChar('&', substring(account, position(account, '|') + 1))"
-_ACCOUNT_IS_THEIRS = f"hasAny({_SUBJECT_OF_ACCOUNT}, {{scope_pairs:Array(String)}})"
+_ACCOUNT_IS_THEIRS = f"hasAny({SUBJECT_OF_ACCOUNT}, {{scope_pairs:Array(String)}})"
 _CONCERNS_THEM = "subject['team'] IN {scope_teams:Array(String)}"
 
 
@@ -115,7 +115,7 @@ class HistoryQueries:
                 tuple(
                     label or value for label, value in zip(row[width : 2 * width], row[:width], strict=True)
                 ),
-                _nano(row[2 * width]),
+                from_sum_usd(row[2 * width]),
                 *row[2 * width + 1 :],
             )
             for row in rows
@@ -125,7 +125,7 @@ class HistoryQueries:
         """All of the span, each request once."""
         source, parameters = self._sums(span, filters)
         [row] = self._rows(f"SELECT {_SUMS}, sum(corrections) FROM {source}", **parameters)
-        return SpendTotals(_nano(row[0]), *row[1:])
+        return SpendTotals(from_sum_usd(row[0]), *row[1:])
 
     def spent_in(self, spans: Sequence[TimeSpan]) -> list[NanoUsd]:
         """What was spent in each of these spans, read once. A span without any length has nothing."""
@@ -138,7 +138,7 @@ class HistoryQueries:
             parameters |= {f"start_{n}": to_unix_us(one.start), f"end_{n}": to_unix_us(one.end)}
             columns.append(f"sumIf(spent_usd, {in_span('counts_at', f'start_{n}', f'end_{n}')})")
         [row] = self._rows(f"SELECT {', '.join(columns)} FROM {source}", **parameters)
-        return [_nano(usd) for usd in row]
+        return [from_sum_usd(usd) for usd in row]
 
     def series(
         self,
@@ -321,10 +321,12 @@ class HistoryQueries:
                     r[2],
                     bool(r[3]),
                     bool(r[4]),
-                    _nano(r[5]),
+                    from_sum_usd(r[5]),
                     *r[6:10],
                     _time(r[10]),
-                    tuple((_nano(usd), from_unix_us(us)) for usd, us in zip(r[11], r[12], strict=True)),
+                    tuple(
+                        (from_sum_usd(usd), from_unix_us(us)) for usd, us in zip(r[11], r[12], strict=True)
+                    ),
                     r[13],
                 )
             )
@@ -350,7 +352,10 @@ class HistoryQueries:
             **parameters,
             step=step,
         )
-        return [CurvePoint(from_unix_us(at), _nano(spent), _nano(limit)) for at, spent, limit in rows]
+        return [
+            CurvePoint(from_unix_us(at), from_sum_usd(spent), from_sum_usd(limit))
+            for at, spent, limit in rows
+        ]
 
     def doubted(self, span: TimeSpan, limit: int = MAX_ROWS) -> list[DoubtedModel]:
         """Models whose price nobody knows, and those of which LiteLLM's figure does not count."""
@@ -367,7 +372,7 @@ class HistoryQueries:
             **parameters,
             limit=limit,
         )
-        return [DoubtedModel._make((*r[:4], _nano(r[4]), from_unix_us(r[5]))) for r in rows]
+        return [DoubtedModel._make((*r[:4], from_sum_usd(r[4]), from_unix_us(r[5]))) for r in rows]
 
     def health(self) -> tuple[list[TopicAge], list[DeadLetterCount]]:
         """How far history has come, and what could not be read. Of the system: for who may see all of it."""
@@ -525,7 +530,7 @@ def _source(
 def _series_of(rows: Iterable[tuple[Any, ...]]) -> SpendSeries:
     points, whole, totals = list[Point](), dict[datetime, int](), [0] * 6
     for step, value, label, usd, *counts in rows:
-        at, spent = from_unix_us(step * 1_000_000), _nano(usd)
+        at, spent = from_unix_us(step * 1_000_000), from_sum_usd(usd)
         if value is not None:
             points.append(Point(at, value, label or value, spent))
         whole[at] = whole.get(at, 0) + spent
@@ -573,14 +578,10 @@ def _column(name: str) -> str:
 def _event(row: Sequence[Any]) -> EventRow:
     fields = dict(zip(EventRow._fields, row, strict=True))
     fields["occurred_at"] = from_unix_us(fields["occurred_at"])
-    fields["cost_nanousd"] = _nano(fields["cost_nanousd"])
+    fields["cost_nanousd"] = from_sum_usd(fields["cost_nanousd"])
     fields["tags"] = tuple(fields["tags"])
     return EventRow(**fields)
 
 
-def _nano(usd: Decimal) -> NanoUsd:
-    return NanoUsd(int(usd.scaleb(9)))
-
-
 def _maybe(usd: Decimal | None) -> NanoUsd | None:
-    return None if usd is None else _nano(usd)
+    return None if usd is None else from_sum_usd(usd)

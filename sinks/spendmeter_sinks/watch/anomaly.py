@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.money import NanoUsd, from_float_usd, from_usd, to_usd
+from spendmeter.contract.money import NanoUsd, from_float_usd, from_sum_usd, from_usd, to_usd
 from spendmeter.history.names import name_of
 from spendmeter.history.spenders import Spender, SpendSpan, spend_by
 from spendmeter.runtime.clickhouse import Client
@@ -287,7 +287,7 @@ def read_hours(history: Client, hours: Sequence[int], rule: AnomalyRule) -> list
 
 
 def _spent_hours(rows: Iterable[Sequence[Any]]) -> dict[int, int]:
-    return {int(hour): int(spent.scaleb(9)) for hour, spent in rows}
+    return {int(hour): from_sum_usd(spent) for hour, spent in rows}
 
 
 def _most(history: Client, one: UnusualSpend) -> list[str]:
@@ -298,7 +298,7 @@ def _most(history: Client, one: UnusualSpend) -> list[str]:
         spender = _largest(history, one.team, dimension, within)
         if spender is not None:
             name = name_of(dimension, spender.ids[-1], {(dimension, spender.ids[-1]): spender.names[-1]})
-            found.append(f"{dimension} {name} {usd(NanoUsd(int(spender.spent.usd.scaleb(9))))}")
+            found.append(f"{dimension} {name} {usd(from_sum_usd(spender.spent.usd))}")
     return found
 
 

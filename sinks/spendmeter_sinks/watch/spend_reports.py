@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.money import NanoUsd, from_sum_usd
+from spendmeter.history.lists import SUBJECT_OF_ACCOUNT
 from spendmeter.history.names import Names, ids_in, name_of, names_of_ids
 from spendmeter.history.spenders import Spender, SpendSpan, spend_by, total_spend
 from spendmeter.runtime.clickhouse import Client
@@ -23,14 +24,13 @@ KEYS_OF = timedelta(days=62)
 """So far back it is known whose key it is."""
 _PARTS: tuple[Dimension, ...] = ("key", "model")
 
-_PAIRS = "splitByChar('&', substring(account, position(account, '|') + 1))"
 _REFUSED = f"""
 WITH
     refused AS
     (
-        SELECT name,
-            decodeURLComponent(substring(arrayFirst(p -> startsWith(p, 'team='), {_PAIRS}), 6)) AS of_team,
-            decodeURLComponent(substring(arrayFirst(p -> startsWith(p, 'key='), {_PAIRS}), 5)) AS of_key
+        SELECT name, {SUBJECT_OF_ACCOUNT} AS pairs,
+            decodeURLComponent(substring(arrayFirst(p -> startsWith(p, 'team='), pairs), 6)) AS of_team,
+            decodeURLComponent(substring(arrayFirst(p -> startsWith(p, 'key='), pairs), 5)) AS of_key
         FROM
         (
             SELECT name, ifNull(account, '') AS account
@@ -130,8 +130,8 @@ def read_reports(history: Client, period: DigestPeriod) -> list[SpendReport]:
     everything = SpendReport(
         team="",
         name="",
-        spent_nanousd=_nano(whole.usd),
-        before_nanousd=_nano(whole_before.usd),
+        spent_nanousd=from_sum_usd(whole.usd),
+        before_nanousd=from_sum_usd(whole_before.usd),
         requests=whole.requests,
         refused=sum(refused.values()),
         largest={
@@ -164,8 +164,8 @@ def _report_of(
     return SpendReport(
         team=team,
         name=latest.names[0],
-        spent_nanousd=_nano(spent.spent.usd) if spent else NanoUsd(0),
-        before_nanousd=_nano(before.spent.usd) if before else NanoUsd(0),
+        spent_nanousd=from_sum_usd(spent.spent.usd) if spent else NanoUsd(0),
+        before_nanousd=from_sum_usd(before.spent.usd) if before else NanoUsd(0),
         requests=spent.spent.requests if spent else 0,
         refused=refused,
         largest={dimension: of.get(team, ()) for dimension, of in largest.items()},
@@ -179,7 +179,9 @@ def _closest(uses: Sequence[_Use], names: Names, without: str) -> list[BudgetUse
     for one in uses[:SHOWN]:
         of = {d: value for d, value in one.subject.items() if d != without}
         whose = who(of, names) if of else ""
-        found.append(BudgetUse(one.budget_id, whose, _nano(one.spent_usd), _nano(one.limit_usd)))
+        found.append(
+            BudgetUse(one.budget_id, whose, from_sum_usd(one.spent_usd), from_sum_usd(one.limit_usd))
+        )
     return found
 
 
@@ -222,8 +224,4 @@ def _read_uses(history: Client) -> list[_Use]:
 def _amount(dimension: str, one: Spender) -> NamedAmount:
     id_, name = one.ids[-1], one.names[-1]
     known = name_of(dimension, id_, {(dimension, id_): name}) if id_ else f"(no {dimension})"
-    return NamedAmount(known, _nano(one.spent.usd))
-
-
-def _nano(usd: Decimal) -> NanoUsd:
-    return NanoUsd(int(usd.scaleb(9)))
+    return NamedAmount(known, from_sum_usd(one.spent.usd))

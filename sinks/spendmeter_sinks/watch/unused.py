@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from spendmeter.contract.alert import Alert, AlertKind
-from spendmeter.contract.money import NanoUsd
+from spendmeter.contract.money import NanoUsd, from_sum_usd
 from spendmeter.history.names import name_of, name_sql
 from spendmeter.runtime.clickhouse import Client
 from spendmeter.values.dimensions import Dimension
@@ -125,6 +125,6 @@ def read_last_use(history: Client, of: Dimension, days: int, now: datetime) -> l
         parameters={"since": first - timedelta(days=SPENT_DAYS), "first": first, "until": until},
     ).result_rows
     return [
-        LastUse(str(id_), str(name), str(team), day, NanoUsd(int(spent.scaleb(9))))
+        LastUse(str(id_), str(name), str(team), day, from_sum_usd(spent))
         for id_, team, name, day, spent in rows
     ]
