@@ -92,8 +92,8 @@ def test_the_settings_of_history_are_those_of_the_sink() -> None:
 
 
 def test_no_page_and_no_command_names_a_setting_that_is_not_on_the_page() -> None:
-    told = {f"SPENDMETER_{name}" for name in re.findall(r"`(?:SPENDMETER_)?([A-Z][A-Z_]+)`", SETTINGS)}
-    told |= OF_THE_LOCAL_STACK | OF_THE_TESTS
+    described = {f"SPENDMETER_{name}" for name in re.findall(r"`(?:SPENDMETER_)?([A-Z][A-Z_]+)`", SETTINGS)}
+    described |= OF_THE_LOCAL_STACK | OF_THE_TESTS
     read = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.yaml"), *sources()]
 
     named = {
@@ -102,13 +102,13 @@ def test_no_page_and_no_command_names_a_setting_that_is_not_on_the_page() -> Non
         for name in re.findall(r"SPENDMETER_[A-Z_]*[A-Z](?![A-Z_])", path.read_text("utf-8"))
     }
 
-    assert named <= told
+    assert named <= described
 
 
 def test_each_metric_is_told_and_no_other() -> None:
-    told = set(re.findall(r"`(spendmeter_[a-z_]+)", METRICS))
+    described = set(re.findall(r"`(spendmeter_[a-z_]+)", METRICS))
 
-    assert told == {name for path in sources() for name in metrics_in(path)}
+    assert described == {name for path in sources() for name in metrics_in(path)}
 
 
 def test_each_metric_has_the_labels_that_the_page_gives_it() -> None:
@@ -126,10 +126,10 @@ def test_the_table_of_topics_is_what_is_created() -> None:
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     section = page.partition("### Topics as they must be\n")[2].partition("\n## ")[0]
     rows = re.findall(r"(?m)^\| (`spend\..*?) \| (.*?) \| `(.*?)` \| (.*?) ?\|$", section)
-    told = {topic: row for row in rows for topic in re.findall(r"`(spend\.[a-z-]+)`", row[0])}
+    described = {topic: row for row in rows for topic in re.findall(r"`(spend\.[a-z-]+)`", row[0])}
 
-    assert set(told) == set(Topic)
-    for topic, (_, partitions, policy, further) in told.items():
+    assert set(described) == set(Topic)
+    for topic, (_, partitions, policy, further) in described.items():
         assert policy == CONFIG[Topic(topic)].get("cleanup.policy", "delete"), topic
         assert partitions == ("`SPENDMETER_PARTITIONS`" if topic in PARTITIONED else "1"), topic
         assert further == further_of(Topic(topic)), topic
@@ -160,11 +160,11 @@ def test_each_field_of_a_budget_file_is_told_with_its_default() -> None:
     page = (ROOT / "docs/budgets.md").read_text(encoding="utf-8")
     section = page.partition("## The fields of a budget\n")[2].partition("\n## ")[0]
 
-    told = dict(re.findall(r"(?m)^\| `([a-z_]+)` \| (.*?) \|", section))
+    described = dict(re.findall(r"(?m)^\| `([a-z_]+)` \| (.*?) \|", section))
 
-    assert set(told) == set(FIELDS)
-    assert {name for name, default in told.items() if default == "required"} == set(REQUIRED)
-    quoted = {name: default.strip("`") for name, default in told.items() if default.startswith("`")}
+    assert set(described) == set(FIELDS)
+    assert {name for name, default in described.items() if default == "required"} == set(REQUIRED)
+    quoted = {name: default.strip("`") for name, default in described.items() if default.startswith("`")}
     assert quoted == {name: in_a_file(Budget.model_fields[name].default) for name in quoted}
 
 
@@ -188,9 +188,9 @@ def test_each_field_of_a_record_is_told_and_no_other(heading: str, model: type[W
     section = page.partition(f"### {heading}\n")[2].partition("\n### ")[0]
     first_columns = re.findall(r"(?m)^\| (`.*?) \|", section)
 
-    told = [name for column in first_columns for name in re.findall(r"`([a-z_]+)`", column)]
+    described = [name for column in first_columns for name in re.findall(r"`([a-z_]+)`", column)]
 
-    assert sorted(told) == sorted(model.model_fields)
+    assert sorted(described) == sorted(model.model_fields)
 
 
 def in_a_file(value: object) -> str:

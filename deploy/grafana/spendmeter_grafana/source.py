@@ -23,7 +23,7 @@ _OF_KEYS = frozenset(("key", "key_alias", "user", "user_alias"))
 _USD_AND_EVENTS = f"spent_usd AS usd, {_EVENTS}"
 
 
-class Span(NamedTuple):
+class SqlSpan(NamedTuple):
     """Where it begins and ends, in SQL. An hour that it touches counts whole."""
 
     start: str = "$__fromTime"
@@ -58,11 +58,11 @@ class Span(NamedTuple):
         return f"{day} >= {self.first_day} AND {day} < {self.days_end}"
 
 
-RANGE = Span()
+RANGE = SqlSpan()
 """The range that the dashboard shows."""
 
 
-def spend(columns: str, variables: Variables, span: Span = RANGE, *, in_pieces: bool = False) -> str:
+def spend(columns: str, variables: Variables, span: SqlSpan = RANGE, *, in_pieces: bool = False) -> str:
     """A table in brackets with columns of `by_hour`, in any number of rows, to be added up.
 
     Args:
@@ -149,7 +149,7 @@ def _day_of_noon(day: str) -> str:
     return f"toStartOfDay(toDateTime({day}, 'UTC') + 43200, {ZONE})"
 
 
-def _of_chosen_keys(columns: str, span: Span, variables: Variables) -> list[str]:
+def _of_chosen_keys(columns: str, span: SqlSpan, variables: Variables) -> list[str]:
     """The part with chosen keys, if a key can be chosen."""
     if "key" not in variables:
         return []

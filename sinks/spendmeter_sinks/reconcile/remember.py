@@ -29,7 +29,7 @@ def remembered(report: Report, run_by: str) -> ReconcileRun:
         run_by=run_by,
         events=compared.events,
         accounts=compared.accounts,
-        differences=len(report.differences) + report.more_differences,
+        differences=report.all_differences,
         left_out=sum(left.count for left in report.not_compared),
         found=sorted(line_of(difference) for difference in report.differences),
     )
@@ -41,8 +41,7 @@ def summary(report: Report) -> str:
     scale = f"{compared.events:,} events of {compared.accounts:,} accounts, {usd(sums.recorded)}"
     if report.equal:
         return f"equal to the nano-dollar: {scale}"
-    many = len(report.differences) + report.more_differences
-    more = sums.stream - sums.history
+    many, more = report.all_differences, sums.stream - sums.history
     figures = f"; totals have {usd(abs(more))} {'more' if more > 0 else 'less'} than history" if more else ""
     first = render_difference(report.differences[0])
     what = f"{many:,} differences" if many > 1 else "1 difference"

@@ -165,6 +165,11 @@ class Report(Part):
     """Of history, to recount the totals."""
     rows_per_second: int
 
+    @property
+    def all_differences(self) -> int:
+        """How many, those that are not named included."""
+        return len(self.differences) + self.more_differences
+
 
 def render(report: Report) -> str:
     """The report in a few lines; each difference in one."""
@@ -173,8 +178,7 @@ def render(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     compared, sums, dead = report.compared, report.nanousd, report.dead_letters
-    many = len(report.differences) + report.more_differences
-    yield "equal to the nano-dollar" if report.equal else f"{many} differences"
+    yield "equal to the nano-dollar" if report.equal else f"{report.all_differences} differences"
     yield (
         f"  recorded   {compared.events:,} events of {compared.producers:,} producers, {usd(sums.recorded)}"
     )

@@ -24,7 +24,7 @@ from spendmeter.contract.money import NanoUsd
 from spendmeter.contract.records import render_validation_error
 from spendmeter.litellm.api import NotAnswered
 from spendmeter.runtime import logs, metrics
-from spendmeter.runtime.process import exiting_with_message, pause, stop_on_signals
+from spendmeter.runtime.process import begin, exiting_with_message, pause, stop_on_signals
 from spendmeter.settings import Settings
 from spendmeter.values.dimensions import Dimension
 
@@ -153,12 +153,13 @@ async def _run(
     as_json: bool,
 ) -> int:
     """Rounds until the process is to stop; one if `every_seconds` is 0. Returns the exit code."""
-    stop, is_right = stop_on_signals(), True
+    is_right = True
     if every_seconds:
         logs.configure(settings)
-        metrics.READY.watch(asyncio.get_running_loop())
-        metrics.serve(settings)
+        stop = begin(settings)
         metrics.READY.set(1)
+    else:
+        stop = stop_on_signals()
     player = CanaryPlayer(settings, plan, proxy, allowance, stop)
     while not stop.is_set():
         begun = time.monotonic()

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from spendmeter_grafana import spend_panels
 from spendmeter_grafana.frame import clickhouse, framed, model, team, zone
 from spendmeter_grafana.panels import NONE_IS_GOOD, USD, figure
-from spendmeter_grafana.source import Span, spend
+from spendmeter_grafana.source import SqlSpan, spend
 from spendmeter_grafana.sql import LAST_MONTH_START, MONTH_START, WHOLE_HOURS, where
 
 FILTERS = ("team", "model")
@@ -56,6 +56,6 @@ def made() -> Dashboard:
 
 
 def _month(title: str, description: str, start: str, end: str = "$__toTime") -> stat.Panel:
-    of_month = spend("spent_usd", FILTERS, Span(start, end))
+    of_month = spend("spent_usd", FILTERS, SqlSpan(start, end))
     sql = f"SELECT sum(spent_usd) AS spent_usd\nFROM\n{of_month}\n{where(WHOLE_HOURS)}"
     return figure(title, f"{description} Months of the zone above.", sql)

@@ -46,9 +46,9 @@ def test_the_nearer_of_the_windows_end_and_the_next_look_is_waited_for(
 @pytest.mark.parametrize("retry_after", [1e12, float("9" * 400)])
 def test_a_time_beyond_the_calendar_is_its_last_day(retry_after: float) -> None:
     state = RetryState(RetryPolicy(poll_seconds=None, max_wait_seconds=float("inf")))
-    told = state.refused(refusal(retry_after), 0, NOON)
-    assert told is not None
-    assert told.reopens_at == told.until == datetime.max.replace(tzinfo=UTC)
+    found = state.refused(refusal(retry_after), 0, NOON)
+    assert found is not None
+    assert found.reopens_at == found.until == datetime.max.replace(tzinfo=UTC)
 
 
 def test_without_a_time_a_refusal_is_waited_for_only_by_polling_or_following_changes() -> None:
